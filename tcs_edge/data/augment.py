@@ -1,0 +1,103 @@
+"""Training-time augmentation: a random view of a picture, as the tensor a model sees.
+
+Every draw comes from the generator that is passed in, so a view can be drawn again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tcs_edge.data.preprocess import Preprocess
+from tcs_edge.errors import UsageError
+
+Kind = Literal["none", "crop", "crop-flip"]
+KINDS = ("none", "crop", "crop-flip")
+
+MIN_SCALE = {"none": 1.0, "crop": 0.8, "crop-flip": 0.5}
+MAX_ASPECT = {"none": 1.0, "crop": 1.1, "crop-flip": 4 / 3}
+MAX_ROTATION_DEG = 10.0
+MAX_SHIFT = 0.08  # of the side
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Draws a random view: uint8 RGB picture -> float32 (3, img_size, img_size), normalised.
+
+    Attributes:
+        kind: "none" is the evaluation view. "crop-flip" crops a random part and mirrors every
+            second picture, for photos. "crop" is for pictures whose mirror image means something
+            else (digits, signs): a mild crop, then a small rotation and shift.
+        preprocess: gives size, filter, mean and std.
+        min_scale: smallest part of the picture's area that a crop keeps, in (0, 1];
+            None takes the kind's own (0.8 for "crop", 0.5 for "crop-flip").
+
+    Raises:
+        UsageError: an unknown kind or a scale out of range.
+    """
+
+    kind: Kind
+    preprocess: Preprocess
+    min_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"augmentation must be one of {', '.join(KINDS)}, got {self.kind!r}.")
+        if self.min_scale is not None and not 0 < self.min_scale <= 1:
+            raise UsageError(f"min_scale must be above 0 and at most 1, got {self.min_scale!r}.")
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> torch.Tensor:
+        """One view of `image`, drawn from `rng`."""
+        if self.kind == "none":
+            return torch.from_numpy(self.preprocess(image))
+        view = self._random_crop(image, rng)
+        view = _mirror(view, rng) if self.kind == "crop-flip" else _rotate_and_shift(view, rng)
+        return torch.from_numpy(self.preprocess.normalise(np.asarray(view)))
+
+    def _random_crop(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        smallest = MIN_SCALE[self.kind] if self.min_scale is None else self.min_scale
+        box = random_box(image.size, smallest, MAX_ASPECT[self.kind], rng)
+        side = self.preprocess.img_size
+        return image.resize((side, side), self.preprocess.resampling, box=box)
+
+
+def random_box(
+    size: tuple[int, int], min_scale: float, max_aspect: float, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """A random window (left, top, right, bottom) inside a picture of `size` (width, height).
+
+    Its area is uniform in [min_scale, 1] of the picture's, its aspect ratio log-uniform in
+    [1 / max_aspect, max_aspect]; where that does not fit, it shrinks and keeps the aspect ratio.
+    """
+    width, height = size
+    area = rng.uniform(min_scale, 1.0) * width * height
+    aspect = math.exp(rng.uniform(-1.0, 1.0) * math.log(max_aspect))
+    across, down = math.sqrt(area * aspect), math.sqrt(area / aspect)
+    fit = min(1.0, width / across, height / down)
+    across, down = min(across * fit, width), min(down * fit, height)
+    left, top = rng.uniform(0.0, 1.0) * (width - across), rng.uniform(0.0, 1.0) * (height - down)
+    return left, top, min(left + across, width), min(top + down, height)
+
+
+def _mirror(view: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view
+
+
+def _rotate_and_shift(view: Image.Image, rng: np.random.Generator) -> Image.Image:
+    angle = rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG)
+    across, down = rng.uniform(-MAX_SHIFT, MAX_SHIFT, size=2) * view.width
+    return view.rotate(
+        angle, Image.Resampling.BILINEAR, translate=(across, down), fillcolor=_border_colour(view)
+    )
+
+
+def _border_colour(view: Image.Image) -> tuple[int, ...]:
+    """Mean colour of the outermost pixels: what most likely lies beyond the edge."""
+    pixels = np.asarray(view)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return tuple(int(value) for value in border.mean(axis=0).round())

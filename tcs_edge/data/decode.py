@@ -1,0 +1,123 @@
+"""One way to open an image: RGB, upright, 8 bit, or a DataError that names the file.
+
+Accepted are JPEG, PNG, WebP and BMP. What a file is gets decided by its bytes; the suffix only
+decides whether a folder scan looks at it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tcs_edge.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+MAX_PIXELS = 178_956_970  # 0.5 GB as RGB; a small file that claims more is an attack or a mistake
+WHITE = (255, 255, 255, 255)
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a file name ends like an image that can be read (case does not matter)."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """Open an image as 8-bit RGB, turned upright by its EXIF orientation.
+
+    Transparency is laid on white, 16-bit grey is scaled to 8 bit, an animation gives its first frame.
+
+    Raises:
+        DataError: the file is missing, truncated, too large (over `MAX_PIXELS`) or no image.
+    """
+    try:
+        return _decode(path)
+    except Exception as error:  # hostile bytes make decoders raise anything: SyntaxError, struct.error, ...
+        raise DataError(f"cannot read image {path}: {_reason(error)}. Replace or remove it.") from error
+
+
+def unreadable_reason(path: Path) -> str | None:
+    """Decode the whole image; why that fails, or None when the image is good."""
+    try:
+        _decode(path)
+    except Exception as error:  # see open_rgb
+        return _reason(error)
+    return None
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Stored (width, height) from the header alone, before the EXIF turn.
+
+    Raises:
+        DataError: as `open_rgb`, for what the header shows.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.size
+    except Exception as error:  # see open_rgb
+        raise DataError(f"cannot read image {path}: {_reason(error)}. Replace or remove it.") from error
+
+
+def _decode(path: Path) -> Image.Image:
+    with Image.open(path, formats=FORMATS) as image:
+        _refuse_bomb(image.size)
+        image.load()
+        return _flatten(_upright(image))
+
+
+def _refuse_bomb(size: tuple[int, int]) -> None:
+    # Pillow has this check too, but its limit is a global that any library may lift.
+    if size[0] * size[1] > MAX_PIXELS:
+        raise Image.DecompressionBombError(f"{size[0]} x {size[1]} pixels")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turn = _UPRIGHT.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        tag = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # broken EXIF beside good pixels is common; without it the picture is as stored
+        return 1
+    return tag if isinstance(tag, int) else 1
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _from_16_bit(image).convert("RGB")
+    if image.has_transparency_data:
+        picture = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, WHITE), picture).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    # Pillow's own conversion clips at 255, which turns most of a 16-bit picture white.
+    values = np.asarray(image).astype(np.uint32)
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {MAX_PIXELS:,} pixels"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "it is no JPEG, PNG, WebP or BMP image"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.rstrip(".")

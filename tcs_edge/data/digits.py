@@ -1,0 +1,41 @@
+"""The built-in set: 1,797 handwritten digits of 8 x 8 pixels, for a first run without any download.
+
+Source: UCI "Optical Recognition of Handwritten Digits" as it ships with scikit-learn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from tcs_edge.data.images import ImageSet, Split, fingerprint
+
+TEST_SIZE, VAL_SIZE = 360, 240
+SPLIT_STATE = 0  # fixed, so that everybody's test images are the same whatever --seed says
+
+
+def digits() -> ImageSet:
+    """The digits as 1,197 train, 240 val and 360 test images, uint8 (N, 8, 8) in 0..255."""
+    bunch = load_digits()
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    labels = bunch.target.astype(np.int64)
+    train, val, test = (_part(pixels, labels, rows) for rows in _rows(labels))
+    classes = tuple(str(digit) for digit in range(10))
+    mark = fingerprint(classes, [(split, _contents(split)) for split in (train, val, test)])
+    return ImageSet("digits", classes, train, val, test, fingerprint=mark, builtin=True)
+
+
+def _contents(split: Split) -> list[str]:
+    return [split.content_sha256(index) for index in range(len(split))]
+
+
+def _rows(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    everything = np.arange(len(labels))
+    rest, test = train_test_split(everything, test_size=TEST_SIZE, stratify=labels, random_state=SPLIT_STATE)
+    train, val = train_test_split(rest, test_size=VAL_SIZE, stratify=labels[rest], random_state=SPLIT_STATE)
+    return train, val, test
+
+
+def _part(pixels: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Split:
+    return Split(pixels[rows], labels[rows], tuple(f"digits/{row:04d}" for row in rows))

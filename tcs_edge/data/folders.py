@@ -1,0 +1,154 @@
+"""Load a folder of images: list, open every image once, split, and warn of what would flatter results.
+
+Splits that the folder does not bring are drawn by these rules:
+
+- one folder per class: 80 % train, 10 % val, 10 % test of every class;
+- train/ and one of val/ and test/: the folder that was held out becomes test, whatever it is
+  called, so that nothing is tuned on it; val is 10 % of train.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from tcs_edge.data.decode import unreadable_reason
+from tcs_edge.data.images import ImageSet, Skipped, Split, fingerprint
+from tcs_edge.data.layout import Found, find_images, name_some
+from tcs_edge.data.splits import conflicting, draw_splits
+from tcs_edge.errors import DataError
+from tcs_edge.files import sha256_file
+from tcs_edge.progress import Reporter, Silent
+
+MAX_UNREADABLE = 0.01
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """An image that decodes, with the sha256 of its file."""
+
+    found: Found
+    content: str
+
+
+def load_folder(folder: Path, seed: int = 0, reporter: Reporter = Silent()) -> ImageSet:
+    """Load `folder` as train, val and test; every image has been decoded once.
+
+    Raises:
+        DataError: see `find_images`; or more than 1 % of the images cannot be read, or a class
+            is too small to split.
+    """
+    listed = find_images(folder, reporter)
+    checked, skipped = _check_all(listed, reporter)
+    _refuse_many(folder, skipped, sum(map(len, listed.values())), reporter)
+    classes = tuple(sorted({found.class_name for found in listed.get("all", listed.get("train", []))}))
+    _require_every_class(classes, checked)
+    _warn_conflicts([image for images in checked.values() for image in images], reporter)
+    parts = _complete(checked, classes, seed, reporter)
+    _warn_leaks(parts, reporter)
+    return _image_set(folder, classes, parts, skipped)
+
+
+def _check_all(
+    listed: dict[str, list[Found]], reporter: Reporter
+) -> tuple[dict[str, list[Checked]], tuple[Skipped, ...]]:
+    """Open every image; good ones keep their split and order, bad ones are returned apart."""
+    jobs = [(part, found) for part, images in listed.items() for found in images]
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        outcomes = pool.map(_check, [found for _, found in jobs])
+        tracked = reporter.track(outcomes, "Checking images", total=len(jobs))
+        results = list(zip([part for part, _ in jobs], tracked, strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    good = {part: [out for p, out in results if p == part and isinstance(out, Checked)] for part in listed}
+    return good, tuple(out for _, out in results if isinstance(out, Skipped))
+
+
+def _check(found: Found) -> Checked | Skipped:
+    if reason := unreadable_reason(found.path):
+        return Skipped(found.name, reason)
+    return Checked(found, sha256_file(found.path))
+
+
+def _refuse_many(folder: Path, skipped: Sequence[Skipped], total: int, reporter: Reporter) -> None:
+    if not skipped:
+        return
+    named = name_some([f"{bad.path} ({bad.reason})" for bad in skipped])
+    if len(skipped) > MAX_UNREADABLE * total:
+        raise DataError(
+            f"{folder}: {len(skipped)} of {total} images cannot be read, more than "
+            f"{MAX_UNREADABLE:.0%}: {named}. Replace or remove them."
+        )
+    reporter.warn(f"{folder}: {len(skipped)} of {total} images cannot be read and are skipped: {named}.")
+
+
+def _require_every_class(classes: Sequence[str], checked: dict[str, list[Checked]]) -> None:
+    for part in checked.keys() & {"all", "train"}:
+        present = {image.found.class_name for image in checked[part]}
+        if gone := [name for name in classes if name not in present]:
+            raise DataError(f"class {gone[0]!r} has no readable images. Replace them or remove the class.")
+
+
+def _warn_conflicts(images: Sequence[Checked], reporter: Reporter) -> None:
+    labels = [image.found.class_name for image in images]
+    disputed = conflicting(labels, [image.content for image in images])
+    if names := [image.found.name for image in images if image.content in disputed]:
+        reporter.warn(f"{len(names)} images have copies with another label: {name_some(names)}.")
+
+
+def _complete(
+    checked: dict[str, list[Checked]], classes: Sequence[str], seed: int, reporter: Reporter
+) -> dict[str, list[Checked]]:
+    """Train, val and test, drawing those that the folder lacks (rules: see the module)."""
+    if "all" in checked:
+        return _draw(checked["all"], classes, ("test", "val"), seed)
+    if set(checked) == set(PARTS):
+        return checked
+    held_out = "test" if "test" in checked else "val"
+    drawn = _draw(checked["train"], classes, ("val",), seed)
+    reporter.say(
+        f"The folder has train and {held_out} only: {held_out} ({len(checked[held_out])} images) is kept "
+        f"as test, {len(drawn['val'])} images of train become val."
+    )
+    return {**drawn, "test": checked[held_out]}
+
+
+def _draw(
+    images: Sequence[Checked], classes: Sequence[str], held_out: Sequence[str], seed: int
+) -> dict[str, list[Checked]]:
+    labels = [classes.index(image.found.class_name) for image in images]
+    rows = draw_splits(labels, [image.content for image in images], classes, held_out, seed)
+    return {part: [images[row] for row in chosen] for part, chosen in rows.items()}
+
+
+def _warn_leaks(parts: dict[str, list[Checked]], reporter: Reporter) -> None:
+    for seen, graded in combinations(PARTS, 2):
+        known = {image.content for image in parts[seen]}
+        if names := [image.found.name for image in parts[graded] if image.content in known]:
+            reporter.warn(
+                f"leakage: {len(names)} images of {graded} are also in {seen}: {name_some(names)}. "
+                f"Results on {graded} will look better than they are."
+            )
+
+
+def _image_set(
+    folder: Path, classes: tuple[str, ...], parts: dict[str, list[Checked]], skipped: tuple[Skipped, ...]
+) -> ImageSet:
+    train, val, test = (_split(parts[part], classes) for part in PARTS)
+    contents = [[image.content for image in parts[part]] for part in PARTS]
+    mark = fingerprint(classes, zip((train, val, test), contents, strict=True))
+    return ImageSet(folder.resolve().name, classes, train, val, test, fingerprint=mark, skipped=skipped)
+
+
+def _split(images: Sequence[Checked], classes: tuple[str, ...]) -> Split:
+    position = {name: label for label, name in enumerate(classes)}
+    labels = np.array([position[image.found.class_name] for image in images], dtype=np.int64)
+    return Split(tuple(i.found.path for i in images), labels, tuple(i.found.name for i in images))

@@ -1,0 +1,106 @@
+"""Labelled images in three splits: what every later stage receives."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tcs_edge.data.decode import open_rgb
+from tcs_edge.files import sha256_file
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One of train, val and test.
+
+    Attributes:
+        sources: image files, or uint8 images held in memory: (N, H, W) grey or (N, H, W, 3) RGB.
+        labels: int64 (N,), positions in `ImageSet.classes`.
+        names: one stable name per image: the path relative to the data folder, or "digits/0001".
+    """
+
+    sources: tuple[Path, ...] | np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        lengths = (len(self.sources), len(self.labels), len(self.names))
+        if len(set(lengths)) != 1:
+            raise ValueError(f"sources, labels and names differ in length: {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def image(self, index: int) -> Image.Image:
+        """Image `index` as upright RGB.
+
+        Raises:
+            DataError: the file has gone or cannot be read any more.
+        """
+        source = self.sources[index]
+        if isinstance(source, Path):
+            return open_rgb(source)
+        return Image.fromarray(source).convert("RGB")
+
+    def content_sha256(self, index: int) -> str:
+        """sha256 (hex) of the image's bytes: the file as it lies there, or the pixels in memory."""
+        source = self.sources[index]
+        if isinstance(source, Path):
+            return sha256_file(source)
+        return hashlib.sha256(np.ascontiguousarray(source).tobytes()).hexdigest()
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Split:
+        """The images at `indices`, in that order."""
+        rows = [int(index) for index in indices]
+        sources = self.sources[rows] if isinstance(self.sources, np.ndarray) else self._pick(rows)
+        return Split(sources, self.labels[rows], tuple(self.names[row] for row in rows))
+
+    def _pick(self, rows: list[int]) -> tuple[Path, ...]:
+        return tuple(self.sources[row] for row in rows)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images of one task. `fingerprint` changes with any image, label, class name or split."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+    fingerprint: str
+    skipped: tuple[Skipped, ...] = ()
+    builtin: bool = False
+
+
+def fingerprint(classes: Iterable[str], splits: Iterable[tuple[Split, Sequence[str]]]) -> str:
+    """sha256 (hex) of the class names and of (name, content sha256, label) of every image.
+
+    Args:
+        splits: train, val and test in this order, each with the content sha256 of its images.
+    """
+    digest = hashlib.sha256()
+    for name in classes:
+        _add(digest, "class", name)
+    for part, (split, contents) in zip(("train", "val", "test"), splits, strict=True):
+        for row in sorted(zip(split.names, contents, split.labels.tolist(), strict=True)):
+            _add(digest, part, *map(str, row))
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, *fields: str) -> None:
+    # File names may hold bytes that are no UTF-8; a NUL can be in none of them, so it separates.
+    digest.update("\0".join(fields).encode("utf-8", "surrogateescape") + b"\0\n")

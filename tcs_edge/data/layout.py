@@ -1,0 +1,166 @@
+"""What lies in an image folder: which splits, which classes, which files. Nothing is opened here."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcs_edge.data.decode import SUFFIXES, has_image_suffix
+from tcs_edge.errors import DataError
+from tcs_edge.progress import Reporter, Silent
+
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_CLUTTER = {"__macosx", "thumbs.db", "desktop.ini"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image file in a class folder; `name` is its path relative to the data folder."""
+
+    path: Path
+    name: str
+    class_name: str
+
+
+def find_images(folder: Path, reporter: Reporter = Silent()) -> dict[str, list[Found]]:
+    """List the images of each split, or all of them under "all" when the folder has no splits.
+
+    Two layouts are known. With train/ and at least one of val/ and test/, each holds one folder
+    per class; otherwise `folder` itself does. Folders nested inside a class belong to it.
+
+    Raises:
+        DataError: no such folder, no images, no class folders, an empty class, only one class,
+            a held-out class that train lacks.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder}. Pass --data DIR with one folder of images per class.")
+    splits = _split_folders(folder)
+    if not splits:
+        everything = _classes_of(folder, folder, reporter)
+        _require_classes(everything, folder)
+        return {"all": _flat(everything)}
+    classes = {part: _classes_of(path, folder, reporter) for part, path in splits.items()}
+    _require_classes(classes["train"], splits["train"])
+    for part in classes.keys() - {"train"}:
+        _compare_with_train(part, splits[part], classes, reporter)
+    _report_strays(
+        folder, reporter, ignored=[p for p in _folders(folder) if p.name.lower() not in SPLIT_NAMES]
+    )
+    return {part: _flat(found) for part, found in classes.items()}
+
+
+def _split_folders(folder: Path) -> dict[str, Path]:
+    """The folders of train, val and test, or nothing when `folder` holds classes directly."""
+    found: dict[str, Path] = {}
+    children = _folders(folder)
+    for child in children:
+        part = SPLIT_NAMES.get(child.name.lower())
+        if part in found:
+            raise DataError(f"{folder} has both {found[part].name}/ and {child.name}/. Keep one of them.")
+        if part:
+            found[part] = child
+    if "train" in found and len(found) > 1:
+        return found
+    if found and len(found) == len(children):
+        raise DataError(_half_a_split(folder, found))
+    return {}  # a class may be called "train", among buses and cars
+
+
+def _half_a_split(folder: Path, found: dict[str, Path]) -> str:
+    names = " and ".join(f"{path.name}/" for path in found.values())
+    if "train" in found:
+        return f"{folder} has only {names}. Pass --data {found['train']} to have it split, or add a test/."
+    return f"{folder} has {names} but no train/. Add it, or pass a folder with one folder per class."
+
+
+def _classes_of(folder: Path, root: Path, reporter: Reporter) -> dict[str, list[Found]]:
+    """Images per class of one split; a class without images has an empty list."""
+    classes = {}
+    for child in _folders(folder):
+        files = sorted(_walk(child, ()))
+        images = [path for path in files if has_image_suffix(path.name)]
+        _tell_others(child, files, len(images), reporter)
+        classes[child.name] = [Found(p, p.relative_to(root).as_posix(), child.name) for p in images]
+    if any(classes.values()):
+        _report_strays(folder, reporter)
+        return classes
+    if any(has_image_suffix(path.name) for path in _files(folder)):
+        raise DataError(f"{folder} has images but no class folders. Put each class into a folder of its own.")
+    raise DataError(f"no images in {folder}: expected one folder per class with {' '.join(SUFFIXES)} files.")
+
+
+def _tell_others(folder: Path, files: list[Path], images: int, reporter: Reporter) -> None:
+    if others := len(files) - images:
+        suffixes = Counter(
+            path.suffix.lower() or "no suffix" for path in files if not has_image_suffix(path.name)
+        )
+        kinds = ", ".join(suffix for suffix, _ in suffixes.most_common(3))
+        tell = reporter.detail if images else reporter.warn
+        tell(f"{folder}: {others} files are no {' '.join(SUFFIXES)} ({kinds}) and are ignored.")
+
+
+def _report_strays(folder: Path, reporter: Reporter, ignored: list[Path] | None = None) -> None:
+    strays = [path.name for path in _files(folder) if has_image_suffix(path.name)]
+    strays += [f"{path.name}/" for path in ignored or []]
+    if strays:
+        reporter.warn(f"{folder}: {len(strays)} outside any class are ignored: {name_some(strays)}.")
+
+
+def _require_classes(classes: dict[str, list[Found]], folder: Path) -> None:
+    for name, images in classes.items():
+        if not images:
+            raise DataError(f"class {name!r} has no images in {folder / name}. Fill the folder or remove it.")
+    if len(classes) == 1:
+        raise DataError(f"only one class, {next(iter(classes))!r}, in {folder}. At least two are needed.")
+
+
+def _compare_with_train(
+    part: str, folder: Path, classes: dict[str, dict[str, list[Found]]], reporter: Reporter
+) -> None:
+    present = {name for name, images in classes[part].items() if images}
+    if unknown := sorted(present - classes["train"].keys()):
+        raise DataError(f"{folder} has classes that train lacks: {name_some(unknown)}. Add them to train.")
+    if absent := sorted(classes["train"].keys() - present):
+        reporter.warn(f"{folder} has no images of {name_some(absent)}: {part} results say nothing of them.")
+
+
+def name_some(names: list[str], limit: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _flat(classes: dict[str, list[Found]]) -> list[Found]:
+    return [found for name in sorted(classes) for found in classes[name]]
+
+
+def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """All files below `folder`; a link that leads back to a folder above is not followed."""
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    yield from _files(folder)
+    for child in _folders(folder):
+        yield from _walk(child, (*above, here))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
+
+
+def _files(folder: Path) -> list[Path]:
+    # A dangling link counts as a file, so that it is named as unreadable; a pipe or socket does not.
+    return [Path(e.path) for e in _entries(folder) if e.is_file() or (e.is_symlink() and not e.is_dir())]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            kept = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _CLUTTER]
+    except OSError as error:
+        raise DataError(f"cannot list {folder}: {error.strerror}. Check its permissions.") from None
+    return sorted(kept, key=lambda entry: entry.name)

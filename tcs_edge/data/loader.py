@@ -1,0 +1,114 @@
+"""Batches for training and evaluation.
+
+A training batch depends on (seed, epoch) alone: the order is drawn from them, each image's view
+from them and the image's position. A run that resumes at an epoch boundary, or that uses another
+number of workers, sees the same numbers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from tcs_edge.data.augment import Augment
+from tcs_edge.data.cache import Images
+from tcs_edge.data.preprocess import Preprocess
+
+Sample = tuple[torch.Tensor, int, int]
+
+
+class _Views(Dataset[Sample]):
+    """Position -> (view float32 (3, S, S), label, position)."""
+
+    def __init__(self, images: Images, view: Callable[[Image.Image, int], torch.Tensor]) -> None:
+        self.images, self.view = images, view
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.view(self.images.image(index), index), int(self.images.labels[index]), index
+
+
+class _RandomView:
+    """The view of (seed, epoch, index); a class and not a closure, so that workers can be spawned."""
+
+    def __init__(self, augment: Augment, seed: int, epoch: int) -> None:
+        self.augment, self.seed, self.epoch = augment, seed, epoch
+
+    def __call__(self, image: Image.Image, index: int) -> torch.Tensor:
+        # index + 1: stream 0 orders the epoch
+        return self.augment(image, np.random.default_rng([self.seed, self.epoch, index + 1]))
+
+
+class _PlainView:
+    """The evaluation view."""
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self.preprocess = preprocess
+
+    def __call__(self, image: Image.Image, _index: int) -> torch.Tensor:
+        return torch.from_numpy(self.preprocess(image))
+
+
+def training_loader(
+    images: Images, augment: Augment, batch_size: int, seed: int, epoch: int, workers: int = 0
+) -> DataLoader[Sample]:
+    """One epoch in random order: (images float32 (B, 3, S, S), labels int64 (B,), index int64 (B,)).
+
+    `index` is the position in `images`, for looking up what is cached per image. A last batch of
+    a single image is left out, since batch normalisation cannot use it.
+
+    Args:
+        images: a split, or better what `keep_decoded` made of it, once for all epochs.
+        seed, epoch: whole numbers >= 0 that every random choice derives from.
+        workers: processes that decode and augment; 0 does it in this one.
+    """
+    order = np.random.default_rng([seed, epoch, 0]).permutation(len(images)).tolist()
+    lonely = len(order) > batch_size > 1 and len(order) % batch_size == 1
+    views = _Views(images, _RandomView(augment, seed, epoch))
+    return _loader(views, order, batch_size, workers, drop_last=lonely)
+
+
+def evaluation_loader(
+    images: Images, preprocess: Preprocess, batch_size: int, workers: int = 0
+) -> DataLoader[Sample]:
+    """Every image once, in order, as the deployed model sees it; batches as in `training_loader`."""
+    order = range(len(images))
+    return _loader(_Views(images, _PlainView(preprocess)), order, batch_size, workers, drop_last=False)
+
+
+def _loader(
+    views: _Views, order: Sequence[int], batch_size: int, workers: int, drop_last: bool
+) -> DataLoader[Sample]:
+    settings: dict[str, Any] = {}
+    if workers:
+        settings = {"worker_init_fn": _start_worker, "multiprocessing_context": _context()}
+    return DataLoader(
+        views,
+        batch_size=batch_size,
+        sampler=order,
+        num_workers=workers,
+        drop_last=drop_last,
+        generator=torch.Generator(),  # its own, so that iterating leaves torch's global stream alone
+        **settings,
+    )
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    # Forked workers share the decoded images; macOS and Windows cannot fork safely.
+    return multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
+
+
+def _start_worker(_worker: int) -> None:
+    """Leave Ctrl-C to the main process, which ends its workers, and the other cores to the neighbours."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

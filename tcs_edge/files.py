@@ -1,0 +1,118 @@
+"""Files appear whole or not at all: one way to write, hash and list them.
+
+A draft is written beside the target, flushed to the disk and renamed over it, so a reader
+(or a run that was killed) never meets half a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tcs_edge.errors import DataError, MissingError
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of an artifact: path relative to the artifact's root, bytes, sha256 (hex)."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a draft path beside `target`; rename it over `target` when the block succeeds.
+
+    The draft keeps the target's suffix, because exporters look at it. A block that raises
+    (Ctrl-C included) leaves the target untouched and no draft behind.
+
+    Raises:
+        MissingError: the disk is full or the folder cannot be written.
+    """
+    target = Path(target)
+    draft = target.with_name(f".{target.stem}.draft-{os.getpid()}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        with draft.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        draft.replace(target)
+    except OSError as error:
+        raise _as_missing(error, target) from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _as_missing(error: OSError, target: Path) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return MissingError(f"the disk is full: {target} was not written. Free some space.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return MissingError(f"no permission to write {target}. Choose another folder.")
+    return error
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Write `data` to `target`, whole or not at all."""
+    with atomic_path(target) as draft:
+        draft.write_bytes(data)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `target`, whole or not at all."""
+    write_bytes(target, text.encode("utf-8"))
+
+
+def write_json(target: Path, document: dict[str, Any]) -> None:
+    """Write a JSON document; it must carry `schema_version` and hold no NaN or Inf."""
+    if "schema_version" not in document:
+        raise ValueError(f"{target.name}: a JSON document needs a schema_version")
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(target, text + "\n")
+
+
+def read_json(source: Path, schema_version: int) -> dict[str, Any]:
+    """Read a JSON document of the given schema version.
+
+    Raises:
+        DataError: the file is missing, is not JSON, or has another schema version.
+    """
+    try:
+        document = json.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"no such file: {source}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{source} is not JSON: {error}") from None
+    came = document.get("schema_version") if isinstance(document, dict) else None
+    if came != schema_version:
+        raise DataError(f"{source}: schema_version is {came!r}, this version reads {schema_version}.")
+    return document
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's bytes, as hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def record_files(root: Path, paths: Iterable[Path]) -> list[FileRecord]:
+    """Size and hash of every given file, sorted by its path relative to `root`."""
+    return sorted(
+        (
+            FileRecord(path.relative_to(root).as_posix(), path.stat().st_size, sha256_file(path))
+            for path in paths
+        ),
+        key=lambda record: record.path,
+    )

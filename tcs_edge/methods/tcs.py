@@ -1,0 +1,117 @@
+"""TCS: learn the task in the teacher's coordinate system, with the teacher gone.
+
+Total loss = cross-entropy + weight x mimicking. The mimicking loss asks the student's
+coordinates h for the teacher's z of the same image: by its hash bits (eLSH), by position
+(MSE), by direction (cosine), or by bits and position (LSHL2 of arXiv 2011.01424). With an
+adapter in front and cross-entropy alone, PCA axes would be a no-op (docs/method.md), so
+mimicking is on by default.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity, cross_entropy
+
+from tcs_edge.methods.base import Losses, Method
+from tcs_edge.tcs.hashing import fit_hashing, packed_bits, unpack
+from tcs_edge.tcs.head import TcsHead
+from tcs_edge.tcs.selection import Pruning, SelectionSchedule
+
+Mimic = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
+
+
+class Tcs(Method):
+    """Adapter, trainable mask and classifier over k coordinates, with cached targets.
+
+    Args:
+        features: d_s, width of the student's backbone.
+        classes: number of classes.
+        targets: (N, k) teacher coordinates of the training images, row i for image i.
+        schedule: when iterative feature selection removes coordinates.
+        mimic: which mimicking loss; `weight` multiplies it (cross-entropy has weight 1).
+        hash_bits: M, for the losses that use hashing.
+        seed: of the hash directions.
+    """
+
+    name = "tcs"
+    targets: Tensor
+    directions: Tensor
+    bias: Tensor
+    packed: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        targets: Tensor,
+        schedule: SelectionSchedule,
+        mimic: Mimic = "cosine",
+        weight: float = 1.0,
+        hash_bits: int = 1024,
+        label_smoothing: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.head = TcsHead(features, targets.shape[1], classes, schedule)
+        self.mimic, self.weight = mimic, weight
+        self.hash_bits, self.seed = hash_bits, seed
+        self.label_smoothing = label_smoothing
+        self.register_buffer("targets", targets.to(torch.float16), persistent=False)
+        if "lsh" in mimic:
+            for name in ("directions", "bias", "packed"):
+                self.register_buffer(name, torch.empty(0), persistent=False)
+            self._rehash()
+
+    def losses(self, features: Tensor, labels: Tensor, index: Tensor) -> Losses:
+        logits, coordinates = self.head(features)
+        task = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        parts = {"ce": task.detach()}
+        if self.mimic == "none":
+            return Losses(task, parts, logits)
+        mimicking = self._mimicking(coordinates.float(), index)
+        return Losses(task + self.weight * mimicking, parts | {"mimic": mimicking.detach()}, logits)
+
+    def deployed(self) -> nn.Linear:
+        return self.head.fold()
+
+    def after_backward(self, step: int, total_steps: int) -> None:
+        rounds = len(self.head.selection.history)
+        self.head.selection.after_backward(step, total_steps)
+        if len(self.head.selection.history) > rounds and "lsh" in self.mimic:
+            self._rehash()
+
+    def history(self) -> list[dict]:
+        return [pruning.to_json() for pruning in self.head.selection.history]
+
+    def restore_history(self, events: list[dict]) -> None:
+        self.head.selection.history = [Pruning.from_json(event) for event in events]
+        if "lsh" in self.mimic:
+            self._rehash()
+
+    def _mimicking(self, coordinates: Tensor, index: Tensor) -> Tensor:
+        alive = self.head.selection.alive
+        wanted = self.targets[index].float() * alive
+        coordinates = coordinates * alive
+        loss = coordinates.new_zeros(())
+        if self.mimic == "cosine":
+            loss = (1 - cosine_similarity(coordinates, wanted, dim=1)).mean()
+        if "mse" in self.mimic:
+            # Relative to the batch's own spread: 1 is what predicting zero would cost, at any k.
+            loss = (coordinates - wanted).square().sum() / wanted.square().sum().clamp_min(1e-12)
+        if "lsh" in self.mimic:
+            bits = unpack(self.packed[index], self.hash_bits)
+            loss = loss + binary_cross_entropy_with_logits(coordinates @ self.directions + self.bias, bits)
+        return loss
+
+    def _rehash(self) -> None:
+        """Hash the coordinates still alive; removed ones must not speak through the bits."""
+        generator = torch.Generator().manual_seed(self.seed)
+        alive = self.head.selection.alive
+        targets = (self.targets.float() * alive).cpu()
+        hashing = fit_hashing(targets, self.hash_bits, generator)
+        self.directions = hashing.directions.to(self.targets.device)
+        self.bias = hashing.bias.to(self.targets.device)
+        self.packed = packed_bits(hashing, targets).to(self.targets.device)

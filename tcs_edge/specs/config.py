@@ -1,0 +1,150 @@
+"""What one `compress` run is asked for: every option, and how the ones left open are settled.
+
+A config comes from flags, from a TOML file, or both (flags win). `resolved` settles what was
+left open ("auto") and returns a new config; that one is saved with the run.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tcs_edge.errors import SpecError
+from tcs_edge.specs.messages import first_error
+
+Augmentation = Literal["none", "crop", "crop-flip"]
+Mimicking = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
+
+
+class TcsOptions(BaseModel):
+    """The method's own options, `[tcs]` in a config file.
+
+    Attributes:
+        dims: k, PCA axes kept at most; fewer where the images span fewer.
+        kept_fraction: share of the k coordinates that feature selection leaves, in (0, 1].
+        mimic: the mimicking loss beside cross-entropy.
+        mimic_weight: its weight; cross-entropy has weight 1.
+        hash_bits: M of the hashing losses.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dims: int = Field(256, ge=2)
+    kept_fraction: float = Field(0.5, gt=0, le=1)
+    mimic: Mimicking = "cosine"
+    mimic_weight: float = Field(1.0, ge=0)
+    hash_bits: int = Field(1024, ge=8)
+
+
+class CompressConfig(BaseModel):
+    """Options of `tcs-edge compress`; None and "auto" are settled by `resolved`.
+
+    Attributes:
+        target: a name from `tcs-edge targets`, or the path of a target file.
+        data: image folder; None uses the built-in handwritten digits.
+        teacher: a teacher's name; None is `digits` for the built-in data, else `dinov2`.
+        teacher_weights: local safetensors file instead of the hub.
+        teacher_img_size: pixels of the teacher's input; None is the teacher's own choice.
+        student: a timm name, or "auto" for the best one that fits.
+        student_init: "pretrained", "random", or the path of a safetensors file.
+        img_size: pixels of the student's square input.
+        device: "auto", "cpu", "cuda", "mps".
+        threads: compute threads; None uses the cores that are free.
+        workers: image-decoding processes; None decodes in as many as there are free cores, less one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: str
+    data: Path | None = None
+    teacher: str | None = None
+    teacher_weights: Path | None = None
+    teacher_img_size: int | None = Field(None, ge=16, le=1024)
+    student: str = "auto"
+    student_init: str = "auto"
+    method: Literal["tcs", "ce"] = "tcs"
+    epochs: int | None = Field(None, ge=1)
+    batch_size: int = Field(64, ge=2)
+    img_size: int | None = Field(None, ge=16, le=1024)
+    lr: float | None = Field(None, gt=0)
+    augment: Augmentation | None = None
+    max_latency_ms: float | None = Field(None, gt=0)
+    max_size_mb: float | None = Field(None, gt=0)
+    max_params_m: float | None = Field(None, gt=0)
+    device: str = "auto"
+    threads: int | None = Field(None, ge=1)
+    workers: int | None = Field(None, ge=0)
+    cache_dir: Path | None = None
+    seed: int = Field(0, ge=0, lt=2**31)
+    tcs: TcsOptions = TcsOptions()
+
+    @property
+    def builtin(self) -> bool:
+        """Whether the built-in demo data is used."""
+        return self.data is None
+
+    def resolved(self, typical_px: int) -> CompressConfig:
+        """This config with data-dependent choices settled.
+
+        Args:
+            typical_px: median shorter side of the training images, in pixels.
+        """
+        return self._with_defaults(_demo_defaults() if self.builtin else _folder_defaults(typical_px, self))
+
+    def _with_defaults(self, defaults: Mapping[str, Any]) -> CompressConfig:
+        open_fields = {name: value for name, value in defaults.items() if getattr(self, name) in (None, "auto")}
+        return self.model_copy(update=open_fields)
+
+
+def _demo_defaults() -> dict[str, Any]:
+    """Tiny images, no mirror symmetry, no hub: the demo trains a small student from scratch."""
+    return {
+        "teacher": "digits", "student_init": "random", "img_size": 32, "epochs": 30, "lr": 3e-3,
+        "augment": "crop", "max_params_m": 1.0,
+    }  # fmt: skip
+
+
+def _folder_defaults(typical_px: int, config: CompressConfig) -> dict[str, Any]:
+    """No larger than the pictures are: a multiple of 32 (the strides of most students), at most 224."""
+    from_scratch = config.student_init == "random"
+    return {
+        "teacher": "dinov2", "student_init": "pretrained", "img_size": min(224, max(32, -(-typical_px // 32) * 32)),
+        "epochs": 60 if from_scratch else 30, "lr": 2e-3 if from_scratch else 1e-3, "augment": "crop-flip",
+    }  # fmt: skip
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """The options in a TOML file, checked as TOML only; flags are laid over them later.
+
+    Raises:
+        SpecError: no such file, or it is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"no such config file: {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} is not TOML: {error}") from None
+
+
+def make_config(options: Mapping[str, Any], where: str) -> CompressConfig:
+    """A checked config from options; `where` names their origin in messages.
+
+    Raises:
+        SpecError: an unknown option, a wrong type, or a value out of range.
+    """
+    try:
+        return CompressConfig.model_validate(options)
+    except ValidationError as error:
+        raise SpecError(f"{where}: {first_error(error, CompressConfig)}") from None
+
+
+def config_toml(config: CompressConfig) -> str:
+    """The config as TOML that `load_config` reads back; options left open are absent."""
+    document = config.model_dump(mode="json", exclude_none=True)
+    return tomli_w.dumps(document)

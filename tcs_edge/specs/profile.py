@@ -1,0 +1,121 @@
+"""A profile: what is known of the latency of students on one target, as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from tcs_edge.errors import SpecError, UnknownName
+from tcs_edge.files import write_json
+from tcs_edge.specs.locate import shipped_files
+from tcs_edge.specs.strict import Spec, validated
+from tcs_edge.specs.target import Precision
+
+Source = Literal["measured", "published", "estimated"]
+ProfileRuntime = Literal["onnxruntime", "openvino", "ncnn"]
+
+
+class LatencyRow(Spec):
+    """One latency in ms: the median `p50_ms` and the band [low_ms, high_ms] it is believed to lie in.
+
+    measured: the band is that of the medians over repetitions. published: as far as the publisher gives
+    one. estimated: a prediction interval; the citation says how it was made.
+    `citation` is a key of the profile's `citations`.
+    """
+
+    model: str
+    img_size: int = Field(ge=8, le=4096)
+    batch: int = Field(default=1, ge=1)
+    runtime: ProfileRuntime
+    threads: int = Field(ge=1)
+    precision: Precision
+    p50_ms: float = Field(gt=0)
+    low_ms: float = Field(gt=0)
+    high_ms: float = Field(gt=0)
+    p90_ms: float | None = Field(default=None, gt=0)
+    p99_ms: float | None = Field(default=None, gt=0)
+    source: Source
+    citation: str
+
+    @model_validator(mode="after")
+    def _plausible(self) -> Self:
+        if not self.low_ms <= self.p50_ms <= self.high_ms:
+            raise ValueError(
+                f"{self.model}: low_ms <= p50_ms <= high_ms does not hold "
+                f"({self.low_ms}, {self.p50_ms}, {self.high_ms})"
+            )
+        tail = [ms for ms in (self.p50_ms, self.p90_ms, self.p99_ms) if ms is not None]
+        if tail != sorted(tail):
+            raise ValueError(f"{self.model}: p50_ms <= p90_ms <= p99_ms does not hold ({tail})")
+        return self
+
+    @property
+    def key(self) -> tuple[str, int, int, str, int, str]:
+        """What this latency is of; unique within a profile."""
+        return (self.model, self.img_size, self.batch, self.runtime, self.threads, self.precision)
+
+
+class Profile(Spec):
+    """Latencies on one target.
+
+    `machine` describes where measured rows come from (CPU, clock, runtime versions), in words.
+    """
+
+    schema_version: Literal[1] = 1
+    target: str
+    machine: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    citations: dict[str, str]
+    rows: tuple[LatencyRow, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        unknown = {row.citation for row in self.rows} - set(self.citations)
+        if unknown:
+            raise ValueError(f"rows cite what citations does not hold: {', '.join(sorted(unknown))}")
+        seen: set[tuple[str, int, int, str, int, str]] = set()
+        for row in self.rows:
+            if row.key in seen:
+                raise ValueError(f"two rows for {row.key}")
+            seen.add(row.key)
+        return self
+
+
+def list_profiles() -> tuple[str, ...]:
+    """Names of the shipped profiles, sorted."""
+    return tuple(sorted(shipped_files("profiles")))
+
+
+def load_profile(name_or_path: str | Path) -> Profile:
+    """Read a shipped profile by name, or any profile by the path of its JSON file.
+
+    Raises:
+        UnknownName: no shipped profile has this name.
+        SpecError: the file is missing, is not JSON, or breaks the schema.
+    """
+    path = _resolve(name_or_path)
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"no such profile file: {path}") from None
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{path} cannot be read as JSON: {error}") from None
+    return validated(Profile, raw, path)
+
+
+def save_profile(profile: Profile, path: Path) -> None:
+    """Write a profile as JSON, whole or not at all."""
+    write_json(path, profile.model_dump(mode="json", exclude_defaults=False, exclude_none=True))
+
+
+def _resolve(name_or_path: str | Path) -> Path:
+    text = str(name_or_path)
+    if text.endswith(".json"):
+        return Path(text)
+    known = shipped_files("profiles")
+    if text not in known:
+        raise UnknownName("profile", text, known, hint="Or pass the path of a .json file.")
+    return known[text]

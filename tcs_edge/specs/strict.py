@@ -1,0 +1,54 @@
+"""The ground rules of everything that people write: frozen, no unknown keys, one-line complaints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tcs_edge.errors import SpecError
+
+
+class Spec(BaseModel):
+    """Base of all specs: immutable, finite numbers only, an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+SpecType = TypeVar("SpecType", bound=Spec)
+
+
+def validated(kind: type[SpecType], raw: object, origin: Path) -> SpecType:
+    """Check `raw` against the schema of `kind`.
+
+    Raises:
+        SpecError: one line that names the file, the key, what is allowed and what came.
+    """
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError(f"{origin}: {complaint(error, kind)}") from None
+
+
+def complaint(error: ValidationError, kind: type[BaseModel]) -> str:
+    """The first problem of a pydantic error as one line, plus how many more there are."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the document"
+    if first["type"] == "extra_forbidden":
+        text = f"unknown key {key}"
+        if len(first["loc"]) == 1:
+            text += f"; allowed: {', '.join(sorted(kind.model_fields))}"
+    elif first["type"] == "missing":
+        text = f"{key} is missing"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        text = f"{key}: {message}, got {_short(first['input'])}"
+    more = len(problems) - 1
+    return text + (f" (and {more} more)" if more else "")
+
+
+def _short(value: object, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

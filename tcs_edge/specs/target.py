@@ -1,0 +1,157 @@
+"""A target: the device a student is made for, written as TOML by people.
+
+Every group of facts names its source. A target may extend another one and change only what differs.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tcs_edge.errors import SpecError, UnknownName
+from tcs_edge.specs.locate import shipped_files
+from tcs_edge.specs.strict import Spec, validated
+
+Isa = Literal["armv8.0-a", "armv8.2-a", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
+Precision = Literal["fp32", "fp16", "int8"]
+RuntimeName = Literal["onnxruntime", "openvino"]
+
+SOURCED = ("cpu", "memory", "storage", "runtimes", "precision", "thermal", "limits")
+
+
+class Cpu(Spec):
+    """What the processor is and which instructions matter for inference."""
+
+    model: str
+    isa: Isa
+    cores: int = Field(ge=1, le=1024)
+    frequency_ghz: float = Field(gt=0, le=10)
+    int8_dot_product: bool
+    fp16_arithmetic: bool
+    amx: bool = False
+
+
+class RuntimeSpec(Spec):
+    """A runtime on this target.
+
+    `pin` is the version to install there; `excluded` versions are known to break. `max_opset` is the
+    highest default-domain ONNX opset the pinned version is trusted with (None: the runtime reads no ONNX).
+    """
+
+    pin: str = Field(pattern=r"^\d+(\.\d+)*$")
+    known_good: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    max_opset: int | None = Field(default=None, ge=7, le=30)
+    note: str
+
+    @model_validator(mode="after")
+    def _pin_is_usable(self) -> Self:
+        if self.pin in self.excluded:
+            raise ValueError(f"pin {self.pin} is one of the excluded versions")
+        return self
+
+
+class DefaultPrecision(Spec):
+    """The numeric precision exported unless the user asks for another one, and why."""
+
+    default: Precision
+    reason: str
+
+
+class Limits(Spec):
+    """Upper bounds a student must meet; None means no bound. Sizes in 10^6 bytes, parameters in millions."""
+
+    max_latency_ms: float | None = Field(default=None, gt=0)
+    max_size_mb: float | None = Field(default=None, gt=0)
+    max_params_m: float | None = Field(default=None, gt=0)
+
+
+class TargetSpec(Spec):
+    """A device: facts with their sources, and the defaults tcs-edge uses for it."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    title: str
+    extends: str | None = None
+    cpu: Cpu
+    memory_mb: int = Field(ge=16)
+    storage_budget_mb: float = Field(gt=0)
+    runtimes: dict[RuntimeName, RuntimeSpec] = Field(min_length=1)
+    precision: DefaultPrecision
+    thermal_note: str
+    limits: Limits
+    threads: int = Field(ge=1)
+    profile: str
+    sources: dict[str, str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        unsourced = [group for group in SOURCED if not self.sources.get(group)]
+        if unsourced:
+            raise ValueError(f"sources must name where these come from: {', '.join(unsourced)}")
+        if self.threads > self.cpu.cores:
+            raise ValueError(f"threads is {self.threads}, but the CPU has {self.cpu.cores} cores")
+        return self
+
+
+def list_targets() -> tuple[str, ...]:
+    """Names of the shipped targets, sorted."""
+    return tuple(sorted(shipped_files("targets")))
+
+
+def load_target(name_or_path: str | Path) -> TargetSpec:
+    """Read a shipped target by name, or any target by the path of its TOML file.
+
+    Raises:
+        UnknownName: no shipped target has this name.
+        SpecError: the file is missing, is not TOML, or breaks the schema.
+    """
+    path = _resolve(name_or_path)
+    return validated(TargetSpec, _read_extended(path, seen=()), path)
+
+
+def _resolve(name_or_path: str | Path, beside: Path | None = None) -> Path:
+    text = str(name_or_path)
+    if text.endswith(".toml"):
+        return (beside / text) if beside else Path(text)
+    known = shipped_files("targets")
+    if text not in known:
+        raise UnknownName("target", text, known, hint="Or pass the path of a .toml file.")
+    return known[text]
+
+
+def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """The raw document with its ancestors' keys filled in."""
+    if path.resolve() in seen:
+        raise SpecError(f"{path}: extends ends up at itself. Break the circle.")
+    raw = _read_toml(path)
+    parent = raw.get("extends")
+    if parent is None:
+        return raw
+    if not isinstance(parent, str):
+        raise SpecError(f"{path}: extends must be the name of a target or a .toml path, got {parent!r}.")
+    base = _read_extended(_resolve(parent, beside=path.parent), (*seen, path.resolve()))
+    return _merged(base, raw)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"no such target file: {path}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"{path} cannot be read as TOML: {error}") from None
+
+
+def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `change` laid over it, table by table."""
+    result = dict(base)
+    for key, value in change.items():
+        below = result.get(key)
+        both_tables = isinstance(value, Mapping) and isinstance(below, Mapping)
+        result[key] = _merged(below, value) if both_tables else value
+    return result

@@ -1,0 +1,1 @@
+"""The Tailored Coordinate System (arXiv 2412.09388): pure tensors, no files, no console."""

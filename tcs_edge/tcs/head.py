@@ -1,0 +1,61 @@
+"""What stands behind the student's backbone while it trains, and the one layer left of it.
+
+Coordinates h = A g + b, logits = W (m * h) + c, all linear in the backbone's features g:
+W' = W diag(m) A and c' = c + W diag(m) b give the same logits (arXiv 2412.09388), so the
+deployed model is the plain student with one Linear and costs nothing extra.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tcs_edge.errors import ParityFailed
+from tcs_edge.tcs.selection import FeatureSelection, SelectionSchedule
+
+# float32 rounding of two chained products against one, relative to the largest logit.
+FOLD_TOLERANCE = 1e-5
+
+
+class TcsHead(nn.Module):
+    """Adapter A (k, d_s), mask m (k,) and classifier W (classes, k)."""
+
+    def __init__(self, features: int, dims: int, classes: int, schedule: SelectionSchedule) -> None:
+        super().__init__()
+        self.adapter = nn.Linear(features, dims)
+        self.selection = FeatureSelection(dims, schedule)
+        self.classifier = nn.Linear(dims, classes)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, d_s) to logits (B, classes) and coordinates h (B, k)."""
+        coordinates = self.adapter(features)
+        return self.classifier(self.selection.mask() * coordinates), coordinates
+
+    @torch.no_grad()
+    def fold(self) -> nn.Linear:
+        """The equivalent Linear(d_s, classes); products in float64, rounded once to float32."""
+        masked = self.classifier.weight.double() * self.selection.mask().double()
+        folded = nn.Linear(self.adapter.in_features, self.classifier.out_features)
+        folded.weight.copy_(masked @ self.adapter.weight.double())
+        folded.bias.copy_(self.classifier.bias.double() + masked @ self.adapter.bias.double())
+        return folded.to(self.adapter.weight.device)
+
+
+@torch.no_grad()
+def check_fold(head: TcsHead, folded: nn.Linear, features: Tensor) -> float:
+    """Largest logit difference between head and folded layer, relative to the largest logit.
+
+    Args:
+        features: (B, d_s) backbone features of real images.
+
+    Raises:
+        ParityFailed: the difference is above `FOLD_TOLERANCE`, or not finite.
+    """
+    reference, _ = head(features)
+    difference = (folded(features) - reference).abs().max() / reference.abs().max().clamp_min(1e-12)
+    if not difference <= FOLD_TOLERANCE:
+        raise ParityFailed(
+            f"folding changed the logits by {difference:.2e} of the largest one, {FOLD_TOLERANCE:.0e} "
+            "is allowed. Train with a smaller --lr; the trained checkpoint is kept."
+        )
+    return float(difference)

@@ -1,0 +1,134 @@
+"""Which teachers there are: a literal table, plus `timm/NAME` for every other model timm has.
+
+Licence, width and parameter count repeat what timm declares; a test holds the two together.
+Nothing heavy is imported here, so that listing the teachers is instant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tcs_edge.errors import UnknownName
+
+TIMM_PREFIX = "timm/"
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """One teacher: its timm name (empty for the built-in one), licence, arXiv id, size and feature width.
+
+    `licence` is the licence of the WEIGHTS as timm states it (lower case, SPDX-like; "unknown" if timm
+    states none), `params_m` counts millions of parameters without a classifier, `dim` is the width d of
+    the pooled features; both are 0 for `timm/NAME` until the model is described (`load.describe_teacher`).
+    """
+
+    timm_name: str
+    licence: str
+    paper: str
+    params_m: float
+    dim: int
+
+    @property
+    def non_commercial(self) -> bool:
+        """Whether the licence of the weights rules out commercial use."""
+        return "-nc" in self.licence or "noncommercial" in self.licence
+
+
+_APACHE = "apache-2.0"
+_DINOV3 = "dinov3-license"
+_CC_NC = "cc-by-nc-4.0"
+
+TEACHERS: dict[str, TeacherSpec] = {
+    "digits": TeacherSpec("", "@LICENCE@", "", 0.0, 0),
+    "dinov2-small": TeacherSpec("vit_small_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 22.06, 384),
+    "dinov2-base": TeacherSpec("vit_base_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 86.58, 768),
+    "dinov2-large": TeacherSpec("vit_large_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 304.37, 1024),
+    "dinov2-giant": TeacherSpec("vit_giant_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 1136.48, 1536),
+    "dinov2-small-reg": TeacherSpec(
+        "vit_small_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 22.06, 384
+    ),
+    "dinov2-base-reg": TeacherSpec("vit_base_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 86.58, 768),
+    "dinov2-large-reg": TeacherSpec(
+        "vit_large_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 304.37, 1024
+    ),
+    "dinov2-giant-reg": TeacherSpec(
+        "vit_giant_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 1136.48, 1536
+    ),
+    "dinov3-small": TeacherSpec("vit_small_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 21.59, 384),
+    "dinov3-small-plus": TeacherSpec(
+        "vit_small_plus_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 28.68, 384
+    ),
+    "dinov3-base": TeacherSpec("vit_base_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 85.64, 768),
+    "dinov3-large": TeacherSpec("vit_large_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 303.08, 1024),
+    "dinov3-huge-plus": TeacherSpec(
+        "vit_huge_plus_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 840.51, 1280
+    ),
+    "dinov3-convnext-tiny": TeacherSpec("convnext_tiny.dinov3_lvd1689m", _DINOV3, "2508.10104", 27.82, 768),
+    "dinov3-convnext-small": TeacherSpec("convnext_small.dinov3_lvd1689m", _DINOV3, "2508.10104", 49.45, 768),
+    "dinov3-convnext-base": TeacherSpec("convnext_base.dinov3_lvd1689m", _DINOV3, "2508.10104", 87.57, 1024),
+    "dinov3-convnext-large": TeacherSpec(
+        "convnext_large.dinov3_lvd1689m", _DINOV3, "2508.10104", 196.23, 1536
+    ),
+    "dino-small": TeacherSpec("vit_small_patch16_224.dino", _APACHE, "2104.14294", 21.67, 384),
+    "dino-base": TeacherSpec("vit_base_patch16_224.dino", _APACHE, "2104.14294", 85.80, 768),
+    "dino-small-patch8": TeacherSpec("vit_small_patch8_224.dino", _APACHE, "2104.14294", 21.67, 384),
+    "dino-base-patch8": TeacherSpec("vit_base_patch8_224.dino", _APACHE, "2104.14294", 85.81, 768),
+    "mae-base": TeacherSpec("vit_base_patch16_224.mae", _CC_NC, "2111.06377", 85.80, 768),
+    "mae-large": TeacherSpec("vit_large_patch16_224.mae", _CC_NC, "2111.06377", 303.30, 1024),
+    "mae-huge": TeacherSpec("vit_huge_patch14_224.mae", _CC_NC, "2111.06377", 630.76, 1280),
+    "ijepa-huge": TeacherSpec("vit_huge_patch14_gap_224.in1k_ijepa", _CC_NC, "2301.08243", 630.76, 1280),
+    "fcmae-tiny": TeacherSpec("convnextv2_tiny.fcmae", _CC_NC, "2301.00808", 27.87, 768),
+    "fcmae-base": TeacherSpec("convnextv2_base.fcmae", _CC_NC, "2301.00808", 87.69, 1024),
+    "siglip-base": TeacherSpec("vit_base_patch16_siglip_224.webli", _APACHE, "2303.15343", 92.88, 768),
+    "siglip-so400m": TeacherSpec("vit_so400m_patch14_siglip_224.webli", _APACHE, "2303.15343", 427.68, 1152),
+    "siglip2-base": TeacherSpec("vit_base_patch16_siglip_224.v2_webli", _APACHE, "2502.14786", 92.88, 768),
+    "siglip2-so400m": TeacherSpec(
+        "vit_so400m_patch14_siglip_224.v2_webli", _APACHE, "2502.14786", 427.68, 1152
+    ),
+    "clip-base": TeacherSpec("vit_base_patch16_clip_224.openai", _APACHE, "2103.00020", 85.80, 768),
+    "clip-base-patch32": TeacherSpec("vit_base_patch32_clip_224.openai", _APACHE, "2103.00020", 87.46, 768),
+    "clip-large": TeacherSpec("vit_large_patch14_clip_224.openai", _APACHE, "2103.00020", 303.18, 1024),
+}
+
+ALIASES: dict[str, str] = {
+    "dinov2": "dinov2-small",
+    "dinov3": "dinov3-small",
+    "dino": "dino-small",
+    "mae": "mae-base",
+    "ijepa": "ijepa-huge",
+    "siglip": "siglip-base",
+    "clip": "clip-base",
+}
+
+
+def canonical_name(name: str) -> str:
+    """The full name an alias stands for ("dinov2" -> "dinov2-small"); any other name as it is."""
+    return ALIASES.get(name, name)
+
+
+def teacher_spec(name: str) -> TeacherSpec:
+    """Look a teacher up by name, alias or `timm/NAME`.
+
+    Raises:
+        UnknownName: no table holds the name; near matches are shown.
+    """
+    if name.startswith(TIMM_PREFIX):
+        return _timm_spec(name.removeprefix(TIMM_PREFIX))
+    try:
+        return TEACHERS[canonical_name(name)]
+    except KeyError:
+        hint = f"Any model timm has is {TIMM_PREFIX}NAME."
+        raise UnknownName("teacher", name, [*TEACHERS, *ALIASES], hint) from None
+
+
+def _timm_spec(timm_name: str) -> TeacherSpec:
+    import timm  # here, so that the table above can be read without torch
+
+    architecture, _, tag = timm_name.partition(".")
+    if not timm.is_model(architecture) or (tag and timm_name not in timm.list_pretrained(f"{architecture}.*")):
+        known = [TIMM_PREFIX + known for known in (*timm.list_models(), *timm.list_pretrained())]
+        raise UnknownName("teacher", TIMM_PREFIX + timm_name, known)
+    config = timm.get_pretrained_cfg(timm_name)
+    licence = getattr(config, "license", None) or "unknown"
+    paper = (getattr(config, "paper_ids", None) or "").removeprefix("arXiv:")
+    return TeacherSpec(timm_name, licence, paper, 0.0, 0)

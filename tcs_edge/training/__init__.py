@@ -1,0 +1,1 @@
+"""One loop for every method: schedule, checkpoints, finiteness, the deployed model."""

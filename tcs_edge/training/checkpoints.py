@@ -1,0 +1,69 @@
+"""Training state on disk: one safetensors file per run, never pickle.
+
+The tensors are the model's and the optimiser's; what is not a tensor (epoch, step, the
+selection's history) is JSON in the file's metadata. A checkpoint is taken between epochs,
+and every random draw derives from (seed, epoch), so a resumed run repeats the rest exactly.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tcs_edge.errors import DataError
+from tcs_edge.files import atomic_path
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: epochs and steps done, and the method's history so far."""
+
+    epochs_done: int = 0
+    steps_done: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, done: Progress) -> None:
+    """Write the state of `model` and `optimizer` to `path`, whole or not at all."""
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+    progress = {"epochs_done": done.epochs_done, "steps_done": done.steps_done, "history": done.history}
+    metadata = {"schema_version": str(SCHEMA_VERSION), "progress": json.dumps(progress)}
+    with atomic_path(path) as draft:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, draft, metadata)
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Put the state at `path` back into `model` and `optimizer`; return how far it was.
+
+    Raises:
+        DataError: the file is damaged, or belongs to another model.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            progress = json.loads(stored.metadata()["progress"])
+        model.load_state_dict(_below(tensors, "model/"))
+    except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"checkpoint {path} does not fit this run ({reason}). Start again without --resume.") from None
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _below(tensors, "optimizer/").items():
+        index, slot = name.split("/")
+        state.setdefault(int(index), {})[slot] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return Progress(**progress)
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,44 @@
+"""From backbone and training head to the model that is deployed: folded, and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tcs_edge.files import atomic_path
+from tcs_edge.methods import Method, Tcs
+from tcs_edge.tcs.head import check_fold
+
+
+@torch.no_grad()
+def fold_student(backbone: nn.Module, method: Method, images: Tensor) -> tuple[nn.Sequential, float]:
+    """The deployed model in eval mode on the CPU, and the fold's relative difference.
+
+    Args:
+        images: (B, 3, S, S) real images, preprocessed; the fold is checked on them.
+
+    Raises:
+        ParityFailed: the folded layer does not give the training head's logits.
+    """
+    # Training used channels_last; the plain layout makes a reloaded model give the same bits.
+    backbone = backbone.to("cpu", memory_format=torch.contiguous_format).eval()
+    method = method.cpu().eval()
+    folded = method.deployed()
+    difference = check_fold(method.head, folded, backbone(images)) if isinstance(method, Tcs) else 0.0
+    return nn.Sequential(backbone, folded).eval(), difference
+
+
+def save_deployed(path: Path, model: nn.Module) -> None:
+    """Write the deployed model's weights as safetensors."""
+    with atomic_path(path) as draft:
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, draft)
+
+
+def load_deployed(path: Path, backbone: nn.Module, features: int, classes: int) -> nn.Sequential:
+    """The deployed model again, from a fresh backbone and the weights at `path`."""
+    model = nn.Sequential(backbone, nn.Linear(features, classes))
+    model.load_state_dict(load_file(path))
+    return model.eval()

@@ -1,0 +1,191 @@
+"""The training loop that every method shares.
+
+Last epoch, never the best one: the validation accuracy in the log is for the reader, nothing
+is chosen by it. The teacher is not here; what it said is in the method's cached targets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from tcs_edge.errors import TrainingDiverged
+from tcs_edge.methods import Losses, Method
+from tcs_edge.progress import Reporter, Silent
+from tcs_edge.training.budget import Budget
+from tcs_edge.training.checkpoints import Progress, load_checkpoint, save_checkpoint
+
+Batch = tuple[Tensor, Tensor, Tensor]  # images (B, 3, S, S), labels (B,), indices (B,)
+
+# Reading a loss waits for the device, so losses are looked at in windows of this many steps.
+FINITE_WINDOW = 10
+# Writing the state costs less than a second; more often would show in short epochs.
+SECONDS_BETWEEN_CHECKPOINTS = 20.0
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where batches come from: training batches by epoch, their number, and validation batches."""
+
+    train: Callable[[int], Iterable[Batch]]
+    steps_per_epoch: int
+    val: Callable[[], Iterable[Batch]]
+
+
+class Trainee(nn.Module):
+    """Backbone and method as one module, so that accelerate can wrap it as a whole."""
+
+    def __init__(self, backbone: nn.Module, method: Method) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.method = method
+
+    def forward(self, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
+        return self.method.losses(self.backbone(images), labels, index)
+
+
+def train(
+    backbone: nn.Module,
+    method: Method,
+    data: Data,
+    budget: Budget,
+    seed: int,
+    accelerator: Accelerator,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    log: Callable[[dict[str, Any]], None] = lambda metrics: None,
+    reporter: Reporter | None = None,
+) -> None:
+    """Train `backbone` and `method` in place for the whole budget.
+
+    Args:
+        checkpoint: file that holds the state between epochs; None keeps none.
+        resume: continue from `checkpoint`; the result is the same as without the break.
+        log: receives one JSON-able dict per epoch.
+
+    Raises:
+        TrainingDiverged: a loss was NaN or Inf; the last checkpoint stays as it is.
+    """
+    reporter = reporter or Silent()
+    trainee = Trainee(backbone, method)
+    optimizer = torch.optim.AdamW(_parameter_groups(trainee, budget.weight_decay), lr=budget.lr)
+    trainee.to(accelerator.device, memory_format=torch.channels_last)
+    done = load_checkpoint(checkpoint, trainee, optimizer) if resume and checkpoint else Progress()
+    method.restore_history(done.history)
+    wrapped, optimizer = accelerator.prepare(trainee, optimizer)
+    run = _Run(wrapped, trainee, optimizer, data, budget, accelerator)
+    saved_at = time.monotonic()
+    for epoch in reporter.track(range(done.epochs_done, budget.epochs), "distil", budget.epochs - done.epochs_done):
+        log(run.epoch(epoch, seed))
+        last = epoch + 1 == budget.epochs
+        if checkpoint and accelerator.is_main_process and (last or _due(saved_at)):
+            progress = Progress(epoch + 1, (epoch + 1) * data.steps_per_epoch, method.history())
+            save_checkpoint(checkpoint, trainee, optimizer, progress)
+            saved_at = time.monotonic()
+
+
+def _due(saved_at: float) -> bool:
+    return time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS
+
+
+@dataclass
+class _Run:
+    wrapped: nn.Module
+    trainee: Trainee
+    optimizer: torch.optim.Optimizer
+    data: Data
+    budget: Budget
+    accelerator: Accelerator
+
+    def epoch(self, epoch: int, seed: int) -> dict[str, Any]:
+        """One pass over the training images and one over the validation images; its metrics."""
+        torch.manual_seed(epoch_seed(seed, epoch))  # dropout and the like: a function of the epoch
+        started = time.perf_counter()
+        self.wrapped.train()
+        first = epoch * self.data.steps_per_epoch
+        means = _mean_parts(self._steps(epoch, first), first)
+        seconds = time.perf_counter() - started
+        accuracy = accuracy_of(self.trainee.backbone, self.trainee.method, self.data.val(), self.accelerator)
+        return {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], **means,
+                "val_accuracy": accuracy, "seconds": round(seconds, 3)}
+
+    def _steps(self, epoch: int, first: int) -> Iterator[dict[str, Tensor]]:
+        for step, batch in enumerate(self.data.train(epoch), start=first):
+            yield self._step(batch, step)
+
+    def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        total_steps = self.budget.epochs * self.data.steps_per_epoch
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.budget.lr_at(step, total_steps)
+        images, labels, index = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in batch)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with self.accelerator.autocast():
+            losses = self.wrapped(images, labels, index)
+        self.optimizer.zero_grad()
+        self.accelerator.backward(losses.total)
+        self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.budget.grad_clip)
+        self.trainee.method.after_backward(step, total_steps)
+        self.optimizer.step()
+        return {"loss": losses.total.detach(), **losses.parts}
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of everything random in one epoch; distinct for every pair in practice."""
+    return (seed * 1_000_003 + epoch * 7_919 + 17) % 2**63
+
+
+@torch.inference_mode()
+def accuracy_of(backbone: nn.Module, method: Method, batches: Iterable[Batch], accelerator: Accelerator) -> float:
+    """Top-1 accuracy of the layer that would be deployed now, in [0, 1]."""
+    backbone.eval()
+    head = method.deployed().to(accelerator.device)
+    correct, total = 0, 0
+    for images, labels, _ in batches:
+        images = images.to(accelerator.device).contiguous(memory_format=torch.channels_last)
+        predicted = head(backbone(images).float()).argmax(dim=1).cpu()
+        correct += int((predicted == labels.cpu()).sum())
+        total += len(labels)
+    return correct / max(1, total)
+
+
+def _mean_parts(steps: Iterator[dict[str, Tensor]], first_step: int) -> dict[str, float]:
+    """Mean of every loss part over the epoch; stops at the first loss that is not finite."""
+    sums: dict[str, float] = {}
+    window: list[dict[str, Tensor]] = []
+    count = 0
+    for parts in steps:
+        window.append(parts)
+        if len(window) == FINITE_WINDOW:
+            count += _drain(window, sums, first_step + count)
+    count += _drain(window, sums, first_step + count)
+    return {name: total / count for name, total in sums.items()}
+
+
+def _drain(window: list[dict[str, Tensor]], sums: dict[str, float], first_step: int) -> int:
+    for offset, parts in enumerate(window):
+        for name, value in parts.items():
+            number = float(value)
+            if not torch.isfinite(value):
+                raise TrainingDiverged(
+                    f"the {name} became {number} at step {first_step + offset}. "
+                    "Lower --lr; the last good checkpoint is kept."
+                )
+            sums[name] = sums.get(name, 0.0) + number
+    drained = len(window)
+    window.clear()
+    return drained
+
+
+def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,99 @@
+"""The loop: it learns, resumes exactly, stops at NaN, and folds what it deploys."""
+
+import json
+
+import pytest
+import torch
+
+from tcs_edge.errors import DataError, TrainingDiverged
+from tcs_edge.training import loop
+from tcs_edge.training.budget import Budget
+from tcs_edge.training.deployed import fold_student, load_deployed, save_deployed
+from tcs_edge.training.loop import Data, accuracy_of, train
+
+BUDGET = Budget(epochs=6, batch_size=16, lr=0.02)
+
+
+@pytest.fixture(autouse=True)
+def checkpoint_every_epoch(monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+
+
+def test_it_learns_and_logs_every_epoch(problem, accelerator):
+    backbone, method, lines = problem.backbone(), problem.method(), []
+    train(backbone, method, problem.data, BUDGET, 0, accelerator, log=lines.append)
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1]["ce"] < lines[0]["ce"] / 2
+    assert lines[-1]["val_accuracy"] > 0.9
+    json.dumps(lines)
+    assert accuracy_of(backbone, method, problem.data.val(), accelerator) == lines[-1]["val_accuracy"]
+
+
+@pytest.mark.parametrize("mimic", ["cosine", "lsh+mse"])
+def test_a_resumed_run_ends_exactly_where_an_unbroken_one_does(problem, accelerator, tmp_path, mimic):
+    def finish(stop_after, path, resume=False, backbone=None, method=None):
+        backbone, method = problem.backbone(), problem.method(mimic=mimic, hash_bits=64)
+        seen = []
+
+        def batches(epoch):
+            if epoch == stop_after:
+                raise KeyboardInterrupt
+            seen.append(epoch)
+            return problem.batches(epoch)
+
+        data = Data(batches, 3, problem.data.val)
+        try:
+            train(backbone, method, data, BUDGET, 0, accelerator, path, resume)
+        except KeyboardInterrupt:
+            assert path.exists()
+        return backbone.state_dict() | method.state_dict(), method.history(), seen
+
+    whole, history, _ = finish(None, tmp_path / "whole.safetensors")
+    finish(3, tmp_path / "broken.safetensors")
+    resumed, resumed_history, seen = finish(None, tmp_path / "broken.safetensors", resume=True)
+    assert seen == [3, 4, 5]
+    assert resumed_history == history
+    assert history
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_a_nan_loss_stops_with_its_step_and_leaves_the_checkpoint(problem, accelerator, tmp_path):
+    def batches(epoch):
+        for index, (images, labels, ids) in enumerate(problem.batches(epoch)):
+            yield (images * float("nan") if (epoch, index) == (2, 1) else images), labels, ids
+
+    path = tmp_path / "last.safetensors"
+    with pytest.raises(TrainingDiverged, match=r"nan at step 7\. Lower --lr"):
+        data = Data(batches, 3, problem.data.val)
+        train(problem.backbone(), problem.method(), data, BUDGET, 0, accelerator, path)
+    train(problem.backbone(), problem.method(), problem.data, BUDGET, 0, accelerator, path, resume=True)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_refused(problem, accelerator, tmp_path):
+    path = tmp_path / "last.safetensors"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(DataError, match="does not fit this run"):
+        train(problem.backbone(), problem.method(), problem.data, BUDGET, 0, accelerator, path, resume=True)
+
+
+def test_the_deployed_model_is_the_trained_one_after_a_round_trip(problem, accelerator, tmp_path):
+    backbone, method = problem.backbone(), problem.method()
+    train(backbone, method, problem.data, BUDGET, 0, accelerator)
+    model, difference = fold_student(backbone, method, problem.images)
+    assert difference <= 1e-5
+    reference, _ = method.head(backbone(problem.images))
+    torch.testing.assert_close(model(problem.images), reference, rtol=1e-4, atol=1e-4)
+
+    save_deployed(tmp_path / "deployed.safetensors", model)
+    again = load_deployed(tmp_path / "deployed.safetensors", problem.backbone(), 12, 3)
+    assert torch.equal(again(problem.images), model(problem.images))
+
+
+def test_the_learning_rate_rises_then_falls_to_zero():
+    budget = Budget(epochs=1, batch_size=2, lr=1.0, warmup_fraction=0.1)
+    rates = [budget.lr_at(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == pytest.approx(1.0)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[-1] < 0.01
