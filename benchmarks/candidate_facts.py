@@ -63,14 +63,14 @@ def published_top1(table: Path, weights: str) -> tuple[float, int]:
 
 
 def entry(table: Path, weights: str, kind: str) -> str:
-    """One line of the registry."""
-    name = weights.split(".")[0]
+    """One entry of the registry."""
+    name, tag = weights.split(".")
     facts = candidate_from_model(name)
     top1, top1_img_size = published_top1(table, weights)
     licence = timm.get_pretrained_cfg(weights).license
     return (
-        f'    "{name}": Candidate("{name}", "{kind}", {facts.params_m:.6f}, {facts.feature_dim}, '
-        f'{facts.macs_m:.1f}, "{weights}", {top1}, {top1_img_size}, "{licence}"),'
+        f'    "{name}": Candidate(\n        "{name}", "{kind}", {facts.params_m:.6f}, {facts.feature_dim}, '
+        f'{facts.macs_m:.1f}, "{tag}", {top1}, {top1_img_size}, "{licence}"),'
     )
 
 

@@ -149,12 +149,23 @@ def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
+    return [Path(entry.path) for entry in _entries(folder) if _is_folder(entry)]
 
 
 def _files(folder: Path) -> list[Path]:
-    # A dangling link counts as a file, so that it is named as unreadable; a pipe or socket does not.
-    return [Path(e.path) for e in _entries(folder) if e.is_file() or (e.is_symlink() and not e.is_dir())]
+    return [Path(entry.path) for entry in _entries(folder) if _is_file(entry)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # Unlike DirEntry, Path takes a link to itself for nothing instead of raising.
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Regular files, and dangling links, so that those are named as unreadable; no pipes."""
+    if not entry.is_symlink():
+        return entry.is_file()
+    return Path(entry.path).is_file() or not Path(entry.path).exists()
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import Images
 from tcs_edge.data.preprocess import Preprocess
+from tcs_edge.errors import DataError
 
 Sample = tuple[torch.Tensor, int, int]
 
@@ -36,6 +37,16 @@ class _Views(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         return self.view(self.images.image(index), index), int(self.images.labels[index]), index
+
+
+class _Loader(DataLoader[Sample]):
+    """A loader whose data errors read the same from a worker as from the main process."""
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        try:
+            yield from super().__iter__()
+        except DataError as error:  # a worker's comes with its whole traceback as the message
+            raise DataError(str(error).strip().splitlines()[-1].rpartition("DataError: ")[2]) from error
 
 
 class _RandomView:
@@ -92,7 +103,7 @@ def _loader(
     settings: dict[str, Any] = {}
     if workers:
         settings = {"worker_init_fn": _start_worker, "multiprocessing_context": _context()}
-    return DataLoader(
+    return _Loader(
         views,
         batch_size=batch_size,
         sampler=order,

@@ -88,9 +88,12 @@ class Preprocess:
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) -> float32 (3, H, W): (pixels / 255 - mean) / std, computed in float32."""
-        mean, std = np.array(self.mean, dtype=np.float32), np.array(self.std, dtype=np.float32)
-        scaled = (pixels.astype(np.float32) / np.float32(255) - mean) / std
-        return np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32)
+        mean, std = (np.array(values, dtype=np.float32).reshape(3, 1, 1) for values in (self.mean, self.std))
+        planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
+        planes /= np.float32(255)
+        planes -= mean
+        planes /= std
+        return planes
 
     def _resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
         side, (width, height) = self.resized_side, size

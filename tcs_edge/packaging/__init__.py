@@ -1,1 +1,1 @@
-
+"""The run folder and its manifest: what a run leaves behind."""

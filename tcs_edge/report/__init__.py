@@ -1,1 +1,1 @@
-
+"""Results in, words out: nothing here computes a result."""

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from tcs_edge.errors import SpecError
-from tcs_edge.specs.messages import first_error
+from tcs_edge.specs.strict import Spec, validated
 
 Augmentation = Literal["none", "crop", "crop-flip"]
 Mimicking = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
 
 
-class TcsOptions(BaseModel):
+class TcsOptions(Spec):
     """The method's own options, `[tcs]` in a config file.
 
     Attributes:
@@ -32,8 +32,6 @@ class TcsOptions(BaseModel):
         hash_bits: M of the hashing losses.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     dims: int = Field(256, ge=2)
     kept_fraction: float = Field(0.5, gt=0, le=1)
     mimic: Mimicking = "cosine"
@@ -41,7 +39,7 @@ class TcsOptions(BaseModel):
     hash_bits: int = Field(1024, ge=8)
 
 
-class CompressConfig(BaseModel):
+class CompressConfig(Spec):
     """Options of `tcs-edge compress`; None and "auto" are settled by `resolved`.
 
     Attributes:
@@ -57,8 +55,6 @@ class CompressConfig(BaseModel):
         threads: compute threads; None uses the cores that are free.
         workers: image-decoding processes; None decodes in as many as there are free cores, less one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: str
     data: Path | None = None
@@ -97,7 +93,9 @@ class CompressConfig(BaseModel):
         return self._with_defaults(_demo_defaults() if self.builtin else _folder_defaults(typical_px, self))
 
     def _with_defaults(self, defaults: Mapping[str, Any]) -> CompressConfig:
-        open_fields = {name: value for name, value in defaults.items() if getattr(self, name) in (None, "auto")}
+        open_fields = {
+            name: value for name, value in defaults.items() if getattr(self, name) in (None, "auto")
+        }
         return self.model_copy(update=open_fields)
 
 
@@ -130,18 +128,6 @@ def load_config(path: Path) -> dict[str, Any]:
         raise SpecError(f"no such config file: {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} is not TOML: {error}") from None
-
-
-def make_config(options: Mapping[str, Any], where: str) -> CompressConfig:
-    """A checked config from options; `where` names their origin in messages.
-
-    Raises:
-        SpecError: an unknown option, a wrong type, or a value out of range.
-    """
-    try:
-        return CompressConfig.model_validate(options)
-    except ValidationError as error:
-        raise SpecError(f"{where}: {first_error(error, CompressConfig)}") from None
 
 
 def config_toml(config: CompressConfig) -> str:

@@ -66,7 +66,7 @@ class Profile(Spec):
 
     schema_version: Literal[1] = 1
     target: str
-    machine: dict[str, str] = {}
+    machine: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     citations: dict[str, str]
     rows: tuple[LatencyRow, ...] = Field(min_length=1)

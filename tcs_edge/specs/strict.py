@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,9 +38,7 @@ def complaint(error: ValidationError, kind: type[BaseModel]) -> str:
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"]) or "the document"
     if first["type"] == "extra_forbidden":
-        text = f"unknown key {key}"
-        if len(first["loc"]) == 1:
-            text += f"; allowed: {', '.join(sorted(kind.model_fields))}"
+        text = f"unknown key {key}. {_near(kind, first['loc'])}"
     elif first["type"] == "missing":
         text = f"{key} is missing"
     else:
@@ -47,6 +46,22 @@ def complaint(error: ValidationError, kind: type[BaseModel]) -> str:
         text = f"{key}: {message}, got {_short(first['input'])}"
     more = len(problems) - 1
     return text + (f" (and {more} more)" if more else "")
+
+
+def _near(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """The allowed keys most like the last one of `location`, or all of them."""
+    known = sorted(_keys_at(kind, location[:-1]))
+    close = difflib.get_close_matches(str(location[-1]), known, n=2, cutoff=0.5)
+    return f"Did you mean {' or '.join(close)}?" if close else f"Allowed: {', '.join(known)}."
+
+
+def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Keys of the table at `location`; none where that is not a table of fixed keys."""
+    current: Any = kind
+    for part in location:
+        field = getattr(current, "model_fields", {}).get(part)
+        current = field.annotation if field is not None else None
+    return list(getattr(current, "model_fields", {}))
 
 
 def _short(value: object, limit: int = 60) -> str:

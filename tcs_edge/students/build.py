@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.utils.model import reparameterize_model
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tcs_edge.errors import DataError, MissingError, UnknownName, UsageError
@@ -24,7 +26,7 @@ from tcs_edge.students.candidates import CANDIDATES, Candidate
 Init = Literal["pretrained", "random"] | Path
 
 HUB_FILE = "model.safetensors"
-PICKLE_SUFFIXES = {".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar"}
+PUBLISHED_IMG_SIZE = 224
 SHOWN_KEYS = 3
 
 
@@ -43,51 +45,190 @@ def build_student(name: str, img_size: int, init: Init, seed: int) -> nn.Module:
 
     Raises:
         UnknownName: timm has no such model.
-        UsageError: the architecture cannot take this size, has no pretrained weights, or the file is a pickle.
+        UsageError: the architecture cannot take this size, has no pretrained weights, or the file is no
+            safetensors file.
         DataError: the file does not hold this architecture's weights.
         MissingError: the file is missing, or the hub cannot be reached.
     """
+    if not timm.is_model(name):
+        raise UnknownName("student", name, CANDIDATES, hint="Any timm model name will do.")
     weights = _weights_file(name, init)
-    model = _new_model(name, img_size, seed)
-    if weights is not None:
-        _load(model, name, weights)
-    _check_forward(model, name, img_size)
+    with _quiet():
+        model = _new_model(name, img_size, seed)
+        if weights is not None:
+            model = _with_weights(model, name, img_size, weights)
     return model
 
 
 def feature_dim(model: nn.Module, img_size: int) -> int:
-    """Width d_s of the features of a built student."""
+    """Width d_s of the features of a built student; the model's mode and weights stay as they are."""
     return int(_dummy_features(model, img_size).shape[1])
 
 
 def deployable(model: nn.Module) -> nn.Module:
     """A copy in eval mode whose parallel training branches (RepVGG style) are folded into single convolutions.
 
-    The same function up to rounding; models without such branches are only copied.
+    The same function up to rounding; a model without such branches is only copied.
     """
-    return reparameterize_model(copy.deepcopy(model).eval())
+    return reparameterize_model(copy.deepcopy(model).eval(), inplace=True)
 
 
 def student_mean_std(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Per-channel (mean, std) of images in [0, 1] that this student's pretrained weights expect."""
-    cfg = _pretrained_cfg(name)
-    (r, g, b), (sr, sg, sb) = cfg.mean, cfg.std
-    return (r, g, b), (sr, sg, sb)
+    """Per-channel (mean, std) of images in [0, 1] that this student's weights expect (timm's data config)."""
+    cfg = timm.get_pretrained_cfg(_weights_name(name))
+    return tuple(cfg.mean), tuple(cfg.std)
 
 
 def candidate_from_model(name: str) -> Candidate:
-    """The registered candidate's facts, or those of any timm model, computed from the model itself (224 px)."""
-    with torch.device("meta"):
-        model = deployable(_new_model(name, 224, seed=0))
-        counter = FlopCounterMode(display=False)
-        with counter, torch.no_grad():
-            features = model(torch.zeros(1, 3, 224, 224))
-    params = sum(parameter.numel() for parameter in model.parameters())
+    """The facts about any timm model, computed from the model itself at 224 px; nothing is downloaded.
+
+    Raises:
+        UnknownName: timm has no such model.
+    """
+    if not timm.is_model(name):
+        raise UnknownName("student", name, CANDIDATES, hint="Any timm model name will do.")
+    with _quiet(), torch.device("meta"):
+        model = deployable(_create(name, PUBLISHED_IMG_SIZE))
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            features = model(torch.zeros(1, 3, PUBLISHED_IMG_SIZE, PUBLISHED_IMG_SIZE))
+    params_m = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    # The counter reports two floating-point operations per multiply-accumulate.
+    macs_m = counter.get_total_flops() / 2 / 1e6
+    return Candidate(name, "unknown", params_m, int(features.shape[1]), macs_m)
+
+
+def _new_model(name: str, img_size: int, seed: int) -> nn.Module:
+    """A randomly initialised backbone that has proved it takes images of this size."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = _create(name, img_size)
+        features = _dummy_features(model, img_size)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"student {name} cannot take {img_size} px images ({_one_line(error)}). "
+            "Choose another --img-size or --student."
+        ) from None
+    if features.ndim != 2:
+        raise UsageError(
+            f"student {name} gives features of shape {tuple(features.shape)}, not (batch, width)."
+        )
+    return model
+
+
+def _create(name: str, img_size: int, **options: Any) -> nn.Module:
+    """timm's model without classifier; architectures tied to one resolution are told theirs."""
+    if timm.get_pretrained_cfg(name).fixed_input_size:
+        options["img_size"] = img_size
+    return timm.create_model(name, num_classes=0, **options)
+
+
+def _dummy_features(model: nn.Module, img_size: int) -> Tensor:
+    training = model.training
+    try:
+        with torch.no_grad():
+            return model.eval()(torch.zeros(1, 3, img_size, img_size))
+    finally:
+        model.train(training)
+
+
+def _weights_name(name: str) -> str:
+    """timm's full name of the pretrained weights: the registry's choice, else timm's default."""
     known = CANDIDATES.get(name)
-    return Candidate(
-        name,
-        known.kind if known else "unknown",
-        params / 1e6,
-        int(features.shape[1]),
-        counter.get_total_flops() / 2e6,
-    )
+    return known.weights if known and known.weights else name
+
+
+def _weights_file(name: str, init: Init) -> Path | None:
+    if init == "random":
+        return None
+    if init == "pretrained":
+        return _download(name)
+    return _local_file(Path(init))
+
+
+def _local_file(path: Path) -> Path:
+    if path.suffix != ".safetensors":
+        raise UsageError(
+            f"--student-init takes a .safetensors file, got {path.name}: pickled checkpoints can run code. "
+            "Convert it with safetensors.torch.save_file first."
+        )
+    if not path.is_file():
+        raise MissingError(f"no such weights file: {path}. Pass --student-init FILE.safetensors.")
+    return path
+
+
+def _download(name: str) -> Path:
+    """The hub's safetensors file of this student, from the local cache where it is there."""
+    cfg = timm.get_pretrained_cfg(_weights_name(name))
+    repo = cfg.hf_hub_id
+    if not repo:
+        raise UsageError(f"{name} has no pretrained weights. Pass --student-init random, or another student.")
+    try:
+        with _quiet():
+            return Path(hf_hub_download(repo, HUB_FILE))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise MissingError(
+            f"the weights of {name} cannot be fetched ({type(error).__name__}). Bring {HUB_FILE} of "
+            f"https://huggingface.co/{repo} and pass --student-init FILE, or pass --student-init random."
+        ) from None
+
+
+def _with_weights(model: nn.Module, name: str, img_size: int, path: Path) -> nn.Module:
+    """The same architecture with the weights of `path`; position embeddings are resampled to `img_size`."""
+    state = _backbone_state(model, name, path)
+    try:
+        # timm's own loading path resamples what depends on the resolution.
+        loaded = _create(name, img_size, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+    except (RuntimeError, ValueError) as error:
+        raise DataError(f"{path.name} does not fit {name} at {img_size} px: {_one_line(error)}") from None
+    return loaded.train()
+
+
+def _backbone_state(model: nn.Module, name: str, path: Path) -> dict[str, Tensor]:
+    """The file's tensors without the classifier's, checked against the model's names."""
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} is not a readable safetensors file: {_one_line(error)}") from None
+    wanted = set(model.state_dict())
+    backbone = {key: value for key, value in state.items() if key not in _classifier_keys(name, wanted)}
+    missing = sorted(key for key in wanted - set(backbone) if not key.endswith("num_batches_tracked"))
+    unexpected = sorted(set(backbone) - wanted)
+    if missing or unexpected:
+        raise DataError(f"{path.name} does not hold {name}: {_differences(missing, unexpected)}")
+    return {key: value.float() if value.is_floating_point() else value for key, value in backbone.items()}
+
+
+def _classifier_keys(name: str, backbone_keys: set[str]) -> set[str]:
+    with torch.device("meta"):
+        return set(timm.create_model(name).state_dict()) - backbone_keys
+
+
+def _differences(missing: list[str], unexpected: list[str]) -> str:
+    parts = []
+    for what, keys in (("missing", missing), ("unexpected", unexpected)):
+        if keys:
+            more = ", ..." if len(keys) > SHOWN_KEYS else ""
+            parts.append(f"{len(keys)} {what} ({', '.join(keys[:SHOWN_KEYS])}{more})")
+    return " and ".join(parts) + "."
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """timm and the hub client warn about what tcs-edge asks for on purpose; keep that off the console."""
+    loggers = [logging.getLogger(name) for name in ("timm", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -19,7 +19,7 @@ class TeacherSpec:
 
     `licence` is the licence of the WEIGHTS as timm states it (lower case, SPDX-like; "unknown" if timm
     states none), `params_m` counts millions of parameters without a classifier, `dim` is the width d of
-    the pooled features; both are 0 for `timm/NAME` until the model is described (`load.describe_teacher`).
+    the pooled features; both are 0 for `digits` and `timm/NAME`, whose model `load.describe_teacher` asks.
     """
 
     timm_name: str
@@ -39,7 +39,7 @@ _DINOV3 = "dinov3-license"
 _CC_NC = "cc-by-nc-4.0"
 
 TEACHERS: dict[str, TeacherSpec] = {
-    "digits": TeacherSpec("", "@LICENCE@", "", 0.0, 0),
+    "digits": TeacherSpec("", _APACHE, "", 0.0, 0),
     "dinov2-small": TeacherSpec("vit_small_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 22.06, 384),
     "dinov2-base": TeacherSpec("vit_base_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 86.58, 768),
     "dinov2-large": TeacherSpec("vit_large_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 304.37, 1024),
@@ -125,7 +125,8 @@ def _timm_spec(timm_name: str) -> TeacherSpec:
     import timm  # here, so that the table above can be read without torch
 
     architecture, _, tag = timm_name.partition(".")
-    if not timm.is_model(architecture) or (tag and timm_name not in timm.list_pretrained(f"{architecture}.*")):
+    tagged = timm.list_pretrained(f"{architecture}.*") if tag else [timm_name]
+    if not timm.is_model(architecture) or timm_name not in tagged:
         known = [TIMM_PREFIX + known for known in (*timm.list_models(), *timm.list_pretrained())]
         raise UnknownName("teacher", TIMM_PREFIX + timm_name, known)
     config = timm.get_pretrained_cfg(timm_name)

@@ -93,7 +93,7 @@ def check_safetensors(path: Path) -> None:
     looks_pickled = head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80")
     if looks_pickled or path.suffix.lower() in _PICKLE_SUFFIXES:
         raise UsageError(
-            f"{path} is a pickle, which can run code when it is read. Pass --teacher-weights a safetensors file."
+            f"{path} is a pickle, which can run code when read. Pass --teacher-weights a safetensors file."
         )
     if path.suffix.lower() != ".safetensors":
         raise UsageError(f"{path} does not end in .safetensors. Pass --teacher-weights a safetensors file.")

@@ -8,9 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tcs_edge.errors import ParityFailed
 from tcs_edge.files import atomic_path
 from tcs_edge.methods import Method, Tcs
+from tcs_edge.students.build import deployable
 from tcs_edge.tcs.head import check_fold
+
+# Batch norms folded into kernels round once per layer, more than the single product of a head.
+BRANCH_TOLERANCE = 1e-4
 
 
 @torch.no_grad()
@@ -27,8 +32,21 @@ def fold_student(backbone: nn.Module, method: Method, images: Tensor) -> tuple[n
     backbone = backbone.to("cpu", memory_format=torch.contiguous_format).eval()
     method = method.cpu().eval()
     folded = method.deployed()
-    difference = check_fold(method.head, folded, backbone(images)) if isinstance(method, Tcs) else 0.0
-    return nn.Sequential(backbone, folded).eval(), difference
+    features = backbone(images)
+    difference = check_fold(method.head, folded, features) if isinstance(method, Tcs) else 0.0
+    model = nn.Sequential(deployable(backbone), folded).eval()
+    _check_branches(model, folded(features), images)
+    return model, difference
+
+
+def _check_branches(model: nn.Sequential, reference: Tensor, images: Tensor) -> None:
+    """Parallel training branches (RepVGG style) were folded into single convolutions: prove it."""
+    difference = (model(images) - reference).abs().max() / reference.abs().max().clamp_min(1e-12)
+    if not difference <= BRANCH_TOLERANCE:
+        raise ParityFailed(
+            f"folding the student's training branches changed the logits by {difference:.2e} of the largest "
+            f"one, {BRANCH_TOLERANCE:.0e} is allowed. Choose a --student without such branches."
+        )
 
 
 def save_deployed(path: Path, model: nn.Module) -> None:

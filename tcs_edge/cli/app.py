@@ -1,0 +1,43 @@
+"""The commands of `tcs-edge`, put together."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from tcs_edge import __version__
+from tcs_edge.cli import candidates, compress, doctor, predict, targets, validate
+
+app = typer.Typer(
+    name="tcs-edge",
+    help="Distil a small image classifier from a self-supervised teacher, export it, and prove the export.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("compress")(compress.command)
+app.command("targets")(targets.command)
+app.command("candidates")(candidates.command)
+app.command("validate")(validate.command)
+app.command("predict")(predict.command)
+app.command("doctor")(doctor.command)
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.", is_eager=True)] = False,
+) -> None:
+    """Distil a small image classifier from a self-supervised teacher, export it, and prove the export."""
+    if version:
+        typer.echo(f"tcs-edge {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # Libraries read these when they are imported: nothing is sent anywhere, and nothing chatters.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    app()

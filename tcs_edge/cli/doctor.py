@@ -1,0 +1,26 @@
+"""`tcs-edge doctor`: what is installed, what works, which teachers are at hand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tcs_edge.cli.errors import one_line_errors
+
+
+@one_line_errors
+def command(json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
+    """Show versions, working runtimes, cores and cached teachers; exit 4 if something needed is broken."""
+    from tcs_edge.cli.output import print_json
+    from tcs_edge.doctor import examine
+
+    health = examine()
+    if json:
+        print_json(health.to_json())
+    else:
+        from tcs_edge.report.console import print_table
+
+        print_table(("check", "state", "detail"), [(row.name, row.state, row.detail) for row in health.rows])
+    if not health.usable:
+        raise typer.Exit(4)

@@ -1,0 +1,36 @@
+"""`tcs-edge targets`: the devices that are known, or one of them in full."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tcs_edge.cli.errors import one_line_errors
+
+
+@one_line_errors
+def command(
+    name: Annotated[str | None, typer.Argument(help="A target's name, or the path of a .toml file.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """List the known devices, or show one of them with the source of every fact."""
+    from tcs_edge.cli.output import print_json
+    from tcs_edge.specs.target import list_targets, load_target
+
+    found = [load_target(target) for target in ([name] if name else list_targets())]
+    documents = [target.model_dump(mode="json", exclude_none=True) for target in found]
+    if json:
+        print_json(documents[0] if name else {"schema_version": 1, "targets": documents})
+    elif name:
+        import tomli_w
+
+        typer.echo(tomli_w.dumps(documents[0]), nl=False)
+    else:
+        from tcs_edge.report.console import print_table
+
+        rows = [
+            (target.name, target.title, target.cpu.model, str(target.cpu.cores), str(target.memory_mb))
+            for target in found
+        ]
+        print_table(("name", "device", "CPU", "cores", "memory MB"), rows)

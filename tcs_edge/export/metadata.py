@@ -1,0 +1,54 @@
+"""What every artifact says about itself: its labels, its preprocessing, who made it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from tcs_edge import __version__
+from tcs_edge.errors import DataError
+
+PRODUCER = "tcs-edge"
+LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy")
+KEYS = ("labels", "preprocess", "versions")
+
+
+def library_versions() -> dict[str, str]:
+    """Version of tcs-edge, of Python and of every installed library that shapes an artifact."""
+    versions = {PRODUCER: __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def build_metadata(labels: Sequence[str], preprocess: Mapping[str, Any]) -> dict[str, str]:
+    """The key-value pairs stored inside an artifact; every value is JSON text."""
+    values = {"labels": list(labels), "preprocess": dict(preprocess), "versions": library_versions()}
+    return {key: json.dumps(values[key], ensure_ascii=False, allow_nan=False) for key in KEYS}
+
+
+def read_onnx_metadata(path: Path) -> dict[str, str]:
+    """The pairs `build_metadata` made, read back from an ONNX file.
+
+    Raises:
+        DataError: no ONNX file, or one without our metadata.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise DataError(f"{path} cannot be read as ONNX: {error}") from None
+    pairs = {pair.key: pair.value for pair in model.metadata_props if pair.key in KEYS}
+    missing = [key for key in KEYS if key not in pairs]
+    if missing:
+        raise DataError(f"{path} holds no {', '.join(missing)}: it was not exported by tcs-edge.")
+    return pairs

@@ -1,0 +1,159 @@
+"""The trained model as one ONNX file."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from tcs_edge import __version__
+from tcs_edge.errors import DataError, PromiseMissed, UsageError
+from tcs_edge.export.metadata import PRODUCER, build_metadata
+from tcs_edge.export.preprocess import require_labels
+from tcs_edge.files import atomic_path
+from tcs_edge.progress import Reporter, Silent
+
+INPUT, OUTPUT = "image", "logits"
+LOWEST_OPSET = 18  # asked for less, torch's exporter writes 18 and only warns
+DEFAULT_OPSET = 18  # runs from onnxruntime 1.14 on, so the lowest is also the most portable
+HIGHEST_OPSET = 24
+
+
+def choose_opset(highest: int | None) -> int:
+    """The opset to export for a target that reads opsets up to `highest` (None: any).
+
+    Raises:
+        UsageError: the target reads none that the exporter writes.
+    """
+    if highest is not None and highest < LOWEST_OPSET:
+        raise UsageError(
+            f"the target reads ONNX opset {highest} at most, torch's exporter writes {LOWEST_OPSET} "
+            "at least. Pin a newer runtime in the target, or deploy the OpenVINO export."
+        )
+    return DEFAULT_OPSET
+
+
+def export_onnx(
+    model: torch.nn.Module,
+    path: Path,
+    img_size: int,
+    *,
+    labels: Sequence[str],
+    preprocess: Mapping[str, Any],
+    opset: int = DEFAULT_OPSET,
+    dynamic_batch: bool = False,
+    reporter: Reporter | None = None,
+) -> Path:
+    """Write `model` (B, 3, S, S) -> (B, classes) as one ONNX file with input "image", output "logits".
+
+    The batch is 1 unless `dynamic_batch`. Labels, preprocessing and versions go into the file's
+    metadata; weights too, so size and hash of the one file say all. `model` is left as it is.
+
+    Raises:
+        UsageError: an opset that the exporter does not write, or a model it cannot export.
+        DataError: labels that do not fit the model.
+        PromiseMissed: the file's opset or structure is not what was asked for.
+    """
+    _require_opset(opset)
+    require_labels(labels)
+    reporter = reporter or Silent()
+    reporter.say(f"exporting ONNX (opset {opset}, {'dynamic batch' if dynamic_batch else 'batch 1'})")
+    with atomic_path(path) as draft:
+        _trace(model, draft, img_size, opset, dynamic_batch)
+        proto = onnx.load(draft)
+        _require_promises(proto, opset, len(labels), dynamic_batch)
+        _label(proto, build_metadata(labels, preprocess))
+        onnx.save(proto, draft)
+        _require_valid(draft)
+    return path
+
+
+def _require_opset(opset: int) -> None:
+    if not LOWEST_OPSET <= opset <= HIGHEST_OPSET:
+        raise UsageError(
+            f"opset {opset} was asked for, torch's exporter writes {LOWEST_OPSET} to {HIGHEST_OPSET}. "
+            f"Use {DEFAULT_OPSET}."
+        )
+
+
+def _trace(model: torch.nn.Module, draft: Path, img_size: int, opset: int, dynamic_batch: bool) -> None:
+    frozen = copy.deepcopy(model).cpu().eval()
+    # torch specialises a dimension that is 1 in the example, so a dynamic batch is traced with 2.
+    example = torch.zeros(2 if dynamic_batch else 1, 3, img_size, img_size)
+    dynamic = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
+    try:
+        with _quiet(), torch.no_grad():
+            torch.onnx.export(
+                frozen,
+                (example,),
+                draft,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=opset,
+                dynamic_shapes=dynamic,
+                external_data=False,
+                dynamo=True,
+                verbose=False,
+            )
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"torch cannot export this model: {reason} Choose another student.") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what the exporter prints, logs and warns; its errors still come as exceptions."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    nowhere = io.StringIO()
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _require_promises(proto: onnx.ModelProto, opset: int, classes: int, dynamic_batch: bool) -> None:
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
+    if opsets != {"ai.onnx": opset}:
+        raise PromiseMissed(f"opset {opset} was asked for, the exporter wrote {opsets}.")
+    names = [value.name for value in (*proto.graph.input, *proto.graph.output)]
+    if names != [INPUT, OUTPUT]:
+        raise PromiseMissed(f"the exporter wrote inputs and outputs {names}, not [{INPUT!r}, {OUTPUT!r}].")
+    batch, outputs = proto.graph.output[0].type.tensor_type.shape.dim
+    if outputs.dim_value != classes:
+        raise DataError(f"{classes} class names, but the model has {outputs.dim_value} logits.")
+    if bool(batch.dim_param) != dynamic_batch:
+        raise PromiseMissed(f"the batch became {batch.dim_param or batch.dim_value!r} in the exported file.")
+
+
+def _label(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    """Replace the exporter's notes by ours."""
+    # The exporter's notes hold stack traces with this machine's paths, and change from run to run.
+    graph = proto.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        del part.metadata_props[:]
+    proto.producer_name, proto.producer_version = PRODUCER, __version__
+    del proto.metadata_props[:]
+    for key, value in metadata.items():
+        proto.metadata_props.add(key=key, value=value)
+
+
+def _require_valid(path: Path) -> None:
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PromiseMissed(f"the exported ONNX file is not valid: {reason}") from error

@@ -1,0 +1,76 @@
+"""The same graph as OpenVINO IR: an .xml and a .bin.
+
+The IR is made from the ONNX file, not from torch a second time, so both runtimes hold one graph and a
+difference between them is the runtime's own. The file is read by the C++ frontend (`Core.read_model`);
+`openvino.convert_model` would add nothing for ONNX but its telemetry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import openvino as ov
+
+from tcs_edge.errors import DataError, PromiseMissed
+from tcs_edge.export.metadata import read_onnx_metadata
+from tcs_edge.files import atomic_path
+from tcs_edge.progress import Reporter, Silent
+
+RT_INFO_GROUP = "tcs_edge"
+
+
+def export_openvino(
+    onnx_path: Path, xml_path: Path, *, reporter: Reporter | None = None
+) -> tuple[Path, Path]:
+    """Write the model of `onnx_path` as `xml_path` and the .bin beside it; returns both paths.
+
+    Weights stay float32: `save_model` would halve them to float16 unless told otherwise. Labels,
+    preprocessing and versions are copied from the ONNX file into the IR's rt_info, group "tcs_edge".
+    Either both files appear or neither.
+
+    Raises:
+        DataError: the ONNX file is missing, damaged or not ours.
+        PromiseMissed: OpenVINO wrote an IR that it cannot read back.
+    """
+    metadata = read_onnx_metadata(onnx_path)
+    (reporter or Silent()).say("exporting OpenVINO IR (float32 weights)")
+    model = _convert(onnx_path, metadata)
+    bin_path = xml_path.with_suffix(".bin")
+    # Leaving the block renames the .bin first: an .xml is never there without its weights.
+    try:
+        with atomic_path(xml_path) as draft_xml, atomic_path(bin_path) as draft_bin:
+            ov.save_model(model, draft_xml, compress_to_fp16=False)
+            _require_readable(draft_xml, draft_bin)
+            _remove(xml_path, bin_path)
+    except BaseException:
+        if not xml_path.exists():
+            _remove(bin_path)
+        raise
+    return xml_path, bin_path
+
+
+def _convert(onnx_path: Path, metadata: Mapping[str, str]) -> ov.Model:
+    try:
+        model = ov.Core().read_model(onnx_path)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{onnx_path} cannot be converted by openvino: {reason}") from error
+    for key, value in metadata.items():
+        model.set_rt_info(value, [RT_INFO_GROUP, key])
+    return model
+
+
+def _require_readable(xml: Path, weights: Path) -> None:
+    if not weights.is_file():
+        raise PromiseMissed(f"openvino wrote no weights file beside {xml.name}.")
+    try:
+        ov.Core().read_model(xml)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PromiseMissed(f"openvino cannot read back the IR it wrote: {reason}") from error
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

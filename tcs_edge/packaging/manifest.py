@@ -1,0 +1,223 @@
+"""manifest.json: what was made from what, by whom, how well, and the hash of every file of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from tcs_edge.errors import DataError
+from tcs_edge.export.metadata import library_versions
+from tcs_edge.files import FileRecord, read_json, record_files, sha256_file, write_json
+from tcs_edge.packaging.run_folder import MANIFEST, MARKER, PROVEN, REJECTED, UNPROVEN
+from tcs_edge.specs.strict import Spec, complaint
+from tcs_edge.validation.validate import Validation
+
+SCHEMA_VERSION = 1
+NOT_RECORDED = (MANIFEST, MARKER)
+
+
+class DatasetRecord(Spec):
+    """The images: `counts` per split, `skipped` files that could not be used."""
+
+    name: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    skipped: int = Field(ge=0)
+    builtin: bool = False
+
+
+class TeacherRecord(Spec):
+    """The teacher: where its weights came from and under which licence."""
+
+    name: str
+    licence: str
+    weights_sha256: str
+    source: str
+
+
+class StudentRecord(Spec):
+    """The student: enough to build the network again and load checkpoints/deployed.safetensors into it."""
+
+    name: str
+    init: str
+    img_size: int = Field(ge=1)
+    params_m: float = Field(ge=0)
+    macs_m: float | None = Field(default=None, ge=0)
+
+
+class StageRecord(Spec):
+    """What one stage cost."""
+
+    name: str
+    seconds: float = Field(ge=0)
+    peak_memory_mb: float | None = Field(default=None, ge=0)
+
+
+class AccuracyRecord(Spec):
+    """Accuracy on the test split with its 95 % Wilson interval, all in 0..1."""
+
+    correct: int
+    total: int
+    value: float
+    low: float
+    high: float
+
+
+class ParityRecord(Spec):
+    """Distance of one exported model from the trained one; numbers are None where logits were not finite."""
+
+    precision: str
+    max_abs_diff: float | None
+    max_rel_diff: float | None
+    top1_agreement: float
+    finite: bool
+
+
+class ManifestFile(Spec):
+    """One file of the run; `path` is relative to the run folder, with forward slashes."""
+
+    path: str
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        pure = PurePosixPath(path)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in path or not pure.parts:
+            raise ValueError("a file of the run must lie inside its folder")
+        return path
+
+
+class Manifest(Spec):
+    """The whole document; a run that was stopped before its verdict has none.
+
+    `export_mb` is the sum of the files in the export folder, in 10^6 bytes.
+    """
+
+    schema_version: Literal[1] = 1
+    created: datetime
+    versions: dict[str, str]
+    seed: int
+    dataset: DatasetRecord
+    teacher: TeacherRecord | None
+    student: StudentRecord
+    target: dict[str, Any]
+    options: dict[str, Any]
+    stages: tuple[StageRecord, ...]
+    accuracy: dict[str, AccuracyRecord]
+    parity: dict[str, ParityRecord]
+    verdict: Literal["pass", "fail"]
+    files: tuple[ManifestFile, ...]
+    export_mb: float = Field(ge=0)
+
+
+@dataclass(frozen=True)
+class FileProblem:
+    """A file that is not what the manifest says."""
+
+    path: str
+    problem: Literal["missing", "changed", "not in the manifest"]
+
+
+def build_manifest(
+    root: Path,
+    *,
+    created: datetime,
+    seed: int,
+    dataset: DatasetRecord,
+    teacher: TeacherRecord | None,
+    student: StudentRecord,
+    target: Mapping[str, Any],
+    options: Mapping[str, Any],
+    stages: Iterable[StageRecord],
+    validation: Validation,
+) -> Manifest:
+    """Describe the run in `root` as it lies there now; call it when everything else is written."""
+    files = record_files(root, _recordable(root))
+    return Manifest(
+        created=created,
+        versions=library_versions(),
+        seed=seed,
+        dataset=dataset,
+        teacher=teacher,
+        student=student,
+        target=dict(target),
+        options=dict(options),
+        stages=tuple(stages),
+        accuracy={name: AccuracyRecord(**a.to_json()) for name, a in validation.accuracies.items()},
+        parity=_parity_records(validation),
+        verdict=validation.verdict,
+        files=tuple(ManifestFile(**record.to_json()) for record in files),
+        export_mb=_export_bytes(files) / 1e6,
+    )
+
+
+def write_manifest(root: Path, manifest: Manifest) -> Path:
+    """Write manifest.json into the run folder, whole or not at all; returns its path."""
+    path = root / MANIFEST
+    write_json(path, manifest.model_dump(mode="json"))
+    return path
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read a run's manifest.json.
+
+    Raises:
+        DataError: it is missing, is not JSON, has another schema version, or breaks the schema.
+    """
+    path = root / MANIFEST
+    document = read_json(path, SCHEMA_VERSION)
+    try:
+        return Manifest.model_validate(document)
+    except ValidationError as error:
+        raise DataError(f"{path}: {complaint(error, Manifest)}") from None
+
+
+def verify_files(root: Path, manifest: Manifest) -> tuple[FileProblem, ...]:
+    """Every file against its hash, and every export folder against strangers; empty when all is well."""
+    known = {record.path for record in manifest.files}
+    problems = [problem for record in manifest.files if (problem := _problem(root, record)) is not None]
+    for path in _recordable(root):
+        name = path.relative_to(root).as_posix()
+        if name not in known and _is_export(name):
+            problems.append(FileProblem(name, "not in the manifest"))
+    return tuple(sorted(problems, key=lambda problem: problem.path))
+
+
+def _problem(root: Path, record: ManifestFile) -> FileProblem | None:
+    path = root / record.path
+    if not path.is_file():
+        return FileProblem(record.path, "missing")
+    if path.stat().st_size != record.bytes or sha256_file(path) != record.sha256:
+        return FileProblem(record.path, "changed")
+    return None
+
+
+def _recordable(root: Path) -> list[Path]:
+    paths = (path for path in root.rglob("*") if path.is_file())
+    return sorted(path for path in paths if path.relative_to(root).as_posix() not in NOT_RECORDED)
+
+
+def _is_export(path: str) -> bool:
+    return PurePosixPath(path).parts[0] in (PROVEN, REJECTED, UNPROVEN)
+
+
+def _export_bytes(files: Iterable[FileRecord]) -> int:
+    return sum(record.bytes for record in files if _is_export(record.path))
+
+
+def _parity_records(validation: Validation) -> dict[str, ParityRecord]:
+    wanted = ("max_abs_diff", "max_rel_diff", "top1_agreement", "finite")
+    records = {}
+    for name, parity in validation.parities.items():
+        document = parity.to_json()
+        values = {key: document[key] for key in wanted}
+        records[name] = ParityRecord(precision=validation.precisions[name], **values)
+    return records

@@ -1,0 +1,182 @@
+"""The folder a run writes, and when its exports may be called deployable.
+
+manifest.json            written last
+tcs-edge-run.json        marks the folder as a run's from the first moment
+checkpoints/             deployed.safetensors: the folded student
+export.unproven/         exports before the verdict; all that a crash can leave behind
+export/                  exports that passed
+export.REJECTED/         exports that did not, every file name ending in .rejected
+reports/
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from tcs_edge.errors import DataError, UsageError
+from tcs_edge.files import read_json, write_json
+
+SCHEMA_VERSION = 1
+MARKER = "tcs-edge-run.json"
+MANIFEST = "manifest.json"
+UNPROVEN, PROVEN, REJECTED = "export.unproven", "export", "export.REJECTED"
+REJECTED_SUFFIX = ".rejected"
+FOLDERS = ("checkpoints", UNPROVEN, PROVEN, REJECTED, "reports", "cache")
+FILES = (
+    MANIFEST,
+    MARKER,
+    "config.json",
+    "target.json",
+    "recipe.json",
+    "run.log",
+    "sbom.json",
+    "README.md",
+    "model_card.md",
+    "report.html",
+    "report.md",
+    "junit.xml",
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run folder, and the two moves that the verdict decides between."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / MANIFEST
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def deployed_weights(self) -> Path:
+        """The trained, folded student: what exports are validated against, now and later."""
+        return self.checkpoints / "deployed.safetensors"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    @property
+    def unproven(self) -> Path:
+        return self.root / UNPROVEN
+
+    @property
+    def export(self) -> Path:
+        return self.root / PROVEN
+
+    @property
+    def rejected(self) -> Path:
+        return self.root / REJECTED
+
+    def settle(self, passed: bool) -> Path:
+        """Rename export.unproven/ to export/, or to export.REJECTED/ with every file renamed; returns it.
+
+        Raises:
+            UsageError: there are no unproven exports, or settled ones are there already.
+        """
+        if not self.unproven.is_dir():
+            raise UsageError(f"{self.root} has no {UNPROVEN}/ to settle.")
+        if not passed:
+            return self._reject(self.unproven)
+        _require_absent(self.export)
+        return self.unproven.rename(self.export)
+
+    def revoke(self) -> Path:
+        """Turn export/ into export.REJECTED/, when a later validation fails; returns it.
+
+        Raises:
+            UsageError: there is no export/, or an export.REJECTED/ is there already.
+        """
+        if not self.export.is_dir():
+            raise UsageError(f"{self.root} has no {PROVEN}/ to revoke.")
+        return self._reject(self.export)
+
+    def _reject(self, folder: Path) -> Path:
+        _require_absent(self.rejected)
+        # Off the deployable name first, so that a crash in between leaves nothing deployable.
+        rejected = folder.rename(self.rejected)
+        for path in sorted(rejected.rglob("*")):
+            if path.is_file() and path.suffix != REJECTED_SUFFIX:
+                path.rename(path.with_name(path.name + REJECTED_SUFFIX))
+        return rejected
+
+
+def default_out(target: str, student: str, today: date, base: Path = Path("runs")) -> Path:
+    """runs/<date>-<target>-<student>, the place of a run that got no --out."""
+    return base / f"{today.isoformat()}-{target}-{student}"
+
+
+def open_run(out: Path, overwrite: bool = False) -> RunFolder:
+    """Make `out` an empty, marked run folder.
+
+    With `overwrite` an earlier run in it is removed: known parts of a run only, and only if the folder is
+    marked as one and holds nothing else.
+
+    Raises:
+        UsageError: `out` is a file, is not empty, or holds something that no run wrote.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file. Choose another --out.")
+    if out.is_dir() and any(out.iterdir()):
+        _clear(out, overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / MARKER, {"schema_version": SCHEMA_VERSION, "kind": "tcs-edge run"})
+    run = RunFolder(out)
+    for folder in (run.checkpoints, run.unproven, run.reports):
+        folder.mkdir()
+    return run
+
+
+def find_run(root: Path) -> RunFolder:
+    """An existing run.
+
+    Raises:
+        DataError: no such folder, or not a run's.
+    """
+    if not root.is_dir():
+        raise DataError(f"no such run folder: {root}")
+    if not _is_run(root):
+        raise DataError(f"{root} is not a run folder: it has no {MARKER}.")
+    return RunFolder(root)
+
+
+def _clear(out: Path, overwrite: bool) -> None:
+    if not overwrite:
+        raise UsageError(f"{out} is not empty. Choose another --out, or pass --overwrite to replace a run.")
+    if not _is_run(out):
+        raise UsageError(
+            f"{out} is not a run folder (no {MARKER}); it is not overwritten. Choose another --out."
+        )
+    strangers = sorted(entry.name for entry in out.iterdir() if entry.name not in (*FOLDERS, *FILES))
+    if strangers:
+        raise UsageError(f"{out} holds {', '.join(strangers[:3])}, which no run wrote. Move it away first.")
+    # The marker goes last: a removal that was interrupted can be repeated.
+    for entry in sorted(out.iterdir(), key=lambda entry: entry.name == MARKER):
+        _remove(entry)
+
+
+def _is_run(root: Path) -> bool:
+    try:
+        return read_json(root / MARKER, SCHEMA_VERSION).get("kind") == "tcs-edge run"
+    except DataError:
+        return False
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
+
+
+def _require_absent(folder: Path) -> None:
+    if folder.exists():
+        raise UsageError(f"{folder} is there already; a run is settled once.")

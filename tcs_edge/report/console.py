@@ -1,0 +1,76 @@
+"""What a person sees in the terminal: progress and remarks on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tcs_edge.progress import Item
+
+Verbosity = Literal[-1, 0, 1]
+
+log = logging.getLogger("tcs_edge")
+
+
+class ConsoleReporter:
+    """Draws on stderr what stages report; every line also goes to the run's log.
+
+    Args:
+        verbosity: -1 shows warnings only, 0 the story, 1 details too.
+
+    Bars appear only on a terminal and not under CI; rich itself respects NO_COLOR.
+    """
+
+    def __init__(self, verbosity: int = 0) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.verbosity = verbosity
+        self.bars = self.console.is_terminal and not os.environ.get("CI") and verbosity >= 0
+
+    def say(self, text: str) -> None:
+        log.info(text)
+        if self.verbosity >= 0:
+            self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        log.warning(text)
+        self.console.print(f"warning: {text}", markup=False, style="yellow")
+
+    def detail(self, text: str) -> None:
+        log.debug(text)
+        if self.verbosity > 0:
+            self.console.print(text, markup=False, style="dim")
+
+    def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+        if not self.bars:
+            yield from items
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True) as progress:
+            yield from progress.track(items, total=total, description=description)
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+    """Print an aligned table on stdout; columns whose heading ends in a unit are right-aligned."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="right" if _is_number(heading) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    stdout_console().print(table)
+
+
+def stdout_console() -> Console:
+    """A console on stdout that never breaks lines when the output is piped."""
+    width = None if sys.stdout.isatty() else 200
+    return Console(file=sys.stdout, width=width, highlight=False)
+
+
+def _is_number(heading: str) -> bool:
+    return heading.rsplit(" ", 1)[-1] in {"ms", "MB", "M", "%", "px", "s", "diff"}

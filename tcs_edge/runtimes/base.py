@@ -1,0 +1,108 @@
+"""What a runtime looks like to everybody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+
+from tcs_edge.errors import DataError
+
+
+class Runner(Protocol):
+    """A loaded model that turns images into logits.
+
+    Attributes:
+        name: what results are filed under, unique within one validation, such as "onnxruntime".
+        precision: the arithmetic it really uses, read back from the runtime: "f32", "bf16" or "f16".
+        labels: the class names stored inside the artifact; None where it holds none.
+    """
+
+    name: str
+    precision: str
+    labels: tuple[str, ...] | None
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """float32 (B, 3, S, S), normalised, any B >= 1 -> logits float32 (B, classes).
+
+        Raises:
+            DataError: images of another shape or type, or a runtime that failed.
+        """
+
+    def close(self) -> None:
+        """Free the model; the runner cannot be used afterwards."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class ClosingRunner:
+    """The context manager that all runners share."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def run_all(
+    infer: Callable[[np.ndarray], np.ndarray], images: np.ndarray, img_size: int | None, one_by_one: bool
+) -> np.ndarray:
+    """Run `images` (B, 3, S, S) at once, or image by image for a model with a static batch of 1.
+
+    Raises:
+        DataError: images that are not float32 (B >= 1, 3, img_size, img_size).
+    """
+    require_images(images, img_size)
+    if not one_by_one:
+        return np.asarray(infer(images), dtype=np.float32)
+    rows = [np.array(infer(images[index : index + 1]), dtype=np.float32) for index in range(len(images))]
+    return np.concatenate(rows)
+
+
+def require_images(images: np.ndarray, img_size: int | None) -> None:
+    """Raise DataError unless `images` is float32 (B >= 1, 3, S, S), with S = img_size where that is known."""
+    side = img_size if img_size is not None else images.shape[-1]
+    if images.dtype != np.float32 or images.ndim != 4 or images.shape[1:] != (3, side, side):
+        wanted = f"float32 (B, 3, {img_size or 'S'}, {img_size or 'S'})"
+        raise DataError(f"a model takes {wanted}, got {images.dtype} {images.shape}.")
+    if len(images) == 0:
+        raise DataError("no images: a batch needs at least one.")
+
+
+def static_sides(shape: list[int | None], source: str) -> tuple[int | None, int | None]:
+    """(batch, side) of a model input (B, 3, S, S); None where that axis is dynamic.
+
+    Raises:
+        DataError: another layout, or a static batch other than 1.
+    """
+    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
+        raise DataError(f"{source}: the input must be (B, 3, S, S), got {shape}.")
+    if shape[0] not in (1, None):
+        raise DataError(
+            f"{source}: the batch is fixed to {shape[0]}. Export with batch 1 or a dynamic batch."
+        )
+    return shape[0], shape[2]
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """A foreign exception's message on one line of at most `limit` characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,73 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from tcs_edge.errors import DataError
+from tcs_edge.runtimes.base import ClosingRunner, one_line, run_all, static_sides
+
+SILENT_LOG = 4  # onnxruntime: fatal errors only; everything else arrives as an exception
+
+
+class OrtRunner(ClosingRunner):
+    """Runs an ONNX file with `threads` threads.
+
+    Raises:
+        DataError: the file is missing, truncated, or no image classifier.
+    """
+
+    name = "onnxruntime"
+    precision = "f32"
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        ort.disable_telemetry_events()
+        self._session: Any = _open(Path(path), threads)
+        self._input = self._session.get_inputs()[0]
+        shape = [axis if isinstance(axis, int) else None for axis in self._input.shape]
+        batch, self._img_size = static_sides(shape, str(path))
+        self._one_by_one = batch == 1
+        stored = self._session.get_modelmeta().custom_metadata_map.get("labels")
+        self.labels = tuple(json.loads(stored)) if stored else None
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """float32 (B, 3, S, S) -> logits float32 (B, classes)."""
+        return run_all(self._infer, images, self._img_size, self._one_by_one)
+
+    def _infer(self, images: np.ndarray) -> np.ndarray:
+        try:
+            logits: np.ndarray = self._session.run(None, {self._input.name: images})[0]
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise DataError(f"onnxruntime failed on a batch of {len(images)}: {one_line(error)}") from error
+        return logits
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+def _open(path: Path, threads: int) -> ort.InferenceSession:
+    if not path.is_file():
+        raise DataError(f"no such ONNX file: {path}")
+    try:
+        session = ort.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise DataError(f"{path} cannot be loaded by onnxruntime: {one_line(error)} Export again.") from error
+    if len(session.get_inputs()) != 1 or len(session.get_outputs()) != 1:
+        raise DataError(f"{path}: a classifier has one input and one output.")
+    return session
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = SILENT_LOG
+    # Spinning threads starve their neighbours, and with them every measurement on the machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options

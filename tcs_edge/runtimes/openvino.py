@@ -1,0 +1,99 @@
+"""OpenVINO on the CPU, at float32 or at the precision the device picks by itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import openvino as ov
+
+from tcs_edge.errors import DataError
+from tcs_edge.runtimes.base import ClosingRunner, one_line, run_all, static_sides
+
+Precision = Literal["f32", "bf16", "device"]
+LABELS_KEY = ["tcs_edge", "labels"]
+
+
+class OpenVinoRunner(ClosingRunner):
+    """Runs an IR (.xml with its .bin beside it), or an ONNX file, with `threads` threads.
+
+    Args:
+        precision: "f32" shows whether the conversion is right; "device" leaves the choice to OpenVINO,
+            which takes bf16 or f16 where the CPU has it, as the deployed model will; "bf16" asks for
+            that, which a CPU with AVX-512 also emulates. What came of it is read back into `precision`.
+
+    Raises:
+        DataError: a file is missing, truncated, or no image classifier.
+    """
+
+    def __init__(self, path: Path, threads: int = 1, precision: Precision = "f32") -> None:
+        path = Path(path)
+        model = _read(path)
+        shape = [axis.get_length() if axis.is_static else None for axis in model.input(0).get_partial_shape()]
+        batch, self._img_size = static_sides(shape, str(path))
+        self._one_by_one = batch == 1
+        self.labels = _labels(model)
+        self._compiled: Any = _compile(model, path, threads, precision)
+        self.precision = _precision_name(self._compiled)
+        self.name = "openvino" if precision == "f32" else f"openvino-{precision}"
+        _require_honoured(precision, self.precision)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """float32 (B, 3, S, S) -> logits float32 (B, classes)."""
+        return run_all(self._infer, images, self._img_size, self._one_by_one)
+
+    def _infer(self, images: np.ndarray) -> np.ndarray:
+        try:
+            logits: np.ndarray = self._compiled([images])[0]
+        except RuntimeError as error:
+            raise DataError(f"openvino failed on a batch of {len(images)}: {one_line(error)}") from error
+        return logits
+
+    def close(self) -> None:
+        """Free the compiled model."""
+        self._compiled = None
+
+
+def _read(path: Path) -> ov.Model:
+    for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
+        if not part.is_file():
+            raise DataError(f"no such OpenVINO file: {part} (an IR is an .xml and a .bin). Export again.")
+    try:
+        model = ov.Core().read_model(path)
+    except RuntimeError as error:
+        raise DataError(f"{path} cannot be loaded by openvino: {one_line(error)} Export again.") from error
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise DataError(f"{path}: a classifier has one input and one output.")
+    return model
+
+
+def _compile(model: ov.Model, path: Path, threads: int, precision: Precision) -> ov.CompiledModel:
+    config: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        # OpenVINO pins threads to cores by itself, which serialises two processes on the same cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    if precision != "device":
+        config["INFERENCE_PRECISION_HINT"] = precision
+    try:
+        return ov.Core().compile_model(model, "CPU", config)
+    except RuntimeError as error:
+        raise DataError(f"{path} cannot be compiled by openvino: {one_line(error)} Export again.") from error
+
+
+def _precision_name(compiled: ov.CompiledModel) -> str:
+    return str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+
+
+def _require_honoured(asked: Precision, came: str) -> None:
+    if asked not in ("device", came):
+        raise DataError(f"openvino runs {came} on this CPU, {asked} was asked for. Use --precision device.")
+
+
+def _labels(model: ov.Model) -> tuple[str, ...] | None:
+    if not model.has_rt_info(LABELS_KEY):
+        return None
+    return tuple(json.loads(str(model.get_rt_info(LABELS_KEY).value)))

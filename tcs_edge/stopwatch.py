@@ -1,0 +1,63 @@
+"""Wall time and peak memory of every stage of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import psutil
+
+SAMPLE_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage took: wall seconds, and the process's peak resident memory in 10^6 bytes."""
+
+    name: str
+    seconds: float
+    peak_memory_mb: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class Stopwatch:
+    """Times named stages, one after the other; `stages` holds the finished ones."""
+
+    stages: list[StageCost] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure the block as stage `name`; a block that raises is not recorded."""
+        started = time.perf_counter()
+        with _peak_memory() as peak:
+            yield
+        seconds = time.perf_counter() - started
+        self.stages.append(StageCost(name, round(seconds, 3), round(peak[0] / 1e6, 1)))
+
+
+@contextlib.contextmanager
+def _peak_memory() -> Iterator[list[int]]:
+    """A one-element list that holds the largest resident size, in bytes, seen inside the block."""
+    process = psutil.Process()
+    peak = [process.memory_info().rss]
+    finished = threading.Event()
+
+    def sample() -> None:
+        while not finished.wait(SAMPLE_SECONDS):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        yield peak
+    finally:
+        finished.set()
+        sampler.join()
+        peak[0] = max(peak[0], process.memory_info().rss)

@@ -1,0 +1,170 @@
+"""Chooses the student: the most promising candidate that meets the target's limits.
+
+A latency limit is met by the upper end of the band, never by the median: a student that may be too slow is
+not chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from tcs_edge.errors import NoCandidate, UsageError
+from tcs_edge.specs.profile import Profile, ProfileRuntime
+from tcs_edge.specs.target import Limits, TargetSpec
+from tcs_edge.students.candidates import CANDIDATES, Candidate
+from tcs_edge.students.profiles import Latency, latency
+
+Expected = Literal["published", "unknown"]
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A candidate on the target: size with its head in 10^6 bytes, latency (None: the profile does not know
+    it), and every reason against it in one line each (none: it is accepted)."""
+
+    candidate: Candidate
+    size_mb: float
+    latency: Latency | None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`winner` is the first of `accepted`, which is in ranking order; `rejected` carry their reasons."""
+
+    winner: Assessment
+    accepted: tuple[Assessment, ...]
+    rejected: tuple[Assessment, ...]
+    ranking: str
+
+
+RANKINGS: dict[Expected, str] = {
+    "published": "highest published ImageNet top-1 of the pretrained weights, then lowest latency",
+    "unknown": "lowest latency: nothing published says how accurate a student gets from random weights",
+}
+
+
+def choose_student(
+    target: TargetSpec,
+    profile: Profile,
+    img_size: int,
+    num_classes: int,
+    limits: Limits,
+    expected: Expected = "published",
+    candidates: Iterable[Candidate] = tuple(CANDIDATES.values()),
+    threads: int | None = None,
+    runtime: ProfileRuntime = "onnxruntime",
+) -> Choice:
+    """The best candidate within the limits.
+
+    Args:
+        target: the device; its thread count is used unless `threads` is given.
+        profile: the latencies known of it.
+        img_size: side of the input in pixels.
+        num_classes: width of the final layer, which counts in the size.
+        limits: upper bounds; None means no bound.
+        expected: what is known of the accuracy to come. "published" ranks by ImageNet top-1 and is fair for
+            pretrained students; "unknown" (random weights) takes the fastest student that fits.
+        candidates: those to choose from; a single one checks a student the user named.
+
+    Raises:
+        NoCandidate: nothing fits; the message names the nearest candidate and by how much it misses.
+        UsageError: a single candidate was asked for, there is a latency limit, and the profile does not
+            know that candidate, or not at this image size.
+    """
+    candidates = tuple(candidates)
+    named = len(candidates) == 1
+    demand = _Demand(profile, img_size, num_classes, limits, threads or target.threads, runtime, named)
+    assessed = [_assess(candidate, demand) for candidate in candidates]
+    accepted = sorted((a for a in assessed if not a.reasons), key=lambda a: _rank(a, expected))
+    rejected = tuple(a for a in assessed if a.reasons)
+    if not accepted:
+        raise NoCandidate(_nothing_fits(target.name, rejected, limits))
+    return Choice(accepted[0], tuple(accepted), rejected, RANKINGS[expected])
+
+
+@dataclass(frozen=True)
+class _Demand:
+    """What every candidate is held against; `named` says that the user asked for this one candidate."""
+
+    profile: Profile
+    img_size: int
+    num_classes: int
+    limits: Limits
+    threads: int
+    runtime: ProfileRuntime
+    named: bool
+
+
+def _assess(candidate: Candidate, demand: _Demand) -> Assessment:
+    found = _known_latency(candidate.name, demand)
+    size_mb = candidate.size_mb(demand.num_classes)
+    return Assessment(candidate, size_mb, found, _reasons(candidate, size_mb, found, demand))
+
+
+def _known_latency(name: str, demand: _Demand) -> Latency | None:
+    try:
+        return latency(demand.profile, name, demand.img_size, demand.threads, demand.runtime)
+    except UsageError:
+        if demand.named and demand.limits.max_latency_ms:
+            raise
+        return None
+
+
+def _reasons(candidate: Candidate, size_mb: float, found: Latency | None, demand: _Demand) -> tuple[str, ...]:
+    """Why the limits rule this candidate out, one line per missed limit."""
+    reasons = []
+    limits = demand.limits
+    if limits.max_latency_ms and found is None:
+        reasons.append(
+            f"{candidate.name}: the profile does not know its latency at {demand.img_size} px, "
+            f"so the {limits.max_latency_ms:g} ms limit cannot be checked"
+        )
+    if limits.max_latency_ms and found and found.high_ms > limits.max_latency_ms:
+        reasons.append(f"{candidate.name}: {found} is over the {limits.max_latency_ms:g} ms limit")
+    if limits.max_size_mb and size_mb > limits.max_size_mb:
+        reasons.append(f"{candidate.name}: {size_mb:.1f} MB is over the {limits.max_size_mb:g} MB limit")
+    params_m = candidate.total_params_m(demand.num_classes)
+    if limits.max_params_m and params_m > limits.max_params_m:
+        reasons.append(
+            f"{candidate.name}: {params_m:.2f} M parameters are over the {limits.max_params_m:g} M limit"
+        )
+    return tuple(reasons)
+
+
+def _rank(assessment: Assessment, expected: Expected) -> tuple[float, float, float]:
+    """Sort key, best first; what is not known comes last, and small breaks ties."""
+    speed = assessment.latency.p50_ms if assessment.latency else float("inf")
+    if expected == "unknown":
+        return (speed, assessment.size_mb, 0.0)
+    return (-(assessment.candidate.top1 or 0.0), speed, assessment.size_mb)
+
+
+def _nothing_fits(target: str, rejected: tuple[Assessment, ...], limits: Limits) -> str:
+    """Names the limit that no candidate meets and who came nearest; else the candidate that misses fewest."""
+    head = f"no student fits {target}: "
+    if limits.max_latency_ms:
+        timed = [(a.latency, a.candidate.name) for a in rejected if a.latency]
+        if not timed:
+            return head + "the profile knows no candidate's latency here. Measure it with `tcs-edge profile`."
+        found, name = min(timed, key=lambda pair: pair[0].high_ms)
+        if found.high_ms > limits.max_latency_ms:
+            return head + _too_slow(name, found, limits.max_latency_ms)
+    smallest = min(rejected, key=lambda a: a.size_mb)
+    if limits.max_size_mb and smallest.size_mb > limits.max_size_mb:
+        return (
+            f"{head}the smallest, {smallest.candidate.name}, takes {smallest.size_mb:.1f} MB of "
+            f"{limits.max_size_mb:g} MB. Raise --max-size-mb."
+        )
+    nearest = min(rejected, key=lambda a: (len(a.reasons), a.size_mb))
+    return f"{head}the nearest is ruled out ({'; '.join(nearest.reasons)}). Loosen that limit."
+
+
+def _too_slow(name: str, found: Latency, max_latency_ms: float) -> str:
+    doubt = "" if found.source == "measured" else f" (up to {found.high_ms:.3g} ms, {found.source})"
+    return (
+        f"the fastest, {name}, takes {found.p50_ms:.3g} ms{doubt} of {max_latency_ms:g} ms. "
+        "Raise --max-latency-ms or lower --img-size."
+    )

@@ -1,0 +1,278 @@
+"""From a teacher's name to a frozen model that maps normalised images to pooled features."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+from timm.data import resolve_data_config
+from torch import Tensor, nn
+
+from tcs_edge.data.preprocess import Preprocess
+from tcs_edge.errors import DataError, UsageError
+from tcs_edge.files import sha256_file
+from tcs_edge.teachers.registry import TeacherSpec, canonical_name, teacher_spec
+from tcs_edge.teachers.weights import WeightsFile, hub_file, locate_weights, read_state
+
+DEFAULT_IMG_SIZE = 224
+_CONVERTER_ERRORS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+_HEADS = ("head.", "head_dist.", "fc.", "classifier.", "last_linear.")
+
+
+@dataclass(frozen=True)
+class TeacherInfo:
+    """All there is to know about a teacher without having it in memory.
+
+    Attributes:
+        name: as the user may write it, aliases resolved.
+        timm_name: timm's model and tag; empty for the built-in teacher.
+        preprocess: what its images go through: timm's own mean, std, crop and filter.
+        dim: width d of the features.
+        licence: of the weights, as timm states it.
+        params_m: millions of parameters, without a classifier.
+        weights_path: the safetensors file, as it lies on this machine.
+        weights_sha256: of the file's bytes, hex.
+        weights_source: where it came from, without local folders.
+    """
+
+    name: str
+    timm_name: str
+    preprocess: Preprocess
+    dim: int
+    licence: str
+    params_m: float
+    weights_path: Path
+    weights_sha256: str
+    weights_source: str
+
+    def to_json(self) -> dict[str, Any]:
+        """What a manifest or a model card records; no local folders."""
+        names = [field.name for field in fields(TeacherInfo) if field.name != "weights_path"]
+        return {name: getattr(self, name) for name in names} | {"preprocess": self.preprocess.to_json()}
+
+
+@dataclass(frozen=True)
+class Teacher(TeacherInfo):
+    """A loaded teacher. `module` is frozen, in eval mode: float32 (B, 3, S, S) -> float32 (B, d)."""
+
+    module: nn.Module
+
+
+class PooledFeatures(nn.Module):
+    """A timm model that answers with its pooled output after the final norm, float32 (B, d)."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.backbone.forward_features(images)
+        return self.backbone.forward_head(features, pre_logits=True).float()
+
+
+def describe_teacher(name: str, weights: Path | None = None, img_size: int | None = None) -> TeacherInfo:
+    """Find a teacher's weights and settle everything about it; the model takes no memory.
+
+    Args:
+        name: a name of `registry.TEACHERS`, an alias, or `timm/NAME`.
+        weights: a local safetensors file; None takes the hub cache or downloads.
+        img_size: pixels; rounded to the nearest size the model's patches allow. None means 224.
+
+    Raises:
+        UnknownName, UsageError, DataError, MissingError: see `teacher_spec` and `locate_weights`.
+    """
+    spec = teacher_spec(name)
+    if not spec.timm_name:
+        return _describe_digits(spec, weights, img_size)
+    outline = _outline(spec.timm_name)
+    file = locate_weights(name, spec, weights)
+    preprocess = _preprocess(outline.pretrained_cfg, _settle_img_size(name, outline, img_size))
+    return _info(canonical_name(name), spec, preprocess, outline, file)
+
+
+def load_teacher(
+    name: str,
+    weights: Path | None = None,
+    img_size: int | None = None,
+    device: str | torch.device = "cpu",
+) -> Teacher:
+    """`describe_teacher`, and the model with its weights on `device`.
+
+    Raises:
+        DataError: the file does not fit the model; the first missing or unexpected keys are named.
+        UnknownName, UsageError, MissingError: as `describe_teacher`.
+    """
+    return build_teacher(describe_teacher(name, weights, img_size), device)
+
+
+def build_teacher(info: TeacherInfo, device: str | torch.device = "cpu") -> Teacher:
+    """Read the weights of a described teacher into memory.
+
+    Raises:
+        DataError: the file does not fit the model.
+    """
+    module = PooledFeatures(_timm_backbone(info)) if info.timm_name else _digits_module()
+    module = module.to(device).eval().requires_grad_(False)
+    values = {field.name: getattr(info, field.name) for field in fields(TeacherInfo)}
+    return Teacher(**values, module=module)
+
+
+def is_cached(name: str) -> bool:
+    """Whether a teacher can be loaded without a download.
+
+    Raises:
+        UnknownName: no table holds the name.
+    """
+    spec = teacher_spec(name)
+    if not spec.timm_name:
+        return True
+    remote = hub_file(spec)
+    return remote is not None and remote.cached_path() is not None
+
+
+def download_size_mb(name: str) -> float:
+    """About how many MB (10^6 bytes) a download of the weights takes: float32, 4 bytes per parameter.
+
+    Raises:
+        UnknownName: no table holds the name.
+    """
+    spec = teacher_spec(name)
+    params_m = spec.params_m or _params_m(_outline(spec.timm_name))
+    return round(4 * params_m, 1)
+
+
+def _outline(timm_name: str) -> nn.Module:
+    """The model without storage: its shapes, config and parameter count cost no memory."""
+    with torch.device("meta"):
+        return timm.create_model(timm_name, pretrained=False, num_classes=0)
+
+
+def _params_m(module: nn.Module) -> float:
+    return round(sum(parameter.numel() for parameter in module.parameters()) / 1e6, 2)
+
+
+def _info(
+    name: str, spec: TeacherSpec, preprocess: Preprocess, outline: nn.Module, file: WeightsFile
+) -> TeacherInfo:
+    return TeacherInfo(
+        name=name,
+        timm_name=spec.timm_name,
+        preprocess=preprocess,
+        dim=getattr(outline, "head_hidden_size", None) or outline.num_features,
+        licence=spec.licence,
+        params_m=_params_m(outline),
+        weights_path=file.path,
+        weights_sha256=sha256_file(file.path),
+        weights_source=file.source,
+    )
+
+
+def _describe_digits(spec: TeacherSpec, weights: Path | None, img_size: int | None) -> TeacherInfo:
+    from tcs_edge.teachers import digits
+
+    if weights is not None:
+        raise UsageError("teacher 'digits' is built in. Leave --teacher-weights out.")
+    if img_size not in (None, digits.IMG_SIZE):
+        raise UsageError(
+            f"teacher 'digits' takes {digits.IMG_SIZE} px only, got {img_size}. Leave the size out."
+        )
+    module = digits.load_digits_teacher().eval()  # small enough to be asked
+    with torch.inference_mode():
+        dim = module(torch.zeros(1, 3, digits.IMG_SIZE, digits.IMG_SIZE)).shape[1]
+    return TeacherInfo(
+        name="digits",
+        timm_name="",
+        preprocess=Preprocess(digits.IMG_SIZE, mean=digits.MEAN, std=digits.STD),
+        dim=dim,
+        licence=spec.licence,
+        params_m=_params_m(module),
+        weights_path=digits.WEIGHTS,
+        weights_sha256=sha256_file(digits.WEIGHTS),
+        weights_source="built in",
+    )
+
+
+def _digits_module() -> nn.Module:
+    from tcs_edge.teachers import digits
+
+    return digits.load_digits_teacher()
+
+
+def _settle_img_size(name: str, outline: nn.Module, img_size: int | None) -> int:
+    config = outline.pretrained_cfg
+    wanted = DEFAULT_IMG_SIZE if img_size is None else img_size
+    if wanted < 1:
+        raise UsageError(f"the teacher's image size must be above 0, got {wanted}. Try {DEFAULT_IMG_SIZE}.")
+    if not config.get("fixed_input_size"):
+        return wanted
+    if hasattr(outline, "set_input_size"):
+        patch = outline.feature_info[-1]["reduction"]
+        return max(1, round(wanted / patch)) * patch
+    native = config["input_size"][-1]
+    if img_size not in (None, native):
+        raise UsageError(f"teacher {name!r} takes {native} px only, got {img_size}. Leave the size out.")
+    return native
+
+
+def _preprocess(config: Mapping[str, Any], img_size: int) -> Preprocess:
+    """timm's own data config as ours; the size is the caller's."""
+    data = resolve_data_config({}, pretrained_cfg=dict(config))
+    resize: Literal["stretch", "shorter"] = "stretch" if data["crop_mode"] == "squash" else "shorter"
+    return Preprocess(
+        img_size=img_size,
+        crop_pct=data["crop_pct"],
+        resize=resize,
+        interpolation=data["interpolation"],
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+    )
+
+
+def _timm_backbone(info: TeacherInfo) -> nn.Module:
+    """Load at the model's own size, where every tensor fits; timm then resamples the positions."""
+    backbone = timm.create_model(info.timm_name, pretrained=False, num_classes=0)
+    expected = backbone.state_dict()
+    state = _native_layout(read_state(info.weights_path, expected.keys()), backbone, expected)
+    _require_fit(info, state, expected)
+    backbone.load_state_dict(state)
+    size = info.preprocess.img_size
+    if backbone.pretrained_cfg.get("fixed_input_size") and hasattr(backbone, "set_input_size"):
+        backbone.set_input_size(img_size=(size, size))
+    return backbone
+
+
+def _native_layout(
+    state: dict[str, Tensor], backbone: nn.Module, expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Drop classifier keys; timm converts what is in its authors' own layout or of another size."""
+    if not _misfits(state, expected):
+        return {key: state[key] for key in expected}
+    converter = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
+    if converter is not None:
+        # A layout that timm does not know stays as it came, and the caller names its keys.
+        with contextlib.suppress(*_CONVERTER_ERRORS):
+            state = converter(dict(state), backbone)
+    return {key: state[key] for key in state if key in expected or not key.startswith(_HEADS)}
+
+
+def _misfits(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    return [key for key in expected if key not in state or state[key].shape != expected[key].shape]
+
+
+def _require_fit(info: TeacherInfo, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    missing = [key for key in expected if key not in state]
+    unexpected = [key for key in state if key not in expected]
+    reshaped = [key for key in _misfits(state, expected) if key in state]
+    parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped)]
+    told = [f"{len(keys)} {what} ({', '.join(keys[:3])})" for what, keys in parts if keys]
+    if told:
+        raise DataError(
+            f"{info.weights_path} does not fit teacher {info.name!r} ({info.timm_name}): "
+            f"keys {'; '.join(told)}. Pass the weights of this very model."
+        )

@@ -1,0 +1,127 @@
+"""Distillation of one student: its method and targets, the loop, and the fold at the end."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tcs_edge.data import ImageSet, Preprocess
+from tcs_edge.data.augment import Augment
+from tcs_edge.data.cache import keep_decoded
+from tcs_edge.data.loader import evaluation_loader, training_loader
+from tcs_edge.files import write_json, write_text
+from tcs_edge.methods import CrossEntropy, Method, Tcs
+from tcs_edge.progress import Reporter
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.tcs.selection import SelectionSchedule
+from tcs_edge.training.accelerator import make_accelerator
+from tcs_edge.training.budget import Budget
+from tcs_edge.training.deployed import fold_student
+from tcs_edge.training.loop import Data, train
+
+# The fold is checked on this many real images.
+FOLD_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """Where a training run leaves its traces: state to resume from, a line per epoch, the selection."""
+
+    checkpoint: Path
+    metrics: Path
+    selection: Path
+
+
+def distil(
+    backbone: nn.Module,
+    feature_dim: int,
+    images: ImageSet,
+    preprocess: Preprocess,
+    targets: Tensor,
+    options: CompressConfig,
+    files: TrainingFiles,
+    resume: bool,
+    reporter: Reporter,
+) -> nn.Sequential:
+    """Train `backbone` by `options.method` and return the folded model that is deployed.
+
+    Args:
+        backbone: (B, 3, S, S) -> (B, feature_dim); trained in place.
+        targets: (N, k) teacher coordinates, row i for training image i.
+        options: a resolved config.
+        resume: go on from `files.checkpoint`.
+
+    Raises:
+        TrainingDiverged: a loss was NaN or Inf.
+        ParityFailed: the fold does not equal the trained head.
+    """
+    torch.manual_seed(options.seed)
+    method = _make_method(options, feature_dim, len(images.classes), targets)
+    accelerator = make_accelerator(options.device)
+    log = _MetricsLog(files.metrics, resume)
+    data = _make_data(images, preprocess, options, reporter)
+    budget = Budget(_settled(options.epochs), options.batch_size, _settled(options.lr))
+    train(
+        backbone, method, data, budget, options.seed, accelerator, files.checkpoint, resume, log, reporter
+    )
+    write_json(files.selection, {"schema_version": 1, "rounds": method.history()})
+    model, difference = fold_student(backbone, method, _first_images(images, preprocess))
+    reporter.detail(f"everything behind the backbone folded into one layer; difference {difference:.1e}")
+    return model
+
+
+def _make_method(options: CompressConfig, features: int, classes: int, targets: Tensor) -> Method:
+    if options.method == "ce":
+        return CrossEntropy(features, classes)
+    tcs = options.tcs
+    schedule = SelectionSchedule(kept_fraction=tcs.kept_fraction)
+    return Tcs(
+        features, classes, targets, schedule,
+        mimic=tcs.mimic, weight=tcs.mimic_weight, hash_bits=tcs.hash_bits, seed=options.seed,
+    )  # fmt: skip
+
+
+def _make_data(images: ImageSet, preprocess: Preprocess, options: CompressConfig, reporter: Reporter) -> Data:
+    workers = _settled(options.workers)
+    augment = Augment(_settled(options.augment), preprocess)
+    decoded = keep_decoded(images.train, preprocess, reporter=reporter)
+    batches = partial(training_loader, decoded, augment, options.batch_size, options.seed, workers=workers)
+    val = partial(evaluation_loader, images.val, preprocess, options.batch_size, workers)
+    return Data(lambda epoch: batches(epoch=epoch), len(batches(epoch=0)), val)
+
+
+def _first_images(images: ImageSet, preprocess: Preprocess) -> Tensor:
+    count = min(FOLD_IMAGES, len(images.val))
+    rows = [math.floor(index * len(images.val) / count) for index in range(count)]
+    return torch.stack([torch.from_numpy(preprocess(images.val.image(row))) for row in rows])
+
+
+def _settled(value: Any) -> Any:
+    """An option that `CompressConfig.resolved` must have settled."""
+    if value is None:
+        raise ValueError("distil needs a resolved config")
+    return value
+
+
+class _MetricsLog:
+    """Keeps metrics.jsonl: one line per epoch, rewritten whole; an epoch done again replaces its line."""
+
+    def __init__(self, path: Path, resume: bool) -> None:
+        self.path = path
+        self.lines: dict[int, dict[str, Any]] = {}
+        if resume and path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                metrics = json.loads(line)
+                self.lines[metrics["epoch"]] = metrics
+
+    def __call__(self, metrics: dict[str, Any]) -> None:
+        self.lines[metrics["epoch"]] = metrics
+        text = "".join(json.dumps(self.lines[epoch]) + "\n" for epoch in sorted(self.lines))
+        write_text(self.path, text)

@@ -1,0 +1,130 @@
+"""What is demanded of an exported model, and how each demand is judged.
+
+| precision | max_rel_diff | min_cosine | min_top1_agreement | why |
+|---|---|---|---|---|
+| f32  | 1e-4 | 0.99999 | 0.99 | rounding only: see docs/decisions/0002-parity-thresholds.md |
+| f16  | 2e-2 | 0.999   | 0.97 | 11 bits of mantissa |
+| bf16 | 1e-1 | 0.99    | 0.95 | 8 bits of mantissa |
+
+`max_rel_diff` is the largest |difference| of a logit over the largest |logit| of the reference. If no
+logit moves by more than d, the gap of two logits moves by at most 2 d: an image may change its class
+only where the reference's margin is below twice the allowed difference. Any flip above that is a fault,
+however few there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tcs_edge.errors import UsageError
+from tcs_edge.validation.accuracy import is_correct
+from tcs_edge.validation.parity import Parity
+from tcs_edge.validation.statistics import mcnemar_exact
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Limits for one precision; a p-value below `alpha` calls an accuracy difference real."""
+
+    max_rel_diff: float
+    min_cosine: float
+    min_top1_agreement: float
+    max_hostile_rel_diff: float | None
+    alpha: float = 0.01
+
+
+F32 = Tolerance(1e-4, 0.99999, 0.99, max_hostile_rel_diff=1e-3)
+F16 = Tolerance(2e-2, 0.999, 0.97, max_hostile_rel_diff=None)
+BF16 = Tolerance(1e-1, 0.99, 0.95, max_hostile_rel_diff=None)
+TOLERANCES = {"f32": F32, "f16": F16, "bf16": BF16}
+
+
+def tolerance_for(precision: str) -> Tolerance:
+    """The limits for a precision as a runner reports it.
+
+    Raises:
+        UsageError: a precision without limits; guessing some would prove nothing.
+    """
+    if precision not in TOLERANCES:
+        raise UsageError(f"no parity limits for precision {precision!r}. Known: {', '.join(TOLERANCES)}.")
+    return TOLERANCES[precision]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One demand: the measured `value` against its `limit` (None where there is no number for it)."""
+
+    name: str
+    value: float | None
+    limit: float | None
+    unit: str
+    passed: bool
+    detail: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values; numbers that are not finite become null."""
+        document = asdict(self)
+        for key in ("value", "limit"):
+            number = document[key]
+            document[key] = number if number is None or math.isfinite(number) else None
+        return document
+
+
+def at_most(name: str, value: float, limit: float, unit: str, detail: str = "") -> Check:
+    """Passes when value <= limit; NaN fails."""
+    return Check(name, value, limit, unit, value <= limit, detail)
+
+
+def at_least(name: str, value: float, limit: float, unit: str, detail: str = "") -> Check:
+    """Passes when value >= limit; NaN fails."""
+    return Check(name, value, limit, unit, value >= limit, detail)
+
+
+def holds(name: str, passed: bool, detail: str = "") -> Check:
+    """A demand without a number."""
+    return Check(name, None, None, "", passed, detail)
+
+
+def parity_checks(name: str, parity: Parity, scale: float, tolerance: Tolerance) -> list[Check]:
+    """Checks on real images; `scale` is the largest |logit| of the reference."""
+    if not parity.finite:
+        return [holds(f"{name}: finite logits", False, "a logit is NaN or Inf, here or in the trained model")]
+    bound = 2 * tolerance.max_rel_diff * scale
+    worst = max((flip.margin for flip in parity.flips), default=0.0)
+    flips = f"{len(parity.flips)} of the images changed class"
+    return [
+        holds(f"{name}: finite logits", True),
+        at_most(f"{name}: largest difference", parity.max_rel_diff, tolerance.max_rel_diff, "of max |logit|"),
+        at_least(f"{name}: smallest cosine", parity.min_cosine, tolerance.min_cosine, ""),
+        at_least(
+            f"{name}: same class", parity.top1_agreement, tolerance.min_top1_agreement, "of images", flips
+        ),
+        at_most(f"{name}: margin of changed classes", worst, bound, "logits", flips),
+    ]
+
+
+def accuracy_check(
+    name: str, reference: np.ndarray, logits: np.ndarray, labels: np.ndarray, alpha: float
+) -> Check:
+    """Passes unless McNemar's exact test calls the accuracies different."""
+    test = mcnemar_exact(is_correct(reference, labels), is_correct(logits, labels))
+    detail = (
+        f"right only before: {test.only_first}, right only after: {test.only_second} of {len(labels)} images"
+    )
+    return at_least(f"{name}: accuracy unchanged (McNemar)", test.p_value, alpha, "p", detail)
+
+
+def labels_check(name: str, stored: Sequence[str] | None, classes: Sequence[str]) -> Check:
+    """Passes when the artifact's own class names are the trained ones, in the same order."""
+    if stored is None:
+        return holds(f"{name}: class names", False, "the artifact holds none")
+    wrong = [i for i, pair in enumerate(zip(stored, classes, strict=False)) if pair[0] != pair[1]]
+    if not wrong and len(stored) == len(classes):
+        return holds(f"{name}: class names", True)
+    first = wrong[0] if wrong else min(len(stored), len(classes))
+    return holds(f"{name}: class names", False, f"they differ from class {first} on")

@@ -1,0 +1,72 @@
+"""Small image folders, odd image files and a reporter that remembers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+class Notes:
+    """A reporter that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+        self.details: list[str] = []
+        self.tracked: list[tuple[str, int | None]] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+    def detail(self, text: str) -> None:
+        self.details.append(text)
+
+    def track(self, items: Iterable, description: str, total: int | None = None) -> Iterator:
+        self.tracked.append((description, total))
+        yield from items
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def picture() -> Callable[..., Image.Image]:
+    """picture(seed, width, height): a smooth random RGB picture, different for every seed."""
+
+    def make(seed: int = 0, width: int = 12, height: int = 9) -> Image.Image:
+        coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+    return make
+
+
+@pytest.fixture
+def fill(picture: Callable[..., Image.Image]) -> Callable[..., None]:
+    """fill(folder, count, seed): write `count` different PNG pictures into `folder`."""
+
+    def write(folder: Path, count: int, seed: int = 0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            picture(seed * 10_000 + index).save(folder / f"{index:03d}.png")
+
+    return write
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real image sets."""
+    root = os.environ.get("TCS_EDGE_SHARED") or Path(__file__).resolve().parents[3] / "shared"
+    folder = Path(root) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real images: {folder} is absent; set TCS_EDGE_SHARED")
+    return folder

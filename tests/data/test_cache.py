@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tcs_edge.data import Preprocess, Split
+from tcs_edge.data.cache import DecodedImages, keep_decoded
+from tcs_edge.errors import DataError
+
+PREP = Preprocess(16)
+
+
+@pytest.fixture
+def split(tmp_path, picture):
+    """Small ones, one of 100 x 50, and one that EXIF turns."""
+    sizes = [(12, 9), (16, 20), (100, 50), (60, 41)]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for index, size in enumerate(sizes):
+        picture(index, *size).save(tmp_path / f"{index}.png", **({"exif": exif} if index == 3 else {}))
+    paths = tuple(tmp_path / f"{index}.png" for index in range(4))
+    return Split(paths, np.arange(4, dtype=np.int64), tuple(path.name for path in paths))
+
+
+def test_small_images_are_kept_as_they_are_and_large_ones_shrunk(split, notes):
+    kept = keep_decoded(split, PREP, reporter=notes)
+    assert isinstance(kept, DecodedImages)
+    assert [kept.image(index).size for index in range(4)] == [(12, 9), (16, 20), (40, 20), (20, 29)]
+    for index in (0, 1):
+        assert np.array_equal(kept.image(index), split.image(index))
+    expected = split.image(3).resize((20, 29), Image.Resampling.BILINEAR)
+    assert np.array_equal(kept.image(3), expected)
+    assert kept.labels.tolist() == [0, 1, 2, 3]
+    assert kept.pixels.nbytes == 3 * (12 * 9 + 16 * 20 + 40 * 20 + 20 * 29)
+    assert notes.tracked == [("Decoding images", 4)]
+
+
+def test_what_does_not_fit_is_read_from_disk(split, notes):
+    assert keep_decoded(split, PREP, cache_mb=0.005, reporter=notes) is split
+    assert "read anew each epoch" in notes.details[0]
+
+
+def test_images_in_memory_are_left_alone():
+    split = Split(np.zeros((2, 8, 8), np.uint8), np.zeros(2, np.int64), ("a", "b"))
+    assert keep_decoded(split, PREP) is split
+
+
+def test_a_file_that_went_away_is_named(split, tmp_path):
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(DataError, match=r"2\.png"):
+        keep_decoded(split, PREP)

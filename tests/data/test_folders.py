@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from tcs_edge.data import load_images
+from tcs_edge.errors import DataError
+
+
+@pytest.fixture
+def flat(tmp_path, fill):
+    """Two classes of 20 and 30 images, without splits."""
+    fill(tmp_path / "pets/cat", 20, seed=1)
+    fill(tmp_path / "pets/dog", 30, seed=2)
+    return tmp_path / "pets"
+
+
+@pytest.fixture
+def with_splits(tmp_path, fill):
+    """train, val and test of two classes."""
+    for seed, (part, count) in enumerate({"train": 10, "val": 4, "test": 3}.items()):
+        fill(tmp_path / "pets" / part / "cat", count, seed=2 * seed)
+        fill(tmp_path / "pets" / part / "dog", count, seed=2 * seed + 1)
+    return tmp_path / "pets"
+
+
+def names(images):
+    return {*images.train.names, *images.val.names, *images.test.names}
+
+
+def test_class_folders_are_split_80_10_10(flat, notes):
+    images = load_images(flat, reporter=notes)
+    assert (images.name, images.classes, images.builtin) == ("pets", ("cat", "dog"), False)
+    assert (len(images.train), len(images.val), len(images.test)) == (40, 5, 5)
+    assert Counter(images.test.labels.tolist()) == {0: 2, 1: 3}
+    assert names(images) == {p.relative_to(flat).as_posix() for p in flat.rglob("*.png")}
+    assert notes.tracked == [("Checking images", 50)]
+    assert not notes.warned
+    for split in (images.train, images.val, images.test):
+        assert split.labels.dtype == np.int64
+        assert [name.split("/")[0] for name in split.names] == [images.classes[i] for i in split.labels]
+    assert np.array_equal(images.val.image(1), load_images(flat).val.image(1))
+
+
+def test_given_splits_are_kept(with_splits, notes):
+    images = load_images(with_splits, reporter=notes)
+    assert (len(images.train), len(images.val), len(images.test)) == (20, 8, 6)
+    assert all(name.startswith("val/") for name in images.val.names)
+    assert images.train.sources[0] == with_splits / "train/cat/000.png"
+    assert not notes.warned
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "Val"])
+def test_other_names_of_val(with_splits, name):
+    (with_splits / "val").rename(with_splits / name)
+    assert len(load_images(with_splits).val) == 8
+
+
+def test_two_vals_are_refused(with_splits):
+    shutil.copytree(with_splits / "val", with_splits / "valid")
+    with pytest.raises(DataError, match="both val/ and valid/"):
+        load_images(with_splits)
+
+
+@pytest.mark.parametrize("missing", ["val", "test"])
+def test_the_only_held_out_folder_is_the_test(with_splits, notes, missing):
+    kept = {"val": "test", "test": "val"}[missing]
+    shutil.rmtree(with_splits / missing)
+    images = load_images(with_splits, seed=3, reporter=notes)
+    assert all(name.startswith(f"{kept}/") for name in images.test.names)
+    assert all(name.startswith("train/") for name in (*images.val.names, *images.train.names))
+    assert (len(images.train), len(images.val)) == (18, 2)
+    assert f"{kept} ({len(images.test)} images) is kept as test" in notes.said[0]
+
+
+def test_half_a_split_is_refused(with_splits):
+    shutil.rmtree(with_splits / "val")
+    shutil.move(with_splits / "test", with_splits.parent / "test")
+    with pytest.raises(DataError, match=r"only train/\. Pass --data .*train to have it split"):
+        load_images(with_splits)
+    (with_splits / "train").rename(with_splits / "test")
+    with pytest.raises(DataError, match="no train/"):
+        load_images(with_splits)
+
+
+def test_train_may_be_a_class(tmp_path, fill):
+    for seed, name in enumerate(["bus", "train"]):
+        fill(tmp_path / name, 5, seed)
+    assert load_images(tmp_path).classes == ("bus", "train")
+
+
+def test_the_seed_draws_the_split(flat):
+    first, again, other = (load_images(flat, seed) for seed in (0, 0, 1))
+    assert first.test.names == again.test.names != other.test.names
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+
+
+def test_moving_the_folder_keeps_the_fingerprint(flat, tmp_path):
+    before = load_images(flat).fingerprint
+    assert load_images(flat.rename(tmp_path / "elsewhere")).fingerprint == before
+
+
+@pytest.mark.parametrize("change", ["content", "name", "class"])
+def test_the_fingerprint_sees_every_change(with_splits, picture, change):
+    before = load_images(with_splits).fingerprint
+    path = with_splits / "test/dog/001.png"
+    if change == "content":
+        picture(999).save(path)
+    elif change == "name":
+        path.rename(path.with_name("new.png"))
+    else:
+        path.rename(with_splits / "test/cat/new.png")
+    assert load_images(with_splits).fingerprint != before
+
+
+def test_clutter_is_ignored_and_nested_folders_are_not(flat, picture, fill, notes):
+    before = names(load_images(flat))
+    for path in (".hidden/a.png", "__MACOSX/cat/a.png", "cat/._000.png", "cat/.cache/a.png"):
+        (flat / path).parent.mkdir(parents=True, exist_ok=True)
+        picture(77).save(flat / path)
+    (flat / "cat/Thumbs.db").write_bytes(b"x")
+    (flat / "cat/notes.txt").write_text("x")
+    fill(flat / "dog/young/small", 2, seed=9)
+    images = load_images(flat, reporter=notes)
+    assert names(images) - before == {"dog/young/small/000.png", "dog/young/small/001.png"}
+    assert not notes.warned
+    assert any(".txt" in text for text in notes.details)
+
+
+def test_link_loops_end(flat):
+    (flat / "cat/again").symlink_to(flat / "cat", target_is_directory=True)
+    (flat / "dog/up").symlink_to(flat / "dog/more", target_is_directory=True)
+    (flat / "dog/more").mkdir()
+    (flat / "dog/more/down").symlink_to(flat / "dog", target_is_directory=True)
+    assert len(names(load_images(flat))) == 50
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_no_image(flat):
+    os.mkfifo(flat / "cat/pipe.png")
+    (flat / "cat/link.png").symlink_to(flat / "cat/pipe.png")
+    assert len(names(load_images(flat))) == 50
+
+
+def test_a_linked_class_folder_counts(tmp_path, fill):
+    fill(tmp_path / "store/cats", 5, seed=1)
+    fill(tmp_path / "pets/dog", 5, seed=2)
+    (tmp_path / "pets/cat").symlink_to(tmp_path / "store/cats", target_is_directory=True)
+    assert load_images(tmp_path / "pets").classes == ("cat", "dog")
+
+
+def expect(folder, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load_images(folder)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+def test_errors_name_what_is_wrong(tmp_path, fill, picture):
+    expect(tmp_path / "none", "no such folder")
+    (tmp_path / "empty").mkdir()
+    expect(tmp_path / "empty", "no images in")
+    picture().save(tmp_path / "empty/a.png")
+    expect(tmp_path / "empty", "no class folders")
+    fill(tmp_path / "one/cat", 5)
+    expect(tmp_path / "one", "only one class, 'cat'")
+    (tmp_path / "one/dog").mkdir()
+    expect(tmp_path / "one", "class 'dog' has no images in")
+    fill(tmp_path / "one/dog", 2, seed=1)
+    expect(tmp_path / "one", "'dog' is too small to split: 2 distinct images, 3 are needed")
+    expect(tmp_path / "one/dog/000.png", "no such folder")
+
+
+def test_a_held_out_class_that_train_lacks(with_splits, fill):
+    fill(with_splits / "val/bird", 2, seed=9)
+    expect(with_splits, "val has classes that train lacks: bird")
+
+
+def test_a_train_class_that_test_lacks_is_warned_of(with_splits, notes):
+    shutil.rmtree(with_splits / "test/dog")
+    assert load_images(with_splits, reporter=notes).classes == ("cat", "dog")
+    assert len(notes.warned) == 1
+    assert "test has no images of dog" in notes.warned[0]
+
+
+def test_an_empty_held_out_split(with_splits):
+    shutil.rmtree(with_splits / "val")
+    (with_splits / "val").mkdir()
+    expect(with_splits, "no images in .*val")
+
+
+def test_strays_are_warned_of(with_splits, picture, fill, notes):
+    picture(5).save(with_splits / "train/stray.png")
+    fill(with_splits / "extra/cat", 1)
+    assert len(load_images(with_splits, reporter=notes).train) == 20
+    assert [("stray.png" in text, "extra/" in text) for text in notes.warned] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_a_few_unreadable_images_are_skipped_by_name(tmp_path, fill, notes):
+    fill(tmp_path / "a", 60, seed=1)
+    fill(tmp_path / "b", 60, seed=2)
+    (tmp_path / "b/007.png").write_bytes(b"text")
+    images = load_images(tmp_path, reporter=notes)
+    assert [(bad.path, bad.reason) for bad in images.skipped] == [
+        ("b/007.png", "it is no JPEG, PNG, WebP or BMP image")
+    ]
+    assert "b/007.png" not in names(images)
+    assert len(names(images)) == 119
+    assert "1 of 120 images cannot be read" in notes.warned[0]
+    assert "b/007.png" in notes.warned[0]
+
+
+def test_many_unreadable_images_are_an_error(flat):
+    (flat / "cat/003.png").write_bytes(b"")
+    (flat / "cat/gone.png").symlink_to(flat / "nowhere.png")
+    (flat / "cat/self.png").symlink_to(flat / "cat/self.png")
+    expect(flat, r"3 of 52 images cannot be read, more than 1%: cat/003\.png .*cat/gone\.png \(no such file")
+
+
+def test_a_class_whose_images_are_all_unreadable(tmp_path, fill):
+    fill(tmp_path / "a", 150, seed=1)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/x.png").write_bytes(b"text")
+    expect(tmp_path, "class 'b' has no readable images")
+
+
+def test_leakage_is_warned_of_with_names(with_splits, notes):
+    shutil.copy(with_splits / "train/cat/002.png", with_splits / "test/cat/copy.png")
+    load_images(with_splits, reporter=notes)
+    assert len(notes.warned) == 1
+    assert "leakage: 1 images of test are also in train: test/cat/copy.png" in notes.warned[0]
+
+
+def test_own_splits_do_not_leak(flat, notes):
+    for index in range(20):
+        shutil.copy(flat / f"cat/{index:03d}.png", flat / f"cat/copy{index:03d}.png")
+    images = load_images(flat, reporter=notes)
+    contents = [{s.content_sha256(i) for i in range(len(s))} for s in (images.train, images.val, images.test)]
+    assert sum(map(len, contents)) == len(set.union(*contents)) == 50
+    assert len(images.train) + len(images.val) + len(images.test) == 70
+    assert not notes.warned
+
+
+def test_copies_with_another_label_are_warned_of(flat, notes):
+    shutil.copy(flat / "cat/000.png", flat / "dog/liar.png")
+    images = load_images(flat, reporter=notes)
+    assert "2 images have copies with another label: cat/000.png, dog/liar.png" in notes.warned[0]
+    assert {"cat/000.png", "dog/liar.png"} <= set(images.train.names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "counts"), [("eurosat", (6000, 1500, 4050))])
+def test_real_images(shared_data, notes, name, counts):
+    if not (shared_data / name).is_dir():
+        pytest.skip(f"{shared_data / name} is absent")
+    images = load_images(shared_data / name, reporter=notes)
+    assert (len(images.train), len(images.val), len(images.test)) == counts
+    assert len(images.classes) == 10
+    assert set(images.test.labels.tolist()) == set(range(10))
+    assert images.skipped == ()
+    assert images.test.image(0).size == (64, 64)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tcs_edge.data import Preprocess, Split
+from tcs_edge.data.augment import Augment
+from tcs_edge.data.cache import keep_decoded
+from tcs_edge.data.loader import evaluation_loader, training_loader
+from tcs_edge.errors import DataError
+
+PREP = Preprocess(8)
+CROP = Augment("crop-flip", PREP)
+
+
+def make(count: int) -> Split:
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 10, 11, 3), dtype=np.uint8)
+    labels = np.arange(count, dtype=np.int64) % 3
+    return Split(pixels, labels, tuple(map(str, range(count))))
+
+
+def epoch_of(images, seed=0, epoch=0, workers=0, batch_size=4):
+    return list(training_loader(images, CROP, batch_size, seed, epoch, workers))
+
+
+def equal(first, second):
+    return len(first) == len(second) and all(
+        torch.equal(a, b)
+        for left, right in zip(first, second, strict=True)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(1, 30), batch_size=st.integers(1, 12), seed=st.integers(0, 2**31))
+def test_an_epoch_has_every_image_once_but_never_a_lonely_one(count, batch_size, seed):
+    images = make(count)
+    batches = epoch_of(images, seed, batch_size=batch_size)
+    seen = torch.cat([index for _, _, index in batches]).tolist()
+    dropped = 1 if count > batch_size > 1 and count % batch_size == 1 else 0
+    assert len(seen) == len(set(seen)) == count - dropped
+    for pixels, labels, index in batches:
+        assert pixels.shape == (len(index), 3, 8, 8)
+        assert (pixels.dtype, labels.dtype, index.dtype) == (torch.float32, torch.int64, torch.int64)
+        assert labels.tolist() == images.labels[index.numpy()].tolist()
+        assert len(index) > 1 or batch_size == 1 or count == 1
+
+
+def test_batches_follow_from_seed_and_epoch_alone():
+    images = make(11)
+    first = epoch_of(images, seed=1, epoch=2)
+    torch.manual_seed(99)
+    np.random.default_rng(5).random()
+    assert equal(first, epoch_of(images, seed=1, epoch=2))
+    for other in ({"seed": 1, "epoch": 3}, {"seed": 2, "epoch": 2}):
+        again = epoch_of(images, **other)
+        assert not torch.equal(first[0][2], again[0][2])
+        view = {int(i): v for pixels, _, index in again for v, i in zip(pixels, index, strict=True)}
+        assert not torch.equal(first[0][0][0], view[int(first[0][2][0])])
+
+
+def test_iterating_leaves_the_global_streams_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    epoch_of(make(9))
+    assert torch.equal(torch.rand(4), expected)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(workers):
+    images = make(11)
+    assert equal(epoch_of(images), epoch_of(images, workers=workers))
+
+
+def test_cached_files_give_the_batches_of_files(tmp_path, fill):
+    fill(tmp_path, 6)
+    paths = tuple(sorted(tmp_path.glob("*.png")))
+    split = Split(paths, np.zeros(6, np.int64), tuple(path.name for path in paths))
+    augment = Augment("crop", Preprocess(16))
+    kept = keep_decoded(split, augment.preprocess)
+    from_files, from_memory = (list(training_loader(s, augment, 4, 0, 0)) for s in (split, kept))
+    assert kept is not split
+    assert equal(from_files, from_memory)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_is_in_order_and_complete(workers):
+    images = make(9)
+    batches = list(evaluation_loader(images, PREP, 4, workers))
+    assert [len(labels) for _, labels, _ in batches] == [4, 4, 1]
+    assert torch.cat([index for _, _, index in batches]).tolist() == list(range(9))
+    expected = np.stack([PREP(images.image(index)) for index in range(9)])
+    assert np.array_equal(torch.cat([pixels for pixels, _, _ in batches]).numpy(), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_went_away_is_a_data_error(tmp_path, workers):
+    split = Split(
+        (tmp_path / "gone.png", tmp_path / "too.png"), np.zeros(2, np.int64), ("gone.png", "too.png")
+    )
+    with pytest.raises(DataError, match=r"^cannot read image [^\n]*gone\.png[^\n]*$"):
+        list(evaluation_loader(split, PREP, 2, workers))
+
+
+INTERRUPTED = """
+import time
+import numpy as np
+from tcs_edge.data import Preprocess, Split
+from tcs_edge.data.loader import evaluation_loader
+
+if __name__ == "__main__":
+    split = Split(np.zeros((4000, 8, 8), np.uint8), np.zeros(4000, np.int64), tuple(map(str, range(4000))))
+    try:
+        for _ in evaluation_loader(split, Preprocess(8), 2, workers=2):
+            print("running", flush=True)
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="process groups are signalled as a terminal does")
+def test_ctrl_c_ends_workers_without_tracebacks(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(INTERRUPTED)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment,
+    ) as process:
+        assert process.stdout.readline() == "running\n"
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert out.endswith("interrupted\n")
+    assert "Traceback" not in err
+    assert process.returncode == 0

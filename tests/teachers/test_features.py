@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from tcs_edge.data.images import ImageSet, Split
+from tcs_edge.errors import DataError, TcsEdgeError
+from tcs_edge.teachers import features as module
+from tcs_edge.teachers.cache import FeatureStore
+from tcs_edge.teachers.features import Features, teacher_features
+from tcs_edge.teachers.load import Teacher, TeacherInfo, load_teacher
+from tcs_edge.teachers.probe import knn_accuracy
+
+DINOV2 = "weights/vit_small_patch14_dinov2_saliency.fp16.safetensors"
+
+
+class Watch:
+    """Stands between the pass and its teacher: counts what the teacher sees, keeps only weak references."""
+
+    def __init__(self) -> None:
+        self.modules: list[weakref.ref[nn.Module]] = []
+        self.images = 0
+        self.fail_at: int | None = None
+
+    def build(self, info: TeacherInfo, device: Any, real: Callable[..., Teacher]) -> Teacher:
+        teacher = real(info, device)
+        self.modules += [weakref.ref(part) for part in teacher.module.modules()]
+        teacher.module.register_forward_pre_hook(self._see)
+        return teacher
+
+    def _see(self, _module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        self.images += len(inputs[0])
+        if self.fail_at is not None and self.images > self.fail_at:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    watcher = Watch()
+    monkeypatch.setattr(module, "build_teacher", partial(watcher.build, real=module.build_teacher))
+    return watcher
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FeatureStore", partial(FeatureStore, shard_images=6))
+
+
+@pytest.fixture
+def compute(image_set: ImageSet, vit_weights: Path, tmp_path: Path) -> Callable[..., Features]:
+    settings = {"weights": vit_weights, "img_size": 32, "cache_dir": tmp_path, "batch_size": 4, "workers": 0}
+    return lambda **changes: teacher_features(
+        **({"images": image_set, "teacher_name": "timm/test_vit"} | settings | changes)
+    )
+
+
+def _direct(split: Split, weights: Path) -> np.ndarray:
+    """The features computed one image at a time, without the machinery."""
+    teacher = load_teacher("timm/test_vit", weights, 32)
+    with torch.inference_mode():
+        rows = [
+            teacher.module(torch.from_numpy(teacher.preprocess(split.image(i))[None]))[0].numpy()
+            for i in range(len(split))
+        ]
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.usefixtures("small_shards")
+def test_rows_are_the_teachers_features_in_order(
+    compute: Callable[..., Features], image_set: ImageSet, vit_weights: Path, workers: int
+) -> None:
+    features = compute(workers=workers)
+    assert features.train.dtype == features.val.dtype == np.float16
+    assert np.allclose(features.train, _direct(image_set.train, vit_weights), atol=2e-3)
+    assert np.allclose(features.val, _direct(image_set.val, vit_weights), atol=2e-3)
+
+
+def test_teacher_sees_train_and_val_once_and_is_unloaded(
+    compute: Callable[..., Features], image_set: ImageSet, watch: Watch
+) -> None:
+    features = compute()
+    assert watch.images == len(image_set.train) + len(image_set.val) == features.images_computed
+    assert watch.modules
+    assert all(reference() is None for reference in watch.modules)
+
+
+def test_test_images_are_never_opened(compute: Callable[..., Features], image_set: ImageSet) -> None:
+    class Forbidden(Split):
+        def image(self, index: int) -> Image.Image:
+            raise AssertionError("a test image was opened")
+
+    test = Forbidden(image_set.test.sources, image_set.test.labels, image_set.test.names)
+    compute(images=dataclasses.replace(image_set, test=test))
+
+
+def test_second_call_does_not_load_the_teacher(
+    compute: Callable[..., Features], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = compute()
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("the teacher was loaded")
+
+    monkeypatch.setattr(module, "build_teacher", refuse)
+    second = compute()
+    assert np.array_equal(first.train, second.train)
+    assert np.array_equal(first.val, second.val)
+    assert (second.key, second.images_computed, second.pass_seconds) == (first.key, 0, 0.0)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_interrupted_pass_goes_on_at_the_first_missing_shard(
+    compute: Callable[..., Features], watch: Watch, tmp_path: Path
+) -> None:
+    watch.fail_at = 14
+    with pytest.raises(KeyboardInterrupt):
+        compute()
+    watch.fail_at, watch.images = None, 0
+    resumed = compute()
+    assert watch.images == 27 - 12 == resumed.images_computed
+    assert np.array_equal(resumed.train, compute(cache_dir=tmp_path / "fresh").train)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_damaged_shard_alone_is_computed_again(
+    compute: Callable[..., Features], watch: Watch, tmp_path: Path, recorder: Any
+) -> None:
+    first = compute()
+    shard = sorted(tmp_path.glob("features/*/shard-00001.safetensors"))[0]
+    rows = 6 if len(list(shard.parent.glob("shard*"))) == 4 else 1
+    shard.write_bytes(shard.read_bytes()[:-2] + b"xx")
+    watch.images = 0
+    second = compute(reporter=recorder)
+    assert watch.images == rows
+    assert len(recorder.warned) == 1
+    assert np.array_equal(first.train, second.train)
+    assert np.array_equal(first.val, second.val)
+
+
+def test_other_size_data_or_weights_do_not_share_a_cache(
+    compute: Callable[..., Features], image_set: ImageSet, vit_weights: Path, tmp_path: Path
+) -> None:
+    state = load_file(vit_weights)
+    state["norm.bias"] += 1
+    save_file(state, tmp_path / "other.safetensors")
+    first = compute()
+    others = [
+        compute(img_size=48),
+        compute(images=dataclasses.replace(image_set, fingerprint="e" * 64)),
+        compute(weights=tmp_path / "other.safetensors"),
+    ]
+    assert len({first.key, *(other.key for other in others)}) == 4
+    assert all(other.images_computed == 27 for other in others)
+    assert compute().images_computed == 0
+
+
+def test_progress_covers_every_batch(compute: Callable[..., Features], recorder: Any) -> None:
+    compute(reporter=recorder)
+    assert len(recorder.said) == 1
+    assert "timm/test_vit" in recorder.said[0]
+
+
+def test_empty_validation_split(compute: Callable[..., Features], image_set: ImageSet) -> None:
+    features = compute(images=dataclasses.replace(image_set, val=image_set.val.subset([])))
+    assert features.val.shape == (0, 64)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_image_stays_one_line(
+    compute: Callable[..., Features], image_set: ImageSet, tmp_path: Path, workers: int
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    broken = Split((tmp_path / "a.png",), np.zeros(1, np.int64), ("a.png",))
+    with pytest.raises(TcsEdgeError, match=r"a\.png") as caught:
+        compute(images=dataclasses.replace(image_set, train=broken), workers=workers)
+    assert "\n" not in str(caught.value)
+
+
+def _spoiled(weights: Path, target: Path, **values: float) -> Path:
+    state = load_file(weights)
+    for key, value in values.items():
+        state[key.replace("__", ".")].fill_(value)
+    save_file(state, target)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ({"norm__bias": float("nan")}, "NaN or Inf"),
+        ({"norm__bias": float("inf")}, "NaN or Inf"),
+        ({"norm__bias": 70000.0}, "beyond fp16"),
+        ({"norm__weight": 0.0}, "same for different images"),
+    ],
+)
+def test_features_without_knowledge_are_refused(
+    compute: Callable[..., Features],
+    vit_weights: Path,
+    tmp_path: Path,
+    spoil: dict[str, float],
+    message: str,
+) -> None:
+    path = _spoiled(vit_weights, tmp_path / "w.safetensors", **spoil)
+    with pytest.raises(DataError, match=message) as caught:
+        compute(weights=path)
+    assert "timm/test_vit" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "features").glob("*/shard*"))
+
+
+def test_equal_images_may_have_equal_features(compute: Callable[..., Features], image_set: ImageSet) -> None:
+    pixels = np.repeat(image_set.train.sources[:1], 20, axis=0)
+    twins = Split(pixels, image_set.train.labels, image_set.train.names)
+    features = compute(images=dataclasses.replace(image_set, train=twins))
+    assert np.ptp(features.train.astype(np.float32), axis=0).max() == 0
+
+
+def _clothing(folder: Path, part: str, classes: list[str], per_class: int) -> Split:
+    files = [sorted((folder / part / name).glob("*.jpg"))[:per_class] for name in classes]
+    labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in files])
+    paths = tuple(path for group in files for path in group)
+    return Split(paths, labels, tuple(path.name for path in paths))
+
+
+@pytest.mark.slow
+def test_real_dinov2_knows_clothes_better_than_chance(
+    shared: Callable[[str], Path], image_set: ImageSet, tmp_path: Path
+) -> None:
+    classes = ["dress", "pants", "shoes"]
+    folder = shared("data/clothing")
+    train, val = (_clothing(folder, part, classes, 4) for part in ("train", "val"))
+    images = dataclasses.replace(image_set, train=train, val=val, fingerprint="clothes")
+    features = teacher_features(images, "dinov2", shared(DINOV2), cache_dir=tmp_path, workers=0)
+    assert np.isfinite(features.train).all()
+    assert features.train.astype(np.float32).std(axis=0).min() > 0
+    assert knn_accuracy(features.train, train.labels, features.val, val.labels, k=1) > 0.5

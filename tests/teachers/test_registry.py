@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcs_edge.errors import UnknownName
+from tcs_edge.teachers.registry import ALIASES, TEACHERS, canonical_name, teacher_spec
+
+TIMM_TEACHERS = sorted(name for name in TEACHERS if TEACHERS[name].timm_name)
+
+
+@pytest.mark.parametrize("name", TIMM_TEACHERS)
+def test_licence_is_the_one_timm_states(name: str) -> None:
+    config = timm.get_pretrained_cfg(TEACHERS[name].timm_name, allow_unregistered=False)
+    assert config.has_weights
+    assert TEACHERS[name].licence == config.license
+
+
+@pytest.mark.parametrize("name", TIMM_TEACHERS)
+def test_size_and_width_are_those_of_the_model(name: str) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(TEACHERS[name].timm_name, num_classes=0)
+    params = sum(parameter.numel() for parameter in model.parameters())
+    assert TEACHERS[name].params_m == pytest.approx(params / 1e6, abs=0.006)
+    assert TEACHERS[name].dim == model.num_features
+
+
+@pytest.mark.parametrize("name", TIMM_TEACHERS)
+def test_paper_looks_like_an_arxiv_id_and_agrees_with_timm(name: str) -> None:
+    year, number = TEACHERS[name].paper.split(".")
+    assert (len(year), len(number)) == (4, 5)
+    stated = timm.get_pretrained_cfg(TEACHERS[name].timm_name).paper_ids
+    assert stated is None or stated == f"arXiv:{TEACHERS[name].paper}"
+
+
+def test_well_known_licences() -> None:
+    assert teacher_spec("dinov2").licence == "apache-2.0"
+    assert teacher_spec("dinov3").licence == "dinov3-license"
+    assert teacher_spec("mae").non_commercial
+    assert teacher_spec("ijepa").non_commercial
+    assert not teacher_spec("dinov2").non_commercial
+
+
+def test_aliases_lead_to_teachers_and_hide_none() -> None:
+    assert set(ALIASES.values()) <= set(TEACHERS)
+    assert not set(ALIASES) & set(TEACHERS)
+    assert teacher_spec("dinov2") == teacher_spec("dinov2-small")
+    assert canonical_name("dinov2") == "dinov2-small"
+    assert canonical_name("mae-large") == "mae-large"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [
+        ("dinov2-smal", "dinov2-small"),
+        ("dino-v2", "dinov2"),
+        ("timm/vit_smal_patch14_dinov2", "timm/vit_small_patch14_dinov2"),
+        ("timm/vit_small_patch14_dinov2.lvd", "timm/vit_small_patch14_dinov2.lvd142m"),
+    ],
+)
+def test_unknown_name_shows_near_matches(wrong: str, near: str) -> None:
+    with pytest.raises(UnknownName, match="Did you mean") as caught:
+        teacher_spec(wrong)
+    assert near in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_any_timm_model_is_a_teacher() -> None:
+    assert teacher_spec("timm/tf_efficientnet_lite0").licence == "apache-2.0"
+    assert teacher_spec("timm/convnextv2_tiny.fcmae").paper == "2301.00808"
+
+
+@given(st.text(max_size=30))
+def test_no_text_breaks_the_lookup(name: str) -> None:
+    if name in TEACHERS or name in ALIASES:
+        assert teacher_spec(name)
+    else:
+        with pytest.raises(UnknownName):
+            teacher_spec(name)
+
+
+def test_listing_teachers_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, tcs_edge.teachers.registry;"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'numpy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
