@@ -70,7 +70,7 @@ def entry(table: Path, weights: str, kind: str) -> str:
     licence = timm.get_pretrained_cfg(weights).license
     return (
         f'    "{name}": Candidate(\n        "{name}", "{kind}", {facts.params_m:.6f}, {facts.feature_dim}, '
-        f'{facts.macs_m:.1f}, "{tag}", {top1}, {top1_img_size}, "{licence}"),'
+        f'{facts.macs_m:.1f},\n        "{tag}", {top1}, {top1_img_size}, "{licence}"),'
     )
 
 

@@ -181,8 +181,9 @@ def main() -> None:
         machine=machine(),
         notes=tuple(f"left out: {name}, its export failed at {why}" for name, why in failed.items()),
         citations={
-            "measured": f"benchmarks/measure_candidates.py: random weights, {args.rounds} interleaved rounds of "
-            f"{MIN_RUNS} to {MAX_RUNS} runs after {WARMUP_RUNS} warm-up runs, runs that other processes "
+            "measured": "benchmarks/measure_candidates.py: random weights, batch 1, "
+            f"{args.rounds} interleaved rounds of {MIN_RUNS} to {MAX_RUNS} runs "
+            f"after {WARMUP_RUNS} warm-up runs, runs that other processes "
             "interrupted left out; band = lowest and highest median of a round"
         },
         rows=tuple(row(key, [samples[key] for samples in rounds]) for key in keys),

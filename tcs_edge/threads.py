@@ -8,6 +8,7 @@ free right now count.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import psutil
 
@@ -38,8 +39,7 @@ def use_threads(count: int) -> None:
 def _cgroup_cores() -> int | None:
     """The container's CPU quota in whole cores, or None where there is none."""
     try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as handle:
-            quota, period = handle.read().split()
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
     except (OSError, ValueError):
         return None
     return None if quota == "max" else max(1, int(quota) // int(period))

@@ -27,7 +27,9 @@ app.command("doctor")(doctor.command)
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and stop.", is_eager=True)
+    ] = False,
 ) -> None:
     """Distil a small image classifier from a self-supervised teacher, export it, and prove the export."""
     if version:

@@ -24,11 +24,13 @@ def command(
 ) -> None:
     """List every student with its accuracy, size and latency, best first, and why others are out."""
     from tcs_edge.cli.output import print_json
+    from tcs_edge.specs.profile import load_profile
     from tcs_edge.specs.target import Limits, load_target
     from tcs_edge.students.choice import assess_all
 
     limits = Limits(max_latency_ms=max_latency_ms, max_size_mb=max_size_mb, max_params_m=max_params_m)
-    assessments = assess_all(load_target(target), img_size, classes, limits)
+    device = load_target(target)
+    assessments = assess_all(device, load_profile(device.profile), img_size, classes, limits)
     if json:
         document = {"schema_version": 1, "target": target, "img_size": img_size}
         print_json(document | {"candidates": [_to_json(found, classes) for found in assessments]})

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.output import print_json
+
+if TYPE_CHECKING:
+    from tcs_edge.pipeline import Run
+    from tcs_edge.planning import Plan
 
 NOT_OPTIONS = frozenset({"config", "out", "overwrite", "resume", "dry_run", "json", "quiet", "verbose"})
 
@@ -15,29 +20,45 @@ NOT_OPTIONS = frozenset({"config", "out", "overwrite", "resume", "dry_run", "jso
 @one_line_errors
 def command(
     context: typer.Context,
-    target: Annotated[str | None, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Image folder; without it, the built-in digits demo.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="dinov2, dinov3-small, timm/NAME, ...; default dinov2.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Image folder; without it, the built-in digits demo.")
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="dinov2, dinov3-small, timm/NAME, ...; default dinov2.")
+    ] = None,
     teacher_weights: Annotated[Path | None, typer.Option(help="Local .safetensors of the teacher.")] = None,
     teacher_img_size: Annotated[int | None, typer.Option(help="Pixels of the teacher's input.")] = None,
     student: Annotated[str | None, typer.Option(help="A timm name, or auto: the best one that fits.")] = None,
-    student_init: Annotated[str | None, typer.Option(help="pretrained, random, or a .safetensors file.")] = None,
-    method: Annotated[str | None, typer.Option(help="tcs, or ce (cross-entropy alone, the baseline).")] = None,
+    student_init: Annotated[
+        str | None, typer.Option(help="pretrained, random, or a .safetensors file.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="tcs, or ce (cross-entropy alone, the baseline).")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per training step.")] = None,
     img_size: Annotated[int | None, typer.Option(help="Pixels of the student's square input.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.")] = None,
     augment: Annotated[str | None, typer.Option(help="none, crop (no mirroring), or crop-flip.")] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(help="Slowest student allowed on the target.")] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Slowest student allowed on the target.")
+    ] = None,
     max_size_mb: Annotated[float | None, typer.Option(help="Largest exported ONNX file allowed.")] = None,
     max_params_m: Annotated[float | None, typer.Option(help="Most parameters allowed, in millions.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Compute threads; default: the cores that are free.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Compute threads; default: the cores that are free.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Image-decoding processes.")] = None,
     cache_dir: Annotated[Path | None, typer.Option(help="Where teacher features are kept.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with these options; flags win.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<date>-<target>-<student>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/<date>-<target>-<student>.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in --out.")] = False,
     resume: Annotated[Path | None, typer.Option(help="Continue this interrupted run folder.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
@@ -49,16 +70,44 @@ def command(
 
     Example: tcs-edge compress --target raspberrypi --teacher dinov2 --data photos/
     """
-    from tcs_edge import pipeline
+    from tcs_edge.pipeline import compress
+    from tcs_edge.planning import make_plan
+    from tcs_edge.preparation import settle_options
     from tcs_edge.report.console import ConsoleReporter
 
-    given = {name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None}
+    given = {
+        name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None
+    }
     reporter = ConsoleReporter(verbosity=-1 if quiet else int(verbose))
-    options = pipeline.settle_options(given, config, resume)
+    options = settle_options(given, config, resume)
     if dry_run:
-        _print_plan(pipeline.plan(options, reporter), json)
+        _print_plan(make_plan(options, reporter), json)
         return
-    run = pipeline.compress(options, out, overwrite, resume, reporter)
+    run = compress(options, out, overwrite, resume, reporter)
     _print_run(run, json)
-    if run.manifest["verdict"] != "pass":
+    if run.manifest.verdict != "pass":
         raise typer.Exit(1)
+
+
+def _print_run(run: Run, as_json: bool) -> None:
+    from tcs_edge.report.summary import print_stages, print_validation
+
+    if as_json:
+        print_json({"run": str(run.folder.root), **run.manifest.model_dump(mode="json")})
+        return
+    print_stages(run.manifest)
+    print_validation(run.validation)
+    passed = run.manifest.verdict == "pass"
+    where = run.folder.export if passed else run.folder.rejected
+    typer.echo(f"{'model' if passed else 'NOT DEPLOYABLE'}: {where} ({run.manifest.export_mb:.1f} MB)")
+
+
+def _print_plan(plan: Plan, as_json: bool) -> None:
+    from tcs_edge.report.console import print_table
+
+    if as_json:
+        print_json(plan.to_json())
+        return
+    print_table(("stage", "expected s", "what"), [stage.row() for stage in plan.stages])
+    for download in plan.downloads:
+        typer.echo(f"would download: {download}")

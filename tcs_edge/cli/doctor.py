@@ -10,7 +10,9 @@ from tcs_edge.cli.errors import one_line_errors
 
 
 @one_line_errors
-def command(json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False) -> None:
+def command(
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
     """Show versions, working runtimes, cores and cached teachers; exit 4 if something needed is broken."""
     from tcs_edge.cli.output import print_json
     from tcs_edge.doctor import examine

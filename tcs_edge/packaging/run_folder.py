@@ -1,6 +1,9 @@
 """The folder a run writes, and when its exports may be called deployable.
 
 manifest.json            written last
+config.resolved.toml     every option of the run; `--resume` and `--config` read it
+metrics.jsonl            one line per epoch
+train.log                what was said while it ran
 tcs-edge-run.json        marks the folder as a run's from the first moment
 checkpoints/             deployed.safetensors: the folded student
 export.unproven/         exports before the verdict; all that a crash can leave behind
@@ -24,21 +27,9 @@ MARKER = "tcs-edge-run.json"
 MANIFEST = "manifest.json"
 UNPROVEN, PROVEN, REJECTED = "export.unproven", "export", "export.REJECTED"
 REJECTED_SUFFIX = ".rejected"
-FOLDERS = ("checkpoints", UNPROVEN, PROVEN, REJECTED, "reports", "cache")
-FILES = (
-    MANIFEST,
-    MARKER,
-    "config.json",
-    "target.json",
-    "recipe.json",
-    "run.log",
-    "sbom.json",
-    "README.md",
-    "model_card.md",
-    "report.html",
-    "report.md",
-    "junit.xml",
-)
+CONFIG, METRICS, LOG = "config.resolved.toml", "metrics.jsonl", "train.log"
+FOLDERS = ("checkpoints", UNPROVEN, PROVEN, REJECTED, "reports")
+FILES = (MANIFEST, MARKER, CONFIG, METRICS, LOG)
 
 
 @dataclass(frozen=True)
@@ -52,6 +43,18 @@ class RunFolder:
         return self.root / MANIFEST
 
     @property
+    def config(self) -> Path:
+        return self.root / CONFIG
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / METRICS
+
+    @property
+    def log(self) -> Path:
+        return self.root / LOG
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 
@@ -63,6 +66,10 @@ class RunFolder:
     @property
     def reports(self) -> Path:
         return self.root / "reports"
+
+    @property
+    def validation(self) -> Path:
+        return self.reports / "validation.json"
 
     @property
     def unproven(self) -> Path:

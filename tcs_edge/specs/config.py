@@ -15,7 +15,7 @@ import tomli_w
 from pydantic import Field
 
 from tcs_edge.errors import SpecError
-from tcs_edge.specs.strict import Spec, validated
+from tcs_edge.specs.strict import Spec
 
 Augmentation = Literal["none", "crop", "crop-flip"]
 Mimicking = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]

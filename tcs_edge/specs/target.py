@@ -151,7 +151,8 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
     """`base` with the keys of `change` laid over it, table by table."""
     result = dict(base)
     for key, value in change.items():
-        below = result.get(key)
-        both_tables = isinstance(value, Mapping) and isinstance(below, Mapping)
-        result[key] = _merged(below, value) if both_tables else value
+        below = base.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = _merged(below, value)
+        result[key] = value
     return result

@@ -12,20 +12,18 @@ from typing import Any, Literal
 
 import timm
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tcs_edge.errors import DataError, MissingError, UnknownName, UsageError
+from tcs_edge.errors import DataError, UnknownName, UsageError
+from tcs_edge.hub import HubFile, fetch, timm_hub_file
 from tcs_edge.students.candidates import CANDIDATES, Candidate
+from tcs_edge.weights import check_safetensors, read_state
 
 Init = Literal["pretrained", "random"] | Path
 
-HUB_FILE = "model.safetensors"
+FLAG = "--student-init"
 PUBLISHED_IMG_SIZE = 224
 SHOWN_KEYS = 3
 
@@ -66,7 +64,7 @@ def feature_dim(model: nn.Module, img_size: int) -> int:
 
 
 def deployable(model: nn.Module) -> nn.Module:
-    """A copy in eval mode whose parallel training branches (RepVGG style) are folded into single convolutions.
+    """A copy in eval mode whose parallel training branches (RepVGG style) are folded into one convolution.
 
     The same function up to rounding; a model without such branches is only copied.
     """
@@ -147,30 +145,21 @@ def _weights_file(name: str, init: Init) -> Path | None:
 
 
 def _local_file(path: Path) -> Path:
-    if path.suffix != ".safetensors":
-        raise UsageError(
-            f"--student-init takes a .safetensors file, got {path.name}: pickled checkpoints can run code. "
-            "Convert it with safetensors.torch.save_file first."
-        )
-    if not path.is_file():
-        raise MissingError(f"no such weights file: {path}. Pass --student-init FILE.safetensors.")
+    check_safetensors(path, FLAG)
     return path
 
 
 def _download(name: str) -> Path:
     """The hub's safetensors file of this student, from the local cache where it is there."""
-    cfg = timm.get_pretrained_cfg(_weights_name(name))
-    repo = cfg.hf_hub_id
-    if not repo:
-        raise UsageError(f"{name} has no pretrained weights. Pass --student-init random, or another student.")
-    try:
-        with _quiet():
-            return Path(hf_hub_download(repo, HUB_FILE))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise MissingError(
-            f"the weights of {name} cannot be fetched ({type(error).__name__}). Bring {HUB_FILE} of "
-            f"https://huggingface.co/{repo} and pass --student-init FILE, or pass --student-init random."
-        ) from None
+    remote = pretrained_file(name)
+    if remote is None:
+        raise UsageError(f"{name} has no pretrained weights. Pass {FLAG} random, or another student.")
+    return fetch(remote, f"student {name!r}", FLAG)
+
+
+def pretrained_file(name: str) -> HubFile | None:
+    """Where the hub keeps this student's pretrained weights; None when it does not."""
+    return timm_hub_file(_weights_name(name))
 
 
 def _with_weights(model: nn.Module, name: str, img_size: int, path: Path) -> nn.Module:
@@ -186,17 +175,15 @@ def _with_weights(model: nn.Module, name: str, img_size: int, path: Path) -> nn.
 
 def _backbone_state(model: nn.Module, name: str, path: Path) -> dict[str, Tensor]:
     """The file's tensors without the classifier's, checked against the model's names."""
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} is not a readable safetensors file: {_one_line(error)}") from None
     wanted = set(model.state_dict())
-    backbone = {key: value for key, value in state.items() if key not in _classifier_keys(name, wanted)}
+    classifier = _classifier_keys(name, wanted)
+    state = read_state(path, wanted | classifier)
+    backbone = {key: value for key, value in state.items() if key not in classifier}
     missing = sorted(key for key in wanted - set(backbone) if not key.endswith("num_batches_tracked"))
     unexpected = sorted(set(backbone) - wanted)
     if missing or unexpected:
         raise DataError(f"{path.name} does not hold {name}: {_differences(missing, unexpected)}")
-    return {key: value.float() if value.is_floating_point() else value for key, value in backbone.items()}
+    return backbone
 
 
 def _classifier_keys(name: str, backbone_keys: set[str]) -> set[str]:

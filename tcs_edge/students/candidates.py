@@ -54,71 +54,104 @@ class Candidate:
 # fmt: off
 CANDIDATES: dict[str, Candidate] = {
     "lcnet_050": Candidate(
-        "lcnet_050", "cnn", 0.599856, 1280, 43.5, "ra2_in1k", 63.138, 224, "apache-2.0"),
+        "lcnet_050", "cnn", 0.599856, 1280, 43.5,
+        "ra2_in1k", 63.138, 224, "apache-2.0"),
     "lcnet_075": Candidate(
-        "lcnet_075", "cnn", 1.077288, 1280, 93.5, "ra2_in1k", 68.786, 224, "apache-2.0"),
+        "lcnet_075", "cnn", 1.077288, 1280, 93.5,
+        "ra2_in1k", 68.786, 224, "apache-2.0"),
     "lcnet_100": Candidate(
-        "lcnet_100", "cnn", 1.672800, 1280, 154.4, "ra2_in1k", 72.13, 224, "apache-2.0"),
+        "lcnet_100", "cnn", 1.672800, 1280, 154.4,
+        "ra2_in1k", 72.13, 224, "apache-2.0"),
     "mobilenetv3_small_050": Candidate(
-        "mobilenetv3_small_050", "cnn", 0.568224, 1024, 23.2, "lamb_in1k", 57.918, 224, "apache-2.0"),
+        "mobilenetv3_small_050", "cnn", 0.568224, 1024, 23.2,
+        "lamb_in1k", 57.918, 224, "apache-2.0"),
     "mobilenetv3_small_075": Candidate(
-        "mobilenetv3_small_075", "cnn", 1.016872, 1024, 42.4, "lamb_in1k", 65.284, 224, "apache-2.0"),
+        "mobilenetv3_small_075", "cnn", 1.016872, 1024, 42.4,
+        "lamb_in1k", 65.284, 224, "apache-2.0"),
     "mobilenetv3_small_100": Candidate(
-        "mobilenetv3_small_100", "cnn", 1.517856, 1024, 55.5, "lamb_in1k", 67.636, 224, "apache-2.0"),
+        "mobilenetv3_small_100", "cnn", 1.517856, 1024, 55.5,
+        "lamb_in1k", 67.636, 224, "apache-2.0"),
     "mobilenetv3_large_100": Candidate(
-        "mobilenetv3_large_100", "cnn", 4.202032, 1280, 215.3, "ra4_e3600_r224_in1k", 76.31, 224, "apache-2.0"),
+        "mobilenetv3_large_100", "cnn", 4.202032, 1280, 215.3,
+        "ra4_e3600_r224_in1k", 76.31, 224, "apache-2.0"),
     "mobilenetv4_conv_small_050": Candidate(
-        "mobilenetv4_conv_small_050", "cnn", 0.957952, 1280, 63.5, "e3000_r224_in1k", 64.778, 224, "apache-2.0"),
+        "mobilenetv4_conv_small_050", "cnn", 0.957952, 1280, 63.5,
+        "e3000_r224_in1k", 64.778, 224, "apache-2.0"),
     "mobilenetv4_conv_small": Candidate(
-        "mobilenetv4_conv_small", "cnn", 2.493024, 1280, 184.7, "e2400_r224_in1k", 73.756, 224, "apache-2.0"),
+        "mobilenetv4_conv_small", "cnn", 2.493024, 1280, 184.7,
+        "e2400_r224_in1k", 73.756, 224, "apache-2.0"),
     "mobilenetv4_conv_medium": Candidate(
-        "mobilenetv4_conv_medium", "cnn", 8.434512, 1280, 826.4, "e500_r224_in1k", 79.092, 224, "apache-2.0"),
+        "mobilenetv4_conv_medium", "cnn", 8.434512, 1280, 826.4,
+        "e500_r224_in1k", 79.092, 224, "apache-2.0"),
     "mobilenetv2_050": Candidate(
-        "mobilenetv2_050", "cnn", 0.687680, 1280, 95.9, "lamb_in1k", 65.928, 224, "apache-2.0"),
+        "mobilenetv2_050", "cnn", 0.687680, 1280, 95.9,
+        "lamb_in1k", 65.928, 224, "apache-2.0"),
     "mobilenetv2_100": Candidate(
-        "mobilenetv2_100", "cnn", 2.223872, 1280, 299.5, "ra_in1k", 72.91, 224, "apache-2.0"),
+        "mobilenetv2_100", "cnn", 2.223872, 1280, 299.5,
+        "ra_in1k", 72.91, 224, "apache-2.0"),
     "mnasnet_small": Candidate(
-        "mnasnet_small", "cnn", 0.749264, 1280, 67.1, "lamb_in1k", 66.204, 224, "apache-2.0"),
+        "mnasnet_small", "cnn", 0.749264, 1280, 67.1,
+        "lamb_in1k", 66.204, 224, "apache-2.0"),
     "mnasnet_100": Candidate(
-        "mnasnet_100", "cnn", 3.102312, 1280, 313.1, "rmsp_in1k", 74.672, 224, "apache-2.0"),
+        "mnasnet_100", "cnn", 3.102312, 1280, 313.1,
+        "rmsp_in1k", 74.672, 224, "apache-2.0"),
     "tf_efficientnet_lite0": Candidate(
-        "tf_efficientnet_lite0", "cnn", 3.371008, 1280, 383.9, "in1k", 74.846, 224, "apache-2.0"),
+        "tf_efficientnet_lite0", "cnn", 3.371008, 1280, 383.9,
+        "in1k", 74.846, 224, "apache-2.0"),
     "efficientnet_b0": Candidate(
-        "efficientnet_b0", "cnn", 4.007548, 1280, 384.5, "ra4_e3600_r224_in1k", 78.568, 224, "apache-2.0"),
+        "efficientnet_b0", "cnn", 4.007548, 1280, 384.5,
+        "ra4_e3600_r224_in1k", 78.568, 224, "apache-2.0"),
     "tf_efficientnetv2_b0": Candidate(
-        "tf_efficientnetv2_b0", "cnn", 5.858704, 1280, 716.8, "in1k", 78.386, 224, "apache-2.0"),
+        "tf_efficientnetv2_b0", "cnn", 5.858704, 1280, 716.8,
+        "in1k", 78.386, 224, "apache-2.0"),
     "ghostnet_100": Candidate(
-        "ghostnet_100", "cnn", 3.901508, 1280, 139.9, "in1k", 73.958, 224, "apache-2.0"),
+        "ghostnet_100", "cnn", 3.901508, 1280, 139.9,
+        "in1k", 73.958, 224, "apache-2.0"),
     "repghostnet_100": Candidate(
-        "repghostnet_100", "cnn", 2.777772, 1280, 141.1, "in1k", 74.208, 224, "mit"),
+        "repghostnet_100", "cnn", 2.777772, 1280, 141.1,
+        "in1k", 74.208, 224, "mit"),
     "regnety_002": Candidate(
-        "regnety_002", "cnn", 2.793996, 368, 199.1, "pycls_in1k", 70.288, 224, "mit"),
+        "regnety_002", "cnn", 2.793996, 368, 199.1,
+        "pycls_in1k", 70.288, 224, "mit"),
     "regnety_004": Candidate(
-        "regnety_004", "cnn", 3.903144, 440, 401.4, "tv2_in1k", 75.594, 224, "bsd-3-clause"),
+        "regnety_004", "cnn", 3.903144, 440, 401.4,
+        "tv2_in1k", 75.594, 224, "bsd-3-clause"),
     "resnet10t": Candidate(
-        "resnet10t", "cnn", 4.922488, 512, 1096.7, "c3_in1k", 68.354, 224, "apache-2.0"),
+        "resnet10t", "cnn", 4.922488, 512, 1096.7,
+        "c3_in1k", 68.354, 224, "apache-2.0"),
     "resnet18": Candidate(
-        "resnet18", "cnn", 11.176512, 512, 1813.6, "a1_in1k", 71.504, 224, "apache-2.0"),
+        "resnet18", "cnn", 11.176512, 512, 1813.6,
+        "a1_in1k", 71.504, 224, "apache-2.0"),
     "resnet34": Candidate(
-        "resnet34", "cnn", 21.284672, 512, 3663.2, "ra4_e3600_r224_in1k", 77.492, 224, "apache-2.0"),
+        "resnet34", "cnn", 21.284672, 512, 3663.2,
+        "ra4_e3600_r224_in1k", 77.492, 224, "apache-2.0"),
     "resnet50": Candidate(
-        "resnet50", "cnn", 23.508032, 2048, 4087.1, "a1_in1k", 80.382, 224, "apache-2.0"),
+        "resnet50", "cnn", 23.508032, 2048, 4087.1,
+        "a1_in1k", 80.382, 224, "apache-2.0"),
     "repvit_m0_9": Candidate(
-        "repvit_m0_9", "cnn", 4.682056, 384, 815.2, "dist_300e_in1k", 78.652, 224, "apache-2.0"),
+        "repvit_m0_9", "cnn", 4.682056, 384, 815.2,
+        "dist_300e_in1k", 78.652, 224, "apache-2.0"),
     "efficientformerv2_s0": Candidate(
-        "efficientformerv2_s0", "hybrid", 3.246256, 176, 395.5, "snap_dist_in1k", 76.102, 224, "apache-2.0"),
+        "efficientformerv2_s0", "hybrid", 3.246256, 176, 395.5,
+        "snap_dist_in1k", 76.102, 224, "apache-2.0"),
     "edgenext_xx_small": Candidate(
-        "edgenext_xx_small", "hybrid", 1.158216, 168, 197.3, "in1k", 71.132, 256, "mit"),
+        "edgenext_xx_small", "hybrid", 1.158216, 168, 197.3,
+        "in1k", 71.132, 256, "mit"),
     "mobilevit_xxs": Candidate(
-        "mobilevit_xxs", "hybrid", 0.951024, 320, 301.2, "cvnets_in1k", 68.936, 256, "cvnets-license"),
+        "mobilevit_xxs", "hybrid", 0.951024, 320, 301.2,
+        "cvnets_in1k", 68.936, 256, "cvnets-license"),
     "mobilevitv2_050": Candidate(
-        "mobilevitv2_050", "hybrid", 1.113593, 256, 361.7, "cvnets_in1k", 70.156, 256, "cvnets-license"),
+        "mobilevitv2_050", "hybrid", 1.113593, 256, 361.7,
+        "cvnets_in1k", 70.156, 256, "cvnets-license"),
     "fastvit_t8": Candidate(
-        "fastvit_t8", "hybrid", 3.227040, 768, 524.0, "apple_in1k", 76.184, 256, "fastvit-license"),
+        "fastvit_t8", "hybrid", 3.227040, 768, 524.0,
+        "apple_in1k", 76.184, 256, "fastvit-license"),
     "deit_tiny_patch16_224": Candidate(
-        "deit_tiny_patch16_224", "transformer", 5.524416, 192, 1253.5, "fb_in1k", 72.19, 224, "apache-2.0"),
+        "deit_tiny_patch16_224", "transformer", 5.524416, 192, 1253.5,
+        "fb_in1k", 72.19, 224, "apache-2.0"),
     "vit_tiny_patch16_224": Candidate(
-        "vit_tiny_patch16_224", "transformer", 5.524416, 192, 1253.5, "augreg_in21k_ft_in1k", 75.452, 224, "apache-2.0"),
+        "vit_tiny_patch16_224", "transformer", 5.524416, 192, 1253.5,
+        "augreg_in21k_ft_in1k", 75.452, 224, "apache-2.0"),
 }
 # fmt: on
 

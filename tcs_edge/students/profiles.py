@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from dataclasses import asdict, dataclass
+from typing import Any, NoReturn
 
 from tcs_edge.errors import UsageError
 from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, Source
@@ -28,6 +28,10 @@ class Latency:
     threads: int
     source: Source
     citation: str
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, as JSON values."""
+        return asdict(self)
 
     def __str__(self) -> str:
         if self.source == "measured":

@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.files import sha256_file
+from tcs_edge.hub import timm_hub_file
+from tcs_edge.teachers import digits
 from tcs_edge.teachers.registry import TeacherSpec, canonical_name, teacher_spec
-from tcs_edge.teachers.weights import WeightsFile, hub_file, locate_weights, read_state
+from tcs_edge.teachers.weights import WeightsFile, locate_weights
+from tcs_edge.weights import read_state
 
 DEFAULT_IMG_SIZE = 224
 _CONVERTER_ERRORS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
@@ -123,6 +126,21 @@ def build_teacher(info: TeacherInfo, device: str | torch.device = "cpu") -> Teac
     return Teacher(**values, module=module)
 
 
+def untrained_teacher(name: str, img_size: int | None = None) -> tuple[nn.Module, int]:
+    """A teacher's architecture with random weights and its image size, to time it; nothing is downloaded.
+
+    Raises:
+        UnknownName, UsageError: as `describe_teacher`.
+    """
+    spec = teacher_spec(name)
+    if not spec.timm_name:
+        return _digits_module(), digits.IMG_SIZE
+    backbone = timm.create_model(spec.timm_name, pretrained=False, num_classes=0)
+    size = _settle_img_size(name, backbone, img_size)
+    _set_img_size(backbone, size)
+    return PooledFeatures(backbone).eval(), size
+
+
 def is_cached(name: str) -> bool:
     """Whether a teacher can be loaded without a download.
 
@@ -132,7 +150,7 @@ def is_cached(name: str) -> bool:
     spec = teacher_spec(name)
     if not spec.timm_name:
         return True
-    remote = hub_file(spec)
+    remote = timm_hub_file(spec.timm_name)
     return remote is not None and remote.cached_path() is not None
 
 
@@ -174,8 +192,6 @@ def _info(
 
 
 def _describe_digits(spec: TeacherSpec, weights: Path | None, img_size: int | None) -> TeacherInfo:
-    from tcs_edge.teachers import digits
-
     if weights is not None:
         raise UsageError("teacher 'digits' is built in. Leave --teacher-weights out.")
     if img_size not in (None, digits.IMG_SIZE):
@@ -199,8 +215,6 @@ def _describe_digits(spec: TeacherSpec, weights: Path | None, img_size: int | No
 
 
 def _digits_module() -> nn.Module:
-    from tcs_edge.teachers import digits
-
     return digits.load_digits_teacher()
 
 
@@ -241,10 +255,13 @@ def _timm_backbone(info: TeacherInfo) -> nn.Module:
     state = _native_layout(read_state(info.weights_path, expected.keys()), backbone, expected)
     _require_fit(info, state, expected)
     backbone.load_state_dict(state)
-    size = info.preprocess.img_size
-    if backbone.pretrained_cfg.get("fixed_input_size") and hasattr(backbone, "set_input_size"):
-        backbone.set_input_size(img_size=(size, size))
+    _set_img_size(backbone, info.preprocess.img_size)
     return backbone
+
+
+def _set_img_size(backbone: nn.Module, img_size: int) -> None:
+    if backbone.pretrained_cfg.get("fixed_input_size") and hasattr(backbone, "set_input_size"):
+        backbone.set_input_size(img_size=(img_size, img_size))
 
 
 def _native_layout(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tcs_edge.errors import ParityFailed
+from tcs_edge.errors import DataError, ParityFailed
 from tcs_edge.files import atomic_path
 from tcs_edge.methods import Method, Tcs
 from tcs_edge.students.build import deployable
@@ -55,8 +56,18 @@ def save_deployed(path: Path, model: nn.Module) -> None:
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, draft)
 
 
-def load_deployed(path: Path, backbone: nn.Module, features: int, classes: int) -> nn.Sequential:
-    """The deployed model again, from a fresh backbone and the weights at `path`."""
-    model = nn.Sequential(backbone, nn.Linear(features, classes))
-    model.load_state_dict(load_file(path))
+def load_deployed(path: Path, backbone: nn.Module) -> nn.Sequential:
+    """The deployed model again: `backbone` as it was built before training, weights from `path`.
+
+    Raises:
+        DataError: the file is damaged, or holds another architecture.
+    """
+    try:
+        state = load_file(path)
+        classes, features = state["1.weight"].shape
+        model = nn.Sequential(deployable(backbone), nn.Linear(features, classes))
+        model.load_state_dict(state)
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} does not hold this student ({reason}). Run compress again.") from None
     return model.eval()

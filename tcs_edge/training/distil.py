@@ -44,7 +44,7 @@ def distil(
     feature_dim: int,
     images: ImageSet,
     preprocess: Preprocess,
-    targets: Tensor,
+    targets: Tensor | None,
     options: CompressConfig,
     files: TrainingFiles,
     resume: bool,
@@ -54,7 +54,7 @@ def distil(
 
     Args:
         backbone: (B, 3, S, S) -> (B, feature_dim); trained in place.
-        targets: (N, k) teacher coordinates, row i for training image i.
+        targets: (N, k) teacher coordinates, row i for training image i; None for a method without a teacher.
         options: a resolved config.
         resume: go on from `files.checkpoint`.
 
@@ -68,17 +68,15 @@ def distil(
     log = _MetricsLog(files.metrics, resume)
     data = _make_data(images, preprocess, options, reporter)
     budget = Budget(_settled(options.epochs), options.batch_size, _settled(options.lr))
-    train(
-        backbone, method, data, budget, options.seed, accelerator, files.checkpoint, resume, log, reporter
-    )
+    train(backbone, method, data, budget, options.seed, accelerator, files.checkpoint, resume, log, reporter)
     write_json(files.selection, {"schema_version": 1, "rounds": method.history()})
     model, difference = fold_student(backbone, method, _first_images(images, preprocess))
     reporter.detail(f"everything behind the backbone folded into one layer; difference {difference:.1e}")
     return model
 
 
-def _make_method(options: CompressConfig, features: int, classes: int, targets: Tensor) -> Method:
-    if options.method == "ce":
+def _make_method(options: CompressConfig, features: int, classes: int, targets: Tensor | None) -> Method:
+    if targets is None:
         return CrossEntropy(features, classes)
     tcs = options.tcs
     schedule = SelectionSchedule(kept_fraction=tcs.kept_fraction)

@@ -82,7 +82,9 @@ def train(
     wrapped, optimizer = accelerator.prepare(trainee, optimizer)
     run = _Run(wrapped, trainee, optimizer, data, budget, accelerator)
     saved_at = time.monotonic()
-    for epoch in reporter.track(range(done.epochs_done, budget.epochs), "distil", budget.epochs - done.epochs_done):
+    for epoch in reporter.track(
+        range(done.epochs_done, budget.epochs), "distil", budget.epochs - done.epochs_done
+    ):
         log(run.epoch(epoch, seed))
         last = epoch + 1 == budget.epochs
         if checkpoint and accelerator.is_main_process and (last or _due(saved_at)):
@@ -113,8 +115,13 @@ class _Run:
         means = _mean_parts(self._steps(epoch, first), first)
         seconds = time.perf_counter() - started
         accuracy = accuracy_of(self.trainee.backbone, self.trainee.method, self.data.val(), self.accelerator)
-        return {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], **means,
-                "val_accuracy": accuracy, "seconds": round(seconds, 3)}
+        return {
+            "epoch": epoch + 1,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            **means,
+            "val_accuracy": accuracy,
+            "seconds": round(seconds, 3),
+        }
 
     def _steps(self, epoch: int, first: int) -> Iterator[dict[str, Tensor]]:
         for step, batch in enumerate(self.data.train(epoch), start=first):
@@ -142,7 +149,9 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 @torch.inference_mode()
-def accuracy_of(backbone: nn.Module, method: Method, batches: Iterable[Batch], accelerator: Accelerator) -> float:
+def accuracy_of(
+    backbone: nn.Module, method: Method, batches: Iterable[Batch], accelerator: Accelerator
+) -> float:
     """Top-1 accuracy of the layer that would be deployed now, in [0, 1]."""
     backbone.eval()
     head = method.deployed().to(accelerator.device)
@@ -186,6 +195,9 @@ def _drain(window: list[dict[str, Tensor]], sums: dict[str, float], first_step: 
 def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     return [
-        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": weight_decay},
+        {
+            "params": [parameter for parameter in parameters if parameter.ndim > 1],
+            "weight_decay": weight_decay,
+        },
         {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
     ]

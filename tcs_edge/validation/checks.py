@@ -113,9 +113,7 @@ def accuracy_check(
 ) -> Check:
     """Passes unless McNemar's exact test calls the accuracies different."""
     test = mcnemar_exact(is_correct(reference, labels), is_correct(logits, labels))
-    detail = (
-        f"right only before: {test.only_first}, right only after: {test.only_second} of {len(labels)} images"
-    )
+    detail = f"of {len(labels)} images, {test.only_first} became wrong and {test.only_second} right"
     return at_least(f"{name}: accuracy unchanged (McNemar)", test.p_value, alpha, "p", detail)
 
 

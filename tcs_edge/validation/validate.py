@@ -205,9 +205,7 @@ def _batch_sizes_check(runner: Runner, images: np.ndarray, limit: float) -> Chec
     return at_most(name, worst, limit, "of max |logit|", "batches of 1, 2 and 4")
 
 
-def _hostile_checks(
-    runner: Runner, reference: Runner, img_size: int, limit: float | None
-) -> list[Check]:
+def _hostile_checks(runner: Runner, reference: Runner, img_size: int, limit: float | None) -> list[Check]:
     """Black, white, noise and huge images: finite logits, and equal ones where there is a limit."""
     checks = []
     for kind, images in hostile_images(img_size).items():

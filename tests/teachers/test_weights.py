@@ -15,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from tcs_edge.errors import DataError, MissingError, UsageError
 from tcs_edge.teachers.load import describe_teacher, download_size_mb, is_cached
 from tcs_edge.teachers.registry import teacher_spec
-from tcs_edge.teachers.weights import check_safetensors, hub_file, locate_weights, read_state
+from tcs_edge.hub import timm_hub_file
+from tcs_edge.teachers.weights import locate_weights
+from tcs_edge.weights import check_safetensors, read_state
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def test_pickles_are_refused_by_suffix(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"weights{suffix}"
     torch.save({"a": torch.zeros(1)}, path)
     with pytest.raises(UsageError, match="pickle"):
-        check_safetensors(path)
+        check_safetensors(path, "--teacher-weights")
 
 
 def test_zip_under_a_safetensors_name_is_refused(tmp_path: Path) -> None:
@@ -52,7 +54,7 @@ def test_zip_under_a_safetensors_name_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("data.pkl", pickle.dumps({"a": 1}))
     with pytest.raises(UsageError, match="pickle"):
-        check_safetensors(path)
+        check_safetensors(path, "--teacher-weights")
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -60,14 +62,14 @@ def test_pickle_under_a_safetensors_name_is_refused(tmp_path: Path, protocol: in
     path = tmp_path / "weights.safetensors"
     path.write_bytes(pickle.dumps({"a": list(range(50))}, protocol))
     with pytest.raises(UsageError, match="pickle"):
-        check_safetensors(path)
+        check_safetensors(path, "--teacher-weights")
 
 
 def test_header_length_that_looks_like_a_pickle_is_accepted(tmp_path: Path) -> None:
     header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(0x0280)
     path = tmp_path / "weights.safetensors"
     path.write_bytes((0x0280).to_bytes(8, "little") + header + b"\0\0\0\0")
-    check_safetensors(path)
+    check_safetensors(path, "--teacher-weights")
     assert read_state(path, ["a"])["a"].tolist() == [0.0]
 
 
@@ -76,7 +78,7 @@ def test_other_bytes_are_a_data_error(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_bytes(data)
     with pytest.raises(DataError, match="not a safetensors file"):
-        check_safetensors(path)
+        check_safetensors(path, "--teacher-weights")
 
 
 def test_truncated_file_is_a_data_error(tmp_path: Path, vit_weights: Path) -> None:
@@ -89,12 +91,12 @@ def test_truncated_file_is_a_data_error(tmp_path: Path, vit_weights: Path) -> No
 
 def test_missing_file_folder_and_other_suffix(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no such weights file"):
-        check_safetensors(tmp_path / "none.safetensors")
+        check_safetensors(tmp_path / "none.safetensors", "--teacher-weights")
     with pytest.raises(UsageError, match="is a folder"):
-        check_safetensors(tmp_path)
+        check_safetensors(tmp_path, "--teacher-weights")
     (tmp_path / "w.npz").write_bytes(b"123456789")
     with pytest.raises(UsageError, match="does not end in"):
-        check_safetensors(tmp_path / "w.npz")
+        check_safetensors(tmp_path / "w.npz", "--teacher-weights")
 
 
 def test_half_precision_is_upcast_and_counters_are_kept(tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_download_that_breaks_off_is_one_line(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_teacher_that_no_hub_holds() -> None:
-    assert hub_file(teacher_spec("ijepa")) is None
+    assert timm_hub_file(teacher_spec("ijepa").timm_name) is None
     with pytest.raises(MissingError, match="Convert the released file"):
         locate_weights("ijepa", teacher_spec("ijepa"), None)
 

@@ -1,0 +1,238 @@
+"""Train the built-in digits teacher without labels: SimCLR (arXiv 2002.05709) on the 1,197 training images.
+
+    python benchmarks/train_digits_teacher.py --out tcs_edge/teachers/weights/digits.safetensors
+
+One thread and a fixed seed: the same machine and torch give the same file, byte for byte. Labels are read
+only after training, to score the features; the controls are random weights and the plain pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+from torch.nn.functional import (
+    affine_grid,
+    conv2d,
+    cross_entropy,
+    grid_sample,
+    interpolate,
+    normalize,
+    pad,
+)
+
+from tcs_edge.data.digits import digits
+from tcs_edge.data.images import ImageSet, Split
+from tcs_edge.data.preprocess import Preprocess
+from tcs_edge.files import write_bytes
+from tcs_edge.teachers.digits import DIM, IMG_SIZE, LICENCE, MEAN, STD, DigitsTeacher
+
+BATCHES_PER_EPOCH = 5
+PEAK_LR, WEIGHT_DECAY = 2e-3, 1e-4
+TEMPERATURE = 0.5
+
+ROTATION_DEG, SHEAR_DEG, SHIFT = 15, 10, 0.12  # SHIFT: part of the side
+SCALE_MIN, SCALE_MAX = 0.75, 1.15  # drawn apart for width and height
+BEND = 0.05  # of elastic bending, in half sides
+CONTRAST, BLUR_CHANCE, MAX_ERASED = 0.4, 0.5, 0.5  # MAX_ERASED: part of the side
+
+NEIGHBOURS = 5
+PROBE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # sklearn's C; validation picks
+
+Accuracies = dict[str, float]
+
+
+def images_of(split: Split) -> Tensor:
+    """All images of a split in 0..1: (N, 1, 32, 32)."""
+    plain = Preprocess(IMG_SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    return torch.stack([torch.from_numpy(plain(split.image(row))[:1]) for row in range(len(split))])
+
+
+def normalised(images: Tensor) -> Tensor:
+    """(B, 1, 32, 32) in 0..1 -> what the teacher takes, (B, 3, 32, 32)."""
+    return ((images - MEAN[0]) / STD[0]).expand(-1, 3, -1, -1)
+
+
+def augmented(images: Tensor) -> Tensor:
+    """Another random view of each image, (B, 1, 32, 32). No flips: a mirrored digit is another sign."""
+    view = grid_sample(images, random_grid(len(images)), align_corners=False)
+    view = torch.where(chance(BLUR_CHANCE, len(view)), blurred(view), view)
+    brightness, gamma = (
+        uniform(1 - CONTRAST, 1 + CONTRAST, len(view)),
+        uniform(-CONTRAST, CONTRAST, len(view)),
+    )
+    view = (view * per_image(brightness)).clamp(0, 1) ** per_image(gamma.exp())
+    return view.masked_fill(random_boxes(len(view)), 0)
+
+
+def random_grid(count: int) -> Tensor:
+    """Sampling grids (B, 32, 32, 2): rotate, shear, scale, shift, bend."""
+    angle = torch.deg2rad(uniform(-ROTATION_DEG, ROTATION_DEG, count))
+    shear = torch.deg2rad(uniform(-SHEAR_DEG, SHEAR_DEG, count)).tan()
+    width, height = (1 / uniform(SCALE_MIN, SCALE_MAX, count) for _ in "xy")
+    right, down = (2 * uniform(-SHIFT, SHIFT, count) for _ in "xy")
+    cos, sin = angle.cos(), angle.sin()
+    across = torch.stack([cos * width, (shear * cos - sin) * height, right], dim=1)
+    along = torch.stack([sin * width, (shear * sin + cos) * height, down], dim=1)
+    grid = affine_grid(
+        torch.stack([across, along], dim=1), [count, 1, IMG_SIZE, IMG_SIZE], align_corners=False
+    )
+    bends = interpolate(BEND * torch.randn(count, 2, 4, 4), size=IMG_SIZE, mode="bicubic")
+    return grid + bends.permute(0, 2, 3, 1)
+
+
+def blurred(images: Tensor, times: int = 3) -> Tensor:
+    """Binomial blur, sigma of about 1.2 pixels."""
+    taps = torch.tensor([0.25, 0.5, 0.25])
+    kernel = torch.outer(taps, taps)[None, None]
+    for _ in range(times):
+        images = conv2d(pad(images, (1, 1, 1, 1)), kernel)
+    return images
+
+
+def random_boxes(count: int) -> Tensor:
+    """One square per image to erase, bool (B, 1, 32, 32)."""
+    pixel = torch.arange(IMG_SIZE)
+    half_side = uniform(0, MAX_ERASED, count)[:, None] * IMG_SIZE / 2
+    rows, columns = ((pixel - uniform(0, IMG_SIZE, count)[:, None]).abs() < half_side for _ in "yx")
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def uniform(low: float, high: float, count: int) -> Tensor:
+    return torch.empty(count).uniform_(low, high)
+
+
+def chance(probability: float, count: int) -> Tensor:
+    return per_image(torch.rand(count) < probability)
+
+
+def per_image(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
+
+
+def simclr_loss(first: Tensor, second: Tensor) -> Tensor:
+    """NT-Xent: find an image's other view among all 2B - 1; first and second are (B, p)."""
+    count = len(first)
+    points = normalize(torch.cat([first, second]), dim=1)
+    itself = torch.eye(2 * count, dtype=torch.bool)
+    similarity = (points @ points.T / TEMPERATURE).masked_fill(itself, -math.inf)
+    return cross_entropy(similarity, torch.arange(2 * count).roll(count))
+
+
+def train(teacher: DigitsTeacher, images: Tensor, epochs: int) -> None:
+    """SimCLR with a projector that is thrown away."""
+    projector = nn.Sequential(
+        nn.Linear(DIM, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128)
+    )
+    learner = nn.Sequential(teacher, projector).to(memory_format=torch.channels_last).train()
+    optimiser = torch.optim.AdamW(learner.parameters(), lr=PEAK_LR, weight_decay=WEIGHT_DECAY)
+    steps = epochs * BATCHES_PER_EPOCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_LR, steps, pct_start=0.1)
+    for epoch in range(1, epochs + 1):
+        for rows in torch.randperm(len(images)).chunk(BATCHES_PER_EPOCH):
+            views = augmented(images[torch.cat([rows, rows])])  # both through one batch norm
+            loss = simclr_loss(*learner(normalised(views)).chunk(2))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        if epoch % 10 == 0 or epoch == epochs:
+            print(f"epoch {epoch}/{epochs}: loss {loss.item():.3f}", flush=True)
+
+
+@torch.inference_mode()
+def features_of(teacher: DigitsTeacher, images: Tensor) -> np.ndarray:
+    return teacher.eval()(normalised(images)).numpy()
+
+
+def scores(features: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> Accuracies:
+    """Linear-probe and nearest-neighbour accuracy (percent) on validation and test, fitted on train."""
+    probes = [
+        make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=5000)) for c in PROBE_STRENGTHS
+    ]
+    for model in probes:
+        model.fit(features["train"], labels["train"])
+    linear = max(probes, key=lambda model: model.score(features["val"], labels["val"]))
+    knn = KNeighborsClassifier(NEIGHBOURS, metric="cosine").fit(features["train"], labels["train"])
+    models = {"linear": linear, "knn": knn}
+    return {
+        f"{name}_{part}": round(100 * models[name].score(features[part], labels[part]), 2)
+        for name in models
+        for part in ("val", "test")
+    }
+
+
+def pack(teacher: DigitsTeacher, facts: dict[str, object]) -> bytes:
+    """fp16 safetensors; one JSON metadata entry, because several would be written in any order."""
+    state = {
+        key: value.contiguous() for key, value in teacher.state_dict().items() if value.is_floating_point()
+    }
+    return save({key: value.half() for key, value in state.items()}, {"tcs_edge": json.dumps(facts)})
+
+
+def rounded(teacher: DigitsTeacher) -> DigitsTeacher:
+    """The teacher as fp16 leaves it, so that the scores are those of the file."""
+    return teacher.half().float()
+
+
+def measure(
+    teacher: DigitsTeacher, control: DigitsTeacher, images: dict[str, Tensor], data: ImageSet
+) -> dict:
+    labels = {part: getattr(data, part).labels for part in images}
+    tables = {
+        "teacher": {part: features_of(teacher, images[part]) for part in images},
+        "random_weights": {part: features_of(control, images[part]) for part in images},
+        "pixels": {part: images[part].flatten(1).numpy() for part in images},
+    }
+    return {name: scores(table, labels) for name, table in tables.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--epochs", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(arguments.seed)
+
+    data = digits()
+    images = {part: images_of(getattr(data, part)) for part in ("train", "val", "test")}
+    teacher = DigitsTeacher()
+    control = copy.deepcopy(teacher)
+    started = time.perf_counter()
+    train(teacher, images["train"], arguments.epochs)
+    print(f"trained in {time.perf_counter() - started:.0f} s")
+
+    accuracy = measure(rounded(teacher), control, images, data)
+    facts = {
+        "method": f"SimCLR on the {len(data.train)} training digits, no labels",
+        "epochs": arguments.epochs,
+        "seed": arguments.seed,
+        "torch": torch.__version__,
+        "licence": LICENCE,
+        "data": "UCI Optical Recognition of Handwritten Digits, CC BY 4.0, as in scikit-learn",
+        "data_fingerprint": data.fingerprint,
+        "accuracy_percent": accuracy,
+    }
+    write_bytes(arguments.out, pack(teacher, facts))
+    print(json.dumps(facts, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""One run of `tcs-edge compress`, stage by stage.
+
+target + profile -> images -> student -> teacher features (once) -> coordinates -> distillation
+-> export -> validation -> run folder. What can fail cheaply comes first, so that nobody waits an
+hour for a typo.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tcs_edge.errors import UsageError
+from tcs_edge.export.onnx import choose_opset, export_onnx
+from tcs_edge.export.openvino import export_openvino
+from tcs_edge.export.preprocess import write_labels, write_preprocess
+from tcs_edge.files import write_json, write_text
+from tcs_edge.packaging.manifest import Manifest, build_manifest, write_manifest
+from tcs_edge.packaging.records import dataset_record, student_record, teacher_record
+from tcs_edge.packaging.run_folder import RunFolder, default_out, find_run, open_run
+from tcs_edge.preparation import Prepared, prepare
+from tcs_edge.progress import Reporter, Silent
+from tcs_edge.proof import prove
+from tcs_edge.specs.config import CompressConfig, config_toml
+from tcs_edge.stopwatch import Stopwatch
+from tcs_edge.students.build import build_student, feature_dim
+from tcs_edge.tcs.coordinates import fit_coordinates
+from tcs_edge.teachers.features import Features, teacher_features
+from tcs_edge.teachers.probe import fit_linear_probe
+from tcs_edge.threads import use_threads
+from tcs_edge.training.accelerator import make_accelerator
+from tcs_edge.training.deployed import save_deployed
+from tcs_edge.training.distil import TrainingFiles, distil
+from tcs_edge.validation.checks import at_most
+from tcs_edge.validation.validate import Validation
+
+ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, what the manifest says, and every check."""
+
+    folder: RunFolder
+    manifest: Manifest
+    validation: Validation
+
+
+def compress(
+    options: CompressConfig,
+    out: Path | None = None,
+    overwrite: bool = False,
+    resume: Path | None = None,
+    reporter: Reporter = Silent(),
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Run:
+    """Distil, export and prove one student; the verdict is in the manifest.
+
+    Args:
+        out: the run folder; default runs/<date>-<target>-<student>.
+        overwrite: replace an earlier run in `out`.
+        resume: folder of an interrupted run that goes on; `options` are that run's.
+
+    Raises:
+        TcsEdgeError: see the exit codes in `errors`. A failed proof is no exception but a verdict.
+    """
+    watch = Stopwatch()
+    with watch.stage("images and choice"):
+        ready = prepare(options, reporter)
+    use_threads(ready.options.threads or 1)
+    with watch.stage("student"):
+        backbone = build_student(
+            ready.student.name, ready.preprocess.img_size, _init(ready), ready.options.seed
+        )
+    folder = _open_folder(ready, out, overwrite, resume, now)
+    with _logged(folder), _says_how_to_go_on(folder, reporter):
+        return _run_stages(ready, backbone, folder, bool(resume), watch, reporter, now)
+
+
+def _run_stages(
+    ready: Prepared,
+    backbone: nn.Module,
+    folder: RunFolder,
+    resume: bool,
+    watch: Stopwatch,
+    reporter: Reporter,
+    now: Callable[[], datetime],
+) -> Run:
+    with watch.stage("teacher"):
+        features = _features(ready, reporter)
+    with watch.stage("coordinates"):
+        targets = _coordinates(features, ready, reporter)
+    with watch.stage("distil"):
+        model = _distil(ready, backbone, targets, folder, resume, reporter)
+    with watch.stage("export"):
+        _export(model, ready, folder, reporter)
+    with watch.stage("validate"):
+        validation = prove(model, folder.unproven, ready.images, ready.preprocess, ready.options, reporter)
+        validation = _with_size_check(validation, ready, folder)
+    write_json(folder.validation, validation.to_json())
+    folder.settle(validation.verdict == "pass")
+    manifest = build_manifest(
+        folder.root,
+        created=now(),
+        seed=ready.options.seed,
+        dataset=dataset_record(ready.images),
+        teacher=teacher_record(features.meta) if features else None,
+        student=student_record(ready.student, len(ready.images.classes), ready.options),
+        target=ready.target.model_dump(mode="json", exclude_none=True),
+        options=ready.options.model_dump(mode="json", exclude_none=True),
+        stages=[stage.to_json() for stage in watch.stages],
+        validation=validation,
+    )
+    write_manifest(folder.root, manifest)
+    return Run(folder, manifest, validation)
+
+
+def _open_folder(
+    ready: Prepared, out: Path | None, overwrite: bool, resume: Path | None, now: Callable[[], datetime]
+) -> RunFolder:
+    if resume:
+        folder = find_run(resume)
+        if folder.manifest.exists():
+            raise UsageError(f"{resume} is finished: there is nothing to resume.")
+        return folder
+    place = out or default_out(ready.target.name, ready.student.name, now().date())
+    folder = open_run(place, overwrite)
+    write_text(folder.config, config_toml(ready.options))
+    return folder
+
+
+def _features(ready: Prepared, reporter: Reporter) -> Features | None:
+    """The teacher's features; None for a method without a teacher. No teacher is in memory afterwards."""
+    options = ready.options
+    if options.method == "ce":
+        return None
+    features = teacher_features(
+        ready.images,
+        options.teacher or "",
+        options.teacher_weights,
+        options.teacher_img_size,
+        options.cache_dir,
+        workers=options.workers,
+        device=make_accelerator(options.device).device,
+        reporter=reporter,
+    )
+    probe = fit_linear_probe(features.train, ready.images.train.labels, len(ready.images.classes))
+    accuracy = probe.accuracy(features.val, ready.images.val.labels)
+    cached = "" if features.images_computed else " (from the cache)"
+    reporter.say(
+        f"teacher: {features.meta.name}{cached}; a linear probe on it reaches {accuracy:.1%} on validation"
+    )
+    return features
+
+
+def _coordinates(features: Features | None, ready: Prepared, reporter: Reporter) -> Tensor | None:
+    """Coordinates (N, k) of the training images."""
+    if features is None:
+        return None
+    rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
+    coordinates = fit_coordinates(rows, ready.options.tcs.dims)
+    reporter.say(
+        f"coordinates: {coordinates.dims} of the teacher's {features.meta.dim} axes, "
+        f"{coordinates.explained_variance:.1%} of its variance"
+    )
+    return torch.cat([coordinates.transform(part) for part in rows])
+
+
+def _distil(
+    ready: Prepared,
+    backbone: nn.Module,
+    targets: Tensor | None,
+    folder: RunFolder,
+    resume: bool,
+    reporter: Reporter,
+) -> nn.Sequential:
+    files = TrainingFiles(
+        folder.checkpoints / "last.safetensors", folder.metrics, folder.reports / "selection.json"
+    )
+    width = feature_dim(backbone, ready.preprocess.img_size)
+    resume = resume and files.checkpoint.exists()
+    model = distil(
+        backbone, width, ready.images, ready.preprocess, targets, ready.options, files, resume, reporter
+    )
+    save_deployed(folder.deployed_weights, model)
+    # The state to resume from is several times the model; with the deployed weights written it is done.
+    files.checkpoint.unlink(missing_ok=True)
+    return model
+
+
+def _export(model: nn.Module, ready: Prepared, folder: RunFolder, reporter: Reporter) -> None:
+    classes, preprocess = ready.images.classes, ready.preprocess.to_json()
+    runtime = ready.target.runtimes.get("onnxruntime")
+    opset = choose_opset(runtime.max_opset if runtime else None)
+    onnx_path = folder.unproven / "model.onnx"
+    export_onnx(
+        model, onnx_path, ready.preprocess.img_size,
+        labels=classes, preprocess=preprocess, opset=opset, reporter=reporter,
+    )  # fmt: skip
+    export_openvino(onnx_path, folder.unproven / "openvino" / "model.xml", reporter=reporter)
+    write_labels(folder.unproven / "labels.txt", classes)
+    write_preprocess(folder.unproven / "preprocess.json", preprocess)
+
+
+def _with_size_check(validation: Validation, ready: Prepared, folder: RunFolder) -> Validation:
+    """The size promised is the size of the real file, not the estimate the student was chosen by."""
+    limit = ready.limits.max_size_mb
+    if limit is None:
+        return validation
+    size_mb = (folder.unproven / "model.onnx").stat().st_size / 1e6
+    return replace(validation, checks=(*validation.checks, at_most("onnx: size", size_mb, limit, "MB")))
+
+
+def _init(ready: Prepared) -> str | Path:
+    init = ready.options.student_init
+    return init if init in ("pretrained", "random") else Path(init)
+
+
+@contextmanager
+def _logged(folder: RunFolder) -> Iterator[None]:
+    """Keep every remark of the run in train.log."""
+    handler = logging.FileHandler(folder.log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("tcs_edge")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _says_how_to_go_on(folder: RunFolder, reporter: Reporter) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        reporter.warn(
+            f"stopped. Nothing half-written is left; go on with: tcs-edge compress --resume {folder.root}"
+        )
+        raise

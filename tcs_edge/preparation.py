@@ -1,0 +1,137 @@
+"""Before anything is computed: options settled, images read, a student chosen that fits the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tcs_edge.data import ImageSet, Preprocess, load_images
+from tcs_edge.data.sizes import typical_side
+from tcs_edge.errors import UsageError
+from tcs_edge.packaging.run_folder import find_run
+from tcs_edge.progress import Reporter
+from tcs_edge.specs.config import CompressConfig, load_config
+from tcs_edge.specs.profile import load_profile
+from tcs_edge.specs.strict import validated
+from tcs_edge.specs.target import Limits, TargetSpec, load_target
+from tcs_edge.students.build import candidate_from_model, student_mean_std
+from tcs_edge.students.candidates import CANDIDATES, Candidate
+from tcs_edge.students.choice import Choice, choose_student
+from tcs_edge.threads import free_cores
+
+# What may differ when a run goes on: the machine, not the result.
+RESUMABLE = frozenset({"threads", "workers", "device"})
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run needs before its first computation; `options` leaves nothing open."""
+
+    options: CompressConfig
+    target: TargetSpec
+    images: ImageSet
+    limits: Limits
+    choice: Choice
+    preprocess: Preprocess
+
+    @property
+    def student(self) -> Candidate:
+        """The chosen student."""
+        return self.choice.winner.candidate
+
+
+def settle_options(given: Mapping[str, Any], config: Path | None, resume: Path | None) -> CompressConfig:
+    """Options from flags, a config file, or the run that goes on; flags win over the file.
+
+    Raises:
+        SpecError: an unknown option or a wrong value.
+        UsageError: options that would change a run that goes on, or no target at all.
+    """
+    if resume:
+        changed = sorted(set(given) - RESUMABLE) + (["config"] if config else [])
+        if changed:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+            raise UsageError(f"--resume goes on with the run's own options: leave {flags} out.")
+        config = find_run(resume).config
+    options = (load_config(config) if config else {}) | dict(given)
+    if "target" not in options:
+        raise UsageError(
+            "no target. Pass --target, for example --target raspberrypi (see `tcs-edge targets`)."
+        )
+    return validated(CompressConfig, options, config or Path("options"))
+
+
+def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
+    """Read the images, settle what was left open, and choose the student.
+
+    Raises:
+        UsageError: unknown names, or no student fits.
+        DataError: images that cannot be used.
+    """
+    target = load_target(options.target)
+    images = load_images(options.data, options.seed, reporter)
+    options = _settle_machine(options.resolved(typical_side(images.train)))
+    _tell_images(images, reporter)
+    limits = _limits(options, target)
+    choice = _choose(options, target, limits, len(images.classes))
+    _tell_choice(choice, target, options, reporter)
+    name = choice.winner.candidate.name
+    mean, std = student_mean_std(name)
+    preprocess = Preprocess(options.img_size or 0, mean=mean, std=std)
+    return Prepared(options.model_copy(update={"student": name}), target, images, limits, choice, preprocess)
+
+
+def _settle_machine(options: CompressConfig) -> CompressConfig:
+    """Threads and workers for this machine as it is now."""
+    threads = options.threads or free_cores()
+    # In-memory digits are cheap to augment; photos keep one process busy beside the training.
+    workers = 0 if options.builtin or threads == 1 else min(4, threads - 1)
+    settled = {"threads": threads, "workers": workers if options.workers is None else options.workers}
+    return options.model_copy(update=settled)
+
+
+def _limits(options: CompressConfig, target: TargetSpec) -> Limits:
+    """The user's limits, and the target's own where the user set none."""
+    return Limits(
+        max_latency_ms=options.max_latency_ms or target.limits.max_latency_ms,
+        max_size_mb=options.max_size_mb or target.limits.max_size_mb,
+        max_params_m=options.max_params_m or target.limits.max_params_m,
+    )
+
+
+def _choose(options: CompressConfig, target: TargetSpec, limits: Limits, classes: int) -> Choice:
+    named = options.student
+    if named == "auto":
+        candidates = tuple(CANDIDATES.values())
+    else:
+        candidates = (CANDIDATES.get(named) or candidate_from_model(named),)
+    profile = load_profile(target.profile)
+    return choose_student(target, profile, options.img_size or 0, classes, limits, candidates=candidates)
+
+
+def _tell_images(images: ImageSet, reporter: Reporter) -> None:
+    if images.builtin:
+        reporter.say(
+            "This is the built-in demo: handwritten digits that ship with scikit-learn, a tiny built-in "
+            "teacher, a student from random weights. Pass --data DIR to use your own images."
+        )
+    counts = f"{len(images.train)} train, {len(images.val)} validation, {len(images.test)} test"
+    reporter.say(f"images: {images.name}, {len(images.classes)} classes, {counts}")
+    if images.skipped:
+        first = images.skipped[0]
+        reporter.warn(f"{len(images.skipped)} images skipped, the first: {first.path} ({first.reason})")
+
+
+def _tell_choice(choice: Choice, target: TargetSpec, options: CompressConfig, reporter: Reporter) -> None:
+    for rejected in choice.rejected:
+        reporter.say(f"  rejected {'; '.join(rejected.reasons)}")
+    for other in choice.accepted[1:]:
+        reporter.detail(f"  also fits {other.candidate.name}")
+    winner = choice.winner
+    latency = winner.latency or "latency unknown"
+    reporter.say(
+        f"student: {winner.candidate.name} at {options.img_size} px for {target.title}: {latency}, "
+        f"{winner.size_mb:.1f} MB ({len(choice.accepted)} fit; {choice.ranking})"
+    )

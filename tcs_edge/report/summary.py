@@ -1,0 +1,47 @@
+"""A run and its proof as a few lines and tables on stdout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tcs_edge.report.console import print_table, stdout_console
+
+if TYPE_CHECKING:
+    from tcs_edge.packaging.manifest import Manifest
+    from tcs_edge.validation.validate import Validation
+
+
+def print_validation(validation: Validation) -> None:
+    """Accuracy and parity of every runtime, every check that failed, and the verdict."""
+    rows = []
+    for name, accuracy in validation.accuracies.items():
+        parity = validation.parities.get(name)
+        rows.append(
+            (
+                name,
+                validation.precisions[name],
+                f"{100 * accuracy.value:.2f}",
+                f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}",
+                f"{parity.max_abs_diff:.1e}" if parity else "reference",
+                f"{100 * parity.top1_agreement:.2f}" if parity else "",
+            )
+        )
+    headings = ("runtime", "precision", "accuracy %", "95 % interval", "max abs diff", "same class %")
+    print_table(headings, rows, title=f"{validation.images} test images")
+    out = stdout_console()
+    for check in validation.failures:
+        limit = "" if check.limit is None else f": {check.value:.3g} against {check.limit:.3g} {check.unit}"
+        out.print(f"FAILED {check.name}{limit} {check.detail}", markup=False, style="red")
+    passed = sum(check.passed for check in validation.checks)
+    out.print(
+        f"verdict: {validation.verdict} ({passed} of {len(validation.checks)} checks passed)", style="bold"
+    )
+
+
+def print_stages(manifest: Manifest) -> None:
+    """What each stage took."""
+    rows = [
+        (stage.name, f"{stage.seconds:.1f}", f"{stage.peak_memory_mb:.0f}" if stage.peak_memory_mb else "-")
+        for stage in manifest.stages
+    ]
+    print_table(("stage", "time s", "peak memory MB"), rows)

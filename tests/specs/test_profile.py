@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcs_edge.errors import SpecError, UnknownName
+from tcs_edge.specs.profile import LatencyRow, Profile, list_profiles, load_profile, save_profile
+
+ROW: dict[str, Any] = {
+    "model": "lcnet_050",
+    "img_size": 224,
+    "runtime": "onnxruntime",
+    "threads": 1,
+    "precision": "fp32",
+    "p50_ms": 2.0,
+    "low_ms": 1.5,
+    "high_ms": 3.0,
+    "source": "measured",
+    "citation": "here",
+}
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    return {"schema_version": 1, "target": "t", "citations": {"here": "us"}, "rows": [ROW]} | changes
+
+
+@pytest.mark.parametrize("name", list_profiles())
+def test_every_shipped_profile_loads(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.target == name
+    assert {row.runtime for row in profile.rows} >= {"onnxruntime"}
+    assert {32, 64, 96, 128, 160, 192, 224} <= {row.img_size for row in profile.rows}
+
+
+@pytest.mark.parametrize("name", list_profiles())
+def test_only_the_measured_profile_claims_measurements(name: str) -> None:
+    sources = {row.source for row in load_profile(name).rows}
+    assert (sources == {"measured"}) == (name == "x86-avx512")
+    if name != "x86-avx512":
+        assert "measured" not in sources
+
+
+@pytest.mark.parametrize("name", list_profiles())
+def test_no_path_of_a_machine_is_shipped(name: str) -> None:
+    text = json.dumps(load_profile(name).model_dump(exclude={"rows"}))
+    assert not any(word in text for word in ("/work", "/home", "/tmp", "/root", "/opt"))
+
+
+def test_a_profile_survives_being_written(tmp_path: Path) -> None:
+    profile = Profile.model_validate(document())
+    save_profile(profile, tmp_path / "mine.json")
+    assert load_profile(tmp_path / "mine.json") == profile
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"rows": [ROW | {"p50_ms": 0.0}]}, "rows.0.p50_ms"),
+        ({"rows": [ROW | {"low_ms": 2.5}]}, "low_ms <= p50_ms <= high_ms does not hold"),
+        ({"rows": [ROW | {"high_ms": 1.9}]}, "low_ms <= p50_ms <= high_ms does not hold"),
+        ({"rows": [ROW | {"p90_ms": 1.0}]}, "p50_ms <= p90_ms <= p99_ms does not hold"),
+        ({"rows": [ROW | {"p99_ms": 2.5, "p90_ms": 2.7}]}, "p50_ms <= p90_ms <= p99_ms does not hold"),
+        ({"rows": [ROW | {"citation": "nowhere"}]}, "rows cite what citations does not hold: nowhere"),
+        ({"rows": [ROW | {"source": "guessed"}]}, "rows.0.source"),
+        ({"rows": [ROW, ROW]}, "two rows for"),
+        ({"rows": []}, "rows"),
+        ({"schema_version": 2}, "schema_version"),
+        ({"extra": 1}, "unknown key extra"),
+    ],
+)
+def test_an_implausible_profile_is_refused(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(document(**changes)))
+    with pytest.raises(SpecError) as caught:
+        load_profile(path)
+    assert "mine.json" in str(caught.value)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"rows": NaN}', "\ud800".encode("utf-8", "surrogatepass")])
+def test_what_is_no_profile_is_refused(tmp_path: Path, text: str | bytes) -> None:
+    path = tmp_path / "mine.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SpecError, match=r"mine\.json"):
+        load_profile(path)
+
+
+def test_an_unknown_profile_shows_near_matches() -> None:
+    with pytest.raises(UnknownName, match="raspberrypi4"):
+        load_profile("raspberypi4")
+
+
+@given(*(st.floats(allow_nan=True) for _ in range(3)))
+def test_a_row_is_accepted_exactly_when_its_band_is_finite_positive_and_ordered(
+    low: float, p50: float, high: float
+) -> None:
+    plausible = 0 < low <= p50 <= high < float("inf")
+    try:
+        LatencyRow.model_validate(ROW | {"low_ms": low, "p50_ms": p50, "high_ms": high})
+    except ValueError:
+        assert not plausible
+    else:
+        assert plausible

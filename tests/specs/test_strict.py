@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field, ValidationError
+
+from tcs_edge.errors import SpecError
+from tcs_edge.specs.strict import Spec, validated
+
+
+class Inner(Spec):
+    size: int = Field(ge=1)
+
+
+class Outer(Spec):
+    name: str
+    inner: Inner
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ({"name": "a", "inner": {"size": 1}, "nmae": 2}, "unknown key nmae; allowed: inner, name"),
+        ({"name": "a", "inner": {"size": 1, "sise": 2}}, "unknown key inner.sise"),
+        ({"inner": {"size": 1}}, "name is missing"),
+        ({"name": "a", "inner": {"size": 0}}, "inner.size: Input should be greater than or equal to 1, got 0"),
+        ([], "the document: "),
+        ({}, "name is missing (and 1 more)"),
+    ],
+)
+def test_a_complaint_is_one_line_with_file_and_key(raw: object, expected: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        validated(Outer, raw, Path("some.toml"))
+    message = str(caught.value)
+    assert message.startswith("some.toml: ")
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_specs_are_frozen() -> None:
+    spec = Inner(size=1)
+    with pytest.raises(ValidationError, match="frozen"):
+        spec.size = 2  # type: ignore[misc]

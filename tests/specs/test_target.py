@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcs_edge.errors import SpecError, UnknownName
+from tcs_edge.specs.locate import shipped_files
+from tcs_edge.specs.profile import load_profile
+from tcs_edge.specs.target import TargetSpec, list_targets, load_target
+
+EXPECTED = {
+    "raspberrypi",
+    "raspberrypi3",
+    "raspberrypi4",
+    "raspberrypi5",
+    "raspberrypi-zero2w",
+    "x86-avx2",
+    "x86-avx512",
+    "jetson-orin-nano",
+    "intel-n5105",
+}
+
+
+def test_every_promised_target_is_shipped() -> None:
+    assert set(list_targets()) == EXPECTED
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_a_shipped_target_loads_and_has_its_profile(name: str) -> None:
+    target = load_target(name)
+    assert target.name == name
+    profile = load_profile(target.profile)
+    assert target.threads in {row.threads for row in profile.rows}
+
+
+def test_raspberrypi_is_raspberrypi5_under_another_name() -> None:
+    alias, base = load_target("raspberrypi"), load_target("raspberrypi5")
+    assert alias.extends == "raspberrypi5"
+    changed = {"name", "title", "extends"}
+    assert alias.model_dump(exclude=changed) == base.model_dump(exclude=changed)
+
+
+@pytest.mark.parametrize("name", ["raspberrypi4", "raspberrypi3", "raspberrypi-zero2w"])
+def test_armv80_boards_exclude_the_runtime_that_dies_on_them(name: str) -> None:
+    target = load_target(name)
+    assert target.cpu.isa == "armv8.0-a"
+    assert not target.cpu.int8_dot_product
+    assert "1.21.0" in target.runtimes["onnxruntime"].excluded
+
+
+def test_an_unknown_name_shows_near_matches() -> None:
+    with pytest.raises(UnknownName, match=r"'rasberrypi4'. Did you mean raspberrypi4"):
+        load_target("rasberrypi4")
+
+
+def write(folder: Path, text: str, name: str = "mine") -> Path:
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_target_file_can_extend_a_shipped_target(tmp_path: Path) -> None:
+    path = write(tmp_path, 'name = "mine"\nextends = "raspberrypi4"\n[cpu]\nfrequency_ghz = 1.5\n')
+    target = load_target(path)
+    assert target.cpu.frequency_ghz == 1.5
+    assert target.cpu.cores == load_target("raspberrypi4").cpu.cores
+    assert target.profile == "raspberrypi4"
+
+
+def test_a_target_file_can_extend_a_file_beside_it(tmp_path: Path) -> None:
+    write(tmp_path, 'name = "base"\nextends = "x86-avx2"\nmemory_mb = 777\n', "base")
+    path = write(tmp_path, 'name = "mine"\nextends = "base.toml"\n')
+    assert load_target(str(path)).memory_mb == 777
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name = ", "cannot be read as TOML"),
+        ('extends = "mine.toml"', "extends ends up at itself"),
+        ("extends = 3", "extends must be the name of a target"),
+        ('extends = "raspberrypi4"\nnmae = "x"', "unknown key nmae; allowed: "),
+        ('extends = "raspberrypi4"\n[cpu]\ncores = 0', "cpu.cores: Input should be greater than"),
+        ('extends = "raspberrypi4"\n[cpu]\nisa = "arm"', "cpu.isa: Input should be 'armv8.0-a'"),
+        ('extends = "raspberrypi4"\n[cpu]\ncores = 2', "threads is 4, but the CPU has 2 cores"),
+        ('extends = "raspberrypi4"\n[limits]\nmax_latency_ms = -1', "limits.max_latency_ms"),
+        ('extends = "raspberrypi4"\n[limits]\nmax_latency_ms = inf', "limits.max_latency_ms"),
+        ('extends = "raspberrypi4"\n[sources]\ncpu = ""', "sources must name where these come from: cpu"),
+        ('extends = "raspberrypi4"\n[runtimes.onnxruntime]\npin = "1.21.0"', "one of the excluded versions"),
+        ('name = "mine"', "is missing"),
+    ],
+)
+def test_a_bad_target_file_is_named_with_its_key(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_target(write(tmp_path, text))
+    message = str(caught.value)
+    assert "mine.toml" in message
+    assert expected in message
+    assert "\n" not in message.strip()
+
+
+def test_a_missing_target_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"no such target file: .*gone\.toml"):
+        load_target(tmp_path / "gone.toml")
+
+
+def test_an_extended_unknown_target_shows_near_matches(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="raspberrypi4"):
+        load_target(write(tmp_path, 'extends = "raspberypi4"'))
+
+
+@given(st.text(max_size=200))
+def test_any_text_loads_or_is_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "mine.toml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises((SpecError, UnknownName)) as caught:
+        load_target(path)
+    assert caught.value.exit_code == 2
+
+
+@given(st.data())
+def test_any_value_in_any_place_loads_or_is_refused(data: st.DataObject) -> None:
+    raw = tomllib.loads(shipped_files("targets")["raspberrypi4"].read_text(encoding="utf-8"))
+    table = data.draw(st.sampled_from([raw, *(value for value in raw.values() if isinstance(value, dict))]))
+    key = data.draw(st.sampled_from(sorted(table)))
+    table[key] = data.draw(st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=5), st.just([])))
+    try:
+        target = TargetSpec.model_validate(raw)
+    except ValueError:
+        return
+    assert target.cpu.cores >= target.threads >= 1
+    assert target.memory_mb >= 16

@@ -1,0 +1,76 @@
+"""The distance between two sets of logits."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from tcs_edge.errors import DataError
+from tcs_edge.validation.parity import Flip, compare
+
+logits = arrays(np.float32, array_shapes(min_dims=2, max_dims=2), elements=st.floats(-100, 100, width=32))
+
+
+@given(logits)
+def test_a_model_equals_itself(values):
+    parity = compare(values, values)
+    assert (parity.max_abs_diff, parity.max_rel_diff, parity.top1_agreement) == (0.0, 0.0, 1.0)
+    assert parity.min_cosine == pytest.approx(1.0)
+    assert parity.finite
+    assert parity.flips == ()
+
+
+@given(logits, st.floats(1e-3, 10))
+def test_a_shift_of_one_logit_is_found(values, shift):
+    moved = values.astype(np.float64)
+    moved[-1, 0] += shift
+    parity = compare(values.astype(np.float64), moved)
+    assert parity.max_abs_diff == pytest.approx(shift, rel=1e-6)
+    scale = np.abs(values).max()
+    assert parity.max_rel_diff == (pytest.approx(shift / scale, rel=1e-5) if scale else math.inf)
+
+
+@given(logits, st.integers(0, 2**32 - 1), st.floats(0, 5))
+def test_a_small_difference_flips_small_margins_only(values, seed, size):
+    noise = np.random.default_rng(seed).uniform(-size, size, values.shape)
+    parity = compare(values, values + noise)
+    for flip in parity.flips:
+        assert -1e-6 <= flip.margin <= 2 * parity.max_abs_diff + 1e-6
+
+
+def test_flips_tell_index_classes_and_margin():
+    parity = compare(np.array([[3.0, 1.0], [1.0, 1.5]]), np.array([[1.0, 3.0], [1.0, 1.5]]))
+    assert parity.flips == (Flip(index=0, reference_class=0, model_class=1, margin=2.0),)
+    assert parity.top1_agreement == 0.5
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("side", [0, 1])
+def test_nan_and_inf_are_never_equal(bad, side):
+    pair = [np.ones((2, 3)), np.ones((2, 3))]
+    pair[side][1, 1] = bad
+    assert not compare(*pair).finite
+    assert compare(pair[side], pair[side]).max_abs_diff == math.inf
+
+
+def test_the_cosine_is_the_worst_images():
+    parity = compare(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([[1.0, 0.0], [1.0, 1.0]]))
+    assert parity.min_cosine == pytest.approx(math.sqrt(0.5))
+    assert compare(np.zeros((1, 2)), np.ones((1, 2))).min_cosine == 0.0
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (2, 4)), ((2, 3), (1, 3)), ((0, 3), (0, 3)), ((3,), (3,))])
+def test_shapes_that_cannot_be_compared_are_refused(shapes):
+    with pytest.raises(DataError):
+        compare(np.ones(shapes[0]), np.ones(shapes[1]))
+
+
+def test_json_holds_no_nan():
+    broken = compare(np.full((1, 2), np.nan), np.ones((1, 2))).to_json()
+    assert json.loads(json.dumps(broken, allow_nan=False))["max_abs_diff"] is None

@@ -1,0 +1,216 @@
+"""Good exports pass, and every kind of damage is caught."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import pytest
+import torch
+
+from tcs_edge.errors import DataError, UsageError
+from tcs_edge.runtimes.base import ClosingRunner
+from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.runtimes.torch import TorchRunner
+from tcs_edge.validation.validate import Validation, validate
+
+
+def batches(count: int = 5, size: int = 8, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield rng.standard_normal((size, 3, 32, 32)).astype(np.float32), rng.integers(0, 4, size)
+
+
+class Fake(ClosingRunner):
+    """A linear model on the image's channel means, with a fault to order."""
+
+    precision = "f32"
+    labels = ("a", "b", "c", "d")
+
+    def __init__(self, name: str = "fake", fault=lambda images, logits: logits) -> None:
+        self.name, self._fault = name, fault
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        weights = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+        return self._fault(images, images.mean(axis=(2, 3)) @ weights)
+
+
+REFERENCE = Fake("pytorch")
+
+
+def failures(validation: Validation) -> str:
+    assert (validation.verdict == "fail") == bool(validation.failures)
+    return " | ".join(f"{check.name} {check.detail}" for check in validation.failures)
+
+
+def test_good_exports_pass(model, onnx_path, xml_path, labels):
+    runners = [OrtRunner(onnx_path), OpenVinoRunner(xml_path), OpenVinoRunner(xml_path, precision="device")]
+    validation = validate(TorchRunner(model), runners, batches(), classes=labels)
+    assert failures(validation) == ""
+    assert validation.images == 40
+    assert set(validation.accuracies) == {"pytorch", "onnxruntime", "openvino", "openvino-device"}
+    assert validation.precisions["openvino"] == "f32"
+    document = json.loads(json.dumps(validation.to_json(), allow_nan=False))
+    assert document["schema_version"] == 1
+    assert document["verdict"] == "pass"
+    assert len(document["checks"]) == len(validation.checks) > 30
+
+
+def edited(onnx_path, tmp_path, edit) -> OrtRunner:
+    """The export with one float initialiser edited: `edit(name, array)` returns True when it did."""
+    proto = onnx.load(onnx_path)
+    for tensor in proto.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor).copy()
+        if array.dtype == np.float32 and edit(tensor, array):
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+            break
+    else:
+        pytest.fail("nothing was edited")
+    onnx.save(proto, tmp_path / "edited.onnx")
+    return OrtRunner(tmp_path / "edited.onnx")
+
+
+def perturb_one_weight(tensor, array) -> bool:
+    if array.ndim != 4:
+        return False
+    array.flat[0] += 0.1 * np.abs(array).max()
+    return True
+
+
+def nan_weight(tensor, array) -> bool:
+    if array.ndim != 4:
+        return False
+    array.flat[0] = np.nan
+    return True
+
+
+def swap_rows(tensor, array) -> bool:
+    if array.ndim != 2 or 4 not in array.shape:
+        return False
+    rows = array if array.shape[0] == 4 else array.T
+    rows[[0, 1]] = rows[[1, 0]]
+    return True
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [(perturb_one_weight, "largest difference"), (nan_weight, "finite logits"), (swap_rows, "largest difference")],
+)
+def test_a_damaged_weight_is_caught(model, onnx_path, tmp_path, edit, words):
+    validation = validate(TorchRunner(model), [edited(onnx_path, tmp_path, edit)], batches())
+    assert words in failures(validation)
+
+
+def test_a_change_of_one_weight_in_ten_thousand_is_above_the_noise(model, onnx_path):
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        next(p for p in other.parameters() if p.ndim == 4)[0, 0, 0, 0] += 0.02
+    assert "largest difference" in failures(validate(TorchRunner(other), [OrtRunner(onnx_path)], batches()))
+
+
+def test_swapped_class_names_are_caught(model, onnx_path, labels):
+    swapped = (labels[1], labels[0], *labels[2:])
+    runners = [OrtRunner(onnx_path)]
+    assert "class names" in failures(validate(TorchRunner(model), runners, batches(), classes=swapped))
+
+
+def nan_on_white(images, logits):
+    return np.where(images.mean() > 2, np.nan, logits)
+
+
+def drops_small_batches(images, logits):
+    if len(images) < 4:
+        raise RuntimeError("Reshape: baked\nbatch")
+    return logits
+
+
+def mixes_the_batch(images, logits):
+    return logits + logits.mean(axis=0) * 1e-2 * (len(images) == 2)
+
+
+def crashes(images, logits):
+    raise RuntimeError("no such operator")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (lambda images, logits: logits * 1.001, "largest difference"),
+        (lambda images, logits: logits[:, ::-1], "margin of changed classes"),
+        (lambda images, logits: np.full_like(logits, np.inf), "finite logits"),
+        (lambda images, logits: logits[:, :3], "logits have shape"),
+        (lambda images, logits: logits[0], "gave an output of shape"),
+        (nan_on_white, "white image"),
+        (drops_small_batches, "batch size does not matter Reshape: baked batch"),
+        (mixes_the_batch, "batch size does not matter"),
+        (crashes, "runs on every image no such operator"),
+    ],
+)
+def test_a_fault_ends_in_a_failed_check(fault, words):
+    validation = validate(REFERENCE, [Fake(fault=fault)], batches())
+    assert words in failures(validation)
+    json.dumps(validation.to_json(), allow_nan=False)
+
+
+def test_a_crash_does_not_hide_the_other_runners():
+    validation = validate(REFERENCE, [Fake("bad", crashes), Fake("good")], batches())
+    assert validation.verdict == "fail"
+    assert set(validation.parities) == {"good"}
+    assert all(check.passed for check in validation.checks if check.name.startswith("good"))
+
+
+def test_a_reference_that_is_not_finite_fails_too():
+    broken = Fake("pytorch", lambda images, logits: np.full_like(logits, np.nan))
+    same = Fake(fault=lambda images, logits: np.full_like(logits, np.nan))
+    assert "finite logits" in failures(validate(broken, [same], batches()))
+
+
+def test_no_images_prove_nothing():
+    with pytest.raises(DataError, match="no images"):
+        validate(REFERENCE, [Fake()], [])
+    with pytest.raises(DataError, match="no images"):
+        validate(REFERENCE, [Fake()], [(np.empty((0, 3, 32, 32), np.float32), np.empty(0, np.int64))])
+
+
+def test_labels_must_fit_their_batch():
+    images, labels = next(batches())
+    with pytest.raises(DataError, match="8 images but 7 labels"):
+        validate(REFERENCE, [Fake()], [(images, labels[:7])])
+
+
+def test_no_runners_or_two_of_one_name_are_refused():
+    with pytest.raises(UsageError, match="nothing to validate"):
+        validate(REFERENCE, [], batches())
+    with pytest.raises(UsageError, match="same name"):
+        validate(REFERENCE, [Fake(), Fake()], batches())
+
+
+def test_a_precision_without_limits_is_refused():
+    odd = Fake()
+    odd.precision = "int3"
+    with pytest.raises(UsageError, match="int3"):
+        validate(REFERENCE, [odd], batches())
+
+
+def test_no_checks_is_no_pass():
+    assert Validation(1, (), {}, {}, {}).verdict == "fail"
+
+
+def test_images_stream_through():
+    order = []
+
+    def source():
+        for index, batch in enumerate(batches(4)):
+            order.append(f"made {index}")
+            yield batch
+
+    def note(images, logits):
+        order.append("ran")
+        return logits
+
+    validate(REFERENCE, [Fake(fault=note)], source())
+    assert order[:8] == [word for index in range(4) for word in (f"made {index}", "ran")]
