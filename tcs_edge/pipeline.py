@@ -180,7 +180,7 @@ def _distil(
     folder: RunFolder,
     resume: bool,
     reporter: Reporter,
-) -> nn.Sequential:
+) -> nn.Module:
     files = TrainingFiles(
         folder.checkpoints / "last.safetensors", folder.metrics, folder.reports / "selection.json"
     )

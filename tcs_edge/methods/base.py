@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,32 +15,35 @@ class Losses:
 
     total: Tensor
     parts: dict[str, Tensor]
-    logits: Tensor
 
 
 class Method(nn.Module, ABC):
-    """A head on the student's backbone, its loss, and what of it is deployed.
+    """What stands behind the student's backbone, its loss, and what of it is deployed.
 
-    Cached targets are non-persistent buffers: they follow the module to its device and stay
-    out of checkpoints. `index` tells which training image each row of a batch is.
+    The backbone is passed in and never owned. Cached targets are non-persistent buffers: they
+    follow the module to its device and stay out of checkpoints.
     """
 
     name: str
 
     @abstractmethod
-    def losses(self, features: Tensor, labels: Tensor, index: Tensor) -> Losses:
-        """Loss of a batch: backbone features (B, d_s), labels (B,), image indices (B,)."""
+    def losses(self, backbone: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
+        """Loss of a batch: images (B, 3, S, S), labels (B,), and which training image each row is, (B,)."""
 
     @abstractmethod
-    def deployed(self) -> nn.Linear:
-        """The one layer behind the deployed backbone, Linear(d_s, classes)."""
+    def logits(self, backbone: nn.Module, images: Tensor) -> Tensor:
+        """What the student answers as it is trained, (B, classes)."""
 
-    def after_backward(self, step: int, total_steps: int) -> None:
+    @abstractmethod
+    def deployed(self, backbone: nn.Module) -> nn.Module:
+        """The model that is deployed, (B, 3, S, S) -> (B, classes), around `backbone` itself."""
+
+    def after_backward(self, step: int, total_steps: int) -> None:  # noqa: B027 (most methods need nothing here)
         """Called between the backward pass and the optimiser; step counts from 0."""
 
-    def history(self) -> list[dict]:
+    def history(self) -> list[dict[str, Any]]:
         """JSON-able events of the run so far that a checkpoint must carry."""
         return []
 
-    def restore_history(self, events: list[dict]) -> None:
+    def restore_history(self, events: list[dict[str, Any]]) -> None:  # noqa: B027
         """Take back what `history` gave, after `load_state_dict`."""

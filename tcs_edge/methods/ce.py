@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
-import torch
 from torch import Tensor, nn
 
 from tcs_edge.methods.base import Losses, Method
@@ -20,11 +17,13 @@ class CrossEntropy(Method):
         self.classifier = nn.Linear(features, classes)
         self.label_smoothing = label_smoothing
 
-    def losses(self, features: Tensor, labels: Tensor, index: Tensor) -> Losses:
-        logits = self.classifier(features)
+    def losses(self, backbone: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
+        logits = self.logits(backbone, images)
         loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        return Losses(loss, {"ce": loss.detach()}, logits)
+        return Losses(loss, {"ce": loss.detach()})
 
-    @torch.no_grad()
-    def deployed(self) -> nn.Linear:
-        return copy.deepcopy(self.classifier)
+    def logits(self, backbone: nn.Module, images: Tensor) -> Tensor:
+        return self.classifier(backbone(images))
+
+    def deployed(self, backbone: nn.Module) -> nn.Module:
+        return nn.Sequential(backbone, self.classifier)

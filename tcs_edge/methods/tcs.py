@@ -9,7 +9,7 @@ mimicking is on by default.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,17 +65,20 @@ class Tcs(Method):
                 self.register_buffer(name, torch.empty(0), persistent=False)
             self._rehash()
 
-    def losses(self, features: Tensor, labels: Tensor, index: Tensor) -> Losses:
-        logits, coordinates = self.head(features)
+    def losses(self, backbone: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
+        logits, coordinates = self.head(backbone(images))
         task = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         parts = {"ce": task.detach()}
         if self.mimic == "none":
-            return Losses(task, parts, logits)
+            return Losses(task, parts)
         mimicking = self._mimicking(coordinates.float(), index)
-        return Losses(task + self.weight * mimicking, parts | {"mimic": mimicking.detach()}, logits)
+        return Losses(task + self.weight * mimicking, parts | {"mimic": mimicking.detach()})
 
-    def deployed(self) -> nn.Linear:
-        return self.head.fold()
+    def logits(self, backbone: nn.Module, images: Tensor) -> Tensor:
+        return self.head(backbone(images))[0]
+
+    def deployed(self, backbone: nn.Module) -> nn.Module:
+        return nn.Sequential(backbone, self.head.fold())
 
     def after_backward(self, step: int, total_steps: int) -> None:
         rounds = len(self.head.selection.history)
@@ -83,10 +86,10 @@ class Tcs(Method):
         if len(self.head.selection.history) > rounds and "lsh" in self.mimic:
             self._rehash()
 
-    def history(self) -> list[dict]:
+    def history(self) -> list[dict[str, Any]]:
         return [pruning.to_json() for pruning in self.head.selection.history]
 
-    def restore_history(self, events: list[dict]) -> None:
+    def restore_history(self, events: list[dict[str, Any]]) -> None:
         self.head.selection.history = [Pruning.from_json(event) for event in events]
         if "lsh" in self.mimic:
             self._rehash()

@@ -46,7 +46,7 @@ class DigitsTeacher(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """relu(conv(relu(conv(x))) + x), each conv 3x3 with batch norm; x goes through 1x1 where shapes change."""
+    """relu(conv(relu(conv(x))) + x), each conv 3x3 + batch norm; x passes a 1x1 where shapes change."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tcs_edge.errors import DataError, ParityFailed
 from tcs_edge.files import atomic_path
-from tcs_edge.methods import Method, Tcs
+from tcs_edge.methods import Method
 from tcs_edge.students.build import deployable
 from tcs_edge.tcs.head import check_fold
 
@@ -20,7 +20,7 @@ BRANCH_TOLERANCE = 1e-4
 
 
 @torch.no_grad()
-def fold_student(backbone: nn.Module, method: Method, images: Tensor) -> tuple[nn.Sequential, float]:
+def fold_student(backbone: nn.Module, method: Method, images: Tensor) -> tuple[nn.Module, float]:
     """The deployed model in eval mode on the CPU, and the fold's relative difference.
 
     Args:
@@ -32,20 +32,20 @@ def fold_student(backbone: nn.Module, method: Method, images: Tensor) -> tuple[n
     # Training used channels_last; the plain layout makes a reloaded model give the same bits.
     backbone = backbone.to("cpu", memory_format=torch.contiguous_format).eval()
     method = method.cpu().eval()
-    folded = method.deployed()
-    features = backbone(images)
-    difference = check_fold(method.head, folded, features) if isinstance(method, Tcs) else 0.0
-    model = nn.Sequential(deployable(backbone), folded).eval()
-    _check_branches(model, folded(features), images)
+    folded = method.deployed(backbone).eval()
+    reference = folded(images)
+    difference = check_fold(method.logits(backbone, images), reference)
+    model = deployable(folded)
+    _check_branches(model(images), reference)
     return model, difference
 
 
-def _check_branches(model: nn.Sequential, reference: Tensor, images: Tensor) -> None:
-    """Parallel training branches (RepVGG style) were folded into single convolutions: prove it."""
-    difference = (model(images) - reference).abs().max() / reference.abs().max().clamp_min(1e-12)
+def _check_branches(merged: Tensor, reference: Tensor) -> None:
+    """Parallel training branches (RepVGG style) were merged into single convolutions: prove it."""
+    difference = (merged - reference).abs().max() / reference.abs().max().clamp_min(1e-12)
     if not difference <= BRANCH_TOLERANCE:
         raise ParityFailed(
-            f"folding the student's training branches changed the logits by {difference:.2e} of the largest "
+            f"merging the student's training branches changed the logits by {difference:.2e} of the largest "
             f"one, {BRANCH_TOLERANCE:.0e} is allowed. Choose a --student without such branches."
         )
 

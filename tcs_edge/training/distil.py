@@ -49,7 +49,7 @@ def distil(
     files: TrainingFiles,
     resume: bool,
     reporter: Reporter,
-) -> nn.Sequential:
+) -> nn.Module:
     """Train `backbone` by `options.method` and return the folded model that is deployed.
 
     Args:

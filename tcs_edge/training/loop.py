@@ -48,7 +48,7 @@ class Trainee(nn.Module):
         self.method = method
 
     def forward(self, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
-        return self.method.losses(self.backbone(images), labels, index)
+        return self.method.losses(self.backbone, images, labels, index)
 
 
 def train(
@@ -152,13 +152,13 @@ def epoch_seed(seed: int, epoch: int) -> int:
 def accuracy_of(
     backbone: nn.Module, method: Method, batches: Iterable[Batch], accelerator: Accelerator
 ) -> float:
-    """Top-1 accuracy of the layer that would be deployed now, in [0, 1]."""
+    """Top-1 accuracy of the student as it is now, in [0, 1]."""
     backbone.eval()
-    head = method.deployed().to(accelerator.device)
+    method.eval()
     correct, total = 0, 0
     for images, labels, _ in batches:
         images = images.to(accelerator.device).contiguous(memory_format=torch.channels_last)
-        predicted = head(backbone(images).float()).argmax(dim=1).cpu()
+        predicted = method.logits(backbone, images).argmax(dim=1).cpu()
         correct += int((predicted == labels.cpu()).sum())
         total += len(labels)
     return correct / max(1, total)

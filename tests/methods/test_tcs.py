@@ -9,6 +9,7 @@ from tcs_edge.methods import CrossEntropy, Tcs
 from tcs_edge.tcs.coordinates import fit_coordinates, random_axes
 from tcs_edge.tcs.selection import SelectionSchedule
 
+IDENTITY = nn.Identity()
 IMAGES, DIMS, WIDTH, CLASSES = 40, 6, 8, 3
 
 
@@ -27,7 +28,7 @@ def batch():
 def test_cosine_mimicking_is_one_minus_the_mean_cosine():
     method = make("cosine", weight=2.0)
     features, labels, index = batch()
-    losses = method.losses(features, labels, index)
+    losses = method.losses(IDENTITY, features, labels, index)
     wanted = method.targets[index].float()
     expected = (1 - cosine_similarity(method.head.adapter(features), wanted)).mean()
     torch.testing.assert_close(losses.parts["mimic"], expected.detach())
@@ -38,7 +39,7 @@ def test_mse_mimicking_is_one_for_a_student_that_says_nothing():
     method = make("mse")
     nn.init.zeros_(method.head.adapter.weight)
     nn.init.zeros_(method.head.adapter.bias)
-    assert float(method.losses(*batch()).parts["mimic"]) == pytest.approx(1.0)
+    assert float(method.losses(IDENTITY, *batch()).parts["mimic"]) == pytest.approx(1.0)
 
 
 def test_hashing_asks_for_the_bits_of_the_teachers_coordinates():
@@ -47,7 +48,7 @@ def test_hashing_asks_for_the_bits_of_the_teachers_coordinates():
     bits = (method.targets[index].float() @ method.directions + method.bias > 0).float()
     logits = method.head.adapter(features) @ method.directions + method.bias
     expected = binary_cross_entropy_with_logits(logits, bits)
-    torch.testing.assert_close(method.losses(features, labels, index).parts["mimic"], expected.detach())
+    torch.testing.assert_close(method.losses(IDENTITY, features, labels, index).parts["mimic"], expected.detach())
 
 
 @pytest.mark.parametrize("mimic", ["cosine", "mse", "lsh", "lsh+mse"])
@@ -55,18 +56,18 @@ def test_removed_coordinates_leave_the_mimicking_loss_and_the_logits(mimic):
     method = make(mimic, hash_bits=64)
     method.head.selection.alive[2] = False
     method.restore_history([])
-    before = method.losses(*batch())
+    before = method.losses(IDENTITY, *batch())
     with torch.no_grad():
         method.head.adapter.weight[2] += 10
         method.targets[:, 2] += 10
     if "lsh" in mimic:
         method._rehash()
-    after = method.losses(*batch())
+    after = method.losses(IDENTITY, *batch())
     torch.testing.assert_close(before.total, after.total)
 
 
 def test_without_mimicking_the_loss_is_cross_entropy():
-    losses = make("none").losses(*batch())
+    losses = make("none").losses(IDENTITY, *batch())
     assert set(losses.parts) == {"ce"}
     torch.testing.assert_close(losses.total.detach(), losses.parts["ce"])
 
@@ -81,12 +82,12 @@ def descend(method, steps=200):
     features = features.double()
     optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
     for step in range(steps):
-        losses = method.losses(features, labels, index)
+        losses = method.losses(IDENTITY, features, labels, index)
         optimizer.zero_grad()
         losses.total.backward()
         method.after_backward(step, 10**9)
         optimizer.step()
-    return float(method.losses(features, labels, index).total.detach())
+    return float(method.losses(IDENTITY, features, labels, index).total.detach())
 
 
 def test_with_cross_entropy_alone_the_choice_of_axes_is_a_no_op():
@@ -105,5 +106,5 @@ def test_with_cross_entropy_alone_the_choice_of_axes_is_a_no_op():
 
 def test_cross_entropy_deploys_its_own_layer():
     method = CrossEntropy(WIDTH, CLASSES)
-    features, labels, index = batch()
-    torch.testing.assert_close(method.deployed()(features), method.losses(features, labels, index).logits)
+    features, _, _ = batch()
+    torch.testing.assert_close(method.deployed(IDENTITY)(features), method.logits(IDENTITY, features))

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tcs_edge.errors import NoCandidate, UsageError
+from tcs_edge.specs.profile import LatencyRow, Profile, load_profile
+from tcs_edge.specs.target import Limits, TargetSpec, list_targets, load_target
+from tcs_edge.students.candidates import Candidate
+from tcs_edge.students.choice import choose_student
+
+MakeRow = Callable[..., LatencyRow]
+MakeProfile = Callable[..., Profile]
+
+FAST = Candidate("fast", "cnn", params_m=0.5, feature_dim=100, macs_m=10, top1=60.0)
+GOOD = Candidate("good", "cnn", params_m=5.0, feature_dim=100, macs_m=100, top1=75.0)
+BEST = Candidate("best", "cnn", params_m=20.0, feature_dim=100, macs_m=1000, top1=80.0)
+ALL = (FAST, GOOD, BEST)
+
+
+@pytest.fixture
+def profile(make_row: MakeRow, make_profile: MakeProfile) -> Profile:
+    return make_profile(
+        make_row("fast", 5.0),
+        make_row("good", 15.0, high_ms=25.0, source="estimated"),
+        make_row("best", 50.0),
+    )
+
+
+def test_the_most_accurate_that_fits_wins(target: TargetSpec, profile: Profile) -> None:
+    choice = choose_student(target, profile, 96, 10, Limits(max_latency_ms=30), candidates=ALL)
+    assert choice.winner.candidate is GOOD
+    assert [a.candidate.name for a in choice.accepted] == ["good", "fast"]
+    assert [a.reasons for a in choice.rejected] == [("best: 50 ms (measured) is over the 30 ms limit",)]
+
+
+def test_a_limit_is_met_by_the_upper_end_of_the_band(target: TargetSpec, profile: Profile) -> None:
+    choice = choose_student(target, profile, 96, 10, Limits(max_latency_ms=20), candidates=ALL)
+    assert choice.winner.candidate is FAST
+    assert choice.rejected[0].reasons == ("good: 15 ms (up to 25 ms, estimated) is over the 20 ms limit",)
+
+
+def test_a_limit_is_inclusive(target: TargetSpec, profile: Profile) -> None:
+    choice = choose_student(target, profile, 96, 10, Limits(max_latency_ms=25), candidates=ALL)
+    assert choice.winner.candidate is GOOD
+
+
+def test_random_weights_take_the_fastest(target: TargetSpec, profile: Profile) -> None:
+    choice = choose_student(target, profile, 96, 10, Limits(), expected="unknown", candidates=ALL)
+    assert choice.winner.candidate is FAST
+    assert "nothing published" in choice.ranking
+
+
+def test_ties_go_to_the_faster(target: TargetSpec, make_row: MakeRow, make_profile: MakeProfile) -> None:
+    twins = [Candidate(name, "cnn", 1.0, 100, 10, top1=70.0) for name in ("slow", "quick")]
+    profile = make_profile(make_row("slow", 9.0), make_row("quick", 8.0))
+    assert choose_student(target, profile, 96, 10, Limits(), candidates=twins).winner.candidate.name == "quick"
+
+
+def test_size_counts_classes(target: TargetSpec, profile: Profile) -> None:
+    limits = Limits(max_size_mb=GOOD.size_mb(10) + 0.01)
+    assert choose_student(target, profile, 96, 10, limits, candidates=ALL).winner.candidate is GOOD
+    assert choose_student(target, profile, 96, 1000, limits, candidates=ALL).winner.candidate is FAST
+
+
+def test_parameters_can_be_limited(target: TargetSpec, profile: Profile) -> None:
+    choice = choose_student(target, profile, 96, 10, Limits(max_params_m=1), candidates=ALL)
+    assert choice.winner.candidate is FAST
+    assert "best: 20.00 M parameters are over the 1 M limit" in choice.rejected[1].reasons
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (
+            Limits(max_latency_ms=2),
+            "no student fits raspberrypi4: the fastest, fast, takes 5 ms of 2 ms. "
+            "Raise --max-latency-ms or lower --img-size.",
+        ),
+        (Limits(max_size_mb=1), "no student fits raspberrypi4: the smallest, fast, takes 2.1 MB of 1 MB."),
+        (Limits(max_params_m=0.1), "the nearest is ruled out (fast: 0.50 M parameters are over the 0.1 M"),
+    ],
+)
+def test_nothing_fits_names_the_nearest(
+    target: TargetSpec, profile: Profile, limits: Limits, expected: str
+) -> None:
+    with pytest.raises(NoCandidate) as caught:
+        choose_student(target, profile, 96, 10, limits, candidates=ALL)
+    assert expected in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_the_nearest_is_the_one_with_the_lowest_upper_end(
+    target: TargetSpec, make_row: MakeRow, make_profile: MakeProfile
+) -> None:
+    profile = make_profile(make_row("fast", 6, high_ms=40, source="estimated"), make_row("good", 10, high_ms=12))
+    with pytest.raises(NoCandidate, match="the fastest, good, takes 10 ms of 5 ms"):
+        choose_student(target, profile, 96, 10, Limits(max_latency_ms=5), candidates=(FAST, GOOD))
+
+
+def test_conflicting_limits_are_told(target: TargetSpec, make_row: MakeRow, make_profile: MakeProfile) -> None:
+    profile = make_profile(make_row("fast", 50.0), make_row("best", 5.0))
+    limits = Limits(max_latency_ms=10, max_size_mb=10)
+    with pytest.raises(NoCandidate, match="Loosen that limit"):
+        choose_student(target, profile, 96, 10, limits, candidates=(FAST, BEST))
+
+
+def test_a_named_student_without_latency_needs_no_limit(target: TargetSpec, profile: Profile) -> None:
+    stranger = Candidate("stranger", "unknown", 1.0, 100, 10)
+    with pytest.raises(UsageError, match="does not know stranger"):
+        choose_student(target, profile, 96, 10, Limits(max_latency_ms=9), candidates=(stranger,))
+    choice = choose_student(target, profile, 96, 10, Limits(), candidates=(stranger,))
+    assert choice.winner.latency is None
+
+
+def test_a_stranger_among_others_is_rejected_under_a_limit(target: TargetSpec, profile: Profile) -> None:
+    stranger = Candidate("stranger", "unknown", 1.0, 100, 10, top1=99.0)
+    limits = Limits(max_latency_ms=100)
+    choice = choose_student(target, profile, 96, 10, limits, candidates=(*ALL, stranger))
+    assert choice.winner.candidate is BEST
+    assert "the profile does not know its latency at 96 px" in choice.rejected[0].reasons[0]
+    assert choose_student(target, profile, 96, 10, Limits(), candidates=(*ALL, stranger)).winner.latency is None
+
+
+def test_a_size_nobody_knows_is_told(target: TargetSpec, profile: Profile) -> None:
+    with pytest.raises(NoCandidate, match="the profile knows no candidate's latency"):
+        choose_student(target, profile, 512, 10, Limits(max_latency_ms=9), candidates=ALL)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.floats(1, 100), st.floats(1, 100), st.floats(0.1, 30))
+def test_whatever_wins_meets_every_limit(
+    target: TargetSpec, profile: Profile, max_latency_ms: float, max_size_mb: float, max_params_m: float
+) -> None:
+    limits = Limits(max_latency_ms=max_latency_ms, max_size_mb=max_size_mb, max_params_m=max_params_m)
+    try:
+        choice = choose_student(target, profile, 96, 10, limits, candidates=ALL)
+    except NoCandidate:
+        return
+    assert len(choice.accepted) + len(choice.rejected) == len(ALL)
+    for accepted in choice.accepted:
+        assert accepted.latency is not None
+        assert accepted.latency.high_ms <= max_latency_ms
+        assert accepted.size_mb <= max_size_mb
+        assert accepted.candidate.total_params_m(10) <= max_params_m
+    assert all(rejected.reasons for rejected in choice.rejected)
+
+
+@pytest.mark.parametrize("name", list_targets())
+@pytest.mark.parametrize("img_size", [32, 96, 224])
+def test_every_shipped_target_gets_a_student_within_its_own_limits(name: str, img_size: int) -> None:
+    target = load_target(name)
+    choice = choose_student(target, load_profile(target.profile), img_size, 10, target.limits)
+    assert choice.winner.latency is not None
+    assert target.limits.max_latency_ms is not None
+    assert choice.winner.latency.high_ms <= target.limits.max_latency_ms
