@@ -66,9 +66,7 @@ class Board:
 
 BOARDS = (
     Board("raspberrypi5", "Raspberry Pi 5 Broadcom BCM2712, Cortex-A76 (ARMv8) (2.4GHz x 4)", 4, True),
-    Board(
-        "raspberrypi4", "Raspberry Pi 4 Model B Broadcom BCM2711B0, Cortex-A72 (ARMv8) (1.8GHz x 4)", 4, False
-    ),
+    Board("raspberrypi4", "Raspberry Pi 4 Model B Broadcom BCM2711B0, Cortex-A72 (ARMv8) (1.8GHz x 4)", 4, False),
     Board(
         "raspberrypi3",
         "Raspberry Pi 3 Model B+ Broadcom BCM2837B0, Cortex-A53 (ARMv8) (1.4GHz x 4)",
@@ -155,9 +153,7 @@ def transformer_factor(ncnn: NcnnTimes, host: HostTimes) -> float:
             cell = ncnn.get((board.ncnn_device, threads, NCNN_TRANSFORMER))
             if cell:
                 expected = transfer(board, threads, ncnn, host).mean
-                logs.append(
-                    math.log(cell.avg_ms / host[(*HOST_TRANSFORMER, host_threads(threads))]) - expected
-                )
+                logs.append(math.log(cell.avg_ms / host[(*HOST_TRANSFORMER, host_threads(threads))]) - expected)
     return math.exp(float(np.mean(logs)))
 
 
@@ -204,9 +200,7 @@ class Estimator:
         here, reference = self.host[model, img_size, near], self.host[model, REFERENCE_PX, near]
         own = model in self.transfer.own
         kind_log = self._kind_log(model) / 2
-        centre = (
-            math.log(here) + self.transfer.own.get(model, self.transfer.mean) + self.runtime_log + kind_log
-        )
+        centre = math.log(here) + self.transfer.own.get(model, self.transfer.mean) + self.runtime_log + kind_log
         both_ways = math.hypot(0.0 if own else self.transfer.half_width, self.runtime_half_width)
         smaller = math.log(REFERENCE_PX / img_size)
         overhead = max(0.0, 2 * smaller - math.log(reference / here))
@@ -252,9 +246,7 @@ def citations(factor: float, fp16: bool, kind_factor: float, ratios: dict[int, T
         f"{math.exp(r.half_width):.2f})"
         for threads, r in ratios.items()
     )
-    base = (
-        f"x86-avx512 measurement x geometric mean of board/host over {len(ratios[1].own)} networks: {means}"
-    )
+    base = f"x86-avx512 measurement x geometric mean of board/host over {len(ratios[1].own)} networks: {means}"
     return {
         "ncnn": f"{NCNN_SOURCE}; average, minimum and maximum of its runs, random weights",
         "own-ratio": f"ncnn's figure for this network at 224 px ({NCNN_SOURCE}), {runtime}; other sizes "
@@ -280,7 +272,7 @@ def board_profile(board: Board, ncnn: NcnnTimes, host: HostTimes, factor: float)
     texts = citations(factor, board.fp16_arithmetic, transformer_factor(ncnn, host), ratios)
     return Profile(
         target=board.target,
-        notes=("Nothing was measured on this board: measure with `tcs-edge profile` before relying on it.",),
+        notes=("Nothing was measured on this board: time the exported model there before relying on it.",),
         citations={key: texts[key] for key in texts if key in {row.citation for row in rows}},
         rows=tuple(rows),
     )
@@ -308,9 +300,7 @@ def avx2_profile(measured: Iterable[LatencyRow]) -> Profile:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latency-dir", type=Path, required=True)
     parser.add_argument("--host", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

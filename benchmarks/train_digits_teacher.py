@@ -23,15 +23,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
-from torch.nn.functional import (
-    affine_grid,
-    conv2d,
-    cross_entropy,
-    grid_sample,
-    interpolate,
-    normalize,
-    pad,
-)
+from torch.nn import functional as F
 
 from tcs_edge.data.digits import digits
 from tcs_edge.data.images import ImageSet, Split
@@ -49,9 +41,10 @@ BEND = 0.05  # of elastic bending, in half sides
 CONTRAST, BLUR_CHANCE, MAX_ERASED = 0.4, 0.5, 0.5  # MAX_ERASED: part of the side
 
 NEIGHBOURS = 5
-PROBE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # sklearn's C; validation picks
+PROBE_C = (0.001, 0.01, 0.1, 1.0)  # inverse L2 weights; validation picks
 
 Accuracies = dict[str, float]
+Table = dict[str, Accuracies]
 
 
 def images_of(split: Split) -> Tensor:
@@ -67,13 +60,11 @@ def normalised(images: Tensor) -> Tensor:
 
 def augmented(images: Tensor) -> Tensor:
     """Another random view of each image, (B, 1, 32, 32). No flips: a mirrored digit is another sign."""
-    view = grid_sample(images, random_grid(len(images)), align_corners=False)
+    view = F.grid_sample(images, random_grid(len(images)), align_corners=False)
     view = torch.where(chance(BLUR_CHANCE, len(view)), blurred(view), view)
-    brightness, gamma = (
-        uniform(1 - CONTRAST, 1 + CONTRAST, len(view)),
-        uniform(-CONTRAST, CONTRAST, len(view)),
-    )
-    view = (view * per_image(brightness)).clamp(0, 1) ** per_image(gamma.exp())
+    brightness = uniform(1 - CONTRAST, 1 + CONTRAST, len(view))
+    gamma = uniform(-CONTRAST, CONTRAST, len(view)).exp()
+    view = (view * per_image(brightness)).clamp(0, 1) ** per_image(gamma)
     return view.masked_fill(random_boxes(len(view)), 0)
 
 
@@ -86,10 +77,8 @@ def random_grid(count: int) -> Tensor:
     cos, sin = angle.cos(), angle.sin()
     across = torch.stack([cos * width, (shear * cos - sin) * height, right], dim=1)
     along = torch.stack([sin * width, (shear * sin + cos) * height, down], dim=1)
-    grid = affine_grid(
-        torch.stack([across, along], dim=1), [count, 1, IMG_SIZE, IMG_SIZE], align_corners=False
-    )
-    bends = interpolate(BEND * torch.randn(count, 2, 4, 4), size=IMG_SIZE, mode="bicubic")
+    grid = F.affine_grid(torch.stack([across, along], dim=1), [count, 1, IMG_SIZE, IMG_SIZE], align_corners=False)
+    bends = F.interpolate(BEND * torch.randn(count, 2, 4, 4), size=IMG_SIZE, mode="bicubic")
     return grid + bends.permute(0, 2, 3, 1)
 
 
@@ -98,7 +87,7 @@ def blurred(images: Tensor, times: int = 3) -> Tensor:
     taps = torch.tensor([0.25, 0.5, 0.25])
     kernel = torch.outer(taps, taps)[None, None]
     for _ in range(times):
-        images = conv2d(pad(images, (1, 1, 1, 1)), kernel)
+        images = F.conv2d(F.pad(images, (1, 1, 1, 1)), kernel)
     return images
 
 
@@ -125,17 +114,15 @@ def per_image(values: Tensor) -> Tensor:
 def simclr_loss(first: Tensor, second: Tensor) -> Tensor:
     """NT-Xent: find an image's other view among all 2B - 1; first and second are (B, p)."""
     count = len(first)
-    points = normalize(torch.cat([first, second]), dim=1)
+    points = F.normalize(torch.cat([first, second]), dim=1)
     itself = torch.eye(2 * count, dtype=torch.bool)
     similarity = (points @ points.T / TEMPERATURE).masked_fill(itself, -math.inf)
-    return cross_entropy(similarity, torch.arange(2 * count).roll(count))
+    return F.cross_entropy(similarity, torch.arange(2 * count).roll(count))
 
 
 def train(teacher: DigitsTeacher, images: Tensor, epochs: int) -> None:
     """SimCLR with a projector that is thrown away."""
-    projector = nn.Sequential(
-        nn.Linear(DIM, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128)
-    )
+    projector = nn.Sequential(nn.Linear(DIM, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128))
     learner = nn.Sequential(teacher, projector).to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(learner.parameters(), lr=PEAK_LR, weight_decay=WEIGHT_DECAY)
     steps = epochs * BATCHES_PER_EPOCH
@@ -158,53 +145,40 @@ def features_of(teacher: DigitsTeacher, images: Tensor) -> np.ndarray:
 
 
 def scores(features: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> Accuracies:
-    """Linear-probe and nearest-neighbour accuracy (percent) on validation and test, fitted on train."""
-    probes = [
-        make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=5000)) for c in PROBE_STRENGTHS
-    ]
-    for model in probes:
+    """Accuracy (percent) of a linear probe and of nearest neighbours, fitted on the training features."""
+    probes = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=5000)) for c in PROBE_C]
+    knn = KNeighborsClassifier(NEIGHBOURS, metric="cosine")
+    for model in (*probes, knn):
         model.fit(features["train"], labels["train"])
     linear = max(probes, key=lambda model: model.score(features["val"], labels["val"]))
-    knn = KNeighborsClassifier(NEIGHBOURS, metric="cosine").fit(features["train"], labels["train"])
-    models = {"linear": linear, "knn": knn}
     return {
-        f"{name}_{part}": round(100 * models[name].score(features[part], labels[part]), 2)
-        for name in models
+        f"{name}_{part}": round(100 * model.score(features[part], labels[part]), 2)
+        for name, model in (("linear", linear), ("knn", knn))
         for part in ("val", "test")
     }
 
 
-def pack(teacher: DigitsTeacher, facts: dict[str, object]) -> bytes:
-    """fp16 safetensors; one JSON metadata entry, because several would be written in any order."""
-    state = {
-        key: value.contiguous() for key, value in teacher.state_dict().items() if value.is_floating_point()
-    }
-    return save({key: value.half() for key, value in state.items()}, {"tcs_edge": json.dumps(facts)})
-
-
-def rounded(teacher: DigitsTeacher) -> DigitsTeacher:
-    """The teacher as fp16 leaves it, so that the scores are those of the file."""
-    return teacher.half().float()
-
-
-def measure(
-    teacher: DigitsTeacher, control: DigitsTeacher, images: dict[str, Tensor], data: ImageSet
-) -> dict:
+def measure(teacher: DigitsTeacher, control: DigitsTeacher, images: dict[str, Tensor], data: ImageSet) -> Table:
     labels = {part: getattr(data, part).labels for part in images}
-    tables = {
+    features = {
         "teacher": {part: features_of(teacher, images[part]) for part in images},
         "random_weights": {part: features_of(control, images[part]) for part in images},
         "pixels": {part: images[part].flatten(1).numpy() for part in images},
     }
-    return {name: scores(table, labels) for name, table in tables.items()}
+    return {name: scores(features[name], labels) for name in features}
+
+
+def pack(teacher: DigitsTeacher, facts: dict[str, object]) -> bytes:
+    """fp16 safetensors. The metadata is one JSON entry, because several come out in any order."""
+    floats = {key: value for key, value in teacher.state_dict().items() if value.is_floating_point()}
+    halves = {key: value.half().contiguous() for key, value in floats.items()}
+    return save(halves, {"tcs_edge": json.dumps(facts)})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
-    parser.add_argument("--epochs", type=int, default=120)
+    parser.add_argument("--epochs", type=int, default=120, help="at least 3")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -219,7 +193,8 @@ def main() -> None:
     train(teacher, images["train"], arguments.epochs)
     print(f"trained in {time.perf_counter() - started:.0f} s")
 
-    accuracy = measure(rounded(teacher), control, images, data)
+    # Rounded to fp16 first: the scores are those of the file.
+    accuracy = measure(teacher.half().float(), control, images, data)
     facts = {
         "method": f"SimCLR on the {len(data.train)} training digits, no labels",
         "epochs": arguments.epochs,

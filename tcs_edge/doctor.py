@@ -63,9 +63,7 @@ def examine() -> Health:
     """Look at packages, runtimes, devices, the cache and the teachers."""
     free_gb = shutil.disk_usage(_existing(default_cache_dir())).free / 1e9
     rows = [
-        Finding(
-            "tcs-edge", "ok", f"{__version__} on Python {platform.python_version()}, {platform.machine()}"
-        ),
+        Finding("tcs-edge", "ok", f"{__version__} on Python {platform.python_version()}, {platform.machine()}"),
         *(_package(name) for name in PACKAGES),
         *_runtimes(),
         Finding("devices", "ok", ", ".join(available_devices())),
@@ -107,17 +105,13 @@ def _runs(name: str, make: Callable[[], Runner]) -> Finding:
             right = np.allclose(runner.run(images), images.reshape(1, -1))
     except TcsEdgeError as error:
         return Finding(name, "broken", str(error))
-    return Finding(
-        name, "ok" if right else "broken", "a small model" if right else "wrong numbers: reinstall it"
-    )
+    return Finding(name, "ok" if right else "broken", "a small model" if right else "wrong numbers: reinstall it")
 
 
 def _probe_model() -> onnx.ModelProto:
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 2, 2])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 12])
-    graph = helper.make_graph(
-        [helper.make_node("Flatten", ["image"], ["logits"])], "probe", [image], [logits]
-    )
+    graph = helper.make_graph([helper.make_node("Flatten", ["image"], ["logits"])], "probe", [image], [logits])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 

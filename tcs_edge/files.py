@@ -110,9 +110,6 @@ def sha256_file(path: Path) -> str:
 def record_files(root: Path, paths: Iterable[Path]) -> list[FileRecord]:
     """Size and hash of every given file, sorted by its path relative to `root`."""
     return sorted(
-        (
-            FileRecord(path.relative_to(root).as_posix(), path.stat().st_size, sha256_file(path))
-            for path in paths
-        ),
+        (FileRecord(path.relative_to(root).as_posix(), path.stat().st_size, sha256_file(path)) for path in paths),
         key=lambda record: record.path,
     )

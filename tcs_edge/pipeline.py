@@ -8,40 +8,37 @@ hour for a typo.
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tcs_edge.errors import UsageError
 from tcs_edge.export.onnx import choose_opset, export_onnx
 from tcs_edge.export.openvino import export_openvino
 from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.files import write_json, write_text
+from tcs_edge.knowledge import gather_features, make_knowledge
+from tcs_edge.methods import Knowledge
 from tcs_edge.packaging.manifest import Manifest, build_manifest, write_manifest
 from tcs_edge.packaging.records import dataset_record, student_record, teacher_record
 from tcs_edge.packaging.run_folder import RunFolder, default_out, find_run, open_run
-from tcs_edge.preparation import Prepared, prepare
+from tcs_edge.preparation import Prepared, prepare, require_means
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.proof import prove
 from tcs_edge.specs.config import CompressConfig, config_toml
 from tcs_edge.stopwatch import Stopwatch
 from tcs_edge.students.build import build_student, feature_dim
-from tcs_edge.tcs.coordinates import fit_coordinates
-from tcs_edge.teachers.features import Features, teacher_features
-from tcs_edge.teachers.probe import fit_linear_probe
+from tcs_edge.teachers.features import Features
 from tcs_edge.threads import use_threads
-from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.deployed import save_deployed
 from tcs_edge.training.distil import TrainingFiles, distil
 from tcs_edge.validation.checks import at_most
 from tcs_edge.validation.validate import Validation
-
-ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -74,11 +71,10 @@ def compress(
     watch = Stopwatch()
     with watch.stage("images and choice"):
         ready = prepare(options, reporter)
+        require_means(ready.options)
     use_threads(ready.options.threads or 1)
     with watch.stage("student"):
-        backbone = build_student(
-            ready.student.name, ready.preprocess.img_size, _init(ready), ready.options.seed
-        )
+        backbone = build_student(ready.student.name, ready.preprocess.img_size, ready.init, ready.options.seed)
     folder = _open_folder(ready, out, overwrite, resume, now)
     with _logged(folder), _says_how_to_go_on(folder, reporter):
         return _run_stages(ready, backbone, folder, bool(resume), watch, reporter, now)
@@ -94,16 +90,17 @@ def _run_stages(
     now: Callable[[], datetime],
 ) -> Run:
     with watch.stage("teacher"):
-        features = _features(ready, reporter)
+        features = gather_features(ready.images, ready.preprocess, backbone, ready.options, reporter)
     with watch.stage("coordinates"):
-        targets = _coordinates(features, ready, reporter)
+        knowledge = _knowledge(features, ready, reporter)
     with watch.stage("distil"):
-        model = _distil(ready, backbone, targets, folder, resume, reporter)
+        model = _distil(ready, backbone, knowledge, folder, resume, reporter)
     with watch.stage("export"):
         _export(model, ready, folder, reporter)
     with watch.stage("validate"):
         validation = prove(model, folder.unproven, ready.images, ready.preprocess, ready.options, reporter)
-        validation = _with_size_check(validation, ready, folder)
+        student = student_record(ready.student, model, ready.preprocess.img_size, ready.options.student_init)
+        validation = _with_limit_checks(validation, ready, folder, student.params_m)
     write_json(folder.validation, validation.to_json())
     folder.settle(validation.verdict == "pass")
     manifest = build_manifest(
@@ -112,7 +109,7 @@ def _run_stages(
         seed=ready.options.seed,
         dataset=dataset_record(ready.images),
         teacher=teacher_record(features.meta) if features else None,
-        student=student_record(ready.student, len(ready.images.classes), ready.options),
+        student=student,
         target=ready.target.model_dump(mode="json", exclude_none=True),
         options=ready.options.model_dump(mode="json", exclude_none=True),
         stages=[stage.to_json() for stage in watch.stages],
@@ -136,59 +133,24 @@ def _open_folder(
     return folder
 
 
-def _features(ready: Prepared, reporter: Reporter) -> Features | None:
-    """The teacher's features; None for a method without a teacher. No teacher is in memory afterwards."""
-    options = ready.options
-    if options.method == "ce":
-        return None
-    features = teacher_features(
-        ready.images,
-        options.teacher or "",
-        options.teacher_weights,
-        options.teacher_img_size,
-        options.cache_dir,
-        workers=options.workers,
-        device=make_accelerator(options.device).device,
-        reporter=reporter,
-    )
-    probe = fit_linear_probe(features.train, ready.images.train.labels, len(ready.images.classes))
-    accuracy = probe.accuracy(features.val, ready.images.val.labels)
-    cached = "" if features.images_computed else " (from the cache)"
-    reporter.say(
-        f"teacher: {features.meta.name}{cached}; a linear probe on it reaches {accuracy:.1%} on validation"
-    )
-    return features
-
-
-def _coordinates(features: Features | None, ready: Prepared, reporter: Reporter) -> Tensor | None:
-    """Coordinates (N, k) of the training images."""
+def _knowledge(features: Features | None, ready: Prepared, reporter: Reporter) -> Knowledge | None:
     if features is None:
         return None
-    rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
-    coordinates = fit_coordinates(rows, ready.options.tcs.dims)
-    reporter.say(
-        f"coordinates: {coordinates.dims} of the teacher's {features.meta.dim} axes, "
-        f"{coordinates.explained_variance:.1%} of its variance"
-    )
-    return torch.cat([coordinates.transform(part) for part in rows])
+    return make_knowledge(features, ready.images, ready.preprocess, ready.options, reporter)
 
 
 def _distil(
     ready: Prepared,
     backbone: nn.Module,
-    targets: Tensor | None,
+    knowledge: Knowledge | None,
     folder: RunFolder,
     resume: bool,
     reporter: Reporter,
 ) -> nn.Module:
-    files = TrainingFiles(
-        folder.checkpoints / "last.safetensors", folder.metrics, folder.reports / "selection.json"
-    )
+    files = TrainingFiles(folder.checkpoints / "last.safetensors", folder.metrics, folder.reports / "selection.json")
     width = feature_dim(backbone, ready.preprocess.img_size)
     resume = resume and files.checkpoint.exists()
-    model = distil(
-        backbone, width, ready.images, ready.preprocess, targets, ready.options, files, resume, reporter
-    )
+    model = distil(backbone, width, ready.images, ready.preprocess, knowledge, ready.options, files, resume, reporter)
     save_deployed(folder.deployed_weights, model)
     # The state to resume from is several times the model; with the deployed weights written it is done.
     files.checkpoint.unlink(missing_ok=True)
@@ -209,18 +171,16 @@ def _export(model: nn.Module, ready: Prepared, folder: RunFolder, reporter: Repo
     write_preprocess(folder.unproven / "preprocess.json", preprocess)
 
 
-def _with_size_check(validation: Validation, ready: Prepared, folder: RunFolder) -> Validation:
-    """The size promised is the size of the real file, not the estimate the student was chosen by."""
-    limit = ready.limits.max_size_mb
-    if limit is None:
-        return validation
-    size_mb = (folder.unproven / "model.onnx").stat().st_size / 1e6
-    return replace(validation, checks=(*validation.checks, at_most("onnx: size", size_mb, limit, "MB")))
-
-
-def _init(ready: Prepared) -> str | Path:
-    init = ready.options.student_init
-    return init if init in ("pretrained", "random") else Path(init)
+def _with_limit_checks(validation: Validation, ready: Prepared, folder: RunFolder, params_m: float) -> Validation:
+    """Limits hold for the real file and model, not for the estimate that the student was chosen by."""
+    limits = ready.limits
+    checks = list(validation.checks)
+    if limits.max_size_mb is not None:
+        size_mb = (folder.unproven / "model.onnx").stat().st_size / 1e6
+        checks.append(at_most("onnx: size", size_mb, limits.max_size_mb, "MB"))
+    if limits.max_params_m is not None:
+        checks.append(at_most("student: parameters", params_m, limits.max_params_m, "M"))
+    return replace(validation, checks=tuple(checks))
 
 
 @contextmanager
@@ -244,7 +204,6 @@ def _says_how_to_go_on(folder: RunFolder, reporter: Reporter) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        reporter.warn(
-            f"stopped. Nothing half-written is left; go on with: tcs-edge compress --resume {folder.root}"
-        )
+        place = shlex.quote(str(folder.root))
+        reporter.warn(f"stopped. Nothing half-written is left; go on with: tcs-edge compress --resume {place}")
         raise

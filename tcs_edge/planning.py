@@ -66,11 +66,15 @@ def _teacher_stage(ready: Prepared) -> PlannedStage:
     options = ready.options
     images = len(ready.images.train) + len(ready.images.val)
     what = f"{options.teacher} sees {images} images once; skipped if they are in the cache"
+    return PlannedStage("teacher", _teacher_seconds(options) * images, what)
+
+
+def _teacher_seconds(options: CompressConfig) -> float:
+    """Per image."""
     teacher, img_size = untrained_teacher(options.teacher or "", options.teacher_img_size)
     batch = torch.randn(TRIAL_IMAGES, 3, img_size, img_size)
     with torch.inference_mode():
-        per_batch = _seconds(lambda: teacher(batch))
-    return PlannedStage("teacher", per_batch * images / TRIAL_IMAGES, what)
+        return _seconds(lambda: teacher(batch)) / TRIAL_IMAGES
 
 
 def _distil_stage(ready: Prepared) -> PlannedStage:
@@ -78,9 +82,12 @@ def _distil_stage(ready: Prepared) -> PlannedStage:
     epochs, images = options.epochs or 1, len(ready.images.train)
     student = build_student(ready.student.name, ready.preprocess.img_size, "random", 0)
     batch = torch.randn(options.batch_size, 3, ready.preprocess.img_size, ready.preprocess.img_size)
-    per_step = _seconds(lambda: student(batch).sum().backward())
+    per_image = _seconds(lambda: student(batch).sum().backward()) / options.batch_size
     what = f"{ready.student.name} at {ready.preprocess.img_size} px, {epochs} epochs of {images} images"
-    return PlannedStage("distil", per_step * epochs * images / options.batch_size, what)
+    if options.teacher_in_loop:
+        per_image += _teacher_seconds(options)
+        what += f", {options.teacher} in the loop"
+    return PlannedStage("distil", per_image * epochs * images, what)
 
 
 def _seconds(step: Callable[[], Any]) -> float:

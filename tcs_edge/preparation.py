@@ -16,10 +16,12 @@ from tcs_edge.specs.config import CompressConfig, load_config
 from tcs_edge.specs.profile import load_profile
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import Limits, TargetSpec, load_target
-from tcs_edge.students.build import candidate_from_model, student_mean_std
+from tcs_edge.students.build import Init, candidate_from_model, student_mean_std
 from tcs_edge.students.candidates import CANDIDATES, Candidate
-from tcs_edge.students.choice import Choice, choose_student
+from tcs_edge.students.choice import RANKING, Choice, choose_student
+from tcs_edge.teachers.load import describe_teacher
 from tcs_edge.threads import free_cores
+from tcs_edge.training.accelerator import make_accelerator
 
 # What may differ when a run goes on: the machine, not the result.
 RESUMABLE = frozenset({"threads", "workers", "device"})
@@ -41,6 +43,14 @@ class Prepared:
         """The chosen student."""
         return self.choice.winner.candidate
 
+    @property
+    def init(self) -> Init:
+        """Where the student's first weights come from."""
+        given = self.options.student_init
+        if given == "pretrained" or given == "random":
+            return given
+        return Path(given)
+
 
 def settle_options(given: Mapping[str, Any], config: Path | None, resume: Path | None) -> CompressConfig:
     """Options from flags, a config file, or the run that goes on; flags win over the file.
@@ -57,9 +67,7 @@ def settle_options(given: Mapping[str, Any], config: Path | None, resume: Path |
         config = find_run(resume).config
     options = (load_config(config) if config else {}) | dict(given)
     if "target" not in options:
-        raise UsageError(
-            "no target. Pass --target, for example --target raspberrypi (see `tcs-edge targets`)."
-        )
+        raise UsageError("no target. Pass --target, for example --target raspberrypi (see `tcs-edge targets`).")
     return validated(CompressConfig, options, config or Path("options"))
 
 
@@ -81,6 +89,18 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
     mean, std = student_mean_std(name)
     preprocess = Preprocess(options.img_size or 0, mean=mean, std=std)
     return Prepared(options.model_copy(update={"student": name}), target, images, limits, choice, preprocess)
+
+
+def require_means(options: CompressConfig) -> None:
+    """Fail before a run folder is made: the device exists, the teacher's weights are here or come now.
+
+    Raises:
+        UsageError: no such device or teacher, or a weights file of the wrong kind.
+        MissingError: the weights are not here and cannot be downloaded.
+    """
+    make_accelerator(options.device)
+    if options.method != "ce":
+        describe_teacher(options.teacher or "", options.teacher_weights, options.teacher_img_size)
 
 
 def _settle_machine(options: CompressConfig) -> CompressConfig:
@@ -133,5 +153,5 @@ def _tell_choice(choice: Choice, target: TargetSpec, options: CompressConfig, re
     latency = winner.latency or "latency unknown"
     reporter.say(
         f"student: {winner.candidate.name} at {options.img_size} px for {target.title}: {latency}, "
-        f"{winner.size_mb:.1f} MB ({len(choice.accepted)} fit; {choice.ranking})"
+        f"{winner.size_mb:.1f} MB ({len(choice.accepted)} fit; {RANKING})"
     )

@@ -74,7 +74,7 @@ def revalidate(run: Path, data: Path | None, reporter: Reporter) -> Revalidation
         raise DataError(f"these are not the images of {run}: the fingerprint differs. Pass --data DIR.")
     preprocess = Preprocess.from_json(read_json(folder.export / "preprocess.json", schema_version=1))
     student = build_student(manifest.student.name, manifest.student.img_size, "random", options.seed)
-    model = load_deployed(folder.deployed_weights, student)
+    model = load_deployed(folder.deployed_weights, student, manifest.student.img_size)
     validation = prove(model, folder.export, images, preprocess, options, reporter)
     if validation.verdict == "pass":
         return Revalidation(validation, None)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tcs_edge import __version__
-from tcs_edge.cli import candidates, compress, doctor, predict, targets, validate
+from tcs_edge.cli import bench, candidates, compress, doctor, predict, targets, validate
 
 app = typer.Typer(
     name="tcs-edge",
@@ -23,18 +23,22 @@ app.command("candidates")(candidates.command)
 app.command("validate")(validate.command)
 app.command("predict")(predict.command)
 app.command("doctor")(doctor.command)
+app.command("bench")(bench.command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tcs-edge {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and stop.", is_eager=True)
+        bool, typer.Option("--version", help="Show the version and stop.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     """Distil a small image classifier from a self-supervised teacher, export it, and prove the export."""
-    if version:
-        typer.echo(f"tcs-edge {__version__}")
-        raise typer.Exit
 
 
 def main() -> None:

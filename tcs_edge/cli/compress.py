@@ -20,45 +20,35 @@ NOT_OPTIONS = frozenset({"config", "out", "overwrite", "resume", "dry_run", "jso
 @one_line_errors
 def command(
     context: typer.Context,
-    target: Annotated[
-        str | None, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Image folder; without it, the built-in digits demo.")
-    ] = None,
-    teacher: Annotated[
-        str | None, typer.Option(help="dinov2, dinov3-small, timm/NAME, ...; default dinov2.")
-    ] = None,
+    target: Annotated[str | None, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Image folder; without it, the built-in digits demo.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="dinov2, dinov3-small, timm/NAME, ...; default dinov2.")] = None,
     teacher_weights: Annotated[Path | None, typer.Option(help="Local .safetensors of the teacher.")] = None,
     teacher_img_size: Annotated[int | None, typer.Option(help="Pixels of the teacher's input.")] = None,
     student: Annotated[str | None, typer.Option(help="A timm name, or auto: the best one that fits.")] = None,
-    student_init: Annotated[
-        str | None, typer.Option(help="pretrained, random, or a .safetensors file.")
-    ] = None,
+    student_init: Annotated[str | None, typer.Option(help="pretrained, random, or a .safetensors file.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="tcs, or ce (cross-entropy alone, the baseline).")
+        str | None, typer.Option(help="tcs, or to compare with: simkd, kd, dkd, ce (cross-entropy alone).")
+    ] = None,
+    teacher_in_loop: Annotated[
+        bool | None,
+        typer.Option("--teacher-in-loop", help="simkd, kd, dkd: the teacher sees every training view."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per training step.")] = None,
     img_size: Annotated[int | None, typer.Option(help="Pixels of the student's square input.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.")] = None,
     augment: Annotated[str | None, typer.Option(help="none, crop (no mirroring), or crop-flip.")] = None,
-    max_latency_ms: Annotated[
-        float | None, typer.Option(help="Slowest student allowed on the target.")
-    ] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Slowest student allowed on the target.")] = None,
     max_size_mb: Annotated[float | None, typer.Option(help="Largest exported ONNX file allowed.")] = None,
     max_params_m: Annotated[float | None, typer.Option(help="Most parameters allowed, in millions.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Compute threads; default: the cores that are free.")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Compute threads; default: the cores that are free.")] = None,
     workers: Annotated[int | None, typer.Option(help="Image-decoding processes.")] = None,
     cache_dir: Annotated[Path | None, typer.Option(help="Where teacher features are kept.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with these options; flags win.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; default runs/<date>-<target>-<student>.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<date>-<target>-<student>.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in --out.")] = False,
     resume: Annotated[Path | None, typer.Option(help="Continue this interrupted run folder.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
@@ -75,9 +65,7 @@ def command(
     from tcs_edge.preparation import settle_options
     from tcs_edge.report.console import ConsoleReporter
 
-    given = {
-        name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None
-    }
+    given = {name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None}
     reporter = ConsoleReporter(verbosity=-1 if quiet else int(verbose))
     options = settle_options(given, config, resume)
     if dry_run:

@@ -40,9 +40,7 @@ def one_line_errors(command: Callable[Params, None]) -> Callable[Params, None]:
             raise
         except Exception as error:
             traceback.print_exc()
-            _complain(
-                f"error: this is a bug in tcs-edge ({type(error).__name__}); please report the lines above."
-            )
+            _complain(f"error: this is a bug in tcs-edge ({type(error).__name__}); please report the lines above.")
             raise typer.Exit(BUG) from None
 
     return guarded

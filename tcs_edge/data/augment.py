@@ -91,9 +91,7 @@ def _mirror(view: Image.Image, rng: np.random.Generator) -> Image.Image:
 def _rotate_and_shift(view: Image.Image, rng: np.random.Generator) -> Image.Image:
     angle = rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG)
     across, down = rng.uniform(-MAX_SHIFT, MAX_SHIFT, size=2) * view.width
-    return view.rotate(
-        angle, Image.Resampling.BILINEAR, translate=(across, down), fillcolor=_border_colour(view)
-    )
+    return view.rotate(angle, Image.Resampling.BILINEAR, translate=(across, down), fillcolor=_border_colour(view))
 
 
 def _border_colour(view: Image.Image) -> tuple[int, ...]:

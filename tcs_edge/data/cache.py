@@ -57,9 +57,7 @@ class DecodedImages:
         return Image.fromarray(flat.reshape(height, width, 3))
 
 
-def keep_decoded(
-    split: Split, preprocess: Preprocess, cache_mb: float = 1024, reporter: Reporter = Silent()
-) -> Images:
+def keep_decoded(split: Split, preprocess: Preprocess, cache_mb: float = 1024, reporter: Reporter = Silent()) -> Images:
     """Decode every image of `split` once, for training; `split` itself when that exceeds `cache_mb`.
 
     Images whose shorter side is above `SPARE_SIDE` times the evaluation view's are shrunk to it,
@@ -90,9 +88,7 @@ def _decode_all(
     split: Split, stored: Sequence[tuple[int, int]], side: int, preprocess: Preprocess, reporter: Reporter
 ) -> DecodedImages:
     # An EXIF turn swaps width and height but not the area, so the offsets hold before decoding.
-    offsets = np.concatenate([[0], np.cumsum([3 * width * height for width, height in stored])]).astype(
-        np.int64
-    )
+    offsets = np.concatenate([[0], np.cumsum([3 * width * height for width, height in stored])]).astype(np.int64)
     pixels = np.empty(offsets[-1], np.uint8)
     sizes = np.empty((len(split), 2), np.int64)
 

@@ -46,9 +46,7 @@ def find_images(folder: Path, reporter: Reporter = Silent()) -> dict[str, list[F
     _require_classes(classes["train"], splits["train"])
     for part in classes.keys() - {"train"}:
         _compare_with_train(part, splits[part], classes, reporter)
-    _report_strays(
-        folder, reporter, ignored=[p for p in _folders(folder) if p.name.lower() not in SPLIT_NAMES]
-    )
+    _report_strays(folder, reporter, ignored=[p for p in _folders(folder) if p.name.lower() not in SPLIT_NAMES])
     return {part: _flat(found) for part, found in classes.items()}
 
 
@@ -94,9 +92,7 @@ def _classes_of(folder: Path, root: Path, reporter: Reporter) -> dict[str, list[
 
 def _tell_others(folder: Path, files: list[Path], images: int, reporter: Reporter) -> None:
     if others := len(files) - images:
-        suffixes = Counter(
-            path.suffix.lower() or "no suffix" for path in files if not has_image_suffix(path.name)
-        )
+        suffixes = Counter(path.suffix.lower() or "no suffix" for path in files if not has_image_suffix(path.name))
         kinds = ", ".join(suffix for suffix, _ in suffixes.most_common(3))
         tell = reporter.detail if images else reporter.warn
         tell(f"{folder}: {others} files are no {' '.join(SUFFIXES)} ({kinds}) and are ignored.")

@@ -89,17 +89,13 @@ def training_loader(
     return _loader(views, order, batch_size, workers, drop_last=lonely)
 
 
-def evaluation_loader(
-    images: Images, preprocess: Preprocess, batch_size: int, workers: int = 0
-) -> DataLoader[Sample]:
+def evaluation_loader(images: Images, preprocess: Preprocess, batch_size: int, workers: int = 0) -> DataLoader[Sample]:
     """Every image once, in order, as the deployed model sees it; batches as in `training_loader`."""
     order = range(len(images))
     return _loader(_Views(images, _PlainView(preprocess)), order, batch_size, workers, drop_last=False)
 
 
-def _loader(
-    views: _Views, order: Sequence[int], batch_size: int, workers: int, drop_last: bool
-) -> DataLoader[Sample]:
+def _loader(views: _Views, order: Sequence[int], batch_size: int, workers: int, drop_last: bool) -> DataLoader[Sample]:
     settings: dict[str, Any] = {}
     if workers:
         settings = {"worker_init_fn": _start_worker, "multiprocessing_context": _context()}

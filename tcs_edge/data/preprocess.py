@@ -140,8 +140,7 @@ class Preprocess:
             "Decode to 8-bit RGB (channel order R, G, B), turn upright by EXIF orientation, "
             "lay transparency on white, scale 16-bit grey to 8 bit as round(v * 255 / 65535).",
             self._describe_resize(side),
-            f"Crop the centre {size} x {size}: left = floor((width - {size}) / 2), "
-            f"top = floor((height - {size}) / 2).",
+            f"Crop the centre {size} x {size}: left = floor((width - {size}) / 2), top = floor((height - {size}) / 2).",
             "Convert to float32 and divide by 255.",
             f"Per channel: (value - mean) / std with mean {list(self.mean)} and std {list(self.std)}.",
             f"Lay out as (1, 3, {size}, {size}): batch, channel, row, column.",
@@ -151,9 +150,7 @@ class Preprocess:
         if self.resize == "stretch":
             target = f"Resize to {side} x {side}, whatever the aspect ratio,"
         else:
-            target = (
-                f"Resize so that the shorter side is {side}, the longer floor({side} * longer / shorter),"
-            )
+            target = f"Resize so that the shorter side is {side}, the longer floor({side} * longer / shorter),"
         return (
             f"{target} with a {self.interpolation} filter that widens with the shrink factor "
             "(antialiasing, as Pillow does; OpenCV's INTER_LINEAR does not), rounded to 8 bit."
@@ -184,6 +181,4 @@ def _require_keys(came: set[str], wanted: set[str]) -> None:
     if missing := sorted(wanted - came):
         raise SpecError(f"preprocess: missing {', '.join(missing)}.")
     if unknown := sorted(came - wanted, key=str):
-        raise SpecError(
-            f"preprocess: unknown {', '.join(map(repr, unknown))}. Known: {', '.join(sorted(wanted))}."
-        )
+        raise SpecError(f"preprocess: unknown {', '.join(map(repr, unknown))}. Known: {', '.join(sorted(wanted))}.")

@@ -73,9 +73,7 @@ def _require_enough(name: str, came: int, needed: int) -> None:
         )
 
 
-def _draw_class(
-    groups: list[list[int]], held_out: Sequence[str], rng: np.random.Generator
-) -> dict[str, list[int]]:
+def _draw_class(groups: list[list[int]], held_out: Sequence[str], rng: np.random.Generator) -> dict[str, list[int]]:
     target = max(1, round(HELD_OUT_FRACTION * sum(map(len, groups))))
     # Smallest groups first: many copies of one picture would make a held-out split of one picture.
     queue = sorted((groups[row] for row in rng.permutation(len(groups))), key=len)

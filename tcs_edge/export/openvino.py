@@ -20,9 +20,7 @@ from tcs_edge.progress import Reporter, Silent
 RT_INFO_GROUP = "tcs_edge"
 
 
-def export_openvino(
-    onnx_path: Path, xml_path: Path, *, reporter: Reporter | None = None
-) -> tuple[Path, Path]:
+def export_openvino(onnx_path: Path, xml_path: Path, *, reporter: Reporter | None = None) -> tuple[Path, Path]:
     """Write the model of `onnx_path` as `xml_path` and the .bin beside it; returns both paths.
 
     Weights stay float32: `save_model` would halve them to float16 unless told otherwise. Labels,

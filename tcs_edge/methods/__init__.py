@@ -2,6 +2,22 @@
 
 from tcs_edge.methods.base import Losses, Method
 from tcs_edge.methods.ce import CrossEntropy
+from tcs_edge.methods.dkd import Dkd
+from tcs_edge.methods.kd import Kd
+from tcs_edge.methods.simkd import SimKd, SimKdStudent
 from tcs_edge.methods.tcs import Tcs
+from tcs_edge.methods.teacher import CachedAnswers, Knowledge, TeacherInLoop
 
-__all__ = ["CrossEntropy", "Losses", "Method", "Tcs"]
+__all__ = [
+    "CachedAnswers",
+    "CrossEntropy",
+    "Dkd",
+    "Kd",
+    "Knowledge",
+    "Losses",
+    "Method",
+    "SimKd",
+    "SimKdStudent",
+    "Tcs",
+    "TeacherInLoop",
+]

@@ -38,12 +38,12 @@ class Method(nn.Module, ABC):
     def deployed(self, backbone: nn.Module) -> nn.Module:
         """The model that is deployed, (B, 3, S, S) -> (B, classes), around `backbone` itself."""
 
-    def after_backward(self, step: int, total_steps: int) -> None:  # noqa: B027 (most methods need nothing here)
+    def after_backward(self, step: int, total_steps: int) -> None:
         """Called between the backward pass and the optimiser; step counts from 0."""
 
     def history(self) -> list[dict[str, Any]]:
         """JSON-able events of the run so far that a checkpoint must carry."""
         return []
 
-    def restore_history(self, events: list[dict[str, Any]]) -> None:  # noqa: B027
+    def restore_history(self, events: list[dict[str, Any]]) -> None:
         """Take back what `history` gave, after `load_state_dict`."""

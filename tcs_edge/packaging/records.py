@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from tcs_edge.data import ImageSet
 from tcs_edge.packaging.manifest import DatasetRecord, StudentRecord, TeacherRecord
-from tcs_edge.specs.config import CompressConfig
 from tcs_edge.students.candidates import Candidate
 from tcs_edge.teachers.load import TeacherInfo
-
-MACS_IMG_SIZE = 224
+from tcs_edge.training.deployed import deployed_cost
 
 
 def dataset_record(images: ImageSet) -> DatasetRecord:
@@ -30,14 +30,17 @@ def teacher_record(info: TeacherInfo) -> TeacherRecord:
     )
 
 
-def student_record(candidate: Candidate, classes: int, options: CompressConfig) -> StudentRecord:
-    """What it takes to build the student again; a local weights file is named without its folder."""
-    img_size = options.img_size or MACS_IMG_SIZE
-    init = options.student_init
+def student_record(candidate: Candidate, model: nn.Module, img_size: int, init: str) -> StudentRecord:
+    """What it takes to build the student again; a local weights file is named without its folder.
+
+    Args:
+        model: as it is deployed, with everything that a method puts behind the backbone: it is what is counted.
+    """
+    params_m, macs_m = deployed_cost(model, img_size)
     return StudentRecord(
         name=candidate.name,
         init=init if init in ("pretrained", "random") else init.replace("\\", "/").rsplit("/", 1)[-1],
         img_size=img_size,
-        params_m=candidate.total_params_m(classes),
-        macs_m=candidate.macs_m * (img_size / MACS_IMG_SIZE) ** 2,
+        params_m=params_m,
+        macs_m=macs_m,
     )

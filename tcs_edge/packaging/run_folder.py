@@ -159,9 +159,7 @@ def _clear(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UsageError(f"{out} is not empty. Choose another --out, or pass --overwrite to replace a run.")
     if not _is_run(out):
-        raise UsageError(
-            f"{out} is not a run folder (no {MARKER}); it is not overwritten. Choose another --out."
-        )
+        raise UsageError(f"{out} is not a run folder (no {MARKER}); it is not overwritten. Choose another --out.")
     strangers = sorted(entry.name for entry in out.iterdir() if entry.name not in (*FOLDERS, *FILES))
     if strangers:
         raise UsageError(f"{out} holds {', '.join(strangers[:3])}, which no run wrote. Move it away first.")

@@ -23,6 +23,9 @@ from tcs_edge.progress import Item
 
 Verbosity = Literal[-1, 0, 1]
 
+# Wider than any line: whoever reads a pipe wants one row per line.
+PIPED_WIDTH = 10_000
+
 log = logging.getLogger("tcs_edge")
 
 
@@ -36,7 +39,7 @@ class ConsoleReporter:
     """
 
     def __init__(self, verbosity: int = 0) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self.verbosity = verbosity
         self.bars = self.console.is_terminal and not os.environ.get("CI") and verbosity >= 0
 
@@ -75,8 +78,8 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: s
 
 def stdout_console() -> Console:
     """A console on stdout that never breaks lines when the output is piped."""
-    width = None if sys.stdout.isatty() else 200
-    return Console(file=sys.stdout, width=width, highlight=False)
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
 def _is_number(heading: str) -> bool:

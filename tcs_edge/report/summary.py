@@ -33,9 +33,7 @@ def print_validation(validation: Validation) -> None:
         limit = "" if check.limit is None else f": {check.value:.3g} against {check.limit:.3g} {check.unit}"
         out.print(f"FAILED {check.name}{limit} {check.detail}", markup=False, style="red")
     passed = sum(check.passed for check in validation.checks)
-    out.print(
-        f"verdict: {validation.verdict} ({passed} of {len(validation.checks)} checks passed)", style="bold"
-    )
+    out.print(f"verdict: {validation.verdict} ({passed} of {len(validation.checks)} checks passed)", style="bold")
 
 
 def print_stages(manifest: Manifest) -> None:

@@ -96,9 +96,7 @@ def static_sides(shape: list[int | None], source: str) -> tuple[int | None, int 
     if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
         raise DataError(f"{source}: the input must be (B, 3, S, S), got {shape}.")
     if shape[0] not in (1, None):
-        raise DataError(
-            f"{source}: the batch is fixed to {shape[0]}. Export with batch 1 or a dynamic batch."
-        )
+        raise DataError(f"{source}: the batch is fixed to {shape[0]}. Export with batch 1 or a dynamic batch.")
     return shape[0], shape[2]
 
 

@@ -13,7 +13,7 @@ class TorchRunner(ClosingRunner):
 
     name = "pytorch"
     precision = "f32"
-    labels = None
+    labels: tuple[str, ...] | None = None
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._module = module.eval()

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from tcs_edge.errors import SpecError
 from tcs_edge.specs.strict import Spec
 
 Augmentation = Literal["none", "crop", "crop-flip"]
 Mimicking = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
+Control = Literal["none", "random-axes", "shuffled-targets", "top-variance"]
+MethodName = Literal["tcs", "simkd", "kd", "dkd", "ce"]
+LOOPABLE = ("simkd", "kd", "dkd")
 
 
 class TcsOptions(Spec):
@@ -30,13 +33,45 @@ class TcsOptions(Spec):
         mimic: the mimicking loss beside cross-entropy.
         mimic_weight: its weight; cross-entropy has weight 1.
         hash_bits: M of the hashing losses.
+        control: an experiment that takes something away: axes that are random instead of PCA's (as many, at
+            the same scale), another image's targets for each image, or keeping the axes of most variance
+            instead of those that the task uses.
     """
 
-    dims: int = Field(256, ge=2)
-    kept_fraction: float = Field(0.5, gt=0, le=1)
+    dims: int = Field(default=256, ge=2)
+    kept_fraction: float = Field(default=0.5, gt=0, le=1)
     mimic: Mimicking = "cosine"
-    mimic_weight: float = Field(1.0, ge=0)
-    hash_bits: int = Field(1024, ge=8)
+    mimic_weight: float = Field(default=1.0, ge=0)
+    hash_bits: int = Field(default=1024, ge=8)
+    control: Control = "none"
+
+
+class KdOptions(Spec):
+    """Options of `--method kd`, `[kd]` in a config file.
+
+    Attributes:
+        temperature: T of both softmaxes.
+        weight: of the teacher's part, in [0, 1]; cross-entropy has the rest.
+    """
+
+    temperature: float = Field(default=4.0, gt=0)
+    weight: float = Field(default=0.9, ge=0, le=1)
+
+
+class DkdOptions(Spec):
+    """Options of `--method dkd`, `[dkd]` in a config file; cross-entropy has weight 1.
+
+    Attributes:
+        temperature: T of both softmaxes.
+        alpha: weight of the part about the label.
+        beta: weight of the part about the other classes.
+        warmup: share of the steps over which both rise from zero.
+    """
+
+    temperature: float = Field(default=4.0, gt=0)
+    alpha: float = Field(default=1.0, ge=0)
+    beta: float = Field(default=8.0, ge=0)
+    warmup: float = Field(default=1 / 12, ge=0, lt=1)
 
 
 class CompressConfig(Spec):
@@ -50,6 +85,9 @@ class CompressConfig(Spec):
         teacher_img_size: pixels of the teacher's input; None is the teacher's own choice.
         student: a timm name, or "auto" for the best one that fits.
         student_init: "pretrained", "random", or the path of a safetensors file.
+        method: how the student is trained; all but TCS are there to compare with.
+        teacher_in_loop: keep the teacher in memory and show it the student's own views, instead of one
+            pass over the plain images; for simkd, kd and dkd.
         img_size: pixels of the student's square input.
         device: "auto", "cpu", "cuda", "mps".
         threads: compute threads; None uses the cores that are free.
@@ -63,7 +101,8 @@ class CompressConfig(Spec):
     teacher_img_size: int | None = Field(None, ge=16, le=1024)
     student: str = "auto"
     student_init: str = "auto"
-    method: Literal["tcs", "ce"] = "tcs"
+    method: MethodName = "tcs"
+    teacher_in_loop: bool = False
     epochs: int | None = Field(None, ge=1)
     batch_size: int = Field(64, ge=2)
     img_size: int | None = Field(None, ge=16, le=1024)
@@ -78,6 +117,15 @@ class CompressConfig(Spec):
     cache_dir: Path | None = None
     seed: int = Field(0, ge=0, lt=2**31)
     tcs: TcsOptions = TcsOptions()
+    kd: KdOptions = KdOptions()
+    dkd: DkdOptions = DkdOptions()
+
+    @field_validator("teacher_in_loop")
+    @classmethod
+    def _has_a_loop(cls, in_loop: bool, info: ValidationInfo) -> bool:
+        if in_loop and info.data.get("method") not in LOOPABLE:
+            raise ValueError(f"only methods {', '.join(LOOPABLE)} can keep the teacher in the loop")
+        return in_loop
 
     @property
     def builtin(self) -> bool:
@@ -93,9 +141,7 @@ class CompressConfig(Spec):
         return self._with_defaults(_demo_defaults() if self.builtin else _folder_defaults(typical_px, self))
 
     def _with_defaults(self, defaults: Mapping[str, Any]) -> CompressConfig:
-        open_fields = {
-            name: value for name, value in defaults.items() if getattr(self, name) in (None, "auto")
-        }
+        open_fields = {name: value for name, value in defaults.items() if getattr(self, name) in (None, "auto")}
         return self.model_copy(update=open_fields)
 
 
@@ -126,6 +172,8 @@ def load_config(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpecError(f"no such config file: {path}") from None
+    except OSError as error:
+        raise SpecError(f"{path} cannot be read as a config file: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} is not TOML: {error}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import timm
 import torch
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from tcs_edge.errors import DataError, UnknownName, UsageError
@@ -108,9 +110,7 @@ def _new_model(name: str, img_size: int, seed: int) -> nn.Module:
             "Choose another --img-size or --student."
         ) from None
     if features.ndim != 2:
-        raise UsageError(
-            f"student {name} gives features of shape {tuple(features.shape)}, not (batch, width)."
-        )
+        raise UsageError(f"student {name} gives features of shape {tuple(features.shape)}, not (batch, width).")
     return model
 
 
@@ -164,9 +164,9 @@ def pretrained_file(name: str) -> HubFile | None:
 
 def _with_weights(model: nn.Module, name: str, img_size: int, path: Path) -> nn.Module:
     """The same architecture with the weights of `path`; position embeddings are resampled to `img_size`."""
-    state = _backbone_state(model, name, path)
+    state = _with_resampled_biases(_backbone_state(model, name, path), model)
     try:
-        # timm's own loading path resamples what depends on the resolution.
+        # timm's own loading path resamples the position embeddings of vision transformers.
         loaded = _create(name, img_size, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
     except (RuntimeError, ValueError) as error:
         raise DataError(f"{path.name} does not fit {name} at {img_size} px: {_one_line(error)}") from None
@@ -184,6 +184,21 @@ def _backbone_state(model: nn.Module, name: str, path: Path) -> dict[str, Tensor
     if missing or unexpected:
         raise DataError(f"{path.name} does not hold {name}: {_differences(missing, unexpected)}")
     return backbone
+
+
+def _with_resampled_biases(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """LeViT-style attention biases, tables over |dy| and |dx| of (heads, side * side), on the model's grid."""
+    resampled = dict(state)
+    for key, own in model.state_dict().items():
+        given = state.get(key)
+        if not key.endswith("attention_biases") or given is None or given.shape == own.shape:
+            continue
+        heads, old, new = len(given), math.isqrt(given.shape[1]), math.isqrt(own.shape[1])
+        grid = functional.interpolate(
+            given.reshape(1, heads, old, old), size=(new, new), mode="bilinear", align_corners=True
+        )
+        resampled[key] = grid.reshape(heads, new * new)
+    return resampled
 
 
 def _classifier_keys(name: str, backbone_keys: set[str]) -> set[str]:

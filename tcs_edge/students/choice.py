@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from tcs_edge.errors import NoCandidate, UsageError
 from tcs_edge.specs.profile import Profile, ProfileRuntime
 from tcs_edge.specs.target import Limits, TargetSpec
 from tcs_edge.students.candidates import CANDIDATES, Candidate
 from tcs_edge.students.profiles import Latency, latency
-
-Expected = Literal["published", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +34,9 @@ class Choice:
     winner: Assessment
     accepted: tuple[Assessment, ...]
     rejected: tuple[Assessment, ...]
-    ranking: str
 
 
-RANKINGS: dict[Expected, str] = {
-    "published": "highest published ImageNet top-1 of the pretrained weights, then lowest latency",
-    "unknown": "lowest latency: nothing published says how accurate a student gets from random weights",
-}
+RANKING = "highest published ImageNet top-1 of the architecture, then lowest latency"
 
 
 def choose_student(
@@ -52,7 +45,6 @@ def choose_student(
     img_size: int,
     num_classes: int,
     limits: Limits,
-    expected: Expected = "published",
     candidates: Iterable[Candidate] = tuple(CANDIDATES.values()),
     threads: int | None = None,
     runtime: ProfileRuntime = "onnxruntime",
@@ -65,8 +57,6 @@ def choose_student(
         img_size: side of the input in pixels.
         num_classes: width of the final layer, which counts in the size.
         limits: upper bounds; None means no bound.
-        expected: what is known of the accuracy to come. "published" ranks by ImageNet top-1 and is fair for
-            pretrained students; "unknown" (random weights) takes the fastest student that fits.
         candidates: those to choose from; a single one checks a student the user named.
 
     Raises:
@@ -78,11 +68,20 @@ def choose_student(
     named = len(candidates) == 1
     demand = _Demand(profile, img_size, num_classes, limits, threads or target.threads, runtime, named)
     assessed = [_assess(candidate, demand) for candidate in candidates]
-    accepted = sorted((a for a in assessed if not a.reasons), key=lambda a: _rank(a, expected))
+    accepted = sorted((a for a in assessed if not a.reasons), key=_rank)
     rejected = tuple(a for a in assessed if a.reasons)
     if not accepted:
         raise NoCandidate(_nothing_fits(target.name, rejected, limits))
-    return Choice(accepted[0], tuple(accepted), rejected, RANKINGS[expected])
+    return Choice(accepted[0], tuple(accepted), rejected)
+
+
+def assess_all(
+    target: TargetSpec, profile: Profile, img_size: int, num_classes: int, limits: Limits
+) -> tuple[Assessment, ...]:
+    """Every registered candidate on the target: those that fit first, best first, then the others."""
+    demand = _Demand(profile, img_size, num_classes, limits, target.threads, "onnxruntime", named=False)
+    assessed = [_assess(candidate, demand) for candidate in CANDIDATES.values()]
+    return tuple(sorted(assessed, key=lambda found: (bool(found.reasons), *_rank(found))))
 
 
 @dataclass(frozen=True)
@@ -128,17 +127,13 @@ def _reasons(candidate: Candidate, size_mb: float, found: Latency | None, demand
         reasons.append(f"{candidate.name}: {size_mb:.1f} MB is over the {limits.max_size_mb:g} MB limit")
     params_m = candidate.total_params_m(demand.num_classes)
     if limits.max_params_m and params_m > limits.max_params_m:
-        reasons.append(
-            f"{candidate.name}: {params_m:.2f} M parameters are over the {limits.max_params_m:g} M limit"
-        )
+        reasons.append(f"{candidate.name}: {params_m:.2f} M parameters are over the {limits.max_params_m:g} M limit")
     return tuple(reasons)
 
 
-def _rank(assessment: Assessment, expected: Expected) -> tuple[float, float, float]:
+def _rank(assessment: Assessment) -> tuple[float, float, float]:
     """Sort key, best first; what is not known comes last, and small breaks ties."""
     speed = assessment.latency.p50_ms if assessment.latency else float("inf")
-    if expected == "unknown":
-        return (speed, assessment.size_mb, 0.0)
     return (-(assessment.candidate.top1 or 0.0), speed, assessment.size_mb)
 
 
@@ -148,7 +143,7 @@ def _nothing_fits(target: str, rejected: tuple[Assessment, ...], limits: Limits)
     if limits.max_latency_ms:
         timed = [(a.latency, a.candidate.name) for a in rejected if a.latency]
         if not timed:
-            return head + "the profile knows no candidate's latency here. Measure it with `tcs-edge profile`."
+            return head + "the profile knows no candidate's latency here. Pass --student NAME without a latency limit."
         found, name = min(timed, key=lambda pair: pair[0].high_ms)
         if found.high_ms > limits.max_latency_ms:
             return head + _too_slow(name, found, limits.max_latency_ms)
@@ -163,8 +158,4 @@ def _nothing_fits(target: str, rejected: tuple[Assessment, ...], limits: Limits)
 
 
 def _too_slow(name: str, found: Latency, max_latency_ms: float) -> str:
-    doubt = "" if found.source == "measured" else f" (up to {found.high_ms:.3g} ms, {found.source})"
-    return (
-        f"the fastest, {name}, takes {found.p50_ms:.3g} ms{doubt} of {max_latency_ms:g} ms. "
-        "Raise --max-latency-ms or lower --img-size."
-    )
+    return f"the fastest, {name}, takes {found} of {max_latency_ms:g} ms. Raise --max-latency-ms or lower --img-size."

@@ -11,7 +11,7 @@ from tcs_edge.errors import UsageError
 from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, Source
 from tcs_edge.specs.target import Precision
 
-# A size between two rows is off by less than this factor on curves measured at every size.
+# Sizes left out of the measured curves (rows 64 px apart) came out within 1.12 for 19 of 20 points.
 INTERPOLATION_FACTOR = 1.15
 
 
@@ -34,8 +34,6 @@ class Latency:
         return asdict(self)
 
     def __str__(self) -> str:
-        if self.source == "measured":
-            return f"{self.p50_ms:.3g} ms (measured)"
         return f"{self.p50_ms:.3g} ms (up to {self.high_ms:.3g} ms, {self.source})"
 
 
@@ -63,7 +61,7 @@ def latency(
     if not rows:
         raise UsageError(
             f"the profile of {profile.target} does not know {model} ({runtime}, {precision}). "
-            "Measure it with `tcs-edge profile`, or drop the latency limit."
+            "Add a row to the profile, or choose another --student."
         )
     rows = _with_threads(rows, threads, profile.target)
     return _at_size(rows, img_size, profile)
@@ -97,7 +95,7 @@ def _refuse_size(rows: Sequence[LatencyRow], img_size: int, target: str) -> NoRe
     known = f"{rows[0].img_size} to {rows[-1].img_size}" if len(rows) > 1 else f"{rows[0].img_size}"
     raise UsageError(
         f"the profile of {target} knows {rows[0].model} at {known} px, not at {img_size} px. "
-        "Choose --img-size within, measure with `tcs-edge profile`, or drop the latency limit."
+        "Choose an --img-size in between."
     )
 
 

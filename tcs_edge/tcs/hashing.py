@@ -36,9 +36,7 @@ class Hashing:
 def fit_hashing(coordinates: Tensor, bits: int, generator: torch.Generator) -> Hashing:
     """Gaussian directions for coordinates (N, k), thresholds at each direction's median."""
     directions = torch.randn(coordinates.shape[1], bits, generator=generator)
-    medians = [
-        (coordinates @ group).quantile(0.5, dim=0) for group in directions.split(DIRECTIONS_PER_GROUP, dim=1)
-    ]
+    medians = [(coordinates @ group).quantile(0.5, dim=0) for group in directions.split(DIRECTIONS_PER_GROUP, dim=1)]
     return Hashing(directions, -torch.cat(medians))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,15 @@ class SelectionSchedule:
         start, end: first and last pruning, 0 <= start < end <= 1.
         kept_fraction: share of the k coordinates left after `end`, in (0, 1]; 1 prunes nothing.
         rounds: number of pruning rounds between start and end.
+        by: "importance" removes what the task uses least; "variance" is the control: it removes the
+            last axes, those of the smallest eigenvalues, whatever the task uses.
     """
 
     start: float = 0.1
     end: float = 0.6
     kept_fraction: float = 0.5
     rounds: int = 20
+    by: Literal["importance", "variance"] = "importance"
 
     def kept(self, dims: int, progress: float) -> int:
         """How many of `dims` coordinates stay at `progress` in [0, 1]."""
@@ -88,8 +91,14 @@ class FeatureSelection(nn.Module):
         if excess > 0:
             self._remove(excess, step)
 
+    def _merit(self) -> Tensor:
+        """What the lowest of leave first, (k,)."""
+        if self.schedule.by == "importance":
+            return self.scores
+        return -torch.arange(len(self.scores), device=self.scores.device, dtype=torch.float32)
+
     def _remove(self, count: int, step: int) -> None:
-        ranked = self.scores.masked_fill(~self.alive, torch.inf).argsort(stable=True)
+        ranked = self._merit().masked_fill(~self.alive, torch.inf).argsort(stable=True)
         removed: Sequence[int] = sorted(ranked[:count].tolist())
         self.history.append(Pruning(step, tuple(removed), tuple(self.scores.tolist())))
         self.alive[list(removed)] = False

@@ -8,14 +8,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from tcs_edge.data.images import ImageSet, Split
@@ -24,6 +23,7 @@ from tcs_edge.errors import DataError, TcsEdgeError
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.teachers.cache import FeatureStore, cache_key, default_cache_dir, feature_ingredients
 from tcs_edge.teachers.load import TeacherInfo, build_teacher, describe_teacher
+from tcs_edge.teachers.readout import POOLED, Readout
 
 BATCH_SIZE = 32
 _FP16_MAX = float(np.finfo(np.float16).max)
@@ -36,12 +36,14 @@ class Features:
     """A teacher's features of one image set.
 
     Attributes:
-        train: float16 (N_train, d), row i belongs to image i of `images.train`.
-        val: float16 (N_val, d).
+        train: float16 (N_train, n), row i belongs to image i of `images.train`; n = d, the width of the
+            pooled features, unless `readout` says otherwise.
+        val: float16 (N_val, n).
         key: sha256 (hex) of everything the numbers depend on.
         meta: the teacher they come from.
         images_computed: how many images the teacher saw in this call; 0 when the cache had all.
         pass_seconds: wall time of loading the teacher and of its pass, in this call.
+        readout: which of the teacher's numbers these are.
     """
 
     train: np.ndarray
@@ -50,6 +52,7 @@ class Features:
     meta: TeacherInfo
     images_computed: int
     pass_seconds: float
+    readout: Readout = POOLED
 
 
 def teacher_features(
@@ -62,6 +65,7 @@ def teacher_features(
     workers: int | None = None,
     device: str | torch.device = "cpu",
     reporter: Reporter = Silent(),
+    readout: Readout = POOLED,
 ) -> Features:
     """The features of the training and the validation images; the test images are never shown.
 
@@ -73,6 +77,7 @@ def teacher_features(
         teacher_name, weights, img_size: as `load.describe_teacher`.
         cache_dir: default `cache.default_cache_dir()`.
         workers: processes that decode images; 0 decodes in this one, None decides by itself.
+        readout: which of the teacher's numbers; the pooled features unless told otherwise.
 
     Raises:
         DataError: the weights do not fit, or the features hold NaN or Inf, overflow fp16 or are constant.
@@ -81,21 +86,22 @@ def teacher_features(
     info = describe_teacher(teacher_name, weights, img_size)
     splits = {"train": images.train, "val": images.val}
     root = default_cache_dir() if cache_dir is None else Path(cache_dir)
-    stores = {part: _store(root, info, images, part, splits[part]) for part in splits}
+    stores = {part: _store(root, info, images, part, splits[part], readout) for part in splits}
     found = {part: stores[part].read_intact(reporter) for part in stores}
     todo = {part: [s for s in range(stores[part].shards) if s not in found[part]] for part in stores}
     started = time.perf_counter()
     if any(todo.values()):
         reporter.say(f"teacher {info.name} sees every image once ({info.preprocess.img_size} px, {device})")
-        _run_pass(info, splits, stores, todo, found, batch_size, workers, device, reporter)
+        _run_pass(info, readout, splits, stores, todo, found, batch_size, workers, device, reporter)
         _free_memory(device)
     computed = sum(len(stores[part].rows_of(shard)) for part in todo for shard in todo[part])
-    train, val = (_join(info, stores[part], found[part]) for part in ("train", "val"))
+    train, val = (_join(stores[part], found[part]) for part in ("train", "val"))
     key = cache_key({part: stores[part].key for part in stores})
-    return Features(train, val, key, info, computed, time.perf_counter() - started if computed else 0.0)
+    seconds = time.perf_counter() - started if computed else 0.0
+    return Features(train, val, key, info, computed, seconds, readout)
 
 
-def _store(root: Path, info: TeacherInfo, images: ImageSet, part: str, split: Split) -> FeatureStore:
+def _store(root: Path, info: TeacherInfo, images: ImageSet, part: str, split: Split, readout: Readout) -> FeatureStore:
     ingredients = feature_ingredients(
         info.timm_name or info.name,
         info.weights_sha256,
@@ -104,11 +110,13 @@ def _store(root: Path, info: TeacherInfo, images: ImageSet, part: str, split: Sp
         part,
         split.names,
     )
-    return FeatureStore(root, ingredients, len(split), info.dim)
+    ingredients |= readout.ingredients()
+    return FeatureStore(root, ingredients, len(split), readout.width or info.dim)
 
 
 def _run_pass(
     info: TeacherInfo,
+    readout: Readout,
     splits: Mapping[str, Split],
     stores: Mapping[str, FeatureStore],
     todo: Mapping[str, list[int]],
@@ -119,14 +127,14 @@ def _run_pass(
     reporter: Reporter,
 ) -> None:
     """Fill `found` and the stores with the shards of `todo`. The teacher lives in this frame alone."""
-    teacher = build_teacher(info, device)
+    module = readout.of(build_teacher(info, device).module)
     for part in (part for part in todo if todo[part]):
         plan = [rows for shard in todo[part] for rows in _batches(stores[part].rows_of(shard), batch_size)]
         loader = _loader(splits[part], info.preprocess, plan, workers)
         batches = reporter.track(loader, f"teacher features ({part})", total=len(plan))
-        rows = _forward(info, teacher.module, batches, device)
+        rows = _forward(info, module, batches, device)
         for shard in todo[part]:
-            features = _take(rows, len(stores[part].rows_of(shard)), info.dim)
+            features = _take(rows, len(stores[part].rows_of(shard)), stores[part].dim)
             stores[part].write(shard, features)
             found[part][shard] = features
 
@@ -138,7 +146,7 @@ def _batches(rows: range, batch_size: int) -> list[range]:
 
 def _forward(
     info: TeacherInfo,
-    module: nn.Module,
+    module: Callable[[torch.Tensor], torch.Tensor],
     batches: Iterable[np.ndarray | TcsEdgeError],
     device: str | torch.device,
 ) -> Iterator[np.ndarray]:
@@ -183,9 +191,9 @@ def _broken(info: TeacherInfo, what: str) -> str:
     )
 
 
-def _join(info: TeacherInfo, store: FeatureStore, found: Mapping[int, np.ndarray]) -> np.ndarray:
+def _join(store: FeatureStore, found: Mapping[int, np.ndarray]) -> np.ndarray:
     shards = [found[shard] for shard in range(store.shards)]
-    return np.concatenate(shards) if shards else np.empty((0, info.dim), np.float16)
+    return np.concatenate(shards) if shards else np.empty((0, store.dim), np.float16)
 
 
 def _free_memory(device: str | torch.device) -> None:

@@ -175,9 +175,7 @@ def _params_m(module: nn.Module) -> float:
     return round(sum(parameter.numel() for parameter in module.parameters()) / 1e6, 2)
 
 
-def _info(
-    name: str, spec: TeacherSpec, preprocess: Preprocess, outline: nn.Module, file: WeightsFile
-) -> TeacherInfo:
+def _info(name: str, spec: TeacherSpec, preprocess: Preprocess, outline: nn.Module, file: WeightsFile) -> TeacherInfo:
     return TeacherInfo(
         name=name,
         timm_name=spec.timm_name,
@@ -195,9 +193,7 @@ def _describe_digits(spec: TeacherSpec, weights: Path | None, img_size: int | No
     if weights is not None:
         raise UsageError("teacher 'digits' is built in. Leave --teacher-weights out.")
     if img_size not in (None, digits.IMG_SIZE):
-        raise UsageError(
-            f"teacher 'digits' takes {digits.IMG_SIZE} px only, got {img_size}. Leave the size out."
-        )
+        raise UsageError(f"teacher 'digits' takes {digits.IMG_SIZE} px only, got {img_size}. Leave the size out.")
     module = digits.load_digits_teacher().eval()  # small enough to be asked
     with torch.inference_mode():
         dim = module(torch.zeros(1, 3, digits.IMG_SIZE, digits.IMG_SIZE)).shape[1]
@@ -264,9 +260,7 @@ def _set_img_size(backbone: nn.Module, img_size: int) -> None:
         backbone.set_input_size(img_size=(img_size, img_size))
 
 
-def _native_layout(
-    state: dict[str, Tensor], backbone: nn.Module, expected: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def _native_layout(state: dict[str, Tensor], backbone: nn.Module, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Drop classifier keys; timm converts what is in its authors' own layout or of another size."""
     if not _misfits(state, expected):
         return {key: state[key] for key in expected}

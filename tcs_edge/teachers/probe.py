@@ -98,9 +98,7 @@ def knn_accuracy(
     return right / len(y_val)
 
 
-def _votes(
-    similarity: torch.Tensor, labels: torch.Tensor, classes: int, k: int, temperature: float
-) -> torch.Tensor:
+def _votes(similarity: torch.Tensor, labels: torch.Tensor, classes: int, k: int, temperature: float) -> torch.Tensor:
     near, index = similarity.topk(k, dim=1)
     votes = torch.zeros(len(similarity), classes)
     return votes.scatter_add_(1, labels[index], ((near - 1) / temperature).exp())

@@ -44,31 +44,19 @@ TEACHERS: dict[str, TeacherSpec] = {
     "dinov2-base": TeacherSpec("vit_base_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 86.58, 768),
     "dinov2-large": TeacherSpec("vit_large_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 304.37, 1024),
     "dinov2-giant": TeacherSpec("vit_giant_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 1136.48, 1536),
-    "dinov2-small-reg": TeacherSpec(
-        "vit_small_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 22.06, 384
-    ),
+    "dinov2-small-reg": TeacherSpec("vit_small_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 22.06, 384),
     "dinov2-base-reg": TeacherSpec("vit_base_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 86.58, 768),
-    "dinov2-large-reg": TeacherSpec(
-        "vit_large_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 304.37, 1024
-    ),
-    "dinov2-giant-reg": TeacherSpec(
-        "vit_giant_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 1136.48, 1536
-    ),
+    "dinov2-large-reg": TeacherSpec("vit_large_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 304.37, 1024),
+    "dinov2-giant-reg": TeacherSpec("vit_giant_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 1136.48, 1536),
     "dinov3-small": TeacherSpec("vit_small_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 21.59, 384),
-    "dinov3-small-plus": TeacherSpec(
-        "vit_small_plus_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 28.68, 384
-    ),
+    "dinov3-small-plus": TeacherSpec("vit_small_plus_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 28.68, 384),
     "dinov3-base": TeacherSpec("vit_base_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 85.64, 768),
     "dinov3-large": TeacherSpec("vit_large_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 303.08, 1024),
-    "dinov3-huge-plus": TeacherSpec(
-        "vit_huge_plus_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 840.51, 1280
-    ),
+    "dinov3-huge-plus": TeacherSpec("vit_huge_plus_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 840.51, 1280),
     "dinov3-convnext-tiny": TeacherSpec("convnext_tiny.dinov3_lvd1689m", _DINOV3, "2508.10104", 27.82, 768),
     "dinov3-convnext-small": TeacherSpec("convnext_small.dinov3_lvd1689m", _DINOV3, "2508.10104", 49.45, 768),
     "dinov3-convnext-base": TeacherSpec("convnext_base.dinov3_lvd1689m", _DINOV3, "2508.10104", 87.57, 1024),
-    "dinov3-convnext-large": TeacherSpec(
-        "convnext_large.dinov3_lvd1689m", _DINOV3, "2508.10104", 196.23, 1536
-    ),
+    "dinov3-convnext-large": TeacherSpec("convnext_large.dinov3_lvd1689m", _DINOV3, "2508.10104", 196.23, 1536),
     "dino-small": TeacherSpec("vit_small_patch16_224.dino", _APACHE, "2104.14294", 21.67, 384),
     "dino-base": TeacherSpec("vit_base_patch16_224.dino", _APACHE, "2104.14294", 85.80, 768),
     "dino-small-patch8": TeacherSpec("vit_small_patch8_224.dino", _APACHE, "2104.14294", 21.67, 384),
@@ -82,9 +70,7 @@ TEACHERS: dict[str, TeacherSpec] = {
     "siglip-base": TeacherSpec("vit_base_patch16_siglip_224.webli", _APACHE, "2303.15343", 92.88, 768),
     "siglip-so400m": TeacherSpec("vit_so400m_patch14_siglip_224.webli", _APACHE, "2303.15343", 427.68, 1152),
     "siglip2-base": TeacherSpec("vit_base_patch16_siglip_224.v2_webli", _APACHE, "2502.14786", 92.88, 768),
-    "siglip2-so400m": TeacherSpec(
-        "vit_so400m_patch14_siglip_224.v2_webli", _APACHE, "2502.14786", 427.68, 1152
-    ),
+    "siglip2-so400m": TeacherSpec("vit_so400m_patch14_siglip_224.v2_webli", _APACHE, "2502.14786", 427.68, 1152),
     "clip-base": TeacherSpec("vit_base_patch16_clip_224.openai", _APACHE, "2103.00020", 85.80, 768),
     "clip-base-patch32": TeacherSpec("vit_base_patch32_clip_224.openai", _APACHE, "2103.00020", 87.46, 768),
     "clip-large": TeacherSpec("vit_large_patch14_clip_224.openai", _APACHE, "2103.00020", 303.18, 1024),

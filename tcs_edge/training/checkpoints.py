@@ -56,9 +56,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         model.load_state_dict(_below(tensors, "model/"))
     except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(
-            f"checkpoint {path} does not fit this run ({reason}). Start again without --resume."
-        ) from None
+        raise DataError(f"checkpoint {path} does not fit this run ({reason}). Start again without --resume.") from None
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _below(tensors, "optimizer/").items():
         index, slot = name.split("/")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tcs_edge.errors import DataError, ParityFailed
 from tcs_edge.files import atomic_path
-from tcs_edge.methods import Method
+from tcs_edge.maps import drop_head
+from tcs_edge.methods import Method, SimKdStudent
 from tcs_edge.students.build import deployable
 from tcs_edge.tcs.head import check_fold
 
@@ -50,24 +54,46 @@ def _check_branches(merged: Tensor, reference: Tensor) -> None:
         )
 
 
+def deployed_cost(model: nn.Module, img_size: int) -> tuple[float, float]:
+    """Millions of parameters, and of multiply-accumulates for one image, of the model as it is deployed."""
+    device = next(model.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, img_size, img_size, device=device))
+    params = sum(parameter.numel() for parameter in model.parameters())
+    # The counter reports two floating-point operations per multiply-accumulate.
+    return params / 1e6, counter.get_total_flops() / 2 / 1e6
+
+
 def save_deployed(path: Path, model: nn.Module) -> None:
-    """Write the deployed model's weights as safetensors."""
+    """Write the deployed model's weights as safetensors, with what it takes to build it again."""
+    shape = model.blueprint() if isinstance(model, SimKdStudent) else {}
     with atomic_path(path) as draft:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, draft)
+        tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+        save_file(tensors, draft, {"blueprint": json.dumps(shape)})
 
 
-def load_deployed(path: Path, backbone: nn.Module) -> nn.Sequential:
+def load_deployed(path: Path, backbone: nn.Module, img_size: int) -> nn.Module:
     """The deployed model again: `backbone` as it was built before training, weights from `path`.
 
     Raises:
         DataError: the file is damaged, or holds another architecture.
     """
     try:
-        state = load_file(path)
-        classes, features = state["1.weight"].shape
-        model = nn.Sequential(deployable(backbone), nn.Linear(features, classes))
+        with safe_open(path, framework="pt") as stored:
+            state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            blueprint = json.loads((stored.metadata() or {}).get("blueprint", "{}"))
+        model = _rebuilt(backbone, state, blueprint, img_size)
         model.load_state_dict(state)
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} does not hold this student ({reason}). Run compress again.") from None
     return model.eval()
+
+
+def _rebuilt(backbone: nn.Module, state: dict[str, Tensor], blueprint: dict[str, Any], img_size: int) -> nn.Module:
+    """The deployed network with other weights: a backbone and one Linear, or what a blueprint describes."""
+    if blueprint:
+        drop_head(backbone, img_size)
+        return SimKdStudent(deployable(backbone), **blueprint)
+    classes, features = state["1.weight"].shape
+    return nn.Sequential(deployable(backbone), nn.Linear(features, classes))

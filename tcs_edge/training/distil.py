@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import keep_decoded
 from tcs_edge.data.loader import evaluation_loader, training_loader
 from tcs_edge.files import write_json, write_text
-from tcs_edge.methods import CrossEntropy, Method, Tcs
+from tcs_edge.maps import drop_head, map_shape
+from tcs_edge.methods import CrossEntropy, Dkd, Kd, Knowledge, Method, SimKd, Tcs
 from tcs_edge.progress import Reporter
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.tcs.selection import SelectionSchedule
@@ -44,7 +45,7 @@ def distil(
     feature_dim: int,
     images: ImageSet,
     preprocess: Preprocess,
-    targets: Tensor | None,
+    knowledge: Knowledge | None,
     options: CompressConfig,
     files: TrainingFiles,
     resume: bool,
@@ -54,7 +55,7 @@ def distil(
 
     Args:
         backbone: (B, 3, S, S) -> (B, feature_dim); trained in place.
-        targets: (N, k) teacher coordinates, row i for training image i; None for a method without a teacher.
+        knowledge: what the teacher left to the method; None for a method without a teacher.
         options: a resolved config.
         resume: go on from `files.checkpoint`.
 
@@ -63,7 +64,7 @@ def distil(
         ParityFailed: the fold does not equal the trained head.
     """
     torch.manual_seed(options.seed)
-    method = _make_method(options, feature_dim, len(images.classes), targets)
+    method = _make_method(options, backbone, feature_dim, len(images.classes), preprocess.img_size, knowledge)
     accelerator = make_accelerator(options.device)
     log = _MetricsLog(files.metrics, resume)
     data = _make_data(images, preprocess, options, reporter)
@@ -71,19 +72,41 @@ def distil(
     train(backbone, method, data, budget, options.seed, accelerator, files.checkpoint, resume, log, reporter)
     write_json(files.selection, {"schema_version": 1, "rounds": method.history()})
     model, difference = fold_student(backbone, method, _first_images(images, preprocess))
-    reporter.detail(f"everything behind the backbone folded into one layer; difference {difference:.1e}")
+    reporter.detail(f"deployed model against the trained one: relative difference {difference:.1e}")
     return model
 
 
-def _make_method(options: CompressConfig, features: int, classes: int, targets: Tensor | None) -> Method:
-    if targets is None:
+def _make_method(
+    options: CompressConfig,
+    backbone: nn.Module,
+    features: int,
+    classes: int,
+    img_size: int,
+    knowledge: Knowledge | None,
+) -> Method:
+    if knowledge is None:
         return CrossEntropy(features, classes)
+    if options.method == "kd":
+        return Kd(features, classes, knowledge.ask(), **options.kd.model_dump())
+    if options.method == "dkd":
+        return Dkd(features, classes, knowledge.ask(), **options.dkd.model_dump())
+    if options.method == "simkd":
+        return _make_simkd(backbone, img_size, knowledge)
     tcs = options.tcs
-    schedule = SelectionSchedule(kept_fraction=tcs.kept_fraction)
+    by: Literal["importance", "variance"] = "variance" if tcs.control == "top-variance" else "importance"
+    schedule = SelectionSchedule(kept_fraction=tcs.kept_fraction, by=by)
     return Tcs(
-        features, classes, targets, schedule,
+        features, classes, knowledge.rows, schedule,
         mimic=tcs.mimic, weight=tcs.mimic_weight, hash_bits=tcs.hash_bits, seed=options.seed,
     )  # fmt: skip
+
+
+def _make_simkd(backbone: nn.Module, img_size: int, knowledge: Knowledge) -> SimKd:
+    drop_head(backbone, img_size)
+    channels, _ = map_shape(backbone, img_size)
+    if knowledge.probe is None:
+        raise ValueError("SimKD needs the teacher's classifier")
+    return SimKd(channels, knowledge.probe, knowledge.ask(), knowledge.grid, knowledge.signed)
 
 
 def _make_data(images: ImageSet, preprocess: Preprocess, options: CompressConfig, reporter: Reporter) -> Data:

@@ -82,9 +82,7 @@ def train(
     wrapped, optimizer = accelerator.prepare(trainee, optimizer)
     run = _Run(wrapped, trainee, optimizer, data, budget, accelerator)
     saved_at = time.monotonic()
-    for epoch in reporter.track(
-        range(done.epochs_done, budget.epochs), "distil", budget.epochs - done.epochs_done
-    ):
+    for epoch in reporter.track(range(done.epochs_done, budget.epochs), "distil", budget.epochs - done.epochs_done):
         log(run.epoch(epoch, seed))
         last = epoch + 1 == budget.epochs
         if checkpoint and accelerator.is_main_process and (last or _due(saved_at)):
@@ -149,9 +147,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 @torch.inference_mode()
-def accuracy_of(
-    backbone: nn.Module, method: Method, batches: Iterable[Batch], accelerator: Accelerator
-) -> float:
+def accuracy_of(backbone: nn.Module, method: Method, batches: Iterable[Batch], accelerator: Accelerator) -> float:
     """Top-1 accuracy of the student as it is now, in [0, 1]."""
     backbone.eval()
     method.eval()

@@ -29,9 +29,7 @@ class Accuracy:
             DataError: no images at all, or another number of labels.
         """
         if len(labels) == 0 or len(logits) != len(labels):
-            raise DataError(
-                f"accuracy needs one label per image, got {len(logits)} images, {len(labels)} labels."
-            )
+            raise DataError(f"accuracy needs one label per image, got {len(logits)} images, {len(labels)} labels.")
         correct, total = int(is_correct(logits, labels).sum()), len(labels)
         return cls(correct, total, correct / total, *wilson_interval(correct, total))
 

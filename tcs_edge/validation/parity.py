@@ -61,9 +61,7 @@ def compare(reference: np.ndarray, logits: np.ndarray) -> Parity:
         DataError: no images, or shapes that differ.
     """
     if reference.ndim != 2 or reference.shape != logits.shape or reference.size == 0:
-        raise DataError(
-            f"logits to compare must be (N, classes) twice, got {reference.shape}, {logits.shape}."
-        )
+        raise DataError(f"logits to compare must be (N, classes) twice, got {reference.shape}, {logits.shape}.")
     if not (np.isfinite(reference).all() and np.isfinite(logits).all()):
         return BROKEN
     reference, logits = reference.astype(np.float64), logits.astype(np.float64)

@@ -29,6 +29,7 @@ from tcs_edge.validation.hostile import hostile_images
 from tcs_edge.validation.parity import Parity, compare
 
 SCHEMA_VERSION = 1
+OWN_ROUNDING = 10.0  # times the reference's own sensitivity is still rounding
 Batch = tuple[np.ndarray, np.ndarray]
 
 
@@ -123,9 +124,7 @@ def _require_runners(reference: Runner, runners: Sequence[Runner]) -> None:
         tolerance_for(runner.precision)
 
 
-def _collect(
-    reference: Runner, runners: Sequence[Runner], batches: Iterable[Batch], reporter: Reporter
-) -> _Collected:
+def _collect(reference: Runner, runners: Sequence[Runner], batches: Iterable[Batch], reporter: Reporter) -> _Collected:
     parts: dict[str, list[np.ndarray]] = {runner.name: [] for runner in (reference, *runners)}
     crashes: dict[str, str] = {}
     labels: list[np.ndarray] = []
@@ -211,12 +210,23 @@ def _hostile_checks(runner: Runner, reference: Runner, img_size: int, limit: flo
     for kind, images in hostile_images(img_size).items():
         name = f"{runner.name}: {kind} image"
         try:
-            parity = compare(reference.run(images), runner.run(images))
+            expected, logits = reference.run(images), runner.run(images)
+            parity = compare(expected, logits)
         except Exception as error:  # as in _run_or_note
             checks.append(holds(name, False, one_line(error)))
             continue
         if limit is None or not parity.finite:
             checks.append(holds(name, parity.finite, "" if parity.finite else "a logit is NaN or Inf"))
         else:
-            checks.append(at_most(name, parity.max_rel_diff, limit, "of max |logit|"))
+            allowed = max(limit, OWN_ROUNDING * _own_rounding(reference, images, expected))
+            checks.append(at_most(name, parity.max_rel_diff, allowed, "of max |logit|"))
     return checks
+
+
+def _own_rounding(reference: Runner, images: np.ndarray, expected: np.ndarray) -> float:
+    """How far the reference's own logits move when every input value moves by its last bit.
+
+    A network that multiplies activations can be chaotic on huge inputs; equality means nothing there.
+    """
+    moved = np.nextafter(images, np.float32(np.inf), dtype=np.float32)
+    return compare(expected, reference.run(moved)).max_rel_diff

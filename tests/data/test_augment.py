@@ -28,9 +28,7 @@ def views(kind, image, count=60, **options):
 )
 def test_any_picture_gives_a_normalised_tensor(kind, width, height, seed):
     prep = Preprocess(16, mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
-    view = Augment(kind, prep)(
-        Image.new("RGB", (width, height), (255, 255, 255)), np.random.default_rng(seed)
-    )
+    view = Augment(kind, prep)(Image.new("RGB", (width, height), (255, 255, 255)), np.random.default_rng(seed))
     assert (view.shape, view.dtype) == ((3, 16, 16), torch.float32)
     assert torch.allclose(view, torch.tensor([1.0, 3.0, 1.0])[:, None, None].expand(3, 16, 16))
 
@@ -75,8 +73,7 @@ def test_only_crop_flip_mirrors():
     ramp = np.broadcast_to(np.arange(0, 256, 4, dtype=np.uint8)[None, :, None], (64, 64, 3))
     image = Image.fromarray(np.ascontiguousarray(ramp))
     rising = {
-        kind: np.mean([bool(v[0, 8, 12] > v[0, 8, 4]) for v in views(kind, image)])
-        for kind in ("crop", "crop-flip")
+        kind: np.mean([bool(v[0, 8, 12] > v[0, 8, 4]) for v in views(kind, image)]) for kind in ("crop", "crop-flip")
     }
     assert rising["crop"] == 1.0
     assert 0.3 < rising["crop-flip"] < 0.7

@@ -38,9 +38,7 @@ def test_exif_turns_the_picture_upright(tmp_path, orientation, suffix):
     exif[0x0112] = orientation
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(stored).save(path, exif=exif)
-    top, left = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[
-        orientation
-    ]
+    top, left = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}[orientation]
     upright = pixels(path)[..., 0]
     assert upright.shape == ((16, 32) if orientation < 5 else (32, 16))
     half_h, half_w = upright.shape[0] // 2, upright.shape[1] // 2
@@ -176,9 +174,7 @@ def test_suffixes():
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     suffix=st.sampled_from(["jpg", "png", "webp", "bmp"]),
-    changes=st.lists(
-        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6
-    ),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
 )
 def test_damaged_bytes_decode_or_raise_data_error(tmp_path, picture, suffix, changes):
     path = tmp_path / f"a.{suffix}"

@@ -20,9 +20,7 @@ def test_sizes_and_classes(images):
 
 
 def test_the_test_images_are_the_documented_ones(images):
-    rest, test = train_test_split(
-        np.arange(1797), test_size=360, stratify=load_digits().target, random_state=0
-    )
+    rest, test = train_test_split(np.arange(1797), test_size=360, stratify=load_digits().target, random_state=0)
     assert images.test.names == tuple(f"digits/{row:04d}" for row in test)
     assert images.test.labels.tolist() == load_digits().target[test].tolist()
     assert sorted((*images.train.names, *images.val.names)) == sorted(f"digits/{row:04d}" for row in rest)

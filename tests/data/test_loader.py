@@ -34,9 +34,7 @@ def epoch_of(images, seed=0, epoch=0, workers=0, batch_size=4):
 
 def equal(first, second):
     return len(first) == len(second) and all(
-        torch.equal(a, b)
-        for left, right in zip(first, second, strict=True)
-        for a, b in zip(left, right, strict=True)
+        torch.equal(a, b) for left, right in zip(first, second, strict=True) for a, b in zip(left, right, strict=True)
     )
 
 
@@ -105,9 +103,7 @@ def test_evaluation_is_in_order_and_complete(workers):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_file_that_went_away_is_a_data_error(tmp_path, workers):
-    split = Split(
-        (tmp_path / "gone.png", tmp_path / "too.png"), np.zeros(2, np.int64), ("gone.png", "too.png")
-    )
+    split = Split((tmp_path / "gone.png", tmp_path / "too.png"), np.zeros(2, np.int64), ("gone.png", "too.png"))
     with pytest.raises(DataError, match=r"^cannot read image [^\n]*gone\.png[^\n]*$"):
         list(evaluation_loader(split, PREP, 2, workers))
 

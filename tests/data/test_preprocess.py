@@ -41,9 +41,7 @@ def test_equals_the_formula_in_numpy(size, crop_pct):
     side, (width, height) = math.floor(24 / crop_pct), size
     new_w, new_h = (side, side * height // width) if width <= height else (side * width // height, side)
     picture = np.asarray(image).astype(np.float64)
-    resized = np.einsum(
-        "yh,hwc,xw->yxc", triangle_weights(height, new_h), picture, triangle_weights(width, new_w)
-    )
+    resized = np.einsum("yh,hwc,xw->yxc", triangle_weights(height, new_h), picture, triangle_weights(width, new_w))
     top, left = (new_h - 24) // 2, (new_w - 24) // 2
     window = resized[top : top + 24, left : left + 24] / 255
     expected = ((window - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]).transpose(2, 0, 1)
@@ -64,9 +62,7 @@ def test_has_the_pixels_of_torchvision(size, crop_pct, interpolation):
     assert all((side - 28) % 2 == 0 for side in resized.size), "odd margins round differently in torchvision"
     cropped = v2.CenterCrop(28)(resized)
     assert np.array_equal(np.asarray(prep.crop(image)), np.asarray(cropped))
-    normalise = v2.Compose(
-        [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(prep.mean, prep.std)]
-    )
+    normalise = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(prep.mean, prep.std)])
     np.testing.assert_allclose(prep(image), normalise(cropped).numpy(), rtol=0, atol=1e-6)
 
 

@@ -23,9 +23,7 @@ def draw(labels, contents, held_out=("test", "val"), seed=0):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    counts=st.lists(st.integers(3, 60), min_size=2, max_size=5), held_out=HELD_OUT, seed=st.integers(0, 2**32)
-)
+@given(counts=st.lists(st.integers(3, 60), min_size=2, max_size=5), held_out=HELD_OUT, seed=st.integers(0, 2**32))
 def test_distinct_images_are_split_by_class(counts, held_out, seed):
     labels, contents = distinct(counts)
     parts = draw(labels, contents, held_out, seed)
@@ -72,9 +70,7 @@ def test_many_copies_of_one_picture_stay_in_train():
 @pytest.mark.parametrize(("held_out", "needed"), [(("test", "val"), 3), (("val",), 2)])
 def test_a_class_too_small_says_how_many_are_needed(held_out, needed):
     labels, contents = distinct([10, needed - 1])
-    with pytest.raises(
-        DataError, match=rf"'class1' is too small to split: {needed - 1} distinct.* {needed} are"
-    ):
+    with pytest.raises(DataError, match=rf"'class1' is too small to split: {needed - 1} distinct.* {needed} are"):
         draw(labels, contents, held_out)
     draw(*distinct([10, needed]), held_out)
 

@@ -55,7 +55,7 @@ def test_an_opset_the_exporter_cannot_write_is_refused(model, labels, preprocess
 
 
 def test_a_target_that_reads_too_little_is_named():
-    with pytest.raises(UsageError, match="opset 17 at most.* 18 at least"):
+    with pytest.raises(UsageError, match=r"opset 17 at most.* 18 at least"):
         choose_opset(17)
     assert choose_opset(None) == choose_opset(18) == choose_opset(23) == 18
 
@@ -63,7 +63,7 @@ def test_a_target_that_reads_too_little_is_named():
 def test_another_opset_than_asked_for_is_caught(model, labels, preprocess, tmp_path, monkeypatch):
     real = torch.onnx.export
     monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: real(*a, **{**k, "opset_version": 20}))
-    with pytest.raises(PromiseMissed, match="opset 18 was asked for.*20"):
+    with pytest.raises(PromiseMissed, match=r"opset 18 was asked for.*20"):
         export_onnx(model, tmp_path / "m.onnx", 32, labels=labels, preprocess=preprocess)
     assert list(tmp_path.iterdir()) == []
 
@@ -120,9 +120,7 @@ def test_a_failed_export_keeps_the_older_file(labels, preprocess, tmp_path):
 
 
 def test_a_dynamic_batch_runs_at_several_sizes(model, labels, preprocess, tmp_path):
-    path = export_onnx(
-        model, tmp_path / "m.onnx", 32, labels=labels, preprocess=preprocess, dynamic_batch=True
-    )
+    path = export_onnx(model, tmp_path / "m.onnx", 32, labels=labels, preprocess=preprocess, dynamic_batch=True)
     for count in (1, 2, 5):
         np.testing.assert_allclose(run_onnx(path, noise(count)), expected(model, noise(count)), atol=1e-5)
 

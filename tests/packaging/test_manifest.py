@@ -46,9 +46,7 @@ def make(root, outcome=None):
         root,
         created=datetime(2026, 3, 1, 12, tzinfo=UTC),
         seed=7,
-        dataset=DatasetRecord(
-            name="pets", fingerprint="ab", classes=("cat", "dog"), counts={"train": 9}, skipped=1
-        ),
+        dataset=DatasetRecord(name="pets", fingerprint="ab", classes=("cat", "dog"), counts={"train": 9}, skipped=1),
         teacher=TeacherRecord(name="t", licence="Apache-2.0", weights_sha256="cd", source="file"),
         student=StudentRecord(name="s", init="random", img_size=32, params_m=0.1),
         target={"name": "raspberrypi4"},
@@ -112,7 +110,7 @@ def test_one_flipped_bit_a_lost_and_a_smuggled_file_are_found(run):
 @pytest.mark.parametrize("version", [0, 2, None, "1"])
 def test_another_schema_version_is_refused_readably(run, version):
     edit(run, lambda document: document.update(schema_version=version))
-    with pytest.raises(DataError, match="schema_version is .*this version reads 1"):
+    with pytest.raises(DataError, match=r"schema_version is .*this version reads 1"):
         read_manifest(run.root)
 
 

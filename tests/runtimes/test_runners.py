@@ -95,7 +95,8 @@ def test_a_damaged_onnx_file_is_a_data_error(kind, damage, onnx_path, tmp_path, 
         kind(path)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 3
-    assert capfd.readouterr().err == ""
+    # OpenVINO tries each of its frontends on such a file, and TensorFlow's complains by itself.
+    assert kind is OpenVinoRunner or capfd.readouterr().err == ""
 
 
 def test_a_missing_file_is_a_data_error(tmp_path):

@@ -21,8 +21,9 @@ class Outer(Spec):
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
-        ({"name": "a", "inner": {"size": 1}, "nmae": 2}, "unknown key nmae; allowed: inner, name"),
-        ({"name": "a", "inner": {"size": 1, "sise": 2}}, "unknown key inner.sise"),
+        ({"name": "a", "inner": {"size": 1}, "nmae": 2}, "unknown key nmae. Did you mean name?"),
+        ({"name": "a", "inner": {"size": 1, "sise": 2}}, "unknown key inner.sise. Did you mean size?"),
+        ({"name": "a", "inner": {"size": 1}, "zzz": 2}, "unknown key zzz. Allowed: inner, name."),
         ({"inner": {"size": 1}}, "name is missing"),
         ({"name": "a", "inner": {"size": 0}}, "inner.size: Input should be greater than or equal to 1, got 0"),
         ([], "the document: "),

@@ -34,7 +34,7 @@ def test_the_most_accurate_that_fits_wins(target: TargetSpec, profile: Profile) 
     choice = choose_student(target, profile, 96, 10, Limits(max_latency_ms=30), candidates=ALL)
     assert choice.winner.candidate is GOOD
     assert [a.candidate.name for a in choice.accepted] == ["good", "fast"]
-    assert [a.reasons for a in choice.rejected] == [("best: 50 ms (measured) is over the 30 ms limit",)]
+    assert [a.reasons for a in choice.rejected] == [("best: 50 ms (up to 55 ms, measured) is over the 30 ms limit",)]
 
 
 def test_a_limit_is_met_by_the_upper_end_of_the_band(target: TargetSpec, profile: Profile) -> None:
@@ -46,12 +46,6 @@ def test_a_limit_is_met_by_the_upper_end_of_the_band(target: TargetSpec, profile
 def test_a_limit_is_inclusive(target: TargetSpec, profile: Profile) -> None:
     choice = choose_student(target, profile, 96, 10, Limits(max_latency_ms=25), candidates=ALL)
     assert choice.winner.candidate is GOOD
-
-
-def test_random_weights_take_the_fastest(target: TargetSpec, profile: Profile) -> None:
-    choice = choose_student(target, profile, 96, 10, Limits(), expected="unknown", candidates=ALL)
-    assert choice.winner.candidate is FAST
-    assert "nothing published" in choice.ranking
 
 
 def test_ties_go_to_the_faster(target: TargetSpec, make_row: MakeRow, make_profile: MakeProfile) -> None:
@@ -77,16 +71,14 @@ def test_parameters_can_be_limited(target: TargetSpec, profile: Profile) -> None
     [
         (
             Limits(max_latency_ms=2),
-            "no student fits raspberrypi4: the fastest, fast, takes 5 ms of 2 ms. "
+            "no student fits raspberrypi4: the fastest, fast, takes 5 ms (up to 5.5 ms, measured) of 2 ms. "
             "Raise --max-latency-ms or lower --img-size.",
         ),
-        (Limits(max_size_mb=1), "no student fits raspberrypi4: the smallest, fast, takes 2.1 MB of 1 MB."),
+        (Limits(max_size_mb=1), "no student fits raspberrypi4: the smallest, fast, takes 2.3 MB of 1 MB."),
         (Limits(max_params_m=0.1), "the nearest is ruled out (fast: 0.50 M parameters are over the 0.1 M"),
     ],
 )
-def test_nothing_fits_names_the_nearest(
-    target: TargetSpec, profile: Profile, limits: Limits, expected: str
-) -> None:
+def test_nothing_fits_names_the_nearest(target: TargetSpec, profile: Profile, limits: Limits, expected: str) -> None:
     with pytest.raises(NoCandidate) as caught:
         choose_student(target, profile, 96, 10, limits, candidates=ALL)
     assert expected in str(caught.value)
@@ -97,7 +89,7 @@ def test_the_nearest_is_the_one_with_the_lowest_upper_end(
     target: TargetSpec, make_row: MakeRow, make_profile: MakeProfile
 ) -> None:
     profile = make_profile(make_row("fast", 6, high_ms=40, source="estimated"), make_row("good", 10, high_ms=12))
-    with pytest.raises(NoCandidate, match="the fastest, good, takes 10 ms of 5 ms"):
+    with pytest.raises(NoCandidate, match=r"the fastest, good, takes 10 ms \(up to 12 ms, measured\) of 5 ms"):
         choose_student(target, profile, 96, 10, Limits(max_latency_ms=5), candidates=(FAST, GOOD))
 
 

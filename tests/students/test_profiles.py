@@ -40,7 +40,7 @@ def test_fewer_threads_stand_in_for_more(make_row: MakeRow, make_profile: MakePr
 
 
 def test_more_threads_never_stand_in_for_fewer(make_row: MakeRow, make_profile: MakeProfile) -> None:
-    with pytest.raises(UsageError, match="1 threads or fewer. Known: 4"):
+    with pytest.raises(UsageError, match=r"1 threads or fewer\. Known: 4"):
         latency(make_profile(make_row("a", 4.0, threads=4)), "a", 96, threads=1)
 
 
@@ -75,12 +75,10 @@ def test_an_interpolation_lies_between_its_neighbours(
     assert 0 < found.low_ms <= found.p50_ms <= found.high_ms < math.inf
 
 
-@pytest.mark.parametrize("board", ["raspberrypi5", "raspberrypi4", "raspberrypi3", "intel-n5105"])
+@pytest.mark.parametrize("board", ["raspberrypi4", "raspberrypi3", "raspberrypi-zero2w", "intel-n5105"])
 def test_an_estimate_band_holds_what_ncnn_publishes(board: str) -> None:
-    """The estimate for another runtime must not exclude that both runtimes are equally fast."""
+    """On boards without fp16 arithmetic an estimate must not exclude that both runtimes are equally fast."""
     profile = load_profile(board)
-    if board == "raspberrypi5":
-        pytest.skip("its ncnn rows use fp16 arithmetic, so fp32 rows may lie above them")
     for row in profile.rows:
         if row.source == "published" and row.precision == "fp32":
             found = latency(profile, row.model, row.img_size, row.threads)

@@ -52,7 +52,7 @@ def test_any_way_to_cut_the_data_gives_the_same_moments(cuts, seed):
 
 
 def test_merging_is_stable_far_from_the_origin():
-    data = (features(400, 3).double() + 1e6)
+    data = features(400, 3).double() + 1e6
     merged = Moments.of(data[:100]).merge(Moments.of(data[100:]))
     expected = np.cov(data.numpy().T, bias=True) * 400
     np.testing.assert_allclose(merged.scatter, expected, rtol=1e-6)

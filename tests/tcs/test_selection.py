@@ -64,3 +64,11 @@ def test_the_first_round_is_not_before_the_start():
     assert schedule.kept(100, 0.2) == 100
     assert schedule.kept(100, 0.3) < 100
     assert schedule.kept(100, 0.8) == pytest.approx(10)
+
+
+def test_the_variance_control_removes_the_last_axes_whatever_the_task_uses():
+    selection = FeatureSelection(10, SelectionSchedule(0.0, 0.5, 0.4, rounds=3, by="variance"))
+    for step in range(100):
+        selection.weight.grad = torch.linspace(0.1, 2, 10)
+        selection.after_backward(step, 100)
+    assert selection.kept_indices().tolist() == [0, 1, 2, 3]

@@ -44,9 +44,7 @@ def test_description_matches_the_teacher_and_the_file(vit_weights: Path) -> None
     assert info.params_m == pytest.approx(sum(p.numel() for p in teacher.module.parameters()) / 1e6, abs=0.01)
 
 
-@pytest.mark.parametrize(
-    ("name", "fixture"), [("test_vit", "vit_weights"), ("test_efficientnet", "cnn_weights")]
-)
+@pytest.mark.parametrize(("name", "fixture"), [("test_vit", "vit_weights"), ("test_efficientnet", "cnn_weights")])
 def test_features_are_the_pooled_output_after_the_final_norm(
     name: str, fixture: str, request: pytest.FixtureRequest
 ) -> None:

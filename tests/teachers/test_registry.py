@@ -86,8 +86,5 @@ def test_no_text_breaks_the_lookup(name: str) -> None:
 
 
 def test_listing_teachers_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, tcs_edge.teachers.registry;"
-        "sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'numpy')))"
-    )
+    code = "import sys, tcs_edge.teachers.registry;sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -86,7 +86,7 @@ def test_the_deployed_model_is_the_trained_one_after_a_round_trip(problem, accel
     torch.testing.assert_close(model(problem.images), reference, rtol=1e-4, atol=1e-4)
 
     save_deployed(tmp_path / "deployed.safetensors", model)
-    again = load_deployed(tmp_path / "deployed.safetensors", problem.backbone())
+    again = load_deployed(tmp_path / "deployed.safetensors", problem.backbone(), 8)
     assert torch.equal(again(problem.images), model(problem.images))
 
 

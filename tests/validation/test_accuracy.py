@@ -12,7 +12,8 @@ from tcs_edge.validation.accuracy import Accuracy, is_correct
 def test_it_counts_the_highest_logit():
     accuracy = Accuracy.of(np.array([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0]]), np.array([0, 1, 1]))
     assert (accuracy.correct, accuracy.total) == (2, 3)
-    assert accuracy.low < accuracy.value == pytest.approx(2 / 3) < accuracy.high
+    assert accuracy.value == pytest.approx(2 / 3)
+    assert accuracy.low < accuracy.value < accuracy.high
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

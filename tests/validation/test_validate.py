@@ -156,6 +156,24 @@ def test_a_fault_ends_in_a_failed_check(fault, words):
     json.dumps(validation.to_json(), allow_nan=False)
 
 
+def shifts_extremes(images, logits):
+    return logits * (1.01 if np.abs(images).max() > 100 else 1.0)
+
+
+def chaotic_when_huge(phase):
+    def fault(images, logits):
+        wave = np.float32(100 * np.sin(float(images.sum()) * 1e4 + phase))
+        return logits + wave * (np.abs(images).max() > 100)
+
+    return fault
+
+
+def test_a_difference_on_huge_values_counts_unless_the_model_itself_is_chaos_there():
+    assert "huge image" in failures(validate(REFERENCE, [Fake(fault=shifts_extremes)], batches()))
+    chaos = Fake("pytorch", chaotic_when_huge(0.0))
+    assert failures(validate(chaos, [Fake(fault=chaotic_when_huge(1.0))], batches())) == ""
+
+
 def test_a_crash_does_not_hide_the_other_runners():
     validation = validate(REFERENCE, [Fake("bad", crashes), Fake("good")], batches())
     assert validation.verdict == "fail"

@@ -1,0 +1,128 @@
+"""What a comparison consists of: one cell per arm and seed, and what a cell found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tcs_edge.errors import UnknownName
+from tcs_edge.specs.config import CompressConfig
+
+SCHEMA_VERSION = 1
+
+# What an arm changes about the options that all arms share.
+METHODS: dict[str, dict[str, Any]] = {
+    "tcs": {"method": "tcs"},
+    "simkd": {"method": "simkd"},
+    "simkd-loop": {"method": "simkd", "teacher_in_loop": True},
+    "kd": {"method": "kd"},
+    "kd-loop": {"method": "kd", "teacher_in_loop": True},
+    "dkd": {"method": "dkd"},
+    "dkd-loop": {"method": "dkd", "teacher_in_loop": True},
+    "ce": {"method": "ce"},
+}
+# Each takes one thing away from TCS. A gain that survives it has another cause.
+CONTROLS: dict[str, dict[str, Any]] = {
+    "random-axes": {"control": "random-axes"},
+    "shuffled-targets": {"control": "shuffled-targets"},
+    "top-variance": {"control": "top-variance"},
+    "no-mimicking": {"mimic": "none"},
+    "no-selection": {"kept_fraction": 1.0},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run of a comparison.
+
+    Attributes:
+        arm: a key of `METHODS`, or "tcs/" and a key of `CONTROLS`.
+        options: of the run; its seed is the cell's.
+        shots: training images per class, drawn by the seed; None takes all.
+    """
+
+    arm: str
+    options: CompressConfig
+    shots: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Names the cell's file."""
+        return f"{self.arm.replace('/', '-')}-seed{self.options.seed}"
+
+    @property
+    def teacher(self) -> str | None:
+        """Names the teacher's pass, which cells that read the same numbers share; None without a teacher."""
+        options = self.options
+        if options.method == "ce":
+            return None
+        kind = "maps" if options.method == "simkd" else "features"
+        loop = "-loop" if kind == "maps" and options.teacher_in_loop else ""
+        return f"teacher-{kind}{loop}-seed{options.seed}"
+
+    def question(self) -> dict[str, Any]:
+        """Everything the cell's result depends on, as JSON values."""
+        options = self.options.model_dump(mode="json", exclude_none=True)
+        for machine in ("threads", "workers", "cache_dir"):
+            options.pop(machine, None)
+        return {"arm": self.arm, "options": options, "shots": self.shots}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a cell found.
+
+    Attributes:
+        correct: one character per test image, "1" where the deployed model was right.
+        train_seconds: wall time of the training loop's stage, teacher pass apart.
+        peak_memory_mb: largest resident size of the cell's process, in 10^6 bytes.
+        peak_gpu_mb: largest memory torch took on the accelerator; 0 without one.
+        weights_mb: the deployed model's weights, in 10^6 bytes.
+        teacher_seconds: of the pass that the cell's answers came from; 0 without a teacher.
+    """
+
+    correct: str
+    train_seconds: float
+    peak_memory_mb: float
+    peak_gpu_mb: float
+    params_m: float
+    macs_m: float
+    weights_mb: float
+    train_images: int
+    teacher_seconds: float = 0.0
+
+    @property
+    def accuracy(self) -> float:
+        """On the test images, 0..1."""
+        return self.correct.count("1") / len(self.correct)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def arms_of(methods: Sequence[str], controls: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Every arm of a comparison and what it changes, in the order asked for.
+
+    Raises:
+        UnknownName: no such method or control.
+    """
+    for kind, names, known in (("method", methods, METHODS), ("control", controls, CONTROLS)):
+        for name in names:
+            if name not in known:
+                raise UnknownName(kind, name, known)
+    arms = {name: METHODS[name] for name in methods}
+    return arms | {f"tcs/{name}": {"method": "tcs", "tcs": CONTROLS[name]} for name in controls}
+
+
+def make_cells(
+    base: CompressConfig, arms: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], shots: int | None = None
+) -> tuple[Cell, ...]:
+    """Every arm at every seed, seed by seed, so that a comparison that stops early is still a comparison."""
+    return tuple(Cell(arm, _changed(base, changes, seed), shots) for seed in seeds for arm, changes in arms.items())
+
+
+def _changed(base: CompressConfig, changes: Mapping[str, Any], seed: int) -> CompressConfig:
+    document = base.model_dump(exclude_unset=True) | {"seed": seed}
+    tcs = document.get("tcs", {}) | changes.get("tcs", {})
+    return CompressConfig.model_validate(document | dict(changes) | {"tcs": tcs})

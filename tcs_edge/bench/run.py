@@ -1,0 +1,69 @@
+"""Runs the cells of a comparison one after the other; what is there already is not done again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tcs_edge.bench.cells import SCHEMA_VERSION, Cell, Found
+from tcs_edge.errors import TcsEdgeError, UsageError
+from tcs_edge.files import read_json, write_json
+from tcs_edge.progress import Reporter, Silent
+
+BUG = 70
+
+
+def run_bench(cells: Sequence[Cell], out: Path, reporter: Reporter = Silent()) -> dict[Cell, Found]:
+    """What every cell found; each is kept in `out`/NAME.json as soon as it is done.
+
+    Raises:
+        UsageError: `out` holds a cell of that name with other options.
+        TcsEdgeError: what a cell failed with, with its exit code; the cells done before are kept.
+    """
+    return dict(_found(cells, out, reporter))
+
+
+def _found(cells: Sequence[Cell], out: Path, reporter: Reporter) -> Iterator[tuple[Cell, Found]]:
+    for done, cell in enumerate(reporter.track(cells, "bench", total=len(cells)), start=1):
+        passed = _answer(cell, out, cell.teacher, is_pass=True, reporter=reporter) if cell.teacher else {}
+        found = Found(**_answer(cell, out, cell.name, is_pass=False, reporter=reporter))
+        found = replace(found, teacher_seconds=passed.get("seconds", 0.0))
+        reporter.say(
+            f"{done} of {len(cells)}: {cell.arm}, seed {cell.options.seed}: {found.accuracy:.1%} in "
+            f"{found.train_seconds:.0f} s"
+        )
+        yield cell, found
+
+
+def _answer(cell: Cell, out: Path, name: str, is_pass: bool, reporter: Reporter) -> dict[str, Any]:
+    """The answer in `out`, or a new process's; the kept one must be to the same question."""
+    answer = out / f"{name}.json"
+    if not answer.exists():
+        _run_process(cell, out / f"{name}.question", is_pass)
+    document = read_json(answer, SCHEMA_VERSION)
+    if not is_pass and {key: document[key] for key in cell.question()} != cell.question():
+        raise UsageError(f"{answer} was made with other options. Choose another --out, or remove it.")
+    return dict(document["found"])
+
+
+def _run_process(cell: Cell, question: Path, is_pass: bool) -> None:
+    document = {"schema_version": SCHEMA_VERSION, "pass": is_pass, "arm": cell.arm, "shots": cell.shots}
+    write_json(question, document | {"options": cell.options.model_dump(mode="json", exclude_none=True)})
+    command = [sys.executable, "-m", "tcs_edge.bench.cell", str(question)]
+    try:
+        done = subprocess.run(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, check=False)
+    finally:
+        question.unlink(missing_ok=True)
+    if done.returncode:
+        raise _failure(cell, done.returncode, done.stderr)
+
+
+def _failure(cell: Cell, code: int, said: str) -> TcsEdgeError:
+    lines = said.strip().splitlines() or ["no message"]
+    error = TcsEdgeError(f"{cell.arm}, seed {cell.options.seed}: {lines[-1]}")
+    error.exit_code = code if code > 0 else BUG
+    return error

@@ -1,0 +1,76 @@
+"""`tcs-edge bench`: methods compared on the user's own images, with seeds, controls and a paired test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.output import print_json
+
+NOT_OPTIONS = frozenset({"methods", "controls", "seeds", "shots", "config", "out", "json", "quiet"})
+
+
+@one_line_errors
+def command(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder of the results; what is there is not done again.")],
+    data: Annotated[Path | None, typer.Option(help="Image folder; without it, the built-in digits.")] = None,
+    methods: Annotated[
+        str, typer.Option(help="Comma-separated: tcs, simkd, kd, dkd, ce; simkd-loop, kd-loop, dkd-loop.")
+    ] = "tcs,simkd,kd,dkd,ce",
+    controls: Annotated[
+        str,
+        typer.Option(help="Of TCS: random-axes, shuffled-targets, top-variance, no-mimicking, no-selection."),
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = 3,
+    shots: Annotated[int | None, typer.Option(min=1, help="Training images per class; default all.")] = None,
+    target: Annotated[str | None, typer.Option(help="Device whose limits the student must meet.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="As for compress.")] = None,
+    teacher_weights: Annotated[Path | None, typer.Option(help="Local .safetensors of the teacher.")] = None,
+    teacher_img_size: Annotated[int | None, typer.Option(help="Pixels of the teacher's input.")] = None,
+    student: Annotated[str | None, typer.Option(help="A timm name, or auto.")] = None,
+    student_init: Annotated[str | None, typer.Option(help="pretrained, random, or a file.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per training step.")] = None,
+    img_size: Annotated[int | None, typer.Option(help="Pixels of the student's input.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.")] = None,
+    augment: Annotated[str | None, typer.Option(help="none, crop, or crop-flip.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Compute threads.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Image-decoding processes.")] = None,
+    cache_dir: Annotated[Path | None, typer.Option(help="Where teacher features are kept.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with options of compress; flags win.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
+) -> None:
+    """Compare training methods: same student, images and budget, each run in its own process.
+
+    Example: tcs-edge bench --data photos/ --methods tcs,kd,ce --seeds 3 --student lcnet_050 --out bench/
+    """
+    from tcs_edge.bench.cells import SCHEMA_VERSION, arms_of, make_cells
+    from tcs_edge.bench.run import run_bench
+    from tcs_edge.bench.table import make_rows, write_table
+    from tcs_edge.preparation import settle_options
+    from tcs_edge.report.console import ConsoleReporter
+    from tcs_edge.threads import free_cores
+
+    given = {name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None}
+    if config is None:
+        given.setdefault("target", "x86-avx2")
+    base = settle_options(given, config, None)
+    # One number for all cells: the cores that are free change while they run.
+    base = base.model_copy(update={"threads": base.threads or free_cores()})
+    cells = make_cells(base, arms_of(_names(methods), _names(controls)), range(seeds), shots)
+    rows = make_rows(run_bench(cells, out, ConsoleReporter(verbosity=-1 if quiet else 0)))
+    markdown = write_table(rows, out)
+    if json:
+        print_json({"schema_version": SCHEMA_VERSION, "rows": [row.to_json() for row in rows]})
+    else:
+        typer.echo(markdown)
+
+
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]

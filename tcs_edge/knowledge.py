@@ -1,0 +1,140 @@
+"""From the teacher's single pass to what a method learns from: coordinates, logits or maps.
+
+For methods with the teacher in the loop, the pass only serves to fit the linear probe; the teacher
+is then loaded again and stays.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tcs_edge.data import ImageSet, Preprocess
+from tcs_edge.errors import UsageError
+from tcs_edge.maps import map_shape
+from tcs_edge.methods import Knowledge, TeacherInLoop
+from tcs_edge.progress import Reporter
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.tcs.coordinates import fit_coordinates, random_axes
+from tcs_edge.teachers.features import Features, teacher_features
+from tcs_edge.teachers.load import Teacher, TeacherInfo, build_teacher, describe_teacher
+from tcs_edge.teachers.probe import LinearProbe, fit_linear_probe
+from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
+from tcs_edge.training.accelerator import make_accelerator
+
+ROWS_AT_ONCE = 4096
+# Maps of all images lie in memory while the student trains.
+MAX_MAPS_MB = 2048.0
+
+
+def gather_features(
+    images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: CompressConfig, reporter: Reporter
+) -> Features | None:
+    """The teacher's features; None for a method without a teacher. No teacher is in memory afterwards.
+
+    Raises:
+        UsageError: maps that would take more than `MAX_MAPS_MB`.
+        DataError, MissingError: as `teacher_features`.
+    """
+    if options.method == "ce":
+        return None
+    return teacher_features(
+        images,
+        options.teacher or "",
+        options.teacher_weights,
+        options.teacher_img_size,
+        options.cache_dir,
+        workers=options.workers,
+        device=make_accelerator(options.device).device,
+        reporter=reporter,
+        readout=_readout(images, preprocess, backbone, options) if options.method == "simkd" else POOLED,
+    )
+
+
+def make_knowledge(
+    features: Features, images: ImageSet, preprocess: Preprocess, options: CompressConfig, reporter: Reporter
+) -> Knowledge:
+    """What `options.method` learns from, out of the teacher's features of `images`.
+
+    Args:
+        preprocess: the student's.
+    """
+    probe = _probe(features, images, reporter)
+    if options.method == "tcs":
+        return Knowledge(answers=_coordinates(features, options, reporter))
+    grid = features.readout.grid
+    linear = _as_linear(probe)
+    signed = bool((features.readout.vectors(features.train) < 0).any())
+    if options.teacher_in_loop:
+        teacher = build_teacher(features.meta, make_accelerator(options.device).device)
+        in_loop = _in_loop(teacher, features.readout, linear, preprocess)
+        reporter.say(f"teacher {teacher.name} stays in memory and sees every training view")
+        return Knowledge(in_loop=in_loop, probe=linear, signed=signed, grid=grid)
+    if options.method == "simkd":
+        maps = torch.from_numpy(features.train).unflatten(1, (features.readout.channels, grid, grid))
+        return Knowledge(answers=maps, probe=linear, signed=signed, grid=grid)
+    return Knowledge(answers=torch.from_numpy(probe.logits(features.train)))
+
+
+def _readout(images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: CompressConfig) -> Readout:
+    """Maps on the coarser of both grids; only their means where the teacher stays in the loop."""
+    info = describe_teacher(options.teacher or "", options.teacher_weights, options.teacher_img_size)
+    channels, side = teacher_map_shape(info)
+    grid = min(side, map_shape(backbone, preprocess.img_size)[1])
+    if options.teacher_in_loop:
+        return Readout("map mean", channels, grid)
+    _require_room(info, channels, grid, len(images.train) + len(images.val))
+    return Readout("map", channels, grid)
+
+
+def _require_room(info: TeacherInfo, channels: int, grid: int, images: int) -> None:
+    needed_mb = images * channels * grid**2 * 2 / 1e6
+    if needed_mb > MAX_MAPS_MB:
+        raise UsageError(
+            f"the {grid} x {grid} maps of teacher {info.name} for {images} images take {needed_mb:.0f} MB, "
+            f"{MAX_MAPS_MB:.0f} MB are kept at most. Pass --teacher-in-loop, or a smaller --img-size."
+        )
+
+
+def _probe(features: Features, images: ImageSet, reporter: Reporter) -> LinearProbe:
+    read = features.readout.vectors
+    probe = fit_linear_probe(read(features.train), images.train.labels, len(images.classes))
+    accuracy = probe.accuracy(read(features.val), images.val.labels)
+    cached = "" if features.images_computed else " (from the cache)"
+    where = "it" if features.readout == POOLED else "the mean of its last map"
+    reporter.say(
+        f"teacher: {features.meta.name}{cached}; a linear probe on {where} reaches {accuracy:.1%} on validation"
+    )
+    return probe
+
+
+def _coordinates(features: Features, options: CompressConfig, reporter: Reporter) -> Tensor:
+    """Coordinates (N, k) of the training images."""
+    rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
+    coordinates = fit_coordinates(rows, options.tcs.dims)
+    reporter.say(
+        f"coordinates: {coordinates.dims} of the teacher's {features.meta.dim} axes, "
+        f"{coordinates.explained_variance:.1%} of its variance"
+    )
+    generator = torch.Generator().manual_seed(options.seed)
+    if options.tcs.control == "random-axes":
+        coordinates = random_axes(coordinates, generator)
+    targets = torch.cat([coordinates.transform(part) for part in rows])
+    shuffled = options.tcs.control == "shuffled-targets"
+    return targets[torch.randperm(len(targets), generator=generator)] if shuffled else targets
+
+
+def _in_loop(teacher: Teacher, readout: Readout, probe: nn.Linear, student: Preprocess) -> TeacherInLoop:
+    """The teacher as a function of the student's view: to maps for SimKD, to logits otherwise."""
+    if readout.grid:
+        return TeacherInLoop(lambda view: readout.maps(teacher.module, view), student, teacher.preprocess)
+    device = next(teacher.module.parameters()).device
+    answer = nn.Sequential(teacher.module, probe.to(device)).requires_grad_(False)
+    return TeacherInLoop(answer, student, teacher.preprocess)
+
+
+def _as_linear(probe: LinearProbe) -> nn.Linear:
+    linear = nn.Linear(probe.weight.shape[1], probe.weight.shape[0])
+    linear.weight.data = torch.from_numpy(probe.weight)
+    linear.bias.data = torch.from_numpy(probe.bias)
+    return linear.requires_grad_(False)

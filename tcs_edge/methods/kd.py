@@ -1,0 +1,51 @@
+"""KD: learn the teacher's softened class probabilities (Hinton et al., arXiv 1503.02531).
+
+A self-supervised teacher has no classes; a linear probe on its features, fitted on the training
+images, gives it some. Loss = (1 - w) CE + w T^2 KL(teacher || student), both softened by T.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+from tcs_edge.methods.base import Losses
+from tcs_edge.methods.ce import CrossEntropy
+from tcs_edge.methods.teacher import Answers
+
+
+class Kd(CrossEntropy):
+    """One Linear(d_s, classes) on the backbone, trained on labels and the teacher's logits.
+
+    Args:
+        features: d_s, width of the student's backbone.
+        classes: number of classes.
+        teacher: gives a batch's teacher logits (B, classes).
+        temperature: T > 0.
+        weight: w in [0, 1]; 0 is cross-entropy alone.
+    """
+
+    name = "kd"
+
+    def __init__(
+        self, features: int, classes: int, teacher: Answers, temperature: float = 4.0, weight: float = 0.9
+    ) -> None:
+        super().__init__(features, classes)
+        self.teacher = teacher
+        self.temperature, self.weight = temperature, weight
+
+    def losses(self, backbone: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
+        logits = self.logits(backbone, images).float()
+        task = cross_entropy(logits, labels)
+        soft = softened_kl(logits, self.teacher(images, index), self.temperature)
+        total = (1 - self.weight) * task + self.weight * soft
+        return Losses(total, {"ce": task.detach(), "kd": soft.detach()})
+
+
+def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch; logits (B, classes).
+
+    T^2 keeps the gradient's size whatever T is (section 2 of the paper).
+    """
+    wanted, said = log_softmax(teacher / temperature, dim=1), log_softmax(student / temperature, dim=1)
+    return kl_div(said, wanted, reduction="batchmean", log_target=True) * temperature**2

@@ -1,0 +1,105 @@
+"""SimKD: imitate the teacher's last feature map, then reuse the teacher's classifier (arXiv 2203.14001).
+
+Student map -> projector -> MSE to the teacher's map, and nothing else. At inference the projected map
+is averaged and goes through the teacher's own frozen classifier, so the projector is deployed too.
+
+A self-supervised teacher has no classifier: a linear probe stands in. Its input is the mean over the
+grid of the very map that is imitated, so it must be fitted on that mean, not on a class token or on
+what the teacher computes after pooling. The projector's last ReLU is left out for teachers whose
+features take negative values: behind it they could not be reached.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from tcs_edge.maps import last_map, pooled_to
+from tcs_edge.methods.base import Losses, Method
+from tcs_edge.methods.teacher import Answers
+
+
+class SimKdStudent(nn.Module):
+    """What is deployed: backbone, projector, mean over the map, the teacher's classifier.
+
+    Args:
+        backbone: a timm model; only its last map is used.
+        channels: c, channels of that map.
+        width: d, channels of the teacher's map.
+        grid: side of the map that is projected; a larger student map is averaged down to it.
+        signed: whether the teacher's features take negative values.
+    """
+
+    def __init__(self, backbone: nn.Module, channels: int, width: int, classes: int, grid: int, signed: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = make_projector(channels, width, signed)
+        self.classifier = nn.Linear(width, classes)
+        self.grid, self.signed = grid, signed
+
+    def forward(self, images: Tensor) -> Tensor:
+        projected = self.projector(pooled_to(last_map(self.backbone, images), self.grid))
+        return self.classifier(projected.mean(dim=(2, 3)))
+
+    def blueprint(self) -> dict[str, Any]:
+        """The arguments, backbone apart, that build this network again."""
+        return {
+            "channels": self.projector[0].in_channels,
+            "width": self.classifier.in_features,
+            "classes": self.classifier.out_features,
+            "grid": self.grid,
+            "signed": self.signed,
+        }
+
+
+class SimKd(Method):
+    """Projector on the student's last map, imitating the teacher's.
+
+    Args:
+        channels: c, channels of the student's last map.
+        probe: the teacher's frozen classifier, Linear(d, classes) on the mean of its map.
+        teacher: gives a batch's teacher maps (B, d, grid, grid).
+        grid, signed: as `SimKdStudent`.
+    """
+
+    name = "simkd"
+
+    def __init__(self, channels: int, probe: nn.Linear, teacher: Answers, grid: int, signed: bool) -> None:
+        super().__init__()
+        self.projector = make_projector(channels, probe.in_features, signed)
+        self.classifier = probe.requires_grad_(False)
+        self.teacher = teacher
+        self.grid, self.signed = grid, signed
+
+    def losses(self, backbone: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
+        loss = mse_loss(self._projected(backbone, images).float(), self.teacher(images, index))
+        return Losses(loss, {"mse": loss.detach()})
+
+    def logits(self, backbone: nn.Module, images: Tensor) -> Tensor:
+        return self.classifier(self._projected(backbone, images).mean(dim=(2, 3)))
+
+    def deployed(self, backbone: nn.Module) -> nn.Module:
+        channels, width = self.projector[0].in_channels, self.classifier.in_features
+        student = SimKdStudent(backbone, channels, width, self.classifier.out_features, self.grid, self.signed)
+        student.projector, student.classifier = self.projector, self.classifier
+        return student
+
+    def _projected(self, backbone: nn.Module, images: Tensor) -> Tensor:
+        return self.projector(pooled_to(last_map(backbone, images), self.grid))
+
+
+def make_projector(channels: int, width: int, signed: bool) -> nn.Sequential:
+    """1x1, 3x3 and 1x1 convolutions (B, channels, g, g) -> (B, width, g, g), halved width inside.
+
+    Each is followed by batch norm and ReLU and has no bias; `signed` leaves the last ReLU out.
+    """
+    half = width // 2
+    layers = [*_block(channels, half, 1), *_block(half, half, 3), *_block(half, width, 1)]
+    return nn.Sequential(*(layers[:-1] if signed else layers))
+
+
+def _block(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    return conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)

@@ -1,0 +1,78 @@
+"""Which of a teacher's numbers are kept: its pooled features, or its last feature map.
+
+Maps are averaged down to the grid that they are compared on before they are stored: that is exactly
+what training would do with them, and often a twentieth of the size (docs/decisions/0003-simkd-maps.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tcs_edge.maps import last_map, map_shape, pooled_to
+from tcs_edge.teachers.digits import DigitsTeacher
+from tcs_edge.teachers.load import PooledFeatures, TeacherInfo, untrained_teacher
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What a pass keeps of each image, flattened to one row.
+
+    Attributes:
+        kind: "pooled" is the pooled output after the final norm, (d,); "map" the last feature map
+            averaged down to (d, grid, grid); "map mean" the mean of that map, (d,).
+        channels: d of the map; 0 for "pooled".
+        grid: side of the map; 0 for "pooled".
+    """
+
+    kind: Literal["pooled", "map", "map mean"] = "pooled"
+    channels: int = 0
+    grid: int = 0
+
+    @property
+    def width(self) -> int:
+        """Numbers per image; 0 for "pooled", where the teacher decides."""
+        return self.channels * (self.grid**2 if self.kind == "map" else 1)
+
+    def ingredients(self) -> dict[str, Any]:
+        """What makes these features others than the pooled ones, for their cache key."""
+        return {} if self.kind == "pooled" else {"readout": self.kind, "grid": self.grid}
+
+    def of(self, teacher: nn.Module) -> Callable[[Tensor], Tensor]:
+        """Normalised images (B, 3, S, S) -> float32 rows (B, n)."""
+        if self.kind == "pooled":
+            return teacher
+        if self.kind == "map":
+            return lambda images: self.maps(teacher, images).flatten(1)
+        return lambda images: self.maps(teacher, images).mean(dim=(2, 3))
+
+    def maps(self, teacher: nn.Module, images: Tensor) -> Tensor:
+        """The teacher's last maps, float32 (B, d, grid, grid)."""
+        return pooled_to(last_map(_timm_model(teacher), images).float(), self.grid)
+
+    def vectors(self, rows: np.ndarray) -> np.ndarray:
+        """One feature vector per image, (N, d), of rows as they were kept: what a linear probe sees."""
+        if self.kind != "map":
+            return rows
+        maps = rows.reshape(len(rows), self.channels, self.grid**2)
+        return maps.mean(axis=2, dtype=np.float32)
+
+
+POOLED = Readout()
+
+
+def teacher_map_shape(info: TeacherInfo) -> tuple[int, int]:
+    """(d, side) of a described teacher's last map; nothing is loaded or computed."""
+    size = info.preprocess.img_size
+    with torch.device("meta"):
+        outline = untrained_teacher(info.name, size)[0] if info.timm_name else DigitsTeacher()
+        return map_shape(_timm_model(outline), size)
+
+
+def _timm_model(teacher: nn.Module) -> nn.Module:
+    return teacher.backbone if isinstance(teacher, PooledFeatures) else teacher

@@ -1,0 +1,138 @@
+"""One tiny run of `tcs-edge compress`, made once per test process, and what it takes to make others."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+from tcs_edge.cli.app import app
+
+COLOURS = {"blue": (40, 80, 200), "green": (50, 190, 70), "red": (210, 60, 40)}
+COUNTS = {"train": 24, "val": 8, "test": 12}
+
+Cli = Callable[..., Result]
+
+
+def _picture(colour: tuple[int, int, int], seed: int) -> Image.Image:
+    noise = np.random.default_rng(seed).normal(0, 45, (40, 40, 3))
+    return Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/, val/ and test/ with three classes of noise around a colour, 40 px, PNG and JPEG. Read only."""
+    root = tmp_path_factory.mktemp("photos")
+    seed = 0
+    for part, count in COUNTS.items():
+        for name, colour in COLOURS.items():
+            (root / part / name).mkdir(parents=True)
+            for index in range(count):
+                seed += 1
+                suffix = "png" if index % 2 else "jpg"
+                _picture(colour, seed).save(root / part / name / f"{index:02d}.{suffix}")
+    return root
+
+
+@pytest.fixture
+def own_photos(photos: Path, tmp_path: Path) -> Path:
+    """A copy of `photos` that a test may spoil."""
+    return shutil.copytree(photos, tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of teacher timm/test_vit, random."""
+    import timm  # here, so that tests of specs and files start at once
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("teacher") / "test_vit.safetensors"
+    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """cli("predict", folder, ...): one command in this process; its exit code, stdout and stderr."""
+    runner = CliRunner()
+
+    def invoke(*arguments: object) -> Result:
+        return runner.invoke(app, [str(argument) for argument in arguments], prog_name="tcs-edge")
+
+    return invoke
+
+
+@pytest.fixture(scope="session")
+def tiny(photos: Path, teacher_file: Path, feature_cache: Path) -> Callable[..., list[str]]:
+    """tiny(epochs=3): arguments of a `compress` that takes seconds; None leaves an option out."""
+
+    def arguments(**changes: object) -> list[str]:
+        options: dict[str, object] = {
+            "target": "raspberrypi4", "data": photos, "teacher": "timm/test_vit", "teacher_weights": teacher_file,
+            "teacher_img_size": 64, "student": "lcnet_050", "student_init": "random", "img_size": 64,
+            "epochs": 6, "batch_size": 12, "lr": 1e-2, "device": "cpu", "threads": 1, "workers": 0,
+            "cache_dir": feature_cache,
+        }  # fmt: skip
+        chosen = {name: value for name, value in (options | changes).items() if value is not None}
+        flags = [(f"--{name.replace('_', '-')}", str(value)) for name, value in chosen.items()]
+        return ["compress", *(word for flag in flags for word in flag)]
+
+    return arguments
+
+
+@pytest.fixture(scope="session")
+def finished_result(cli: Cli, tiny: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """What `compress --json` printed for a run that passed."""
+    result = cli(*tiny(), "--out", tmp_path_factory.mktemp("runs") / "finished", "--json")
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="session")
+def finished(finished_result: Result) -> Path:
+    """The folder of a run that passed. Read only."""
+    return Path(json.loads(finished_result.stdout)["run"])
+
+
+@pytest.fixture
+def own_run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run that a test may spoil."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def manifest(finished: Path) -> dict:
+    return json.loads((finished / "manifest.json").read_text())
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No network and an empty hub cache, wherever the tests run."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+@pytest.fixture(scope="session")
+def shared_folder() -> Path:
+    """Real images and real weights."""
+    root = Path(os.environ.get("TCS_EDGE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+    if not (root / "data").is_dir():
+        pytest.skip(f"no real images: {root / 'data'} is absent; set TCS_EDGE_SHARED")
+    return root

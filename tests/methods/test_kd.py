@@ -1,0 +1,58 @@
+"""KD against its formula in numpy, and what must not leak from the teacher."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, softmax
+
+from tcs_edge.methods import CachedAnswers, CrossEntropy, Kd
+
+CLASSES, WIDTH = 3, 12
+
+
+def make(teacher_logits, **options):
+    torch.manual_seed(3)
+    return Kd(WIDTH, CLASSES, CachedAnswers(teacher_logits), **options)
+
+
+@pytest.mark.parametrize(("temperature", "weight"), [(4.0, 0.9), (1.0, 0.5), (2.0, 0.0), (8.0, 1.0)])
+def test_the_loss_is_the_papers_formula(backbone, batch, teacher_logits, temperature, weight):
+    method = make(teacher_logits, temperature=temperature, weight=weight)
+    backbone.eval()
+    images, labels, index = batch
+    total = method.losses(backbone, images, labels, index).total.item()
+
+    said = method.logits(backbone, images).detach().double().numpy()
+    wanted = teacher_logits[index].half().double().numpy()
+    ce = -log_softmax(said, axis=1)[np.arange(10), labels].mean()
+    p = softmax(wanted / temperature, axis=1)
+    kl = (p * (np.log(p) - log_softmax(said / temperature, axis=1))).sum(axis=1).mean()
+    assert total == pytest.approx((1 - weight) * ce + weight * temperature**2 * kl, rel=1e-5)
+
+
+def test_answers_follow_the_image_not_the_position_in_the_batch(backbone, batch, teacher_logits):
+    method, order = make(teacher_logits), torch.randperm(10)
+    backbone.eval()
+    plain = method.losses(backbone, *batch).total
+    mixed = method.losses(backbone, *(tensor[order] for tensor in batch)).total
+    torch.testing.assert_close(plain, mixed)
+    images, labels, index = batch
+    assert method.losses(backbone, images, labels, index + 1).total != plain
+
+
+def test_a_student_that_agrees_with_the_teacher_has_no_kd_loss(teacher_logits):
+    method = Kd(CLASSES, CLASSES, CachedAnswers(teacher_logits), weight=1.0)
+    with torch.no_grad():
+        method.classifier.weight.copy_(torch.eye(CLASSES))
+        method.classifier.bias.zero_()
+    index = torch.arange(10)
+    agreed = teacher_logits[index].half().float()
+    losses = method.losses(torch.nn.Identity(), agreed, index % CLASSES, index)
+    assert losses.total.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_checkpoint_holds_no_teacher_and_deploys_like_cross_entropy(backbone, batch, teacher_logits):
+    method = make(teacher_logits)
+    assert set(method.state_dict()) == set(CrossEntropy(WIDTH, CLASSES).state_dict())
+    backbone.eval()
+    torch.testing.assert_close(method.deployed(backbone)(batch[0]), method.logits(backbone, batch[0]))

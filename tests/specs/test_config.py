@@ -1,0 +1,136 @@
+"""What a run is asked for survives the file it is written to, and leaves nothing open."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcs_edge.errors import SpecError, UsageError
+from tcs_edge.preparation import settle_options
+from tcs_edge.specs.config import CompressConfig, TcsOptions, config_toml, load_config
+from tcs_edge.specs.strict import validated
+
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+paths = st.text("abc é'\"\\/.#\n", min_size=1, max_size=12).map(Path)
+positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+sizes = st.integers(16, 1024)
+FIELDS = {
+    "target": words, "data": st.none() | paths, "teacher": st.none() | words, "teacher_weights": st.none() | paths,
+    "teacher_img_size": st.none() | sizes, "student": words, "student_init": words,
+    "method": st.sampled_from(["tcs", "ce"]), "epochs": st.none() | st.integers(1, 10**6),
+    "batch_size": st.integers(2, 4096), "img_size": st.none() | sizes, "lr": st.none() | positive,
+    "augment": st.sampled_from([None, "none", "crop", "crop-flip"]), "max_latency_ms": st.none() | positive,
+    "max_size_mb": st.none() | positive, "max_params_m": st.none() | positive, "device": words,
+    "threads": st.none() | st.integers(1, 512), "workers": st.none() | st.integers(0, 64),
+    "cache_dir": st.none() | paths, "seed": st.integers(0, 2**31 - 1),
+    "tcs": st.builds(
+        TcsOptions, dims=st.integers(2, 4096), kept_fraction=st.floats(0.01, 1), mimic_weight=st.floats(0, 100),
+        mimic=st.sampled_from(["cosine", "mse", "lsh", "lsh+mse", "none"]), hash_bits=st.integers(8, 4096),
+    ),
+}  # fmt: skip
+configs = st.builds(CompressConfig, **FIELDS)
+
+
+@given(configs)
+def test_a_config_comes_back_from_its_file(tmp_path_factory, config):
+    path = tmp_path_factory.mktemp("config") / "run.toml"
+    path.write_bytes(config_toml(config).encode())
+    assert validated(CompressConfig, load_config(path), path) == config
+
+
+@given(configs, st.integers(1, 5000))
+def test_nothing_that_a_run_needs_is_left_open(config, typical_px):
+    settled = config.resolved(typical_px)
+    needed = ("teacher", "student_init", "method", "epochs", "batch_size", "img_size", "lr", "augment")
+    assert [name for name in needed if getattr(settled, name) in (None, "auto")] == []
+    assert settled.resolved(typical_px) == settled
+
+
+@given(configs, st.integers(1, 5000))
+def test_what_was_chosen_stays(config, typical_px):
+    settled, chosen = config.resolved(typical_px), config.model_dump(exclude_none=True)
+    changed = [name for name, value in chosen.items() if value != "auto" and settled.model_dump()[name] != value]
+    assert changed == []
+
+
+@pytest.mark.parametrize(("typical_px", "img_size"), [(1, 32), (32, 32), (33, 64), (64, 64), (200, 224), (3000, 224)])
+def test_images_are_not_blown_up(typical_px, img_size):
+    assert CompressConfig(target="t", data=Path("d")).resolved(typical_px).img_size == img_size
+
+
+def test_a_student_from_scratch_trains_longer():
+    defaults = {
+        init: CompressConfig(target="t", data=Path("d"), student_init=init).resolved(64).epochs
+        for init in ("random", "auto")
+    }
+    assert (defaults["random"] or 0) > (defaults["auto"] or 0)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"epoch": 3}, "Did you mean epochs"),
+        ({"max_latency": 3}, "max_latency_ms"),
+        ({"tcs": {"kept_fractoin": 0.5}}, "Did you mean kept_fraction"),
+        ({"epochs": 0}, "epochs: "),
+        ({"lr": float("nan")}, "lr: "),
+        ({"tcs": {"kept_fraction": 1.1}}, "tcs.kept_fraction: "),
+        ({"method": "tsc"}, "'tcs'"),
+        ({"img_size": "large"}, "img_size: "),
+        ({"seed": -1}, "seed: "),
+    ],
+)
+def test_a_mistake_names_the_key_and_what_is_near(raw, said):
+    with pytest.raises(SpecError) as caught:
+        validated(CompressConfig, {"target": "t"} | raw, Path("run.toml"))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text('target = "raspberrypi4"\nepochs = 9\nlr = 0.5\n[tcs]\ndims = 7\n')
+    return path
+
+
+def test_flags_win_over_the_file(file):
+    options = settle_options({"epochs": 3}, file, resume=None)
+    assert (options.target, options.epochs, options.lr, options.tcs.dims) == ("raspberrypi4", 3, 0.5, 7)
+
+
+def test_flags_alone_and_file_alone(file):
+    assert settle_options({"target": "x86-avx2"}, None, None).epochs is None
+    assert settle_options({}, file, None).epochs == 9
+    with pytest.raises(UsageError, match="no target"):
+        settle_options({"epochs": 3}, None, None)
+
+
+@pytest.mark.parametrize("content", [b"epochs = ", b"\xff\xfe", b"epochs = 1\nepochs = 2"])
+def test_a_file_that_is_no_toml(tmp_path, content):
+    (tmp_path / "run.toml").write_bytes(content)
+    with pytest.raises(SpecError, match="TOML"):
+        load_config(tmp_path / "run.toml")
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_table_or_a_spec_error(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("bytes") / "run.toml"
+    path.write_bytes(content)
+    try:
+        tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        with pytest.raises(SpecError, match=r"run\.toml"):
+            load_config(path)
+    else:
+        assert isinstance(load_config(path), dict)
+
+
+def test_a_path_that_is_no_file(tmp_path):
+    for path in (tmp_path, tmp_path / "none.toml"):
+        with pytest.raises(SpecError, match=str(path)):
+            load_config(path)

@@ -1,0 +1,60 @@
+"""Maps of a teacher: cached on the grid they are compared on, apart from the pooled features."""
+
+import numpy as np
+import pytest
+import torch
+
+from tcs_edge.maps import last_map, pooled_to
+from tcs_edge.teachers.features import teacher_features
+from tcs_edge.teachers.load import describe_teacher, load_teacher
+from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
+
+VIT, CNN, SIZE = "timm/test_vit", "timm/test_efficientnet", 160
+
+
+@pytest.fixture
+def teacher_of(vit_weights, cnn_weights):
+    return {VIT: vit_weights, CNN: cnn_weights}
+
+
+@pytest.mark.parametrize("name", [VIT, CNN])
+def test_the_shape_is_known_before_anything_is_loaded(name, teacher_of):
+    info = describe_teacher(name, teacher_of[name], SIZE)
+    teacher = load_teacher(name, teacher_of[name], SIZE)
+    images = torch.zeros(1, 3, info.preprocess.img_size, info.preprocess.img_size)
+    actual = last_map(teacher.module.backbone, images).shape
+    assert teacher_map_shape(info) == (actual[1], actual[3])
+
+
+@pytest.mark.parametrize("name", [VIT, CNN])
+def test_cached_maps_are_the_teachers_own_averaged_down(name, teacher_of, image_set, tmp_path):
+    info = describe_teacher(name, teacher_of[name], SIZE)
+    readout = Readout("map", teacher_map_shape(info)[0], 2)
+    features = teacher_features(image_set, name, teacher_of[name], SIZE, tmp_path, readout=readout)
+    teacher = load_teacher(name, teacher_of[name], SIZE)
+    images = torch.stack([torch.from_numpy(info.preprocess(image_set.train.image(i))) for i in range(3)])
+    with torch.no_grad():
+        wanted = pooled_to(last_map(teacher.module.backbone, images), 2)
+    kept = torch.from_numpy(features.train[:3]).float().unflatten(1, (readout.channels, 2, 2))
+    torch.testing.assert_close(kept, wanted, rtol=2e-3, atol=2e-3)
+
+    # A probe sees the mean of that very map, whichever of both was cached.
+    means = teacher_features(
+        image_set, name, teacher_of[name], SIZE, tmp_path, readout=Readout("map mean", readout.channels, 2)
+    )
+    np.testing.assert_allclose(readout.vectors(features.train), means.readout.vectors(means.train), atol=3e-3)
+
+
+def test_maps_and_pooled_features_do_not_share_a_cache(cnn_weights, image_set, tmp_path):
+    info = describe_teacher(CNN, cnn_weights, SIZE)
+    channels = teacher_map_shape(info)[0]
+    readouts = [POOLED, Readout("map", channels, 2), Readout("map", channels, 1), Readout("map mean", channels, 2)]
+    keys = set()
+    for readout in readouts:
+        features = teacher_features(image_set, CNN, cnn_weights, SIZE, tmp_path, readout=readout)
+        assert features.images_computed == 27
+        keys.add(features.key)
+        again = teacher_features(image_set, CNN, cnn_weights, SIZE, tmp_path, readout=readout)
+        assert again.images_computed == 0
+        assert np.array_equal(again.train, features.train)
+    assert len(keys) == len(readouts)

@@ -1,0 +1,101 @@
+"""The arrows between packages, what an import costs, and the public names."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "tcs_edge"
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in PACKAGE.rglob("*.py")
+)
+HEAVY = ("torch", "timm", "torchvision", "onnx", "onnxruntime", "openvino", "nncf", "sklearn", "scipy", "numpy")
+START_SECONDS = 0.5
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_imports_run_one_way():
+    code = "import sys; from importlinter.cli import lint_imports_command as lint; sys.exit(lint(['--no-cache']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout
+
+
+HELP = """
+import sys
+from tcs_edge.cli import main
+sys.argv = ["tcs-edge", {arguments}]
+try:
+    main()
+except SystemExit:
+    pass
+"""
+
+
+@pytest.mark.parametrize("arguments", ["'--help'", "'compress', '--help'", "'--version'"])
+def test_help_imports_nothing_heavy(arguments):
+    code = HELP.format(arguments=arguments) + f"\nprint([name for name in {HEAVY} if name in sys.modules])"
+    assert python(code).splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("module", ["specs.config", "specs.target", "specs.profile", "errors", "files", "progress"])
+def test_what_people_write_is_read_without_anything_heavy(module):
+    code = f"import sys, tcs_edge.{module}; print([name for name in {HEAVY} if name in sys.modules])"
+    assert python(code).strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["students.candidates", "students.profiles", "students.choice", "teachers.registry"])
+def test_tables_are_read_without_torch(module):
+    code = f"import sys, tcs_edge.{module}; print([name for name in ('torch', 'timm') if name in sys.modules])"
+    assert python(code).strip() == "[]"
+
+
+def test_help_answers_at_once():
+    times = [_compute_seconds(HELP.format(arguments="'--help'")) for _ in range(3)]
+    assert statistics.median(times) < START_SECONDS, times
+
+
+def _compute_seconds(code: str) -> float:
+    """User and system time of a child; wall time would measure the machine's other work."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    python(code)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is_and_has_what_it_exports(module):
+    imported = importlib.import_module(module)
+    empty = not Path(imported.__file__ or "").read_text(encoding="utf-8").strip()
+    assert imported.__doc__ or empty
+    assert [name for name in getattr(imported, "__all__", []) if not hasattr(imported, name)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_function_and_class_has_a_docstring_or_is_a_path(module):
+    path = ROOT / Path(*module.split("."))
+    module_file = path.with_suffix(".py")
+    source = module_file if module_file.exists() else path / "__init__.py"
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    public = [node for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
+    assert [node.name for node in public if not ast.get_docstring(node)] == []
+
+
+def test_no_module_reads_or_writes_pickles():
+    refused = ("torch.load(", "import pickle", "pickle.load", "weights_only=False")
+    found = [(path.name, word) for path in PACKAGE.rglob("*.py") for word in refused if word in path.read_text("utf-8")]
+    assert found == []

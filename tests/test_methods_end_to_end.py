@@ -1,0 +1,117 @@
+"""`compress` with every method: from images to a proven export, and proved again from its files."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from tcs_edge.errors import SpecError, UsageError
+from tcs_edge.packaging.manifest import read_manifest
+from tcs_edge.packaging.run_folder import RunFolder
+from tcs_edge.pipeline import _with_limit_checks, compress
+from tcs_edge.progress import Silent
+from tcs_edge.proof import revalidate
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.strict import validated
+from tcs_edge.specs.target import Limits
+
+CASES = [("kd", False), ("dkd", True), ("simkd", False), ("simkd", True)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twenty pictures of 48 px in two classes: reddish and bluish noise."""
+    root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for label, channel in (("red", 0), ("blue", 2)):
+        (root / label).mkdir()
+        for number in range(20):
+            pixels = rng.integers(0, 160, (48, 48, 3), np.uint8)
+            pixels[..., channel] += 90
+            Image.fromarray(pixels).save(root / label / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    save_file(timm.create_model("test_efficientnet", num_classes=0).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def options(folder, teacher, cache):
+    def make(**given):
+        return CompressConfig(
+            target="raspberrypi4", data=folder, teacher="timm/test_efficientnet", teacher_weights=teacher,
+            teacher_img_size=64, student="lcnet_050", student_init="random", img_size=64, epochs=1,
+            batch_size=8, threads=1, workers=0, device="cpu", cache_dir=cache, **given,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "in_loop"), CASES)
+def test_every_method_ends_in_a_proven_export(options, tmp_path, method, in_loop):
+    run = compress(options(method=method, teacher_in_loop=in_loop), tmp_path / "run")
+    assert run.manifest.verdict == "pass", run.validation.failures
+    assert read_manifest(run.folder.root).options["method"] == method
+
+    with safe_open(run.folder.deployed_weights, framework="pt") as stored:
+        shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
+    assert ("projector.0.weight" in shapes) == (method == "simkd")
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    learnt = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(statistics))
+    assert run.manifest.student.params_m * 1e6 == pytest.approx(learnt)
+    # Nothing of the teacher, no target, and nothing unused is in the file that is deployed.
+    assert (run.folder.export / "model.onnx").stat().st_size < 4 * learnt + 300_000
+    assert not (run.folder.checkpoints / "last.safetensors").exists()
+
+    again = revalidate(run.folder.root, None, Silent())
+    assert again.validation.verdict == "pass"
+    assert again.revoked is None
+
+
+def test_limits_hold_for_the_model_that_is_deployed_not_for_the_estimate(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.unproven.mkdir()
+    (folder.unproven / "model.onnx").write_bytes(bytes(1_500_000))
+    ready = SimpleNamespace(limits=Limits(max_size_mb=1.0, max_params_m=0.3))
+    validation = _with_limit_checks(FakeValidation(), ready, folder, params_m=0.31)
+    assert [(check.name, check.passed) for check in validation.checks] == [
+        ("onnx: size", False), ("student: parameters", False),
+    ]  # fmt: skip
+    assert all(check.passed for check in _with_limit_checks(
+        FakeValidation(), SimpleNamespace(limits=Limits(max_size_mb=1.5, max_params_m=0.31)), folder, params_m=0.31
+    ).checks)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FakeValidation:
+    checks: tuple = ()
+
+
+def test_maps_that_do_not_fit_are_refused_before_the_teacher_runs(options, tmp_path, monkeypatch):
+    monkeypatch.setattr("tcs_edge.knowledge.MAX_MAPS_MB", 0.001)
+    with pytest.raises(UsageError, match=r"maps of teacher .* Pass --teacher-in-loop"):
+        compress(options(method="simkd"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("method", ["tcs", "ce"])
+def test_a_teacher_in_the_loop_is_refused_where_there_is_no_loop_for_it(method):
+    with pytest.raises(SpecError, match=r"teacher_in_loop: only methods simkd, kd, dkd can keep"):
+        validated(CompressConfig, {"target": "x", "method": method, "teacher_in_loop": True}, Path("options"))

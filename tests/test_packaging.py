@@ -1,0 +1,81 @@
+"""The wheel holds what a run needs and nothing else, and its code finds it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = out.glob("*.whl")
+    return path
+
+
+def names_in(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def source(pattern: str, below: Path = ROOT) -> set[str]:
+    return {path.relative_to(ROOT).as_posix() for path in below.glob(pattern)}
+
+
+def test_every_module_is_in_the_wheel(wheel):
+    modules = source("**/*.py", ROOT / "tcs_edge")
+    assert len(modules) > 50
+    assert modules <= names_in(wheel)
+
+
+def test_targets_profiles_and_the_built_in_teacher_are_in_the_wheel(wheel):
+    wanted = source("targets/*.toml") | source("profiles/*.json")
+    weights = source("teachers/weights/*.safetensors", ROOT / "tcs_edge")
+    assert len(wanted) > 10
+    assert weights
+    assert {f"tcs_edge/{name}" for name in wanted} | weights <= names_in(wheel)
+
+
+def test_only_the_package_its_data_and_its_metadata_are_in_the_wheel(wheel):
+    names = names_in(wheel)
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"tcs_edge"}
+    strangers = [name for name in names if "test" in name or "__pycache__" in name or name.endswith((".pyc", ".onnx"))]
+    assert strangers == []
+    assert any(name.endswith("LICENSE") for name in names)
+
+
+def test_the_wheel_offers_the_command(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (entry,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        assert "tcs-edge = tcs_edge.cli:main" in archive.read(entry).decode()
+
+
+def test_the_unpacked_wheel_finds_its_own_targets_profiles_and_teacher(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = (
+        "from tcs_edge.specs.locate import shipped_files, shipped_folder\n"
+        "from tcs_edge.specs.target import load_target\n"
+        "from tcs_edge.specs.profile import load_profile\n"
+        "load_profile(load_target('raspberrypi4').profile)\n"
+        "print(shipped_folder('targets'), len(shipped_files('targets')), len(shipped_files('profiles')), sep='\\n')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    folder, targets, profiles = done.stdout.splitlines()
+    assert Path(folder) == tmp_path / "site" / "tcs_edge" / "targets"
+    assert int(targets) == len(source("targets/*.toml"))
+    assert int(profiles) == len(source("profiles/*.json"))

@@ -1,0 +1,95 @@
+"""Every method resumes exactly: a broken run that goes on ends where an unbroken one does."""
+
+import pytest
+import torch
+from torch import nn
+
+from tcs_edge.methods import CachedAnswers, CrossEntropy, Dkd, Kd, SimKd, TeacherInLoop
+from tcs_edge.training import loop
+from tcs_edge.training.budget import Budget
+from tcs_edge.training.loop import Data, train
+
+BUDGET = Budget(epochs=4, batch_size=16, lr=0.02)
+FEATURES, CLASSES, WIDTH, GRID = 12, 3, 6, 2
+
+
+class View:
+    img_size, interpolation, mean, std = 8, "bilinear", (0.0,) * 3, (1.0,) * 3
+
+
+class MapBackbone(nn.Sequential):
+    """Any backbone of convolutions, with the map before its pooling."""
+
+    def forward_features(self, images):
+        return self[:-2](images)
+
+
+def answers(problem, shape, in_loop):
+    generator = torch.Generator().manual_seed(5)
+    rows = torch.randn(len(problem.images), *shape, generator=generator)
+    if not in_loop:
+        return CachedAnswers(rows)
+    weight = torch.randn(shape[0], 3, generator=generator)
+    return TeacherInLoop(lambda view: _answer(view, weight, len(shape)), View(), View())
+
+
+def _answer(view, weight, dimensions):
+    maps = nn.functional.adaptive_avg_pool2d(torch.einsum("bchw,kc->bkhw", view, weight), GRID)
+    return maps if dimensions == 3 else maps.mean(dim=(2, 3))
+
+
+def make(name, problem, in_loop):
+    torch.manual_seed(1)
+    if name == "simkd":
+        teacher = answers(problem, (WIDTH, GRID, GRID), in_loop)
+        return SimKd(FEATURES, nn.Linear(WIDTH, CLASSES), teacher, GRID, signed=True)
+    if name == "ce":
+        return CrossEntropy(FEATURES, CLASSES)
+    return {"kd": Kd, "dkd": Dkd}[name](FEATURES, CLASSES, answers(problem, (CLASSES,), in_loop))
+
+
+CASES = [("ce", False)] + [(name, in_loop) for name in ("kd", "dkd", "simkd") for in_loop in (False, True)]
+
+
+@pytest.mark.parametrize(("name", "in_loop"), CASES)
+def test_a_resumed_run_ends_exactly_where_an_unbroken_one_does(
+    problem, accelerator, tmp_path, monkeypatch, name, in_loop
+):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+
+    def finish(path, stop_after=None, resume=False):
+        backbone, method = MapBackbone(*problem.backbone()), make(name, problem, in_loop)
+
+        def batches(epoch):
+            if epoch == stop_after:
+                raise KeyboardInterrupt
+            return problem.batches(epoch)
+
+        train(backbone, method, Data(batches, 3, problem.data.val), BUDGET, 0, accelerator, path, resume)
+        return {f"{kind}.{key}": value for kind, module in (("backbone", backbone), ("method", method))
+                for key, value in module.state_dict().items()}  # fmt: skip
+
+    whole = finish(tmp_path / "whole.safetensors")
+    with pytest.raises(KeyboardInterrupt):
+        finish(tmp_path / "broken.safetensors", stop_after=1)
+    resumed = finish(tmp_path / "broken.safetensors", resume=True)
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+
+
+@pytest.mark.parametrize("name", ["kd", "dkd", "simkd"])
+def test_they_learn(problem, accelerator, name):
+    """With a teacher that knows the colours, the student comes to know them too."""
+    torch.manual_seed(1)
+    hot = nn.functional.one_hot(problem.labels, CLASSES).float()
+    if name == "simkd":
+        probe = nn.Linear(4 * CLASSES, CLASSES)
+        probe.weight.data, probe.bias.data = torch.eye(CLASSES).repeat(1, 4), torch.zeros(CLASSES)
+        maps = hot.repeat(1, 4)[:, :, None, None].expand(-1, -1, GRID, GRID)
+        method = SimKd(FEATURES, probe, CachedAnswers(maps), GRID, signed=False)
+    else:
+        method = {"kd": Kd, "dkd": Dkd}[name](FEATURES, CLASSES, CachedAnswers(6 * hot))
+    lines = []
+    budget = Budget(epochs=10, batch_size=16, lr=0.02)
+    train(MapBackbone(*problem.backbone()), method, problem.data, budget, 0, accelerator, log=lines.append)
+    assert lines[-1]["val_accuracy"] > 0.9
