@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from tcs_edge.methods import CrossEntropy, Method, Tcs
 from tcs_edge.students.build import build_student, feature_dim

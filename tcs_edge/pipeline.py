@@ -24,7 +24,7 @@ from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.files import write_json, write_text
 from tcs_edge.knowledge import gather_features, make_knowledge
 from tcs_edge.methods import Knowledge
-from tcs_edge.packaging.manifest import Manifest, build_manifest, write_manifest
+from tcs_edge.packaging.manifest import Manifest, StageRecord, build_manifest, write_manifest
 from tcs_edge.packaging.records import dataset_record, student_record, teacher_record
 from tcs_edge.packaging.run_folder import RunFolder, default_out, find_run, open_run
 from tcs_edge.preparation import Prepared, prepare, require_means
@@ -112,7 +112,7 @@ def _run_stages(
         student=student,
         target=ready.target.model_dump(mode="json", exclude_none=True),
         options=ready.options.model_dump(mode="json", exclude_none=True),
-        stages=[stage.to_json() for stage in watch.stages],
+        stages=[StageRecord(**stage.to_json()) for stage in watch.stages],
         validation=validation,
     )
     write_manifest(folder.root, manifest)

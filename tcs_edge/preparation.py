@@ -46,10 +46,9 @@ class Prepared:
     @property
     def init(self) -> Init:
         """Where the student's first weights come from."""
+        named: dict[str, Init] = {"pretrained": "pretrained", "random": "random"}
         given = self.options.student_init
-        if given == "pretrained" or given == "random":
-            return given
-        return Path(given)
+        return named.get(given, Path(given))
 
 
 def settle_options(given: Mapping[str, Any], config: Path | None, resume: Path | None) -> CompressConfig:

@@ -24,13 +24,25 @@ def run_bench(cells: Sequence[Cell], out: Path, reporter: Reporter = Silent()) -
         UsageError: `out` holds a cell of that name with other options.
         TcsEdgeError: what a cell failed with, with its exit code; the cells done before are kept.
     """
+    for cell in cells:
+        _require_same_question(cell, out)
     return dict(_found(cells, out, reporter))
+
+
+def _require_same_question(cell: Cell, out: Path) -> None:
+    """A kept answer must be to the question that is asked now; told before anything is computed."""
+    kept = out / f"{cell.name}.json"
+    if not kept.exists():
+        return
+    document = read_json(kept, SCHEMA_VERSION)
+    if {key: document.get(key) for key in cell.question()} != cell.question():
+        raise UsageError(f"{kept} was made with other options. Choose another --out, or remove it.")
 
 
 def _found(cells: Sequence[Cell], out: Path, reporter: Reporter) -> Iterator[tuple[Cell, Found]]:
     for done, cell in enumerate(reporter.track(cells, "bench", total=len(cells)), start=1):
-        passed = _answer(cell, out, cell.teacher, is_pass=True, reporter=reporter) if cell.teacher else {}
-        found = Found(**_answer(cell, out, cell.name, is_pass=False, reporter=reporter))
+        passed = _answer(cell, out, cell.teacher, is_pass=True) if cell.teacher else {}
+        found = Found(**_answer(cell, out, cell.name, is_pass=False))
         found = replace(found, teacher_seconds=passed.get("seconds", 0.0))
         reporter.say(
             f"{done} of {len(cells)}: {cell.arm}, seed {cell.options.seed}: {found.accuracy:.1%} in "
@@ -39,15 +51,12 @@ def _found(cells: Sequence[Cell], out: Path, reporter: Reporter) -> Iterator[tup
         yield cell, found
 
 
-def _answer(cell: Cell, out: Path, name: str, is_pass: bool, reporter: Reporter) -> dict[str, Any]:
-    """The answer in `out`, or a new process's; the kept one must be to the same question."""
+def _answer(cell: Cell, out: Path, name: str, is_pass: bool) -> dict[str, Any]:
+    """The answer in `out`, or a new process's."""
     answer = out / f"{name}.json"
     if not answer.exists():
         _run_process(cell, out / f"{name}.question", is_pass)
-    document = read_json(answer, SCHEMA_VERSION)
-    if not is_pass and {key: document[key] for key in cell.question()} != cell.question():
-        raise UsageError(f"{answer} was made with other options. Choose another --out, or remove it.")
-    return dict(document["found"])
+    return dict(read_json(answer, SCHEMA_VERSION)["found"])
 
 
 def _run_process(cell: Cell, question: Path, is_pass: bool) -> None:

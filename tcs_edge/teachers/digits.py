@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tcs_edge.errors import MissingError
 from tcs_edge.weights import read_state
 
-WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
+WEIGHTS = Path(__file__).parent / "digits.safetensors"
 LICENCE = "Apache-2.0"
 IMG_SIZE = 32  # pixels; the digits have 8 and are enlarged
 MEAN = (0.305, 0.305, 0.305)  # of the enlarged training images, in 0..1

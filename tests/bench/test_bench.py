@@ -132,8 +132,9 @@ def test_cells_run_once_are_kept_and_are_refused_for_another_question(base, tmp_
     monkeypatch.setattr("subprocess.run", None)
     assert run_bench([cell], out)[cell] == first
     (other,) = make_cells(base.model_copy(update={"epochs": 2}), arms_of(["ce"], []), [0], shots=2)
+    (untouched,) = make_cells(base, arms_of(["kd"], []), [0], shots=2)
     with pytest.raises(UsageError, match="made with other options"):
-        run_bench([other], out)
+        run_bench([untouched, other], out)
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Coordinates against scikit-learn's PCA and against each other."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,7 @@ def test_scale_is_the_rms_of_centred_features():
 def test_any_way_to_cut_the_data_gives_the_same_moments(cuts, seed):
     data = features(60, 4, seed)
     edges = [0, *sorted(cuts), 60]
-    parts = [Moments.of(data[start:end]) for start, end in zip(edges, edges[1:], strict=False)]
+    parts = [Moments.of(data[start:end]) for start, end in pairwise(edges)]
     merged = parts[-1]
     for part in reversed(parts[:-1]):
         merged = part.merge(merged)

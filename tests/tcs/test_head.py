@@ -37,8 +37,8 @@ def test_a_wrong_fold_is_refused(head):
     folded = head.fold()
     with torch.no_grad():
         folded.weight[0, 0] += 0.01
+    features = torch.randn(64, 24)
     with pytest.raises(ParityFailed, match="folding changed the logits"):
-        features = torch.randn(64, 24)
         check_fold(head(features)[0], folded(features))
 
 
@@ -46,6 +46,6 @@ def test_a_fold_with_nan_is_refused(head):
     folded = head.fold()
     with torch.no_grad():
         folded.bias[0] = float("nan")
+    features = torch.randn(4, 24)
     with pytest.raises(ParityFailed):
-        features = torch.randn(4, 24)
         check_fold(head(features)[0], folded(features))

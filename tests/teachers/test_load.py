@@ -12,7 +12,6 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-import tcs_edge.teachers
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.files import sha256_file
@@ -190,7 +189,7 @@ def built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace
     stand_in = SimpleNamespace(
         WEIGHTS=weights, IMG_SIZE=32, MEAN=(0.1,) * 3, STD=(0.2,) * 3, load_digits_teacher=lambda: network
     )
-    monkeypatch.setattr(tcs_edge.teachers, "digits", stand_in, raising=False)
+    monkeypatch.setattr("tcs_edge.teachers.load.digits", stand_in)
     return stand_in
 
 
@@ -212,7 +211,8 @@ def test_built_in_teacher_takes_no_other_weights_or_size(vit_weights: Path) -> N
 
 
 def test_real_built_in_teacher() -> None:
-    digits = pytest.importorskip("tcs_edge.teachers.digits", reason="the built-in teacher is not there")
+    from tcs_edge.teachers import digits
+
     teacher = load_teacher("digits")
     assert teacher.licence == digits.LICENCE.lower()
     assert teacher.weights_path == digits.WEIGHTS

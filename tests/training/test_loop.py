@@ -64,8 +64,8 @@ def test_a_nan_loss_stops_with_its_step_and_leaves_the_checkpoint(problem, accel
             yield (images * float("nan") if (epoch, index) == (2, 1) else images), labels, ids
 
     path = tmp_path / "last.safetensors"
+    data = Data(batches, 3, problem.data.val)
     with pytest.raises(TrainingDiverged, match=r"nan at step 7\. Lower --lr"):
-        data = Data(batches, 3, problem.data.val)
         train(problem.backbone(), problem.method(), data, BUDGET, 0, accelerator, path)
     train(problem.backbone(), problem.method(), problem.data, BUDGET, 0, accelerator, path, resume=True)
 

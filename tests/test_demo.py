@@ -1,0 +1,25 @@
+"""The embedded default, cold, as a new user runs it: no data, no teacher, no network."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_demo_reaches_97_percent_in_the_exported_files(tmp_path):
+    environment = os.environ | {"TCS_EDGE_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "tcs_edge.cli", "compress", "--target", "raspberrypi", "--out", "run", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "built-in demo" in done.stderr
+    manifest = json.loads(done.stdout)
+    assert manifest["verdict"] == "pass"
+    assert set(manifest["accuracy"]) >= {"pytorch", "onnxruntime", "openvino"}
+    assert all(accuracy["value"] >= 0.97 for accuracy in manifest["accuracy"].values())
+    assert manifest["dataset"]["counts"] == {"train": 1197, "val": 240, "test": 360}
+    assert manifest["dataset"]["builtin"]
+    assert manifest["teacher"]["name"] == "digits"
