@@ -20,6 +20,7 @@ from tcs_edge.teachers.features import Features, teacher_features
 from tcs_edge.teachers.load import Teacher, TeacherInfo, build_teacher, describe_teacher
 from tcs_edge.teachers.probe import LinearProbe, fit_linear_probe
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
+from tcs_edge.teachers.registry import teacher_spec
 from tcs_edge.training.accelerator import make_accelerator
 
 ROWS_AT_ONCE = 4096
@@ -59,6 +60,10 @@ def make_knowledge(
     Args:
         preprocess: the student's.
     """
+    if teacher_spec(features.meta.name).non_commercial:
+        reporter.warn(
+            f"the weights of teacher {features.meta.name} are under {features.meta.licence}: no commercial use."
+        )
     probe = _probe(features, images, reporter)
     if options.method == "tcs":
         return Knowledge(answers=_coordinates(features, options, reporter))
@@ -103,7 +108,7 @@ def _probe(features: Features, images: ImageSet, reporter: Reporter) -> LinearPr
     cached = "" if features.images_computed else " (from the cache)"
     where = "it" if features.readout == POOLED else "the mean of its last map"
     reporter.say(
-        f"teacher: {features.meta.name}{cached}; a linear probe on {where} reaches {accuracy:.1%} on validation"
+        f"teacher: {features.meta.name} ({features.meta.licence}){cached}; a linear probe on {where} reaches {accuracy:.1%} on validation"
     )
     return probe
 

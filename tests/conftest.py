@@ -7,10 +7,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+# One thread per test process: two processes that spin with two threads each are far slower than one.
+# Before torch and numpy are imported, and inherited by every process a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
-from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,7 +23,7 @@ from tcs_edge.cli.app import app
 COLOURS = {"blue": (40, 80, 200), "green": (50, 190, 70), "red": (210, 60, 40)}
 COUNTS = {"train": 24, "val": 8, "test": 12}
 
-Cli = Callable[..., Result]
+Cli = Callable[..., Any]
 
 
 def _picture(colour: tuple[int, int, int], seed: int) -> Image.Image:
@@ -71,7 +75,7 @@ def cli() -> Cli:
     """cli("predict", folder, ...): one command in this process; its exit code, stdout and stderr."""
     runner = CliRunner()
 
-    def invoke(*arguments: object) -> Result:
+    def invoke(*arguments: object) -> Any:
         return runner.invoke(app, [str(argument) for argument in arguments], prog_name="tcs-edge")
 
     return invoke
@@ -96,7 +100,7 @@ def tiny(photos: Path, teacher_file: Path, feature_cache: Path) -> Callable[...,
 
 
 @pytest.fixture(scope="session")
-def finished_result(cli: Cli, tiny: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Result:
+def finished_result(cli: Cli, tiny: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What `compress --json` printed for a run that passed."""
     result = cli(*tiny(), "--out", tmp_path_factory.mktemp("runs") / "finished", "--json")
     assert result.exit_code == 0, result.stderr
@@ -104,7 +108,7 @@ def finished_result(cli: Cli, tiny: Callable[..., list[str]], tmp_path_factory: 
 
 
 @pytest.fixture(scope="session")
-def finished(finished_result: Result) -> Path:
+def finished(finished_result: Any) -> Path:
     """The folder of a run that passed. Read only."""
     return Path(json.loads(finished_result.stdout)["run"])
 
