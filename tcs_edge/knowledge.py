@@ -105,10 +105,11 @@ def _probe(features: Features, images: ImageSet, reporter: Reporter) -> LinearPr
     read = features.readout.vectors
     probe = fit_linear_probe(read(features.train), images.train.labels, len(images.classes))
     accuracy = probe.accuracy(read(features.val), images.val.labels)
-    cached = "" if features.images_computed else " (from the cache)"
+    cached = "" if features.images_computed else ", from the cache"
     where = "it" if features.readout == POOLED else "the mean of its last map"
     reporter.say(
-        f"teacher: {features.meta.name} ({features.meta.licence}){cached}; a linear probe on {where} reaches {accuracy:.1%} on validation"
+        f"teacher: {features.meta.name} ({features.meta.licence}{cached}); "
+        f"a linear probe on {where} reaches {accuracy:.1%} on validation"
     )
     return probe
 

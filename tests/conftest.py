@@ -140,3 +140,49 @@ def shared_folder() -> Path:
     if not (root / "data").is_dir():
         pytest.skip(f"no real images: {root / 'data'} is absent; set TCS_EDGE_SHARED")
     return root
+
+
+TINY_IMG_SIZE = 32
+
+
+@pytest.fixture(scope="session")
+def labels() -> tuple[str, ...]:
+    """Class names of the tiny model, awkward on purpose."""
+    return ("cat", 'the "dog"', "Straße & <b>", "δ")
+
+
+@pytest.fixture(scope="session")
+def preprocess() -> dict[str, Any]:
+    """The tiny model's preprocessing, as JSON."""
+    from tcs_edge.data.preprocess import Preprocess
+
+    return Preprocess(img_size=TINY_IMG_SIZE).to_json()
+
+
+@pytest.fixture(scope="session")
+def model(labels: tuple[str, ...]) -> Any:
+    """A tiny classifier with random weights, (B, 3, 32, 32) -> (B, 4), in eval mode."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    return timm.create_model("test_efficientnet", num_classes=len(labels)).eval()
+
+
+@pytest.fixture(scope="session")
+def onnx_path(
+    model: Any, labels: tuple[str, ...], preprocess: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The tiny model as ONNX, made once."""
+    from tcs_edge.export.onnx import export_onnx
+
+    path = tmp_path_factory.mktemp("static") / "model.onnx"
+    return export_onnx(model, path, TINY_IMG_SIZE, labels=labels, preprocess=preprocess)
+
+
+@pytest.fixture(scope="session")
+def xml_path(onnx_path: Path) -> Path:
+    """The tiny model as OpenVINO IR, made once."""
+    from tcs_edge.export.openvino import export_openvino
+
+    return export_openvino(onnx_path, onnx_path.with_suffix(".xml"))[0]

@@ -7,11 +7,7 @@ number of workers, sees the same numbers.
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import Images
 from tcs_edge.data.preprocess import Preprocess
+from tcs_edge.data.workers import worker_settings
 from tcs_edge.errors import DataError
 
 Sample = tuple[torch.Tensor, int, int]
@@ -96,26 +93,11 @@ def evaluation_loader(images: Images, preprocess: Preprocess, batch_size: int, w
 
 
 def _loader(views: _Views, order: Sequence[int], batch_size: int, workers: int, drop_last: bool) -> DataLoader[Sample]:
-    settings: dict[str, Any] = {}
-    if workers:
-        settings = {"worker_init_fn": _start_worker, "multiprocessing_context": _context()}
     return _Loader(
         views,
         batch_size=batch_size,
         sampler=order,
-        num_workers=workers,
         drop_last=drop_last,
         generator=torch.Generator(),  # its own, so that iterating leaves torch's global stream alone
-        **settings,
+        **worker_settings(workers),
     )
-
-
-def _context() -> multiprocessing.context.BaseContext:
-    # Forked workers share the decoded images; macOS and Windows cannot fork safely.
-    return multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
-
-
-def _start_worker(_worker: int) -> None:
-    """Leave Ctrl-C to the main process, which ends its workers, and the other cores to the neighbours."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)

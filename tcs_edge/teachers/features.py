@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tcs_edge.data.images import ImageSet, Split
 from tcs_edge.data.preprocess import Preprocess
+from tcs_edge.data.workers import worker_settings
 from tcs_edge.errors import DataError, TcsEdgeError
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.teachers.cache import FeatureStore, cache_key, default_cache_dir, feature_ingredients
@@ -223,13 +221,9 @@ def _loader(
 ) -> DataLoader[np.ndarray | TcsEdgeError]:
     # Arrays travel through a pipe: a container's 64 MB of /dev/shm cannot hold two batches of tensors.
     count = _auto_workers(split) if workers is None else workers
-    settings: dict[str, Any] = {}
-    if count:
-        settings = {"worker_init_fn": _start_worker, "multiprocessing_context": _context()}
     data = _Decoded(split, preprocess, plan)
     generator = torch.Generator()  # its own, so that iterating leaves torch's global stream alone
-    settings |= {"collate_fn": _as_it_is, "generator": generator}
-    return DataLoader(data, batch_size=None, num_workers=count, **settings)
+    return DataLoader(data, batch_size=None, collate_fn=_as_it_is, generator=generator, **worker_settings(count))
 
 
 def _as_it_is(batch: np.ndarray | TcsEdgeError) -> np.ndarray | TcsEdgeError:
@@ -240,14 +234,3 @@ def _auto_workers(split: Split) -> int:
     if isinstance(split.sources, np.ndarray) or len(split) < _FEW_IMAGES:
         return 0
     return min(_MAX_AUTO_WORKERS, max(1, (os.cpu_count() or 2) - 1))
-
-
-def _context() -> multiprocessing.context.BaseContext:
-    # Forked workers start at once; macOS and Windows cannot fork safely.
-    return multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
-
-
-def _start_worker(_worker: int) -> None:
-    """Leave Ctrl-C to the main process, which ends its workers, and the other cores to the teacher."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
