@@ -18,6 +18,7 @@ from pathlib import Path
 from torch import nn
 
 from tcs_edge.errors import UsageError
+from tcs_edge.export.memory import peak_memory_mb
 from tcs_edge.export.onnx import choose_opset, export_onnx
 from tcs_edge.export.openvino import export_openvino
 from tcs_edge.export.preprocess import write_labels, write_preprocess
@@ -99,7 +100,10 @@ def _run_stages(
         _export(model, ready, folder, reporter)
     with watch.stage("validate"):
         validation = prove(model, folder.unproven, ready.images, ready.preprocess, ready.options, reporter)
-        student = student_record(ready.student, model, ready.preprocess.img_size, ready.options.student_init)
+        memory_mb = peak_memory_mb(folder.unproven / "model.onnx")
+        student = student_record(
+            ready.choice.winner, model, ready.preprocess.img_size, ready.options.student_init, memory_mb
+        )
         validation = _with_limit_checks(validation, ready, folder, student.params_m)
     write_json(folder.validation, validation.to_json())
     folder.settle(validation.verdict == "pass")

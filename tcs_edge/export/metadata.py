@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
 
-from tcs_edge import __version__
 from tcs_edge.errors import DataError
+from tcs_edge.versions import library_versions
 
-PRODUCER = "tcs-edge"
-LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy")
 KEYS = ("labels", "preprocess", "versions")
-
-
-def library_versions() -> dict[str, str]:
-    """Version of tcs-edge, of Python and of every installed library that shapes an artifact."""
-    versions = {PRODUCER: __version__, "python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def build_metadata(labels: Sequence[str], preprocess: Mapping[str, Any]) -> dict[str, str]:

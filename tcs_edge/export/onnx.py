@@ -16,10 +16,11 @@ import torch
 
 from tcs_edge import __version__
 from tcs_edge.errors import DataError, PromiseMissed, UsageError
-from tcs_edge.export.metadata import PRODUCER, build_metadata
+from tcs_edge.export.metadata import build_metadata
 from tcs_edge.export.preprocess import require_labels
 from tcs_edge.files import atomic_path
 from tcs_edge.progress import Reporter, Silent
+from tcs_edge.versions import PRODUCER
 
 INPUT, OUTPUT = "image", "logits"
 LOWEST_OPSET = 18  # asked for less, torch's exporter writes 18 and only warns

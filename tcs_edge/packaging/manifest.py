@@ -6,16 +6,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
 from tcs_edge.errors import DataError
-from tcs_edge.export.metadata import library_versions
 from tcs_edge.files import FileRecord, read_json, record_files, sha256_file, write_json
 from tcs_edge.packaging.run_folder import MANIFEST, MARKER, PROVEN, REJECTED, UNPROVEN
 from tcs_edge.specs.strict import Spec, complaint
-from tcs_edge.validation.validate import Validation
+from tcs_edge.versions import library_versions
+
+if TYPE_CHECKING:
+    from tcs_edge.validation.validate import Validation
 
 SCHEMA_VERSION = 1
 NOT_RECORDED = (MANIFEST, MARKER)
@@ -41,14 +43,31 @@ class TeacherRecord(Spec):
     source: str
 
 
+class LatencyRecord(Spec):
+    """Latency of one image on the target as the student was chosen by it: median, band, and how it is known."""
+
+    p50_ms: float = Field(gt=0)
+    low_ms: float = Field(gt=0)
+    high_ms: float = Field(gt=0)
+    threads: int = Field(ge=1)
+    source: str
+    citation: str
+
+
 class StudentRecord(Spec):
-    """The student: enough to build the network again and load checkpoints/deployed.safetensors into it."""
+    """The student: enough to build the network again and load checkpoints/deployed.safetensors into it.
+
+    `peak_memory_mb` are its weights and the activations that live at once, in 10^6 bytes; what a runtime
+    needs for itself comes on top. None where a number is not known.
+    """
 
     name: str
     init: str
     img_size: int = Field(ge=1)
     params_m: float = Field(ge=0)
     macs_m: float | None = Field(default=None, ge=0)
+    latency: LatencyRecord | None = None
+    peak_memory_mb: float | None = Field(default=None, ge=0)
 
 
 class StageRecord(Spec):
@@ -173,11 +192,19 @@ def read_manifest(root: Path) -> Manifest:
         DataError: it is missing, is not JSON, has another schema version, or breaks the schema.
     """
     path = root / MANIFEST
-    document = read_json(path, SCHEMA_VERSION)
+    return parse_manifest(read_json(path, SCHEMA_VERSION), str(path))
+
+
+def parse_manifest(document: Mapping[str, Any], origin: str) -> Manifest:
+    """The manifest in a JSON document; `origin` says in messages where it came from.
+
+    Raises:
+        DataError: it breaks the schema.
+    """
     try:
         return Manifest.model_validate(document)
     except ValidationError as error:
-        raise DataError(f"{path}: {complaint(error, Manifest)}") from None
+        raise DataError(f"{origin}: {complaint(error, Manifest)}") from None
 
 
 def verify_files(root: Path, manifest: Manifest) -> tuple[FileProblem, ...]:

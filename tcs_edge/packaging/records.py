@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from tcs_edge.data import ImageSet
-from tcs_edge.packaging.manifest import DatasetRecord, StudentRecord, TeacherRecord
-from tcs_edge.students.candidates import Candidate
+from tcs_edge.packaging.manifest import DatasetRecord, LatencyRecord, StudentRecord, TeacherRecord
+from tcs_edge.students.choice import Assessment
 from tcs_edge.teachers.load import TeacherInfo
 from tcs_edge.training.deployed import deployed_cost
 
@@ -30,17 +30,23 @@ def teacher_record(info: TeacherInfo) -> TeacherRecord:
     )
 
 
-def student_record(candidate: Candidate, model: nn.Module, img_size: int, init: str) -> StudentRecord:
+def student_record(
+    chosen: Assessment, model: nn.Module, img_size: int, init: str, peak_memory_mb: float | None
+) -> StudentRecord:
     """What it takes to build the student again; a local weights file is named without its folder.
 
     Args:
+        chosen: the student with the latency that it was chosen by.
         model: as it is deployed, with everything that a method puts behind the backbone: it is what is counted.
+        peak_memory_mb: of the exported model, see `export.memory`.
     """
     params_m, macs_m = deployed_cost(model, img_size)
     return StudentRecord(
-        name=candidate.name,
+        name=chosen.candidate.name,
         init=init if init in ("pretrained", "random") else init.replace("\\", "/").rsplit("/", 1)[-1],
         img_size=img_size,
         params_m=params_m,
         macs_m=macs_m,
+        latency=LatencyRecord(**chosen.latency.to_json()) if chosen.latency else None,
+        peak_memory_mb=peak_memory_mb,
     )

@@ -50,7 +50,7 @@ def check_fold(trained: Tensor, folded: Tensor) -> float:
     Raises:
         ParityFailed: the difference is above `FOLD_TOLERANCE`, or not finite.
     """
-    difference = (folded - trained).abs().max() / trained.abs().max().clamp_min(1e-12)
+    difference = (folded - trained).detach().abs().max() / trained.detach().abs().max().clamp_min(1e-12)
     if not difference <= FOLD_TOLERANCE:
         raise ParityFailed(
             f"folding changed the logits by {difference:.2e} of the largest one, {FOLD_TOLERANCE:.0e} "

@@ -1,0 +1,73 @@
+"""How much memory one image takes in an exported model, from the graph alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import helper
+
+from tcs_edge.errors import DataError
+
+
+def peak_memory_mb(path: Path) -> float | None:
+    """Weights plus the most activations that live at the same time, in 10^6 bytes.
+
+    An activation lives from the node that makes it to the last one that reads it, nodes running in file
+    order. What a runtime adds (its own code, scratch space of its kernels) or saves (fused nodes) is not
+    in it. None where a shape is not fixed, so a model with a dynamic batch has no such number.
+
+    Raises:
+        DataError: no ONNX file.
+    """
+    try:
+        # Shapes do not depend on the values of external weights.
+        model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
+    except (OSError, DecodeError, ValueError, onnx.shape_inference.InferenceError) as error:
+        raise DataError(f"{path} cannot be read as ONNX: {error}") from None
+    graph = model.graph
+    weights = {tensor.name: _bytes(tensor.data_type, tensor.dims) for tensor in graph.initializer}
+    sizes = _activation_bytes(graph)
+    nodes = [node for node in graph.node if node.op_type != "Constant"]
+    needed = {name for node in nodes for name in node.output if name}
+    constants = {name for node in graph.node if node.op_type == "Constant" for name in node.output}
+    if any(sizes.get(name) is None for name in needed - constants):
+        return None
+    live = {name: size for name, size in sizes.items() if size is not None and name not in weights | dict.fromkeys(constants)}
+    fixed = sum(weights.values()) + sum(sizes.get(name) or 0 for name in constants)
+    return (fixed + _most_alive(graph, nodes, live)) / 1e6
+
+
+def _activation_bytes(graph: onnx.GraphProto) -> dict[str, int | None]:
+    """Bytes of every value of the graph; None where its shape is not fixed."""
+    values = (*graph.input, *graph.value_info, *graph.output)
+    return {value.name: _value_bytes(value.type) for value in values}
+
+
+def _value_bytes(kind: onnx.TypeProto) -> int | None:
+    tensor = kind.tensor_type
+    if not kind.HasField("tensor_type") or not tensor.HasField("shape"):
+        return None
+    if any(not axis.HasField("dim_value") for axis in tensor.shape.dim):
+        return None
+    return _bytes(tensor.elem_type, [axis.dim_value for axis in tensor.shape.dim])
+
+
+def _bytes(data_type: int, dims: Iterable[int]) -> int:
+    return math.prod(dims) * helper.tensor_dtype_to_np_dtype(data_type).itemsize
+
+
+def _most_alive(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], sizes: dict[str, int]) -> int:
+    """The largest sum of bytes of values that are needed at the same node."""
+    last_use = {name: index for index, node in enumerate(nodes) for name in (*node.output, *node.input)}
+    last_use |= {value.name: len(nodes) for value in graph.output}
+    alive = {value.name for value in graph.input if value.name in sizes}
+    most = 0
+    for index, node in enumerate(nodes):
+        alive |= {name for name in node.output if name in sizes}
+        most = max(most, sum(sizes[name] for name in alive))
+        alive = {name for name in alive if last_use.get(name, -1) > index}
+    return most

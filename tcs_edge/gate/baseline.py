@@ -1,0 +1,159 @@
+"""What a model is compared with: an earlier run, a manifest, or the small file that a repository keeps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from tcs_edge.errors import DataError, PromiseMissed, UsageError
+from tcs_edge.files import write_json
+from tcs_edge.gate.subject import Subject, load_subject, manifest_subject, parse_document, read_document
+from tcs_edge.packaging.run_folder import MANIFEST
+from tcs_edge.specs.strict import Spec, complaint
+
+KIND = "tcs-edge gate baseline"
+GIT = "git:"
+GIT_SECONDS = 60
+OF_TEST_IMAGES = ("accuracy", "drop", "rel_diff", "top1_agreement")
+
+
+class BaselineFile(Spec):
+    """The document that `--update-baseline` writes; `values` are keyed as `Measure.key`."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["tcs-edge gate baseline"] = KIND
+    student: str | None = None
+    target: str | None = None
+    precisions: dict[str, str]
+    images: str | None = None
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The numbers to compare with; `remark` says why some of them were left out."""
+
+    name: str
+    values: Mapping[str, float]
+    target: str | None = None
+    precisions: Mapping[str, str] = field(default_factory=dict)
+    images: str | None = None
+    remark: str = ""
+
+
+def load_baseline(place: str) -> Baseline:
+    """Read RUN, manifest.json, a baseline file, a model file, or any such JSON as git:REF:path.
+
+    Raises:
+        UsageError: it is none of these, or its exports are not what was validated.
+    """
+    try:
+        if place.startswith(GIT):
+            return _from_document(_git_document(place), place)
+        path = Path(place)
+        if path.suffix == ".json" and path.name != MANIFEST:
+            return _from_document(read_document(path), place)
+        return _from_subject(load_subject(path))
+    except DataError as error:
+        raise UsageError(f"baseline: {error}") from None
+
+
+def write_baseline(path: Path, subject: Subject) -> None:
+    """Write the numbers of `subject` as a small file to commit.
+
+    Raises:
+        PromiseMissed: its exports are not what was validated.
+    """
+    broken = _broken(subject)
+    if broken:
+        raise PromiseMissed(f"{subject.name} is no baseline: {broken}. {path} was not written.")
+    document = BaselineFile(
+        student=subject.student,
+        target=subject.target,
+        precisions=dict(subject.precisions),
+        images=subject.images,
+        values=_values(subject),
+    )
+    write_json(path, document.model_dump(mode="json", exclude_none=True))
+
+
+def comparable(subject: Subject, baseline: Baseline, allow_other_target: bool) -> Baseline:
+    """The part of `baseline` that `subject` can be compared with.
+
+    Numbers from other test images are left out: their difference would say nothing about the model.
+
+    Raises:
+        UsageError: another target or precision, unless that is allowed.
+    """
+    difference = _difference(subject, baseline)
+    if difference and not allow_other_target:
+        raise UsageError(f"the baseline {baseline.name} has {difference}. Pass --allow-other-target to compare anyway.")
+    if subject.images == baseline.images:
+        return baseline
+    values = {key: value for key, value in baseline.values.items() if key.partition("/")[0] not in OF_TEST_IMAGES}
+    return replace(baseline, values=values, remark="it was tested on other images")
+
+
+def _difference(subject: Subject, baseline: Baseline) -> str:
+    if subject.target != baseline.target:
+        return f"another target: {baseline.target or 'unknown'}, the model {subject.target or 'unknown'}"
+    shared = sorted(set(subject.precisions) & set(baseline.precisions))
+    if not shared:
+        return "no runtime in common with the model, so its precision cannot be compared"
+    for runtime in shared:
+        ours, theirs = subject.precisions[runtime], baseline.precisions[runtime]
+        if ours != theirs:
+            return f"another precision of {runtime}: {theirs}, the model {ours}"
+    return ""
+
+
+def _from_subject(subject: Subject) -> Baseline:
+    if broken := _broken(subject):
+        raise DataError(f"{subject.name}: {broken}.")
+    return Baseline(subject.name, _values(subject), subject.target, subject.precisions, subject.images)
+
+
+def _broken(subject: Subject) -> str:
+    return next((promise.detail for promise in subject.promises if not promise.kept), "")
+
+
+def _values(subject: Subject) -> dict[str, float]:
+    return {measure.key: measure.value for measure in subject.measures if measure.value is not None}
+
+
+def _from_document(document: Mapping[str, Any], name: str) -> Baseline:
+    if document.get("kind") != KIND:
+        return _from_subject(manifest_subject(document, name))
+    try:
+        stored = BaselineFile.model_validate(document)
+    except ValidationError as error:
+        raise DataError(f"{name}: {complaint(error, BaselineFile)}. Make it again with --update-baseline.") from None
+    return Baseline(name, stored.values, stored.target, stored.precisions, stored.images)
+
+
+def _git_document(place: str) -> Mapping[str, Any]:
+    """The JSON at git:REF:path; a path that names no .json is a run folder."""
+    ref, colon, path = place.removeprefix(GIT).partition(":")
+    if not (ref and colon and path) or ref.startswith("-"):
+        raise UsageError(f"--baseline {place} is not git:REF:path, such as git:origin/main:gate.json.")
+    path = path if path.endswith(".json") else f"{path.rstrip('/')}/{MANIFEST}"
+    return parse_document(_git_blob(f"{ref}:{path}"), f"{GIT}{ref}:{path}")
+
+
+def _git_blob(name: str) -> bytes:
+    command = ["git", "cat-file", "blob", name]
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, capture_output=True, env=environment, timeout=GIT_SECONDS, check=False)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"git could not be asked for the baseline {name}: {error}") from None
+    if done.returncode:
+        reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no such object"]
+        raise UsageError(f"git has no baseline {name} ({reason[0]}). In CI, fetch that ref first.")
+    return done.stdout

@@ -1,0 +1,238 @@
+"""Is the model within its limits? Every doubt counts as no: a number that is missing has failed its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeVar
+
+from tcs_edge.gate.baseline import Baseline
+from tcs_edge.gate.limits import Amount, ChangeLevel, GateLimits, Level, is_finite
+from tcs_edge.gate.measures import QUANTITIES, Measure, Quantity
+from tcs_edge.gate.subject import Promise, Subject
+
+SCHEMA_VERSION = 1
+Outcome = Literal["pass", "warn", "fail", "info"]
+SEVERITY: tuple[Outcome, ...] = ("info", "pass", "warn", "fail")
+Finding = tuple[Outcome, str]
+Bound = TypeVar("Bound", float, Amount)
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    """One row: a number beside the baseline's and its limits, and how it was judged.
+
+    Attributes:
+        key: the measure's; "promise/..." for one that has no number.
+        value, bound: the number, and the end of its interval that an absolute limit is held against.
+        base: the baseline's value.
+        limit, warn_limit, allowed_change: as written by people; None where there is none.
+        outcome: "info" where there was no limit.
+        reasons: why it failed or warns, one sentence each.
+        detail: where the number comes from.
+    """
+
+    key: str
+    title: str
+    unit: str
+    outcome: Outcome
+    value: float | None = None
+    bound: float | None = None
+    base: float | None = None
+    limit: float | None = None
+    warn_limit: float | None = None
+    allowed_change: str | None = None
+    reasons: tuple[str, ...] = ()
+    detail: str = ""
+
+    @property
+    def change(self) -> float | None:
+        """Value minus base, in the number's unit."""
+        return None if self.value is None or self.base is None else self.value - self.base
+
+    @property
+    def change_percent(self) -> float | None:
+        """The change in per cent of the base; None where that is zero."""
+        return None if self.change is None or not self.base else 100 * self.change / abs(self.base)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return asdict(self) | {
+            "reasons": list(self.reasons),
+            "change": self.change,
+            "change_percent": self.change_percent,
+        }
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """Everything that was judged of one model."""
+
+    subject: Subject
+    baseline: Baseline | None
+    checks: tuple[GateCheck, ...]
+
+    @property
+    def verdict(self) -> Literal["pass", "warn", "fail"]:
+        """The worst outcome; nothing judged is no pass."""
+        judged = [check.outcome for check in self.checks if check.outcome != "info"]
+        if not judged or "fail" in judged:
+            return "fail"
+        return "warn" if "warn" in judged else "pass"
+
+    def of(self, outcome: Outcome) -> tuple[GateCheck, ...]:
+        """The checks with this outcome."""
+        return tuple(check for check in self.checks if check.outcome == outcome)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON document of everything."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "verdict": self.verdict,
+            "model": self.subject.name,
+            "student": self.subject.student,
+            "target": self.subject.target,
+            "baseline": self.baseline.name if self.baseline else None,
+            "checks": [check.to_json() for check in self.checks],
+        }
+
+
+def judge(subject: Subject, limits: GateLimits, baseline: Baseline | None) -> GateResult:
+    """Hold every measure of `subject` against its limits and the baseline.
+
+    A limit whose number is nowhere, and an allowed change without a baseline, fail.
+    """
+    measures = (*subject.measures, *_missing(subject.measures, limits, baseline))
+    checks = [_judge_promise(promise) for promise in subject.promises]
+    judged = [_judge_measure(measure, limits, baseline) for measure in measures]
+    # What is neither known nor asked for says nothing.
+    checks += [check for check in judged if check.outcome != "info" or check.value is not None]
+    return GateResult(subject, baseline, tuple(sorted(checks, key=_order)))
+
+
+def _missing(measures: Sequence[Measure], limits: GateLimits, baseline: Baseline | None) -> Iterator[Measure]:
+    """What has a limit but no measure: a quantity that nothing speaks of, a runtime that only the baseline has."""
+    known = {measure.quantity for measure in measures}
+    for name in QUANTITIES:
+        if name not in known and (limits.level(name) or limits.change_level(name)):
+            yield Measure(name, None, detail="nothing is known of it here")
+    if limits.change.accuracy and baseline:
+        keys = {measure.key for measure in measures}
+        for key in sorted(set(baseline.values) - keys):
+            name, _, runtime = key.partition("/")
+            if name == "accuracy" and runtime:
+                yield Measure(name, None, runtime, detail="the baseline has this runtime, the model does not")
+
+
+def _order(check: GateCheck) -> int:
+    names = list(QUANTITIES)
+    quantity = check.key.partition("/")[0]
+    return names.index(quantity) if quantity in names else -1
+
+
+def _judge_promise(promise: Promise) -> GateCheck:
+    outcome: Outcome = "pass" if promise.kept else "fail"
+    reasons = () if promise.kept else (promise.detail,)
+    return GateCheck(f"promise/{promise.name}", promise.name, "", outcome, reasons=reasons, detail=promise.detail)
+
+
+def _judge_measure(measure: Measure, limits: GateLimits, baseline: Baseline | None) -> GateCheck:
+    quantity = QUANTITIES[measure.quantity]
+    level, allowed = limits.level(measure.quantity), limits.change_level(measure.quantity)
+    base = baseline.values.get(measure.key) if baseline else None
+    findings = [*_against_limit(measure, quantity, level), *_against_base(measure, quantity, allowed, base, baseline)]
+    return GateCheck(
+        key=measure.key,
+        title=f"{quantity.title}, {measure.of}" if measure.of else quantity.title,
+        unit=quantity.unit,
+        outcome=max((outcome for outcome, _ in findings), key=SEVERITY.index, default="info"),
+        value=measure.value,
+        bound=measure.bound,
+        base=base,
+        limit=level.fail if level else None,
+        warn_limit=level.warn if level else None,
+        allowed_change=_allowed_text(allowed),
+        reasons=tuple(reason for _, reason in findings if reason),
+        detail=measure.detail,
+    )
+
+
+def _against_limit(measure: Measure, quantity: Quantity, level: Level | None) -> Iterator[Finding]:
+    if level is None:
+        return
+    value = measure.judged
+    if value is None or not is_finite(value):
+        yield "fail", f"a limit, but no number: {measure.detail or 'not recorded'}"
+        return
+    for outcome, limit in _levels(level.fail, level.warn):
+        if not _within(value, limit, quantity):
+            side = "over" if quantity.better == "lower" else "under"
+            shown, bound = apart(value, limit, quantity.unit)
+            counts = "" if measure.bound is None else f" ({quantity.counts})"
+            yield outcome, f"{shown}{counts} is {side} the limit of {bound}"
+            return
+    yield "pass", ""
+
+
+def _within(value: float, limit: float, quantity: Quantity) -> bool:
+    return value <= limit if quantity.better == "lower" else value >= limit
+
+
+def _against_base(
+    measure: Measure, quantity: Quantity, allowed: ChangeLevel | None, base: float | None, baseline: Baseline | None
+) -> Iterator[Finding]:
+    if allowed is None:
+        return
+    value = measure.value
+    if value is None or base is None or not (is_finite(value) and is_finite(base)):
+        yield "fail", f"an allowed change, but {_unknown(measure, baseline)}"
+        return
+    worse = value - base if quantity.better == "lower" else base - value
+    for outcome, amount in _levels(allowed.fail, allowed.warn):
+        if not worse <= amount.of(base):
+            yield outcome, f"{_worse_text(worse, base, quantity)} worse than the baseline, {amount} is allowed"
+            return
+    yield "pass", ""
+
+
+def _levels(fail: Bound | None, warn: Bound | None) -> Iterator[tuple[Outcome, Bound]]:
+    if fail is not None:
+        yield "fail", fail
+    if warn is not None:
+        yield "warn", warn
+
+
+def _unknown(measure: Measure, baseline: Baseline | None) -> str:
+    if measure.value is None:
+        return f"no number: {measure.detail or 'not recorded'}"
+    if baseline is None:
+        return "no baseline. Pass --baseline"
+    return f"no number in the baseline{f': {baseline.remark}' if baseline.remark else ''}"
+
+
+def _worse_text(worse: float, base: float, quantity: Quantity) -> str:
+    share = f" ({100 * worse / abs(base):.3g} %)" if base and quantity.unit != "share" else ""
+    return f"{shown_number(worse, quantity.unit)}{share}"
+
+
+def _allowed_text(allowed: ChangeLevel | None) -> str | None:
+    if allowed is None:
+        return None
+    parts = (("", allowed.fail), ("warn ", allowed.warn))
+    return ", ".join(f"{word}{amount}" for word, amount in parts if amount is not None)
+
+
+def shown_number(value: float, unit: str, digits: int = 4) -> str:
+    """A number with its unit as people read it; shares as per cent."""
+    if unit == "share":
+        return f"{100 * value:.{digits}g} %"
+    return f"{value:.{digits}g} {unit}".strip()
+
+
+def apart(value: float, limit: float, unit: str) -> tuple[str, str]:
+    """Both numbers with as many digits as it takes to tell them apart."""
+    for digits in range(4, 17):
+        pair = shown_number(value, unit, digits), shown_number(limit, unit, digits)
+        if pair[0] != pair[1]:
+            break
+    return pair

@@ -1,0 +1,227 @@
+"""What people write: the limits of a model, each with a level that fails and one that warns.
+
+    [tool.tcs-edge.gate]                          # in pyproject.toml; [gate] in tcs-edge.toml
+    max_size_mb = { fail = 5.0, warn = 4.5 }
+    max_latency_ms = 20                           # a number alone is the level that fails
+    min_accuracy = 0.9                            # shares in 0..1
+    baseline = "git:origin/main:gate.json"
+
+    [tool.tcs-edge.gate.change]                   # how much worse than the baseline at most
+    size_mb = "5 %"                               # of the baseline's value
+    accuracy = 0.01                               # or in the number's own unit
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tcs_edge.errors import SpecError
+from tcs_edge.gate.measures import QUANTITIES
+from tcs_edge.specs.config import load_config
+from tcs_edge.specs.strict import Spec, validated
+
+PYPROJECT, OWN_FILE = "pyproject.toml", "tcs-edge.toml"
+AMOUNT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*")
+
+
+class Level(Spec):
+    """A limit on a number: beyond `fail` the gate fails, beyond `warn` it warns."""
+
+    fail: float | None = Field(default=None, ge=0, strict=True)
+    warn: float | None = Field(default=None, ge=0, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_alone(cls, raw: Any) -> Any:
+        return {"fail": raw} if isinstance(raw, int | float) else raw
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.fail is None and self.warn is None:
+            raise ValueError("a limit needs a number, or { fail = ..., warn = ... }")
+        return self
+
+
+class Amount(Spec):
+    """How much worse a number may get: in its own unit, or in per cent of the baseline's value."""
+
+    value: float = Field(ge=0, strict=True)
+    percent: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, raw: Any) -> Any:
+        if isinstance(raw, int | float):
+            return {"value": raw}
+        return _parsed(raw) if isinstance(raw, str) else raw
+
+    def of(self, base: float) -> float:
+        """The amount in the unit of `base`."""
+        return abs(base) * self.value / 100 if self.percent else self.value
+
+    def __str__(self) -> str:
+        return f"{self.value:g}{' %' if self.percent else ''}"
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    match = AMOUNT.fullmatch(text)
+    if match is None:
+        raise ValueError('an allowed change is a number, or per cent such as "5 %"')
+    return {"value": float(match[1]), "percent": match[2] == "%"}
+
+
+class ChangeLevel(Spec):
+    """A limit on the change against the baseline."""
+
+    fail: Amount | None = None
+    warn: Amount | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _amount_alone(cls, raw: Any) -> Any:
+        return {"fail": raw} if isinstance(raw, int | float | str) else raw
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.fail is None and self.warn is None:
+            raise ValueError("an allowed change needs a number, or { fail = ..., warn = ... }")
+        if self.fail and self.warn and self.fail.percent == self.warn.percent and self.warn.value > self.fail.value:
+            raise ValueError("warn must come before fail: a smaller change")
+        return self
+
+
+class ShareChange(ChangeLevel):
+    """A limit on the change of a share: per cent would be read as points by one and as a ratio by the other."""
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        if any(amount is not None and amount.percent for amount in (self.fail, self.warn)):
+            raise ValueError("say how much of 1, such as 0.01 for one percentage point")
+        return self
+
+
+class Changes(Spec):
+    """`[gate.change]`: how much worse each number may be than the baseline's."""
+
+    size_mb: ChangeLevel | None = None
+    file_mb: ChangeLevel | None = None
+    params_m: ChangeLevel | None = None
+    macs_m: ChangeLevel | None = None
+    latency_ms: ChangeLevel | None = None
+    peak_memory_mb: ChangeLevel | None = None
+    accuracy: ShareChange | None = None
+
+
+class GateLimits(Spec):
+    """`[gate]`: every limit that a model has to meet; sizes in 10^6 bytes, counts in millions, shares in 0..1."""
+
+    max_size_mb: Level | None = None
+    max_file_mb: Level | None = None
+    max_params_m: Level | None = None
+    max_macs_m: Level | None = None
+    max_latency_ms: Level | None = None
+    max_peak_memory_mb: Level | None = None
+    min_accuracy: Level | None = None
+    max_drop: Level | None = None
+    max_rel_diff: Level | None = None
+    min_top1_agreement: Level | None = None
+    change: Changes = Changes()
+    baseline: str | None = None
+
+    @model_validator(mode="after")
+    def _levels_make_sense(self) -> Self:
+        for quantity in QUANTITIES.values():
+            level = getattr(self, quantity.limit)
+            if level is None:
+                continue
+            if quantity.unit == "share":
+                _require_share(quantity.limit, level)
+            if level.fail is not None and level.warn is not None:
+                _require_warning_first(quantity.limit, level.warn, level.fail, quantity.better)
+        return self
+
+    def level(self, quantity: str) -> Level | None:
+        """The absolute limit of a key of QUANTITIES."""
+        level: Level | None = getattr(self, QUANTITIES[quantity].limit)
+        return level
+
+    def change_level(self, quantity: str) -> ChangeLevel | None:
+        """The limit on the change of a key of QUANTITIES."""
+        level: ChangeLevel | None = getattr(self.change, quantity, None)
+        return level
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any limit at all."""
+        return any(self.level(name) or self.change_level(name) for name in QUANTITIES)
+
+
+def _require_share(key: str, level: Level) -> None:
+    for number in (level.fail, level.warn):
+        if number is not None and number > 1:
+            raise ValueError(f"{key} is a share of 1: write {number / 100:g} for {number:g} %")
+
+
+def _require_warning_first(key: str, warn: float, fail: float, better: Literal["lower", "higher"]) -> None:
+    if (warn > fail) if better == "lower" else (warn < fail):
+        side = "at most" if better == "lower" else "at least"
+        raise ValueError(f"{key}: warn must come before fail, so {side} {fail:g}, and is {warn:g}")
+
+
+def find_limits(folder: Path, flags: Mapping[str, Any]) -> tuple[GateLimits, Path | None]:
+    """The limits of `folder` with `flags` laid over them, and the file they came from.
+
+    Args:
+        flags: keys of the gate's table; `change` may hold a table of its own. A flag replaces the whole key.
+
+    Raises:
+        SpecError: a file that is not TOML, an unknown key, a wrong value, or limits in both files.
+    """
+    own, shared = _table(folder / OWN_FILE, "gate"), _table(folder / PYPROJECT, "tool", "tcs-edge", "gate")
+    if own is not None and shared is not None:
+        raise SpecError(f"limits stand in both {OWN_FILE} and {PYPROJECT}. Keep one of them.")
+    origin = None if own is None and shared is None else folder / (OWN_FILE if shared is None else PYPROJECT)
+    table = own if own is not None else shared
+    limits = validated(GateLimits, {} if table is None else table, origin or Path("limits"))
+    return _overridden(limits, flags), origin
+
+
+def _table(path: Path, *keys: str) -> Any:
+    """The table at `keys` of a TOML file; None where there is no such file or table."""
+    if not path.is_file():
+        return None
+    found: Any = load_config(path)
+    for key in keys:
+        if not isinstance(found, Mapping) or key not in found:
+            return None
+        found = found[key]
+    return found
+
+
+def _overridden(limits: GateLimits, flags: Mapping[str, Any]) -> GateLimits:
+    document = limits.model_dump(exclude_none=True)
+    change = document.get("change", {}) | dict(flags.get("change", {}))
+    return validated(GateLimits, document | dict(flags) | {"change": change}, Path("options"))
+
+
+def parse_change(text: str) -> tuple[str, str]:
+    """NAME=AMOUNT of `--max-change`, such as ("size_mb", "5%").
+
+    Raises:
+        SpecError: no equals sign, or nothing on one side of it.
+    """
+    name, equals, amount = (part.strip() for part in text.partition("="))
+    if not (name and equals and amount):
+        raise SpecError(f"--max-change takes NAME=AMOUNT, such as size_mb=5%, got {text!r}.")
+    return name, amount
+
+
+def is_finite(value: float | None) -> bool:
+    """Whether there is a number at all, and it is neither NaN nor infinite."""
+    return value is not None and math.isfinite(value)

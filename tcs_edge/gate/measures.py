@@ -1,0 +1,135 @@
+"""The numbers that a gate can hold a model to, and what a manifest says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from tcs_edge.packaging.manifest import AccuracyRecord, LatencyRecord, Manifest
+from tcs_edge.packaging.run_folder import PROVEN, REJECTED, UNPROVEN
+
+REFERENCE = "pytorch"  # the trained model: measured with the exports, but not shipped
+
+Unit = Literal["MB", "M", "ms", "share", "of max |logit|"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A kind of number: `better` says which direction is, `limit` which key of the gate's table bounds it.
+
+    A unit "share" means 0..1. `counts` says which number an absolute limit is held against.
+    """
+
+    title: str
+    unit: Unit
+    better: Literal["lower", "higher"]
+    limit: str
+    counts: str = "the value"
+
+
+QUANTITIES = {
+    "size_mb": Quantity("size, all files", "MB", "lower", "max_size_mb"),
+    "file_mb": Quantity("size", "MB", "lower", "max_file_mb"),
+    "params_m": Quantity("parameters", "M", "lower", "max_params_m"),
+    "macs_m": Quantity("multiply-accumulates", "M", "lower", "max_macs_m"),
+    "latency_ms": Quantity("latency", "ms", "lower", "max_latency_ms", "the upper end of the band"),
+    "peak_memory_mb": Quantity("peak memory", "MB", "lower", "max_peak_memory_mb"),
+    "accuracy": Quantity("accuracy", "share", "higher", "min_accuracy", "the lower end of the 95 % interval"),
+    "drop": Quantity("drop from PyTorch", "share", "lower", "max_drop"),
+    "rel_diff": Quantity("largest logit difference", "of max |logit|", "lower", "max_rel_diff"),
+    "top1_agreement": Quantity("same class as PyTorch", "share", "higher", "min_top1_agreement"),
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number about a model; None where it is not known, and `detail` then says why.
+
+    Attributes:
+        quantity: a key of QUANTITIES.
+        of: the runtime or file it belongs to; empty for the whole model.
+        bound: the end of its interval that an absolute limit is held against; None means `value` itself.
+        detail: source, band or counts, in a few words.
+    """
+
+    quantity: str
+    value: float | None
+    of: str = ""
+    bound: float | None = None
+    detail: str = ""
+
+    @property
+    def key(self) -> str:
+        """Unique within one model, the same for the same number of another one."""
+        return f"{self.quantity}/{self.of}" if self.of else self.quantity
+
+    @property
+    def judged(self) -> float | None:
+        """The number that an absolute limit is held against."""
+        return self.value if self.bound is None else self.bound
+
+
+def manifest_measures(manifest: Manifest) -> tuple[Measure, ...]:
+    """Every number that a run's manifest holds; what it does not hold is there without a value."""
+    student = manifest.student
+    return (
+        *_sizes(manifest),
+        Measure("params_m", student.params_m),
+        Measure("macs_m", student.macs_m, detail="" if student.macs_m is not None else "the manifest has none"),
+        _latency(student.latency),
+        _peak_memory(student.peak_memory_mb),
+        *_per_runtime(manifest),
+    )
+
+
+def _sizes(manifest: Manifest) -> Iterator[Measure]:
+    exported = [record for record in manifest.files if _is_export(record.path)]
+    if not exported:
+        yield Measure("size_mb", None, detail="the manifest lists no exported file")
+        return
+    yield Measure("size_mb", sum(record.bytes for record in exported) / 1e6, detail=f"{len(exported)} files")
+    for record in exported:
+        yield Measure("file_mb", record.bytes / 1e6, "/".join(PurePosixPath(record.path).parts[1:]))
+
+
+def _is_export(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return len(parts) > 1 and parts[0] in (PROVEN, REJECTED, UNPROVEN)
+
+
+def _latency(record: LatencyRecord | None) -> Measure:
+    if record is None:
+        return Measure("latency_ms", None, detail="the target's profile did not know this student")
+    band = f"{record.low_ms:.3g} to {record.high_ms:.3g} ms, {record.source}: {record.citation}"
+    return Measure("latency_ms", record.p50_ms, bound=record.high_ms, detail=band)
+
+
+def _peak_memory(value: float | None) -> Measure:
+    known = "weights and live activations, without the runtime itself"
+    return Measure("peak_memory_mb", value, detail=known if value is not None else "the manifest has none")
+
+
+def _per_runtime(manifest: Manifest) -> Iterator[Measure]:
+    """Accuracy, drop and parity of everything that is shipped; the trained model itself is not."""
+    reference = manifest.accuracy.get(REFERENCE)
+    for name in sorted((set(manifest.accuracy) | set(manifest.parity)) - {REFERENCE}):
+        yield from _accuracies(name, manifest.accuracy.get(name), reference)
+        parity = manifest.parity.get(name)
+        finite = parity is not None and parity.finite
+        unknown = "" if finite else "not compared, or logits that are not finite"
+        yield Measure("rel_diff", parity.max_rel_diff if parity and finite else None, name, detail=unknown)
+        yield Measure("top1_agreement", parity.top1_agreement if parity and finite else None, name, detail=unknown)
+
+
+def _accuracies(name: str, own: AccuracyRecord | None, reference: AccuracyRecord | None) -> Iterator[Measure]:
+    if own is None:
+        yield Measure("accuracy", None, name, detail="it did not run on the test images")
+    else:
+        detail = f"{own.correct} of {own.total} images"
+        yield Measure("accuracy", own.value, name, bound=own.low, detail=detail)
+    if own is None or reference is None:
+        yield Measure("drop", None, name, detail="one of the two accuracies is missing")
+    else:
+        yield Measure("drop", reference.value - own.value, name)

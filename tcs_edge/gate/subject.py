@@ -1,0 +1,180 @@
+"""What is gated: a run folder, a manifest, or a bare model file, read without any runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tcs_edge.errors import DataError, UsageError
+from tcs_edge.gate.measures import Measure, manifest_measures
+from tcs_edge.packaging.manifest import SCHEMA_VERSION, FileProblem, Manifest, parse_manifest, verify_files
+from tcs_edge.packaging.run_folder import MANIFEST, MARKER, find_run
+
+SHOWN_PROBLEMS = 3
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Something without a number that has to hold; `detail` says what was found."""
+
+    name: str
+    kept: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and every number known of it.
+
+    Attributes:
+        name: where it was read from.
+        student, target: their names; None where the source does not tell.
+        precisions: arithmetic per runtime, or {"weights": ...} of a bare file; what differs is not compared.
+        images: fingerprint of the images it was tested on.
+        classes: class names, in order.
+    """
+
+    name: str
+    measures: tuple[Measure, ...]
+    promises: tuple[Promise, ...] = ()
+    student: str | None = None
+    target: str | None = None
+    precisions: Mapping[str, str] = field(default_factory=dict)
+    images: str | None = None
+    classes: tuple[str, ...] = ()
+
+
+def load_subject(path: Path) -> Subject:
+    """Read what is known of the model at `path`: a run folder, a manifest, or an .onnx or .xml file.
+
+    A manifest inside its run folder is taken as the run folder, so that the files are checked too.
+
+    Raises:
+        UsageError: there is nothing that can be gated; the message says what is wrong with it.
+    """
+    try:
+        if path.is_dir() or _is_of_run(path):
+            return _run(path if path.is_dir() else path.parent)
+        if path.suffix in (".onnx", ".xml"):
+            return _model_file(path)
+        document = read_document(path)
+        return manifest_subject(document, str(path))
+    except DataError as error:
+        # The gate has three answers: pass, fail, and "this is not something I can judge".
+        raise UsageError(str(error)) from None
+
+
+def _is_of_run(path: Path) -> bool:
+    return path.name == MANIFEST and (path.parent / MARKER).is_file()
+
+
+def _run(root: Path) -> Subject:
+    folder = find_run(root)
+    if not folder.manifest.is_file():
+        raise UsageError(f"{root} has no {MANIFEST}: the run stopped before its verdict. Run compress --resume {root}.")
+    manifest = _manifest(read_document(folder.manifest), str(folder.manifest))
+    return _subject(manifest, str(root), _files_promise(verify_files(root, manifest)))
+
+
+def manifest_subject(document: Mapping[str, Any], origin: str) -> Subject:
+    """What a manifest says; its files are not here to be checked.
+
+    Raises:
+        DataError: it is no manifest, or one of another version.
+    """
+    return _subject(_manifest(document, origin), origin)
+
+
+def _manifest(document: Mapping[str, Any], origin: str) -> Manifest:
+    _require_version(document, origin)
+    return parse_manifest(document, origin)
+
+
+def _require_version(document: Mapping[str, Any], origin: str) -> None:
+    version = document.get("schema_version")
+    if version == SCHEMA_VERSION and not isinstance(version, bool):
+        return
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise DataError(f"{origin} is no manifest of a tcs-edge run: its schema_version is {version!r}.")
+    newer = version > SCHEMA_VERSION
+    advice = "Update with: pip install --upgrade tcs-edge" if newer else "Make it again with: tcs-edge compress"
+    age = "a newer" if newer else "an older"
+    raise DataError(f"{origin} is from {age} tcs-edge (schema {version}; this one reads {SCHEMA_VERSION}). {advice}")
+
+
+def _subject(manifest: Manifest, name: str, *promises: Promise) -> Subject:
+    target = manifest.target.get("name")
+    return Subject(
+        name=name,
+        measures=manifest_measures(manifest),
+        promises=(_verdict_promise(manifest), *promises),
+        student=manifest.student.name,
+        target=target if isinstance(target, str) else None,
+        precisions={runtime: parity.precision for runtime, parity in manifest.parity.items()},
+        images=manifest.dataset.fingerprint,
+        classes=manifest.dataset.classes,
+    )
+
+
+def _verdict_promise(manifest: Manifest) -> Promise:
+    """The exports equal the trained model: the verdict says so, and something was compared and is finite."""
+    broken = sorted(name for name, parity in manifest.parity.items() if not parity.finite)
+    if manifest.verdict != "pass":
+        detail = "the run failed its validation; see reports/validation.json"
+    elif not manifest.parity:
+        detail = "no export was compared with the trained model"
+    elif broken:
+        detail = f"logits that are not finite: {', '.join(broken)}"
+    else:
+        return Promise("parity with PyTorch", True, f"{', '.join(sorted(manifest.parity))}: verdict pass")
+    return Promise("parity with PyTorch", False, detail)
+
+
+def _files_promise(problems: tuple[FileProblem, ...]) -> Promise:
+    if not problems:
+        return Promise("files unchanged", True, "every file has its recorded sha256")
+    listed = ", ".join(f"{problem.path} ({problem.problem})" for problem in problems[:SHOWN_PROBLEMS])
+    more = f" and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
+    return Promise("files unchanged", False, f"changed after validation: {listed}{more}")
+
+
+def _model_file(path: Path) -> Subject:
+    if not path.is_file():
+        raise DataError(f"no such file: {path}")
+    # Here, because importing onnx takes as long as everything else together.
+    if path.suffix == ".onnx":
+        from tcs_edge.gate.onnx_file import onnx_measures as measured
+    else:
+        from tcs_edge.gate.openvino_file import openvino_measures as measured
+    measures, precision = measured(path)
+    return Subject(str(path), measures, precisions={"weights": precision})
+
+
+def read_document(path: Path) -> Mapping[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        DataError: no such file, or no JSON object.
+    """
+    try:
+        return parse_document(path.read_bytes(), str(path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def parse_document(content: bytes, origin: str) -> Mapping[str, Any]:
+    """The JSON object in `content`.
+
+    Raises:
+        DataError: not JSON, not UTF-8, or no object.
+    """
+    try:
+        document = json.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{origin} is neither a model nor JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise DataError(f"{origin} is no manifest of a tcs-edge run.")
+    return document
