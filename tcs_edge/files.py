@@ -11,12 +11,17 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import DataError, MissingError
+
+# A limit on file sizes, a dying disk, a path that can be no folder: the user's place, not our bug.
+_UNWRITABLE = frozenset(
+    {errno.EFBIG, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     target = Path(target)
     draft = target.with_name(f".{target.stem}.draft-{os.getpid()}{target.suffix}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         yield draft
         with draft.open("rb+") as handle:
             os.fsync(handle.fileno())
@@ -56,12 +61,27 @@ def atomic_path(target: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
-def _as_missing(error: OSError, target: Path) -> Exception:
+def _as_missing(error: OSError, target: Path, unwritable: Collection[int] = _UNWRITABLE) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MissingError(f"the disk is full: {target} was not written. Free some space.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MissingError(f"no permission to write {target}. Choose another folder.")
+    if error.errno in unwritable:
+        return MissingError(f"{target} cannot be written: {error.strerror}. Choose another folder.")
     return error
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and what is missing above it; nothing happens when it is there.
+
+    Raises:
+        MissingError: the disk is full, or a folder cannot be made there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        # A file that is not there may be our fault; a folder that cannot be made is not.
+        raise _as_missing(error, folder, {errno.ENOENT, *_UNWRITABLE}) from error
 
 
 def write_bytes(target: Path, data: bytes) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from torch import nn
 
-from tcs_edge.errors import UsageError
 from tcs_edge.export.memory import peak_memory_mb
 from tcs_edge.export.onnx import choose_opset, export_onnx
 from tcs_edge.export.openvino import export_openvino
@@ -27,7 +27,7 @@ from tcs_edge.knowledge import gather_features, make_knowledge
 from tcs_edge.methods import Knowledge
 from tcs_edge.packaging.manifest import Manifest, StageRecord, build_manifest, write_manifest
 from tcs_edge.packaging.records import dataset_record, student_record, teacher_record
-from tcs_edge.packaging.run_folder import RunFolder, default_out, find_run, open_run
+from tcs_edge.packaging.run_folder import RunFolder, default_out, find_unfinished, open_run, require_usable
 from tcs_edge.preparation import Prepared, prepare, require_means
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.proof import prove
@@ -36,10 +36,12 @@ from tcs_edge.stopwatch import Stopwatch
 from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.teachers.features import Features
 from tcs_edge.threads import use_threads
-from tcs_edge.training.deployed import save_deployed
+from tcs_edge.training.deployed import load_deployed, save_deployed
 from tcs_edge.training.distil import TrainingFiles, distil
 from tcs_edge.validation.checks import at_most
 from tcs_edge.validation.validate import Validation
+
+EARLY_REMARKS = 10_000  # what is said before the run has a folder: images, every rejected student
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,22 @@ def compress(
     Raises:
         TcsEdgeError: see the exit codes in `errors`. A failed proof is no exception but a verdict.
     """
+    if resume:
+        find_unfinished(resume)
+    elif out:
+        require_usable(out, overwrite)
     watch = Stopwatch()
-    with watch.stage("images and choice"):
-        ready = prepare(options, reporter)
-        require_means(ready.options)
-    use_threads(ready.options.threads or 1)
-    with watch.stage("student"):
-        backbone = build_student(ready.student.name, ready.preprocess.img_size, ready.init, ready.options.seed)
-    folder = _open_folder(ready, out, overwrite, resume, now)
-    with _logged(folder), _says_how_to_go_on(folder, reporter):
-        return _run_stages(ready, backbone, folder, bool(resume), watch, reporter, now)
+    with _logged() as keep_in:
+        with watch.stage("images and choice"):
+            ready = prepare(options, reporter)
+            require_means(ready.options)
+        use_threads(ready.options.threads or 1)
+        with watch.stage("student"):
+            backbone = build_student(ready.student.name, ready.preprocess.img_size, ready.init, ready.options.seed)
+        folder = _open_folder(ready, out, overwrite, resume, now)
+        keep_in(folder.log)
+        with _says_how_to_go_on(folder, reporter):
+            return _run_stages(ready, backbone, folder, bool(resume), watch, reporter, now)
 
 
 def _run_stages(
@@ -127,10 +135,7 @@ def _open_folder(
     ready: Prepared, out: Path | None, overwrite: bool, resume: Path | None, now: Callable[[], datetime]
 ) -> RunFolder:
     if resume:
-        folder = find_run(resume)
-        if folder.manifest.exists():
-            raise UsageError(f"{resume} is finished: there is nothing to resume.")
-        return folder
+        return find_unfinished(resume)
     place = out or default_out(ready.target.name, ready.student.name, now().date())
     folder = open_run(place, overwrite)
     write_text(folder.config, config_toml(ready.options))
@@ -151,6 +156,9 @@ def _distil(
     resume: bool,
     reporter: Reporter,
 ) -> nn.Module:
+    if resume and folder.deployed_weights.exists():
+        reporter.say("trained before the run was stopped: nothing is trained again")
+        return load_deployed(folder.deployed_weights, backbone, ready.preprocess.img_size)
     files = TrainingFiles(folder.checkpoints / "last.safetensors", folder.metrics, folder.reports / "selection.json")
     width = feature_dim(backbone, ready.preprocess.img_size)
     resume = resume and files.checkpoint.exists()
@@ -188,19 +196,27 @@ def _with_limit_checks(validation: Validation, ready: Prepared, folder: RunFolde
 
 
 @contextmanager
-def _logged(folder: RunFolder) -> Iterator[None]:
-    """Keep every remark of the run in train.log."""
-    handler = logging.FileHandler(folder.log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+def _logged() -> Iterator[Callable[[Path], None]]:
+    """Keep every remark of the block; the yielded function says in which file, once there is a folder for it."""
+    early = MemoryHandler(capacity=EARLY_REMARKS, flushLevel=logging.CRITICAL)
     logger = logging.getLogger("tcs_edge")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
+    logger.addHandler(early)
+    with ExitStack() as cleanup:
+        cleanup.callback(logger.removeHandler, early)
+
+        def keep_in(path: Path) -> None:
+            file = logging.FileHandler(path, encoding="utf-8")
+            file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            cleanup.callback(file.close)
+            cleanup.callback(logger.removeHandler, file)
+            early.setTarget(file)
+            early.close()
+            logger.removeHandler(early)
+            logger.addHandler(file)
+
+        yield keep_in
 
 
 @contextmanager

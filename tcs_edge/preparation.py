@@ -16,12 +16,14 @@ from tcs_edge.specs.config import CompressConfig, load_config
 from tcs_edge.specs.profile import load_profile
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import Limits, TargetSpec, load_target
-from tcs_edge.students.build import Init, candidate_from_model, student_mean_std
+from tcs_edge.students.build import Init, candidate_from_model, require_student, student_mean_std
 from tcs_edge.students.candidates import CANDIDATES, Candidate
 from tcs_edge.students.choice import RANKING, Choice, choose_student
 from tcs_edge.teachers.load import describe_teacher
+from tcs_edge.teachers.registry import teacher_spec
 from tcs_edge.threads import free_cores
 from tcs_edge.training.accelerator import make_accelerator
+from tcs_edge.weights import check_safetensors
 
 # What may differ when a run goes on: the machine, not the result.
 RESUMABLE = frozenset({"threads", "workers", "device"})
@@ -74,13 +76,15 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
     """Read the images, settle what was left open, and choose the student.
 
     Raises:
-        UsageError: unknown names, or no student fits.
+        UsageError: unknown names, pickled weights, no such device, or no student fits.
+        MissingError: no such weights file.
         DataError: images that cannot be used.
     """
     target = load_target(options.target)
+    _require_sense(options)
     images = load_images(options.data, options.seed, reporter)
     options = _settle_machine(options.resolved(typical_side(images.train)))
-    _tell_images(images, reporter)
+    _tell_images(images, options, reporter)
     limits = _limits(options, target)
     choice = _choose(options, target, limits, len(images.classes))
     _tell_choice(choice, target, options, reporter)
@@ -91,15 +95,27 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
 
 
 def require_means(options: CompressConfig) -> None:
-    """Fail before a run folder is made: the device exists, the teacher's weights are here or come now.
+    """Fail before a run folder is made: the teacher's weights are here or come now.
 
     Raises:
-        UsageError: no such device or teacher, or a weights file of the wrong kind.
+        UsageError, DataError: the weights file is of the wrong kind or does not fit.
         MissingError: the weights are not here and cannot be downloaded.
     """
-    make_accelerator(options.device)
     if options.method != "ce":
         describe_teacher(options.teacher or "", options.teacher_weights, options.teacher_img_size)
+
+
+def _require_sense(options: CompressConfig) -> None:
+    """What can be refused before the images are read, which may take long."""
+    make_accelerator(options.device)
+    if options.teacher:
+        teacher_spec(options.teacher)
+    if options.teacher_weights:
+        check_safetensors(options.teacher_weights, "--teacher-weights")
+    if options.student != "auto":
+        require_student(options.student)
+    if options.student_init not in ("auto", "pretrained", "random"):
+        check_safetensors(Path(options.student_init), "--student-init")
 
 
 def _settle_machine(options: CompressConfig) -> CompressConfig:
@@ -130,17 +146,16 @@ def _choose(options: CompressConfig, target: TargetSpec, limits: Limits, classes
     return choose_student(target, profile, options.img_size or 0, classes, limits, candidates=candidates)
 
 
-def _tell_images(images: ImageSet, reporter: Reporter) -> None:
+def _tell_images(images: ImageSet, options: CompressConfig, reporter: Reporter) -> None:
     if images.builtin:
+        teacher = "a tiny built-in teacher" if options.teacher == "digits" else f"teacher {options.teacher}"
+        weights = {"random": "random", "pretrained": "pretrained"}.get(options.student_init, "your own")
         reporter.say(
-            "This is the built-in demo: handwritten digits that ship with scikit-learn, a tiny built-in "
-            "teacher, a student from random weights. Pass --data DIR to use your own images."
+            f"This is the built-in demo: handwritten digits that ship with scikit-learn, {teacher}, "
+            f"a student from {weights} weights. Pass --data DIR to use your own images."
         )
     counts = f"{len(images.train)} train, {len(images.val)} validation, {len(images.test)} test"
     reporter.say(f"images: {images.name}, {len(images.classes)} classes, {counts}")
-    if images.skipped:
-        first = images.skipped[0]
-        reporter.warn(f"{len(images.skipped)} images skipped, the first: {first.path} ({first.reason})")
 
 
 def _tell_choice(choice: Choice, target: TargetSpec, options: CompressConfig, reporter: Reporter) -> None:

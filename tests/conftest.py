@@ -186,3 +186,71 @@ def xml_path(onnx_path: Path) -> Path:
     from tcs_edge.export.openvino import export_openvino
 
     return export_openvino(onnx_path, onnx_path.with_suffix(".xml"))[0]
+
+
+HOSTILE_CLASSES = ('<b>&"\'cat"</b>', "a|b\n| c `d`", "كلب", "🐶 @everyone", "../../etc/passwd", "x\u202egpj\x1b[31m")
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """make_run(name="head", weights=1000, correct=90, ...): a run folder without any training; its path."""
+    from datetime import UTC, datetime
+
+    from tcs_edge.packaging.manifest import (
+        DatasetRecord,
+        LatencyRecord,
+        StudentRecord,
+        build_manifest,
+        write_manifest,
+    )
+    from tcs_edge.packaging.run_folder import open_run
+    from tcs_edge.validation.accuracy import Accuracy
+    from tcs_edge.validation.checks import holds
+    from tcs_edge.validation.parity import compare
+    from tcs_edge.validation.validate import Validation
+
+    def accuracy(correct: int) -> Accuracy:
+        right = np.tile([[1.0, 0.0]], (100, 1))
+        return Accuracy.of(right, np.array([0] * correct + [1] * (100 - correct)))
+
+    def make(
+        name: str = "run",
+        weights: int = 1_000_000,
+        correct: int = 90,
+        passed: bool = True,
+        target: str = "raspberrypi4",
+        precision: str = "f32",
+        images: str = "ab",
+        latency_ms: float | None = 10.0,
+        classes: tuple[str, ...] = HOSTILE_CLASSES,
+    ) -> Path:
+        run = open_run(tmp_path / name)
+        (run.unproven / "model.onnx").write_bytes(b"w" * weights)
+        (run.unproven / "labels.txt").write_bytes(b"c" * 100)
+        run.deployed_weights.write_bytes(b"weights")
+        run.settle(passed)
+        logits = np.array([[2.0, 1.0]])
+        latency = (
+            None if latency_ms is None else (latency_ms, latency_ms / 2, latency_ms * 2, 4, "estimated", "a table")
+        )
+        names = ("p50_ms", "low_ms", "high_ms", "threads", "source", "citation")
+        student = StudentRecord(
+            name="lcnet_050", init="random", img_size=32, params_m=0.6, macs_m=3.9,
+            latency=None if latency is None else LatencyRecord(**dict(zip(names, latency, strict=True))),
+        )  # fmt: skip
+        validation = Validation(
+            images=100,
+            checks=(holds("onnxruntime: runs on every image", passed),),
+            precisions={"pytorch": "f32", "onnxruntime": precision},
+            accuracies={"pytorch": accuracy(92), "onnxruntime": accuracy(correct)},
+            parities={"onnxruntime": compare(logits, logits)},
+        )
+        manifest = build_manifest(
+            run.root, created=datetime(2026, 3, 1, tzinfo=UTC), seed=0,
+            dataset=DatasetRecord(name="pets", fingerprint=images, classes=classes, counts={"test": 100}, skipped=0),
+            teacher=None, student=student, target={"name": target}, options={}, stages=[], validation=validation,
+        )  # fmt: skip
+        write_manifest(run.root, manifest)
+        return run.root
+
+    return make

@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcs_edge.errors import DataError, MissingError
-from tcs_edge.files import atomic_path, read_json, record_files, sha256_file, write_bytes, write_json, write_text
+from tcs_edge.files import (
+    atomic_path,
+    make_folder,
+    read_json,
+    record_files,
+    sha256_file,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def write_half_and_raise(target: Path, error: type[BaseException]) -> None:
@@ -46,7 +55,13 @@ def test_a_reader_never_sees_the_draft_under_the_target_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "said"), [(errno.ENOSPC, "disk is full"), (errno.EDQUOT, "disk is full"), (errno.EACCES, "permission")]
+    ("code", "said"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EDQUOT, "disk is full"),
+        (errno.EACCES, "permission"),
+        (errno.EFBIG, "cannot be written: no"),
+    ],
 )
 def test_a_disk_that_refuses_is_one_line(tmp_path, monkeypatch, code, said):
     def refuse(_handle: int) -> None:
@@ -121,3 +136,13 @@ def test_records_are_sorted_and_relative(tmp_path):
     assert [(record.path, record.bytes) for record in records] == [("a.txt", 2), ("b/x.bin", 2)]
     assert json.dumps(records[0].to_json())
     assert not Path(records[1].path).is_absolute()
+
+
+def test_a_folder_below_a_file_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    with pytest.raises(MissingError, match="cannot be written"):
+        make_folder(tmp_path / "file" / "run")
+    with pytest.raises(MissingError, match="cannot be written"):
+        write_bytes(tmp_path / "file" / "run" / "x", b"data")

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 
-from tcs_edge import pipeline
+from tcs_edge import pipeline, preparation
 from tcs_edge.files import sha256_file
 from tcs_edge.specs.config import CompressConfig, load_config
 from tcs_edge.training import loop
@@ -138,6 +138,52 @@ def test_a_stopped_run_goes_on_with_the_command_it_printed(
     once_more = cli(*command)
     assert once_more.exit_code == 2
     assert "nothing to resume" in once_more.stderr
+
+
+@pytest.mark.slow
+def test_a_run_stopped_in_the_export_goes_on_without_training_again(cli, tiny, finished, tmp_path, monkeypatch):
+    def stop(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "export_onnx", stop)
+        assert cli(*tiny(), "--out", out).exit_code == 130
+    monkeypatch.setattr(pipeline, "distil", stop)
+    again = cli("compress", "--resume", out)
+    assert again.exit_code == 0, again.stderr
+    assert files_of(out) == FINISHED_FILES
+    deployed = "checkpoints/deployed.safetensors"
+    assert (out / deployed).read_bytes() == (finished / deployed).read_bytes()
+
+
+def test_the_log_holds_what_was_said_before_there_was_a_folder(finished):
+    lines = (finished / "train.log").read_text().splitlines()
+    assert " INFO images: photos" in lines[0]
+    assert any(" INFO student: lcnet_050 " in line for line in lines)
+    assert any(" INFO exporting ONNX" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "said"),
+    [
+        ({"teacher": "dinov22"}, 2, "Did you mean dinov2"),
+        ({"student": "lcnet_05"}, 2, "Did you mean lcnet_0"),
+        ({"teacher_weights": "no.safetensors"}, 4, "no such weights file"),
+        ({"student_init": "no.safetensors"}, 4, "no such weights file"),
+        ({"device": "abacus"}, 2, "--device abacus"),
+        ({"out": Path(__file__).parent}, 2, "not empty"),
+    ],
+)
+def test_a_typo_is_told_before_the_images_are_read(cli, tiny, monkeypatch, wrong, code, said):
+    def read(*_arguments: object) -> None:
+        raise AssertionError("the images were read first")
+
+    monkeypatch.setattr(preparation, "load_images", read)
+    result = cli(*tiny(**wrong))
+    assert result.exit_code == code, result.stderr
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow

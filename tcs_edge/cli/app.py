@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tcs_edge import __version__
-from tcs_edge.cli import bench, candidates, compress, doctor, predict, targets, validate
+from tcs_edge.cli import bench, candidates, compress, doctor, gate, predict, targets, validate
 
 app = typer.Typer(
     name="tcs-edge",
@@ -24,6 +24,7 @@ app.command("validate")(validate.command)
 app.command("predict")(predict.command)
 app.command("doctor")(doctor.command)
 app.command("bench")(bench.command)
+app.command("gate")(gate.command)
 
 
 def _print_version(wanted: bool) -> None:

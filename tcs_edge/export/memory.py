@@ -36,7 +36,11 @@ def peak_memory_mb(path: Path) -> float | None:
     constants = {name for node in graph.node if node.op_type == "Constant" for name in node.output}
     if any(sizes.get(name) is None for name in needed - constants):
         return None
-    live = {name: size for name, size in sizes.items() if size is not None and name not in weights | dict.fromkeys(constants)}
+    live = {
+        name: size
+        for name, size in sizes.items()
+        if size is not None and name not in weights | dict.fromkeys(constants)
+    }
     fixed = sum(weights.values()) + sum(sizes.get(name) or 0 for name in constants)
     return (fixed + _most_alive(graph, nodes, live)) / 1e6
 
@@ -49,7 +53,7 @@ def _activation_bytes(graph: onnx.GraphProto) -> dict[str, int | None]:
 
 def _value_bytes(kind: onnx.TypeProto) -> int | None:
     tensor = kind.tensor_type
-    if not kind.HasField("tensor_type") or not tensor.HasField("shape"):
+    if not tensor.elem_type or not tensor.HasField("shape"):
         return None
     if any(not axis.HasField("dim_value") for axis in tensor.shape.dim):
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import openvino as ov
 
-from tcs_edge.errors import DataError, PromiseMissed
+from tcs_edge.errors import DataError, MissingError, PromiseMissed
 from tcs_edge.export.metadata import read_onnx_metadata
 from tcs_edge.files import atomic_path
 from tcs_edge.progress import Reporter, Silent
@@ -29,6 +29,7 @@ def export_openvino(onnx_path: Path, xml_path: Path, *, reporter: Reporter | Non
 
     Raises:
         DataError: the ONNX file is missing, damaged or not ours.
+        MissingError: the disk is full or the folder cannot be written.
         PromiseMissed: OpenVINO wrote an IR that it cannot read back.
     """
     metadata = read_onnx_metadata(onnx_path)
@@ -38,7 +39,7 @@ def export_openvino(onnx_path: Path, xml_path: Path, *, reporter: Reporter | Non
     # Leaving the block renames the .bin first: an .xml is never there without its weights.
     try:
         with atomic_path(xml_path) as draft_xml, atomic_path(bin_path) as draft_bin:
-            ov.save_model(model, draft_xml, compress_to_fp16=False)
+            _save(model, draft_xml)
             _require_readable(draft_xml, draft_bin)
             _remove(xml_path, bin_path)
     except BaseException:
@@ -57,6 +58,14 @@ def _convert(onnx_path: Path, metadata: Mapping[str, str]) -> ov.Model:
     for key, value in metadata.items():
         model.set_rt_info(value, [RT_INFO_GROUP, key])
     return model
+
+
+def _save(model: ov.Model, xml: Path) -> None:
+    try:
+        ov.save_model(model, xml, compress_to_fp16=False)
+    except RuntimeError as error:  # a full disk comes as "iostream error", without a code
+        reason = " ".join(str(error).split())[:200]
+        raise MissingError(f"openvino cannot write into {xml.parent} ({reason}). Free some disk space.") from error
 
 
 def _require_readable(xml: Path, weights: Path) -> None:

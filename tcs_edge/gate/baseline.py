@@ -17,7 +17,7 @@ from tcs_edge.gate.subject import Subject, load_subject, manifest_subject, parse
 from tcs_edge.packaging.run_folder import MANIFEST
 from tcs_edge.specs.strict import Spec, complaint
 
-KIND = "tcs-edge gate baseline"
+KIND: Literal["tcs-edge gate baseline"] = "tcs-edge gate baseline"
 GIT = "git:"
 GIT_SECONDS = 60
 OF_TEST_IMAGES = ("accuracy", "drop", "rel_diff", "top1_agreement")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 from tcs_edge.gate.baseline import Baseline
-from tcs_edge.gate.limits import Amount, ChangeLevel, GateLimits, Level, is_finite
-from tcs_edge.gate.measures import QUANTITIES, Measure, Quantity
+from tcs_edge.gate.limits import Amount, ChangeLevel, GateLimits, Level
+from tcs_edge.gate.measures import QUANTITIES, Measure, Quantity, is_number
 from tcs_edge.gate.subject import Promise, Subject
 
 SCHEMA_VERSION = 1
 Outcome = Literal["pass", "warn", "fail", "info"]
+ROUNDING = 1e-9  # of the base: 4.2 - 4.0 is a little over 0.2 in floating point
 SEVERITY: tuple[Outcome, ...] = ("info", "pass", "warn", "fail")
 Finding = tuple[Outcome, str]
 Bound = TypeVar("Bound", float, Amount)
@@ -102,7 +103,7 @@ def judge(subject: Subject, limits: GateLimits, baseline: Baseline | None) -> Ga
 
     A limit whose number is nowhere, and an allowed change without a baseline, fail.
     """
-    measures = (*subject.measures, *_missing(subject.measures, limits, baseline))
+    measures = (*subject.measures, *_missing(subject, limits, baseline))
     checks = [_judge_promise(promise) for promise in subject.promises]
     judged = [_judge_measure(measure, limits, baseline) for measure in measures]
     # What is neither known nor asked for says nothing.
@@ -110,14 +111,14 @@ def judge(subject: Subject, limits: GateLimits, baseline: Baseline | None) -> Ga
     return GateResult(subject, baseline, tuple(sorted(checks, key=_order)))
 
 
-def _missing(measures: Sequence[Measure], limits: GateLimits, baseline: Baseline | None) -> Iterator[Measure]:
+def _missing(subject: Subject, limits: GateLimits, baseline: Baseline | None) -> Iterator[Measure]:
     """What has a limit but no measure: a quantity that nothing speaks of, a runtime that only the baseline has."""
-    known = {measure.quantity for measure in measures}
+    known = {measure.quantity for measure in subject.measures}
     for name in QUANTITIES:
         if name not in known and (limits.level(name) or limits.change_level(name)):
-            yield Measure(name, None, detail="nothing is known of it here")
+            yield Measure(name, None, detail=subject.silence)
     if limits.change.accuracy and baseline:
-        keys = {measure.key for measure in measures}
+        keys = {measure.key for measure in subject.measures}
         for key in sorted(set(baseline.values) - keys):
             name, _, runtime = key.partition("/")
             if name == "accuracy" and runtime:
@@ -161,7 +162,7 @@ def _against_limit(measure: Measure, quantity: Quantity, level: Level | None) ->
     if level is None:
         return
     value = measure.judged
-    if value is None or not is_finite(value):
+    if not is_number(value):
         yield "fail", f"a limit, but no number: {measure.detail or 'not recorded'}"
         return
     for outcome, limit in _levels(level.fail, level.warn):
@@ -184,12 +185,12 @@ def _against_base(
     if allowed is None:
         return
     value = measure.value
-    if value is None or base is None or not (is_finite(value) and is_finite(base)):
+    if not (is_number(value) and is_number(base)):
         yield "fail", f"an allowed change, but {_unknown(measure, baseline)}"
         return
     worse = value - base if quantity.better == "lower" else base - value
     for outcome, amount in _levels(allowed.fail, allowed.warn):
-        if not worse <= amount.of(base):
+        if not worse <= amount.of(base) + ROUNDING * abs(base):
             yield outcome, f"{_worse_text(worse, base, quantity)} worse than the baseline, {amount} is allowed"
             return
     yield "pass", ""

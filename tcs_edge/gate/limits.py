@@ -1,28 +1,27 @@
 """What people write: the limits of a model, each with a level that fails and one that warns.
 
-    [tool.tcs-edge.gate]                          # in pyproject.toml; [gate] in tcs-edge.toml
-    max_size_mb = { fail = 5.0, warn = 4.5 }
-    max_latency_ms = 20                           # a number alone is the level that fails
-    min_accuracy = 0.9                            # shares in 0..1
-    baseline = "git:origin/main:gate.json"
+[tool.tcs-edge.gate]                          # in pyproject.toml; [gate] in tcs-edge.toml
+max_size_mb = { fail = 5.0, warn = 4.5 }
+max_latency_ms = 20                           # a number alone is the level that fails
+min_accuracy = 0.9                            # shares in 0..1
+baseline = "git:origin/main:gate.json"
 
-    [tool.tcs-edge.gate.change]                   # how much worse than the baseline at most
-    size_mb = "5 %"                               # of the baseline's value
-    accuracy = 0.01                               # or in the number's own unit
+[tool.tcs-edge.gate.change]                   # how much worse than the baseline at most
+size_mb = "5 %"                               # of the baseline's value
+accuracy = 0.01                               # or in the number's own unit
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tcs_edge.errors import SpecError
-from tcs_edge.gate.measures import QUANTITIES
+from tcs_edge.gate.measures import QUANTITIES, Quantity
 from tcs_edge.specs.config import load_config
 from tcs_edge.specs.strict import Spec, validated
 
@@ -134,17 +133,14 @@ class GateLimits(Spec):
     change: Changes = Changes()
     baseline: str | None = None
 
-    @model_validator(mode="after")
-    def _levels_make_sense(self) -> Self:
-        for quantity in QUANTITIES.values():
-            level = getattr(self, quantity.limit)
-            if level is None:
-                continue
-            if quantity.unit == "share":
-                _require_share(quantity.limit, level)
-            if level.fail is not None and level.warn is not None:
-                _require_warning_first(quantity.limit, level.warn, level.fail, quantity.better)
-        return self
+    @field_validator(*(quantity.limit for quantity in QUANTITIES.values()))
+    @classmethod
+    def _makes_sense(cls, level: Level | None, info: ValidationInfo) -> Level | None:
+        if level is not None:
+            quantity = next(known for known in QUANTITIES.values() if known.limit == info.field_name)
+            _require_share(level, quantity)
+            _require_warning_first(level, quantity)
+        return level
 
     def level(self, quantity: str) -> Level | None:
         """The absolute limit of a key of QUANTITIES."""
@@ -156,22 +152,28 @@ class GateLimits(Spec):
         level: ChangeLevel | None = getattr(self.change, quantity, None)
         return level
 
+    def absolute(self) -> GateLimits:
+        """These limits without any comparison."""
+        return self.model_copy(update={"change": Changes(), "baseline": None})
+
     @property
     def any(self) -> bool:
         """Whether there is any limit at all."""
         return any(self.level(name) or self.change_level(name) for name in QUANTITIES)
 
 
-def _require_share(key: str, level: Level) -> None:
+def _require_share(level: Level, quantity: Quantity) -> None:
     for number in (level.fail, level.warn):
-        if number is not None and number > 1:
-            raise ValueError(f"{key} is a share of 1: write {number / 100:g} for {number:g} %")
+        if quantity.unit == "share" and number is not None and number > 1:
+            raise ValueError(f"it is a share of 1: write {number / 100:g} for {number:g} %")
 
 
-def _require_warning_first(key: str, warn: float, fail: float, better: Literal["lower", "higher"]) -> None:
-    if (warn > fail) if better == "lower" else (warn < fail):
-        side = "at most" if better == "lower" else "at least"
-        raise ValueError(f"{key}: warn must come before fail, so {side} {fail:g}, and is {warn:g}")
+def _require_warning_first(level: Level, quantity: Quantity) -> None:
+    if level.warn is None or level.fail is None:
+        return
+    if (level.warn > level.fail) if quantity.better == "lower" else (level.warn < level.fail):
+        side = "at most" if quantity.better == "lower" else "at least"
+        raise ValueError(f"warn must come before fail, so be {side} {level.fail:g}")
 
 
 def find_limits(folder: Path, flags: Mapping[str, Any]) -> tuple[GateLimits, Path | None]:
@@ -220,8 +222,3 @@ def parse_change(text: str) -> tuple[str, str]:
     if not (name and equals and amount):
         raise SpecError(f"--max-change takes NAME=AMOUNT, such as size_mb=5%, got {text!r}.")
     return name, amount
-
-
-def is_finite(value: float | None) -> bool:
-    """Whether there is a number at all, and it is neither NaN nor infinite."""
-    return value is not None and math.isfinite(value)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from tcs_edge.packaging.manifest import AccuracyRecord, LatencyRecord, Manifest
 from tcs_edge.packaging.run_folder import PROVEN, REJECTED, UNPROVEN
@@ -71,6 +72,11 @@ class Measure:
         return self.value if self.bound is None else self.bound
 
 
+def is_number(value: float | None) -> TypeGuard[float]:
+    """Whether there is a number at all, and it is neither NaN nor infinite."""
+    return value is not None and math.isfinite(value)
+
+
 def manifest_measures(manifest: Manifest) -> tuple[Measure, ...]:
     """Every number that a run's manifest holds; what it does not hold is there without a value."""
     student = manifest.student
@@ -102,7 +108,7 @@ def _is_export(path: str) -> bool:
 def _latency(record: LatencyRecord | None) -> Measure:
     if record is None:
         return Measure("latency_ms", None, detail="the target's profile did not know this student")
-    band = f"{record.low_ms:.3g} to {record.high_ms:.3g} ms, {record.source}: {record.citation}"
+    band = f"{record.low_ms:.3g} to {record.high_ms:.3g} ms, {record.source}"
     return Measure("latency_ms", record.p50_ms, bound=record.high_ms, detail=band)
 
 

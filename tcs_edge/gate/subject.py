@@ -35,6 +35,7 @@ class Subject:
         precisions: arithmetic per runtime, or {"weights": ...} of a bare file; what differs is not compared.
         images: fingerprint of the images it was tested on.
         classes: class names, in order.
+        silence: why a number that is not among the measures is not.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Subject:
     precisions: Mapping[str, str] = field(default_factory=dict)
     images: str | None = None
     classes: tuple[str, ...] = ()
+    silence: str = "the manifest does not tell it"
 
 
 def load_subject(path: Path) -> Subject:
@@ -150,7 +152,8 @@ def _model_file(path: Path) -> Subject:
     else:
         from tcs_edge.gate.openvino_file import openvino_measures as measured
     measures, precision = measured(path)
-    return Subject(str(path), measures, precisions={"weights": precision})
+    silence = "a model file does not tell it; gate the run folder"
+    return Subject(str(path), measures, precisions={"weights": precision}, silence=silence)
 
 
 def read_document(path: Path) -> Mapping[str, Any]:

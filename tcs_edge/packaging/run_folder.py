@@ -20,7 +20,7 @@ from datetime import date
 from pathlib import Path
 
 from tcs_edge.errors import DataError, UsageError
-from tcs_edge.files import read_json, write_json
+from tcs_edge.files import make_folder, read_json, write_json
 
 SCHEMA_VERSION = 1
 MARKER = "tcs-edge-run.json"
@@ -128,18 +128,36 @@ def open_run(out: Path, overwrite: bool = False) -> RunFolder:
     marked as one and holds nothing else.
 
     Raises:
+        UsageError: as `require_usable`. MissingError: the folder cannot be made.
+    """
+    require_usable(out, overwrite)
+    if out.is_dir():
+        _clear(out)
+    make_folder(out)
+    write_json(out / MARKER, {"schema_version": SCHEMA_VERSION, "kind": "tcs-edge run"})
+    run = RunFolder(out)
+    for folder in (run.checkpoints, run.unproven, run.reports):
+        make_folder(folder)
+    return run
+
+
+def require_usable(out: Path, overwrite: bool) -> None:
+    """Fail, before anything is computed, if `open_run` would refuse `out`; nothing is changed.
+
+    Raises:
         UsageError: `out` is a file, is not empty, or holds something that no run wrote.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file. Choose another --out.")
-    if out.is_dir() and any(out.iterdir()):
-        _clear(out, overwrite)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / MARKER, {"schema_version": SCHEMA_VERSION, "kind": "tcs-edge run"})
-    run = RunFolder(out)
-    for folder in (run.checkpoints, run.unproven, run.reports):
-        folder.mkdir()
-    return run
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not overwrite:
+        raise UsageError(f"{out} is not empty. Choose another --out, or pass --overwrite to replace a run.")
+    if not _is_run(out):
+        raise UsageError(f"{out} is not a run folder (no {MARKER}); it is not overwritten. Choose another --out.")
+    strangers = sorted(entry.name for entry in out.iterdir() if entry.name not in (*FOLDERS, *FILES))
+    if strangers:
+        raise UsageError(f"{out} holds {', '.join(strangers[:3])}, which no run wrote. Move it away first.")
 
 
 def find_run(root: Path) -> RunFolder:
@@ -155,14 +173,19 @@ def find_run(root: Path) -> RunFolder:
     return RunFolder(root)
 
 
-def _clear(out: Path, overwrite: bool) -> None:
-    if not overwrite:
-        raise UsageError(f"{out} is not empty. Choose another --out, or pass --overwrite to replace a run.")
-    if not _is_run(out):
-        raise UsageError(f"{out} is not a run folder (no {MARKER}); it is not overwritten. Choose another --out.")
-    strangers = sorted(entry.name for entry in out.iterdir() if entry.name not in (*FOLDERS, *FILES))
-    if strangers:
-        raise UsageError(f"{out} holds {', '.join(strangers[:3])}, which no run wrote. Move it away first.")
+def find_unfinished(root: Path) -> RunFolder:
+    """An existing run that has no verdict yet.
+
+    Raises:
+        DataError: as `find_run`. UsageError: it is finished.
+    """
+    folder = find_run(root)
+    if folder.manifest.exists():
+        raise UsageError(f"{root} is finished: there is nothing to resume.")
+    return folder
+
+
+def _clear(out: Path) -> None:
     # The marker goes last: a removal that was interrupted can be repeated.
     for entry in sorted(out.iterdir(), key=lambda entry: entry.name == MARKER):
         _remove(entry)

@@ -27,6 +27,8 @@ Verbosity = Literal[-1, 0, 1]
 PIPED_WIDTH = 10_000
 
 log = logging.getLogger("tcs_edge")
+# Without a handler, logging itself prints warnings on stderr, beside the reporter's own line.
+log.addHandler(logging.NullHandler())
 
 
 class ConsoleReporter:

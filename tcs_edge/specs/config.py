@@ -138,18 +138,19 @@ class CompressConfig(Spec):
         Args:
             typical_px: median shorter side of the training images, in pixels.
         """
-        return self._with_defaults(_demo_defaults() if self.builtin else _folder_defaults(typical_px, self))
+        return self._with_defaults(_demo_defaults(self) if self.builtin else _folder_defaults(typical_px, self))
 
     def _with_defaults(self, defaults: Mapping[str, Any]) -> CompressConfig:
         open_fields = {name: value for name, value in defaults.items() if getattr(self, name) in (None, "auto")}
         return self.model_copy(update=open_fields)
 
 
-def _demo_defaults() -> dict[str, Any]:
+def _demo_defaults(config: CompressConfig) -> dict[str, Any]:
     """Tiny images, no mirror symmetry, no hub: a small student trains from scratch in about a minute."""
-    return {
-        "teacher": "digits", "student_init": "random", "img_size": 32, "epochs": 20, "lr": 3e-3,
-        "augment": "crop", "max_latency_ms": 2.0, "max_params_m": 1.0,
+    # The limits make the choice quick; a student that the user named is not held against them.
+    limits = {"max_latency_ms": 2.0, "max_params_m": 1.0} if config.student == "auto" else {}
+    return limits | {
+        "teacher": "digits", "student_init": "random", "img_size": 32, "epochs": 20, "lr": 3e-3, "augment": "crop",
     }  # fmt: skip
 
 

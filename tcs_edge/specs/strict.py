@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -60,8 +60,14 @@ def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str
     current: Any = kind
     for part in location:
         field = getattr(current, "model_fields", {}).get(part)
-        current = field.annotation if field is not None else None
+        current = _table_of(field.annotation) if field is not None else None
     return list(getattr(current, "model_fields", {}))
+
+
+def _table_of(annotation: Any) -> Any:
+    """The spec among the types that a key may have, such as X of `X | None`."""
+    kinds = (annotation, *get_args(annotation))
+    return next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
 
 
 def _short(value: object, limit: int = 60) -> str:

@@ -30,6 +30,16 @@ PUBLISHED_IMG_SIZE = 224
 SHOWN_KEYS = 3
 
 
+def require_student(name: str) -> None:
+    """Fail unless timm has this model.
+
+    Raises:
+        UnknownName: it has not; near matches are shown.
+    """
+    if not timm.is_model(name):
+        raise UnknownName("student", name, CANDIDATES, hint="Any timm model name will do.")
+
+
 def build_student(name: str, img_size: int, init: Init, seed: int) -> nn.Module:
     """A student backbone in training mode: float (B, 3, img_size, img_size) -> features (B, d_s).
 
@@ -50,8 +60,7 @@ def build_student(name: str, img_size: int, init: Init, seed: int) -> nn.Module:
         DataError: the file does not hold this architecture's weights.
         MissingError: the file is missing, or the hub cannot be reached.
     """
-    if not timm.is_model(name):
-        raise UnknownName("student", name, CANDIDATES, hint="Any timm model name will do.")
+    require_student(name)
     weights = _weights_file(name, init)
     with _quiet():
         model = _new_model(name, img_size, seed)
@@ -85,8 +94,7 @@ def candidate_from_model(name: str) -> Candidate:
     Raises:
         UnknownName: timm has no such model.
     """
-    if not timm.is_model(name):
-        raise UnknownName("student", name, CANDIDATES, hint="Any timm model name will do.")
+    require_student(name)
     with _quiet(), torch.device("meta"):
         model = deployable(_create(name, PUBLISHED_IMG_SIZE))
         with FlopCounterMode(display=False) as counter, torch.no_grad():

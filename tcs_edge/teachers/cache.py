@@ -25,7 +25,7 @@ from tcs_edge.progress import Reporter, Silent
 
 SCHEMA_VERSION = 1
 FEATURE_VERSION = 1  # raise it when "pooled output after the final norm, fp16" comes to mean other numbers
-SHARD_IMAGES = 2048
+SHARD_IMAGES = 512  # what an interrupted pass loses at most: a minute of a small ViT on two cores
 _TENSOR = "features"
 
 

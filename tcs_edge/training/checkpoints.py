@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from tcs_edge.errors import DataError
-from tcs_edge.files import atomic_path
+from tcs_edge.files import write_bytes
 
 SCHEMA_VERSION = 1
 
@@ -33,14 +33,18 @@ class Progress:
 
 
 def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, done: Progress) -> None:
-    """Write the state of `model` and `optimizer` to `path`, whole or not at all."""
+    """Write the state of `model` and `optimizer` to `path`, whole or not at all.
+
+    Raises:
+        MissingError: the disk is full or the folder cannot be written.
+    """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{slot}": torch.as_tensor(value) for slot, value in slots.items()}
     progress = {"epochs_done": done.epochs_done, "steps_done": done.steps_done, "history": done.history}
     metadata = {"schema_version": str(SCHEMA_VERSION), "progress": json.dumps(progress)}
-    with atomic_path(path) as draft:
-        save_file({name: value.contiguous() for name, value in tensors.items()}, draft, metadata)
+    # As bytes, since safetensors' own writer says "disk full" with an exception that is no OSError.
+    write_bytes(path, save({name: value.contiguous() for name, value in tensors.items()}, metadata))
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:

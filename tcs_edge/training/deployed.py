@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tcs_edge.errors import DataError, ParityFailed
-from tcs_edge.files import atomic_path
+from tcs_edge.files import write_bytes
 from tcs_edge.maps import drop_head
 from tcs_edge.methods import Method, SimKdStudent
 from tcs_edge.students.build import deployable
@@ -65,11 +65,14 @@ def deployed_cost(model: nn.Module, img_size: int) -> tuple[float, float]:
 
 
 def save_deployed(path: Path, model: nn.Module) -> None:
-    """Write the deployed model's weights as safetensors, with what it takes to build it again."""
+    """Write the deployed model's weights as safetensors, with what it takes to build it again.
+
+    Raises:
+        MissingError: the disk is full or the folder cannot be written.
+    """
     shape = model.blueprint() if isinstance(model, SimKdStudent) else {}
-    with atomic_path(path) as draft:
-        tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-        save_file(tensors, draft, {"blueprint": json.dumps(shape)})
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    write_bytes(path, save(tensors, {"blueprint": json.dumps(shape)}))
 
 
 def load_deployed(path: Path, backbone: nn.Module, img_size: int) -> nn.Module:

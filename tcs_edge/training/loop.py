@@ -71,7 +71,7 @@ def train(
         log: receives one JSON-able dict per epoch.
 
     Raises:
-        TrainingDiverged: a loss was NaN or Inf; the last checkpoint stays as it is.
+        TrainingDiverged: a loss, or a weight after an epoch, was NaN or Inf; the last checkpoint stays as it is.
     """
     reporter = reporter or Silent()
     trainee = Trainee(backbone, method)
@@ -111,6 +111,7 @@ class _Run:
         self.wrapped.train()
         first = epoch * self.data.steps_per_epoch
         means = _mean_parts(self._steps(epoch, first), first)
+        _require_finite_weights(self.trainee, first + self.data.steps_per_epoch - 1)
         seconds = time.perf_counter() - started
         accuracy = accuracy_of(self.trainee.backbone, self.trainee.method, self.data.val(), self.accelerator)
         return {
@@ -186,6 +187,15 @@ def _drain(window: list[dict[str, Tensor]], sums: dict[str, float], first_step: 
     drained = len(window)
     window.clear()
     return drained
+
+
+def _require_finite_weights(module: nn.Module, step: int) -> None:
+    """The last step of an epoch has no loss after it that would show what it did."""
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise TrainingDiverged(
+                f"weight {name} is NaN or Inf after step {step}. Lower --lr; the last good checkpoint is kept."
+            )
 
 
 def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

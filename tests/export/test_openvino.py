@@ -14,7 +14,7 @@ import openvino as ov
 import pytest
 import torch
 
-from tcs_edge.errors import DataError, PromiseMissed
+from tcs_edge.errors import DataError, MissingError, PromiseMissed
 from tcs_edge.export.metadata import KEYS, read_onnx_metadata
 from tcs_edge.export.openvino import export_openvino
 
@@ -151,3 +151,17 @@ def test_without_the_switch_a_client_id_would_be_written(tmp_path):
     home = tmp_path / "home"
     assert run_fresh(WITHOUT_US, home).returncode == 0
     assert (home / "intel" / "openvino_ga_cid").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
+def test_a_full_disk_is_one_line_and_leaves_nothing(onnx_path, tmp_path):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(MissingError, match="openvino cannot write"):
+            export_openvino(onnx_path, tmp_path / "out" / "m.xml")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "out").iterdir()) == []

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tcs_edge.errors import DataError, UsageError
-from tcs_edge.packaging.run_folder import MARKER, default_out, find_run, open_run
+from tcs_edge.errors import DataError, MissingError, UsageError
+from tcs_edge.packaging.run_folder import MARKER, default_out, find_run, open_run, require_usable
 
 
 def contents(folder: Path) -> set[str]:
@@ -119,3 +119,21 @@ def test_only_a_marked_folder_is_a_run(tmp_path, marker):
         open_run(tmp_path, overwrite=True)
     with pytest.raises(DataError, match="no such run folder"):
         find_run(tmp_path / "missing")
+
+
+def test_a_place_is_judged_without_touching_it(tmp_path):
+    out = tmp_path / "run"
+    require_usable(out, overwrite=False)
+    assert not out.exists()
+    filled(out)
+    before = contents(out)
+    with pytest.raises(UsageError, match="not empty"):
+        require_usable(out, overwrite=False)
+    require_usable(out, overwrite=True)
+    assert contents(out) == before
+
+
+def test_a_place_that_can_be_no_folder_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(MissingError, match="file/run cannot be written"):
+        open_run(tmp_path / "file" / "run")

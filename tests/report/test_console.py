@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -73,3 +75,9 @@ def test_numbers_are_aligned_right(capsys):
     print_table(("name", "size MB"), [("a", "1.5"), ("b", "100.5")])
     lines = capsys.readouterr().out.splitlines()
     assert len({len(line.rstrip()) for line in lines}) == 1
+
+
+def test_a_warning_outside_a_run_is_printed_once():
+    code = "from tcs_edge.report.console import ConsoleReporter; ConsoleReporter().warn('careful')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.splitlines() == ["warning: careful"]

@@ -43,3 +43,14 @@ def test_specs_are_frozen() -> None:
     spec = Inner(size=1)
     with pytest.raises(ValidationError, match="frozen"):
         spec.size = 2  # type: ignore[misc]
+
+
+def test_a_key_of_an_optional_table_shows_what_is_near():
+    class Inner(Spec):
+        fail: float = 1.0
+
+    class Outer(Spec):
+        size: Inner | None = None
+
+    with pytest.raises(SpecError, match=r"unknown key size\.fial\. Did you mean fail\?"):
+        validated(Outer, {"size": {"fial": 1}}, Path("x.toml"))

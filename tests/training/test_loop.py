@@ -1,11 +1,13 @@
 """The loop: it learns, resumes exactly, stops at NaN, and folds what it deploys."""
 
 import json
+import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 
-from tcs_edge.errors import DataError, TrainingDiverged
+from tcs_edge.errors import DataError, MissingError, TrainingDiverged
 from tcs_edge.training import loop
 from tcs_edge.training.budget import Budget
 from tcs_edge.training.deployed import fold_student, load_deployed, save_deployed
@@ -97,3 +99,35 @@ def test_the_learning_rate_rises_then_falls_to_zero():
     assert max(rates) == rates[9] == pytest.approx(1.0)
     assert rates[9:] == sorted(rates[9:], reverse=True)
     assert rates[-1] < 0.01
+
+
+def test_weights_that_the_last_step_spoilt_are_not_saved(problem, accelerator, tmp_path):
+    path, backbone = tmp_path / "last.safetensors", problem.backbone()
+
+    def batches(epoch):
+        yield from problem.batches(epoch)
+        if epoch == 2:
+            backbone[0].weight.data[0] = float("nan")
+
+    with pytest.raises(TrainingDiverged, match=r"after step 8\. Lower --lr"):
+        train(backbone, problem.method(), Data(batches, 3, problem.data.val), BUDGET, 0, accelerator, path)
+    with safe_open(path, "pt") as stored:
+        assert all(torch.isfinite(stored.get_tensor(name)).all() for name in stored.keys())  # noqa: SIM118
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
+def test_a_full_disk_is_one_line_and_leaves_nothing(problem, accelerator, tmp_path):
+    import resource
+
+    backbone, method = problem.backbone(), problem.method()
+    model, _ = fold_student(backbone, method, problem.images)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(MissingError, match="cannot be written"):
+            save_deployed(tmp_path / "deployed.safetensors", model)
+        with pytest.raises(MissingError, match="cannot be written"):
+            train(backbone, method, problem.data, BUDGET, 0, accelerator, tmp_path / "last.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,137 @@
+"""`tcs-edge gate`: does the model keep its limits?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tcs_edge.cli.errors import one_line_errors
+
+if TYPE_CHECKING:
+    from tcs_edge.gate.judge import GateResult
+
+FLAGS = (
+    "max_size_mb", "max_file_mb", "max_params_m", "max_macs_m", "max_latency_ms", "max_peak_memory_mb",
+    "min_accuracy", "max_drop", "max_rel_diff", "min_top1_agreement", "baseline",
+)  # fmt: skip
+GITLAB_REPORT = "gl-code-quality-report.json"
+
+
+@one_line_errors
+def command(
+    context: typer.Context,
+    model: Annotated[Path, typer.Argument(help="A run folder, a manifest.json, or an .onnx or .xml file.")],
+    max_size_mb: Annotated[float | None, typer.Option(help="All exported files together.")] = None,
+    max_file_mb: Annotated[float | None, typer.Option(help="Each exported file.")] = None,
+    max_params_m: Annotated[float | None, typer.Option(help="Parameters, in millions.")] = None,
+    max_macs_m: Annotated[float | None, typer.Option(help="Multiply-accumulates of one image, in millions.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Upper end of the latency's band.")] = None,
+    max_peak_memory_mb: Annotated[float | None, typer.Option(help="Weights and live activations.")] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="Share in 0..1 that the 95 % interval's lower end reaches, every runtime.")
+    ] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Accuracy lost against PyTorch, share in 0..1.")] = None,
+    max_rel_diff: Annotated[float | None, typer.Option(help="Largest logit difference over largest logit.")] = None,
+    min_top1_agreement: Annotated[float | None, typer.Option(help="Images with PyTorch's class, in 0..1.")] = None,
+    max_change: Annotated[
+        list[str] | None, typer.Option(help="NAME=AMOUNT against the baseline: size_mb=5%, accuracy=0.01. Repeatable.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="RUN, manifest.json, a baseline file, or git:REF:path of one.")
+    ] = None,
+    allow_other_target: Annotated[
+        bool, typer.Option("--allow-other-target", help="Compare with a baseline of another target or precision.")
+    ] = False,
+    update_baseline: Annotated[Path | None, typer.Option(help="Write the numbers to this file, to commit.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write a pull-request comment to this file.")] = None,
+) -> None:
+    """Hold a model to its limits: exit 0 pass, 1 fail, 2 usage. A missing number is a failure.
+
+    Limits come from [tool.tcs-edge.gate] in pyproject.toml or [gate] in tcs-edge.toml; flags win.
+    Example: tcs-edge gate runs/pets --max-size-mb 5 --baseline git:origin/main:gate.json --max-change size_mb=5%
+    """
+    from tcs_edge.errors import UsageError
+    from tcs_edge.gate.baseline import comparable, load_baseline, write_baseline
+    from tcs_edge.gate.judge import judge
+    from tcs_edge.gate.limits import find_limits
+    from tcs_edge.gate.subject import load_subject
+
+    limits, origin = find_limits(Path(), _given(context.params))
+    subject = load_subject(model)
+    if update_baseline is not None:
+        write_baseline(update_baseline, subject)
+        typer.echo(f"baseline written: {update_baseline}", err=True)
+        # The new numbers are accepted: what is left to judge is what holds without a comparison.
+        limits = limits.absolute()
+    elif not limits.any:
+        raise UsageError("no limits to hold the model to. Write [gate] in tcs-edge.toml, or pass --max-size-mb.")
+    if not limits.any:
+        return
+    compared = comparable(subject, load_baseline(limits.baseline), allow_other_target) if limits.baseline else None
+    result = judge(subject, limits, compared)
+    _print(result, json)
+    _write_reports(result, junit, markdown)
+    _tell_ci(result, origin or model)
+    if result.verdict == "fail":
+        raise typer.Exit(1)
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    from tcs_edge.gate.limits import parse_change
+
+    flags = {name: params[name] for name in FLAGS if params[name] is not None}
+    if params["max_change"]:
+        flags["change"] = dict(parse_change(text) for text in params["max_change"])
+    return flags
+
+
+def _print(result: GateResult, as_json: bool) -> None:
+    if as_json:
+        from tcs_edge.cli.output import print_json
+
+        print_json(result.to_json())
+    else:
+        from tcs_edge.report.gate import print_gate
+
+        print_gate(result)
+
+
+def _write_reports(result: GateResult, junit: Path | None, markdown: Path | None) -> None:
+    from tcs_edge.files import write_bytes, write_text
+    from tcs_edge.report.junit import gate_junit
+    from tcs_edge.report.markdown import gate_markdown
+
+    if junit is not None:
+        write_bytes(junit, gate_junit(result))
+    if markdown is not None:
+        write_text(markdown, gate_markdown(result))
+
+
+def _tell_ci(result: GateResult, place: Path) -> None:
+    """Annotations where a CI system says that it is one: on stderr for GitHub, as a report file for GitLab."""
+    from tcs_edge.files import write_text
+    from tcs_edge.report.annotations import github_lines, gitlab_report
+    from tcs_edge.report.markdown import gate_markdown
+
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in github_lines(result, _in_repository(place, "GITHUB_WORKSPACE")):
+            typer.echo(line, err=True)
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            # The runner's own file, which every command of a step adds to.
+            with Path(summary).open("a", encoding="utf-8") as handle:
+                handle.write(gate_markdown(result))
+    if os.environ.get("GITLAB_CI") == "true":
+        write_text(Path(GITLAB_REPORT), gitlab_report(result, _in_repository(place, "CI_PROJECT_DIR")))
+
+
+def _in_repository(place: Path, root_variable: str) -> str:
+    """`place` as the CI system names it: relative to where it checked the repository out."""
+    root = Path(os.environ.get(root_variable) or ".").resolve()
+    full = place.resolve()
+    return (full.relative_to(root) if full.is_relative_to(root) else place).as_posix()

@@ -1,0 +1,203 @@
+"""What is known of a run, a manifest and a bare file, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tcs_edge.errors import UsageError
+from tcs_edge.gate.subject import load_subject
+
+
+def values(subject) -> dict:
+    return {measure.key: measure.value for measure in subject.measures}
+
+
+def kept(subject) -> dict:
+    return {promise.name: promise.kept for promise in subject.promises}
+
+
+def edit(path, change) -> None:
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def test_a_run_folder_tells_everything(make_run):
+    subject = load_subject(make_run())
+    known = values(subject)
+    assert known["size_mb"] == pytest.approx(1.0001)
+    assert known["file_mb/model.onnx"] == 1.0
+    assert (known["params_m"], known["macs_m"], known["latency_ms"]) == (0.6, 3.9, 10.0)
+    assert known["accuracy/onnxruntime"] == 0.9
+    assert known["drop/onnxruntime"] == pytest.approx(0.02)
+    assert "accuracy/pytorch" not in known, "the trained model is not shipped"
+    latency = next(measure for measure in subject.measures if measure.quantity == "latency_ms")
+    assert latency.judged == 20.0
+    assert latency.detail == "5 to 20 ms, estimated"
+    assert kept(subject) == {"parity with PyTorch": True, "files unchanged": True}
+
+
+def test_a_number_that_the_manifest_does_not_hold_is_there_without_value(make_run):
+    run = make_run(latency_ms=None)
+    edit(run / "manifest.json", lambda document: document["accuracy"].pop("onnxruntime"))
+    known = values(load_subject(run))
+    assert known["latency_ms"] is known["peak_memory_mb"] is known["accuracy/onnxruntime"] is None
+
+
+def test_a_changed_a_lost_and_a_new_file_break_the_promise(make_run):
+    for name in ("changed", "lost", "new"):
+        run = make_run(name)
+        model = run / "export" / "model.onnx"
+        if name == "changed":
+            model.write_bytes(b"v" + model.read_bytes()[1:])
+        elif name == "lost":
+            model.unlink()
+        else:
+            (run / "export" / "other.onnx").write_bytes(b"?")
+        assert kept(load_subject(run)) == {"parity with PyTorch": True, "files unchanged": False}
+
+
+def test_the_manifest_inside_a_run_is_the_run_and_elsewhere_it_is_alone(make_run, tmp_path):
+    run = make_run()
+    (run / "export" / "model.onnx").write_bytes(b"changed")
+    assert kept(load_subject(run / "manifest.json"))["files unchanged"] is False
+    alone = shutil.copy(run / "manifest.json", tmp_path / "manifest.json")
+    assert kept(load_subject(alone)) == {"parity with PyTorch": True}
+
+
+def test_a_run_that_failed_its_validation(make_run):
+    assert kept(load_subject(make_run(passed=False)))["parity with PyTorch"] is False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda document: document["parity"].clear(),
+        lambda document: document["parity"]["onnxruntime"].update(finite=False, max_rel_diff=None),
+    ],
+)
+def test_a_verdict_without_a_comparison_behind_it_is_no_parity(make_run, change):
+    run = make_run()
+    edit(run / "manifest.json", change)
+    assert kept(load_subject(run))["parity with PyTorch"] is False
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "neither a model nor JSON"),
+        ("[1]", "no manifest"),
+        ("{}", "no manifest"),
+        ('{"schema_version": true}', "no manifest"),
+        ('{"schema_version": "1"}', "no manifest"),
+        ('{"schema_version": 2}', "newer .*pip install --upgrade"),
+        ('{"schema_version": 0}', "older .*tcs-edge compress"),
+        ('{"schema_version": 1, "name": "react"}', "manifest"),
+        ('{"schema_version": 1, "versions": {"a": "\\ud800"}}', "manifest"),
+        ("[" * 100_000, "JSON"),
+    ],
+)
+def test_a_foreign_manifest_is_refused_readably(tmp_path, content, words):
+    path = tmp_path / "manifest.json"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=words) as caught:
+        load_subject(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_run_a_stopped_run_and_nothing_are_refused(make_run, tmp_path):
+    run = make_run()
+    (run / "manifest.json").unlink()
+    for path, words in ((run, "--resume"), (run.parent / "none", "none"), (tmp_path, "not a run folder")):
+        with pytest.raises(UsageError, match=words):
+            load_subject(path)
+
+
+def save_onnx(path, external: bool = False) -> None:
+    weights = numpy_helper.from_array(np.ones((3, 4), dtype=np.float32), "w")
+    shape = numpy_helper.from_array(np.array([1, 4]), "shape")
+    bias = helper.make_node("Constant", [], ["b"], value=numpy_helper.from_array(np.ones(4, dtype=np.float32)))
+    nodes = [
+        helper.make_node("MatMul", ["image", "w"], ["h"]),
+        bias,
+        helper.make_node("Add", ["h", "b"], ["s"]),
+        helper.make_node("Reshape", ["s", "shape"], ["logits"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, n]) for name, n in (("image", 3), ("logits", 4))]
+    model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], [weights, shape]))
+    onnx.save(model, path, save_as_external_data=external, location="model.data", size_threshold=0)
+
+
+def test_an_onnx_file_tells_size_parameters_and_memory(tmp_path):
+    path = tmp_path / "model.onnx"
+    save_onnx(path)
+    subject = load_subject(path)
+    assert values(subject)["size_mb"] == path.stat().st_size / 1e6
+    assert values(subject)["params_m"] == pytest.approx(16e-6), "12 weights and 4 in a constant; a shape is none"
+    assert values(subject)["peak_memory_mb"] == pytest.approx((12 * 4 + 2 * 8 + 4 * 4 + 2 * 4 * 4) / 1e6)
+    assert subject.precisions == {"weights": "f32"}
+    assert "accuracy" not in values(subject)
+
+
+def test_external_data_counts_and_is_missed(tmp_path):
+    path, data = tmp_path / "model.onnx", tmp_path / "model.data"
+    save_onnx(path, external=True)
+    assert values(load_subject(path))["size_mb"] == (path.stat().st_size + data.stat().st_size) / 1e6
+    data.unlink()
+    assert values(load_subject(path))["size_mb"] is None
+
+
+def test_external_data_outside_the_folder_is_refused(tmp_path):
+    path = tmp_path / "model.onnx"
+    save_onnx(path, external=True)
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = "../secret"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UsageError, match="beside the model"):
+        load_subject(path)
+
+
+def test_the_exported_model_counts_alike_in_both_formats(model, onnx_path, xml_path):
+    onnx_file, xml_file = load_subject(onnx_path), load_subject(xml_path)
+    trained = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    assert trained * 0.95 < values(onnx_file)["params_m"] <= trained, "folded batch norms are no parameters"
+    assert values(xml_file)["params_m"] == pytest.approx(values(onnx_file)["params_m"], rel=1e-3)
+    files = (xml_path, xml_path.with_suffix(".bin"))
+    assert values(xml_file)["size_mb"] == pytest.approx(sum(file.stat().st_size for file in files) / 1e6)
+    assert xml_file.precisions == onnx_file.precisions == {"weights": "f32"}
+
+
+def test_an_ir_without_its_weights_has_no_size(xml_path, tmp_path):
+    alone = shutil.copy(xml_path, tmp_path / "model.xml")
+    assert values(load_subject(alone))["size_mb"] is None
+
+
+BOMB = (
+    '<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a0 "aaaaaaaaaa">'
+    + "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
+    + "]><net>&a9;</net>"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.onnx", b""),
+        ("a.onnx", b"\x00\x01garbage" * 9),
+        ("a.xml", b""),
+        ("a.xml", b"<html></html>"),
+        ("a.xml", BOMB.encode()),
+        ("a.xml", b'<net><layers><layer type="Const"><data element_type="f32" shape="x"/></layer></layers></net>'),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        load_subject(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)

@@ -1,0 +1,127 @@
+"""The gate's words: table, comment, JUnit, annotations; whatever the classes and files are called."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcs_edge.gate.baseline import Baseline
+from tcs_edge.gate.judge import judge
+from tcs_edge.gate.limits import GateLimits
+from tcs_edge.gate.measures import Measure
+from tcs_edge.gate.subject import Subject
+from tcs_edge.report.annotations import github_lines, gitlab_report
+from tcs_edge.report.gate import print_gate
+from tcs_edge.report.junit import gate_junit
+from tcs_edge.report.markdown import gate_markdown
+from tcs_edge.report.text import markdown_text, one_line
+
+HOSTILE = '<b>&"\'x"</b>\n::error::|`@all`\r\u202e\x1b[31m\x00كلب🐶../..%0A'
+SUBJECT = Subject(
+    "run",
+    (
+        Measure("size_mb", 4.2, detail="2 files"),
+        Measure("file_mb", 4.2, HOSTILE),
+        Measure("latency_ms", 10.0, bound=19.0, detail="5 to 19 ms, estimated"),
+        Measure("accuracy", 0.9, "onnxruntime", bound=0.83, detail="90 of 100 images"),
+    ),
+    student="lcnet_050",
+    target="raspberrypi4",
+    classes=("cat", HOSTILE),
+)
+BASE = {"size_mb": 4.0, "latency_ms": 10.0, "accuracy/onnxruntime": 0.92}
+LIMITS = {"max_size_mb": {"fail": 5, "warn": 4.1}, "max_file_mb": 4, "min_accuracy": 0.8, "change": {"size_mb": "1 %"}}
+
+
+def result(subject: Subject = SUBJECT):
+    return judge(subject, GateLimits.model_validate(LIMITS), Baseline("gate.json", BASE))
+
+
+def test_the_table_shows_base_value_change_and_limit(capsys):
+    print_gate(result())
+    lines = capsys.readouterr().out.splitlines()
+    (size,) = [line for line in lines if line.startswith("FAIL  size, all files")]
+    assert re.split(r"\s{2,}", size.strip()) == [
+        "FAIL", "size, all files", "4 MB", "4.2 MB", "↑ +0.2 MB (+5 %)", "≤ 5 MB; warn ≤ 4.1 MB; change 1 %"
+    ]  # fmt: skip
+    (accuracy,) = [line for line in lines if "accuracy, onnxruntime" in line]
+    assert "90 % (at least 83 %)" in accuracy
+    assert "↓ -2 points" in accuracy
+    assert any(line.startswith("-     latency") and "10 ms (up to 19 ms)" in line and "= 0" in line for line in lines)
+    assert lines[-1] == "gate: fail (1 passed, 2 failed)"
+
+
+def test_no_name_reaches_the_terminal_as_a_command(capsys):
+    print_gate(result())
+    out = capsys.readouterr().out
+    assert not set("\x1b\x00\r\u202e") & set(out)
+    assert "\\x1b[31m" in out
+    assert "كلب🐶" in out
+
+
+def test_the_comment_is_a_table_whose_cells_no_name_breaks():
+    text = gate_markdown(result())
+    assert text.splitlines()[0].startswith("<!--")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows} == {7}
+    cells = [html.unescape(cell).strip() for cell in rows[2].split("|")[1:-1]]
+    assert cells[0] == "size, all files"
+    assert cells[1:4] == ["4 MB", "4.2 MB", "↑ +0.2 MB (+5 %)"]
+    assert "fail" in cells[5]
+    assert set(re.findall(r"<(/?\w+)", text)) == {"code", "/code", "details", "/details", "summary", "/summary", "br"}
+    assert "@" not in text
+    assert "`" not in text
+
+
+def test_junit_is_xml_with_one_case_per_judged_number():
+    suite = ElementTree.fromstring(gate_junit(result())).find("testsuite")
+    cases = {case.get("name"): case for case in suite.iter("testcase")}
+    assert (suite.get("tests"), suite.get("failures")) == ("3", "2")
+    assert len(cases) == 3
+    failure = cases["size, all files"].find("failure")
+    assert "0.2 MB (5 %) worse than the baseline, 1 % is allowed" in failure.get("message")
+    assert cases["accuracy, onnxruntime"].find("failure") is None
+    names = [item.get("value") for item in suite.iter("property") if item.get("name").startswith("class ")]
+    assert names == ["cat", one_line(HOSTILE)]
+
+
+def test_github_gets_one_command_per_line_and_gitlab_one_entry_per_problem():
+    lines = github_lines(result(), "tcs-edge.toml")
+    assert [line.split(" ")[0] for line in lines] == ["::error", "::error"]
+    assert all(line.startswith("::error file=tcs-edge.toml,title=") and len(line.splitlines()) == 1 for line in lines)
+    properties = [line.split("::")[1].split(",") for line in lines]
+    assert {len(parts) for parts in properties} == {2}, "a comma in a name would start another property"
+    entries = json.loads(gitlab_report(result(), "tcs-edge.toml"))
+    assert len({entry["fingerprint"] for entry in entries}) == len(entries) == 2
+    assert {entry["location"]["path"] for entry in entries} == {"tcs-edge.toml"}
+
+
+def test_a_warning_is_told_and_passes():
+    mild = judge(SUBJECT, GateLimits.model_validate({"max_size_mb": {"fail": 5, "warn": 4.1}}), None)
+    assert github_lines(mild)[0].startswith("::warning title=")
+    assert json.loads(gitlab_report(mild, "x"))[0]["severity"] == "minor"
+    assert ElementTree.fromstring(gate_junit(mild)).get("failures") == "0"
+    assert "warn" in gate_markdown(mild)
+
+
+@given(st.text())
+def test_any_name_survives_xml_and_markdown(name):
+    named = result(replace(SUBJECT, name=name, student=name, classes=(name,)))
+    suite = ElementTree.fromstring(gate_junit(named)).find("testsuite")
+    assert [item.get("value") for item in suite.iter("property") if item.get("name") == "model"] == [one_line(name)]
+    shown = re.sub("[\u2060\u2068\u2069]", "", html.unescape(markdown_text(name)))
+    assert shown == re.sub("\u2060", "", one_line(name))
+    assert not set(markdown_text(name)) & set("<>|`*_[]\\@:~")
+    gate_markdown(named).encode()
+
+
+@pytest.mark.parametrize("plain", ["👩‍👩‍👧 family", "Straße", "日本語", "كلب", "a\u200db"])
+def test_letters_of_all_scripts_and_emoji_stay(plain):
+    assert one_line(plain) == plain
