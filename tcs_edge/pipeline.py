@@ -104,7 +104,7 @@ def _run_stages(
         knowledge = _knowledge(features, ready, reporter)
     with watch.stage("distil"):
         model = _distil(ready, backbone, knowledge, folder, resume, reporter)
-    with watch.stage("export"):
+    with watch.stage("export"), reporter.busy("exporting"):
         _export(model, ready, folder, reporter)
     with watch.stage("validate"):
         validation = prove(model, folder.unproven, ready.images, ready.preprocess, ready.options, reporter)

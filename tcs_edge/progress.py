@@ -7,6 +7,7 @@ and the tests pass nothing and get `Silent`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
@@ -27,6 +28,9 @@ class Reporter(Protocol):
     def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
         """Pass `items` through while showing how far it is."""
 
+    def busy(self, description: str) -> AbstractContextManager[object]:
+        """Show that something goes on whose length nobody knows."""
+
 
 class Silent:
     """A reporter that tells nobody."""
@@ -39,3 +43,6 @@ class Silent:
 
     def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
         yield from items
+
+    def busy(self, description: str) -> AbstractContextManager[object]:
+        return nullcontext()

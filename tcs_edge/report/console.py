@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
 from rich.progress import (
@@ -20,8 +20,6 @@ from rich.progress import (
 from rich.table import Table
 
 from tcs_edge.progress import Item
-
-Verbosity = Literal[-1, 0, 1]
 
 # Wider than any line: whoever reads a pipe wants one row per line.
 PIPED_WIDTH = 10_000
@@ -66,6 +64,9 @@ class ConsoleReporter:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True) as progress:
             yield from progress.track(items, total=total, description=description)
+
+    def busy(self, description: str) -> AbstractContextManager[object]:
+        return self.console.status(description) if self.bars else nullcontext()
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:

@@ -80,9 +80,11 @@ def train(
     done = load_checkpoint(checkpoint, trainee, optimizer) if resume and checkpoint else Progress()
     method.restore_history(done.history)
     wrapped, optimizer = accelerator.prepare(trainee, optimizer)
-    run = _Run(wrapped, trainee, optimizer, data, budget, accelerator)
+    todo = (budget.epochs - done.epochs_done) * data.steps_per_epoch
+    ticks = iter(reporter.track(range(todo), "distil", todo))
+    run = _Run(wrapped, trainee, optimizer, data, budget, accelerator, ticks)
     saved_at = time.monotonic()
-    for epoch in reporter.track(range(done.epochs_done, budget.epochs), "distil", budget.epochs - done.epochs_done):
+    for epoch in range(done.epochs_done, budget.epochs):
         log(run.epoch(epoch, seed))
         last = epoch + 1 == budget.epochs
         if checkpoint and accelerator.is_main_process and (last or _due(saved_at)):
@@ -103,6 +105,7 @@ class _Run:
     data: Data
     budget: Budget
     accelerator: Accelerator
+    ticks: Iterator[int]
 
     def epoch(self, epoch: int, seed: int) -> dict[str, Any]:
         """One pass over the training images and one over the validation images; its metrics."""
@@ -125,6 +128,7 @@ class _Run:
     def _steps(self, epoch: int, first: int) -> Iterator[dict[str, Tensor]]:
         for step, batch in enumerate(self.data.train(epoch), start=first):
             yield self._step(batch, step)
+            next(self.ticks, None)
 
     def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         total_steps = self.budget.epochs * self.data.steps_per_epoch

@@ -81,3 +81,11 @@ def test_a_warning_outside_a_run_is_printed_once():
     code = "from tcs_edge.report.console import ConsoleReporter; ConsoleReporter().warn('careful')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr.splitlines() == ["warning: careful"]
+
+
+def test_waiting_shows_nothing_where_there_is_no_terminal(capsys):
+    with ConsoleReporter().busy("exporting"):
+        pass
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == ""

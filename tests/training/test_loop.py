@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 
 from tcs_edge.errors import DataError, MissingError, TrainingDiverged
+from tcs_edge.progress import Silent
 from tcs_edge.training import loop
 from tcs_edge.training.budget import Budget
 from tcs_edge.training.deployed import fold_student, load_deployed, save_deployed
@@ -131,3 +132,19 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(problem, accelerator, tmp_pa
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_counts_every_step_once(problem, accelerator):
+    class Counting(Silent):
+        def __init__(self):
+            self.ticks, self.total = 0, None
+
+        def track(self, items, description, total=None):
+            self.total = total
+            for item in items:
+                self.ticks += 1
+                yield item
+
+    reporter = Counting()
+    train(problem.backbone(), problem.method(), problem.data, BUDGET, 0, accelerator, reporter=reporter)
+    assert reporter.ticks == reporter.total == BUDGET.epochs * problem.data.steps_per_epoch
