@@ -78,3 +78,9 @@ class MissingError(TcsEdgeError):
     """Something outside the tool is missing: weights, an extra, disk space, the network."""
 
     exit_code = 4
+
+
+def reason_of(error: BaseException, limit: int = 200) -> str:
+    """What a foreign exception says, on one line of at most `limit` characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +9,8 @@ import huggingface_hub
 import timm
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError
 
-from tcs_edge.errors import MissingError
+from tcs_edge.errors import MissingError, reason_of
+from tcs_edge.quiet import quiet
 
 HUB_TIMEOUT_S = 5.0
 
@@ -57,7 +55,7 @@ def fetch(remote: HubFile, what: str, flag: str) -> Path:
     advice = f"Bring {remote.filename} of {remote.repo} from a machine with network and pass {flag} PATH."
     _require_hub(what, advice)
     try:
-        with _quiet_hub():
+        with quiet("huggingface_hub"):
             path = huggingface_hub.hf_hub_download(
                 remote.repo, remote.filename, revision=remote.revision, etag_timeout=HUB_TIMEOUT_S
             )
@@ -65,8 +63,7 @@ def fetch(remote: HubFile, what: str, flag: str) -> Path:
         message = f"{what}: {remote.repo} asks you to accept its licence and to log in. {advice}"
         raise MissingError(message) from None
     except (HfHubHTTPError, EntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise MissingError(f"{what} could not be downloaded ({reason}). {advice}") from None
+        raise MissingError(f"{what} could not be downloaded ({reason_of(error)}). {advice}") from None
     return Path(path)
 
 
@@ -81,14 +78,3 @@ def _require_hub(what: str, advice: str) -> None:
         reason = type(error).__name__
         message = f"{what} is not in the hub cache and {constants.ENDPOINT} cannot be reached"
         raise MissingError(f"{message} ({reason}). {advice}") from None
-
-
-@contextlib.contextmanager
-def _quiet_hub() -> Iterator[None]:
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -29,8 +29,6 @@ from tcs_edge.threads import use_threads
 from tcs_edge.training.deployed import deployed_cost, save_deployed
 from tcs_edge.training.distil import TrainingFiles, distil
 
-BUG = 70
-
 
 def main(question: Path) -> int:
     """Answer `question` beside it, in a file that ends in .json; the exit code is the error's."""

@@ -14,8 +14,6 @@ from tcs_edge.errors import TcsEdgeError, UsageError
 from tcs_edge.files import read_json, write_json
 from tcs_edge.progress import Reporter, Silent
 
-BUG = 70
-
 
 def run_bench(cells: Sequence[Cell], out: Path, reporter: Reporter = Silent()) -> dict[Cell, Found]:
     """What every cell found; each is kept in `out`/NAME.json as soon as it is done.
@@ -74,5 +72,5 @@ def _run_process(cell: Cell, question: Path, is_pass: bool) -> None:
 def _failure(cell: Cell, code: int, said: str) -> TcsEdgeError:
     lines = said.strip().splitlines() or ["no message"]
     error = TcsEdgeError(f"{cell.arm}, seed {cell.options.seed}: {lines[-1]}")
-    error.exit_code = code if code > 0 else BUG
+    error.exit_code = code if code > 0 else TcsEdgeError.exit_code
     return error

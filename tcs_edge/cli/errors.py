@@ -14,7 +14,6 @@ import typer
 from tcs_edge.errors import TcsEdgeError
 
 INTERRUPTED = 130
-BUG = 70
 
 Params = ParamSpec("Params")
 
@@ -41,7 +40,7 @@ def one_line_errors(command: Callable[Params, None]) -> Callable[Params, None]:
         except Exception as error:
             traceback.print_exc()
             _complain(f"error: this is a bug in tcs-edge ({type(error).__name__}); please report the lines above.")
-            raise typer.Exit(BUG) from None
+            raise typer.Exit(TcsEdgeError.exit_code) from None
 
     return guarded
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,15 @@ import onnx
 import torch
 
 from tcs_edge import __version__
-from tcs_edge.errors import DataError, PromiseMissed, UsageError
+from tcs_edge.errors import DataError, PromiseMissed, UsageError, reason_of
 from tcs_edge.export.metadata import build_metadata
 from tcs_edge.export.preprocess import require_labels
 from tcs_edge.files import atomic_path
 from tcs_edge.progress import Reporter, Silent
+from tcs_edge.quiet import quiet
 from tcs_edge.versions import PRODUCER
 
+CHATTY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 INPUT, OUTPUT = "image", "logits"
 LOWEST_OPSET = 18  # asked for less, torch's exporter writes 18 and only warns
 DEFAULT_OPSET = 18  # runs from onnxruntime 1.14 on, so the lowest is also the most portable
@@ -91,7 +91,7 @@ def _trace(model: torch.nn.Module, draft: Path, img_size: int, opset: int, dynam
     example = torch.zeros(2 if dynamic_batch else 1, 3, img_size, img_size)
     dynamic = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(*CHATTY), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
             torch.onnx.export(
                 frozen,
                 (example,),
@@ -105,25 +105,7 @@ def _trace(model: torch.nn.Module, draft: Path, img_size: int, opset: int, dynam
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"torch cannot export this model: {reason} Choose another student.") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what the exporter prints, logs and warns; its errors still come as exceptions."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    nowhere = io.StringIO()
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        raise UsageError(f"torch cannot export this model: {reason_of(error)} Choose another student.") from error
 
 
 def _require_promises(proto: onnx.ModelProto, opset: int, classes: int, dynamic_batch: bool) -> None:
@@ -156,5 +138,4 @@ def _require_valid(path: Path) -> None:
     try:
         onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PromiseMissed(f"the exported ONNX file is not valid: {reason}") from error
+        raise PromiseMissed(f"the exported ONNX file is not valid: {reason_of(error)}") from error

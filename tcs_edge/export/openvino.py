@@ -12,7 +12,7 @@ from pathlib import Path
 
 import openvino as ov
 
-from tcs_edge.errors import DataError, MissingError, PromiseMissed
+from tcs_edge.errors import DataError, MissingError, PromiseMissed, reason_of
 from tcs_edge.export.metadata import read_onnx_metadata
 from tcs_edge.files import atomic_path
 from tcs_edge.progress import Reporter, Silent
@@ -53,8 +53,7 @@ def _convert(onnx_path: Path, metadata: Mapping[str, str]) -> ov.Model:
     try:
         model = ov.Core().read_model(onnx_path)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{onnx_path} cannot be converted by openvino: {reason}") from error
+        raise DataError(f"{onnx_path} cannot be converted by openvino: {reason_of(error)}") from error
     for key, value in metadata.items():
         model.set_rt_info(value, [RT_INFO_GROUP, key])
     return model
@@ -64,8 +63,9 @@ def _save(model: ov.Model, xml: Path) -> None:
     try:
         ov.save_model(model, xml, compress_to_fp16=False)
     except RuntimeError as error:  # a full disk comes as "iostream error", without a code
-        reason = " ".join(str(error).split())[:200]
-        raise MissingError(f"openvino cannot write into {xml.parent} ({reason}). Free some disk space.") from error
+        raise MissingError(
+            f"openvino cannot write into {xml.parent} ({reason_of(error)}). Free some disk space."
+        ) from error
 
 
 def _require_readable(xml: Path, weights: Path) -> None:
@@ -74,8 +74,7 @@ def _require_readable(xml: Path, weights: Path) -> None:
     try:
         ov.Core().read_model(xml)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise PromiseMissed(f"openvino cannot read back the IR it wrote: {reason}") from error
+        raise PromiseMissed(f"openvino cannot read back the IR it wrote: {reason_of(error)}") from error
 
 
 def _remove(*paths: Path) -> None:

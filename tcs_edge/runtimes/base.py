@@ -98,9 +98,3 @@ def static_sides(shape: list[int | None], source: str) -> tuple[int | None, int 
     if shape[0] not in (1, None):
         raise DataError(f"{source}: the batch is fixed to {shape[0]}. Export with batch 1 or a dynamic batch.")
     return shape[0], shape[2]
-
-
-def one_line(error: BaseException, limit: int = 200) -> str:
-    """A foreign exception's message on one line of at most `limit` characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from tcs_edge.errors import DataError
-from tcs_edge.runtimes.base import ClosingRunner, one_line, run_all, static_sides
+from tcs_edge.errors import DataError, reason_of
+from tcs_edge.runtimes.base import ClosingRunner, run_all, static_sides
 
 SILENT_LOG = 4  # onnxruntime: fatal errors only; everything else arrives as an exception
 
@@ -43,7 +43,7 @@ class OrtRunner(ClosingRunner):
         try:
             logits: np.ndarray = self._session.run(None, {self._input.name: images})[0]
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise DataError(f"onnxruntime failed on a batch of {len(images)}: {one_line(error)}") from error
+            raise DataError(f"onnxruntime failed on a batch of {len(images)}: {reason_of(error)}") from error
         return logits
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ def _open(path: Path, threads: int) -> ort.InferenceSession:
     try:
         session = ort.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class
-        raise DataError(f"{path} cannot be loaded by onnxruntime: {one_line(error)} Export again.") from error
+        raise DataError(f"{path} cannot be loaded by onnxruntime: {reason_of(error)} Export again.") from error
     if len(session.get_inputs()) != 1 or len(session.get_outputs()) != 1:
         raise DataError(f"{path}: a classifier has one input and one output.")
     return session

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import openvino as ov
 
-from tcs_edge.errors import DataError
-from tcs_edge.runtimes.base import ClosingRunner, one_line, run_all, static_sides
+from tcs_edge.errors import DataError, reason_of
+from tcs_edge.runtimes.base import ClosingRunner, run_all, static_sides
 
 Precision = Literal["f32", "bf16", "device"]
 LABELS_KEY = ["tcs_edge", "labels"]
@@ -48,7 +48,7 @@ class OpenVinoRunner(ClosingRunner):
         try:
             logits: np.ndarray = self._compiled([images])[0]
         except RuntimeError as error:
-            raise DataError(f"openvino failed on a batch of {len(images)}: {one_line(error)}") from error
+            raise DataError(f"openvino failed on a batch of {len(images)}: {reason_of(error)}") from error
         return logits
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ def _read(path: Path) -> ov.Model:
     try:
         model = ov.Core().read_model(path)
     except RuntimeError as error:
-        raise DataError(f"{path} cannot be loaded by openvino: {one_line(error)} Export again.") from error
+        raise DataError(f"{path} cannot be loaded by openvino: {reason_of(error)} Export again.") from error
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise DataError(f"{path}: a classifier has one input and one output.")
     return model
@@ -81,7 +81,7 @@ def _compile(model: ov.Model, path: Path, threads: int, precision: Precision) ->
     try:
         return ov.Core().compile_model(model, "CPU", config)
     except RuntimeError as error:
-        raise DataError(f"{path} cannot be compiled by openvino: {one_line(error)} Export again.") from error
+        raise DataError(f"{path} cannot be compiled by openvino: {reason_of(error)} Export again.") from error
 
 
 def _precision_name(compiled: ov.CompiledModel) -> str:

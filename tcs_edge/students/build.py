@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from tcs_edge.errors import DataError, UnknownName, UsageError
+from tcs_edge.errors import DataError, UnknownName, UsageError, reason_of
 from tcs_edge.hub import HubFile, fetch, timm_hub_file
+from tcs_edge.quiet import quiet
 from tcs_edge.students.candidates import CANDIDATES, Candidate
 from tcs_edge.weights import check_safetensors, read_state
 
 Init = Literal["pretrained", "random"] | Path
 
 FLAG = "--student-init"
+# They warn about what tcs-edge asks for on purpose.
+CHATTY = ("timm", "huggingface_hub")
 PUBLISHED_IMG_SIZE = 224
 SHOWN_KEYS = 3
 
@@ -62,7 +61,7 @@ def build_student(name: str, img_size: int, init: Init, seed: int) -> nn.Module:
     """
     require_student(name)
     weights = _weights_file(name, init)
-    with _quiet():
+    with quiet(*CHATTY):
         model = _new_model(name, img_size, seed)
         if weights is not None:
             model = _with_weights(model, name, img_size, weights)
@@ -95,7 +94,7 @@ def candidate_from_model(name: str) -> Candidate:
         UnknownName: timm has no such model.
     """
     require_student(name)
-    with _quiet(), torch.device("meta"):
+    with quiet(*CHATTY), torch.device("meta"):
         model = deployable(_create(name, PUBLISHED_IMG_SIZE))
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             features = model(torch.zeros(1, 3, PUBLISHED_IMG_SIZE, PUBLISHED_IMG_SIZE))
@@ -114,7 +113,7 @@ def _new_model(name: str, img_size: int, seed: int) -> nn.Module:
         features = _dummy_features(model, img_size)
     except (AssertionError, RuntimeError, ValueError) as error:
         raise UsageError(
-            f"student {name} cannot take {img_size} px images ({_one_line(error)}). "
+            f"student {name} cannot take {img_size} px images ({reason_of(error)}). "
             "Choose another --img-size or --student."
         ) from None
     if features.ndim != 2:
@@ -177,7 +176,7 @@ def _with_weights(model: nn.Module, name: str, img_size: int, path: Path) -> nn.
         # timm's own loading path resamples the position embeddings of vision transformers.
         loaded = _create(name, img_size, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
     except (RuntimeError, ValueError) as error:
-        raise DataError(f"{path.name} does not fit {name} at {img_size} px: {_one_line(error)}") from None
+        raise DataError(f"{path.name} does not fit {name} at {img_size} px: {reason_of(error)}") from None
     return loaded.train()
 
 
@@ -221,24 +220,3 @@ def _differences(missing: list[str], unexpected: list[str]) -> str:
             more = ", ..." if len(keys) > SHOWN_KEYS else ""
             parts.append(f"{len(keys)} {what} ({', '.join(keys[:SHOWN_KEYS])}{more})")
     return " and ".join(parts) + "."
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 160 else text[:157] + "..."
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """timm and the hub client warn about what tcs-edge asks for on purpose; keep that off the console."""
-    loggers = [logging.getLogger(name) for name in ("timm", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

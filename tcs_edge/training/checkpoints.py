@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from tcs_edge.errors import DataError
+from tcs_edge.errors import DataError, reason_of
 from tcs_edge.files import write_bytes
 
 SCHEMA_VERSION = 1
@@ -59,8 +59,9 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
             progress = json.loads(stored.metadata()["progress"])
         model.load_state_dict(_below(tensors, "model/"))
     except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"checkpoint {path} does not fit this run ({reason}). Start again without --resume.") from None
+        raise DataError(
+            f"checkpoint {path} does not fit this run ({reason_of(error)}). Start again without --resume."
+        ) from None
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _below(tensors, "optimizer/").items():
         index, slot = name.split("/")

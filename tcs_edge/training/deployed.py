@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tcs_edge.errors import DataError, ParityFailed
+from tcs_edge.errors import DataError, ParityFailed, reason_of
 from tcs_edge.files import write_bytes
 from tcs_edge.maps import drop_head
 from tcs_edge.methods import Method, SimKdStudent
@@ -88,8 +88,7 @@ def load_deployed(path: Path, backbone: nn.Module, img_size: int) -> nn.Module:
         model = _rebuilt(backbone, state, blueprint, img_size)
         model.load_state_dict(state)
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} does not hold this student ({reason}). Run compress again.") from None
+        raise DataError(f"{path} does not hold this student ({reason_of(error)}). Run compress again.") from None
     return model.eval()
 
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tcs_edge.errors import DataError, UsageError
+from tcs_edge.errors import DataError, UsageError, reason_of
 from tcs_edge.progress import Reporter, Silent
-from tcs_edge.runtimes.base import Runner, one_line
+from tcs_edge.runtimes.base import Runner
 from tcs_edge.validation.accuracy import Accuracy
 from tcs_edge.validation.checks import (
     Check,
@@ -160,7 +160,7 @@ def _run_or_note(
             raise DataError(f"{len(images)} images gave an output of shape {logits.shape}.")
         parts[runner.name].append(logits)
     except Exception as error:
-        crashes[runner.name] = one_line(error)
+        crashes[runner.name] = reason_of(error)
 
 
 def _judge(
@@ -199,7 +199,7 @@ def _batch_sizes_check(runner: Runner, images: np.ndarray, limit: float) -> Chec
             for size in (1, 2, 4)
         ]
     except Exception as error:  # as in _run_or_note
-        return holds(name, False, one_line(error))
+        return holds(name, False, reason_of(error))
     worst = max(compare(runs[0], other).max_rel_diff for other in runs[1:])
     return at_most(name, worst, limit, "of max |logit|", "batches of 1, 2 and 4")
 
@@ -213,7 +213,7 @@ def _hostile_checks(runner: Runner, reference: Runner, img_size: int, limit: flo
             expected, logits = reference.run(images), runner.run(images)
             parity = compare(expected, logits)
         except Exception as error:  # as in _run_or_note
-            checks.append(holds(name, False, one_line(error)))
+            checks.append(holds(name, False, reason_of(error)))
             continue
         if limit is None or not parity.finite:
             checks.append(holds(name, parity.finite, "" if parity.finite else "a logit is NaN or Inf"))
