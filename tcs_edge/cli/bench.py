@@ -44,7 +44,7 @@ def command(
     cache_dir: Annotated[Path | None, typer.Option(help="Where teacher features are kept.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with options of compress; flags win.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:
     """Compare training methods: same student, images and budget, each run in its own process.
 

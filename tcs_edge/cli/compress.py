@@ -53,7 +53,7 @@ def command(
     resume: Annotated[Path | None, typer.Option(help="Continue this interrupted run folder.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Details, and library warnings.")] = False,
 ) -> None:
     """Distil, export and prove a classifier for a device.

@@ -106,7 +106,8 @@ class CompressConfig(Spec):
     epochs: int | None = Field(None, ge=1)
     batch_size: int = Field(64, ge=2)
     img_size: int | None = Field(None, ge=16, le=1024)
-    lr: float | None = Field(None, gt=0, le=100)
+    # Above 1e30 a step of AdamW overflows float32 before the loss can be looked at.
+    lr: float | None = Field(None, gt=0, le=1e30)
     augment: Augmentation | None = None
     max_latency_ms: float | None = Field(None, gt=0)
     max_size_mb: float | None = Field(None, gt=0)

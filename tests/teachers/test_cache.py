@@ -138,7 +138,8 @@ def test_full_disk_is_a_missing_error(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_cache_takes_at_most_2_1_bytes_per_feature(tmp_path: Path) -> None:
     rows, dim = 600, 384
     store = FeatureStore(tmp_path, _ingredients(), rows, dim)
-    store.write(0, np.ones((rows, dim), np.float16))
+    for shard in range(store.shards):
+        store.write(shard, np.ones((len(store.rows_of(shard)), dim), np.float16))
     size = sum(path.stat().st_size for path in store.folder.iterdir())
     assert size <= 2.1 * rows * dim
 
