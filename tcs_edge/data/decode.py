@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tcs_edge.errors import DataError
+from tcs_edge.errors import DataError, reason_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -119,5 +119,4 @@ def _reason(error: Exception) -> str:
         return "it is no JPEG, PNG, WebP or BMP image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.rstrip(".")
+    return reason_of(error).rstrip(".")
