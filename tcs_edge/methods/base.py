@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tcs_edge.methods.batch import Batch
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -27,8 +29,8 @@ class Method(nn.Module, ABC):
     name: str
 
     @abstractmethod
-    def losses(self, backbone: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
-        """Loss of a batch: images (B, 3, S, S), labels (B,), and which training image each row is, (B,)."""
+    def losses(self, backbone: nn.Module, batch: Batch) -> Losses:
+        """Loss of a batch; what is looked up per image goes through `batch.blend`, labels through `over_labels`."""
 
     @abstractmethod
     def logits(self, backbone: nn.Module, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tcs_edge.methods.base import Losses, Method
+from tcs_edge.methods.batch import Batch, label_loss
 
 
 class CrossEntropy(Method):
@@ -17,9 +18,8 @@ class CrossEntropy(Method):
         self.classifier = nn.Linear(features, classes)
         self.label_smoothing = label_smoothing
 
-    def losses(self, backbone: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
-        logits = self.logits(backbone, images)
-        loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+    def losses(self, backbone: nn.Module, batch: Batch) -> Losses:
+        loss = label_loss(self.logits(backbone, batch.images), batch, self.label_smoothing)
         return Losses(loss, {"ce": loss.detach()})
 
     def logits(self, backbone: nn.Module, images: Tensor) -> Tensor:

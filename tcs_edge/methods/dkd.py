@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, log_softmax, one_hot
+from torch.nn.functional import log_softmax, one_hot
 
 from tcs_edge.methods.base import Losses
+from tcs_edge.methods.batch import Batch, label_loss, labelled_mean
 from tcs_edge.methods.ce import CrossEntropy
 from tcs_edge.methods.teacher import Answers
 
@@ -39,22 +40,33 @@ class Dkd(CrossEntropy):
         alpha: float = 1.0,
         beta: float = 8.0,
         warmup: float = 1 / 12,
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(features, classes)
+        super().__init__(features, classes, label_smoothing)
         self.teacher = teacher
         self.temperature, self.alpha, self.beta, self.warmup = temperature, alpha, beta, warmup
         self.register_buffer("ramp", torch.tensor(0.0 if warmup else 1.0))
 
-    def losses(self, backbone: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
-        logits = self.logits(backbone, images).float()
-        task = cross_entropy(logits, labels)
-        tckd, nckd = decoupled_kl(logits, self.teacher(images, index), labels, self.temperature)
-        total = task + self.ramp * self.temperature**2 * (self.alpha * tckd + self.beta * nckd).mean()
-        return Losses(total, {"ce": task.detach(), "tckd": tckd.detach().mean(), "nckd": nckd.detach().mean()})
+    def losses(self, backbone: nn.Module, batch: Batch) -> Losses:
+        logits = self.logits(backbone, batch.images).float()
+        task = label_loss(logits, batch, self.label_smoothing)
+        tckd, nckd = self._divergences(logits, batch)
+        total = task + self.ramp * self.temperature**2 * (self.alpha * tckd + self.beta * nckd)
+        return Losses(total, {"ce": task.detach(), "tckd": tckd.detach(), "nckd": nckd.detach()})
 
     def after_backward(self, step: int, total_steps: int) -> None:
         if self.warmup:
             self.ramp.fill_(min(1.0, (step + 1) / (self.warmup * total_steps)))
+
+    def _divergences(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Mean TCKD and NCKD over the images that have a label, (2,): the label is what they are split by."""
+        teacher = self.teacher(batch)
+
+        def both(labels: Tensor) -> Tensor:
+            parts = decoupled_kl(logits, teacher, labels.clamp_min(0), self.temperature)
+            return torch.stack([labelled_mean(part, labels) for part in parts])
+
+        return batch.over_labels(both)
 
 
 def decoupled_kl(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -7,9 +7,10 @@ images, gives it some. Loss = (1 - w) CE + w T^2 KL(teacher || student), both so
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, kl_div, log_softmax
+from torch.nn.functional import kl_div, log_softmax
 
 from tcs_edge.methods.base import Losses
+from tcs_edge.methods.batch import Batch, label_loss
 from tcs_edge.methods.ce import CrossEntropy
 from tcs_edge.methods.teacher import Answers
 
@@ -28,16 +29,22 @@ class Kd(CrossEntropy):
     name = "kd"
 
     def __init__(
-        self, features: int, classes: int, teacher: Answers, temperature: float = 4.0, weight: float = 0.9
+        self,
+        features: int,
+        classes: int,
+        teacher: Answers,
+        temperature: float = 4.0,
+        weight: float = 0.9,
+        label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(features, classes)
+        super().__init__(features, classes, label_smoothing)
         self.teacher = teacher
         self.temperature, self.weight = temperature, weight
 
-    def losses(self, backbone: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
-        logits = self.logits(backbone, images).float()
-        task = cross_entropy(logits, labels)
-        soft = softened_kl(logits, self.teacher(images, index), self.temperature)
+    def losses(self, backbone: nn.Module, batch: Batch) -> Losses:
+        logits = self.logits(backbone, batch.images).float()
+        task = label_loss(logits, batch, self.label_smoothing)
+        soft = softened_kl(logits, self.teacher(batch), self.temperature)
         total = (1 - self.weight) * task + self.weight * soft
         return Losses(total, {"ce": task.detach(), "kd": soft.detach()})
 

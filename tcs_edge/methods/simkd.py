@@ -18,6 +18,7 @@ from torch.nn.functional import mse_loss
 
 from tcs_edge.maps import last_map, pooled_to
 from tcs_edge.methods.base import Losses, Method
+from tcs_edge.methods.batch import Batch
 from tcs_edge.methods.teacher import Answers
 
 
@@ -73,8 +74,8 @@ class SimKd(Method):
         self.teacher = teacher
         self.grid, self.signed = grid, signed
 
-    def losses(self, backbone: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
-        loss = mse_loss(self._projected(backbone, images).float(), self.teacher(images, index))
+    def losses(self, backbone: nn.Module, batch: Batch) -> Losses:
+        loss = mse_loss(self._projected(backbone, batch.images).float(), self.teacher(batch))
         return Losses(loss, {"mse": loss.detach()})
 
     def logits(self, backbone: nn.Module, images: Tensor) -> Tensor:

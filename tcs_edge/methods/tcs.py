@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity
 
 from tcs_edge.methods.base import Losses, Method
+from tcs_edge.methods.batch import Batch, label_loss
 from tcs_edge.tcs.hashing import fit_hashing, packed_bits, unpack
 from tcs_edge.tcs.head import TcsHead
 from tcs_edge.tcs.selection import Pruning, SelectionSchedule
@@ -65,13 +66,13 @@ class Tcs(Method):
                 self.register_buffer(name, torch.empty(0), persistent=False)
             self._rehash()
 
-    def losses(self, backbone: nn.Module, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
-        logits, coordinates = self.head(backbone(images))
-        task = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+    def losses(self, backbone: nn.Module, batch: Batch) -> Losses:
+        logits, coordinates = self.head(backbone(batch.images))
+        task = label_loss(logits, batch, self.label_smoothing)
         parts = {"ce": task.detach()}
         if self.mimic == "none":
             return Losses(task, parts)
-        mimicking = self._mimicking(coordinates.float(), index)
+        mimicking = self._mimicking(coordinates.float(), batch)
         return Losses(task + self.weight * mimicking, parts | {"mimic": mimicking.detach()})
 
     def logits(self, backbone: nn.Module, images: Tensor) -> Tensor:
@@ -94,9 +95,9 @@ class Tcs(Method):
         if "lsh" in self.mimic:
             self._rehash()
 
-    def _mimicking(self, coordinates: Tensor, index: Tensor) -> Tensor:
+    def _mimicking(self, coordinates: Tensor, batch: Batch) -> Tensor:
         alive = self.head.selection.alive
-        wanted = self.targets[index].float() * alive
+        wanted = batch.blend(self.targets[batch.index].float()) * alive
         coordinates = coordinates * alive
         loss = coordinates.new_zeros(())
         if self.mimic == "cosine":
@@ -105,7 +106,7 @@ class Tcs(Method):
             # Relative to the batch's own spread: 1 is what predicting zero would cost, at any k.
             loss = (coordinates - wanted).square().sum() / wanted.square().sum().clamp_min(1e-12)
         if "lsh" in self.mimic:
-            bits = unpack(self.packed[index], self.hash_bits)
+            bits = batch.blend(unpack(self.packed[batch.index], self.hash_bits))
             loss = loss + binary_cross_entropy_with_logits(coordinates @ self.directions + self.bias, bits)
         return loss
 

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-# (images (B, 3, S, S), index (B,)) -> the teacher's answers (B, ...), float32 and without gradient.
-Answers = Callable[[Tensor, Tensor], Tensor]
+from tcs_edge.methods.batch import Batch
+
+# A batch of B images -> the teacher's answers to it, (B, ...), float32 and without gradient.
+Answers = Callable[[Batch], Tensor]
 
 Triple = tuple[float, float, float]
 
@@ -35,7 +37,8 @@ class View(Protocol):
 class CachedAnswers(nn.Module):
     """One answer per training image, from the single pass over the plain images.
 
-    Kept as float16 rows in a buffer that follows the method to its device and stays out of checkpoints.
+    Where images are mixed, their answers are mixed alike. Kept as float16 rows in a buffer that follows
+    the method to its device and stays out of checkpoints.
     """
 
     rows: Tensor
@@ -46,12 +49,12 @@ class CachedAnswers(nn.Module):
         # Flat, so that a change of memory format never copies the maps.
         self.register_buffer("rows", answers.flatten(1).to(torch.float16), persistent=False)
 
-    def forward(self, images: Tensor, index: Tensor) -> Tensor:
-        return self.rows[index].float().unflatten(1, self.shape)
+    def forward(self, batch: Batch) -> Tensor:
+        return batch.blend(self.rows[batch.index].float()).unflatten(1, self.shape)
 
 
 class TeacherInLoop:
-    """The teacher, asked at every step about the very view that the student sees.
+    """The teacher, asked at every step about the very view that the student sees, mixed or not.
 
     No module on purpose: it is not trained, not moved with the method, and not in any checkpoint.
 
@@ -65,8 +68,8 @@ class TeacherInLoop:
         self.answer, self.student, self.teacher = answer, student, teacher
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, index: Tensor) -> Tensor:
-        return self.answer(self.view(images)).float()
+    def __call__(self, batch: Batch) -> Tensor:
+        return self.answer(self.view(batch.images)).float()
 
     def view(self, images: Tensor) -> Tensor:
         """The student's images (B, 3, S, S) at the teacher's size, in the teacher's normalisation."""

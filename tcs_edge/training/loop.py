@@ -17,12 +17,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tcs_edge.errors import TrainingDiverged
-from tcs_edge.methods import Losses, Method
+from tcs_edge.methods import Batch, Losses, Method
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.training.budget import Budget
 from tcs_edge.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 
-Batch = tuple[Tensor, Tensor, Tensor]  # images (B, 3, S, S), labels (B,), indices (B,)
+Rows = tuple[Tensor, Tensor, Tensor]  # images (B, 3, S, S), labels (B,), indices (B,)
 
 # Reading a loss waits for the device, so losses are looked at in windows of this many steps.
 FINITE_WINDOW = 10
@@ -34,9 +34,9 @@ SECONDS_BETWEEN_CHECKPOINTS = 20.0
 class Data:
     """Where batches come from: training batches by epoch, their number, and validation batches."""
 
-    train: Callable[[int], Iterable[Batch]]
+    train: Callable[[int], Iterable[Rows]]
     steps_per_epoch: int
-    val: Callable[[], Iterable[Batch]]
+    val: Callable[[], Iterable[Rows]]
 
 
 class Trainee(nn.Module):
@@ -47,8 +47,8 @@ class Trainee(nn.Module):
         self.backbone = backbone
         self.method = method
 
-    def forward(self, images: Tensor, labels: Tensor, index: Tensor) -> Losses:
-        return self.method.losses(self.backbone, images, labels, index)
+    def forward(self, batch: Batch) -> Losses:
+        return self.method.losses(self.backbone, batch)
 
 
 def train(
@@ -126,24 +126,26 @@ class _Run:
         }
 
     def _steps(self, epoch: int, first: int) -> Iterator[dict[str, Tensor]]:
-        for step, batch in enumerate(self.data.train(epoch), start=first):
-            yield self._step(batch, step)
+        for step, rows in enumerate(self.data.train(epoch), start=first):
+            yield self._step(self._batch(rows), step)
             next(self.ticks, None)
 
     def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         total_steps = self.budget.epochs * self.data.steps_per_epoch
         for group in self.optimizer.param_groups:
             group["lr"] = self.budget.lr_at(step, total_steps)
-        images, labels, index = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in batch)
-        images = images.contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
-            losses = self.wrapped(images, labels, index)
+            losses = self.wrapped(batch)
         self.optimizer.zero_grad()
         self.accelerator.backward(losses.total)
         self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.budget.grad_clip)
         self.trainee.method.after_backward(step, total_steps)
         self.optimizer.step()
         return {"loss": losses.total.detach(), **losses.parts}
+
+    def _batch(self, rows: Rows) -> Batch:
+        images, labels, index = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in rows)
+        return Batch(images.contiguous(memory_format=torch.channels_last), labels, index)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -152,7 +154,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 @torch.inference_mode()
-def accuracy_of(backbone: nn.Module, method: Method, batches: Iterable[Batch], accelerator: Accelerator) -> float:
+def accuracy_of(backbone: nn.Module, method: Method, batches: Iterable[Rows], accelerator: Accelerator) -> float:
     """Top-1 accuracy of the student as it is now, in [0, 1]."""
     backbone.eval()
     method.eval()

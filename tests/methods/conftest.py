@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from tcs_edge.methods import Batch
+
 WIDTH, CHANNELS, CLASSES, IMAGES = 12, 10, 3, 48
 
 
@@ -31,9 +33,9 @@ def backbone() -> nn.Module:
 
 @pytest.fixture
 def batch():
-    """Images (10, 3, 8, 8), labels and the training images they are."""
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(10, 3, 8, 8, generator=generator), torch.arange(10) % CLASSES, torch.arange(10) * 3
+    """Ten images of 8 px, not mixed, every third of the training images."""
+    images = torch.randn(10, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return Batch(images, torch.arange(10) % CLASSES, torch.arange(10) * 3)
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_both_parts_rise_over_the_warm_up_and_survive_a_checkpoint(backbone, bat
     backbone.eval()
 
     def part():
-        losses = method.losses(backbone, *batch)
+        losses = method.losses(backbone, batch)
         expected = 16 * (losses.parts["tckd"] + 8 * losses.parts["nckd"])
         return ((losses.total - losses.parts["ce"]) / expected).item()
 

@@ -1,11 +1,13 @@
 """KD against its formula in numpy, and what must not leak from the teacher."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from tcs_edge.methods import CachedAnswers, CrossEntropy, Kd
+from tcs_edge.methods import Batch, CachedAnswers, CrossEntropy, Kd
 
 CLASSES, WIDTH = 3, 12
 
@@ -19,12 +21,11 @@ def make(teacher_logits, **options):
 def test_the_loss_is_the_papers_formula(backbone, batch, teacher_logits, temperature, weight):
     method = make(teacher_logits, temperature=temperature, weight=weight)
     backbone.eval()
-    images, labels, index = batch
-    total = method.losses(backbone, images, labels, index).total.item()
+    total = method.losses(backbone, batch).total.item()
 
-    said = method.logits(backbone, images).detach().double().numpy()
-    wanted = teacher_logits[index].half().double().numpy()
-    ce = -log_softmax(said, axis=1)[np.arange(10), labels].mean()
+    said = method.logits(backbone, batch.images).detach().double().numpy()
+    wanted = teacher_logits[batch.index].half().double().numpy()
+    ce = -log_softmax(said, axis=1)[np.arange(10), batch.labels].mean()
     p = softmax(wanted / temperature, axis=1)
     kl = (p * (np.log(p) - log_softmax(said / temperature, axis=1))).sum(axis=1).mean()
     assert total == pytest.approx((1 - weight) * ce + weight * temperature**2 * kl, rel=1e-5)
@@ -33,11 +34,10 @@ def test_the_loss_is_the_papers_formula(backbone, batch, teacher_logits, tempera
 def test_answers_follow_the_image_not_the_position_in_the_batch(backbone, batch, teacher_logits):
     method, order = make(teacher_logits), torch.randperm(10)
     backbone.eval()
-    plain = method.losses(backbone, *batch).total
-    mixed = method.losses(backbone, *(tensor[order] for tensor in batch)).total
-    torch.testing.assert_close(plain, mixed)
-    images, labels, index = batch
-    assert method.losses(backbone, images, labels, index + 1).total != plain
+    plain = method.losses(backbone, batch).total
+    reordered = Batch(batch.images[order], batch.labels[order], batch.index[order])
+    torch.testing.assert_close(plain, method.losses(backbone, reordered).total)
+    assert method.losses(backbone, replace(batch, index=batch.index + 1)).total != plain
 
 
 def test_a_student_that_agrees_with_the_teacher_has_no_kd_loss(teacher_logits):
@@ -47,7 +47,7 @@ def test_a_student_that_agrees_with_the_teacher_has_no_kd_loss(teacher_logits):
         method.classifier.bias.zero_()
     index = torch.arange(10)
     agreed = teacher_logits[index].half().float()
-    losses = method.losses(torch.nn.Identity(), agreed, index % CLASSES, index)
+    losses = method.losses(torch.nn.Identity(), Batch(agreed, index % CLASSES, index))
     assert losses.total.item() == pytest.approx(0, abs=1e-6)
 
 
@@ -55,4 +55,4 @@ def test_the_checkpoint_holds_no_teacher_and_deploys_like_cross_entropy(backbone
     method = make(teacher_logits)
     assert set(method.state_dict()) == set(CrossEntropy(WIDTH, CLASSES).state_dict())
     backbone.eval()
-    torch.testing.assert_close(method.deployed(backbone)(batch[0]), method.logits(backbone, batch[0]))
+    torch.testing.assert_close(method.deployed(backbone)(batch.images), method.logits(backbone, batch.images))

@@ -1,5 +1,7 @@
 """SimKD: the projector's shape, the loss, the reused classifier, and what is deployed and counted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import timm
@@ -36,19 +38,17 @@ def test_the_loss_is_the_mean_square_to_the_teachers_map_of_the_same_image(backb
     method, maps = make()
     backbone.eval()
     method.eval()
-    images, labels, index = batch
-    losses = method.losses(backbone, images, labels, index)
-    projected = method.projector(nn.functional.adaptive_avg_pool2d(backbone.stem(images), GRID)).detach().numpy()
-    expected = np.mean((projected - maps[index].half().float().numpy()) ** 2)
+    losses = method.losses(backbone, batch)
+    projected = method.projector(nn.functional.adaptive_avg_pool2d(backbone.stem(batch.images), GRID)).detach().numpy()
+    expected = np.mean((projected - maps[batch.index].half().float().numpy()) ** 2)
     assert losses.total.item() == pytest.approx(expected, rel=1e-5)
     assert set(losses.parts) == {"mse"}
 
 
 def test_labels_change_nothing_and_the_classifier_is_not_trained(backbone, batch):
     method, _ = make()
-    images, labels, index = batch
-    losses = method.losses(backbone, images, labels, index)
-    assert losses.total == method.losses(backbone, images, labels * 0, index).total
+    losses = method.losses(backbone, batch)
+    assert losses.total == method.losses(backbone, replace(batch, labels=batch.labels * 0)).total
     losses.total.backward()
     assert method.classifier.weight.grad is None
     assert not method.classifier.weight.requires_grad
@@ -80,13 +80,13 @@ def test_the_deployed_model_is_the_trained_one_after_a_round_trip(backbone, batc
     drop_head(backbone, 8)
     backbone.train()
     for _ in range(3):
-        method.losses(backbone, *batch)
-    model, difference = fold_student(backbone, method, batch[0])
+        method.losses(backbone, batch)
+    model, difference = fold_student(backbone, method, batch.images)
     assert difference == 0
     save_deployed(tmp_path / "deployed.safetensors", model)
     fresh = type(backbone)()
     again = load_deployed(tmp_path / "deployed.safetensors", fresh, 8)
-    assert torch.equal(again(batch[0]), method.logits(backbone, batch[0]))
+    assert torch.equal(again(batch.images), method.logits(backbone, batch.images))
 
 
 def test_the_projector_is_counted_and_the_unused_head_is_not(backbone):

@@ -1,11 +1,13 @@
 """The TCS loss: what it asks for, what removed coordinates may still say, and the no-op fact."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity
 
-from tcs_edge.methods import CrossEntropy, Tcs
+from tcs_edge.methods import Batch, CrossEntropy, Tcs
 from tcs_edge.tcs.coordinates import fit_coordinates, random_axes
 from tcs_edge.tcs.selection import SelectionSchedule
 
@@ -22,15 +24,15 @@ def make(mimic="cosine", **options):
 def batch():
     generator = torch.Generator().manual_seed(1)
     features = torch.randn(10, WIDTH, generator=generator)
-    return features, torch.arange(10) % CLASSES, torch.arange(10) * 3
+    return Batch(features, torch.arange(10) % CLASSES, torch.arange(10) * 3)
 
 
 def test_cosine_mimicking_is_one_minus_the_mean_cosine():
     method = make("cosine", weight=2.0)
-    features, labels, index = batch()
-    losses = method.losses(IDENTITY, features, labels, index)
-    wanted = method.targets[index].float()
-    expected = (1 - cosine_similarity(method.head.adapter(features), wanted)).mean()
+    rows = batch()
+    losses = method.losses(IDENTITY, rows)
+    wanted = method.targets[rows.index].float()
+    expected = (1 - cosine_similarity(method.head.adapter(rows.images), wanted)).mean()
     torch.testing.assert_close(losses.parts["mimic"], expected.detach())
     torch.testing.assert_close(losses.total.detach(), losses.parts["ce"] + 2 * losses.parts["mimic"])
 
@@ -39,16 +41,16 @@ def test_mse_mimicking_is_one_for_a_student_that_says_nothing():
     method = make("mse")
     nn.init.zeros_(method.head.adapter.weight)
     nn.init.zeros_(method.head.adapter.bias)
-    assert float(method.losses(IDENTITY, *batch()).parts["mimic"]) == pytest.approx(1.0)
+    assert float(method.losses(IDENTITY, batch()).parts["mimic"]) == pytest.approx(1.0)
 
 
 def test_hashing_asks_for_the_bits_of_the_teachers_coordinates():
     method = make("lsh", hash_bits=64)
-    features, labels, index = batch()
-    bits = (method.targets[index].float() @ method.directions + method.bias > 0).float()
-    logits = method.head.adapter(features) @ method.directions + method.bias
+    rows = batch()
+    bits = (method.targets[rows.index].float() @ method.directions + method.bias > 0).float()
+    logits = method.head.adapter(rows.images) @ method.directions + method.bias
     expected = binary_cross_entropy_with_logits(logits, bits)
-    torch.testing.assert_close(method.losses(IDENTITY, features, labels, index).parts["mimic"], expected.detach())
+    torch.testing.assert_close(method.losses(IDENTITY, rows).parts["mimic"], expected.detach())
 
 
 @pytest.mark.parametrize("mimic", ["cosine", "mse", "lsh", "lsh+mse"])
@@ -56,18 +58,18 @@ def test_removed_coordinates_leave_the_mimicking_loss_and_the_logits(mimic):
     method = make(mimic, hash_bits=64)
     method.head.selection.alive[2] = False
     method.restore_history([])
-    before = method.losses(IDENTITY, *batch())
+    before = method.losses(IDENTITY, batch())
     with torch.no_grad():
         method.head.adapter.weight[2] += 10
         method.targets[:, 2] += 10
     if "lsh" in mimic:
         method._rehash()
-    after = method.losses(IDENTITY, *batch())
+    after = method.losses(IDENTITY, batch())
     torch.testing.assert_close(before.total, after.total)
 
 
 def test_without_mimicking_the_loss_is_cross_entropy():
-    losses = make("none").losses(IDENTITY, *batch())
+    losses = make("none").losses(IDENTITY, batch())
     assert set(losses.parts) == {"ce"}
     torch.testing.assert_close(losses.total.detach(), losses.parts["ce"])
 
@@ -78,16 +80,16 @@ def test_targets_are_not_part_of_a_checkpoint():
 
 def descend(method, steps=200):
     """Plain gradient descent on the head alone; the last cross-entropy."""
-    features, labels, index = batch()
-    features = features.double()
+    rows = batch()
+    rows = replace(rows, images=rows.images.double())
     optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
     for step in range(steps):
-        losses = method.losses(IDENTITY, features, labels, index)
+        losses = method.losses(IDENTITY, rows)
         optimizer.zero_grad()
         losses.total.backward()
         method.after_backward(step, 10**9)
         optimizer.step()
-    return float(method.losses(IDENTITY, features, labels, index).total.detach())
+    return float(method.losses(IDENTITY, rows).total.detach())
 
 
 def test_with_cross_entropy_alone_the_choice_of_axes_is_a_no_op():
@@ -106,5 +108,5 @@ def test_with_cross_entropy_alone_the_choice_of_axes_is_a_no_op():
 
 def test_cross_entropy_deploys_its_own_layer():
     method = CrossEntropy(WIDTH, CLASSES)
-    features, _, _ = batch()
+    features = batch().images
     torch.testing.assert_close(method.deployed(IDENTITY)(features), method.logits(IDENTITY, features))

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from tcs_edge.data import Preprocess
-from tcs_edge.methods import CachedAnswers, Dkd, Kd, Knowledge, SimKd, TeacherInLoop
+from tcs_edge.methods import Batch, CachedAnswers, Dkd, Kd, Knowledge, SimKd, TeacherInLoop
 
 STUDENT = Preprocess(8, mean=(0.2, 0.3, 0.4), std=(0.5, 0.6, 0.7))
 TEACHER = Preprocess(12, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
@@ -29,7 +29,7 @@ def test_cached_answers_keep_their_shape_and_stay_out_of_checkpoints():
     answers = torch.randn(20, 4, 3, 3)
     cached = CachedAnswers(answers)
     index = torch.tensor([7, 0, 7])
-    torch.testing.assert_close(cached(torch.zeros(3), index), answers.half().float()[index])
+    torch.testing.assert_close(cached(Batch(torch.zeros(3), index, index)), answers.half().float()[index])
     assert not cached.state_dict()
 
 
@@ -67,11 +67,11 @@ def test_no_gradient_reaches_a_teacher_in_the_loop_and_no_checkpoint_holds_it(ba
         loop = TeacherInLoop(lambda view: teacher(view).mean(dim=(2, 3))[:, :3], STUDENT, TEACHER)
         method = {"kd": Kd, "dkd": Dkd}[name](12, 3, loop)
     method.after_backward(50, 100)
-    losses = method.losses(backbone, *batch)
+    losses = method.losses(backbone, batch)
     losses.total.backward()
     assert teacher.conv.weight.grad is None
     assert teacher.seen.shape == (10, 3, 12, 12)
-    torch.testing.assert_close(teacher.seen, loop.view(batch[0]))
+    torch.testing.assert_close(teacher.seen, loop.view(batch.images))
     assert backbone.stem[0].weight.grad.abs().sum() > 0
     held = set(method.state_dict()) | {name for name, _ in method.named_parameters()}
     assert not any("conv" in name or "teacher" in name for name in held)

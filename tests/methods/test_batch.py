@@ -1,0 +1,159 @@
+"""Mixing images mixes targets with the same share, in every method; images without a label stay silent."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, softmax
+from torch import nn
+
+from tcs_edge.methods import NO_LABEL, Batch, CachedAnswers, CrossEntropy, Dkd, Kd, Mix, SimKd, Tcs, TeacherInLoop
+from tcs_edge.methods.batch import label_loss
+from tcs_edge.methods.dkd import decoupled_kl
+from tcs_edge.tcs.selection import SelectionSchedule
+
+CLASSES, WIDTH, CHANNELS, GRID, T = 3, 12, 10, 2, 4.0
+SHARE, PARTNER = 0.3, [3, 0, 7, 1, 2, 9, 4, 8, 6, 5]
+MIX = Mix(torch.tensor(PARTNER), torch.tensor(SHARE))
+
+
+def blend(rows):
+    """The independent computation, in float64 numpy."""
+    rows = np.asarray(rows, dtype=np.float64)
+    return SHARE * rows + (1 - SHARE) * rows[PARTNER]
+
+
+def two_label_ce(logits, labels, smoothing=0.0):
+    target = np.eye(CLASSES)[np.asarray(labels)] * (1 - smoothing) + smoothing / CLASSES
+    return -(blend(target) * log_softmax(np.asarray(logits, dtype=np.float64), axis=1)).sum(axis=1).mean()
+
+
+def mixed_logits(method, backbone, batch):
+    return method.logits(backbone, torch.from_numpy(blend(batch.images)).float()).detach().numpy()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_labels_of_mixed_images_are_two_label_cross_entropy(backbone, batch, smoothing):
+    method = CrossEntropy(WIDTH, CLASSES, smoothing)
+    backbone.eval()
+    total = method.losses(backbone, batch.mixed(MIX)).total.item()
+    assert total == pytest.approx(
+        two_label_ce(mixed_logits(method, backbone, batch), batch.labels, smoothing), rel=1e-5
+    )
+
+
+def test_kd_learns_the_mixed_logits(backbone, batch, teacher_logits):
+    method = Kd(WIDTH, CLASSES, CachedAnswers(teacher_logits), temperature=T, weight=0.4)
+    backbone.eval()
+    total = method.losses(backbone, batch.mixed(MIX)).total.item()
+    said = mixed_logits(method, backbone, batch)
+    wanted = softmax(blend(teacher_logits[batch.index].half()) / T, axis=1)
+    kl = (wanted * (np.log(wanted) - log_softmax(said / T, axis=1))).sum(axis=1).mean()
+    assert total == pytest.approx(0.6 * two_label_ce(said, batch.labels) + 0.4 * T**2 * kl, rel=1e-4)
+
+
+def test_dkd_is_decoupled_by_both_labels(backbone, batch, teacher_logits):
+    method = Dkd(WIDTH, CLASSES, CachedAnswers(teacher_logits), temperature=T, alpha=1.0, beta=2.0, warmup=0.0)
+    backbone.eval()
+    total = method.losses(backbone, batch.mixed(MIX)).total.item()
+    said = torch.from_numpy(mixed_logits(method, backbone, batch)).double()
+    wanted = torch.from_numpy(blend(teacher_logits[batch.index].half()))
+    parts = [decoupled_kl(said, wanted, labels, T) for labels in (batch.labels, batch.labels[PARTNER])]
+    ours, theirs = ((tckd + 2 * nckd).mean().item() for tckd, nckd in parts)
+    expected = two_label_ce(said, batch.labels) + T**2 * (SHARE * ours + (1 - SHARE) * theirs)
+    assert total == pytest.approx(expected, rel=1e-4)
+
+
+def test_simkd_imitates_the_mixed_map(backbone, batch):
+    maps = torch.randn(48, 6, GRID, GRID)
+    method = SimKd(CHANNELS, nn.Linear(6, CLASSES), CachedAnswers(maps), GRID, signed=True).eval()
+    backbone.eval()
+    mixed = batch.mixed(MIX)
+    said = method.projector(nn.functional.adaptive_avg_pool2d(backbone.stem(mixed.images), GRID)).detach().numpy()
+    expected = np.mean((said - blend(maps[batch.index].half())) ** 2)
+    assert method.losses(backbone, mixed).total.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("mimic", ["cosine", "mse", "lsh"])
+def test_tcs_mimics_mixed_coordinates_and_soft_bits(batch, mimic):
+    targets = torch.randn(48, 8)
+    method = Tcs(WIDTH, CLASSES, targets, SelectionSchedule(), mimic=mimic, hash_bits=64)
+    rows = replace(batch, images=torch.randn(10, WIDTH))
+    h = method.head.adapter(torch.from_numpy(blend(rows.images)).float()).detach().double().numpy()
+    own = targets[rows.index].half().double().numpy()
+    z = blend(own)
+    if mimic == "cosine":
+        expected = 1 - ((h * z).sum(1) / np.linalg.norm(h, axis=1) / np.linalg.norm(z, axis=1)).mean()
+    elif mimic == "mse":
+        expected = ((h - z) ** 2).sum() / (z**2).sum()
+    else:
+        directions, bias = method.directions.double().numpy(), method.bias.double().numpy()
+        bits, logits = blend(own @ directions + bias > 0), h @ directions + bias
+        expected = (np.logaddexp(0, logits) - bits * logits).mean()
+    losses = method.losses(nn.Identity(), rows.mixed(MIX))
+    assert losses.parts["mimic"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_teacher_in_the_loop_sees_the_mixed_images(batch):
+    class View:
+        img_size, interpolation, mean, std = 8, "bilinear", (0.1,) * 3, (0.5,) * 3
+
+    seen = TeacherInLoop(nn.Identity(), View(), View())(batch.mixed(MIX))
+    np.testing.assert_allclose(seen.numpy(), blend(batch.images), atol=1e-5)
+
+
+def methods(teacher_logits):
+    cached = CachedAnswers(teacher_logits)
+    yield CrossEntropy(WIDTH, CLASSES, 0.1)
+    yield Kd(WIDTH, CLASSES, cached, weight=0.5, label_smoothing=0.1)
+    yield Dkd(WIDTH, CLASSES, cached, warmup=0.0, label_smoothing=0.1)
+    yield Tcs(WIDTH, CLASSES, torch.randn(48, 4), SelectionSchedule(), label_smoothing=0.1)
+
+
+@pytest.mark.parametrize("mix", [None, MIX])
+def test_images_without_a_label_teach_no_label(backbone, batch, teacher_logits, mix):
+    """Cross-entropy and DKD's parts are those of the labelled rows; without any they are zero, not NaN."""
+    backbone.eval()
+    labels = batch.labels.clone()
+    labels[[1, 4, 8]] = NO_LABEL
+    for method in methods(teacher_logits):
+        some, none = (
+            replace(batch, labels=chosen) if mix is None else replace(batch, labels=chosen).mixed(mix)
+            for chosen in (labels, torch.full((10,), NO_LABEL))
+        )
+        parts = method.losses(backbone, some).parts
+        if mix is None:
+            kept = labels != NO_LABEL
+            alone = Batch(batch.images[kept], labels[kept], batch.index[kept])
+            expected = method.losses(backbone, alone).parts
+            for name in {"ce", "tckd", "nckd"} & set(parts):
+                torch.testing.assert_close(parts[name], expected[name])
+        silent = method.losses(backbone, none)
+        assert all(silent.parts[name] == 0 for name in {"ce", "tckd", "nckd"} & set(silent.parts))
+        silent.total.backward()
+        assert torch.isfinite(silent.total)
+        assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
+
+
+def test_a_label_weighs_the_same_whichever_row_it_is_mixed_into():
+    """Mean over labels, not over rows: sum of shares x cross-entropy, over the number of labels."""
+    logits, labels = torch.randn(10, CLASSES), torch.arange(10) % CLASSES
+    labels[[0, 3, 5]] = NO_LABEL
+    each = -log_softmax(logits.double().numpy(), axis=1)
+    expected = sum(
+        share * each[row, source_label]
+        for row in range(10)
+        for share, source_label in ((SHARE, labels[row]), (1 - SHARE, labels[PARTNER[row]]))
+        if source_label != NO_LABEL
+    )
+    batch = Batch(torch.zeros(10, 1), labels, torch.arange(10), MIX)
+    assert label_loss(logits, batch).item() == pytest.approx(expected / 7, rel=1e-5)
+
+
+def test_share_one_is_no_mixing(backbone, batch, teacher_logits):
+    backbone.eval()
+    whole = Mix(torch.tensor(PARTNER), torch.tensor(1.0))
+    for method in methods(teacher_logits):
+        plain, mixed = (method.losses(backbone, rows).total for rows in (batch, batch.mixed(whole)))
+        torch.testing.assert_close(plain, mixed)
