@@ -103,7 +103,8 @@ def _require_room(info: TeacherInfo, channels: int, grid: int, images: int) -> N
 
 def _probe(features: Features, images: ImageSet, reporter: Reporter) -> LinearProbe:
     read = features.readout.vectors
-    probe = fit_linear_probe(read(features.train), images.train.labels, len(images.classes))
+    labelled = images.train.labelled
+    probe = fit_linear_probe(read(features.train[labelled]), images.train.labels[labelled], len(images.classes))
     accuracy = probe.accuracy(read(features.val), images.val.labels)
     cached = "" if features.images_computed else ", from the cache"
     where = "it" if features.readout == POOLED else "the mean of its last map"

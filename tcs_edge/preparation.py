@@ -9,6 +9,7 @@ from typing import Any
 
 from tcs_edge.data import ImageSet, Preprocess, load_images
 from tcs_edge.data.sizes import typical_side
+from tcs_edge.data.unlabeled import with_unlabeled
 from tcs_edge.errors import UsageError
 from tcs_edge.packaging.run_folder import find_run
 from tcs_edge.progress import Reporter
@@ -83,6 +84,8 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
     target = load_target(options.target)
     _require_sense(options)
     images = load_images(options.data, options.seed, reporter)
+    if options.unlabeled:
+        images = with_unlabeled(images, options.unlabeled, reporter)
     options = _settle_machine(options.resolved(typical_side(images.train)))
     _tell_images(images, options, reporter)
     limits = _limits(options, target)
@@ -154,7 +157,8 @@ def _tell_images(images: ImageSet, options: CompressConfig, reporter: Reporter) 
             f"This is the built-in demo: handwritten digits that ship with scikit-learn, {teacher}, "
             f"a student from {weights} weights. Pass --data DIR to use your own images."
         )
-    counts = f"{len(images.train)} train, {len(images.val)} validation, {len(images.test)} test"
+    names = {"val": "validation", "unlabeled": "without labels"}
+    counts = ", ".join(f"{count} {names.get(part, part)}" for part, count in images.counts().items())
     reporter.say(f"images: {images.name}, {len(images.classes)} classes, {counts}")
 
 

@@ -22,6 +22,7 @@ def command(
     context: typer.Context,
     target: Annotated[str | None, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.")] = None,
     data: Annotated[Path | None, typer.Option(help="Image folder; without it, the built-in digits demo.")] = None,
+    unlabeled: Annotated[Path | None, typer.Option(help="Images without labels that join training.")] = None,
     teacher: Annotated[str | None, typer.Option(help="dinov2, dinov3-small, timm/NAME, ...; default dinov2.")] = None,
     teacher_weights: Annotated[Path | None, typer.Option(help="Local .safetensors of the teacher.")] = None,
     teacher_img_size: Annotated[int | None, typer.Option(help="Pixels of the teacher's input.")] = None,

@@ -46,8 +46,8 @@ def load_folder(folder: Path, seed: int = 0, reporter: Reporter = Silent()) -> I
             is too small to split.
     """
     listed = find_images(folder, reporter)
-    checked, skipped = _check_all(listed, reporter)
-    _refuse_many(folder, skipped, sum(map(len, listed.values())), reporter)
+    checked, skipped = check_all(listed, reporter)
+    refuse_many(folder, skipped, sum(map(len, listed.values())), reporter)
     classes = tuple(sorted({found.class_name for found in listed.get("all", listed.get("train", []))}))
     _require_every_class(classes, checked)
     _warn_conflicts([image for images in checked.values() for image in images], reporter)
@@ -56,7 +56,7 @@ def load_folder(folder: Path, seed: int = 0, reporter: Reporter = Silent()) -> I
     return _image_set(folder, classes, parts, skipped)
 
 
-def _check_all(
+def check_all(
     listed: dict[str, list[Found]], reporter: Reporter
 ) -> tuple[dict[str, list[Checked]], tuple[Skipped, ...]]:
     """Open every image; good ones keep their split and order, bad ones are returned apart."""
@@ -78,7 +78,7 @@ def _check(found: Found) -> Checked | Skipped:
     return Checked(found, sha256_file(found.path))
 
 
-def _refuse_many(folder: Path, skipped: Sequence[Skipped], total: int, reporter: Reporter) -> None:
+def refuse_many(folder: Path, skipped: Sequence[Skipped], total: int, reporter: Reporter) -> None:
     if not skipped:
         return
     named = name_some([f"{bad.path} ({bad.reason})" for bad in skipped])

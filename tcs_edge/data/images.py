@@ -1,4 +1,4 @@
-"""Labelled images in three splits: what every later stage receives."""
+"""Images in three splits: what every later stage receives."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from PIL import Image
 from tcs_edge.data.decode import open_rgb
 from tcs_edge.files import sha256_file
 
+UNLABELED = -100  # what torch's cross-entropy ignores
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -20,7 +22,7 @@ class Split:
 
     Attributes:
         sources: image files, or uint8 images held in memory: (N, H, W) grey or (N, H, W, 3) RGB.
-        labels: int64 (N,), positions in `ImageSet.classes`.
+        labels: int64 (N,), positions in `ImageSet.classes`, or `UNLABELED`.
         names: one stable name per image: the path relative to the data folder, or "digits/0001".
     """
 
@@ -54,6 +56,18 @@ class Split:
             return sha256_file(source)
         return hashlib.sha256(np.ascontiguousarray(source).tobytes()).hexdigest()
 
+    @property
+    def labelled(self) -> np.ndarray:
+        """Positions of the images that have a label, ascending."""
+        return np.flatnonzero(self.labels != UNLABELED)
+
+    def followed_by(self, paths: Sequence[Path], names: Sequence[str]) -> Split:
+        """These images, and after them the files at `paths`, without labels."""
+        if isinstance(self.sources, np.ndarray):
+            raise ValueError("images held in memory cannot be followed by files")
+        labels = np.concatenate([self.labels, np.full(len(paths), UNLABELED, np.int64)])
+        return Split((*self.sources, *paths), labels, (*self.names, *names))
+
     def subset(self, indices: Sequence[int] | np.ndarray) -> Split:
         """The images at `indices`, in that order."""
         rows = [int(index) for index in indices]
@@ -74,7 +88,13 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images of one task. `fingerprint` changes with any image, label, class name or split."""
+    """Images of one task.
+
+    Attributes:
+        train: may end in images without labels (see `unlabeled.with_unlabeled`); val and test never do.
+        fingerprint: changes with any labelled image, label, class name or split.
+        unlabeled_fingerprint: changes with any image without a label; empty when there are none.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -84,6 +104,14 @@ class ImageSet:
     fingerprint: str
     skipped: tuple[Skipped, ...] = ()
     builtin: bool = False
+    unlabeled_fingerprint: str = ""
+
+    def counts(self) -> dict[str, int]:
+        """Images per split; those without a label are counted apart, where there are any."""
+        labelled = len(self.train.labelled)
+        counts = {"train": labelled, "val": len(self.val), "test": len(self.test)}
+        unlabeled = len(self.train) - labelled
+        return counts | {"unlabeled": unlabeled} if unlabeled else counts
 
 
 def fingerprint(classes: Iterable[str], splits: Iterable[tuple[Split, Sequence[str]]]) -> str:

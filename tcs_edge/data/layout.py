@@ -50,6 +50,20 @@ def find_images(folder: Path, reporter: Reporter = Silent()) -> dict[str, list[F
     return {part: _flat(found) for part, found in classes.items()}
 
 
+def find_files(folder: Path) -> list[Path]:
+    """Every image file below `folder`, whatever its folders are called.
+
+    Raises:
+        DataError: no such folder, or no images in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder}. Pass --unlabeled DIR with images; folders in it mean nothing.")
+    images = [path for path in sorted(_walk(folder, ())) if has_image_suffix(path.name)]
+    if not images:
+        raise DataError(f"no images in {folder}: expected {' '.join(SUFFIXES)} files.")
+    return images
+
+
 def _split_folders(folder: Path) -> dict[str, Path]:
     """The folders of train, val and test, or nothing when `folder` holds classes directly."""
     found: dict[str, Path] = {}

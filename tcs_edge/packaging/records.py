@@ -17,7 +17,7 @@ def dataset_record(images: ImageSet) -> DatasetRecord:
         name=images.name,
         fingerprint=images.fingerprint,
         classes=images.classes,
-        counts={"train": len(images.train), "val": len(images.val), "test": len(images.test)},
+        counts=images.counts(),
         skipped=len(images.skipped),
         builtin=images.builtin,
     )

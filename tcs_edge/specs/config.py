@@ -22,6 +22,8 @@ Mimicking = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
 Control = Literal["none", "random-axes", "shuffled-targets", "top-variance"]
 MethodName = Literal["tcs", "simkd", "kd", "dkd", "ce"]
 LOOPABLE = ("simkd", "kd", "dkd")
+# Their loss about the teacher needs no label.
+LABEL_FREE = ("tcs", "simkd", "kd")
 
 
 class TcsOptions(Spec):
@@ -88,6 +90,7 @@ class CompressConfig(Spec):
         method: how the student is trained; all but TCS are there to compare with.
         teacher_in_loop: keep the teacher in memory and show it the student's own views, instead of one
             pass over the plain images; for simkd, kd and dkd.
+        unlabeled: folder of images without labels that join training; for tcs, kd and simkd.
         img_size: pixels of the student's square input.
         device: "auto", "cpu", "cuda", "mps".
         threads: compute threads; None uses the cores that are free.
@@ -103,6 +106,7 @@ class CompressConfig(Spec):
     student_init: str = "auto"
     method: MethodName = "tcs"
     teacher_in_loop: bool = False
+    unlabeled: Path | None = None
     epochs: int | None = Field(None, ge=1)
     batch_size: int = Field(64, ge=2)
     img_size: int | None = Field(None, ge=16, le=1024)
@@ -127,6 +131,15 @@ class CompressConfig(Spec):
         if in_loop and info.data.get("method") not in LOOPABLE:
             raise ValueError(f"only methods {', '.join(LOOPABLE)} can keep the teacher in the loop")
         return in_loop
+
+    @field_validator("unlabeled")
+    @classmethod
+    def _is_of_use(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
+        if folder and info.data.get("data") is None:
+            raise ValueError("it goes with --data; the built-in digits all have labels")
+        if folder and info.data.get("method") not in LABEL_FREE:
+            raise ValueError(f"only methods {', '.join(LABEL_FREE)} learn from images without labels")
+        return folder
 
     @property
     def builtin(self) -> bool:
@@ -171,7 +184,7 @@ def load_config(path: Path) -> dict[str, Any]:
         SpecError: no such file, or it is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError:
         raise SpecError(f"no such config file: {path}") from None
     except OSError as error:

@@ -104,7 +104,7 @@ def _store(root: Path, info: TeacherInfo, images: ImageSet, part: str, split: Sp
         info.timm_name or info.name,
         info.weights_sha256,
         info.preprocess,
-        images.fingerprint,
+        images.fingerprint + (images.unlabeled_fingerprint if part == "train" else ""),
         part,
         split.names,
     )

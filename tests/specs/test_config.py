@@ -110,7 +110,7 @@ def test_flags_alone_and_file_alone(file):
         settle_options({"epochs": 3}, None, None)
 
 
-@pytest.mark.parametrize("content", [b"epochs = ", b"\xff\xfe", b"epochs = 1\nepochs = 2"])
+@pytest.mark.parametrize("content", [b"epochs = ", b"\xff\xfe", b"epochs = 1\nepochs = 2", b"\r"])
 def test_a_file_that_is_no_toml(tmp_path, content):
     (tmp_path / "run.toml").write_bytes(content)
     with pytest.raises(SpecError, match="TOML"):
