@@ -66,7 +66,8 @@ def make_knowledge(
         )
     probe = _probe(features, images, reporter)
     if options.method == "tcs":
-        return Knowledge(answers=_coordinates(features, options, reporter))
+        targets = _coordinates(features, options, reporter)
+        return Knowledge(answers=targets, probe=_coordinate_probe(targets, images, options))
     grid = features.readout.grid
     linear = _as_linear(probe)
     signed = bool((features.readout.vectors(features.train) < 0).any())
@@ -129,6 +130,14 @@ def _coordinates(features: Features, options: CompressConfig, reporter: Reporter
     targets = torch.cat([coordinates.transform(part) for part in rows])
     shuffled = options.tcs.control == "shuffled-targets"
     return targets[torch.randperm(len(targets), generator=generator)] if shuffled else targets
+
+
+def _coordinate_probe(targets: Tensor, images: ImageSet, options: CompressConfig) -> nn.Linear | None:
+    """The teacher's classifier in coordinates (N, k), fitted on the labelled images."""
+    if not (options.tcs.probe_start or options.tcs.soft_weight):
+        return None
+    rows = images.train.labelled
+    return _as_linear(fit_linear_probe(targets[rows].numpy(), images.train.labels[rows], len(images.classes)))
 
 
 def _in_loop(teacher: Teacher, readout: Readout, probe: nn.Linear, student: Preprocess) -> TeacherInLoop:

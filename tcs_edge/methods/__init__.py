@@ -1,7 +1,7 @@
 """Ways to train the same student: TCS and what it is compared with."""
 
 from tcs_edge.methods.base import Losses, Method
-from tcs_edge.methods.batch import NO_LABEL, Batch, Mix
+from tcs_edge.methods.batch import Batch, Mix
 from tcs_edge.methods.ce import CrossEntropy
 from tcs_edge.methods.dkd import Dkd
 from tcs_edge.methods.kd import Kd
@@ -10,7 +10,6 @@ from tcs_edge.methods.tcs import Tcs
 from tcs_edge.methods.teacher import CachedAnswers, Knowledge, TeacherInLoop
 
 __all__ = [
-    "NO_LABEL",
     "Batch",
     "CachedAnswers",
     "CrossEntropy",

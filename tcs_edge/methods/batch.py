@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-NO_LABEL = -100  # the label of an image that has none; torch's own ignore_index
+from tcs_edge.data.images import UNLABELED
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Batch:
 
     Attributes:
         images: (B, 3, S, S), normalised; already mixed where there is a `mix`.
-        labels: (B,) int64 of the images before mixing; `NO_LABEL` where an image has none.
+        labels: (B,) int64 of the images before mixing; `UNLABELED` where an image has none.
         index: (B,) int64, which training image each row is, before mixing.
         mix: how rows were mixed; None where they were not.
     """
@@ -70,7 +70,7 @@ def label_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Te
     logits = logits.float()
 
     def loss(labels: Tensor) -> Tensor:
-        each = cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="none", label_smoothing=label_smoothing)
+        each = cross_entropy(logits, labels, ignore_index=UNLABELED, reduction="none", label_smoothing=label_smoothing)
         return labelled_mean(each, labels)
 
     return batch.over_labels(loss)
@@ -78,5 +78,5 @@ def label_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Te
 
 def labelled_mean(values: Tensor, labels: Tensor) -> Tensor:
     """Mean of values (B,) over the rows that have a label; 0 where none has."""
-    labelled = labels != NO_LABEL
+    labelled = labels != UNLABELED
     return torch.where(labelled, values, 0).sum() / labelled.sum().clamp_min(1)

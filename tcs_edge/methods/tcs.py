@@ -1,10 +1,14 @@
 """TCS: learn the task in the teacher's coordinate system, with the teacher gone.
 
-Total loss = cross-entropy + weight x mimicking. The mimicking loss asks the student's
-coordinates h for the teacher's z of the same image: by its hash bits (eLSH), by position
-(MSE), by direction (cosine), or by bits and position (LSHL2 of arXiv 2011.01424). With an
-adapter in front and cross-entropy alone, PCA axes would be a no-op (docs/method.md), so
-mimicking is on by default.
+Total loss = cross-entropy + weight x mimicking + soft_weight x soft labels. The mimicking loss asks
+the student's coordinates h for the teacher's z of the same image: by its hash bits (eLSH), by
+position (MSE), by direction (cosine), or by bits and position (LSHL2 of arXiv 2011.01424). With an
+adapter in front and cross-entropy alone, PCA axes would be a no-op (docs/method.md), so mimicking
+is on by default.
+
+A linear probe in the coordinates is SimKD's reused classifier without its projector: the
+classifier W starts as it, and what it says of z are the soft labels. Neither needs the image's
+label, and both still fold into one layer.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similar
 
 from tcs_edge.methods.base import Losses, Method
 from tcs_edge.methods.batch import Batch, label_loss
+from tcs_edge.methods.kd import softened_kl
 from tcs_edge.tcs.hashing import fit_hashing, packed_bits, unpack
 from tcs_edge.tcs.head import TcsHead
 from tcs_edge.tcs.selection import Pruning, SelectionSchedule
@@ -34,11 +39,16 @@ class Tcs(Method):
         schedule: when iterative feature selection removes coordinates.
         mimic: which mimicking loss; `weight` multiplies it (cross-entropy has weight 1).
         hash_bits: M, for the losses that use hashing.
+        probe: Linear(k, classes) in the teacher's coordinates, for the soft labels and the start of W.
+        probe_start: whether W starts as the probe; at random otherwise.
+        soft_weight: of the probe's soft labels, T^2 KL(probe(z) || student) as in `kd`.
+        temperature: T > 0.
         seed: of the hash directions.
     """
 
     name = "tcs"
     targets: Tensor
+    soft_labels: Tensor
     directions: Tensor
     bias: Tensor
     packed: Tensor
@@ -53,14 +63,24 @@ class Tcs(Method):
         weight: float = 1.0,
         hash_bits: int = 1024,
         label_smoothing: float = 0.0,
+        probe: nn.Linear | None = None,
+        probe_start: bool = True,
+        soft_weight: float = 0.0,
+        temperature: float = 4.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.head = TcsHead(features, targets.shape[1], classes, schedule)
+        self.head = TcsHead(features, targets.shape[1], classes, schedule, start=probe if probe_start else None)
+        self.soft_weight, self.temperature = soft_weight, temperature
         self.mimic, self.weight = mimic, weight
         self.hash_bits, self.seed = hash_bits, seed
         self.label_smoothing = label_smoothing
         self.register_buffer("targets", targets.to(torch.float16), persistent=False)
+        if probe is None and soft_weight:
+            raise ValueError("soft labels need a probe")
+        if probe is not None:
+            said = probe(targets).detach().to(torch.float16)
+            self.register_buffer("soft_labels", said, persistent=False)
         if "lsh" in mimic:
             for name in ("directions", "bias", "packed"):
                 self.register_buffer(name, torch.empty(0), persistent=False)
@@ -69,11 +89,14 @@ class Tcs(Method):
     def losses(self, backbone: nn.Module, batch: Batch) -> Losses:
         logits, coordinates = self.head(backbone(batch.images))
         task = label_loss(logits, batch, self.label_smoothing)
-        parts = {"ce": task.detach()}
-        if self.mimic == "none":
-            return Losses(task, parts)
-        mimicking = self._mimicking(coordinates.float(), batch)
-        return Losses(task + self.weight * mimicking, parts | {"mimic": mimicking.detach()})
+        total, parts = task, {"ce": task.detach()}
+        if self.mimic != "none":
+            mimicking = self._mimicking(coordinates.float(), batch)
+            total, parts["mimic"] = total + self.weight * mimicking, mimicking.detach()
+        if self.soft_weight:
+            soft = softened_kl(logits.float(), batch.blend(self.soft_labels[batch.index].float()), self.temperature)
+            total, parts["soft"] = total + self.soft_weight * soft, soft.detach()
+        return Losses(total, parts)
 
     def logits(self, backbone: nn.Module, images: Tensor) -> Tensor:
         return self.head(backbone(images))[0]

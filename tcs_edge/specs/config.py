@@ -35,6 +35,9 @@ class TcsOptions(Spec):
         mimic: the mimicking loss beside cross-entropy.
         mimic_weight: its weight; cross-entropy has weight 1.
         hash_bits: M of the hashing losses.
+        probe_start: start the classifier as a linear probe in the teacher's coordinates, instead of at random.
+        soft_weight: weight of that probe's soft labels beside cross-entropy.
+        temperature: T of the soft labels.
         control: an experiment that takes something away: axes that are random instead of PCA's (as many, at
             the same scale), another image's targets for each image, or keeping the axes of most variance
             instead of those that the task uses.
@@ -45,6 +48,9 @@ class TcsOptions(Spec):
     mimic: Mimicking = "cosine"
     mimic_weight: float = Field(default=1.0, ge=0)
     hash_bits: int = Field(default=1024, ge=8)
+    probe_start: bool = True
+    soft_weight: float = Field(default=1.0, ge=0)
+    temperature: float = Field(default=4.0, gt=0)
     control: Control = "none"
 
 
@@ -91,6 +97,7 @@ class CompressConfig(Spec):
         teacher_in_loop: keep the teacher in memory and show it the student's own views, instead of one
             pass over the plain images; for simkd, kd and dkd.
         unlabeled: folder of images without labels that join training; for tcs, kd and simkd.
+        labelled_share: least part of every batch that has labels, where there are images without.
         img_size: pixels of the student's square input.
         device: "auto", "cpu", "cuda", "mps".
         threads: compute threads; None uses the cores that are free.
@@ -107,6 +114,7 @@ class CompressConfig(Spec):
     method: MethodName = "tcs"
     teacher_in_loop: bool = False
     unlabeled: Path | None = None
+    labelled_share: float = Field(0.5, gt=0, le=1)
     epochs: int | None = Field(None, ge=1)
     batch_size: int = Field(64, ge=2)
     img_size: int | None = Field(None, ge=16, le=1024)

@@ -18,13 +18,21 @@ FOLD_TOLERANCE = 1e-5
 
 
 class TcsHead(nn.Module):
-    """Adapter A (k, d_s), mask m (k,) and classifier W (classes, k)."""
+    """Adapter A (k, d_s), mask m (k,) and classifier W (classes, k).
 
-    def __init__(self, features: int, dims: int, classes: int, schedule: SelectionSchedule) -> None:
+    Args:
+        start: Linear(k, classes) whose weights W and c start from; None draws them at random.
+    """
+
+    def __init__(
+        self, features: int, dims: int, classes: int, schedule: SelectionSchedule, start: nn.Linear | None = None
+    ) -> None:
         super().__init__()
         self.adapter = nn.Linear(features, dims)
         self.selection = FeatureSelection(dims, schedule)
         self.classifier = nn.Linear(dims, classes)
+        if start is not None:
+            self.classifier.load_state_dict(start.state_dict())
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, d_s) to logits (B, classes) and coordinates h (B, k)."""

@@ -97,7 +97,8 @@ def _make_method(
     schedule = SelectionSchedule(kept_fraction=tcs.kept_fraction, by=by)
     return Tcs(
         features, classes, knowledge.rows, schedule,
-        mimic=tcs.mimic, weight=tcs.mimic_weight, hash_bits=tcs.hash_bits, seed=options.seed,
+        mimic=tcs.mimic, weight=tcs.mimic_weight, hash_bits=tcs.hash_bits, probe=knowledge.probe,
+        probe_start=tcs.probe_start, soft_weight=tcs.soft_weight, temperature=tcs.temperature, seed=options.seed,
     )  # fmt: skip
 
 
@@ -113,7 +114,10 @@ def _make_data(images: ImageSet, preprocess: Preprocess, options: CompressConfig
     workers = _settled(options.workers)
     augment = Augment(_settled(options.augment), preprocess)
     decoded = keep_decoded(images.train, preprocess, reporter=reporter)
-    batches = partial(training_loader, decoded, augment, options.batch_size, options.seed, workers=workers)
+    batches = partial(
+        training_loader, decoded, augment, options.batch_size, options.seed,
+        workers=workers, labelled_share=options.labelled_share,
+    )  # fmt: skip
     val = partial(evaluation_loader, images.val, preprocess, options.batch_size, workers)
     return Data(lambda epoch: batches(epoch=epoch), len(batches(epoch=0)), val)
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tcs_edge.data import Preprocess, Split
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import keep_decoded
-from tcs_edge.data.loader import evaluation_loader, training_loader
+from tcs_edge.data.images import UNLABELED
+from tcs_edge.data.loader import epoch_order, evaluation_loader, training_loader
 from tcs_edge.errors import DataError
 
 PREP = Preprocess(8)
@@ -146,3 +147,29 @@ def test_ctrl_c_ends_workers_without_tracebacks(tmp_path):
     assert out.endswith("interrupted\n")
     assert "Traceback" not in err
     assert process.returncode == 0
+
+
+def test_without_unlabelled_images_an_epoch_is_a_permutation():
+    labels = np.arange(10) % 3
+    plain = np.random.default_rng(4).permutation(10).tolist()
+    assert epoch_order(labels, 0.5, np.random.default_rng(4)) == plain
+    few_without = np.where(np.arange(10) < 3, UNLABELED, 1)
+    assert epoch_order(few_without, 0.5, np.random.default_rng(4)) == plain
+
+
+@pytest.mark.parametrize(("labelled", "share"), [(6, 0.5), (30, 0.4), (1, 0.25)])
+def test_every_batch_has_its_share_of_labels(labelled, share):
+    labels = np.where(np.arange(256) < labelled, 0, UNLABELED)
+    order = np.array(epoch_order(labels, share, np.random.default_rng(0)))
+    assert len(order) == 256
+    has_label = labels[order] != UNLABELED
+    assert abs(has_label.reshape(-1, 64).sum(axis=1) - 64 * share).max() <= 2
+    drawn = np.bincount(order, minlength=256)
+    assert drawn[:labelled].max() - drawn[:labelled].min() <= 1
+    assert drawn[labelled:].max() == 1
+
+
+def test_the_order_is_another_one_in_every_epoch():
+    labels = np.where(np.arange(100) < 10, 0, UNLABELED)
+    first, second = (epoch_order(labels, 0.5, np.random.default_rng([0, epoch, 0])) for epoch in (0, 1))
+    assert first != second

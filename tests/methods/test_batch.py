@@ -8,7 +8,8 @@ import torch
 from scipy.special import log_softmax, softmax
 from torch import nn
 
-from tcs_edge.methods import NO_LABEL, Batch, CachedAnswers, CrossEntropy, Dkd, Kd, Mix, SimKd, Tcs, TeacherInLoop
+from tcs_edge.data.images import UNLABELED
+from tcs_edge.methods import Batch, CachedAnswers, CrossEntropy, Dkd, Kd, Mix, SimKd, Tcs, TeacherInLoop
 from tcs_edge.methods.batch import label_loss
 from tcs_edge.methods.dkd import decoupled_kl
 from tcs_edge.tcs.selection import SelectionSchedule
@@ -116,15 +117,15 @@ def test_images_without_a_label_teach_no_label(backbone, batch, teacher_logits, 
     """Cross-entropy and DKD's parts are those of the labelled rows; without any they are zero, not NaN."""
     backbone.eval()
     labels = batch.labels.clone()
-    labels[[1, 4, 8]] = NO_LABEL
+    labels[[1, 4, 8]] = UNLABELED
     for method in methods(teacher_logits):
         some, none = (
             replace(batch, labels=chosen) if mix is None else replace(batch, labels=chosen).mixed(mix)
-            for chosen in (labels, torch.full((10,), NO_LABEL))
+            for chosen in (labels, torch.full((10,), UNLABELED))
         )
         parts = method.losses(backbone, some).parts
         if mix is None:
-            kept = labels != NO_LABEL
+            kept = labels != UNLABELED
             alone = Batch(batch.images[kept], labels[kept], batch.index[kept])
             expected = method.losses(backbone, alone).parts
             for name in {"ce", "tckd", "nckd"} & set(parts):
@@ -139,13 +140,13 @@ def test_images_without_a_label_teach_no_label(backbone, batch, teacher_logits, 
 def test_a_label_weighs_the_same_whichever_row_it_is_mixed_into():
     """Mean over labels, not over rows: sum of shares x cross-entropy, over the number of labels."""
     logits, labels = torch.randn(10, CLASSES), torch.arange(10) % CLASSES
-    labels[[0, 3, 5]] = NO_LABEL
+    labels[[0, 3, 5]] = UNLABELED
     each = -log_softmax(logits.double().numpy(), axis=1)
     expected = sum(
         share * each[row, source_label]
         for row in range(10)
         for share, source_label in ((SHARE, labels[row]), (1 - SHARE, labels[PARTNER[row]]))
-        if source_label != NO_LABEL
+        if source_label != UNLABELED
     )
     batch = Batch(torch.zeros(10, 1), labels, torch.arange(10), MIX)
     assert label_loss(logits, batch).item() == pytest.approx(expected / 7, rel=1e-5)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity
 
+from tcs_edge.data.images import UNLABELED
 from tcs_edge.methods import Batch, CrossEntropy, Tcs
 from tcs_edge.tcs.coordinates import fit_coordinates, random_axes
 from tcs_edge.tcs.selection import SelectionSchedule
@@ -110,3 +111,40 @@ def test_cross_entropy_deploys_its_own_layer():
     method = CrossEntropy(WIDTH, CLASSES)
     features = batch().images
     torch.testing.assert_close(method.deployed(IDENTITY)(features), method.logits(IDENTITY, features))
+
+
+def a_probe():
+    torch.manual_seed(5)
+    return nn.Linear(DIMS, CLASSES)
+
+
+def test_the_classifier_starts_as_the_probe_unless_told_otherwise():
+    probe = a_probe()
+    started = make(probe=probe).head.classifier
+    assert torch.equal(started.weight, probe.weight)
+    assert torch.equal(started.bias, probe.bias)
+    assert not torch.equal(make(probe=probe, probe_start=False).head.classifier.weight, probe.weight)
+
+
+def test_soft_labels_are_what_the_probe_says_of_the_coordinates():
+    probe, rows, temperature = a_probe(), batch(), 3.0
+    method = make("none", probe=probe, soft_weight=0.5, temperature=temperature)
+    losses = method.losses(IDENTITY, rows)
+    wanted = (probe(method.targets[rows.index].float()) / temperature).softmax(1)
+    said = (method.logits(IDENTITY, rows.images) / temperature).log_softmax(1)
+    expected = temperature**2 * (wanted * (wanted.log() - said)).sum(dim=1).mean()
+    torch.testing.assert_close(losses.parts["soft"], expected.detach(), rtol=2e-3, atol=1e-4)
+    torch.testing.assert_close(losses.total.detach(), losses.parts["ce"] + 0.5 * losses.parts["soft"])
+
+
+def test_images_without_labels_are_learnt_from_all_the_same():
+    rows = replace(batch(), labels=torch.full((10,), UNLABELED))
+    losses = make(probe=a_probe(), soft_weight=1.0).losses(IDENTITY, rows)
+    assert losses.parts["ce"] == 0
+    assert losses.parts["mimic"] > 0
+    assert losses.parts["soft"] > 0
+
+
+def test_soft_labels_without_a_probe_are_refused():
+    with pytest.raises(ValueError, match="probe"):
+        make(soft_weight=1.0)
