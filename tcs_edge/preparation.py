@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.data import ImageSet, Preprocess, load_images
+from tcs_edge.data.shots import few_shot
 from tcs_edge.data.sizes import typical_side
 from tcs_edge.data.unlabeled import with_unlabeled
 from tcs_edge.errors import UsageError
@@ -79,7 +80,7 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
     Raises:
         UsageError: unknown names, pickled weights, no such device, or no student fits.
         MissingError: no such weights file.
-        DataError: images that cannot be used.
+        DataError: images that cannot be used, or a class with fewer than `options.shots`.
     """
     target = load_target(options.target)
     _require_sense(options)
@@ -87,6 +88,8 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
     if options.unlabeled:
         images = with_unlabeled(images, options.unlabeled, reporter)
     options = _settle_machine(options.resolved(typical_side(images.train)))
+    if options.shots:
+        images = few_shot(images, options.shots, options.seed)
     _tell_images(images, options, reporter)
     limits = _limits(options, target)
     choice = _choose(options, target, limits, len(images.classes))

@@ -15,19 +15,22 @@ import torch
 from torch import nn
 
 from tcs_edge.bench.cells import SCHEMA_VERSION, Cell, Found
+from tcs_edge.bench.latency import median_ms
 from tcs_edge.data import ImageSet
 from tcs_edge.data.loader import evaluation_loader
-from tcs_edge.errors import DataError, TcsEdgeError
+from tcs_edge.errors import TcsEdgeError
+from tcs_edge.export.onnx import export_onnx
 from tcs_edge.files import read_json, write_json
 from tcs_edge.knowledge import gather_features, make_knowledge
 from tcs_edge.preparation import Prepared, prepare
 from tcs_edge.progress import Silent
+from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.stopwatch import Stopwatch
 from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.threads import use_threads
-from tcs_edge.training.deployed import deployed_cost, save_deployed
-from tcs_edge.training.distil import TrainingFiles, distil
+from tcs_edge.training.deployed import deployed_cost
+from tcs_edge.training.distil import FOLD_IMAGES, TrainingFiles, distil
 
 
 def main(question: Path) -> int:
@@ -35,8 +38,8 @@ def main(question: Path) -> int:
     document = read_json(question, SCHEMA_VERSION)
     answer = question.with_suffix(".json")
     try:
-        cell = Cell(document["arm"], CompressConfig.model_validate(document["options"]), document["shots"])
-        found = run_pass(cell) if document["pass"] else run_cell(cell, question.with_suffix(""))
+        cell = Cell(document["arm"], CompressConfig.model_validate(document["options"]))
+        found = run_pass(cell) if document["pass"] else run_cell(cell, question)
     except TcsEdgeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -51,21 +54,20 @@ def run_pass(cell: Cell) -> dict[str, float]:
     return {"seconds": features.pass_seconds if features else 0.0, "peak_memory_mb": peak_memory_mb()}
 
 
-def run_cell(cell: Cell, files: Path) -> dict[str, object]:
-    """Train, and only then look at the test images, once."""
+def run_cell(cell: Cell, question: Path) -> dict[str, object]:
+    """Train, and only then look at the test images, once; traces lie beside `question`."""
     ready, backbone = _ready(cell)
     images, preprocess, options = ready.images, ready.preprocess, ready.options
     features = gather_features(images, preprocess, backbone, options, Silent())
     knowledge = make_knowledge(features, images, preprocess, options, Silent()) if features else None
     width = feature_dim(backbone, preprocess.img_size)
-    traces = TrainingFiles(*(files.with_suffix(end) for end in (".state", ".metrics.jsonl", ".selection")))
+    traces = TrainingFiles(*(question.with_suffix(end) for end in (".state", ".metrics.jsonl", ".selection")))
     watch = Stopwatch()
     with watch.stage("distil"):
         model = distil(backbone, width, images, preprocess, knowledge, options, traces, False, Silent())
     peak_mb = peak_memory_mb()
-    weights = files.with_suffix(".weights")
-    save_deployed(weights, model)
     params_m, macs_m = deployed_cost(model, preprocess.img_size)
+    onnx_mb, latency_ms = _deploy(model, question.with_suffix(".onnx"), ready)
     found = Found(
         correct=_correct(model, ready),
         train_seconds=watch.stages[0].seconds,
@@ -73,28 +75,14 @@ def run_cell(cell: Cell, files: Path) -> dict[str, object]:
         peak_gpu_mb=torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0,
         params_m=params_m,
         macs_m=macs_m,
-        weights_mb=weights.stat().st_size / 1e6,
+        onnx_mb=onnx_mb,
+        latency_ms=latency_ms,
+        threads=options.threads or 1,
         train_images=len(images.train),
     )
-    for trace in (traces.checkpoint, traces.selection, weights):
+    for trace in (traces.checkpoint, traces.selection):
         trace.unlink(missing_ok=True)
     return found.to_json()
-
-
-def few_shot(images: ImageSet, shots: int, seed: int) -> ImageSet:
-    """`images` with `shots` training images of every class; validation and test stay whole.
-
-    Raises:
-        DataError: a class has fewer.
-    """
-    rng = np.random.default_rng([seed, shots])
-    rows: list[int] = []
-    for label, name in enumerate(images.classes):
-        own = np.flatnonzero(images.train.labels == label)
-        if len(own) < shots:
-            raise DataError(f"class {name} has {len(own)} training images, --shots asks for {shots}.")
-        rows += sorted(rng.choice(own, shots, replace=False).tolist())
-    return replace(images, train=images.train.subset(rows))
 
 
 def peak_memory_mb() -> float:
@@ -111,11 +99,32 @@ def peak_memory_mb() -> float:
 
 def _ready(cell: Cell) -> tuple[Prepared, nn.Module]:
     ready = prepare(cell.options, Silent())
-    if cell.shots:
-        ready = replace(ready, images=few_shot(ready.images, cell.shots, cell.options.seed))
+    ready = replace(ready, images=_with_less_validation(ready.images))
     options = ready.options
     use_threads(options.threads or 1)
     return ready, build_student(ready.student.name, ready.preprocess.img_size, ready.init, options.seed)
+
+
+def _with_less_validation(images: ImageSet) -> ImageSet:
+    """At most as many validation as training images, spread evenly, and enough of them to check the fold on.
+
+    Nothing is chosen by them, and an epoch on few shots must not spend its time on them.
+    """
+    count = min(len(images.val), max(FOLD_IMAGES, len(images.train)))
+    rows = np.arange(count) * len(images.val) // count
+    return replace(images, val=images.val.subset(rows))
+
+
+def _deploy(model: nn.Module, path: Path, ready: Prepared) -> tuple[float, float]:
+    """Size in 10^6 bytes of the model's ONNX file, and its latency in ms for one image; the file is removed."""
+    preprocess = ready.preprocess
+    export_onnx(model, path, preprocess.img_size, labels=ready.images.classes, preprocess=preprocess.to_json())
+    image = preprocess(ready.images.test.image(0))[None]
+    try:
+        with OrtRunner(path, ready.options.threads or 1) as runner:
+            return path.stat().st_size / 1e6, median_ms(lambda: runner.run(image))
+    finally:
+        path.unlink()
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""What a comparison consists of: one cell per arm and seed, and what a cell found."""
+"""What a comparison consists of: one cell per student, arm, number of shots and seed, and what a cell found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from tcs_edge.errors import UnknownName
 from tcs_edge.specs.config import CompressConfig
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # What an arm changes about the options that all arms share.
 METHODS: dict[str, dict[str, Any]] = {
@@ -30,6 +30,8 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "no-mimicking": {"mimic": "none"},
     "no-selection": {"kept_fraction": 1.0},
 }
+# IbM2's few-shot protocol: these numbers of images per class, three draws, the whole test set.
+FEW_SHOTS = (1, 2, 3, 4, 5, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,28 @@ class Cell:
 
     Attributes:
         arm: a key of `METHODS`, or "tcs/" and a key of `CONTROLS`.
-        options: of the run; its seed is the cell's.
-        shots: training images per class, drawn by the seed; None takes all.
+        options: of the run; student, shots and seed are the cell's.
     """
 
     arm: str
     options: CompressConfig
-    shots: int | None = None
+
+    @property
+    def place(self) -> str:
+        """What the cell shares with the other arms: student, shots, seed. Part of file names."""
+        shots = f"-{self.options.shots}shots" if self.options.shots else ""
+        return f"{self.options.student}{shots}-seed{self.options.seed}"
 
     @property
     def name(self) -> str:
         """Names the cell's file."""
-        return f"{self.arm.replace('/', '-')}-seed{self.options.seed}"
+        return f"{self.arm}-{self.place}".replace("/", "-")
+
+    @property
+    def title(self) -> str:
+        """Names the cell to a person."""
+        shots = f", {self.options.shots} shots" if self.options.shots else ""
+        return f"{self.arm}, {self.options.student}{shots}, seed {self.options.seed}"
 
     @property
     def teacher(self) -> str | None:
@@ -59,14 +71,14 @@ class Cell:
             return None
         kind = "maps" if options.method == "simkd" else "features"
         loop = "-loop" if kind == "maps" and options.teacher_in_loop else ""
-        return f"teacher-{kind}{loop}-seed{options.seed}"
+        return f"teacher-{kind}{loop}-{self.place}".replace("/", "-")
 
     def question(self) -> dict[str, Any]:
         """Everything the cell's result depends on, as JSON values."""
         options = self.options.model_dump(mode="json", exclude_none=True)
         for machine in ("threads", "workers", "cache_dir"):
             options.pop(machine, None)
-        return {"arm": self.arm, "options": options, "shots": self.shots}
+        return {"arm": self.arm, "options": options}
 
 
 @dataclass(frozen=True)
@@ -76,9 +88,11 @@ class Found:
     Attributes:
         correct: one character per test image, "1" where the deployed model was right.
         train_seconds: wall time of the training loop's stage, teacher pass apart.
-        peak_memory_mb: largest resident size of the cell's process, in 10^6 bytes.
+        peak_memory_mb: largest resident size of the cell's process until the end of training, in 10^6 bytes.
         peak_gpu_mb: largest memory torch took on the accelerator; 0 without one.
-        weights_mb: the deployed model's weights, in 10^6 bytes.
+        onnx_mb: size of the deployed model's ONNX file, in 10^6 bytes.
+        latency_ms: median time of one image through that file in ONNX Runtime, on this machine's CPU with
+            `threads` threads.
         teacher_seconds: of the pass that the cell's answers came from; 0 without a teacher.
     """
 
@@ -88,7 +102,9 @@ class Found:
     peak_gpu_mb: float
     params_m: float
     macs_m: float
-    weights_mb: float
+    onnx_mb: float
+    latency_ms: float
+    threads: int
     train_images: int
     teacher_seconds: float = 0.0
 
@@ -116,10 +132,16 @@ def arms_of(methods: Sequence[str], controls: Sequence[str]) -> dict[str, dict[s
 
 
 def make_cells(
-    base: CompressConfig, arms: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], shots: int | None = None
+    bases: Sequence[CompressConfig], arms: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
 ) -> tuple[Cell, ...]:
-    """Every arm at every seed, seed by seed, so that a comparison that stops early is still a comparison."""
-    return tuple(Cell(arm, _changed(base, changes, seed), shots) for seed in seeds for arm, changes in arms.items())
+    """Every arm of every base at every seed, seed by seed, so that a comparison that stops early is one.
+
+    Args:
+        bases: the options that arms and seeds share, one per student and number of shots.
+    """
+    return tuple(
+        Cell(arm, _changed(base, changes, seed)) for seed in seeds for base in bases for arm, changes in arms.items()
+    )
 
 
 def _changed(base: CompressConfig, changes: Mapping[str, Any], seed: int) -> CompressConfig:

@@ -42,10 +42,7 @@ def _found(cells: Sequence[Cell], out: Path, reporter: Reporter) -> Iterator[tup
         passed = _answer(cell, out, cell.teacher, is_pass=True) if cell.teacher else {}
         found = Found(**_answer(cell, out, cell.name, is_pass=False))
         found = replace(found, teacher_seconds=passed.get("seconds", 0.0))
-        reporter.say(
-            f"{done} of {len(cells)}: {cell.arm}, seed {cell.options.seed}: {found.accuracy:.1%} in "
-            f"{found.train_seconds:.0f} s"
-        )
+        reporter.say(f"{done} of {len(cells)}: {cell.title}: {found.accuracy:.1%} in {found.train_seconds:.0f} s")
         yield cell, found
 
 
@@ -58,7 +55,7 @@ def _answer(cell: Cell, out: Path, name: str, is_pass: bool) -> dict[str, Any]:
 
 
 def _run_process(cell: Cell, question: Path, is_pass: bool) -> None:
-    document = {"schema_version": SCHEMA_VERSION, "pass": is_pass, "arm": cell.arm, "shots": cell.shots}
+    document = {"schema_version": SCHEMA_VERSION, "pass": is_pass, "arm": cell.arm}
     write_json(question, document | {"options": cell.options.model_dump(mode="json", exclude_none=True)})
     command = [sys.executable, "-m", "tcs_edge.bench.cell", str(question)]
     try:
@@ -71,6 +68,6 @@ def _run_process(cell: Cell, question: Path, is_pass: bool) -> None:
 
 def _failure(cell: Cell, code: int, said: str) -> TcsEdgeError:
     lines = said.strip().splitlines() or ["no message"]
-    error = TcsEdgeError(f"{cell.arm}, seed {cell.options.seed}: {lines[-1]}")
+    error = TcsEdgeError(f"{cell.title}: {lines[-1]}")
     error.exit_code = code if code > 0 else TcsEdgeError.exit_code
     return error

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tcs_edge.cli.errors import one_line_errors
 from tcs_edge.cli.output import print_json
+from tcs_edge.errors import UsageError
 
-NOT_OPTIONS = frozenset({"methods", "controls", "seeds", "shots", "config", "out", "json", "quiet"})
+if TYPE_CHECKING:
+    from tcs_edge.specs.config import CompressConfig
+
+NOT_OPTIONS = frozenset({
+    "methods", "controls", "seeds", "few_shot", "shots", "student", "budget", "config", "out", "json", "quiet",
+})  # fmt: skip
 
 
 @one_line_errors
@@ -26,14 +32,19 @@ def command(
         typer.Option(help="Of TCS: random-axes, shuffled-targets, top-variance, no-mimicking, no-selection."),
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = 3,
-    shots: Annotated[int | None, typer.Option(min=1, help="Training images per class; default all.")] = None,
+    few_shot: Annotated[
+        bool, typer.Option("--few-shot", help="The few-shot protocol: 1, 2, 3, 4, 5, 8 and 16 images per class.")
+    ] = False,
+    shots: Annotated[
+        list[str] | None, typer.Option(help="Only these numbers of training images per class, such as 1,5,16.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="The same for every run: 30-epochs, or 200k-images seen.")] = None,
     target: Annotated[str | None, typer.Option(help="Device whose limits the student must meet.")] = None,
     teacher: Annotated[str | None, typer.Option(help="As for compress.")] = None,
     teacher_weights: Annotated[Path | None, typer.Option(help="Local .safetensors of the teacher.")] = None,
     teacher_img_size: Annotated[int | None, typer.Option(help="Pixels of the teacher's input.")] = None,
-    student: Annotated[str | None, typer.Option(help="A timm name, or auto.")] = None,
+    student: Annotated[list[str] | None, typer.Option(help="A timm name, or auto; repeatable.")] = None,
     student_init: Annotated[str | None, typer.Option(help="pretrained, random, or a file.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per training step.")] = None,
     img_size: Annotated[int | None, typer.Option(help="Pixels of the student's input.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.")] = None,
@@ -50,21 +61,24 @@ def command(
 
     Example: tcs-edge bench --data photos/ --methods tcs,kd,ce --seeds 3 --student lcnet_050 --out bench/
     """
+    from tcs_edge.bench.budget import parse_budget
     from tcs_edge.bench.cells import SCHEMA_VERSION, arms_of, make_cells
+    from tcs_edge.bench.plan import plan_bases
+    from tcs_edge.bench.rows import make_rows
     from tcs_edge.bench.run import run_bench
-    from tcs_edge.bench.table import make_rows, write_table
+    from tcs_edge.bench.table import write_table
     from tcs_edge.preparation import settle_options
     from tcs_edge.report.console import ConsoleReporter
-    from tcs_edge.threads import free_cores
 
     given = {name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None}
     if config is None:
         given.setdefault("target", "x86-avx2")
-    base = settle_options(given, config, None)
-    # One number for all cells: the cores that are free change while they run.
-    base = base.model_copy(update={"threads": base.threads or free_cores()})
-    cells = make_cells(base, arms_of(_names(methods), _names(controls)), range(seeds), shots)
-    rows = make_rows(run_bench(cells, out, ConsoleReporter(verbosity=-1 if quiet else 0)))
+    options = settle_options(given, config, None)
+    arms = arms_of(_names(methods), _names(controls))
+    spend = parse_budget(budget) if budget else None
+    reporter = ConsoleReporter(verbosity=-1 if quiet else 0)
+    bases = plan_bases(options, student or [options.student], _shots(shots, few_shot, options), spend, arms, reporter)
+    rows = make_rows(run_bench(make_cells(bases, arms, range(seeds)), out, reporter))
     markdown = write_table(rows, out)
     if json:
         print_json({"schema_version": SCHEMA_VERSION, "rows": [row.to_json() for row in rows]})
@@ -74,3 +88,15 @@ def command(
 
 def _names(listed: str) -> list[str]:
     return [name.strip() for name in listed.split(",") if name.strip()]
+
+
+def _shots(listed: list[str] | None, few_shot: bool, options: CompressConfig) -> list[int]:
+    """Numbers of training images per class in ascending order; empty stands for all images."""
+    from tcs_edge.bench.cells import FEW_SHOTS
+
+    if not listed:
+        return list(FEW_SHOTS) if few_shot else [options.shots] if options.shots else []
+    words = _names(",".join(listed))
+    if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise UsageError(f"--shots {','.join(listed)!r}: numbers of images per class were expected, such as 1,5,16.")
+    return sorted({int(word) for word in words})

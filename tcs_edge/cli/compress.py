@@ -35,6 +35,9 @@ def command(
         bool | None,
         typer.Option("--teacher-in-loop", help="simkd, kd, dkd: the teacher sees every training view."),
     ] = None,
+    shots: Annotated[
+        int | None, typer.Option(help="Training images per class, drawn by the seed; default all.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per training step.")] = None,
     img_size: Annotated[int | None, typer.Option(help="Pixels of the student's square input.")] = None,

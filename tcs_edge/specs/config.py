@@ -98,6 +98,7 @@ class CompressConfig(Spec):
             pass over the plain images; for simkd, kd and dkd.
         unlabeled: folder of images without labels that join training; for tcs, kd and simkd.
         labelled_share: least part of every batch that has labels, where there are images without.
+        shots: training images per class, drawn by the seed; None takes all.
         img_size: pixels of the student's square input.
         device: "auto", "cpu", "cuda", "mps".
         threads: compute threads; None uses the cores that are free.
@@ -115,6 +116,7 @@ class CompressConfig(Spec):
     teacher_in_loop: bool = False
     unlabeled: Path | None = None
     labelled_share: float = Field(0.5, gt=0, le=1)
+    shots: int | None = Field(None, ge=1)
     epochs: int | None = Field(None, ge=1)
     batch_size: int = Field(64, ge=2)
     img_size: int | None = Field(None, ge=16, le=1024)

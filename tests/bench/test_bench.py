@@ -8,24 +8,24 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from tcs_edge.bench.cell import few_shot
 from tcs_edge.bench.cells import CONTROLS, METHODS, Cell, Found, arms_of, make_cells
+from tcs_edge.bench.rows import make_rows
 from tcs_edge.bench.run import run_bench
-from tcs_edge.bench.table import make_rows, to_markdown, write_table
-from tcs_edge.data.images import ImageSet, Split
-from tcs_edge.errors import DataError, TcsEdgeError, UnknownName, UsageError
+from tcs_edge.bench.table import to_markdown, write_table
+from tcs_edge.errors import TcsEdgeError, UnknownName, UsageError
 from tcs_edge.specs.config import CompressConfig
 
 BASE = CompressConfig(target="x86-avx2", epochs=1, tcs={"dims": 7})
 
 
 def found(correct, **given):
-    costs = {"peak_memory_mb": 300.0, "peak_gpu_mb": 0.0, "params_m": 0.5, "macs_m": 9.0, "weights_mb": 2.0}
-    return Found(**{"correct": correct, "train_images": 20, "train_seconds": 2.0} | costs | given)
+    costs = {"peak_memory_mb": 300.0, "peak_gpu_mb": 0.0, "params_m": 0.5, "macs_m": 9.0, "onnx_mb": 2.0}
+    measured = {"train_images": 20, "train_seconds": 2.0, "latency_ms": 1.5, "threads": 1}
+    return Found(**{"correct": correct} | measured | costs | given)
 
 
 def test_every_arm_runs_at_every_seed_seed_by_seed():
-    cells = make_cells(BASE, arms_of(["tcs", "ce"], ["random-axes"]), range(2))
+    cells = make_cells([BASE], arms_of(["tcs", "ce"], ["random-axes"]), range(2))
     assert [(cell.arm, cell.options.seed) for cell in cells] == [
         ("tcs", 0), ("ce", 0), ("tcs/random-axes", 0), ("tcs", 1), ("ce", 1), ("tcs/random-axes", 1),
     ]  # fmt: skip
@@ -34,7 +34,7 @@ def test_every_arm_runs_at_every_seed_seed_by_seed():
 
 
 def test_arms_differ_from_the_base_in_what_they_say_and_nothing_else():
-    for cell in make_cells(BASE, arms_of(list(METHODS), list(CONTROLS)), [3]):
+    for cell in make_cells([BASE], arms_of(list(METHODS), list(CONTROLS)), [3]):
         control = CONTROLS.get(cell.arm.removeprefix("tcs/"), {})
         tcs = BASE.tcs.model_copy(update=control)
         expected = BASE.model_copy(update={"seed": 3, "tcs": tcs} | METHODS[cell.arm.split("/")[0]])
@@ -49,14 +49,14 @@ def test_unknown_arms_are_refused():
 
 
 def test_cells_share_a_teacher_pass_only_where_they_read_the_same_numbers():
-    cells = {cell.arm: cell for cell in make_cells(BASE, arms_of(list(METHODS), []), [0])}
+    cells = {cell.arm: cell for cell in make_cells([BASE], arms_of(list(METHODS), []), [0])}
     assert cells["tcs"].teacher == cells["kd"].teacher == cells["kd-loop"].teacher == cells["dkd"].teacher
     assert len({cells[name].teacher for name in ("tcs", "simkd", "simkd-loop", "ce")}) == 4
     assert cells["ce"].teacher is None
 
 
 def test_the_table_is_the_statistics_of_its_cells():
-    cells = make_cells(BASE, arms_of(["tcs", "ce"], []), [0, 1])
+    cells = make_cells([BASE], arms_of(["tcs", "ce"], []), [0, 1])
     marks = {("tcs", 0): "1110", ("tcs", 1): "1111", ("ce", 0): "1000", ("ce", 1): "0111"}
     rows = make_rows({cell: found(marks[cell.arm, cell.options.seed], train_seconds=cell.options.seed + 1.0)
                       for cell in cells})  # fmt: skip
@@ -67,36 +67,46 @@ def test_the_table_is_the_statistics_of_its_cells():
     assert (ce.paired.only_first, ce.paired.only_second) == (3, 0)
     assert ce.paired.p_value == pytest.approx(stats.binomtest(3, 3, 0.5).pvalue)
     markdown = to_markdown(rows)
-    assert "| tcs | 87.50 ± 17.68 | 2 |" in markdown
+    assert "| tcs | 87.50 ± 17.68 | 2 | 0 | 300 | 2.00 | 1.50 | - |" in markdown
+    assert "auto, 1 epochs of 20 images" in markdown
     assert "3 / 0, p = 0.25" in markdown
 
 
+def few_shot_rows(marks):
+    bases = [BASE.model_copy(update={"shots": shots, "epochs": 60 // shots}) for shots in (1, 5)]
+    cells = make_cells(bases, arms_of(["tcs", "ce"], []), [0, 1])
+    return make_rows({cell: found(marks[cell.arm, cell.options.shots]) for cell in cells})
+
+
+def test_with_few_shots_methods_are_rows_and_shots_are_columns():
+    right = "1" * 20
+    rows = few_shot_rows({("tcs", 1): right, ("tcs", 5): right, ("ce", 1): "0" * 20, ("ce", 5): "1" * 19 + "0"})
+    markdown = to_markdown(rows)
+    assert "| accuracy % at shots | 1 | 5 |" in markdown
+    assert "| tcs | 100.00 ± 0.00 | 100.00 ± 0.00 |" in markdown
+    assert "| ce | 0.00 ± 0.00* | 95.00 ± 0.00 |" in markdown  # * marks p < 0.05, and 1 image is no evidence
+    assert "epochs by shots: 60 at 1, 12 at 5" in markdown
+    assert "What it costs, at 5 shots" in markdown
+
+
+def test_students_have_tables_of_their_own_and_are_compared_with_themselves():
+    bases = [BASE.model_copy(update={"student": name}) for name in ("lcnet_050", "test_vit")]
+    cells = make_cells(bases, arms_of(["tcs", "ce"], []), [0])
+    marks = {"lcnet_050": "1111", "test_vit": "0000"}
+    rows = make_rows({cell: found(marks[cell.options.student]) for cell in cells})
+    assert [(row.student, row.arm, row.paired is None) for row in rows] == [
+        ("lcnet_050", "tcs", True), ("lcnet_050", "ce", False), ("test_vit", "tcs", True), ("test_vit", "ce", False),
+    ]  # fmt: skip
+    assert all(row.paired.p_value == 1 for row in rows if row.paired)
+    assert to_markdown(rows).count("| method | accuracy % |") == 2
+
+
 def test_a_single_seed_has_no_deviation(tmp_path):
-    cells = make_cells(BASE, arms_of(["ce"], []), [0])
+    cells = make_cells([BASE], arms_of(["ce"], []), [0])
     markdown = write_table(make_rows({cells[0]: found("10")}), tmp_path)
     assert "50.00 |" in markdown
     assert json.loads((tmp_path / "table.json").read_text())["rows"][0]["deviation"] is None
     assert (tmp_path / "table.md").read_text(encoding="utf-8") == markdown
-
-
-def image_set():
-    labels = np.array([0, 1, 0, 1, 0, 1, 0])
-    split = Split(np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2), labels, tuple(f"{i}" for i in range(7)))
-    return ImageSet("some", ("a", "b"), split, split, split, "f" * 64)
-
-
-def test_few_shots_are_as_many_of_every_class_fixed_by_the_seed():
-    images = image_set()
-    small = few_shot(images, 2, seed=0)
-    assert np.bincount(small.train.labels).tolist() == [2, 2]
-    assert small.train.names == few_shot(images, 2, seed=0).train.names
-    assert len({few_shot(images, 2, seed).train.names for seed in range(20)}) > 3
-    for row, name in enumerate(small.train.names):
-        assert small.train.labels[row] == images.train.labels[int(name)]
-        assert small.train.image(row).tobytes() == images.train.image(int(name)).tobytes()
-    assert small.test is images.test
-    with pytest.raises(DataError, match="class b has 3 training images, --shots asks for 4"):
-        few_shot(images, 4, seed=0)
 
 
 @pytest.fixture
@@ -116,23 +126,27 @@ def folder(tmp_path):
 def base(folder):
     return CompressConfig(
         target="x86-avx2", data=folder, student="lcnet_050", student_init="random", img_size=32, epochs=1,
-        batch_size=4, threads=1, workers=0, device="cpu",
+        shots=2, batch_size=4, threads=1, workers=0, device="cpu",
     )  # fmt: skip
 
 
 @pytest.mark.slow
 def test_cells_run_once_are_kept_and_are_refused_for_another_question(base, tmp_path, monkeypatch):
     out = tmp_path / "bench"
-    (cell,) = make_cells(base, arms_of(["ce"], []), [0], shots=2)
+    (cell,) = make_cells([base], arms_of(["ce"], []), [0])
     first = run_bench([cell], out)[cell]
     assert (len(first.correct), first.train_images) == (8, 4)
     assert first.peak_memory_mb > 100
-    assert sorted(path.name for path in out.iterdir()) == ["ce-seed0.json", "ce-seed0.metrics.jsonl"]
+    assert 0 < first.latency_ms < 1000
+    assert first.onnx_mb * 1e6 > 4e6 * first.params_m
+    assert sorted(path.name for path in out.iterdir()) == [
+        "ce-lcnet_050-2shots-seed0.json", "ce-lcnet_050-2shots-seed0.metrics.jsonl",
+    ]  # fmt: skip
 
     monkeypatch.setattr("subprocess.run", None)
     assert run_bench([cell], out)[cell] == first
-    (other,) = make_cells(base.model_copy(update={"epochs": 2}), arms_of(["ce"], []), [0], shots=2)
-    (untouched,) = make_cells(base, arms_of(["kd"], []), [0], shots=2)
+    (other,) = make_cells([base.model_copy(update={"epochs": 2})], arms_of(["ce"], []), [0])
+    (untouched,) = make_cells([base], arms_of(["kd"], []), [0])
     with pytest.raises(UsageError, match="made with other options"):
         run_bench([untouched, other], out)
 
@@ -140,8 +154,8 @@ def test_cells_run_once_are_kept_and_are_refused_for_another_question(base, tmp_
 @pytest.mark.slow
 def test_a_cell_that_fails_says_why_and_with_which_code(base, tmp_path):
     gone = base.model_copy(update={"data": Path(tmp_path / "gone")})
-    (cell,) = make_cells(gone, arms_of(["ce"], []), [0])
-    with pytest.raises(TcsEdgeError, match=r"ce, seed 0: .*gone") as caught:
+    (cell,) = make_cells([gone], arms_of(["ce"], []), [0])
+    with pytest.raises(TcsEdgeError, match=r"ce, lcnet_050, 2 shots, seed 0: .*gone") as caught:
         run_bench([cell], tmp_path / "bench")
     assert caught.value.exit_code == 3
     assert not list((tmp_path / "bench").iterdir())
@@ -150,3 +164,55 @@ def test_a_cell_that_fails_says_why_and_with_which_code(base, tmp_path):
 def test_a_cells_question_does_not_depend_on_the_machine():
     plain, busy = (Cell("ce", BASE.model_copy(update={"threads": count})) for count in (1, 8))
     assert plain.question() == busy.question()
+
+
+def test_students_with_a_tag_and_a_dot_keep_their_files_apart():
+    base = BASE.model_copy(update={"student": "vit_tiny_patch16_224.augreg_in21k", "shots": 5})
+    cells = make_cells([base, base.model_copy(update={"shots": 1})], arms_of(["tcs", "ce"], ["random-axes"]), [0, 1])
+    names = {cell.name for cell in cells} | {cell.teacher for cell in cells if cell.teacher}
+    assert len(names) == 12 + 4
+    assert len({Path(f"{name}.question").with_suffix(".json") for name in names}) == len(names)
+
+
+@pytest.mark.slow
+def test_an_interrupted_few_shot_bench_goes_on_where_it_stopped(cli, photos, tmp_path):
+    out = tmp_path / "bench"
+    command = [
+        "bench", "--data", photos, "--methods", "ce", "--shots", "1,2", "--seeds", 1, "--budget", "12-images",
+        "--student", "lcnet_050", "--student-init", "random", "--img-size", 32, "--threads", 1, "--workers", 0,
+        "--device", "cpu", "--out", out,
+    ]  # fmt: skip
+    done = cli(*command, "--json")
+    assert done.exit_code == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert [(row["shots"], row["epochs"], row["train_images"]) for row in rows] == [(1, 4, 3), (2, 2, 6)]
+    assert {"table.json", "table.md", "accuracy.svg"} <= {path.name for path in out.iterdir()}
+
+    one, two = (out / f"ce-lcnet_050-{shots}shots-seed0.json" for shots in (1, 2))
+    kept = one.stat().st_mtime_ns
+    two.unlink()
+    again = cli(*command)
+    assert again.exit_code == 0, again.stderr
+    assert "| accuracy % at shots | 1 | 2 |" in again.stdout
+    assert one.stat().st_mtime_ns == kept
+    assert two.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["--shots", "25"], 3, "class 'blue' has 24 training images, --shots asks for 25"),
+        (["--shots", "1,many"], 2, "such as 1,5,16"),
+        (["--shots", "0"], 2, "such as 1,5,16"),
+        (["--budget", "10"], 2, "Write 30-epochs, 200k-images"),
+        (["--budget", "70-images"], 2, "less than one pass over 72 training images"),
+        (["--methods", "tsc"], 2, "Did you mean tcs"),
+        (["--student", "lcnet_50"], 2, "unknown student"),
+    ],
+)
+def test_what_cannot_work_is_one_line_and_leaves_nothing(cli, photos, tmp_path, flags, code, said):
+    done = cli("bench", "--data", photos, "--methods", "ce", "--out", tmp_path / "bench", *flags, "--quiet")
+    assert done.exit_code == code
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "bench").exists()

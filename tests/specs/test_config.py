@@ -21,7 +21,8 @@ sizes = st.integers(16, 1024)
 FIELDS = {
     "target": words, "data": st.none() | paths, "teacher": st.none() | words, "teacher_weights": st.none() | paths,
     "teacher_img_size": st.none() | sizes, "student": words, "student_init": words,
-    "method": st.sampled_from(["tcs", "ce"]), "epochs": st.none() | st.integers(1, 10**6),
+    "method": st.sampled_from(["tcs", "ce"]), "shots": st.none() | st.integers(1, 10**4),
+    "epochs": st.none() | st.integers(1, 10**6),
     "batch_size": st.integers(2, 4096), "img_size": st.none() | sizes, "lr": st.none() | st.floats(1e-9, 100),
     "augment": st.sampled_from([None, "none", "crop", "crop-flip"]), "max_latency_ms": st.none() | positive,
     "max_size_mb": st.none() | positive, "max_params_m": st.none() | positive, "device": words,

@@ -1,0 +1,109 @@
+"""Statistics of a comparison: means over seeds, their spread, and a paired test against the first arm."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tcs_edge.bench.cells import Cell, Found
+from tcs_edge.validation.statistics import McNemar, mcnemar_exact
+
+Place = tuple[str, int | None]  # student and shots: where arms are compared
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm over its seeds, for one student and number of shots.
+
+    Attributes:
+        shots: training images per class; None for all images.
+        epochs, train_images: the budget, the same for every arm: passes over that many images.
+        accuracies: by seed, 0..1, after the last epoch; `accuracy` is their mean, `deviation` their
+            sample standard deviation, None for a single seed.
+        seconds: mean training time; `teacher_seconds` the longest pass of the teacher, counted apart.
+        peak_memory_mb, peak_gpu_mb: the largest over seeds.
+        latency_ms: median over seeds of one image through the ONNX file with `threads` threads.
+        paired: McNemar's test on all seeds' test images against the first arm; None for that arm.
+            It knows the spread over images, not the one over seeds.
+    """
+
+    arm: str
+    student: str
+    shots: int | None
+    seeds: tuple[int, ...]
+    epochs: int
+    train_images: int
+    accuracies: tuple[float, ...]
+    accuracy: float
+    deviation: float | None
+    seconds: float
+    teacher_seconds: float
+    peak_memory_mb: float
+    peak_gpu_mb: float
+    params_m: float
+    macs_m: float
+    onnx_mb: float
+    latency_ms: float
+    threads: int
+    paired: McNemar | None
+
+    @property
+    def place(self) -> Place:
+        return self.student, self.shots
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def make_rows(found: Mapping[Cell, Found]) -> tuple[Row, ...]:
+    """One row per student, number of shots and arm, in the order of the cells."""
+    places: dict[Place, dict[str, dict[Cell, Found]]] = {}
+    for cell, result in found.items():
+        place = (cell.options.student, cell.options.shots)
+        places.setdefault(place, {}).setdefault(cell.arm, {})[cell] = result
+    return tuple(row for arms in places.values() for row in _rows_of(arms))
+
+
+def _rows_of(arms: Mapping[str, Mapping[Cell, Found]]) -> list[Row]:
+    first = next(iter(arms.values()))
+    return [_row(cells, None if cells is first else _marks(first)) for cells in arms.values()]
+
+
+def _row(cells: Mapping[Cell, Found], first: Mapping[int, np.ndarray] | None) -> Row:
+    cell, results = next(iter(cells)), list(cells.values())
+    accuracies = tuple(result.accuracy for result in results)
+    return Row(
+        arm=cell.arm,
+        student=cell.options.student,
+        shots=cell.options.shots,
+        seeds=tuple(one.options.seed for one in cells),
+        epochs=cell.options.epochs or 0,
+        train_images=results[0].train_images,
+        accuracies=accuracies,
+        accuracy=statistics.mean(accuracies),
+        deviation=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        seconds=statistics.mean(result.train_seconds for result in results),
+        teacher_seconds=max(result.teacher_seconds for result in results),
+        peak_memory_mb=max(result.peak_memory_mb for result in results),
+        peak_gpu_mb=max(result.peak_gpu_mb for result in results),
+        params_m=results[0].params_m,
+        macs_m=results[0].macs_m,
+        onnx_mb=results[0].onnx_mb,
+        latency_ms=statistics.median(result.latency_ms for result in results),
+        threads=results[0].threads,
+        paired=_paired(first, _marks(cells)) if first else None,
+    )
+
+
+def _marks(cells: Mapping[Cell, Found]) -> dict[int, np.ndarray]:
+    """By seed: every test image, bool, right or wrong."""
+    return {cell.options.seed: np.array([mark == "1" for mark in found.correct]) for cell, found in cells.items()}
+
+
+def _paired(first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray]) -> McNemar:
+    pooled = (np.concatenate([marks[seed] for seed in second]) for marks in (first, second))
+    return mcnemar_exact(*pooled)

@@ -1,0 +1,29 @@
+"""Few labelled images per class: which ones, by seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tcs_edge.data.images import ImageSet
+from tcs_edge.errors import DataError
+
+
+def few_shot(images: ImageSet, shots: int, seed: int) -> ImageSet:
+    """`images` with `shots` training images of every class; validation and test stay whole.
+
+    Raises:
+        DataError: a class has fewer.
+    """
+    rng = np.random.default_rng([seed, shots])
+    rows: list[int] = []
+    for label, name in enumerate(images.classes):
+        own = np.flatnonzero(images.train.labels == label)
+        if len(own) < shots:
+            raise DataError(
+                f"class {name!r} has {len(own)} training images, --shots asks for {shots}. "
+                f"Add images of it, or pass --shots {len(own)} or less."
+            )
+        rows += sorted(rng.choice(own, shots, replace=False).tolist())
+    return replace(images, train=images.train.subset(rows))

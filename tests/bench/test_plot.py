@@ -1,0 +1,73 @@
+"""The plot: well-formed, the same every time, and in the reader's theme."""
+
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from tcs_edge.bench.cells import Found, arms_of, make_cells
+from tcs_edge.bench.plot import INK, accuracy_svg
+from tcs_edge.bench.rows import make_rows
+from tcs_edge.specs.config import CompressConfig
+
+ARMS = ["tcs", "kd", "ce"]
+
+
+def rows_of(shots, students=("lcnet_050",), seeds=2):
+    bases = [
+        CompressConfig(target="x86-avx2", epochs=1, student=student, shots=count)
+        for student in students
+        for count in shots
+    ]
+    marks = {"tcs": "1110", "kd": "1100", "ce": "1000"}
+    return make_rows({
+        cell: Found(marks[cell.arm], 1.0, 300.0, 0.0, 0.5, 9.0, 2.0, 1.5, 1, 20)
+        for cell in make_cells(bases, arms_of(ARMS, []), range(seeds))
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("shots", [[None], [5], [1, 5, 16]])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_plot_names_every_method_and_student_as_text(shots, seeds):
+    svg = accuracy_svg(rows_of(shots, ("lcnet_050", "test_vit"), seeds))
+    texts = {element.text for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")}
+    assert {*ARMS, "lcnet_050", "test_vit", "test accuracy %"} <= texts
+    if len(shots) > 1:
+        assert {str(count) for count in shots} <= texts
+
+
+def test_ink_follows_the_theme_and_nothing_is_painted_behind():
+    svg = accuracy_svg(rows_of([1, 5]))
+    assert "prefers-color-scheme: dark" in svg
+    assert "var(--ink)" in svg
+    assert INK not in svg
+    fills = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", svg))
+    assert fills.isdisjoint({"#ffffff", "#000000"})
+
+
+@pytest.mark.parametrize("background", ["#ffffff", "#0d1117"])
+def test_colours_stand_out_on_light_and_on_dark(background):
+    from tcs_edge.bench.plot import COLOURS
+
+    assert min(contrast(colour, background) for colour in COLOURS) >= 3
+
+
+def contrast(one, other):
+    """WCAG 2.2's contrast ratio."""
+    low, high = sorted(luminance(colour) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour):
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_same_rows_give_the_same_bytes():
+    assert accuracy_svg(rows_of([None])) == accuracy_svg(rows_of([None]))
+
+
+def test_every_seed_is_a_dot():
+    few, many = (accuracy_svg(rows_of([None], seeds=seeds)).count("<use ") for seeds in (1, 4))
+    assert many - few == 3 * len(ARMS)

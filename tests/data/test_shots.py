@@ -1,0 +1,37 @@
+"""Few images per class: as many of every class, fixed by the seed."""
+
+import numpy as np
+import pytest
+
+from tcs_edge.data.images import ImageSet, Split
+from tcs_edge.data.shots import few_shot
+from tcs_edge.errors import DataError
+
+
+@pytest.fixture
+def images():
+    """Four images of class a, three of class b; the pixels say which."""
+    labels = np.array([0, 1, 0, 1, 0, 1, 0])
+    split = Split(np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2), labels, tuple(f"{i}" for i in range(7)))
+    return ImageSet("some", ("a", "b"), split, split, split, "f" * 64)
+
+
+def test_as_many_of_every_class_and_the_held_out_images_stay_whole(images):
+    small = few_shot(images, 2, seed=0)
+    assert np.bincount(small.train.labels).tolist() == [2, 2]
+    assert small.val is images.val
+    assert small.test is images.test
+    for row, name in enumerate(small.train.names):
+        assert small.train.labels[row] == images.train.labels[int(name)]
+        assert small.train.image(row).tobytes() == images.train.image(int(name)).tobytes()
+
+
+def test_the_seed_fixes_the_draw(images):
+    assert few_shot(images, 2, seed=0).train.names == few_shot(images, 2, seed=0).train.names
+    assert len({few_shot(images, 2, seed).train.names for seed in range(20)}) > 3
+
+
+def test_more_than_a_class_has_is_refused_by_its_name(images):
+    assert len(few_shot(images, 3, seed=0).train) == 6
+    with pytest.raises(DataError, match=r"class 'b' has 3 training images, --shots asks for 4.*--shots 3"):
+        few_shot(images, 4, seed=0)
