@@ -64,7 +64,7 @@ def distil(
         ParityFailed: the fold does not equal the trained head.
     """
     torch.manual_seed(options.seed)
-    method = _make_method(options, backbone, feature_dim, len(images.classes), preprocess.img_size, knowledge)
+    method = make_method(options, backbone, feature_dim, len(images.classes), preprocess.img_size, knowledge)
     accelerator = make_accelerator(options.device)
     log = _MetricsLog(files.metrics, resume)
     data = _make_data(images, preprocess, options, reporter)
@@ -76,7 +76,7 @@ def distil(
     return model
 
 
-def _make_method(
+def make_method(
     options: CompressConfig,
     backbone: nn.Module,
     features: int,
@@ -84,6 +84,7 @@ def _make_method(
     img_size: int,
     knowledge: Knowledge | None,
 ) -> Method:
+    """What `options.method` puts behind a backbone that gives `features` numbers per image."""
     if knowledge is None:
         return CrossEntropy(features, classes)
     if options.method == "kd":

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -164,6 +166,32 @@ def test_other_size_data_or_weights_do_not_share_a_cache(
     assert len({first.key, *(other.key for other in others)}) == 4
     assert all(other.images_computed == 27 for other in others)
     assert compute().images_computed == 0
+
+
+def test_a_cache_of_other_images_in_this_ones_place_is_noticed_told_and_made_again(
+    compute: Callable[..., Features], image_set: ImageSet, watch: Watch, tmp_path: Path, recorder: Any
+) -> None:
+    own = compute()
+    features = tmp_path / "features"
+    mine = {path.name for path in features.iterdir()}
+    pixels = image_set.train.sources[::-1].copy()
+    train = Split(pixels, image_set.train.labels, image_set.train.names)
+    other = compute(images=dataclasses.replace(image_set, train=train, fingerprint="e" * 64))
+    assert not np.array_equal(own.train, other.train)
+    for folder in [path for path in features.iterdir() if path.name not in mine]:
+        (twin,) = (path for path in map(features.joinpath, mine) if _rows(path) == _rows(folder))
+        shutil.copytree(folder, twin, dirs_exist_ok=True)
+    watch.images = 0
+    again = compute(reporter=recorder)
+    assert watch.images == 27
+    assert len(recorder.warned) == 2
+    assert all("describes other features" in line for line in recorder.warned)
+    assert np.array_equal(again.train, own.train)
+    assert compute().images_computed == 0
+
+
+def _rows(folder: Path) -> int:
+    return int(json.loads((folder / "index.json").read_text())["rows"])
 
 
 def test_progress_covers_every_batch(compute: Callable[..., Features], recorder: Any) -> None:
