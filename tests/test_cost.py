@@ -1,0 +1,101 @@
+"""benchmarks/cost.py: its verdicts follow from its figures, and it measures what the product really does."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "cost.py"
+
+
+@pytest.fixture(scope="module")
+def cost():
+    spec = importlib.util.spec_from_file_location("cost", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["cost"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["cost"]
+
+
+@pytest.fixture
+def arguments(cost, monkeypatch):
+    """arguments("--steps", 2): as the command line gives them."""
+
+    def parse(*words):
+        monkeypatch.setattr("sys.argv", [str(SCRIPT), *map(str, words)])
+        return cost.parse_arguments()
+
+    return parse
+
+
+def measured(**changes):
+    figures = {
+        "ce": [10.0, 20.0, 10.0], "tcs": [9.8, 19.0, 9.9], "kd": [4.0, 8.0, 5.0], "simkd": [5.0, 9.0, 5.0],
+        "ce_mb": 200.0, "tcs_mb": 205.0, "kd_mb": 400.0, "bytes": 2.01, "grown_mb": 300.0, "pass": [28.0, 29.0, 30.0],
+    } | changes  # fmt: skip
+    return {
+        "steps_per_second": {name: figures[name] for name in ("ce", "tcs", "kd", "simkd")},
+        "memory_mb": {name: {"training": figures[f"{name}_mb"]} for name in ("ce", "tcs", "kd")},
+        "teacher": {
+            "images_per_second": {"pass": figures["pass"], "bare": [30.0] * 3},
+            "bytes_per_feature": figures["bytes"],
+        },
+        "coordinates": {
+            "1": {"memory": 20.0, "before": 280.0},
+            "10": {"memory": 20.0, "before": figures["grown_mb"] - 20},
+        },
+    }
+
+
+def test_promises_are_ratios_with_their_spread(cost, arguments):
+    promises = {promise.name: promise for promise in cost.judge(measured(), arguments())}
+    assert len(promises) == 8
+    assert all(promise.kept for promise in promises.values())
+    assert promises["step rate, tcs / ce"].value == pytest.approx(0.98)  # of 0.98, 0.95 and 0.99
+    assert "0.950 to 0.990, 3 rounds" in promises["step rate, tcs / ce"].detail
+    assert promises["training memory, tcs / ce"].value == pytest.approx(1.025)
+    assert promises["teacher pass / bare model"].value == pytest.approx(29 / 30)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"tcs": [9.0, 18.0, 9.0]}, "step rate, tcs / ce"),
+        ({"kd": [6.0, 12.0, 6.0]}, "step rate, tcs / kd with the teacher"),
+        ({"simkd": [6.0, 12.0, 6.0]}, "step rate, tcs / simkd with the teacher"),
+        ({"ce_mb": 190.0}, "training memory, tcs / ce"),
+        ({"kd_mb": 340.0}, "training memory, tcs / kd with the teacher"),
+        ({"pass": [26.0, 26.0, 30.0]}, "teacher pass / bare model"),
+        ({"bytes": 4.0}, "cache, bytes per feature"),
+        ({"grown_mb": 330.0}, "fitting coordinates, memory at 10x / 1x images"),
+    ],
+)
+def test_each_promise_can_be_missed(cost, arguments, change, name):
+    missed = [promise for promise in cost.judge(measured(**change), arguments()) if not promise.kept]
+    assert [promise.name for promise in missed] == [name]
+    assert missed[0].line().startswith("MISSED")
+
+
+def test_limits_are_options(cost, arguments):
+    strict = arguments("--min-rate-ce", 0.99, "--max-bytes", 1)
+    assert [promise.name for promise in cost.judge(measured(), strict) if not promise.kept] == [
+        "step rate, tcs / ce", "cache, bytes per feature",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_method_is_trained_by_the_real_loop(cost, arguments, tmp_path):
+    few = arguments(
+        "--shots", 7, "--batch-size", 32, "--steps", 2, "--rounds", 1, "--img-size", 32, "--student", "lcnet_050",
+        "--cache-dir", tmp_path,
+    )  # fmt: skip
+    cost.fill_cache(few)
+    rates = cost.step_rates(few)
+    assert {name: len(values) for name, values in rates.items()} == {"ce": 1, "tcs": 1, "kd": 1, "simkd": 1}
+    assert all(rate > 0 for values in rates.values() for rate in values)
+    found = cost.teacher_pass(few)
+    assert 2 <= found["bytes_per_feature"] < 2.3  # so few images make the index weigh more
