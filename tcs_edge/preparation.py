@@ -85,11 +85,11 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
     target = load_target(options.target)
     _require_sense(options)
     images = load_images(options.data, options.seed, reporter)
-    if options.unlabeled:
-        images = with_unlabeled(images, options.unlabeled, reporter)
     options = _settle_machine(options.resolved(typical_side(images.train)))
     if options.shots:
         images = few_shot(images, options.shots, options.seed)
+    if options.unlabeled:  # after the draw: training images that were not drawn may join without their labels
+        images = with_unlabeled(images, options.unlabeled, reporter)
     _tell_images(images, options, reporter)
     limits = _limits(options, target)
     choice = _choose(options, target, limits, len(images.classes))

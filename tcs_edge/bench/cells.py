@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import UnknownName
 from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.strict import validated
 
 SCHEMA_VERSION = 2
 
@@ -138,6 +140,9 @@ def make_cells(
 
     Args:
         bases: the options that arms and seeds share, one per student and number of shots.
+
+    Raises:
+        SpecError: an arm cannot have an option that the others have, such as images without labels.
     """
     return tuple(
         Cell(arm, _changed(base, changes, seed)) for seed in seeds for base in bases for arm, changes in arms.items()
@@ -147,4 +152,4 @@ def make_cells(
 def _changed(base: CompressConfig, changes: Mapping[str, Any], seed: int) -> CompressConfig:
     document = base.model_dump(exclude_unset=True) | {"seed": seed}
     tcs = document.get("tcs", {}) | changes.get("tcs", {})
-    return CompressConfig.model_validate(document | dict(changes) | {"tcs": tcs})
+    return validated(CompressConfig, document | dict(changes) | {"tcs": tcs}, Path("options"))

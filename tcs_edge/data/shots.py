@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from tcs_edge.data.images import ImageSet
+from tcs_edge.data.images import UNLABELED, ImageSet
 from tcs_edge.errors import DataError
 
 
 def few_shot(images: ImageSet, shots: int, seed: int) -> ImageSet:
-    """`images` with `shots` training images of every class; validation and test stay whole.
+    """`images` with `shots` training images of every class; what has no label, validation and test stay.
 
     Raises:
         DataError: a class has fewer.
@@ -26,4 +26,5 @@ def few_shot(images: ImageSet, shots: int, seed: int) -> ImageSet:
                 f"Add images of it, or pass --shots {len(own)} or less."
             )
         rows += sorted(rng.choice(own, shots, replace=False).tolist())
+    rows += np.flatnonzero(images.train.labels == UNLABELED).tolist()
     return replace(images, train=images.train.subset(rows))

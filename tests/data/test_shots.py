@@ -1,9 +1,11 @@
 """Few images per class: as many of every class, fixed by the seed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tcs_edge.data.images import ImageSet, Split
+from tcs_edge.data.images import UNLABELED, ImageSet, Split
 from tcs_edge.data.shots import few_shot
 from tcs_edge.errors import DataError
 
@@ -24,6 +26,14 @@ def test_as_many_of_every_class_and_the_held_out_images_stay_whole(images):
     for row, name in enumerate(small.train.names):
         assert small.train.labels[row] == images.train.labels[int(name)]
         assert small.train.image(row).tobytes() == images.train.image(int(name)).tobytes()
+
+
+def test_images_without_labels_stay_and_count_for_no_class(images):
+    labels = np.where(np.arange(7) < 2, UNLABELED, images.train.labels)
+    split = Split(images.train.sources, labels, images.train.names)
+    small = few_shot(replace(images, train=split), 1, seed=0)
+    assert sorted(small.train.labels.tolist()) == [UNLABELED, UNLABELED, 0, 1]
+    assert small.train.names[-2:] == ("0", "1")
 
 
 def test_the_seed_fixes_the_draw(images):
