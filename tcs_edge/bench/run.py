@@ -14,6 +14,9 @@ from tcs_edge.errors import TcsEdgeError, UsageError
 from tcs_edge.files import read_json, write_json
 from tcs_edge.progress import Reporter, Silent
 
+# What a teacher's pass depends on, beside what its name says; the arms that share it differ in the rest.
+PASS_OPTIONS = ("data", "unlabeled", "teacher", "teacher_weights", "teacher_img_size", "img_size")
+
 
 def run_bench(cells: Sequence[Cell], out: Path, reporter: Reporter = Silent()) -> dict[Cell, Found]:
     """What every cell found; each is kept in `out`/NAME.json as soon as it is done.
@@ -29,11 +32,17 @@ def run_bench(cells: Sequence[Cell], out: Path, reporter: Reporter = Silent()) -
 
 def _require_same_question(cell: Cell, out: Path) -> None:
     """A kept answer must be to the question that is asked now; told before anything is computed."""
-    kept = out / f"{cell.name}.json"
+    _require_same(out / f"{cell.name}.json", cell)
+    if cell.teacher:
+        _require_same(out / f"{cell.teacher}.json", cell, PASS_OPTIONS)
+
+
+def _require_same(kept: Path, cell: Cell, names: Sequence[str] = ()) -> None:
+    """The options in `kept` are the cell's: those in `names`, or all."""
     if not kept.exists():
         return
-    document = read_json(kept, SCHEMA_VERSION)
-    if {key: document.get(key) for key in cell.question()} != cell.question():
+    known, asked = read_json(kept, SCHEMA_VERSION).get("options", {}), cell.question()["options"]
+    if any(known.get(name) != asked.get(name) for name in names or known.keys() | asked.keys()):
         raise UsageError(f"{kept} was made with other options. Choose another --out, or remove it.")
 
 

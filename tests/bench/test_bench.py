@@ -166,6 +166,23 @@ def test_a_cells_question_does_not_depend_on_the_machine():
     assert plain.question() == busy.question()
 
 
+def test_a_teachers_pass_that_was_kept_must_be_this_teachers(base, tmp_path, monkeypatch):
+    monkeypatch.setattr("subprocess.run", None)
+    dino = base.model_copy(update={"teacher": "dinov2"})
+    tcs, kd = make_cells([dino], arms_of(["tcs", "kd"], []), [0])
+    kept = {"schema_version": 2, **tcs.question(), "found": {"seconds": 3.0}}
+    (tmp_path / f"{tcs.teacher}.json").write_text(json.dumps(kept))
+    for cell in (tcs, kd):
+        answer = {"schema_version": 2, **cell.question(), "found": found("1100").to_json()}
+        (tmp_path / f"{cell.name}.json").write_text(json.dumps(answer))
+    assert [one.teacher_seconds for one in run_bench([tcs, kd], tmp_path).values()] == [3.0, 3.0]
+
+    (tmp_path / f"{kd.name}.json").unlink()
+    (other,) = make_cells([base.model_copy(update={"teacher": "mae-base"})], arms_of(["kd"], []), [0])
+    with pytest.raises(UsageError, match=r"teacher-features-lcnet_050-2shots-seed0\.json was made with other options"):
+        run_bench([other], tmp_path)
+
+
 def test_students_with_a_tag_and_a_dot_keep_their_files_apart():
     base = BASE.model_copy(update={"student": "vit_tiny_patch16_224.augreg_in21k", "shots": 5})
     cells = make_cells([base, base.model_copy(update={"shots": 1})], arms_of(["tcs", "ce"], ["random-axes"]), [0, 1])
