@@ -15,7 +15,7 @@ from tcs_edge.maps import map_shape
 from tcs_edge.methods import Knowledge, TeacherInLoop
 from tcs_edge.progress import Reporter
 from tcs_edge.specs.config import CompressConfig
-from tcs_edge.tcs.coordinates import fit_coordinates, random_axes
+from tcs_edge.tcs.coordinates import Coordinates, fit_coordinates, random_axes
 from tcs_edge.teachers.features import Features, teacher_features
 from tcs_edge.teachers.load import Teacher, TeacherInfo, build_teacher, describe_teacher
 from tcs_edge.teachers.probe import LinearProbe, fit_linear_probe
@@ -66,8 +66,10 @@ def make_knowledge(
         )
     probe = _probe(features, images, reporter)
     if options.method == "tcs":
-        targets = _coordinates(features, options, reporter)
-        return Knowledge(answers=targets, probe=_coordinate_probe(targets, images, options))
+        coordinates = _coordinates(features, options, reporter)
+        targets = _targets(features, coordinates, options)
+        probe_there = _coordinate_probe(targets, images, options)
+        return Knowledge(answers=targets, probe=probe_there, coordinates=coordinates)
     grid = features.readout.grid
     linear = _as_linear(probe)
     signed = bool((features.readout.vectors(features.train) < 0).any())
@@ -116,20 +118,26 @@ def _probe(features: Features, images: ImageSet, reporter: Reporter) -> LinearPr
     return probe
 
 
-def _coordinates(features: Features, options: CompressConfig, reporter: Reporter) -> Tensor:
-    """Coordinates (N, k) of the training images."""
+def _coordinates(features: Features, options: CompressConfig, reporter: Reporter) -> Coordinates:
+    """PCA of the training images' features, or the control's random axes."""
     rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
     coordinates = fit_coordinates(rows, options.tcs.dims)
     reporter.say(
         f"coordinates: {coordinates.dims} of the teacher's {features.meta.dim} axes, "
         f"{coordinates.explained_variance:.1%} of its variance"
     )
-    generator = torch.Generator().manual_seed(options.seed)
     if options.tcs.control == "random-axes":
-        coordinates = random_axes(coordinates, generator)
+        return random_axes(coordinates, torch.Generator().manual_seed(options.seed))
+    return coordinates
+
+
+def _targets(features: Features, coordinates: Coordinates, options: CompressConfig) -> Tensor:
+    """Coordinates (N, k) of the training images; the control gives each image another one's."""
+    rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
     targets = torch.cat([coordinates.transform(part) for part in rows])
-    shuffled = options.tcs.control == "shuffled-targets"
-    return targets[torch.randperm(len(targets), generator=generator)] if shuffled else targets
+    if options.tcs.control != "shuffled-targets":
+        return targets
+    return targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(options.seed))]
 
 
 def _coordinate_probe(targets: Tensor, images: ImageSet, options: CompressConfig) -> nn.Linear | None:

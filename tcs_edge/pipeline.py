@@ -26,11 +26,20 @@ from tcs_edge.files import write_json, write_text
 from tcs_edge.knowledge import gather_features, make_knowledge
 from tcs_edge.methods import Knowledge
 from tcs_edge.packaging.manifest import Manifest, StageRecord, build_manifest, write_manifest
-from tcs_edge.packaging.records import dataset_record, student_record, teacher_record
+from tcs_edge.packaging.records import (
+    choice_record,
+    coordinates_record,
+    dataset_record,
+    predictions_record,
+    student_record,
+    teacher_record,
+)
+from tcs_edge.packaging.reports import write_document
 from tcs_edge.packaging.run_folder import RunFolder, default_out, find_unfinished, open_run, require_usable
 from tcs_edge.preparation import Prepared, prepare, require_means
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.proof import prove
+from tcs_edge.report.page.run import run_page
 from tcs_edge.specs.config import CompressConfig, config_toml
 from tcs_edge.stopwatch import Stopwatch
 from tcs_edge.students.build import build_student, feature_dim
@@ -101,7 +110,7 @@ def _run_stages(
     with watch.stage("teacher"):
         features = gather_features(ready.images, ready.preprocess, backbone, ready.options, reporter)
     with watch.stage("coordinates"):
-        knowledge = _knowledge(features, ready, reporter)
+        knowledge = _knowledge(features, ready, folder, reporter)
     with watch.stage("distil"):
         model = _distil(ready, backbone, knowledge, folder, resume, reporter)
     with watch.stage("export"), reporter.busy("exporting"):
@@ -114,6 +123,8 @@ def _run_stages(
         )
         validation = _with_limit_checks(validation, ready, folder, student.params_m)
     write_json(folder.validation, validation.to_json())
+    if validation.predictions:
+        write_document(folder.predictions, predictions_record(validation.predictions, ready.images.test.names))
     folder.settle(validation.verdict == "pass")
     manifest = build_manifest(
         folder.root,
@@ -128,6 +139,8 @@ def _run_stages(
         validation=validation,
     )
     write_manifest(folder.root, manifest)
+    with reporter.busy("writing the report"):
+        write_text(folder.report, run_page(folder.root))
     return Run(folder, manifest, validation)
 
 
@@ -139,13 +152,21 @@ def _open_folder(
     place = out or default_out(ready.target.name, ready.student.name, now().date())
     folder = open_run(place, overwrite)
     write_text(folder.config, config_toml(ready.options))
+    img_size, classes = ready.preprocess.img_size, len(ready.images.classes)
+    write_document(folder.choice, choice_record(ready.choice, ready.target, ready.limits, img_size, classes))
     return folder
 
 
-def _knowledge(features: Features | None, ready: Prepared, reporter: Reporter) -> Knowledge | None:
+def _knowledge(
+    features: Features | None, ready: Prepared, folder: RunFolder, reporter: Reporter
+) -> Knowledge | None:
     if features is None:
         return None
-    return make_knowledge(features, ready.images, ready.preprocess, ready.options, reporter)
+    knowledge = make_knowledge(features, ready.images, ready.preprocess, ready.options, reporter)
+    if knowledge.coordinates:
+        record = coordinates_record(knowledge.coordinates, ready.options.tcs.control)
+        write_document(folder.coordinates, record)
+    return knowledge
 
 
 def _distil(
@@ -159,7 +180,7 @@ def _distil(
     if resume and folder.deployed_weights.exists():
         reporter.say("trained before the run was stopped: nothing is trained again")
         return load_deployed(folder.deployed_weights, backbone, ready.preprocess.img_size)
-    files = TrainingFiles(folder.checkpoints / "last.safetensors", folder.metrics, folder.reports / "selection.json")
+    files = TrainingFiles(folder.checkpoints / "last.safetensors", folder.metrics, folder.selection)
     width = feature_dim(backbone, ready.preprocess.img_size)
     resume = resume and files.checkpoint.exists()
     model = distil(backbone, width, ready.images, ready.preprocess, knowledge, ready.options, files, resume, reporter)

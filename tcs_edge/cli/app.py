@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tcs_edge import __version__
-from tcs_edge.cli import bench, candidates, compress, doctor, gate, predict, targets, validate
+from tcs_edge.cli import bench, candidates, compress, doctor, gate, predict, report, targets, validate
 
 app = typer.Typer(
     name="tcs-edge",
@@ -26,6 +26,7 @@ app.command("predict")(predict.command)
 app.command("doctor")(doctor.command)
 app.command("bench")(bench.command)
 app.command("gate")(gate.command)
+app.command("report")(report.command)
 
 
 def _print_version(wanted: bool) -> None:

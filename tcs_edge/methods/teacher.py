@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from tcs_edge.methods.batch import Batch
+from tcs_edge.tcs.coordinates import Coordinates
 
 # A batch of B images -> the teacher's answers to it, (B, ...), float32 and without gradient.
 Answers = Callable[[Batch], Tensor]
@@ -92,6 +93,7 @@ class Knowledge:
         probe: the teacher's linear classifier, where the student ends in it.
         signed: whether the teacher's features take negative values.
         grid: g, side of the maps; 0 where there are none.
+        coordinates: what `answers` are coordinates in, for TCS.
     """
 
     answers: Tensor | None = None
@@ -99,6 +101,7 @@ class Knowledge:
     probe: nn.Linear | None = None
     signed: bool = True
     grid: int = 0
+    coordinates: Coordinates | None = None
 
     def ask(self) -> Answers:
         """How a method gets the answers of a batch."""

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from tcs_edge.errors import DataError
 from tcs_edge.files import FileRecord, read_json, record_files, sha256_file, write_json
-from tcs_edge.packaging.run_folder import MANIFEST, MARKER, PROVEN, REJECTED, UNPROVEN
+from tcs_edge.packaging.run_folder import MANIFEST, MARKER, PROVEN, REJECTED, REPORT, UNPROVEN
 from tcs_edge.specs.strict import Spec, complaint
 from tcs_edge.versions import library_versions
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tcs_edge.validation.validate import Validation
 
 SCHEMA_VERSION = 1
-NOT_RECORDED = (MANIFEST, MARKER)
+NOT_RECORDED = (MANIFEST, MARKER, REPORT)
 
 
 class DatasetRecord(Spec):

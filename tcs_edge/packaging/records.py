@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
 
 from tcs_edge.data import ImageSet
 from tcs_edge.packaging.manifest import DatasetRecord, LatencyRecord, StudentRecord, TeacherRecord
-from tcs_edge.students.choice import Assessment
+from tcs_edge.packaging.reports import CandidateRecord, ChoiceRecord, CoordinatesRecord, PredictionsRecord
+from tcs_edge.specs.profile import load_profile
+from tcs_edge.specs.target import Limits, TargetSpec
+from tcs_edge.students.choice import RANKING, Assessment, Choice, assess_all
+from tcs_edge.tcs.coordinates import Coordinates
 from tcs_edge.teachers.load import TeacherInfo
 from tcs_edge.training.deployed import deployed_cost
+from tcs_edge.validation.predictions import Predictions
 
 
 def dataset_record(images: ImageSet) -> DatasetRecord:
@@ -49,4 +56,52 @@ def student_record(
         macs_m=macs_m,
         latency=LatencyRecord(**chosen.latency.to_json()) if chosen.latency else None,
         peak_memory_mb=peak_memory_mb,
+    )
+
+
+def choice_record(choice: Choice, target: TargetSpec, limits: Limits, img_size: int, classes: int) -> ChoiceRecord:
+    """Every student that was looked at, the chosen one first.
+
+    Where the user asked for one student, the others are assessed all the same: they show what it stands among.
+    """
+    others = (*choice.accepted, *choice.rejected)
+    named = len(others) == 1
+    if named:
+        others = assess_all(target, load_profile(target.profile), img_size, classes, limits)
+    rest = [found for found in others if found.candidate.name != choice.winner.candidate.name]
+    return ChoiceRecord(
+        named=named,
+        ranking=RANKING,
+        img_size=img_size,
+        limits=limits.model_dump(exclude_none=True),
+        candidates=tuple(_candidate_record(found, classes, found is choice.winner) for found in (choice.winner, *rest)),
+    )
+
+
+def _candidate_record(found: Assessment, classes: int, chosen: bool) -> CandidateRecord:
+    return CandidateRecord(
+        name=found.candidate.name,
+        chosen=chosen,
+        params_m=found.candidate.total_params_m(classes),
+        size_mb=found.size_mb,
+        top1=found.candidate.top1,
+        latency=LatencyRecord(**found.latency.to_json()) if found.latency else None,
+        reasons=found.reasons,
+    )
+
+
+def coordinates_record(coordinates: Coordinates, control: str) -> CoordinatesRecord:
+    """The spectrum of the teacher's features and how much of it the coordinates span."""
+    return CoordinatesRecord(
+        dims=coordinates.dims, eigenvalues=tuple(coordinates.eigenvalues.tolist()), control=control
+    )
+
+
+def predictions_record(predictions: Predictions, names: Iterable[str]) -> PredictionsRecord:
+    """The predictions with the images' names; bytes in a name that are no UTF-8 are written as escapes."""
+    return PredictionsRecord(
+        names=tuple(name.encode("utf-8", "backslashreplace").decode("utf-8") for name in names),
+        labels=predictions.labels,
+        predicted=predictions.predicted,
+        confidences=predictions.confidences,
     )

@@ -25,6 +25,7 @@ from tcs_edge.files import make_folder, read_json, write_json
 SCHEMA_VERSION = 1
 MARKER = "tcs-edge-run.json"
 MANIFEST = "manifest.json"
+REPORT = "reports/report.html"
 UNPROVEN, PROVEN, REJECTED = "export.unproven", "export", "export.REJECTED"
 REJECTED_SUFFIX = ".rejected"
 CONFIG, METRICS, LOG = "config.resolved.toml", "metrics.jsonl", "train.log"
@@ -82,6 +83,31 @@ class RunFolder:
     @property
     def rejected(self) -> Path:
         return self.root / REJECTED
+
+    @property
+    def choice(self) -> Path:
+        """Which students were looked at, and why they were taken or not."""
+        return self.reports / "choice.json"
+
+    @property
+    def coordinates(self) -> Path:
+        """The spectrum of the teacher's features."""
+        return self.reports / "coordinates.json"
+
+    @property
+    def selection(self) -> Path:
+        """Which coordinates feature selection removed, when, with every score."""
+        return self.reports / "selection.json"
+
+    @property
+    def predictions(self) -> Path:
+        """What the trained model says of every test image."""
+        return self.reports / "predictions.json"
+
+    @property
+    def report(self) -> Path:
+        """The page for people; it can be made again at any time, so the manifest does not record it."""
+        return self.root / REPORT
 
     def settle(self, passed: bool) -> Path:
         """Rename export.unproven/ to export/, or to export.REJECTED/ with every file renamed; returns it.

@@ -27,6 +27,7 @@ from tcs_edge.validation.checks import (
 )
 from tcs_edge.validation.hostile import hostile_images
 from tcs_edge.validation.parity import Parity, compare
+from tcs_edge.validation.predictions import Predictions
 
 SCHEMA_VERSION = 1
 OWN_ROUNDING = 10.0  # times the reference's own sensitivity is still rounding
@@ -42,6 +43,7 @@ class Validation:
         precisions: arithmetic per runner, such as {"pytorch": "f32"}.
         accuracies: on those images; absent for a runner that crashed.
         parities: per exported runner that ran to the end.
+        predictions: of the reference, image by image.
     """
 
     images: int
@@ -49,6 +51,7 @@ class Validation:
     precisions: dict[str, str]
     accuracies: dict[str, Accuracy]
     parities: dict[str, Parity]
+    predictions: Predictions | None = None
 
     @property
     def verdict(self) -> Literal["pass", "fail"]:
@@ -61,7 +64,7 @@ class Validation:
         return tuple(check for check in self.checks if not check.passed)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON document of everything."""
+        """A JSON document of everything but the predictions, which name single images."""
         return {
             "schema_version": SCHEMA_VERSION,
             "verdict": self.verdict,
@@ -101,7 +104,8 @@ def validate(
         if classes is not None:
             checks.append(labels_check(runner.name, runner.labels, classes))
     precisions = {runner.name: runner.precision for runner in (reference, *runners)}
-    return Validation(len(run.labels), tuple(checks), precisions, accuracies, parities)
+    predictions = Predictions.of(run.logits[reference.name], run.labels)
+    return Validation(len(run.labels), tuple(checks), precisions, accuracies, parities, predictions)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,77 @@
+"""`tcs-edge report`: a run as one page, or several runs side by side."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tcs_edge.cli.errors import one_line_errors
+
+COMPARISON = Path("comparison.html")
+
+
+@one_line_errors
+def command(
+    runs: Annotated[list[Path], typer.Argument(help="A run folder; several are compared.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page; default RUN/reports/report.html, or comparison.html for several.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Where the run's images lie now, for the thumbnails.")] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Add a drop zone that classifies pictures in the page.")
+    ] = False,
+    onnxruntime_web: Annotated[
+        Path | None, typer.Option(help="The npm package for --interactive; default node_modules/onnxruntime-web.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Write a report as one HTML file that needs no network; several runs make a comparison.
+
+    Example: tcs-edge report runs/pets --open
+    """
+    from tcs_edge.files import write_text
+
+    place, page = _one(runs[0], out, data, interactive, onnxruntime_web) if len(runs) == 1 else _several(
+        runs, out, data, interactive
+    )
+    write_text(place, page)
+    if json:
+        from tcs_edge.cli.output import print_json
+
+        print_json({"schema_version": 1, "report": str(place), "bytes": place.stat().st_size})
+    else:
+        typer.echo(f"report: {place} ({place.stat().st_size / 1e6:.2f} MB)")
+    if show and not webbrowser.open(place.resolve().as_uri()):
+        typer.echo(f"no browser was found: open {place} yourself", err=True)
+
+
+def _one(
+    run: Path, out: Path | None, data: Path | None, interactive: bool, onnxruntime_web: Path | None
+) -> tuple[Path, str]:
+    from tcs_edge.packaging.run_folder import RunFolder
+    from tcs_edge.report.page.interactive import interactive_parts
+    from tcs_edge.report.page.run import run_page
+
+    _require_folder(data)
+    parts = interactive_parts(run, onnxruntime_web) if interactive else None
+    return out or RunFolder(run).report, run_page(run, data, parts)
+
+
+def _several(runs: list[Path], out: Path | None, data: Path | None, interactive: bool) -> tuple[Path, str]:
+    from tcs_edge.errors import UsageError
+    from tcs_edge.report.page.comparison import comparison_page
+
+    if interactive or data:
+        raise UsageError("--interactive and --data are for one run: pass a single run folder.")
+    return out or COMPARISON, comparison_page(runs)
+
+
+def _require_folder(data: Path | None) -> None:
+    from tcs_edge.errors import DataError
+
+    if data is not None and not data.is_dir():
+        raise DataError(f"no such image folder: {data}")

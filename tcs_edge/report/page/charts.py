@@ -1,0 +1,279 @@
+"""The charts of a run: numbers in, SVG out. Every one of them is also in the page as a table or a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from tcs_edge.packaging.reports import CandidateRecord, ChoiceRecord, CoordinatesRecord, SelectionRecord
+from tcs_edge.report.page.svg import (
+    Axis,
+    combs,
+    drawing,
+    element,
+    frame,
+    line,
+    padded,
+    path,
+    text,
+    text_width,
+)
+from tcs_edge.report.text import one_line
+
+WIDE, NARROW = 760, 360
+SMALLEST_SHARE = 1e-4  # per cent of the variance; what is below is drawn at the bottom
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+DOTS_UP_TO = 15  # epochs
+LEGEND_GAP_PX = 34
+STRIP_PX = 10.0
+LINE_STYLES = 4
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One picture, drawn for a wide page and again for a phone."""
+
+    wide: Markup
+    narrow: Markup
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line in a chart: (x, y) points and the name in the legend."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A student or a run in the plane of latency (ms, with the upper end of its band) and accuracy (per cent)."""
+
+    name: str
+    latency_ms: float
+    high_ms: float
+    accuracy: float
+    kind: str  # "chosen", "fits" or "rejected"
+
+    @property
+    def told(self) -> str:
+        """The tooltip."""
+        band = f", up to {self.high_ms:.3g} ms" if self.high_ms > self.latency_ms else ""
+        return f"{one_line(self.name)}: {self.accuracy:.1f} %, {self.latency_ms:.3g} ms{band} ({self.kind})"
+
+
+def choice_chart(choice: ChoiceRecord) -> Chart | None:
+    """Published accuracy against latency on the target; None where fewer than two students have both."""
+    points = [point for found in choice.candidates if (point := _point(found))]
+    if len(points) < 2:
+        return None
+    limit = choice.limits.get("max_latency_ms")
+    label = f"Published ImageNet accuracy against latency of {len(points)} students; the table below holds the numbers."
+    return Chart(*(_plane(points, limit, label, "ImageNet top-1, %", width) for width in (WIDE, NARROW)))
+
+
+def runs_chart(points: Sequence[Point]) -> Chart | None:
+    """Test accuracy against latency of compared runs; None for fewer than two."""
+    if len(points) < 2:
+        return None
+    label = "Test accuracy against latency of the compared runs; the table holds the numbers."
+    return Chart(*(_plane(points, None, label, "test accuracy, %", width) for width in (WIDE, NARROW)))
+
+
+def _point(found: CandidateRecord) -> Point | None:
+    if found.latency is None or found.top1 is None:
+        return None
+    kind = "chosen" if found.chosen else "rejected" if found.reasons else "fits"
+    return Point(found.name, found.latency.p50_ms, found.latency.high_ms, found.top1, kind)
+
+
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """Those that no other point beats in both latency and accuracy, fastest first."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.latency_ms, -point.accuracy)):
+        if not front or point.accuracy > front[-1].accuracy:
+            front.append(point)
+    return front
+
+
+def _plane(points: Sequence[Point], limit: float | None, label: str, y_title: str, width: int) -> Markup:
+    height = 420 if width == WIDE else 340
+    ends = [point.latency_ms for point in points] + [point.high_ms for point in points] + ([limit] if limit else [])
+    x = Axis(*padded(ends, 0.04, log=True), start=40, end=width - 10, log=True)
+    y = Axis(*padded([point.accuracy for point in points], 0.08), start=height - 46, end=26)
+    front = pareto_front(points)
+    marks = [_mark(point, x, y) for point in sorted(points, key=lambda point: point.kind == "chosen")]
+    return drawing(
+        width, height, label,
+        frame(x, y, "latency, ms (one image, median; the line reaches to the upper end of its band)"
+              if width == WIDE else "latency, ms (line: up to)", y_title),
+        _limit_line(limit, x, y) if limit else Markup(""),
+        path(_stairs(front, x, y), "front"),
+        *marks,
+        *_labels(points, front, limit, x, y),
+    )  # fmt: skip
+
+
+def _limit_line(limit: float, x: Axis, y: Axis) -> Markup:
+    title = text(x(limit) - 5, y.end + 4, f"limit {limit:g} ms", "mark-label limit", anchor="end")
+    return Markup("").join([line(x(limit), y.start, x(limit), y.end, "limit"), title])
+
+
+def _stairs(front: Sequence[Point], x: Axis, y: Axis) -> list[tuple[float, float]]:
+    """The front as steps: until the next student is affordable, the accuracy stays that of the last."""
+    corners = [(x(front[0].latency_ms), y(front[0].accuracy))]
+    for point in front[1:]:
+        corners += [(x(point.latency_ms), corners[-1][1]), (x(point.latency_ms), y(point.accuracy))]
+    return [*corners, (x.end, corners[-1][1])]
+
+
+def _mark(point: Point, x: Axis, y: Axis) -> Markup:
+    height = y(point.accuracy)
+    radius = 7.0 if point.kind == "chosen" else 4.5
+    circle = element("circle", cx=x(point.latency_ms), cy=height, r=radius, class_=f"mark {point.kind}")
+    whisker = line(x(point.latency_ms), height, x(point.high_ms), height, f"whisker {point.kind}")
+    return element("g", element("title", point.told), whisker, circle)
+
+
+def _labels(
+    points: Sequence[Point], front: Sequence[Point], limit: float | None, x: Axis, y: Axis
+) -> list[Markup]:
+    """Names of the chosen student and of the front, where they cover neither a mark nor each other."""
+    taken = [_around(point, x, y) for point in points]
+    better_not = [_whisker(point, x, y) for point in points if point.kind != "rejected"]
+    if limit:
+        better_not.append((x(limit) - 2, y.end, x(limit) + 2, y.start))
+    labels = []
+    for point in sorted({*front, *(point for point in points if point.kind == "chosen")}, key=_label_order):
+        spot = _free_spot(point, x, y, [*taken, *better_not]) or _free_spot(point, x, y, taken)
+        if spot:
+            taken.append(spot)
+            chosen = " chosen" if point.kind == "chosen" else ""
+            labels.append(text(spot[0], spot[3] - 3, one_line(point.name), f"mark-label{chosen}"))
+    return labels
+
+
+def _label_order(point: Point) -> tuple[bool, float]:
+    return point.kind != "chosen", point.latency_ms
+
+
+def _around(point: Point, x: Axis, y: Axis) -> Box:
+    left, top = x(point.latency_ms), y(point.accuracy)
+    return (left - 5, top - 5, left + 5, top + 5)
+
+
+def _whisker(point: Point, x: Axis, y: Axis) -> Box:
+    return (x(point.latency_ms), y(point.accuracy) - 2, x(point.high_ms), y(point.accuracy) + 2)
+
+
+def _free_spot(point: Point, x: Axis, y: Axis, taken: Sequence[Box]) -> Box | None:
+    left, top, width = x(point.latency_ms), y(point.accuracy), text_width(one_line(point.name))
+    spots = (
+        (left - width - 10, top - 17), (left - width / 2, top - 24), (left + 9, top - 18),
+        (left - width - 10, top + 2), (left - width / 2, top + 8), (left + 9, top + 3),
+        (x(point.high_ms) + 6, top - 7), (left - width - 12, top - 7),
+    )  # fmt: skip
+    for across, down in spots:
+        box = (across, down, across + width, down + 14)
+        inside = box[0] >= x.start and box[2] <= x.end and box[1] >= y.end - 12 and box[3] <= y.start
+        if inside and not any(_overlap(box, other) for other in taken):
+            return box
+    return None
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def lines_chart(series: Sequence[Series], y_title: str, label: str, x_title: str = "epoch") -> Chart | None:
+    """Lines over epochs or steps; None where there is nothing to draw."""
+    series = [found for found in series if found.points]
+    if not series:
+        return None
+    return Chart(*(_lines(series, y_title, label, x_title, width) for width in (WIDE // 2, NARROW)))
+
+
+def _lines(series: Sequence[Series], y_title: str, label: str, x_title: str, width: int) -> Markup:
+    legend = _legend(series, width) if len(series) > 1 else ()
+    top = 26 + 18 * len(legend)
+    height = 234 + 18 * len(legend)
+    points = [point for found in series for point in found.points]
+    last = max(across for across, _ in points)
+    x = Axis(min(across for across, _ in points), max(last, points[0][0] + 1), start=44, end=width - 12)
+    y = Axis(*padded([up for _, up in points], 0.05), start=height - 46, end=top)
+    drawn = [_line(found, f"series-{_style(number)}", x, y) for number, found in enumerate(series)]
+    ticks = [tick for tick in x.ticks(5) if tick == round(tick)]
+    return drawing(width, height, label, frame(x, y, x_title, y_title, ticks), *legend, *drawn)
+
+
+def _style(number: int) -> int:
+    """Which of the stylesheet's line styles, 1 to 4; more lines repeat them."""
+    return number % LINE_STYLES + 1
+
+
+def _legend(series: Sequence[Series], width: int) -> tuple[Markup, ...]:
+    """Rows of line samples with their names, under the y title."""
+    rows: list[list[Markup]] = [[]]
+    across = 0.0
+    for number, found in enumerate(series):
+        name = one_line(found.name)
+        needed = LEGEND_GAP_PX + text_width(name) + 12
+        if rows[-1] and across + needed > width:
+            rows, across = [*rows, []], 0.0
+        height = 28.0 + 18 * (len(rows) - 1)
+        sample = line(across, height - 4, across + 22, height - 4, f"series series-{_style(number)}")
+        rows[-1].append(Markup("").join([sample, text(across + 28, height, name, "mark-label")]))
+        across += needed
+    return tuple(Markup("").join(row) for row in rows)
+
+
+def _line(series: Series, class_: str, x: Axis, y: Axis) -> Markup:
+    places = [(x(across), y(up)) for across, up in series.points]
+    dots = places if len(places) <= DOTS_UP_TO else []
+    told = [element("title", f"{one_line(series.name)}, {across:g}: {up:.4g}") for across, up in series.points]
+    circles = [
+        element("circle", told[row], cx=left, cy=top, r=3.0, class_=f"dot {class_}")
+        for row, (left, top) in enumerate(dots)
+    ]
+    return Markup("").join([path(places, f"series {class_}"), *circles])
+
+
+def spectrum_chart(coordinates: CoordinatesRecord, removed: frozenset[int]) -> Chart:
+    """Share of the variance along every axis of the teacher, and what became of it."""
+    kept = coordinates.dims - len(removed)
+    label = (
+        f"Share of the teacher's variance along {len(coordinates.eigenvalues)} axes, falling; "
+        f"{coordinates.dims} are coordinates, of which feature selection kept {kept}."
+    )
+    return Chart(*(_spectrum(coordinates, removed, label, width) for width in (WIDE, NARROW)))
+
+
+def _spectrum(coordinates: CoordinatesRecord, removed: frozenset[int], label: str, width: int) -> Markup:
+    height = 280
+    total = sum(coordinates.eigenvalues) or 1.0
+    shares = [max(100 * value / total, SMALLEST_SHARE) for value in coordinates.eigenvalues]
+    x = Axis(0.5, len(shares) + 0.5, start=46, end=width - 8)
+    y = Axis(*padded(shares, 0.03, log=True), start=height - 60, end=26, log=True)
+    bar = (x.end - x.start) / len(shares)
+    tops = [(x(axis + 1), y(share)) for axis, share in enumerate(shares)]
+    groups: dict[str, list[tuple[float, float]]] = {"kept": [], "removed": [], "unused": []}
+    for axis, top in enumerate(tops):
+        groups["unused" if axis >= coordinates.dims else "removed" if axis in removed else "kept"].append(top)
+    bars = [combs(group, y.start, max(0.4, 0.8 * bar), f"axis-{name}") for name, group in groups.items()]
+    # A strip under the bars tells kept from removed without colour, and where the bars are low.
+    strip = combs([(left, y.start + STRIP_PX) for left, _ in groups["kept"]], y.start + 3, max(0.4, 0.8 * bar), "axis-strip")
+    axes = frame(x, y, "axis, largest variance first", "share of variance, %", gap=STRIP_PX)
+    return drawing(width, height, label, axes, *bars, strip)
+
+
+def selection_series(coordinates: CoordinatesRecord, selection: SelectionRecord) -> Series:
+    """How many coordinates were left at each step, as stairs."""
+    left = coordinates.dims
+    points: list[tuple[float, float]] = [(0.0, float(left))]
+    for found in selection.rounds:
+        points.append((float(found.step), float(left)))
+        left -= len(found.removed)
+        points.append((float(found.step), float(left)))
+    return Series("coordinates left", tuple(points))

@@ -1,0 +1,169 @@
+"""Everything in a run folder that its report is made of, read and checked; nothing is computed again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tcs_edge.errors import DataError
+from tcs_edge.files import read_json
+from tcs_edge.packaging.manifest import FileProblem, Manifest, read_manifest, verify_files
+from tcs_edge.packaging.reports import (
+    ChoiceRecord,
+    CoordinatesRecord,
+    PredictionsRecord,
+    SelectionRecord,
+    read_document,
+)
+from tcs_edge.packaging.run_folder import REJECTED_SUFFIX, RunFolder, find_run
+from tcs_edge.specs.strict import complaint
+
+
+class _Lenient(BaseModel):
+    """The part of validation.json that the report shows; what later versions add is left alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class FlipRecord(_Lenient):
+    """A test image that got another class than the trained model's; see `validation.parity.Flip`."""
+
+    index: int
+    reference_class: int
+    model_class: int
+    margin: float
+
+
+class ParityDetails(_Lenient):
+    """Parity of one exported model with the images that flipped."""
+
+    max_abs_diff: float | None
+    max_rel_diff: float | None
+    min_cosine: float | None
+    top1_agreement: float | None
+    flips: tuple[FlipRecord, ...]
+    finite: bool
+
+
+class CheckRecord(_Lenient):
+    """One demand of the proof; see `validation.checks.Check`."""
+
+    name: str
+    value: float | None
+    limit: float | None
+    unit: str
+    passed: bool
+    detail: str = ""
+
+
+class ValidationRecord(_Lenient):
+    """reports/validation.json."""
+
+    images: int
+    checks: tuple[CheckRecord, ...]
+    precisions: dict[str, str]
+    parities: dict[str, ParityDetails]
+
+    @property
+    def failures(self) -> tuple[CheckRecord, ...]:
+        """The checks that did not pass."""
+        return tuple(check for check in self.checks if not check.passed)
+
+
+@dataclass(frozen=True)
+class RunContents:
+    """A finished run as it lies in its folder; None or empty where a run has no such thing.
+
+    Attributes:
+        problems: files that are not what the manifest recorded.
+        epochs: one dict per epoch, as in metrics.jsonl.
+        onnx: the exported model, released or rejected.
+    """
+
+    folder: RunFolder
+    manifest: Manifest
+    problems: tuple[FileProblem, ...]
+    validation: ValidationRecord
+    epochs: tuple[dict[str, float], ...]
+    choice: ChoiceRecord | None
+    coordinates: CoordinatesRecord | None
+    selection: SelectionRecord | None
+    predictions: PredictionsRecord | None
+    onnx: Path | None
+
+    @property
+    def name(self) -> str:
+        """The run folder's own name."""
+        return self.folder.root.resolve().name
+
+    @property
+    def passed(self) -> bool:
+        """The verdict was pass and every file is still the one that was proved."""
+        return self.manifest.verdict == "pass" and not self.problems
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        return self.manifest.dataset.classes
+
+
+def read_run(root: Path) -> RunContents:
+    """Read the finished run in `root`.
+
+    Raises:
+        DataError: no run, one without a verdict, or a file of it that cannot be read.
+    """
+    folder = find_run(root)
+    if not folder.manifest.exists():
+        raise DataError(f"{root} has no verdict yet. Finish it: tcs-edge compress --resume {root}")
+    manifest = read_manifest(folder.root)
+    return RunContents(
+        folder=folder,
+        manifest=manifest,
+        problems=verify_files(folder.root, manifest),
+        validation=_validation(folder.validation),
+        epochs=_epochs(folder.metrics),
+        choice=read_document(folder.choice, ChoiceRecord),
+        coordinates=read_document(folder.coordinates, CoordinatesRecord),
+        selection=read_document(folder.selection, SelectionRecord),
+        predictions=_predictions(folder.predictions, len(manifest.dataset.classes)),
+        onnx=_onnx(folder),
+    )
+
+
+def _validation(path: Path) -> ValidationRecord:
+    try:
+        return ValidationRecord.model_validate(read_json(path, schema_version=1))
+    except ValidationError as error:
+        raise DataError(f"{path}: {complaint(error, ValidationRecord)}") from None
+
+
+def _predictions(path: Path, classes: int) -> PredictionsRecord | None:
+    record = read_document(path, PredictionsRecord)
+    named = (*record.labels, *(guess for guess in record.predicted if guess is not None)) if record else ()
+    if any(not 0 <= index < classes for index in named):
+        raise DataError(f"{path} speaks of classes that the manifest does not have. Run compress again.")
+    return record
+
+
+def _epochs(path: Path) -> tuple[dict[str, float], ...]:
+    if not path.exists():
+        return ()
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not one JSON object per line: {error}") from None
+    return tuple(_numbers(line) for line in lines if isinstance(line, dict) and "epoch" in line)
+
+
+def _numbers(line: dict[str, Any]) -> dict[str, float]:
+    return {str(key): float(value) for key, value in line.items() if isinstance(value, int | float)}
+
+
+def _onnx(folder: RunFolder) -> Path | None:
+    places = (folder.export / "model.onnx", folder.rejected / f"model.onnx{REJECTED_SUFFIX}")
+    return next((path for path in places if path.is_file()), None)

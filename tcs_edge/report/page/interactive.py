@@ -1,0 +1,79 @@
+"""Classifying pictures inside the page: the model, onnxruntime-web and the preprocessing in JavaScript."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from tcs_edge.data import Preprocess
+from tcs_edge.errors import MissingError, ParityFailed
+from tcs_edge.export.preprocess import read_labels
+from tcs_edge.files import read_json
+from tcs_edge.packaging.manifest import read_manifest
+from tcs_edge.packaging.run_folder import find_run
+from tcs_edge.report.page.environment import resource
+
+VARIABLE = "TCS_EDGE_ONNXRUNTIME_WEB"
+SCRIPT, BINARY = "dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"
+USUAL_PLACE = Path("node_modules/onnxruntime-web")
+
+
+@dataclass(frozen=True)
+class Interactive:
+    """What the page needs, as text: gzip'd files in base64, class names, and the preprocessing's numbers."""
+
+    model: str
+    runtime_script: str
+    runtime_binary: str
+    labels: tuple[str, ...]
+    preprocess: dict[str, Any]
+    program: Markup
+
+
+def interactive_parts(root: Path, package: Path | None) -> Interactive:
+    """Everything for the drop zone of the run in `root`.
+
+    Args:
+        package: the unpacked npm package onnxruntime-web; None looks at the environment variable
+            TCS_EDGE_ONNXRUNTIME_WEB and then at node_modules/ of the current folder.
+
+    Raises:
+        MissingError: the package is not there. ParityFailed: the run has no proven model.
+        DataError: no run, or labels and preprocessing that cannot be read.
+    """
+    folder = find_run(root)
+    if read_manifest(folder.root).verdict != "pass" or not folder.export.is_dir():
+        raise ParityFailed(f"{root} has no proven model to try in a page: its validation failed.")
+    web = _package(package)
+    preprocess = Preprocess.from_json(read_json(folder.export / "preprocess.json", schema_version=1))
+    return Interactive(
+        model=_packed(folder.export / "model.onnx"),
+        runtime_script=_packed(web / SCRIPT),
+        runtime_binary=_packed(web / BINARY),
+        labels=read_labels(folder.export / "labels.txt"),
+        preprocess=preprocess.to_json() | {"resized_side": preprocess.resized_side},
+        program=Markup(resource("classify.js")),
+    )
+
+
+def _package(given: Path | None) -> Path:
+    named = os.environ.get(VARIABLE)
+    place = given or (Path(named) if named else USUAL_PLACE)
+    for folder in (place, place / USUAL_PLACE):
+        if all((folder / name).is_file() for name in (SCRIPT, BINARY)):
+            return folder
+    raise MissingError(
+        f"--interactive needs the npm package onnxruntime-web, which is not in {place}. "
+        f"Run `npm install onnxruntime-web`, then pass --onnxruntime-web {USUAL_PLACE}."
+    )
+
+
+def _packed(path: Path) -> str:
+    # mtime 0: the same files make the same page.
+    return base64.b64encode(gzip.compress(path.read_bytes(), compresslevel=6, mtime=0)).decode("ascii")

@@ -1,0 +1,135 @@
+"""The report of one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcs_edge.errors import DataError
+from tcs_edge.report.page.charts import (
+    Chart,
+    Series,
+    choice_chart,
+    lines_chart,
+    selection_series,
+    spectrum_chart,
+)
+from tcs_edge.report.page.confusion import Confusion, confusion
+from tcs_edge.report.page.contents import RunContents, read_run
+from tcs_edge.report.page.environment import environment
+from tcs_edge.report.page.interactive import Interactive
+from tcs_edge.report.page.layers import Sizes, sizes_by_layer
+from tcs_edge.report.page.mistakes import Flips, Mistake, confident_mistakes, flips
+from tcs_edge.report.page.pictures import opener, thumbnail
+
+NOT_LOSSES = frozenset({"epoch", "lr", "val_accuracy", "seconds"})
+LOSS_NAMES = {"loss": "total", "ce": "cross-entropy", "mimic": "mimicking", "kd": "distillation", "mse": "squared error"}
+
+
+@dataclass(frozen=True)
+class Charts:
+    """The run's pictures; None where the run has nothing to draw."""
+
+    choice: Chart | None
+    losses: Chart | None
+    accuracy: Chart | None
+    spectrum: Chart | None
+    selection: Chart | None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The images worth a look; `at_hand` says whether the run's images were found."""
+
+    at_hand: bool
+    flips: tuple[Flips, ...]
+    mistakes: tuple[Mistake, ...]
+
+
+def run_page(root: Path, data: Path | None = None, interactive: Interactive | None = None) -> str:
+    """The report of the finished run in `root`, as HTML that needs nothing else.
+
+    Args:
+        data: where the run's images lie now; None looks where the run found them. Without them the page has
+            no thumbnails and says so.
+        interactive: what it takes to classify pictures in the page.
+
+    Raises:
+        DataError: no finished run, or a file of it that cannot be read.
+    """
+    run = read_run(root)
+    template = environment().get_template("run.html.j2")
+    return template.render(
+        run=run,
+        manifest=run.manifest,
+        charts=_charts(run),
+        confusion=_confusion(run),
+        pictures=_pictures(run, data),
+        sizes=_sizes(run),
+        kept=_kept(run),
+        interactive=interactive,
+    )
+
+
+def _charts(run: RunContents) -> Charts:
+    spectrum = selection = None
+    if run.coordinates:
+        removed = run.selection.removed if run.selection else frozenset()
+        spectrum = spectrum_chart(run.coordinates, removed)
+        if run.selection and run.selection.rounds:
+            steps = selection_series(run.coordinates, run.selection)
+            selection = lines_chart([steps], "coordinates left", "Coordinates left at each step, falling.", "step")
+    return Charts(choice_chart(run.choice) if run.choice else None, *_training(run), spectrum, selection)
+
+
+def _training(run: RunContents) -> tuple[Chart | None, Chart | None]:
+    names = [name for name in (run.epochs[0] if run.epochs else ()) if name not in NOT_LOSSES]
+    losses = [Series(LOSS_NAMES.get(name, name), _points(run, name)) for name in names]
+    if len(losses) == 2:  # the total and its only part: the same line twice
+        losses = losses[:1]
+    accuracy = Series("validation accuracy", tuple((at, 100 * up) for at, up in _points(run, "val_accuracy")))
+    return (
+        lines_chart(losses, "training loss", "Training losses over the epochs; the table holds the numbers."),
+        lines_chart([accuracy], "validation accuracy, %", "Validation accuracy over the epochs; see the table."),
+    )
+
+
+def _points(run: RunContents, name: str) -> tuple[tuple[float, float], ...]:
+    return tuple((line["epoch"], line[name]) for line in run.epochs if name in line)
+
+
+def _confusion(run: RunContents) -> Confusion | None:
+    return confusion(run.predictions, len(run.classes)) if run.predictions else None
+
+
+def _pictures(run: RunContents, data: Path | None) -> Pictures:
+    open_image = opener(run.manifest, data)
+
+    def picture(name: str) -> str | None:
+        return thumbnail(open_image, name) if open_image else None
+
+    return Pictures(open_image is not None, flips(run, picture), confident_mistakes(run, picture))
+
+
+def _sizes(run: RunContents) -> Sizes | str:
+    """Sizes, or why there are none: a run that failed may have failed by writing no ONNX."""
+    try:
+        return sizes_by_layer(run.onnx) if run.onnx else "There is no model.onnx in this run."
+    except DataError as error:
+        return str(error)
+
+
+def _kept(run: RunContents) -> str:
+    """The coordinates that selection kept, counted from 1, as ranges: "1–4, 6"."""
+    if run.coordinates is None:
+        return ""
+    removed = run.selection.removed if run.selection else frozenset()
+    ranges: list[list[int]] = []
+    for axis in range(run.coordinates.dims):
+        if axis in removed:
+            continue
+        if ranges and ranges[-1][1] == axis - 1:
+            ranges[-1][1] = axis
+        else:
+            ranges.append([axis, axis])
+    return ", ".join(str(first + 1) if first == last else f"{first + 1}–{last + 1}" for first, last in ranges)

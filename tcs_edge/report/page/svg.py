@@ -1,0 +1,142 @@
+"""SVG by hand: axes, lines and marks that take their colours from the page.
+
+A plotting library writes fixed colours and text as outlines. These charts follow the page's light and dark
+scheme through CSS classes, keep their text as text, and hold a tooltip for every mark.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+NICE_STEPS = (1, 2, 5, 10)
+LOG_STEPS = ((1, 2, 3, 5), (1, 2, 5), (1,))
+CHARACTER_PX = 6.3  # mean width of a character at 11 px; for placing labels only
+TICK_PX, TITLE_GAP_PX = 16, 34
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From data in [low, high] to pixels in [start, end], linear or logarithmic."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        """Where `value` lies, in pixels; values outside land on the nearer end."""
+        share = (self._scaled(value) - self._scaled(self.low)) / (self._scaled(self.high) - self._scaled(self.low))
+        return self.start + (self.end - self.start) * min(1.0, max(0.0, share))
+
+    def _scaled(self, value: float) -> float:
+        return math.log10(max(value, 1e-300)) if self.log else value
+
+    def ticks(self, most: int = 6) -> list[float]:
+        """At most about `most` round numbers inside the axis."""
+        return _log_ticks(self.low, self.high, most) if self.log else _linear_ticks(self.low, self.high, most)
+
+
+def padded(values: Sequence[float], share: float = 0.06, log: bool = False) -> tuple[float, float]:
+    """(low, high) around `values` with a margin, never empty."""
+    low, high = min(values), max(values)
+    if log:
+        factor = (high / low) ** share if high > low else 1.5
+        return low / factor, high * factor
+    margin = (high - low) * share if high > low else abs(high) * 0.1 or 1.0
+    return low - margin, high + margin
+
+
+def _linear_ticks(low: float, high: float, most: int) -> list[float]:
+    rough = (high - low) / most
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(nice * power for nice in NICE_STEPS if nice * power >= rough)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [index * step for index in range(first, last + 1)]
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in LOG_STEPS:
+        ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+        if len(ticks) <= most:
+            return ticks
+    return ticks[:: math.ceil(len(ticks) / most)]
+
+
+def element(tag: str, *children: str, **attributes: object) -> Markup:
+    """An SVG element; text and attribute values are escaped, numbers are rounded to 0.01.
+
+    A trailing underscore of an attribute's name is dropped, other underscores become hyphens.
+    """
+    given = {name: value for name, value in attributes.items() if value is not None}
+    shown = Markup("").join(
+        Markup(' {}="{}"').format(name.rstrip("_").replace("_", "-"), _shown(value)) for name, value in given.items()
+    )
+    return Markup("<{}{}>{}</{}>").format(Markup(tag), shown, Markup("").join(children), Markup(tag))
+
+
+def _shown(value: object) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def text(x: float, y: float, content: str, class_: str = "tick", anchor: str = "start", **more: object) -> Markup:
+    """A line of text at (x, y)."""
+    return element("text", content, x=float(x), y=float(y), class_=class_, text_anchor=anchor, **more)
+
+
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+    """A straight line."""
+    return element("line", x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2), class_=class_)
+
+
+def path(points: Iterable[tuple[float, float]], class_: str) -> Markup:
+    """A line through `points`."""
+    return element("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), class_=class_)
+
+
+def combs(bars: Iterable[tuple[float, float]], base: float, width: float, class_: str) -> Markup:
+    """Vertical bars from `base` up to y at x, as one path: there may be thousands."""
+    drawn = "".join(f"M{x:.1f} {base:.1f}V{y:.1f}" for x, y in bars)
+    return element("path", d=drawn, class_=class_, style=f"stroke-width:{width:.2f}px") if drawn else Markup("")
+
+
+def drawing(width: int, height: int, label: str, *parts: str) -> Markup:
+    """The chart as an image with a text that says what it shows."""
+    box = f"0 0 {width} {height}"
+    return element("svg", *parts, viewBox=box, role="img", aria_label=label, style=f"max-width:{1.25 * width:.0f}px")
+
+
+def frame(
+    x: Axis,
+    y: Axis,
+    x_title: str,
+    y_title: str,
+    x_ticks: Sequence[float] | None = None,
+    gap: float = 0.0,
+) -> Markup:
+    """Grid lines, ticks and titles; the y title stands above its axis, so that nobody tilts the head.
+
+    Args:
+        x_ticks: None takes round numbers.
+        gap: pixels left free between the x axis and its ticks.
+    """
+    parts: list[str] = []
+    for value in y.ticks(5):
+        parts.append(line(x.start, y(value), x.end, y(value), "grid"))
+        parts.append(text(x.start - 6, y(value) + 4, f"{value:g}", anchor="end"))
+    for value in x.ticks() if x_ticks is None else x_ticks:
+        parts.append(text(x(value), y.start + gap + TICK_PX, f"{value:g}", anchor="middle"))
+    parts.append(line(x.start, y.start, x.end, y.start, "axis"))
+    parts.append(text(x.end, y.start + gap + TITLE_GAP_PX, x_title, "axis-title", anchor="end"))
+    parts.append(text(0, 12, y_title, "axis-title"))
+    return Markup("").join(parts)
+
+
+def text_width(content: str) -> float:
+    """About how many pixels `content` takes at the size of a mark's label."""
+    return CHARACTER_PX * len(content)

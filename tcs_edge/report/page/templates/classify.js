@@ -1,0 +1,265 @@
+"use strict";
+// Classifies pictures in the page: the preprocessing that the model was proved with, then onnxruntime-web.
+
+// ---- Resampling as Pillow does it for 8-bit pictures: the filter widens with the shrink factor, weights are
+// ---- fixed-point numbers of 22 bits, and each of the two passes rounds to 8 bits.
+
+const PRECISION_BITS = 22;
+
+const FILTERS = {
+  bilinear: { support: 1, weight: (x) => Math.max(0, 1 - Math.abs(x)) },
+  bicubic: { support: 2, weight: (x) => cubic(Math.abs(x)) },
+};
+
+function cubic(x) {
+  const a = -0.5;
+  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+  if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
+  return 0;
+}
+
+// For every output position: the first input position, how many there are, and their weights.
+function windows(size, low, high, outSize, filter) {
+  const scale = Math.fround(high - low) / outSize;
+  const widening = Math.max(scale, 1);
+  const support = filter.support * widening;
+  const spots = [];
+  for (let at = 0; at < outSize; at++) {
+    const centre = low + (at + 0.5) * scale;
+    const first = Math.max(0, Math.trunc(centre - support + 0.5));
+    const last = Math.min(size, Math.trunc(centre + support + 0.5));
+    const weights = new Float64Array(last - first);
+    let total = 0;
+    for (let i = 0; i < weights.length; i++) {
+      weights[i] = filter.weight((i + first - centre + 0.5) * (1 / widening));
+      total += weights[i];
+    }
+    spots.push({ first, weights: weights.map((weight) => fixedPoint(total ? weight / total : weight)) });
+  }
+  return spots;
+}
+
+function fixedPoint(weight) {
+  return Math.trunc((weight < 0 ? -0.5 : 0.5) + weight * 2 ** PRECISION_BITS);
+}
+
+function toByte(sum) {
+  return Math.min(255, Math.max(0, Math.floor(sum / 2 ** PRECISION_BITS)));
+}
+
+// One pass along an axis. A picture is {data, width, height} with 3 bytes a pixel.
+function resampled(picture, spots, alongRows) {
+  const width = alongRows ? spots.length : picture.width;
+  const height = alongRows ? picture.height : spots.length;
+  const step = alongRows ? 3 : 3 * picture.width;
+  const data = new Uint8Array(3 * width * height);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const { first, weights } = spots[alongRows ? x : y];
+      const start = alongRows ? 3 * (y * picture.width + first) : 3 * (first * picture.width + x);
+      for (let channel = 0; channel < 3; channel++) {
+        let sum = 2 ** (PRECISION_BITS - 1);
+        for (let i = 0, at = start + channel; i < weights.length; i++, at += step) sum += picture.data[at] * weights[i];
+        data[3 * (y * width + x) + channel] = toByte(sum);
+      }
+    }
+  }
+  return { data, width, height };
+}
+
+// `box` is the part of the picture that is resized: [left, top, right, bottom].
+function resize(picture, width, height, box, filter) {
+  const [left, top, right, bottom] = box.map(Math.fround);
+  if (width !== picture.width || left !== 0 || right !== width)
+    picture = resampled(picture, windows(picture.width, left, right, width, filter), true);
+  if (height !== picture.height || top !== 0 || bottom !== height)
+    picture = resampled(picture, windows(picture.height, top, bottom, height, filter), false);
+  return picture;
+}
+
+// ---- The preprocessing that stands in preprocess.json.
+
+const ELONGATED = 16; // beyond this ratio of sides the whole resized picture is never built
+
+function resizedSize(picture, settings) {
+  const side = settings.resized_side;
+  const { width, height } = picture;
+  if (settings.resize === "stretch") return [side, side];
+  if (width <= height) return [side, Math.floor((side * height) / width)];
+  return [Math.floor((side * width) / height), side];
+}
+
+function squared(picture, settings) {
+  const size = settings.img_size;
+  const filter = FILTERS[settings.interpolation];
+  const [width, height] = resizedSize(picture, settings);
+  const left = Math.floor((width - size) / 2);
+  const top = Math.floor((height - size) / 2);
+  if (Math.max(width, height) > ELONGATED * Math.min(width, height)) {
+    const across = picture.width / width;
+    const down = picture.height / height;
+    const right = Math.min((left + size) * across, picture.width);
+    const bottom = Math.min((top + size) * down, picture.height);
+    return resize(picture, size, size, [left * across, top * down, right, bottom], filter);
+  }
+  return cropped(resize(picture, width, height, [0, 0, picture.width, picture.height], filter), left, top, size);
+}
+
+function cropped(picture, left, top, size) {
+  const data = new Uint8Array(3 * size * size);
+  for (let y = 0; y < size; y++) {
+    const start = 3 * ((top + y) * picture.width + left);
+    data.set(picture.data.subarray(start, start + 3 * size), 3 * y * size);
+  }
+  return { data, width: size, height: size };
+}
+
+// float32 (3, size, size): (value / 255 - mean) / std, every step rounded to float32.
+function normalised(picture, settings) {
+  const pixels = picture.width * picture.height;
+  const planes = new Float32Array(3 * pixels);
+  for (let channel = 0; channel < 3; channel++) {
+    const mean = Math.fround(settings.mean[channel]);
+    const std = Math.fround(settings.std[channel]);
+    for (let i = 0; i < pixels; i++) {
+      const share = Math.fround(picture.data[3 * i + channel] / 255);
+      planes[channel * pixels + i] = Math.fround(Math.fround(share - mean) / std);
+    }
+  }
+  return planes;
+}
+
+// ---- From a file to pixels, by the browser's own decoders.
+
+async function decoded(file) {
+  const plain = { colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "from-image" };
+  const bitmap = await createImageBitmap(file, plain);
+  const canvas = document.createElement("canvas");
+  canvas.width = bitmap.width;
+  canvas.height = bitmap.height;
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  const rgba = context.getImageData(0, 0, canvas.width, canvas.height).data;
+  const data = new Uint8Array((rgba.length / 4) * 3);
+  for (let from = 0, to = 0; from < rgba.length; from += 4, to += 3) {
+    data[to] = rgba[from];
+    data[to + 1] = rgba[from + 1];
+    data[to + 2] = rgba[from + 2];
+  }
+  return { data, width: canvas.width, height: canvas.height };
+}
+
+// ---- The model and its runtime lie in this page as gzip'd base64.
+
+async function unpacked(id) {
+  const packed = atob(document.getElementById(id).textContent.trim());
+  const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+let loading = null;
+
+function runtime() {
+  loading ??= load();
+  return loading;
+}
+
+async function load() {
+  const script = new Blob([await unpacked("runtime-script")], { type: "text/javascript" });
+  const ort = await import(URL.createObjectURL(script));
+  ort.env.wasm.wasmBinary = await unpacked("runtime-binary");
+  ort.env.wasm.numThreads = 1;
+  ort.env.logLevel = "error";
+  const session = await ort.InferenceSession.create(await unpacked("model"), { executionProviders: ["wasm"] });
+  return { ort, session };
+}
+
+const SETTINGS = JSON.parse(document.getElementById("preprocess").textContent);
+const LABELS = JSON.parse(document.getElementById("labels").textContent);
+
+// The classes of a picture file with their probabilities, most probable first.
+async function classify(file) {
+  const { ort, session } = await runtime();
+  const size = SETTINGS.img_size;
+  const planes = normalised(squared(await decoded(file), SETTINGS), SETTINGS);
+  const input = new ort.Tensor("float32", planes, [1, 3, size, size]);
+  const output = await session.run({ [session.inputNames[0]]: input });
+  return guesses(Array.from(output[session.outputNames[0]].data));
+}
+
+function guesses(logits) {
+  const largest = Math.max(...logits);
+  const powers = logits.map((logit) => Math.exp(logit - largest));
+  const total = powers.reduce((sum, power) => sum + power, 0);
+  const all = powers.map((power, index) => ({ label: LABELS[index], index, probability: power / total }));
+  return all.sort((one, other) => other.probability - one.probability || one.index - other.index);
+}
+
+// ---- The drop zone.
+
+const SHOWN_GUESSES = 3;
+
+function part(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function preview(file) {
+  const image = part("img");
+  image.src = URL.createObjectURL(file);
+  image.alt = file.name;
+  image.width = image.height = 120;
+  return image;
+}
+
+function guessList(found) {
+  const list = part("dl");
+  for (const guess of found.slice(0, SHOWN_GUESSES)) {
+    const name = part("dt");
+    name.append(part("bdi", guess.label));
+    list.append(name, part("dd", (100 * guess.probability).toFixed(1) + " %"));
+  }
+  return list;
+}
+
+async function show(file) {
+  const item = part("li");
+  const answer = part("p", "working …", "quiet");
+  item.append(preview(file), answer, part("p", file.name, "file quiet"));
+  document.getElementById("answers").prepend(item);
+  try {
+    answer.replaceWith(guessList(await classify(file)));
+  } catch (error) {
+    answer.textContent = "This cannot be classified: " + error.message;
+  }
+}
+
+async function showAll(files) {
+  const status = document.getElementById("try-status");
+  status.textContent = "working …";
+  for (const file of files) await show(file);
+  status.textContent = files.length === 1 ? "1 picture classified." : files.length + " pictures classified.";
+}
+
+const zone = document.getElementById("drop-zone");
+const chooser = document.getElementById("chooser");
+chooser.addEventListener("change", () => showAll([...chooser.files]));
+zone.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  zone.classList.add("over");
+});
+zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+zone.addEventListener("drop", (event) => {
+  event.preventDefault();
+  zone.classList.remove("over");
+  showAll([...event.dataTransfer.files]);
+});
+
+// For scripts that drive the page.
+window.tcsEdge = { classify, decoded, squared, settings: SETTINGS };

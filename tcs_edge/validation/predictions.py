@@ -1,0 +1,34 @@
+"""What a model says of every image, small enough to keep for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Per image: its label, the class of the largest logit, and that class's softmax probability in 0..1.
+
+    Where a logit is not finite there is neither class nor probability (None).
+    """
+
+    labels: tuple[int, ...]
+    predicted: tuple[int | None, ...]
+    confidences: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, logits: np.ndarray, labels: np.ndarray) -> Self:
+        """Predictions from logits float (N, classes) for labels int (N,)."""
+        finite = np.isfinite(logits).all(axis=1)
+        safe = np.where(finite[:, None], logits, 0.0).astype(np.float64)
+        powers = np.exp(safe - safe.max(axis=1, keepdims=True))
+        best = powers.max(axis=1) / powers.sum(axis=1)
+        rows = list(zip(finite.tolist(), safe.argmax(axis=1).tolist(), best.tolist(), strict=True))
+        return cls(
+            labels=tuple(labels.tolist()),
+            predicted=tuple(choice if good else None for good, choice, _ in rows),
+            confidences=tuple(round(chance, 6) if good else None for good, _, chance in rows),
+        )
