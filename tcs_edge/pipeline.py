@@ -157,9 +157,7 @@ def _open_folder(
     return folder
 
 
-def _knowledge(
-    features: Features | None, ready: Prepared, folder: RunFolder, reporter: Reporter
-) -> Knowledge | None:
+def _knowledge(features: Features | None, ready: Prepared, folder: RunFolder, reporter: Reporter) -> Knowledge | None:
     if features is None:
         return None
     knowledge = make_knowledge(features, ready.images, ready.preprocess, ready.options, reporter)

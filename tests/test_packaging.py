@@ -46,6 +46,12 @@ def test_targets_profiles_and_the_built_in_teacher_are_in_the_wheel(wheel):
     assert {f"tcs_edge/{name}" for name in wanted} | weights <= names_in(wheel)
 
 
+def test_the_templates_of_the_report_are_in_the_wheel(wheel):
+    wanted = source("report/page/templates/*", ROOT / "tcs_edge")
+    assert len(wanted) >= 7
+    assert wanted <= names_in(wheel)
+
+
 def test_only_the_package_its_data_and_its_metadata_are_in_the_wheel(wheel):
     names = names_in(wheel)
     tops = {name.split("/")[0] for name in names}

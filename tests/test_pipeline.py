@@ -22,7 +22,8 @@ FINISHED_FILES = {
     "manifest.json", "config.resolved.toml", "metrics.jsonl", "train.log", "tcs-edge-run.json",
     "checkpoints/deployed.safetensors", "export/model.onnx", "export/openvino/model.xml",
     "export/openvino/model.bin", "export/labels.txt", "export/preprocess.json", "reports/validation.json",
-    "reports/selection.json",
+    "reports/selection.json", "reports/choice.json", "reports/coordinates.json", "reports/predictions.json",
+    "reports/report.html",
 }  # fmt: skip
 RUNTIMES = {"pytorch", "onnxruntime", "openvino"}
 
@@ -38,7 +39,7 @@ def test_a_run_folder_holds_exactly_what_is_promised(finished):
 
 def test_the_manifest_names_every_other_file_with_its_size_and_hash(finished, manifest):
     listed = {record["path"]: record for record in manifest["files"]}
-    assert set(listed) == FINISHED_FILES - {"manifest.json", "tcs-edge-run.json"}
+    assert set(listed) == FINISHED_FILES - {"manifest.json", "tcs-edge-run.json", "reports/report.html"}
     for path, record in listed.items():
         assert record["bytes"] == (finished / path).stat().st_size
         assert record["sha256"] == sha256_file(finished / path)

@@ -35,8 +35,10 @@ def command(
     """
     from tcs_edge.files import write_text
 
-    place, page = _one(runs[0], out, data, interactive, onnxruntime_web) if len(runs) == 1 else _several(
-        runs, out, data, interactive
+    place, page = (
+        _one(runs[0], out, data, interactive, onnxruntime_web)
+        if len(runs) == 1
+        else _several(runs, out, data, interactive)
     )
     write_text(place, page)
     if json:

@@ -137,9 +137,7 @@ def _mark(point: Point, x: Axis, y: Axis) -> Markup:
     return element("g", element("title", point.told), whisker, circle)
 
 
-def _labels(
-    points: Sequence[Point], front: Sequence[Point], limit: float | None, x: Axis, y: Axis
-) -> list[Markup]:
+def _labels(points: Sequence[Point], front: Sequence[Point], limit: float | None, x: Axis, y: Axis) -> list[Markup]:
     """Names of the chosen student and of the front, where they cover neither a mark nor each other."""
     taken = [_around(point, x, y) for point in points]
     better_not = [_whisker(point, x, y) for point in points if point.kind != "rejected"]
@@ -263,7 +261,9 @@ def _spectrum(coordinates: CoordinatesRecord, removed: frozenset[int], label: st
         groups["unused" if axis >= coordinates.dims else "removed" if axis in removed else "kept"].append(top)
     bars = [combs(group, y.start, max(0.4, 0.8 * bar), f"axis-{name}") for name, group in groups.items()]
     # A strip under the bars tells kept from removed without colour, and where the bars are low.
-    strip = combs([(left, y.start + STRIP_PX) for left, _ in groups["kept"]], y.start + 3, max(0.4, 0.8 * bar), "axis-strip")
+    strip = combs(
+        [(left, y.start + STRIP_PX) for left, _ in groups["kept"]], y.start + 3, max(0.4, 0.8 * bar), "axis-strip"
+    )
     axes = frame(x, y, "axis, largest variance first", "share of variance, %", gap=STRIP_PX)
     return drawing(width, height, label, axes, *bars, strip)
 

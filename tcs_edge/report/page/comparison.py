@@ -62,9 +62,7 @@ def comparison_page(roots: Sequence[Path]) -> str:
 def _names(runs: Sequence[RunContents]) -> list[str]:
     """Folder names; with the folder above where two are alike."""
     counts = Counter(run.name for run in runs)
-    return [
-        f"{run.folder.root.resolve().parent.name}/{run.name}" if counts[run.name] > 1 else run.name for run in runs
-    ]
+    return [f"{run.folder.root.resolve().parent.name}/{run.name}" if counts[run.name] > 1 else run.name for run in runs]
 
 
 def deployed_accuracy(run: RunContents) -> AccuracyRecord | None:
@@ -156,7 +154,9 @@ def _points(runs: Sequence[RunContents], names: Sequence[str]) -> list[Point]:
 
 def _curves(runs: Sequence[RunContents], names: Sequence[str]) -> Chart | None:
     series = [
-        Series(name, tuple((line["epoch"], 100 * line["val_accuracy"]) for line in run.epochs if "val_accuracy" in line))
+        Series(
+            name, tuple((line["epoch"], 100 * line["val_accuracy"]) for line in run.epochs if "val_accuracy" in line)
+        )
         for run, name in zip(runs, names, strict=True)
     ]
     label = "Validation accuracy over the epochs of each run."

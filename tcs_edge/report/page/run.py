@@ -23,7 +23,13 @@ from tcs_edge.report.page.mistakes import Flips, Mistake, confident_mistakes, fl
 from tcs_edge.report.page.pictures import opener, thumbnail
 
 NOT_LOSSES = frozenset({"epoch", "lr", "val_accuracy", "seconds"})
-LOSS_NAMES = {"loss": "total", "ce": "cross-entropy", "mimic": "mimicking", "kd": "distillation", "mse": "squared error"}
+LOSS_NAMES = {
+    "loss": "total",
+    "ce": "cross-entropy",
+    "mimic": "mimicking",
+    "kd": "distillation",
+    "mse": "squared error",
+}
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,7 @@ def candidate(name: str, latency_ms: float, top1: float, *reasons: str, chosen: 
     latency = LatencyRecord(
         p50_ms=latency_ms, low_ms=latency_ms / 2, high_ms=2 * latency_ms, threads=4, source="estimated", citation="x"
     )
-    return CandidateRecord(
-        name=name, chosen=chosen, params_m=1, size_mb=4, top1=top1, latency=latency, reasons=reasons
-    )
+    return CandidateRecord(name=name, chosen=chosen, params_m=1, size_mb=4, top1=top1, latency=latency, reasons=reasons)
 
 
 def choice() -> ChoiceRecord:

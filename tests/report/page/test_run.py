@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
@@ -73,7 +74,9 @@ def test_the_report_shows_what_the_manifest_says(page, manifest):
     assert manifest["dataset"]["fingerprint"] in text
     assert manifest["teacher"]["weights_sha256"] in text
     assert "lcnet_050 was named by the user" in text
-    assert all(f"{runtime} f32" in text for runtime in manifest["parity"] if manifest["parity"][runtime]["precision"] == "f32")
+    assert all(
+        f"{runtime} f32" in text for runtime in manifest["parity"] if manifest["parity"][runtime]["precision"] == "f32"
+    )
 
 
 def test_the_report_needs_nothing_from_outside(page):
@@ -96,7 +99,7 @@ def test_headings_skip_no_level(page):
     levels = [int(tag[1]) for tag, _ in Outline(page).tags if re.fullmatch(r"h\d", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def test_mistakes_have_thumbnails_where_the_images_are(noted_run, pictures):
@@ -147,7 +150,15 @@ def test_nasty_class_names_stay_names(noted_run):
     assert "\u202e" not in page
     assert "\x1b" not in page
     assert {"b", "script"} & {tag for tag, _ in outline.tags} == set()
-    for shown in ("<script>alert(1)</script>", "a\"b'c & <b>", "two\\x0alines", "كلب", "🐶", "../../etc/passwd", "{{ 7 * 7 }}"):
+    for shown in (
+        "<script>alert(1)</script>",
+        "a\"b'c & <b>",
+        "two\\x0alines",
+        "كلب",
+        "🐶",
+        "../../etc/passwd",
+        "{{ 7 * 7 }}",
+    ):
         assert shown in outline.text
     assert page.count("<bdi>") > 50
 

@@ -1,0 +1,79 @@
+"""`tcs-edge report`: pages for people, one line for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import webbrowser
+
+import pytest
+
+
+def test_a_report_is_written_into_the_run_and_changes_nothing_else(cli, own_run):
+    from tcs_edge.packaging.manifest import read_manifest, verify_files
+
+    (own_run / "reports" / "report.html").unlink()
+    result = cli("report", own_run)
+    assert result.exit_code == 0, result.stderr
+    page = own_run / "reports" / "report.html"
+    assert result.stdout == f"report: {page} ({page.stat().st_size / 1e6:.2f} MB)\n"
+    assert verify_files(own_run, read_manifest(own_run)) == ()
+
+
+def test_a_report_can_go_elsewhere_and_tells_a_script(cli, finished, tmp_path):
+    out = tmp_path / "new" / "page.html"
+    result = cli("report", finished, "--out", out, "--json")
+    assert json.loads(result.stdout) == {"schema_version": 1, "report": str(out), "bytes": out.stat().st_size}
+
+
+def test_several_runs_are_compared(cli, finished, own_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli("report", finished, own_run).exit_code == 0
+    assert "Comparison of 2 runs" in (tmp_path / "comparison.html").read_text()
+
+
+def test_open_shows_the_page_in_a_browser(cli, finished, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+    assert cli("report", finished, "--out", tmp_path / "page.html", "--open").exit_code == 0
+    assert opened == [(tmp_path / "page.html").as_uri()]
+
+
+def test_without_a_browser_the_page_is_named(cli, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(webbrowser, "open", lambda address: False)
+    result = cli("report", finished, "--out", tmp_path / "page.html", "--open")
+    assert result.exit_code == 0
+    assert f"open {tmp_path / 'page.html'} yourself" in result.stderr
+
+
+def test_interactive_without_the_runtime_names_the_command(cli, finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TCS_EDGE_ONNXRUNTIME_WEB", raising=False)
+    result = cli("report", finished, "--interactive")
+    assert result.exit_code == 4
+    assert "npm install onnxruntime-web" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_interactive_of_a_failed_run_is_refused(cli, make_run):
+    result = cli("report", make_run(passed=False), "--interactive")
+    assert result.exit_code == 1
+    assert "no proven model" in result.stderr
+
+
+@pytest.mark.parametrize("flags", [("--interactive",), ("--data", ".")])
+def test_what_is_for_one_run_is_refused_for_several(cli, finished, own_run, flags):
+    result = cli("report", finished, own_run, *flags)
+    assert result.exit_code == 2
+    assert "for one run" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [(("none",), 3, "no such run folder"), ((".", "--data", "none"), 3, "no such image folder"), ((), 2, "RUNS")],
+)
+def test_what_is_wrong_is_one_line(cli, tmp_path, monkeypatch, arguments, code, words):
+    monkeypatch.chdir(tmp_path)
+    result = cli("report", *arguments)
+    assert result.exit_code == code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,136 @@
+"""The pages in a real browser: nothing is fetched, nothing complains, everything can be seen and read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tcs_edge.report.page.comparison import comparison_page
+from tcs_edge.report.page.run import run_page
+
+pytestmark = pytest.mark.slow
+
+VIEWS: dict[str, dict[str, Any]] = {
+    "light": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
+    "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "has_touch": True},
+}
+CLASSES = ("a shirt", "<b>hat</b>", "كلب", "🐶 dog", "x" * 90)
+# Of an element: is it wider than the page, apart from what may be scrolled?
+TOO_WIDE = """() => [...document.querySelectorAll('body *')]
+  .filter(found => found.getBoundingClientRect().right > innerWidth + 1 && !found.closest('.scroll, nav, .skip'))
+  .map(found => found.outerHTML.slice(0, 80))"""
+
+
+class Watched:
+    """A page and everything that it said or asked for."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("request", lambda request: self.asked.append(request.url))
+
+    def outside(self) -> list[str]:
+        return [url for url in self.asked if not url.startswith(("file:", "data:", "blob:"))]
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Watched]]:
+    """visit(path, view="phone"): the page as a visitor has it."""
+    contexts = []
+
+    def go(path: Path, view: str = "light") -> Watched:
+        contexts.append(browser.new_context(**VIEWS[view]))
+        watched = Watched(contexts[-1].new_page())
+        watched.page.goto(path.as_uri())
+        return watched
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def report(noted_run, pictures, tmp_path) -> Path:
+    path = tmp_path / "report.html"
+    path.write_text(run_page(noted_run(classes=CLASSES), pictures), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_report_is_whole_and_quiet(report, visit, screenshots, view):
+    visited = visit(report, view)
+    page = visited.page
+    assert visited.said == []
+    assert visited.asked == [report.as_uri(), *(url for url in visited.asked if url.startswith("data:"))]
+    for section in page.locator("main > section").all():
+        assert section.is_visible()
+        assert section.locator("h2").is_visible()
+        box = section.bounding_box()
+        assert box["height"] > 60
+    assert page.locator("main > section").count() == 10
+    assert page.evaluate(TOO_WIDE) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    page.screenshot(path=screenshots / f"report-{view}.png", full_page=True)
+
+
+def test_a_report_prints_on_paper_with_everything_unfolded(report, visit, screenshots):
+    page = visit(report).page
+    hidden = page.locator("#provenance details td.hash").first
+    assert not hidden.is_visible()
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    page.pdf(path=screenshots / "report.pdf", format="A4")
+    assert (screenshots / "report.pdf").read_bytes().startswith(b"%PDF")
+    page.screenshot(path=screenshots / "report-print.png", full_page=True)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_report_is_accessible(report, visit, view):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="accessibility is judged by axe-core")
+    page = visit(report, view).page
+    for details in page.locator("summary").all():
+        details.click()
+    results = axe.Axe().run(page)
+    assert [(found["id"], found["nodes"][0]["html"]) for found in results.response["violations"]] == []
+
+
+def test_a_report_can_be_used_by_keyboard(report, visit):
+    page = visit(report).page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.tagName + '.' + document.activeElement.className"))
+    assert {"SUMMARY.", "DIV.scroll"} <= reached
+
+
+def test_the_charts_follow_the_colour_scheme(report, visit):
+    colours = []
+    for view in ("light", "dark"):
+        text = visit(report, view).page.locator("#student .wide svg text").first
+        colours.append(text.evaluate("found => getComputedStyle(found).fill"))
+    assert colours[0] != colours[1]
+
+
+def test_a_failed_run_and_a_comparison_are_whole_and_quiet(noted_run, visit, screenshots, tmp_path):
+    failed = noted_run(name="failed", failed="onnxruntime: largest difference", classes=CLASSES)
+    pages = {"failed": run_page(failed), "comparison": comparison_page([noted_run(name="good"), failed])}
+    for name, content in pages.items():
+        path = tmp_path / f"{name}.html"
+        path.write_text(content, encoding="utf-8")
+        visited = visit(path)
+        assert visited.said == []
+        assert visited.outside() == []
+        assert visited.page.evaluate(TOO_WIDE) == []
+        visited.page.screenshot(path=screenshots / f"{name}.png", full_page=True)

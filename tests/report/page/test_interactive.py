@@ -1,0 +1,166 @@
+"""Pictures in the page: pixels as Pillow makes them, classes as `predict` gives them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tcs_edge.data import Preprocess
+from tcs_edge.errors import MissingError
+from tcs_edge.report.page.interactive import BINARY, SCRIPT, interactive_parts
+from tcs_edge.report.page.run import run_page
+
+pytestmark = pytest.mark.slow
+
+SIZES = ((64, 64), (200, 133), (33, 90), (640, 481), (50, 50), (7, 5), (1500, 40), (30, 1200))
+SQUARED = """([data, width, height, settings]) => {
+  const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+  return Array.from(tcsEdge.squared({data: bytes, width, height}, settings).data);
+}"""
+CLASSIFY = """async () => {
+  const answers = {};
+  for (const file of document.getElementById('chooser').files)
+    answers[file.name] = (await tcsEdge.classify(file)).slice(0, 3).map(guess => [guess.label, guess.probability]);
+  return answers;
+}"""
+
+
+@pytest.fixture(scope="module")
+def page_without_runtime(browser: Any, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The page with an empty file in the runtime's place: enough for its preprocessing."""
+    package = tmp_path_factory.mktemp("package")
+    for name in (SCRIPT, BINARY):
+        (package / name).parent.mkdir(exist_ok=True)
+        (package / name).write_bytes(b"")
+    path = package / "page.html"
+    path.write_text(run_page(finished, interactive=interactive_parts(finished, package)), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("resize", "crop_pct"), [("shorter", 1.0), ("shorter", 0.875), ("stretch", 1.0)])
+def test_every_pixel_is_pillows(page_without_runtime, interpolation, resize, crop_pct):
+    import base64
+
+    preprocess = Preprocess(48, crop_pct=crop_pct, resize=resize, interpolation=interpolation)
+    settings = preprocess.to_json() | {"resized_side": preprocess.resized_side}
+    for seed, (width, height) in enumerate(SIZES):
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+        packed = base64.b64encode(pixels.tobytes()).decode()
+        found = page_without_runtime.evaluate(SQUARED, [packed, width, height, settings])
+        expected = np.asarray(preprocess.crop(Image.fromarray(pixels)))
+        assert np.array_equal(np.array(found, np.uint8).reshape(expected.shape), expected), (width, height)
+
+
+@pytest.fixture(scope="session")
+def onnxruntime_web(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The npm package: the one that the environment names, or from the registry."""
+    if named := os.environ.get("TCS_EDGE_ONNXRUNTIME_WEB"):
+        return Path(named)
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("no npm and no TCS_EDGE_ONNXRUNTIME_WEB: onnxruntime-web is not here")
+    folder = tmp_path_factory.mktemp("npm")
+    command = [
+        npm,
+        "install",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--prefix",
+        str(folder),
+        "onnxruntime-web",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm did not fetch onnxruntime-web in time")
+    if done.returncode:
+        pytest.skip(f"npm cannot fetch onnxruntime-web: {done.stderr.strip().splitlines()[-1:]}")
+    return folder / "node_modules" / "onnxruntime-web"
+
+
+@pytest.fixture(scope="module")
+def interactive_page(finished, onnxruntime_web, browser, tmp_path_factory) -> Iterator[Any]:
+    path = tmp_path_factory.mktemp("page") / "try.html"
+    path.write_text(run_page(finished, interactive=interactive_parts(finished, onnxruntime_web)), encoding="utf-8")
+    page = browser.new_page()
+    page.said = []
+    page.on("console", lambda message: page.said.append(message.text))
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.goto(path.as_uri())
+    yield page
+    page.close()
+
+
+def answers(cli, run: Path, files: list[Path]) -> dict[str, list]:
+    document = json.loads(cli("predict", run, *files, "--top", 3, "--json").stdout)
+    return {
+        Path(answer["image"]).name: [(guess["label"], guess["probability"]) for guess in answer["guesses"]]
+        for answer in document["predictions"]
+    }
+
+
+def agree(page: Any, cli, run: Path, files: list[Path]) -> float:
+    """Classify `files` in the page and by `predict`: same class for each; the largest difference of a probability."""
+    page.set_input_files("#chooser", [str(path) for path in files])
+    found, expected = page.evaluate(CLASSIFY), answers(cli, run, files)
+    assert set(found) == set(expected)
+    assert {name: guesses[0][0] for name, guesses in found.items()} == {
+        name: guesses[0][0] for name, guesses in expected.items()
+    }
+    return max(abs(dict(map(tuple, found[name]))[label] - chance) for name in found for label, chance in expected[name])
+
+
+def test_the_page_gives_the_test_images_the_classes_of_predict(interactive_page, cli, finished, photos, tmp_path):
+    files = []
+    for path in sorted((photos / "test").rglob("*.*")):
+        files.append(shutil.copy(path, tmp_path / f"{path.parent.name}-{path.name}"))
+    assert agree(interactive_page, cli, finished, files) < 0.02
+    assert interactive_page.said == []
+
+
+def test_the_page_gives_real_photos_the_classes_of_predict(interactive_page, cli, finished, shared_folder):
+    folders = ("clothing/test", "eurosat/test")
+    files = [path for name in folders for path in sorted((shared_folder / "data" / name).glob("*/*.jpg"))[::60]]
+    assert len(files) > 10
+    assert agree(interactive_page, cli, finished, files) < 0.02
+
+
+def test_transparent_turned_and_grey_pictures_too(interactive_page, cli, finished, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (90, 70, 4), np.uint8)
+    Image.fromarray(noise, "RGBA").save(tmp_path / "transparent.png")
+    Image.fromarray(noise[..., 0]).save(tmp_path / "grey.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    ramp = np.linspace(0, 255, 90 * 70 * 3).reshape(90, 70, 3).astype(np.uint8)
+    Image.fromarray(ramp).save(tmp_path / "turned.jpg", exif=turned, quality=95)
+    assert agree(interactive_page, cli, finished, sorted(tmp_path.iterdir())) < 0.02
+
+
+def test_a_person_sees_the_answer_and_what_cannot_be_read(interactive_page, photos, screenshots, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    interactive_page.set_input_files("#chooser", [str(photos / "test" / "red" / "01.png"), str(broken)])
+    interactive_page.locator("#try-status", has_text="2 pictures classified.").wait_for()
+    shown = interactive_page.locator("#answers li")
+    assert "%" in shown.nth(1).inner_text()
+    assert "cannot be classified" in shown.nth(0).inner_text()
+    interactive_page.locator("#try").screenshot(path=screenshots / "try.png")
+
+
+def test_a_folder_without_the_package_is_refused(finished, tmp_path):
+    with pytest.raises(MissingError, match="npm install onnxruntime-web"):
+        interactive_parts(finished, tmp_path)
