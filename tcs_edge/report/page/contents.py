@@ -36,6 +36,7 @@ class FlipRecord(_Lenient):
     reference_class: int
     model_class: int
     margin: float
+    image: str = ""
 
 
 class ParityDetails(_Lenient):
@@ -47,6 +48,12 @@ class ParityDetails(_Lenient):
     top1_agreement: float | None
     flips: tuple[FlipRecord, ...]
     finite: bool
+    flipped: int | None = None
+
+    @property
+    def changed(self) -> int:
+        """How many images flipped; the worst of very many are recorded."""
+        return len(self.flips) if self.flipped is None else self.flipped
 
 
 class CheckRecord(_Lenient):

@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import helper
 
-from tcs_edge.errors import DataError
+from tcs_edge.errors import DataError, reason_of
 
 SHOWN_LAYERS = 16
 # "0.blocks.1.conv.weight_bias" and "0.blocks.1.conv.weight_scale" belong to layer "0.blocks.1.conv".
@@ -67,9 +67,9 @@ def _graph(path: Path) -> onnx.GraphProto:
     try:
         graph = onnx.load(path, load_external_data=False, format="protobuf").graph
     except (OSError, DecodeError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as ONNX: {error}") from None
+        raise DataError(f"{path.name} cannot be read as ONNX: {reason_of(error)}") from None
     if not graph.initializer:
-        raise DataError(f"{path} holds no weights.")
+        raise DataError(f"{path.name} holds no weights.")
     return graph
 
 

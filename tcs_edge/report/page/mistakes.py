@@ -45,14 +45,18 @@ def flips(run: RunContents, picture: Picture) -> tuple[Flips, ...]:
 
 
 def _flips_of(run: RunContents, runtime: str, picture: Picture) -> Flips:
-    found = sorted(run.validation.parities[runtime].flips, key=lambda flip: -flip.margin)
-    names = run.predictions.names if run.predictions else ()
+    parity = run.validation.parities[runtime]
     worst = []
-    for flip in found[:SHOWN]:
-        name = names[flip.index] if flip.index < len(names) else f"test image {flip.index}"
+    for flip in sorted(parity.flips, key=lambda flip: -flip.margin)[:SHOWN]:
+        name = flip.image or _name(run, flip.index)
         amount = f"margin {flip.margin:.3g}"
         worst.append(Mistake(name, flip.reference_class, flip.model_class, amount, picture(name)))
-    return Flips(runtime, len(found), tuple(worst))
+    return Flips(runtime, parity.changed, tuple(worst))
+
+
+def _name(run: RunContents, index: int) -> str:
+    names = run.predictions.names if run.predictions else ()
+    return names[index] if index < len(names) else f"test image {index}"
 
 
 def confident_mistakes(run: RunContents, picture: Picture) -> tuple[Mistake, ...]:
