@@ -1,3 +1,26 @@
-"""tcs-edge: distil, choose, export and prove small image classifiers."""
+"""tcs-edge: distil, choose, export and prove small image classifiers.
+
+    from tcs_edge import compress, load, Gate
+
+The three are imported when they are first asked for, so that importing `tcs_edge` costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tcs_edge.api import Gate, compress, load
 
 __version__ = "0.1.0"
+__all__ = ["Gate", "__version__", "compress", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tcs_edge import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -61,6 +61,16 @@ class Run:
     manifest: Manifest
     validation: Validation
 
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.root
+
+    @property
+    def passed(self) -> bool:
+        """Whether the exports were proved; only then are they in `export/`."""
+        return self.manifest.verdict == "pass"
+
 
 def compress(
     options: CompressConfig,

@@ -14,6 +14,7 @@ from tcs_edge.data.unlabeled import with_unlabeled
 from tcs_edge.errors import UsageError
 from tcs_edge.packaging.run_folder import find_run
 from tcs_edge.progress import Reporter
+from tcs_edge.project import ProjectFile
 from tcs_edge.specs.config import CompressConfig, load_config
 from tcs_edge.specs.profile import load_profile
 from tcs_edge.specs.strict import validated
@@ -56,7 +57,7 @@ class Prepared:
 
 
 def settle_options(given: Mapping[str, Any], config: Path | None, resume: Path | None) -> CompressConfig:
-    """Options from flags, a config file, or the run that goes on; flags win over the file.
+    """Options from flags, a config file, or the run that goes on; flags win over the file, whose [gate] is left alone.
 
     Raises:
         SpecError: an unknown option or a wrong value.
@@ -71,7 +72,7 @@ def settle_options(given: Mapping[str, Any], config: Path | None, resume: Path |
     options = (load_config(config) if config else {}) | dict(given)
     if "target" not in options:
         raise UsageError("no target. Pass --target, for example --target raspberrypi (see `tcs-edge targets`).")
-    return validated(CompressConfig, options, config or Path("options"))
+    return validated(ProjectFile, options, config or Path("options")).compress_config()
 
 
 def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:

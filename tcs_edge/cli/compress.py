@@ -51,7 +51,9 @@ def command(
     workers: Annotated[int | None, typer.Option(help="Image-decoding processes.")] = None,
     cache_dir: Annotated[Path | None, typer.Option(help="Where teacher features are kept.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with these options; flags win.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with these options, default tcs-edge.toml here; flags win.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<date>-<target>-<student>.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in --out.")] = False,
     resume: Annotated[Path | None, typer.Option(help="Continue this interrupted run folder.")] = None,
@@ -67,10 +69,13 @@ def command(
     from tcs_edge.pipeline import compress
     from tcs_edge.planning import make_plan
     from tcs_edge.preparation import settle_options
+    from tcs_edge.project import find_options
     from tcs_edge.report.console import ConsoleReporter
 
     given = {name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None}
     reporter = ConsoleReporter(verbosity=-1 if quiet else int(verbose))
+    if config is None and resume is None and (config := find_options(Path())):
+        reporter.say(f"options that no flag sets are those of {config}")
     options = settle_options(given, config, resume)
     if dry_run:
         _print_plan(make_plan(options, reporter), json)

@@ -56,30 +56,30 @@ def command(
     Limits come from [tool.tcs-edge.gate] in pyproject.toml or [gate] in tcs-edge.toml; flags win.
     Example: tcs-edge gate runs/pets --max-size-mb 5 --baseline git:origin/main:gate.json --max-change size_mb=5%
     """
-    from tcs_edge.errors import UsageError
-    from tcs_edge.gate.baseline import comparable, load_baseline, write_baseline
-    from tcs_edge.gate.judge import judge
-    from tcs_edge.gate.limits import find_limits
-    from tcs_edge.gate.subject import load_subject
+    from tcs_edge.gate.check import check_model
+    from tcs_edge.project import find_limits
 
     limits, origin = find_limits(Path(), _given(context.params))
-    subject = load_subject(model)
     if update_baseline is not None:
-        write_baseline(update_baseline, subject)
-        typer.echo(f"baseline written: {update_baseline}", err=True)
+        _write_baseline(update_baseline, model)
         # The new numbers are accepted: what is left to judge is what holds without a comparison.
         limits = limits.absolute()
-    elif not limits.any:
-        raise UsageError("no limits to hold the model to. Write [gate] in tcs-edge.toml, or pass --max-size-mb.")
-    if not limits.any:
-        return
-    compared = comparable(subject, load_baseline(limits.baseline), allow_other_target) if limits.baseline else None
-    result = judge(subject, limits, compared)
+        if not limits.any:
+            return
+    result = check_model(model, limits, allow_other_target)
     _print(result, json)
     _write_reports(result, junit, markdown)
     _tell_ci(result, origin or model)
-    if result.verdict == "fail":
+    if not result.passed:
         raise typer.Exit(1)
+
+
+def _write_baseline(path: Path, model: Path) -> None:
+    from tcs_edge.gate.baseline import write_baseline
+    from tcs_edge.gate.subject import load_subject
+
+    write_baseline(path, load_subject(model))
+    typer.echo(f"baseline written: {path}", err=True)
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:

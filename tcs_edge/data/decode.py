@@ -49,6 +49,22 @@ def open_rgb(path: Path) -> Image.Image:
         raise DataError(f"cannot read image {path}: {_reason(error)}. Replace or remove it.") from error
 
 
+def as_rgb(picture: Image.Image | np.ndarray) -> Image.Image:
+    """An opened picture, or its pixels, as `open_rgb` gives those of a file.
+
+    Args:
+        picture: a Pillow image of any mode, or uint8 (H, W, 3) RGB or (H, W) grey.
+
+    Raises:
+        DataError: an array of another shape or type.
+    """
+    if isinstance(picture, Image.Image):
+        return _flatten(_upright(picture))
+    if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (3,)) or picture.ndim < 2 or picture.size == 0:
+        raise DataError(f"a picture is uint8 (H, W, 3) RGB or (H, W) grey, got {picture.dtype} {picture.shape}.")
+    return _flatten(Image.fromarray(picture))
+
+
 def unreadable_reason(path: Path) -> str | None:
     """Decode the whole image; why that fails, or None when the image is good."""
     try:

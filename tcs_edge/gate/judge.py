@@ -81,6 +81,11 @@ class GateResult:
             return "fail"
         return "warn" if "warn" in judged else "pass"
 
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed; warnings pass."""
+        return self.verdict != "fail"
+
     def of(self, outcome: Outcome) -> tuple[GateCheck, ...]:
         """The checks with this outcome."""
         return tuple(check for check in self.checks if check.outcome == outcome)

@@ -1,4 +1,4 @@
-"""What people write: the limits of a model, each with a level that fails and one that warns.
+"""The limits of a model, each with a level that fails and one that warns.
 
 [tool.tcs-edge.gate]                          # in pyproject.toml; [gate] in tcs-edge.toml
 max_size_mb = { fail = 5.0, warn = 4.5 }
@@ -22,10 +22,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tcs_edge.errors import SpecError
 from tcs_edge.gate.measures import QUANTITIES, Quantity
-from tcs_edge.specs.config import load_config
 from tcs_edge.specs.strict import Spec, validated
 
-PYPROJECT, OWN_FILE = "pyproject.toml", "tcs-edge.toml"
 AMOUNT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*")
 
 
@@ -176,39 +174,14 @@ def _require_warning_first(level: Level, quantity: Quantity) -> None:
         raise ValueError(f"warn must come before fail, so be {side} {level.fail:g}")
 
 
-def find_limits(folder: Path, flags: Mapping[str, Any]) -> tuple[GateLimits, Path | None]:
-    """The limits of `folder` with `flags` laid over them, and the file they came from.
-
-    Args:
-        flags: keys of the gate's table; `change` may hold a table of its own. A flag replaces the whole key.
+def overridden(limits: GateLimits, flags: Mapping[str, Any]) -> GateLimits:
+    """`limits` with `flags` laid over them: a flag replaces its whole key, and each key of `change` on its own.
 
     Raises:
-        SpecError: a file that is not TOML, an unknown key, a wrong value, or limits in both files.
+        SpecError: an unknown key or a wrong value.
     """
-    own, shared = _table(folder / OWN_FILE, "gate"), _table(folder / PYPROJECT, "tool", "tcs-edge", "gate")
-    if own is not None and shared is not None:
-        raise SpecError(f"limits stand in both {OWN_FILE} and {PYPROJECT}. Keep one of them.")
-    origin = None if own is None and shared is None else folder / (OWN_FILE if shared is None else PYPROJECT)
-    table = own if own is not None else shared
-    limits = validated(GateLimits, {} if table is None else table, origin or Path("limits"))
-    return _overridden(limits, flags), origin
-
-
-def _table(path: Path, *keys: str) -> Any:
-    """The table at `keys` of a TOML file; None where there is no such file or table."""
-    if not path.is_file():
-        return None
-    found: Any = load_config(path)
-    for key in keys:
-        if not isinstance(found, Mapping) or key not in found:
-            return None
-        found = found[key]
-    return found
-
-
-def _overridden(limits: GateLimits, flags: Mapping[str, Any]) -> GateLimits:
     document = limits.model_dump(exclude_none=True)
-    change = document.get("change", {}) | dict(flags.get("change", {}))
+    change = document.get("change", {}) | dict(flags.get("change") or {})
     return validated(GateLimits, document | dict(flags) | {"change": change}, Path("options"))
 
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcs_edge.errors import SpecError
-from tcs_edge.gate.limits import Amount, Level, find_limits, parse_change
+from tcs_edge.gate.limits import Amount, Level, parse_change
 from tcs_edge.gate.measures import QUANTITIES
+from tcs_edge.project import find_limits
 from tcs_edge.specs.strict import validated
 
 NUMBERS = st.floats(min_value=0, max_value=1e6, allow_nan=False)

@@ -1,0 +1,215 @@
+"""The Python API: `compress`, `load` and `Gate` do what the commands of the same names do.
+
+Everything heavy is imported by the call that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tcs_edge.errors import PromiseMissed
+from tcs_edge.gate.check import check_model
+from tcs_edge.gate.limits import GateLimits, overridden
+from tcs_edge.project import find_limits
+
+if TYPE_CHECKING:
+    from tcs_edge.gate.judge import GateResult
+    from tcs_edge.pipeline import Run
+    from tcs_edge.prediction import Classifier
+    from tcs_edge.specs.config import Augmentation, MethodName
+
+    AnyRun: TypeAlias = str | os.PathLike[str] | Run
+
+AnyPath: TypeAlias = str | os.PathLike[str]
+Limit: TypeAlias = float | Mapping[str, float] | None
+Change: TypeAlias = float | str | Mapping[str, float | str]
+
+
+def compress(
+    data: AnyPath | None = None,
+    *,
+    target: AnyPath | None = None,
+    teacher: str | None = None,
+    teacher_weights: AnyPath | None = None,
+    teacher_img_size: int | None = None,
+    student: str | None = None,
+    student_init: AnyPath | None = None,
+    method: MethodName | None = None,
+    teacher_in_loop: bool | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    img_size: int | None = None,
+    lr: float | None = None,
+    augment: Augmentation | None = None,
+    max_latency_ms: float | None = None,
+    max_size_mb: float | None = None,
+    max_params_m: float | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    workers: int | None = None,
+    cache_dir: AnyPath | None = None,
+    seed: int | None = None,
+    tcs: Mapping[str, Any] | None = None,
+    kd: Mapping[str, Any] | None = None,
+    dkd: Mapping[str, Any] | None = None,
+    config: AnyPath | None = None,
+    out: AnyPath | None = None,
+    overwrite: bool = False,
+    resume: AnyPath | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Distil, export and prove a classifier for a device, as `tcs-edge compress` does.
+
+    Every option left at None is settled as there; docs/cli.md says what each one is for. Progress goes to
+    stderr unless `quiet`. No `tcs-edge.toml` is looked for: name it with `config`.
+
+    Args:
+        data: image folder; None uses the built-in handwritten digits.
+        target: a name from `tcs-edge targets`, or the path of a target file.
+        tcs, kd, dkd: options of the method, such as `tcs={"mimic": "mse"}`.
+        config: TOML file with these options; arguments win.
+        out: the run folder; default runs/<date>-<target>-<student>.
+        overwrite: replace an earlier run in `out`.
+        resume: folder of an interrupted run that goes on.
+
+    Returns:
+        The run. Exports that fail their proof raise nothing: look at `run.passed`; `load` refuses them.
+
+    Raises:
+        TcsEdgeError: as in `tcs_edge.errors`; its `exit_code` is what the command would end with.
+    """
+    from tcs_edge.pipeline import compress as run_pipeline
+    from tcs_edge.preparation import settle_options
+    from tcs_edge.report.console import ConsoleReporter
+
+    given = {name: value for name, value in locals().items() if name in _options() and value is not None}
+    plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
+    options = settle_options(plain, _path(config), _path(resume))
+    return run_pipeline(options, _path(out), overwrite, _path(resume), ConsoleReporter(-1 if quiet else 0))
+
+
+def load(run: AnyRun, artifact: str = "model.onnx") -> Classifier:
+    """Load the exported model of a finished run, ready to classify pictures.
+
+    Args:
+        run: what `compress` returned, or a run folder.
+        artifact: a file of the run's export folder: "model.onnx", "openvino/model.xml".
+
+    Raises:
+        ParityFailed: the run did not pass its validation.
+        UnknownName: no such model in the export folder.
+        DataError: no run, or one whose files do not fit each other.
+
+    Examples:
+        >>> model = load("runs/photos")
+        >>> model.classes
+        ('blue', 'green', 'red')
+        >>> answer = model.predict("photos/test/red/01.png")[0]
+        >>> answer.label in model.classes and 0 < answer.probability <= 1
+        True
+    """
+    from tcs_edge.prediction import load_classifier
+
+    return load_classifier(_run_path(run), artifact)
+
+
+class Gate:
+    """Limits that a model has to meet, as `tcs-edge gate` holds them.
+
+    A limit is a number, or {"fail": ..., "warn": ...}; sizes are in 10^6 bytes, counts in millions, shares
+    in 0..1. docs/gate.md says what each one is held against.
+
+    Args:
+        max_change: how much worse than the baseline at most: {"size_mb": "5 %", "accuracy": 0.01}.
+        baseline: a run folder, a manifest, a baseline file, or git:REF:path of one.
+        allow_other_target: compare with a baseline of another target or precision too.
+
+    Raises:
+        SpecError: a limit that makes no sense.
+
+    Examples:
+        >>> gate = Gate(max_size_mb={"fail": 10, "warn": 8}, max_drop=0.01)
+        >>> result = gate.check("runs/photos")
+        >>> result.verdict, result.passed
+        ('pass', True)
+        >>> Gate(max_size_mb=0.1).require("runs/photos")
+        Traceback (most recent call last):
+        tcs_edge.errors.PromiseMissed: runs/photos: size, all files: 4.9 MB is over the limit of 0.1 MB
+    """
+
+    def __init__(
+        self,
+        *,
+        max_size_mb: Limit = None,
+        max_file_mb: Limit = None,
+        max_params_m: Limit = None,
+        max_macs_m: Limit = None,
+        max_latency_ms: Limit = None,
+        max_peak_memory_mb: Limit = None,
+        min_accuracy: Limit = None,
+        max_drop: Limit = None,
+        max_rel_diff: Limit = None,
+        min_top1_agreement: Limit = None,
+        max_change: Mapping[str, Change] | None = None,
+        baseline: AnyPath | None = None,
+        allow_other_target: bool = False,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name in GateLimits.model_fields}
+        written = {name: value for name, value in given.items() if value is not None}
+        if baseline is not None:
+            written["baseline"] = os.fspath(baseline)
+        self.limits = overridden(GateLimits(), written | {"change": dict(max_change or {})})
+        self.allow_other_target = allow_other_target
+
+    @classmethod
+    def from_folder(cls, folder: AnyPath = ".") -> Gate:
+        """The limits written in the folder's tcs-edge.toml or pyproject.toml.
+
+        Raises:
+            SpecError: a file that cannot be read, or says what makes no sense.
+        """
+        gate = cls()
+        gate.limits, _ = find_limits(Path(folder), {})
+        return gate
+
+    def check(self, model: AnyRun) -> GateResult:
+        """Judge a run, a run folder, a manifest.json, or an .onnx or .xml file; a miss is a verdict, no exception.
+
+        Raises:
+            UsageError: nothing to gate there, no limits at all, or a baseline that cannot be compared with.
+        """
+        return check_model(_run_path(model), self.limits, self.allow_other_target)
+
+    def require(self, model: AnyRun) -> GateResult:
+        """As `check`, for a test or a script that must stop.
+
+        Raises:
+            PromiseMissed: the model misses a limit; the message says which ones.
+        """
+        from tcs_edge.report.gate import sentence
+
+        result = self.check(model)
+        if not result.passed:
+            misses = "; ".join(sentence(check) for check in result.of("fail"))
+            raise PromiseMissed(f"{result.subject.name}: {misses}")
+        return result
+
+    def __repr__(self) -> str:
+        return f"Gate({self.limits.model_dump(exclude_none=True)})"
+
+
+def _options() -> frozenset[str]:
+    from tcs_edge.specs.config import CompressConfig
+
+    return frozenset(CompressConfig.model_fields)
+
+
+def _run_path(run: AnyRun) -> Path:
+    return Path(run) if isinstance(run, str | os.PathLike) else run.path
+
+
+def _path(place: AnyPath | None) -> Path | None:
+    return None if place is None else Path(place)
