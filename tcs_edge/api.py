@@ -31,6 +31,7 @@ Change: TypeAlias = float | str | Mapping[str, float | str]
 def compress(
     data: AnyPath | None = None,
     *,
+    unlabeled: AnyPath | None = None,
     target: AnyPath | None = None,
     teacher: str | None = None,
     teacher_weights: AnyPath | None = None,
@@ -68,6 +69,7 @@ def compress(
 
     Args:
         data: image folder; None uses the built-in handwritten digits.
+        unlabeled: folder of images without labels that join training.
         target: a name from `tcs-edge targets`, or the path of a target file.
         tcs, kd, dkd: options of the method, such as `tcs={"mimic": "mse"}`.
         config: TOML file with these options; arguments win.
@@ -137,7 +139,7 @@ class Gate:
         ('pass', True)
         >>> Gate(max_size_mb=0.1).require("runs/photos")
         Traceback (most recent call last):
-        tcs_edge.errors.PromiseMissed: runs/photos: size, all files: 4.9 MB is over the limit of 0.1 MB
+        tcs_edge.errors.PromiseMissed: runs/photos: size, all files: ... MB is over the limit of 0.1 MB ...
     """
 
     def __init__(

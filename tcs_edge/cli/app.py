@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tcs_edge import __version__
-from tcs_edge.cli import bench, candidates, compress, doctor, gate, predict, report, targets, validate
+from tcs_edge.cli import bench, candidates, compress, doctor, gate, init, predict, report, targets, validate
 
 app = typer.Typer(
     name="tcs-edge",
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("init")(init.command)
 app.command("compress")(compress.command)
 app.command("targets")(targets.command)
 app.command("candidates")(candidates.command)

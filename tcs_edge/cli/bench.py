@@ -59,7 +59,10 @@ def command(
 ) -> None:
     """Compare training methods: same student, images and budget, each run in its own process.
 
-    Example: tcs-edge bench --data photos/ --methods tcs,kd,ce --seeds 3 --student lcnet_050 --out bench/
+    \b
+    Examples:
+      tcs-edge bench --out bench/
+      tcs-edge bench --out bench/ --data photos/ --methods tcs,kd,ce --seeds 3 --student lcnet_050
     """
     from tcs_edge.bench.budget import parse_budget
     from tcs_edge.bench.cells import SCHEMA_VERSION, arms_of, make_cells

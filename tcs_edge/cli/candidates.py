@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tcs_edge.cli.completion import target_names
 from tcs_edge.cli.errors import one_line_errors
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 @one_line_errors
 def command(
-    target: Annotated[str, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.")],
+    target: Annotated[
+        str, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.", autocompletion=target_names)
+    ],
     img_size: Annotated[int, typer.Option(help="Pixels of the student's square input.")] = 224,
     classes: Annotated[int, typer.Option(help="Number of classes; counts in the size.")] = 10,
     max_latency_ms: Annotated[float | None, typer.Option(help="Slowest student allowed.")] = None,
@@ -22,7 +25,13 @@ def command(
     max_params_m: Annotated[float | None, typer.Option(help="Most parameters allowed, in millions.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """List every student with its accuracy, size and latency, best first, and why others are out."""
+    """List every student with its accuracy, size and latency, best first, and why others are out.
+
+    \b
+    Examples:
+      tcs-edge candidates --target raspberrypi4
+      tcs-edge candidates --target raspberrypi4 --img-size 128 --max-latency-ms 20 --json
+    """
     from tcs_edge.cli.output import print_json
     from tcs_edge.specs.profile import load_profile
     from tcs_edge.specs.target import Limits, load_target

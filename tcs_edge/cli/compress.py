@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tcs_edge.cli.completion import method_names, student_names, target_names, teacher_names
 from tcs_edge.cli.errors import one_line_errors
 from tcs_edge.cli.output import print_json
 
@@ -20,16 +21,25 @@ NOT_OPTIONS = frozenset({"config", "out", "overwrite", "resume", "dry_run", "jso
 @one_line_errors
 def command(
     context: typer.Context,
-    target: Annotated[str | None, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.", autocompletion=target_names),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Image folder; without it, the built-in digits demo.")] = None,
     unlabeled: Annotated[Path | None, typer.Option(help="Images without labels that join training.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="dinov2, dinov3-small, timm/NAME, ...; default dinov2.")] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="dinov2, dinov3-small, timm/NAME, ...; default dinov2.", autocompletion=teacher_names),
+    ] = None,
     teacher_weights: Annotated[Path | None, typer.Option(help="Local .safetensors of the teacher.")] = None,
     teacher_img_size: Annotated[int | None, typer.Option(help="Pixels of the teacher's input.")] = None,
-    student: Annotated[str | None, typer.Option(help="A timm name, or auto: the best one that fits.")] = None,
+    student: Annotated[
+        str | None, typer.Option(help="A timm name, or auto: the best one that fits.", autocompletion=student_names)
+    ] = None,
     student_init: Annotated[str | None, typer.Option(help="pretrained, random, or a .safetensors file.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="tcs, or to compare with: simkd, kd, dkd, ce (cross-entropy alone).")
+        str | None,
+        typer.Option(help="tcs, or to compare with: simkd, kd, dkd, ce (cross-entropy).", autocompletion=method_names),
     ] = None,
     teacher_in_loop: Annotated[
         bool | None,
@@ -64,7 +74,13 @@ def command(
 ) -> None:
     """Distil, export and prove a classifier for a device.
 
-    Example: tcs-edge compress --target raspberrypi --teacher dinov2 --data photos/
+    Options that no flag sets come from tcs-edge.toml in the current folder (see `tcs-edge init`).
+
+    \b
+    Examples:
+      tcs-edge compress --target raspberrypi
+      tcs-edge compress --target raspberrypi4 --teacher dinov2 --data photos/ --max-latency-ms 20
+      tcs-edge compress --target jetson-orin-nano --data photos/ --dry-run
     """
     from tcs_edge.pipeline import compress
     from tcs_edge.planning import make_plan

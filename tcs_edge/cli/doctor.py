@@ -13,7 +13,13 @@ from tcs_edge.cli.errors import one_line_errors
 def command(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Show versions, working runtimes, cores and cached teachers; exit 4 if something needed is broken."""
+    """Show versions, working runtimes, cores and cached teachers; exit 4 if something needed is broken.
+
+    \b
+    Examples:
+      tcs-edge doctor
+      tcs-edge doctor --json
+    """
     from tcs_edge.cli.output import print_json
     from tcs_edge.doctor import examine
 

@@ -53,8 +53,13 @@ def command(
 ) -> None:
     """Hold a model to its limits: exit 0 pass, 1 fail, 2 usage. A missing number is a failure.
 
-    Limits come from [tool.tcs-edge.gate] in pyproject.toml or [gate] in tcs-edge.toml; flags win.
-    Example: tcs-edge gate runs/pets --max-size-mb 5 --baseline git:origin/main:gate.json --max-change size_mb=5%
+    Limits come from [gate] in tcs-edge.toml or [tool.tcs-edge.gate] in pyproject.toml; flags win.
+
+    \b
+    Examples:
+      tcs-edge gate runs/pets --max-size-mb 5 --min-accuracy 0.9
+      tcs-edge gate runs/pets --update-baseline gate.json
+      tcs-edge gate runs/pets --baseline git:origin/main:gate.json --max-change size_mb=5%
     """
     from tcs_edge.gate.check import check_model
     from tcs_edge.project import find_limits

@@ -17,7 +17,13 @@ def command(
     top: Annotated[int, typer.Option(min=1, help="Classes to show per picture.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Classify pictures with the ONNX file of a run that passed its validation."""
+    """Classify pictures with the ONNX file of a run that passed its validation.
+
+    \b
+    Examples:
+      tcs-edge predict runs/pets cat.jpg
+      tcs-edge predict runs/pets photos/test/cat/*.jpg --top 3 --json
+    """
     from tcs_edge.cli.output import print_json
     from tcs_edge.prediction import predict
 

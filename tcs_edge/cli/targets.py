@@ -6,15 +6,24 @@ from typing import Annotated
 
 import typer
 
+from tcs_edge.cli.completion import target_names
 from tcs_edge.cli.errors import one_line_errors
 
 
 @one_line_errors
 def command(
-    name: Annotated[str | None, typer.Argument(help="A target's name, or the path of a .toml file.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A target's name, or the path of a .toml file.", autocompletion=target_names)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """List the known devices, or show one of them with the source of every fact."""
+    """List the known devices, or show one of them with the source of every fact.
+
+    \b
+    Examples:
+      tcs-edge targets
+      tcs-edge targets raspberrypi4 > mine.toml
+    """
     from tcs_edge.cli.output import print_json
     from tcs_edge.specs.target import list_targets, load_target
 

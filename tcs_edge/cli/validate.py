@@ -20,6 +20,11 @@ def command(
     """Check every file's hash, then compare the exports with the trained model on the test images.
 
     Exit 1 and the exports renamed to export.REJECTED/ if they do not equal it any more.
+
+    \b
+    Examples:
+      tcs-edge validate runs/pets
+      tcs-edge validate runs/pets --data /mnt/photos --json
     """
     from tcs_edge.cli.output import print_json
     from tcs_edge.proof import revalidate

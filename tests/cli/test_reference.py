@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -19,9 +21,40 @@ def commands() -> dict:
     return typer.main.get_command(app).commands
 
 
+def load_script(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_commands_is_what_the_program_says():
+    made = load_script(ROOT / "docs" / "make_cli_reference.py")
+    assert made.PAGE.read_text(encoding="utf-8") == made.reference(), "run: python docs/make_cli_reference.py"
+
+
+def examples() -> list[str]:
+    lines = [line.strip() for command in commands().values() for line in (command.help or "").splitlines()]
+    return [line for line in lines if line.startswith("tcs-edge ")]
+
+
+@pytest.mark.parametrize("command", sorted(commands()))
+def test_every_command_shows_examples(command):
+    assert len([line for line in examples() if line.startswith(f"tcs-edge {command}")]) >= 1
+
+
+@pytest.mark.parametrize("line", examples())
+def test_every_example_parses(line):
+    words = shlex.split(line.split(" > ")[0])
+    command = commands()[words[1]]
+    with command.make_context(words[1], words[2:]) as context:
+        assert context.params
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_option_that_is_named_exists(page):
-    known = {option for command in commands().values() for parameter in command.params for option in parameter.opts}
+    everything = (*commands().values(), typer.main.get_command(app))
+    known = {option for command in everything for parameter in command.params for option in parameter.opts}
     named = set(re.findall(r"(?:`| )(--[a-z][a-z0-9-]+)", _own_words(page.read_text(encoding="utf-8"))))
     assert named - known - OF_OTHERS == set()
 

@@ -1,0 +1,38 @@
+"""What the shell offers behind --target, --teacher, --student and --method; read from tables, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import get_args
+
+
+def target_names(incomplete: str) -> list[str]:
+    """Shipped targets that start with `incomplete`; the shell adds nothing to a list, so files are typed out."""
+    from tcs_edge.specs.target import list_targets
+
+    return _starting(incomplete, list_targets())
+
+
+def teacher_names(incomplete: str) -> list[str]:
+    """Teachers and their short names."""
+    from tcs_edge.teachers.registry import ALIASES, TEACHERS, TIMM_PREFIX
+
+    return _starting(incomplete, [*ALIASES, *TEACHERS, TIMM_PREFIX])
+
+
+def student_names(incomplete: str) -> list[str]:
+    """The students that a choice is made from, and `auto`."""
+    from tcs_edge.students.candidates import CANDIDATES
+
+    return _starting(incomplete, ["auto", *CANDIDATES])
+
+
+def method_names(incomplete: str) -> list[str]:
+    """The training methods."""
+    from tcs_edge.specs.config import MethodName
+
+    return _starting(incomplete, get_args(MethodName))
+
+
+def _starting(incomplete: str, names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if name.startswith(incomplete))

@@ -1,0 +1,71 @@
+"""`tcs-edge init`: a commented tcs-edge.toml for the current folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcs_edge.cli.completion import target_names
+from tcs_edge.cli.errors import one_line_errors
+
+if TYPE_CHECKING:
+    from tcs_edge.scaffold import Project
+
+
+@one_line_errors
+def command(
+    context: typer.Context,
+    target: Annotated[
+        str, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.", autocompletion=target_names)
+    ] = "raspberrypi",
+    data: Annotated[Path | None, typer.Option(help="Image folder; default: the one that is found here.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+) -> None:
+    """Write tcs-edge.toml: every option of compress and limit of gate, with its default and what it is for.
+
+    The image folder is looked for here. `tcs-edge compress` and `tcs-edge gate` read the file in the folder
+    they run in; their flags override it.
+
+    \b
+    Examples:
+      tcs-edge init
+      tcs-edge init --target raspberrypi4 --data photos/ --force
+    """
+    from tcs_edge.errors import UsageError
+    from tcs_edge.files import write_text
+    from tcs_edge.project import OWN_FILE
+    from tcs_edge.scaffold import project_toml
+
+    path = Path(OWN_FILE)
+    if path.exists() and not force:
+        raise UsageError(f"{path} is here already. Pass --force to replace it.")
+    project = _look_around(target, data)
+    write_text(path, project_toml(project, _help_texts(context, "compress"), _help_texts(context, "gate")))
+    for remark in project.remarks:
+        typer.echo(remark, err=True)
+    images = f"the images in {project.data}" if project.data else "the built-in digits until data is set"
+    typer.echo(f"{path} written: {images}, for {target}. Next: tcs-edge compress --dry-run")
+
+
+def _look_around(target: str, data: Path | None) -> Project:
+    from tcs_edge.data.detect import detect_image_folders
+    from tcs_edge.errors import DataError
+    from tcs_edge.scaffold import Project
+
+    if data is not None:
+        if not data.is_dir():
+            raise DataError(f"no such folder: {data}. Pass --data DIR with one folder of images per class.")
+        return Project(target, data)
+    found = detect_image_folders(Path())
+    if not found:
+        return Project(target, None, ("No image folder was found here: set it, or leave it out for the digits.",))
+    others = [f"Also found: {folder}." for folder in found[1:]]
+    return Project(target, found[0].path, (f"Found: {found[0]}.", *others))
+
+
+def _help_texts(context: typer.Context, command: str) -> dict[str, str]:
+    """What the options of a command are for."""
+    commands = context.find_root().command.commands  # type: ignore[attr-defined]
+    return {parameter.name: parameter.help for parameter in commands[command].params if parameter.help}

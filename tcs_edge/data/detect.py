@@ -1,0 +1,67 @@
+"""Which folder here looks like images for a classifier? Names alone decide; `find_images` judges it later."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tcs_edge.data.decode import has_image_suffix
+from tcs_edge.data.layout import SPLIT_NAMES
+
+LOOKED_AT = 200  # entries of a class folder before it counts as one without images
+Layout = Literal["splits", "classes"]
+
+
+@dataclass(frozen=True)
+class DetectedFolder:
+    """A folder of images: its layout, and how many classes it has."""
+
+    path: Path
+    layout: Layout
+    classes: int
+
+    def __str__(self) -> str:
+        kind = "train/ with val/ or test/" if self.layout == "splits" else "one folder per class"
+        return f"{self.path} ({kind}, {self.classes} classes)"
+
+
+def detect_image_folders(here: Path) -> tuple[DetectedFolder, ...]:
+    """`here` and the folders in it that hold images in a known layout, the likeliest first.
+
+    Folders with splits come before folders with classes alone, and each of these before `here` itself.
+    """
+    places = [*_subfolders(here), here]
+    found = [detected for place in places if (detected := _detect(place)) is not None]
+    return tuple(sorted(found, key=lambda folder: folder.layout != "splits"))
+
+
+def _detect(folder: Path) -> DetectedFolder | None:
+    parts = {part: child for child in _subfolders(folder) if (part := SPLIT_NAMES.get(child.name.lower()))}
+    if "train" in parts and len(parts) > 1 and (classes := _count_classes(parts["train"])) > 1:
+        return DetectedFolder(folder, "splits", classes)
+    classes = 0 if parts else _count_classes(folder)
+    return DetectedFolder(folder, "classes", classes) if classes > 1 else None
+
+
+def _count_classes(folder: Path) -> int:
+    return sum(any(has_image_suffix(name) for name in _first_names(child)) for child in _subfolders(folder))
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        children = sorted(folder.iterdir())
+    except OSError:
+        return []  # nobody asked for this folder: one that cannot be read is none
+    return [child for child in children if not child.name.startswith(".") and child.is_dir()]
+
+
+def _first_names(folder: Path) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as entries:
+            for _, entry in zip(range(LOOKED_AT), entries, strict=False):
+                yield entry.name
+    except OSError:
+        return

@@ -1,0 +1,149 @@
+"""`from tcs_edge import compress, load, Gate`: what a notebook sees."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tcs_edge
+from tcs_edge import Gate, compress, load
+from tcs_edge.cli.compress import NOT_OPTIONS
+from tcs_edge.cli.compress import command as compress_command
+from tcs_edge.errors import DataError, ParityFailed, PromiseMissed, SpecError, UnknownName, UsageError
+from tcs_edge.gate.limits import GateLimits
+from tcs_edge.specs.config import CompressConfig
+
+
+@pytest.fixture
+def project(finished, photos, tmp_path, monkeypatch):
+    """A folder with photos/ and runs/photos/, as the documentation has it."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "photos").symlink_to(photos)
+    (tmp_path / "runs" / "photos").symlink_to(finished)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_public_names():
+    assert tcs_edge.__all__ == ["Gate", "__version__", "compress", "load"]
+    assert set(tcs_edge.__all__) <= set(dir(tcs_edge))
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        _ = tcs_edge.lode
+
+
+@pytest.mark.parametrize("statement", ["import tcs_edge", "from tcs_edge import Gate, compress, load"])
+def test_importing_costs_nothing(statement):
+    heavy = ("torch", "numpy", "onnx", "onnxruntime", "openvino", "timm", "typer", "rich")
+    code = f"import sys; {statement}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_compress_takes_every_option_of_the_command():
+    arguments = set(inspect.signature(compress).parameters)
+    assert set(CompressConfig.model_fields) <= arguments
+    of_the_command = set(inspect.signature(compress_command).parameters) - {"context"}
+    assert of_the_command - arguments == {"dry_run", "json", "verbose"}, NOT_OPTIONS
+
+
+def test_the_gate_takes_every_limit():
+    arguments = set(inspect.signature(Gate).parameters)
+    assert arguments == (set(GateLimits.model_fields) - {"change"}) | {"max_change", "allow_other_target"}
+
+
+def test_compress_load_and_gate_go_together(photos, tmp_path, capsys):
+    run = compress(
+        photos, target="raspberrypi4", method="ce", student="lcnet_050", student_init="random", img_size=32, epochs=1,
+        device="cpu", threads=1, workers=0, out=tmp_path / "run", quiet=True,
+    )  # fmt: skip
+    assert run.passed
+    assert run.path == tmp_path / "run"
+    assert capsys.readouterr().out == ""
+    assert load(run).classes == ("blue", "green", "red")
+    assert Gate(max_size_mb=50).require(run).passed
+
+
+def test_compress_refuses_as_the_command_does(tmp_path):
+    with pytest.raises(UsageError, match="target"):
+        compress()
+    with pytest.raises(UnknownName, match="raspberrypi4"):
+        compress(target="raspberypi4", quiet=True)
+    with pytest.raises(SpecError, match="epochs"):
+        compress(target="raspberrypi4", epochs=0, quiet=True)
+    with pytest.raises(SpecError, match="no such config file"):
+        compress(config=tmp_path / "none.toml", quiet=True)
+
+
+@pytest.mark.parametrize("artifact", ["model.onnx", "openvino/model.xml"])
+def test_paths_pictures_and_arrays_are_the_same_to_the_classifier(finished, photos, artifact):
+    path = photos / "test" / "red" / "01.png"
+    picture = Image.open(path)
+    pixels = np.asarray(picture.convert("RGB"))
+    with load(finished, artifact) as model:
+        answers = model.predict([path, str(path), picture, pixels], top=3)
+        assert [answer.guesses for answer in answers] == [answers[0].guesses] * 4
+        assert [answer.image for answer in answers] == [str(path), str(path), "2", "3"]
+        assert model.predict(pixels)[0].label == answers[0].label
+        assert model.predict(np.stack([pixels, pixels]))[1].probability == answers[0].probability
+        chances = model.probabilities([path, picture])
+        assert chances.shape == (2, 3)
+        assert chances.sum(axis=1) == pytest.approx([1, 1])
+        assert model.predict([]) == []
+        assert artifact in repr(model)
+
+
+@pytest.mark.parametrize(
+    "picture", [np.zeros((8, 8, 3)), np.zeros((8, 8, 4), np.uint8), np.zeros(8, np.uint8), np.zeros((0, 8), np.uint8)]
+)
+def test_an_array_that_is_no_picture(finished, picture):
+    with pytest.raises(DataError, match="uint8"):
+        load(finished).predict(picture)
+
+
+def test_load_refuses_what_was_not_proved_and_what_is_not_there(finished, make_run, tmp_path):
+    with pytest.raises(ParityFailed, match="no proven model"):
+        load(make_run(passed=False))
+    with pytest.raises(DataError, match="no such run"):
+        load(tmp_path / "none")
+    with pytest.raises(UnknownName, match=r"openvino/model\.xml"):
+        load(finished, "model.xml")
+
+
+def test_a_gate_says_what_is_missed(make_run):
+    small, large = make_run("small"), make_run("large", weights=2_000_000)
+    gate = Gate(max_change={"size_mb": "5 %"}, baseline=small)
+    assert gate.check(small).passed
+    assert gate.check(large).verdict == "fail"
+    with pytest.raises(PromiseMissed, match="worse than the baseline"):
+        gate.require(large)
+    assert Gate(max_size_mb={"warn": 0.5}).check(small).verdict == "warn"
+    assert "max_size_mb" in repr(Gate(max_size_mb=1))
+
+
+def test_a_gate_refuses_what_makes_no_sense(make_run, tmp_path):
+    with pytest.raises(SpecError, match="max_size_mb"):
+        Gate(max_size_mb=-1)
+    with pytest.raises(SpecError, match="Did you mean size_mb"):
+        Gate(max_change={"sise_mb": 1})
+    with pytest.raises(UsageError, match="no limits"):
+        Gate().check(make_run())
+
+
+def test_a_gate_from_the_folder(make_run, tmp_path):
+    (tmp_path / "tcs-edge.toml").write_text("[gate]\nmax_size_mb = 0.5\n")
+    assert not Gate.from_folder(tmp_path).check(make_run()).passed
+
+
+@pytest.mark.usefixtures("project")
+def test_the_examples_in_the_docstrings():
+    import tcs_edge.api
+
+    outcome = doctest.testmod(tcs_edge.api, optionflags=doctest.ELLIPSIS)
+    assert outcome.attempted > 5
+    assert outcome.failed == 0
