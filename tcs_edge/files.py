@@ -112,12 +112,14 @@ def read_json(source: Path, schema_version: int) -> dict[str, Any]:
     try:
         document = json.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"no such file: {source}") from None
+        raise DataError(
+            f"no such file: {source}. Check the path; a run that was stopped has not written all files."
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{source} is not JSON: {error}") from None
+        raise DataError(f"{source} is not JSON: {error}. Restore it, or make it again.") from None
     came = document.get("schema_version") if isinstance(document, dict) else None
     if came != schema_version:
-        raise DataError(f"{source}: schema_version is {came!r}, this version reads {schema_version}.")
+        raise DataError(f"{source}: schema_version is {came!r}, this version reads {schema_version}. Make it again.")
     return document
 
 

@@ -64,7 +64,7 @@ def revalidate(run: Path, data: Path | None, reporter: Reporter) -> Revalidation
     folder = find_run(run)
     manifest = read_manifest(folder.root)
     if manifest.verdict != "pass":
-        raise ParityFailed(f"{run} failed its own validation; see {folder.validation}.")
+        raise ParityFailed(f"{run} failed its own validation; see {folder.validation}. Run compress again.")
     if problems := verify_files(folder.root, manifest):
         listed = ", ".join(f"{problem.path} ({problem.problem})" for problem in problems[:3])
         raise ParityFailed(f"{run} is not what was validated: {listed}. Run compress again.")

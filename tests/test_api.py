@@ -6,6 +6,7 @@ import doctest
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from tcs_edge.cli.compress import command as compress_command
 from tcs_edge.errors import DataError, ParityFailed, PromiseMissed, SpecError, UnknownName, UsageError
 from tcs_edge.gate.limits import GateLimits
 from tcs_edge.specs.config import CompressConfig
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "python.md"
 
 
 @pytest.fixture
@@ -138,6 +141,19 @@ def test_a_gate_refuses_what_makes_no_sense(make_run, tmp_path):
 def test_a_gate_from_the_folder(make_run, tmp_path):
     (tmp_path / "tcs-edge.toml").write_text("[gate]\nmax_size_mb = 0.5\n")
     assert not Gate.from_folder(tmp_path).check(make_run()).passed
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.slow
+def test_the_page_on_python():
+    outcome = doctest.testfile(
+        str(PAGE),
+        module_relative=False,
+        globs={"compress": compress, "load": load, "Gate": Gate},
+        optionflags=doctest.ELLIPSIS,
+    )
+    assert outcome.attempted > 10
+    assert outcome.failed == 0
 
 
 @pytest.mark.usefixtures("project")

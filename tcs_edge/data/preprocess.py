@@ -128,7 +128,9 @@ class Preprocess:
             raise SpecError(f"preprocess: expected a JSON object, got {type(document).__name__}.")
         if document.get("schema_version") != SCHEMA_VERSION:
             came = document.get("schema_version")
-            raise SpecError(f"preprocess: schema_version is {came!r}, this version reads {SCHEMA_VERSION}.")
+            raise SpecError(
+                f"preprocess: schema_version is {came!r}, this version reads {SCHEMA_VERSION}. Run compress again."
+            )
         values = {key: document[key] for key in document if key not in ("schema_version", "description")}
         _require_keys(set(values), {field.name for field in fields(cls)})
         return cls(**values)

@@ -27,7 +27,7 @@ def peak_memory_mb(path: Path) -> float | None:
         # Shapes do not depend on the values of external weights.
         model = onnx.shape_inference.infer_shapes(onnx.load(path, load_external_data=False))
     except (OSError, DecodeError, ValueError, onnx.shape_inference.InferenceError) as error:
-        raise DataError(f"{path} cannot be read as ONNX: {error}") from None
+        raise DataError(f"{path} cannot be read as ONNX: {error}. Export it again.") from None
     graph = model.graph
     weights = {tensor.name: _bytes(tensor.data_type, tensor.dims) for tensor in graph.initializer}
     sizes = _activation_bytes(graph)

@@ -31,9 +31,11 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
     try:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
-        raise DataError(f"{path} cannot be read as ONNX: {error}") from None
+        raise DataError(f"{path} cannot be read as ONNX: {error}. Export it again.") from None
     pairs = {pair.key: pair.value for pair in model.metadata_props if pair.key in KEYS}
     missing = [key for key in KEYS if key not in pairs]
     if missing:
-        raise DataError(f"{path} holds no {', '.join(missing)}: it was not exported by tcs-edge.")
+        raise DataError(
+            f"{path} holds no {', '.join(missing)}: it was not exported by tcs-edge. Take the model of a run."
+        )
     return pairs

@@ -53,7 +53,9 @@ def _convert(onnx_path: Path, metadata: Mapping[str, str]) -> ov.Model:
     try:
         model = ov.Core().read_model(onnx_path)
     except RuntimeError as error:
-        raise DataError(f"{onnx_path} cannot be converted by openvino: {reason_of(error)}") from error
+        raise DataError(
+            f"{onnx_path} cannot be converted by openvino: {reason_of(error)} Choose another --student."
+        ) from error
     for key, value in metadata.items():
         model.set_rt_info(value, [RT_INFO_GROUP, key])
     return model

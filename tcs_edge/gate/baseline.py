@@ -115,7 +115,7 @@ def _difference(subject: Subject, baseline: Baseline) -> str:
 
 def _from_subject(subject: Subject) -> Baseline:
     if broken := _broken(subject):
-        raise DataError(f"{subject.name}: {broken}.")
+        raise DataError(f"{subject.name} is none: {broken}. Take a run that passed.")
     return Baseline(subject.name, _values(subject), subject.target, subject.precisions, subject.images)
 
 
@@ -152,7 +152,9 @@ def _git_blob(name: str) -> bytes:
     try:
         done = subprocess.run(command, capture_output=True, env=environment, timeout=GIT_SECONDS, check=False)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise UsageError(f"git could not be asked for the baseline {name}: {error}") from None
+        raise UsageError(
+            f"git could not be asked for the baseline {name}: {error}. Install git, or pass a file."
+        ) from None
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no such object"]
         raise UsageError(f"git has no baseline {name} ({reason[0]}). In CI, fetch that ref first.")

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from tcs_edge.errors import DataError
+from tcs_edge.errors import DataError, reason_of
 from tcs_edge.export.memory import peak_memory_mb
 from tcs_edge.gate.measures import Measure
 
@@ -49,9 +49,9 @@ def _load(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as ONNX: {error}") from None
+        raise DataError(f"{path} cannot be read as ONNX: {reason_of(error)}. Export it again.") from None
     if not model.ir_version or not model.graph.node:
-        raise DataError(f"{path} is no ONNX model: there is no graph in it.")
+        raise DataError(f"{path} is no ONNX model: there is no graph in it. Export it again.")
     return model
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tcs_edge.errors import DataError
+from tcs_edge.errors import DataError, reason_of
 from tcs_edge.gate.measures import Measure
 
 NOT_WEIGHTS = {"i64", "u64", "boolean", "string"}  # shapes, axes and switches
@@ -36,9 +36,11 @@ def _root(path: Path) -> ElementTree.Element:
     try:
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:
-        raise DataError(f"{path} cannot be read as an OpenVINO model: {error}") from None
+        raise DataError(f"{path} cannot be read as an OpenVINO model: {reason_of(error)}. Export it again.") from None
     if root.tag != "net" or root.find("layers") is None:
-        raise DataError(f"{path} is no OpenVINO model: it holds <{root.tag}>, not a <net> with layers.")
+        raise DataError(
+            f"{path} is no OpenVINO model: it holds <{root.tag}>, not a <net> with layers. Export it again."
+        )
     return root
 
 
@@ -46,7 +48,7 @@ def _elements(shape: str, path: Path) -> int:
     try:
         return math.prod(int(axis) for axis in shape.split(",") if axis.strip())
     except ValueError:
-        raise DataError(f"{path}: a constant has the shape {shape!r}.") from None
+        raise DataError(f"{path}: a constant has the shape {shape!r}. Export it again.") from None
 
 
 def _sizes(path: Path) -> Iterator[Measure]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tcs_edge.errors import DataError, UsageError
+from tcs_edge.errors import DataError, UsageError, reason_of
 from tcs_edge.gate.measures import Measure, manifest_measures
 from tcs_edge.packaging.manifest import SCHEMA_VERSION, FileProblem, Manifest, parse_manifest, verify_files
 from tcs_edge.packaging.run_folder import MANIFEST, MARKER, find_run
 
 SHOWN_PROBLEMS = 3
+WHAT_TO_PASS = "Pass a run folder, its manifest.json, or an .onnx or .xml file."
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def _is_of_run(path: Path) -> bool:
 def _run(root: Path) -> Subject:
     folder = find_run(root)
     if not folder.manifest.is_file():
-        raise UsageError(f"{root} has no {MANIFEST}: the run stopped before its verdict. Run compress --resume {root}.")
+        raise UsageError(
+            f"{root} has no {MANIFEST}: the run stopped before its verdict. Run: tcs-edge compress --resume {root}"
+        )
     manifest = _manifest(read_document(folder.manifest), str(folder.manifest))
     return _subject(manifest, str(root), _files_promise(verify_files(root, manifest)))
 
@@ -100,7 +103,7 @@ def _require_version(document: Mapping[str, Any], origin: str) -> None:
     if version == SCHEMA_VERSION and not isinstance(version, bool):
         return
     if not isinstance(version, int) or isinstance(version, bool):
-        raise DataError(f"{origin} is no manifest of a tcs-edge run: its schema_version is {version!r}.")
+        raise DataError(f"{origin} is no manifest of a tcs-edge run: its schema_version is {version!r}. {WHAT_TO_PASS}")
     newer = version > SCHEMA_VERSION
     advice = "Update with: pip install --upgrade tcs-edge" if newer else "Make it again with: tcs-edge compress"
     age = "a newer" if newer else "an older"
@@ -145,7 +148,7 @@ def _files_promise(problems: tuple[FileProblem, ...]) -> Promise:
 
 def _model_file(path: Path) -> Subject:
     if not path.is_file():
-        raise DataError(f"no such file: {path}")
+        raise DataError(f"no such file: {path}. {WHAT_TO_PASS}")
     # Here, because importing onnx takes as long as everything else together.
     if path.suffix == ".onnx":
         from tcs_edge.gate.onnx_file import onnx_measures as measured
@@ -165,7 +168,7 @@ def read_document(path: Path) -> Mapping[str, Any]:
     try:
         return parse_document(path.read_bytes(), str(path))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        raise DataError(f"{path} cannot be read: {error.strerror}. {WHAT_TO_PASS}") from None
 
 
 def parse_document(content: bytes, origin: str) -> Mapping[str, Any]:
@@ -177,7 +180,7 @@ def parse_document(content: bytes, origin: str) -> Mapping[str, Any]:
     try:
         document = json.loads(content.decode("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{origin} is neither a model nor JSON: {error}") from None
+        raise DataError(f"{origin} is neither a model nor JSON: {reason_of(error)}. {WHAT_TO_PASS}") from None
     if not isinstance(document, dict):
-        raise DataError(f"{origin} is no manifest of a tcs-edge run.")
+        raise DataError(f"{origin} is no manifest of a tcs-edge run: it holds no JSON object. {WHAT_TO_PASS}")
     return document

@@ -193,9 +193,11 @@ def find_run(root: Path) -> RunFolder:
         DataError: no such folder, or not a run's.
     """
     if not root.is_dir():
-        raise DataError(f"no such run folder: {root}")
+        raise DataError(f"no such run folder: {root}. Pass the folder that `tcs-edge compress` wrote.")
     if not _is_run(root):
-        raise DataError(f"{root} is not a run folder: it has no {MARKER}.")
+        raise DataError(
+            f"{root} is not a run folder: it has no {MARKER}. Pass the folder that `tcs-edge compress` wrote."
+        )
     return RunFolder(root)
 
 
@@ -207,7 +209,7 @@ def find_unfinished(root: Path) -> RunFolder:
     """
     folder = find_run(root)
     if folder.manifest.exists():
-        raise UsageError(f"{root} is finished: there is nothing to resume.")
+        raise UsageError(f"{root} is finished: there is nothing to resume. Leave --resume out to start a new run.")
     return folder
 
 

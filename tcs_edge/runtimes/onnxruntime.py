@@ -58,8 +58,9 @@ def _open(path: Path, threads: int) -> ort.InferenceSession:
         session = ort.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise DataError(f"{path} cannot be loaded by onnxruntime: {reason_of(error)} Export again.") from error
-    if len(session.get_inputs()) != 1 or len(session.get_outputs()) != 1:
-        raise DataError(f"{path}: a classifier has one input and one output.")
+    ends = len(session.get_inputs()), len(session.get_outputs())
+    if ends != (1, 1):
+        raise DataError(f"{path}: a classifier has one input and one output, this has {ends[0]} and {ends[1]}.")
     return session
 
 

@@ -196,9 +196,9 @@ def load_config(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError:
-        raise SpecError(f"no such config file: {path}") from None
+        raise SpecError(f"no such config file: {path}. `tcs-edge init` writes one.") from None
     except OSError as error:
-        raise SpecError(f"{path} cannot be read as a config file: {error.strerror}") from None
+        raise SpecError(f"{path} cannot be read as a config file: {error.strerror}. Pass a TOML file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} is not TOML: {error}") from None
 

@@ -100,7 +100,9 @@ def load_profile(name_or_path: str | Path) -> Profile:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SpecError(f"no such profile file: {path}") from None
+        raise SpecError(
+            f"no such profile file: {path}. Check `profile` in the target file; paths start where the command runs."
+        ) from None
     except (OSError, ValueError) as error:
         raise SpecError(f"{path} cannot be read as JSON: {error}") from None
     return validated(Profile, raw, path)

@@ -142,7 +142,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SpecError(f"no such target file: {path}") from None
+        raise SpecError(
+            f"no such target file: {path}. Check the path; `tcs-edge targets` lists the names that need none."
+        ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SpecError(f"{path} cannot be read as TOML: {error}") from None
 

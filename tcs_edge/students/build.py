@@ -117,7 +117,10 @@ def _new_model(name: str, img_size: int, seed: int) -> nn.Module:
             "Choose another --img-size or --student."
         ) from None
     if features.ndim != 2:
-        raise UsageError(f"student {name} gives features of shape {tuple(features.shape)}, not (batch, width).")
+        raise UsageError(
+            f"student {name} gives features of shape {tuple(features.shape)}, not (batch, width). "
+            "Choose another --student."
+        )
     return model
 
 
@@ -189,7 +192,10 @@ def _backbone_state(model: nn.Module, name: str, path: Path) -> dict[str, Tensor
     missing = sorted(key for key in wanted - set(backbone) if not key.endswith("num_batches_tracked"))
     unexpected = sorted(set(backbone) - wanted)
     if missing or unexpected:
-        raise DataError(f"{path.name} does not hold {name}: {_differences(missing, unexpected)}")
+        raise DataError(
+            f"{path.name} does not hold {name}: {_differences(missing, unexpected)} "
+            "Pass the weights of this very student."
+        )
     return backbone
 
 

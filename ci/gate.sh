@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Gate a model: what the GitHub action, the GitLab template and the pre-commit hook run, and what runs at a desk.
+#
+#   ci/gate.sh MODEL [FLAGS of `tcs-edge gate`]
+#
+# Limits and the baseline stand in tcs-edge.toml or pyproject.toml; flags win. From the environment:
+#   TCS_EDGE               the command, default tcs-edge
+#   TCS_EDGE_FLAGS         more flags, one a line: --max-size-mb=5
+#   TCS_EDGE_REPORTS       a folder for comment.md and junit.xml; without it there are none
+#   TCS_EDGE_BASE_BRANCH   the branch that is compared with; default: what the CI system calls it
+#
+# Exit code: that of the gate (0 pass, 1 fail, 2 usage), or 4 when tcs-edge is not installed.
+set -euo pipefail
+
+gate=${TCS_EDGE:-tcs-edge}
+if ! command -v "$gate" >/dev/null; then
+  echo "error: $gate is not installed. Run ci/install.sh FOLDER, or pip install tcs-edge." >&2
+  exit 4
+fi
+
+# CI systems check out one commit of one branch: the baseline's branch has to be fetched.
+branch=${TCS_EDGE_BASE_BRANCH:-${GITHUB_BASE_REF:-${CI_MERGE_REQUEST_TARGET_BRANCH_NAME:-}}}
+if [ -n "$branch" ] && ! git rev-parse --quiet --verify "refs/remotes/origin/$branch" >/dev/null; then
+  # Only a clone that is shallow already may stay so: the option would cut the history of a whole one.
+  depth=()
+  [ "$(git rev-parse --is-shallow-repository)" = true ] && depth=(--depth=1)
+  git fetch --quiet ${depth[@]+"${depth[@]}"} origin "+refs/heads/$branch:refs/remotes/origin/$branch" ||
+    echo "warning: origin/$branch could not be fetched; a baseline on it will not be found." >&2
+fi
+
+reports=()
+if [ -n "${TCS_EDGE_REPORTS:-}" ]; then
+  reports=(--markdown "$TCS_EDGE_REPORTS/comment.md" --junit "$TCS_EDGE_REPORTS/junit.xml")
+fi
+while IFS= read -r flag; do
+  [ -z "$flag" ] || set -- "$@" "$flag"
+done <<<"${TCS_EDGE_FLAGS:-}"
+
+exec "$gate" gate ${reports[@]+"${reports[@]}"} "$@"

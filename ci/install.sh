@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Install the gate alone: a virtual environment of some 200 MB with neither torch nor a runtime in it.
+#
+#   ci/install.sh FOLDER [PYTHON]
+set -euo pipefail
+
+folder=${1:?usage: ci/install.sh FOLDER [PYTHON]}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+"${2:-python3}" -m venv "$folder"
+"$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements-gate.txt"
+"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$here/.."

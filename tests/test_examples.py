@@ -1,0 +1,93 @@
+"""The examples run, at a scale of seconds; examples/ci has tests of its own in test_ci.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, photos) -> Path:
+    """An empty folder with the photos beside it, and `tcs-edge` on the path."""
+    command = tmp_path / "bin" / "tcs-edge"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tcs_edge.cli "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "photos").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def config(here, tiny) -> Path:
+    """The options of a run of seconds, as a file."""
+    flags = tiny(target=None, data=None, epochs=1)[1:]
+    lines = [f"{name[2:].replace('-', '_')} = {_toml(value)}" for name, value in zip(*[iter(flags)] * 2, strict=True)]
+    path = here / "tiny.toml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _toml(value: str) -> str:
+    return value if value.replace(".", "").isdigit() else json.dumps(value)
+
+
+def run(monkeypatch, script: str, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+
+
+@pytest.mark.slow
+def test_an_image_folder_to_a_raspberry_pi(here, tiny):
+    flags = tiny(target=None, data=None, epochs=1)[1:]
+    command = [EXAMPLES / "raspberry_pi.sh", "photos", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gate: pass" in done.stdout
+    assert (here / "runs" / "raspberrypi4" / "export" / "model.onnx").is_file()
+
+
+@pytest.mark.slow
+def test_few_shots(config, monkeypatch, capsys):
+    run(monkeypatch, "few_shot.py", "photos", "--shots", 4, "--config", config)
+    assert "4 images per class: " in capsys.readouterr().out
+    assert len(list(Path("few-shot/4-shots-seed0/train/red").iterdir())) == 4
+
+
+@pytest.mark.slow
+def test_a_teacher_of_ones_own(config, monkeypatch, capsys):
+    options = ("--teacher", "test_vit", "--img-size", 64, "--from-scratch", "--config", config)
+    run(monkeypatch, "custom_teacher.py", "photos", *options)
+    assert capsys.readouterr().out.startswith("photos/test/")
+    teacher = json.loads(Path("runs/custom-teacher/manifest.json").read_text())["teacher"]
+    assert teacher["name"] == "timm/test_vit"
+
+
+@pytest.mark.slow
+def test_a_device_of_ones_own(here, monkeypatch, cli):
+    shutil.copy(EXAMPLES / "own_device" / "my-board.toml", here)
+    run(monkeypatch, "own_device/measure.py", "lcnet_050", "--img-size", 32)
+    result = cli("candidates", "--target", "my-board.toml", "--img-size", 32, "--json")
+    assert result.exit_code == 0, result.stderr
+    known = {found["name"]: found for found in json.loads(result.stdout)["candidates"]}
+    assert known["lcnet_050"]["latency"]["source"] == "measured"
+    assert known["lcnet_050"]["rejected_because"] == []
+
+
+def test_every_example_is_listed():
+    text = (EXAMPLES / "README.md").read_text()
+    assert [
+        path.name for path in EXAMPLES.iterdir() if path.name != "README.md" and f"]({path.name})" not in text
+    ] == []
