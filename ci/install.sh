@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the gate alone: a virtual environment of some 200 MB with neither torch nor a runtime in it.
+# Install the gate alone: a virtual environment of some 160 MB with neither torch nor a runtime in it.
 #
 #   ci/install.sh FOLDER [PYTHON]
 set -euo pipefail
