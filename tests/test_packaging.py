@@ -36,6 +36,7 @@ def test_every_module_is_in_the_wheel(wheel):
     modules = source("**/*.py", ROOT / "tcs_edge")
     assert len(modules) > 50
     assert modules <= names_in(wheel)
+    assert "tcs_edge/py.typed" in names_in(wheel)
 
 
 def test_targets_profiles_and_the_built_in_teacher_are_in_the_wheel(wheel):
