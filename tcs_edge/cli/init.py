@@ -36,6 +36,7 @@ def command(
     from tcs_edge.errors import UsageError
     from tcs_edge.files import write_text
     from tcs_edge.project import OWN_FILE
+    from tcs_edge.report.text import one_line
     from tcs_edge.scaffold import project_toml
 
     path = Path(OWN_FILE)
@@ -45,13 +46,14 @@ def command(
     write_text(path, project_toml(project, _help_texts(context, "compress"), _help_texts(context, "gate")))
     for remark in project.remarks:
         typer.echo(remark, err=True)
-    images = f"the images in {project.data}" if project.data else "the built-in digits until data is set"
+    images = one_line(f"the images in {project.data}") if project.data else "the built-in digits until data is set"
     typer.echo(f"{path} written: {images}, for {target}. Next: tcs-edge compress --dry-run")
 
 
 def _look_around(target: str, data: Path | None) -> Project:
     from tcs_edge.data.detect import detect_image_folders
     from tcs_edge.errors import DataError
+    from tcs_edge.report.text import one_line
     from tcs_edge.scaffold import Project
 
     if data is not None:
@@ -61,8 +63,9 @@ def _look_around(target: str, data: Path | None) -> Project:
     found = detect_image_folders(Path())
     if not found:
         return Project(target, None, ("No image folder was found here: set it, or leave it out for the digits.",))
-    others = [f"Also found: {folder}." for folder in found[1:]]
-    return Project(target, found[0].path, (f"Found: {found[0]}.", *others))
+    remarks = (f"Found: {found[0]}.", *(f"Also found: {folder}." for folder in found[1:]))
+    # Folders may be called anything; in the file these are comments, where TOML wants plain characters.
+    return Project(target, found[0].path, tuple(map(one_line, remarks)))
 
 
 def _help_texts(context: typer.Context, command: str) -> dict[str, str]:

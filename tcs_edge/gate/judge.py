@@ -14,6 +14,7 @@ from tcs_edge.gate.subject import Promise, Subject
 SCHEMA_VERSION = 1
 Outcome = Literal["pass", "warn", "fail", "info"]
 ROUNDING = 1e-9  # of the base: 4.2 - 4.0 is a little over 0.2 in floating point
+LEVELS: dict[Outcome, str] = {"fail": "limit", "warn": "warning level"}
 SEVERITY: tuple[Outcome, ...] = ("info", "pass", "warn", "fail")
 Finding = tuple[Outcome, str]
 Bound = TypeVar("Bound", float, Amount)
@@ -175,7 +176,7 @@ def _against_limit(measure: Measure, quantity: Quantity, level: Level | None) ->
             side = "over" if quantity.better == "lower" else "under"
             shown, bound = apart(value, limit, quantity.unit)
             counts = "" if measure.bound is None else f" ({quantity.counts})"
-            yield outcome, f"{shown}{counts} is {side} the limit of {bound}"
+            yield outcome, f"{shown}{counts} is {side} the {LEVELS[outcome]} of {bound}"
             return
     yield "pass", ""
 
@@ -196,7 +197,8 @@ def _against_base(
     worse = value - base if quantity.better == "lower" else base - value
     for outcome, amount in _levels(allowed.fail, allowed.warn):
         if not worse <= amount.of(base) + ROUNDING * abs(base):
-            yield outcome, f"{_worse_text(worse, base, quantity)} worse than the baseline, {amount} is allowed"
+            allowance = "is allowed" if outcome == "fail" else "is where it warns"
+            yield outcome, f"{_worse_text(worse, base, quantity)} worse than the baseline, {amount} {allowance}"
             return
     yield "pass", ""
 

@@ -31,6 +31,17 @@ def test_the_images_beside_it_are_found(cli, in_an_empty_folder, photos):
     assert "30 epochs of 72 images" in " ".join(stage["what"] for stage in json.loads(plan.stdout)["stages"])
 
 
+def test_a_folder_may_be_called_anything(cli):
+    name = 'a "b"\n[gate]\x1b\u202e \\ é'
+    for part in ("cat", "dog"):
+        (Path(name) / part).mkdir(parents=True)
+        (Path(name) / part / "1.png").touch()
+    result = cli("init")
+    assert result.exit_code == 0, result.output
+    assert tomllib.loads(Path("tcs-edge.toml").read_text(encoding="utf-8"))["data"] == name
+    assert "\x1b" not in result.stderr + result.stdout
+
+
 def test_without_images_it_says_so(cli):
     result = cli("init")
     assert result.exit_code == 0

@@ -26,6 +26,7 @@ def test_an_upper_limit(value, expected):
     check = outcome([Measure("size_mb", value)], {"max_size_mb": {"fail": 5.0, "warn": 4.5}})
     assert check.outcome == expected
     assert bool(check.reasons) == (expected != "pass")
+    assert ("warning level" in " ".join(check.reasons)) == (expected == "warn")
 
 
 @pytest.mark.parametrize(("low", "expected"), [(0.96, "pass"), (0.95, "pass"), (0.94, "warn"), (0.89, "fail")])
