@@ -60,6 +60,7 @@ def test_the_gate_takes_every_limit():
     assert arguments == (set(GateLimits.model_fields) - {"change"}) | {"max_change", "allow_other_target"}
 
 
+@pytest.mark.slow
 def test_compress_load_and_gate_go_together(photos, tmp_path, capsys):
     run = compress(
         photos, target="raspberrypi4", method="ce", student="lcnet_050", student_init="random", img_size=32, epochs=1,
