@@ -56,31 +56,41 @@ AVX2_FACTOR = 2.0
 
 @dataclass(frozen=True)
 class Board:
-    """A board of ncnn's table; `cores` is the larger of its two published thread counts."""
+    """A board of ncnn's table and the thread counts published for it."""
 
     target: str
     ncnn_device: str
-    cores: int
+    threads: tuple[int, ...]
     fp16_arithmetic: bool
 
 
 BOARDS = (
-    Board("raspberrypi5", "Raspberry Pi 5 Broadcom BCM2712, Cortex-A76 (ARMv8) (2.4GHz x 4)", 4, True),
-    Board("raspberrypi4", "Raspberry Pi 4 Model B Broadcom BCM2711B0, Cortex-A72 (ARMv8) (1.8GHz x 4)", 4, False),
+    Board("raspberrypi5", "Raspberry Pi 5 Broadcom BCM2712, Cortex-A76 (ARMv8) (2.4GHz x 4)", (1, 4), True),
+    Board("raspberrypi4", "Raspberry Pi 4 Model B Broadcom BCM2711B0, Cortex-A72 (ARMv8) (1.8GHz x 4)", (1, 4), False),
     Board(
         "raspberrypi3",
         "Raspberry Pi 3 Model B+ Broadcom BCM2837B0, Cortex-A53 (ARMv8) (1.4GHz x 4)",
-        4,
+        (1, 4),
         False,
     ),
     Board(
         "raspberrypi-zero2w",
         "Raspberry Pi Zero 2 W Broadcom BCM2710A1, Cortex-A53 (ARMv8) (1.0GHz x 4)",
-        4,
+        (1, 4),
         False,
     ),
-    Board("intel-n5105", "Intel Celeron N5105", 4, False),
-    Board("jetson-orin-nano", "NVIDIA Jetson Orin Nano", 6, True),
+    Board("intel-n5105", "Intel Celeron N5105", (1, 4), False),
+    Board("jetson-orin-nano", "NVIDIA Jetson Orin Nano", (1, 6), True),
+)
+# What is no single-board computer has no say in the transformer factor: a phone's is higher (3.7 to 4.7).
+OTHERS = (
+    Board("apple-m", "MacBook Pro (13-inch, M1, 2020)", (1,), True),
+    Board(
+        "android-arm64",
+        "Qualcomm SM8150-AC Snapdragon 855+ (Kyro485 2.96 GHz + 2.42 GHz x 3 + 1.80 GHz x 4 + Adreno 640)",
+        (1, 4),
+        True,
+    ),
 )
 
 
@@ -149,7 +159,7 @@ def transformer_factor(ncnn: NcnnTimes, host: HostTimes) -> float:
     """By how much boards run ncnn's transformer slower than the convolutional ratio predicts (log mean)."""
     logs = []
     for board in BOARDS:
-        for threads in (1, board.cores):
+        for threads in board.threads:
             cell = ncnn.get((board.ncnn_device, threads, NCNN_TRANSFORMER))
             if cell:
                 expected = transfer(board, threads, ncnn, host).mean
@@ -162,7 +172,7 @@ def published_rows(board: Board, ncnn: NcnnTimes) -> list[LatencyRow]:
     rows = []
     for network, model in NCNN_NETWORKS.items():
         for suffix in ("", "_int8"):
-            for threads in (1, board.cores):
+            for threads in board.threads:
                 cell = ncnn.get((board.ncnn_device, threads, network + suffix))
                 if cell is None:
                     continue
@@ -261,14 +271,13 @@ def citations(factor: float, fp16: bool, kind_factor: float, ratios: dict[int, T
 
 def board_profile(board: Board, ncnn: NcnnTimes, host: HostTimes, factor: float) -> Profile:
     """Published and estimated rows of one board."""
-    counts = (1, board.cores)
     sizes = sorted({size for _, size, _ in host} - {HOST_TRANSFORMER[1]})
     models = [name for name in CANDIDATES if (name, REFERENCE_PX, 1) in host]
     rows = published_rows(board, ncnn)
-    for threads in counts:
+    for threads in board.threads:
         estimate = estimator(board, threads, ncnn, host, factor)
         rows += [estimate.row(model, size) for model in models for size in sizes]
-    ratios = {threads: transfer(board, threads, ncnn, host) for threads in counts}
+    ratios = {threads: transfer(board, threads, ncnn, host) for threads in board.threads}
     texts = citations(factor, board.fp16_arithmetic, transformer_factor(ncnn, host), ratios)
     return Profile(
         target=board.target,
@@ -311,8 +320,8 @@ def main() -> None:
     ncnn = read_ncnn(args.latency_dir / "ncnn.csv")
     factor = read_runtime_factor(args.latency_dir / "published_small_tables.csv")
     print(f"onnxruntime / ncnn {factor:.2f}; transformer factor {transformer_factor(ncnn, host):.2f}")
-    for board in BOARDS:
-        for threads in (1, board.cores):
+    for board in BOARDS + OTHERS:
+        for threads in board.threads:
             found = transfer(board, threads, ncnn, host)
             logs = {model: round(math.exp(value - found.mean), 2) for model, value in found.own.items()}
             print(

@@ -16,12 +16,12 @@ from tcs_edge.packaging.run_folder import find_run
 from tcs_edge.progress import Reporter
 from tcs_edge.project import ProjectFile
 from tcs_edge.specs.config import CompressConfig, load_config
-from tcs_edge.specs.profile import load_profile
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import Limits, TargetSpec, load_target
 from tcs_edge.students.build import Init, candidate_from_model, require_student, student_mean_std
 from tcs_edge.students.candidates import CANDIDATES, Candidate
 from tcs_edge.students.choice import RANKING, Choice, choose_student
+from tcs_edge.students.plausibility import load_target_profile, stale_versions
 from tcs_edge.teachers.load import describe_teacher
 from tcs_edge.teachers.registry import teacher_spec
 from tcs_edge.threads import free_cores
@@ -93,7 +93,7 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
         images = with_unlabeled(images, options.unlabeled, reporter)
     _tell_images(images, options, reporter)
     limits = _limits(options, target)
-    choice = _choose(options, target, limits, len(images.classes))
+    choice = _choose(options, target, limits, len(images.classes), reporter)
     _tell_choice(choice, target, options, reporter)
     name = choice.winner.candidate.name
     mean, std = student_mean_std(name)
@@ -143,13 +143,15 @@ def _limits(options: CompressConfig, target: TargetSpec) -> Limits:
     )
 
 
-def _choose(options: CompressConfig, target: TargetSpec, limits: Limits, classes: int) -> Choice:
+def _choose(options: CompressConfig, target: TargetSpec, limits: Limits, classes: int, reporter: Reporter) -> Choice:
     named = options.student
     if named == "auto":
         candidates = tuple(CANDIDATES.values())
     else:
         candidates = (CANDIDATES.get(named) or candidate_from_model(named),)
-    profile = load_profile(target.profile)
+    profile = load_target_profile(target)
+    for line in stale_versions(profile, target):
+        reporter.warn(line)
     return choose_student(target, profile, options.img_size or 0, classes, limits, candidates=candidates)
 
 

@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from tcs_edge import __version__
-from tcs_edge.cli import bench, candidates, compress, doctor, gate, init, predict, report, targets, validate
+from tcs_edge.cli import (
+    bench,
+    bundle_profiler,
+    candidates,
+    compress,
+    doctor,
+    gate,
+    init,
+    predict,
+    profile,
+    report,
+    targets,
+    validate,
+)
 
 app = typer.Typer(
     name="tcs-edge",
@@ -28,6 +41,8 @@ app.command("doctor")(doctor.command)
 app.command("bench")(bench.command)
 app.command("gate")(gate.command)
 app.command("report")(report.command)
+app.add_typer(profile.app, name="profile")
+app.command("bundle-profiler")(bundle_profiler.command)
 
 
 def _print_version(wanted: bool) -> None:

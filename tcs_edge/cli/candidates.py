@@ -33,13 +33,16 @@ def command(
       tcs-edge candidates --target raspberrypi4 --img-size 128 --max-latency-ms 20 --json
     """
     from tcs_edge.cli.output import print_json
-    from tcs_edge.specs.profile import load_profile
     from tcs_edge.specs.target import Limits, load_target
     from tcs_edge.students.choice import assess_all
+    from tcs_edge.students.plausibility import load_target_profile, stale_versions
 
     limits = Limits(max_latency_ms=max_latency_ms, max_size_mb=max_size_mb, max_params_m=max_params_m)
     device = load_target(target)
-    assessments = assess_all(device, load_profile(device.profile), img_size, classes, limits)
+    profile = load_target_profile(device)
+    for line in stale_versions(profile, device):
+        typer.echo(f"warning: {line}", err=True)
+    assessments = assess_all(device, profile, img_size, classes, limits)
     if json:
         document = {"schema_version": 1, "target": target, "img_size": img_size}
         print_json(document | {"candidates": [_to_json(found, classes) for found in assessments]})

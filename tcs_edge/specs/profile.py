@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Literal, Self
 
@@ -16,6 +17,7 @@ from tcs_edge.specs.target import Precision
 
 Source = Literal["measured", "published", "estimated"]
 ProfileRuntime = Literal["onnxruntime", "openvino", "ncnn"]
+RowKey = tuple[str, int, int, str, int, str]
 
 
 class LatencyRow(Spec):
@@ -23,7 +25,9 @@ class LatencyRow(Spec):
 
     measured: the band is that of the medians over repetitions. published: as far as the publisher gives
     one. estimated: a prediction interval; the citation says how it was made.
-    `citation` is a key of the profile's `citations`.
+    `citation` is a key of the profile's `citations`. `peak_memory_mb` (10^6 bytes) is what loading and running
+    the model adds to a process. `measured_on` and `runtime_version` say when and with what a row was measured;
+    a row without the latter has the version that the profile's `machine` names.
     """
 
     model: str
@@ -37,6 +41,9 @@ class LatencyRow(Spec):
     high_ms: float = Field(gt=0)
     p90_ms: float | None = Field(default=None, gt=0)
     p99_ms: float | None = Field(default=None, gt=0)
+    peak_memory_mb: float | None = Field(default=None, ge=0)
+    measured_on: date | None = None
+    runtime_version: str | None = None
     source: Source
     citation: str
 
@@ -53,9 +60,20 @@ class LatencyRow(Spec):
         return self
 
     @property
-    def key(self) -> tuple[str, int, int, str, int, str]:
+    def key(self) -> RowKey:
         """What this latency is of; unique within a profile."""
         return (self.model, self.img_size, self.batch, self.runtime, self.threads, self.precision)
+
+    @property
+    def what(self) -> str:
+        """The key in words."""
+        plural = "s" if self.threads > 1 else ""
+        batch = f" batch {self.batch}" if self.batch > 1 else ""
+        return f"{self.model} {self.img_size} px{batch} {self.runtime} {self.threads} thread{plural} {self.precision}"
+
+    def version(self, machine: dict[str, str]) -> str | None:
+        """The runtime's version this row was measured with, `machine` being the profile's; None: not said."""
+        return self.runtime_version or machine.get(self.runtime)
 
 
 class Profile(Spec):
@@ -76,7 +94,7 @@ class Profile(Spec):
         unknown = {row.citation for row in self.rows} - set(self.citations)
         if unknown:
             raise ValueError(f"rows cite what citations does not hold: {', '.join(sorted(unknown))}")
-        seen: set[tuple[str, int, int, str, int, str]] = set()
+        seen: set[RowKey] = set()
         for row in self.rows:
             if row.key in seen:
                 raise ValueError(f"two rows for {row.key}")

@@ -16,23 +16,40 @@ from tcs_edge.errors import SpecError, UnknownName
 from tcs_edge.specs.locate import shipped_files
 from tcs_edge.specs.strict import Spec, validated
 
-Isa = Literal["armv8.0-a", "armv8.2-a", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
+Isa = Literal["armv8.0-a", "armv8.2-a", "armv8.4-a", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
 Precision = Literal["fp32", "fp16", "int8"]
 RuntimeName = Literal["onnxruntime", "openvino"]
+
+# At most: two vector units of 128 bits on Arm and x86-64-v2, two of 256 and 512 bits on v3 and v4.
+FP32_MACS_PER_CYCLE: dict[Isa, int] = {
+    "armv8.0-a": 8, "armv8.2-a": 8, "armv8.4-a": 8, "x86-64-v2": 8, "x86-64-v3": 16, "x86-64-v4": 32,
+}  # fmt: skip
 
 SOURCED = ("cpu", "memory", "storage", "runtimes", "precision", "thermal", "limits")
 
 
 class Cpu(Spec):
-    """What the processor is and which instructions matter for inference."""
+    """What the processor is and which instructions matter for inference.
+
+    `frequency_ghz` is the clock under sustained load, `boost_ghz` the highest one (None: the same).
+    `fp32_macs_per_cycle` is what the vector units of one core cannot exceed (None: what the instruction set
+    allows). `amx` are Intel's matrix instructions.
+    """
 
     model: str
     isa: Isa
     cores: int = Field(ge=1, le=1024)
     frequency_ghz: float = Field(gt=0, le=10)
+    boost_ghz: float | None = Field(default=None, gt=0, le=10)
+    fp32_macs_per_cycle: int | None = Field(default=None, ge=1, le=1024)
     int8_dot_product: bool
     fp16_arithmetic: bool
     amx: bool = False
+
+    def peak_gmacs(self, threads: int) -> float:
+        """fp32 multiply-accumulates in 10^9 a second that `threads` cores cannot exceed."""
+        per_cycle = self.fp32_macs_per_cycle or FP32_MACS_PER_CYCLE[self.isa]
+        return min(threads, self.cores) * per_cycle * (self.boost_ghz or self.frequency_ghz)
 
 
 class RuntimeSpec(Spec):
@@ -106,12 +123,18 @@ def list_targets() -> tuple[str, ...]:
 def load_target(name_or_path: str | Path) -> TargetSpec:
     """Read a shipped target by name, or any target by the path of its TOML file.
 
+    A profile that it names by a relative path is looked for beside the target's file first.
+
     Raises:
         UnknownName: no shipped target has this name.
         SpecError: the file is missing, is not TOML, or breaks the schema.
     """
     path = _resolve(name_or_path)
-    return validated(TargetSpec, _read_extended(path, seen=()), path)
+    target = validated(TargetSpec, _read_extended(path, seen=()), path)
+    beside = path.parent / target.profile
+    if target.profile.endswith(".json") and beside.is_file():
+        return target.model_copy(update={"profile": str(beside)})
+    return target
 
 
 def _resolve(name_or_path: str | Path, beside: Path | None = None) -> Path:

@@ -1,0 +1,42 @@
+"""`tcs-edge bundle-profiler`: a folder that measures latencies on a device without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tcs_edge.cli.errors import one_line_errors
+
+
+@one_line_errors
+def command(
+    target: Annotated[str, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.")],
+    out: Annotated[Path, typer.Option(help="New folder of the bundle.")],
+    model: Annotated[list[str] | None, typer.Option(help="A timm name; repeatable. Default: every candidate.")] = None,
+    img_size: Annotated[list[int] | None, typer.Option(min=8, help="Pixels; repeatable. Default: 224.")] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32 or int8; repeatable. Default: fp32.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
+) -> None:
+    """Write a folder that measures students on a device with nothing but Python, NumPy and onnxruntime.
+
+    Its result comes back with `tcs-edge profile merge`.
+    Example: tcs-edge bundle-profiler --target raspberrypi5 --model lcnet_050 --img-size 96 --out profiler/
+    """
+    from tcs_edge.cli.output import known
+    from tcs_edge.profiling.bundle import SCRIPT, bundle_profiler
+    from tcs_edge.report.console import ConsoleReporter
+    from tcs_edge.specs.target import load_target
+    from tcs_edge.students.build import require_student
+    from tcs_edge.students.candidates import CANDIDATES
+
+    models = tuple(dict.fromkeys(model or CANDIDATES))
+    for name in models:
+        require_student(name)
+    precisions = known(precision or ["fp32"], "--precision", ("fp32", "int8"))
+    sizes = tuple(dict.fromkeys(img_size or [224]))
+    reporter = ConsoleReporter(verbosity=-1 if quiet else 0)
+    files = bundle_profiler(load_target(target), models, sizes, precisions, out, reporter)
+    size_mb = sum(path.stat().st_size for path in files) / 1e6
+    typer.echo(f"{out}: {len(files)} models, {size_mb:.0f} MB. On the device: python {SCRIPT} (see its README.md)")

@@ -1,0 +1,151 @@
+"""`tcs-edge profile`: measure latencies here, or merge what was measured elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcs_edge.cli.errors import one_line_errors
+
+if TYPE_CHECKING:
+    from tcs_edge.specs.profile import LatencyRow, Profile
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+@one_line_errors
+def command(
+    context: typer.Context,
+    target: Annotated[str | None, typer.Option(help="Which target this machine is: a name, or a .toml file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The profile to write; rows that are there already stay.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A timm name; repeatable. Default: every candidate.")] = None,
+    img_size: Annotated[
+        list[int] | None, typer.Option(min=8, help="Pixels; repeatable. Default: 32, 64, ... 224.")
+    ] = None,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="onnxruntime or openvino; repeatable. Default: the target's.")
+    ] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(min=1, help="Repeatable. Default: 1 and the target's thread count.")
+    ] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32, fp16 or int8; repeatable. Default: fp32.")] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Visits to each latency, interleaved.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Length of one visit.")] = 0.15,
+    max_spread: Annotated[
+        float, typer.Option(min=0.01, help="How far the rounds' medians may differ, as a share of their median.")
+    ] = 0.15,
+    retries: Annotated[int, typer.Option(min=0, help="How often a noisy latency is measured again.")] = 2,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
+) -> None:
+    """Measure students on this machine and write a profile; run again after Ctrl-C, it goes on.
+
+    Exit 1 if a latency could not be recorded: too noisy, or its graph does not run.
+    Example: tcs-edge profile --target raspberrypi5 --model lcnet_050 --img-size 96 --out mine.json
+    """
+    if context.invoked_subcommand:
+        return
+    from datetime import UTC, datetime
+
+    from tcs_edge.cli.output import known
+    from tcs_edge.errors import UsageError
+    from tcs_edge.profiling.device.rounds import Plan
+    from tcs_edge.profiling.record import Request, record_profile
+    from tcs_edge.report.console import ConsoleReporter
+    from tcs_edge.specs.target import load_target
+
+    if target is None or out is None:
+        raise UsageError("pass --target (which device this machine is) and --out (the profile to write).")
+    request = Request(
+        load_target(target),
+        tuple(model or ()),
+        tuple(img_size or ()),
+        known(runtime or [], "--runtime", ("onnxruntime", "openvino")),
+        tuple(threads or ()),
+        known(precision or ["fp32"], "--precision", ("fp32", "fp16", "int8")),
+    )
+    reporter = ConsoleReporter(verbosity=-1 if quiet else 0)
+    plan = Plan(rounds, seconds, max_spread, retries=retries)
+    recording = record_profile(request, plan, out, reporter, datetime.now(UTC).date())
+    for line in recording.refused:
+        reporter.warn(line)
+    _show(recording.profile, out, json)
+    if recording.refused:
+        raise typer.Exit(1)
+
+
+@app.command("merge")
+@one_line_errors
+def merge(
+    profiles: Annotated[
+        list[str], typer.Argument(help="Profiles by name or path, results of a profiler bundle or of a self-check.")
+    ],
+    out: Annotated[Path, typer.Option(help="The profile to write.")],
+    target: Annotated[
+        str | None, typer.Option(help="Whose facts to check against; default: the profiles' own.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Merge profiles of one target: measured beats published beats estimated, then the newer, then the last named.
+
+    Example: tcs-edge profile merge raspberrypi5 result.json --out mine.json
+    """
+    from tcs_edge.profiling.merge import merge_profiles, read_results
+    from tcs_edge.report.console import ConsoleReporter
+    from tcs_edge.specs.profile import save_profile
+    from tcs_edge.specs.target import load_target
+    from tcs_edge.students.plausibility import require_plausible, stale_versions
+
+    reporter = ConsoleReporter()
+    device = load_target(target) if target else None
+    read = [read_results(name, device.name if device else None) for name in profiles]
+    device = device or load_target(read[0].target)
+    for profile in read:
+        require_plausible(profile, device)
+    merged = merge_profiles(read, profiles, reporter)
+    for line in stale_versions(merged, device):
+        reporter.warn(line)
+    save_profile(merged, out)
+    _show(merged, out, json)
+
+
+def _show(profile: Profile, out: Path, as_json: bool) -> None:
+    if as_json:
+        from tcs_edge.cli.output import print_json
+
+        print_json(profile.model_dump(mode="json", exclude_none=True))
+        return
+    from tcs_edge.report.console import print_table
+
+    headings = (
+        "model",
+        "size px",
+        "runtime",
+        "threads",
+        "precision",
+        "p50 ms",
+        "band ms",
+        "p99 ms",
+        "memory MB",
+        "source",
+    )
+    print_table(headings, [_cells(row) for row in profile.rows])
+    typer.echo(f"profile: {out} ({len(profile.rows)} rows)")
+
+
+def _cells(row: LatencyRow) -> tuple[str, ...]:
+    return (
+        row.model,
+        str(row.img_size),
+        row.runtime,
+        str(row.threads),
+        row.precision,
+        f"{row.p50_ms:.3g}",
+        f"{row.low_ms:.3g} to {row.high_ms:.3g}",
+        "-" if row.p99_ms is None else f"{row.p99_ms:.3g}",
+        "-" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}",
+        row.source,
+    )

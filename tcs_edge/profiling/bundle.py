@@ -1,0 +1,104 @@
+"""`tcs-edge bundle-profiler`: one folder that measures students on a device without torch and without tcs-edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tcs_edge.errors import UsageError
+from tcs_edge.files import sha256_file, write_bytes, write_json, write_text
+from tcs_edge.profiling import device
+from tcs_edge.profiling.device.graphs import Key
+from tcs_edge.profiling.device.main import BUNDLE_FILE, MODELS
+from tcs_edge.profiling.graphs import export_graphs
+from tcs_edge.progress import Reporter
+from tcs_edge.specs.target import RuntimeName, TargetSpec
+
+RUNTIME: RuntimeName = "onnxruntime"
+SCRIPT = "profile_device.py"
+
+STARTER = '''"""Measure the models of this bundle on this device: python profile_device.py --help."""
+
+import sys
+from pathlib import Path
+
+from device.main import main
+
+sys.exit(main(Path(__file__).resolve().parent))
+'''
+
+README = """# Latency of {count} models on {title}
+
+This folder measures on the device. It needs Python 3.9 or newer, NumPy and onnxruntime; the models hold random
+weights, because latency does not depend on them.
+
+    python3 -m venv .venv && .venv/bin/pip install -r requirements.txt
+    .venv/bin/python profile_device.py --out result.json
+
+Close other programs, and let the device warm up as it will in use. Ctrl-C is harmless: started again, the
+measurement goes on. A latency whose repetitions disagree is measured again, and left out if it stays so (exit 1).
+
+Copy result.json back and merge it, on the computer with tcs-edge:
+
+    tcs-edge profile merge {target} result.json --out mine.json
+"""
+
+
+def bundle_profiler(
+    target: TargetSpec,
+    models: Sequence[str],
+    img_sizes: Sequence[int],
+    precisions: Sequence[str],
+    out: Path,
+    reporter: Reporter,
+) -> tuple[Path, ...]:
+    """Write the bundle into the new or empty folder `out`; returns its model files.
+
+    A model that cannot be exported is left out and reported.
+
+    Raises:
+        UsageError: `out` holds something, or no model could be exported.
+        MissingError: the disk is full, or the folder cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already. Choose a new or empty folder for --out.")
+    keys = [
+        Key(model, size, RUNTIME, target.threads, precision)
+        for model in models
+        for size in img_sizes
+        for precision in precisions
+    ]
+    failed = export_graphs(keys, out / MODELS, reporter)
+    for name, why in failed.items():
+        reporter.warn(f"left out: {name}: {why}")
+    bundled = [key for key in keys if key.graph_name not in failed]
+    if not bundled:
+        raise UsageError("no model could be exported. Choose another --model or --img-size.")
+    _write_program(out)
+    _write_texts(out, target, bundled)
+    return tuple(out / MODELS / key.graph_name for key in bundled)
+
+
+def _write_program(out: Path) -> None:
+    """The measuring code itself, the same that `tcs-edge profile` runs."""
+    write_text(out / SCRIPT, STARTER)
+    for source in sorted(Path(device.__path__[0]).glob("*.py")):
+        write_bytes(out / "device" / source.name, source.read_bytes())
+
+
+def _write_texts(out: Path, target: TargetSpec, keys: Sequence[Key]) -> None:
+    spec = target.runtimes.get(RUNTIME)
+    write_text(out / "requirements.txt", f"{RUNTIME}{f'=={spec.pin}' if spec else ''}\nnumpy\n")
+    write_text(out / "README.md", README.format(count=len(keys), title=target.title, target=target.name))
+    graphs = [
+        {
+            "model": key.model,
+            "img_size": key.img_size,
+            "precision": key.precision,
+            "file": key.graph_name,
+            "sha256": sha256_file(out / MODELS / key.graph_name),
+        }
+        for key in keys
+    ]
+    threads = sorted({1, target.threads})
+    write_json(out / BUNDLE_FILE, {"schema_version": 1, "target": target.name, "threads": threads, "graphs": graphs})

@@ -1,0 +1,93 @@
+"""One exported classifier, opened in a runtime and ready to run again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RUNTIMES = ("onnxruntime", "openvino")
+# OpenVINO's name of the arithmetic that a precision stands for; int8 graphs compute the rest in float32.
+ARITHMETIC = {"fp32": "f32", "fp16": "f16", "int8": "f32"}
+SILENT_LOG = 4
+
+
+class UnusableRuntime(Exception):
+    """A runtime that is not installed, or that does not compute in the precision asked for."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What one latency is of: a model at img_size x img_size pixels, batch 1."""
+
+    model: str
+    img_size: int
+    runtime: str
+    threads: int
+    precision: str = "fp32"
+
+    def __str__(self) -> str:
+        plural = "s" if self.threads > 1 else ""
+        return f"{self.model} {self.img_size} px {self.runtime} {self.threads} thread{plural} {self.precision}"
+
+    @property
+    def graph_name(self) -> str:
+        """File name of its graph: an int8 graph is a file of its own, fp16 is the runtime's arithmetic."""
+        suffix = ".int8" if self.precision == "int8" else ""
+        return f"{self.model}-{self.img_size}{suffix}.onnx"
+
+
+def runtime_version(runtime: str) -> str:
+    """Version of the installed runtime, without a build's suffix."""
+    return version(runtime).split("+")[0]
+
+
+def open_graph(path: Path, key: Key) -> Callable[[], Any]:
+    """A function that runs the graph of `key` once, on the same random image every time.
+
+    Raises:
+        UnusableRuntime: the runtime is not installed, or it does not honour the precision.
+    """
+    image = np.random.default_rng(0).standard_normal((1, 3, key.img_size, key.img_size), dtype=np.float32)
+    opener = _open_openvino if key.runtime == "openvino" else _open_onnxruntime
+    try:
+        return opener(path, key, image)
+    except ImportError:
+        raise UnusableRuntime(f"{key.runtime} is not installed. pip install {key.runtime}.") from None
+
+
+def _open_onnxruntime(path: Path, key: Key, image: np.ndarray) -> Callable[[], Any]:
+    import onnxruntime as ort
+
+    if key.precision == "fp16":
+        raise UnusableRuntime("onnxruntime has no float16 arithmetic on CPUs. Use --runtime openvino for fp16.")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = key.threads, 1
+    options.log_severity_level = SILENT_LOG
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: image}
+    return lambda: session.run(None, feed)
+
+
+def _open_openvino(path: Path, key: Key, image: np.ndarray) -> Callable[[], Any]:
+    import openvino as ov
+
+    wanted = ARITHMETIC[key.precision]
+    config = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": key.threads,
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": wanted,
+    }
+    compiled = ov.Core().compile_model(str(path), "CPU", config)
+    came = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+    if came != wanted:
+        raise UnusableRuntime(
+            f"openvino computes in {came} on this CPU, {wanted} was asked for. Leave {key.precision} out."
+        )
+    request = compiled.create_infer_request()
+    return lambda: request.infer([image], share_inputs=True, share_outputs=True)

@@ -1,0 +1,81 @@
+"""Peak memory of one model, measured in a process of its own.
+
+    python -m tcs_edge.profiling.device.memory GRAPH MODEL IMG_SIZE RUNTIME THREADS PRECISION
+
+prints what loading and running the model added to the process, in 10^6 bytes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from .graphs import Key, open_graph
+
+RUNS = 3
+TIMEOUT_SECONDS = 300
+REASON_LENGTH = 200
+STATUS = Path("/proc/self/status")
+
+
+class CannotRun(Exception):
+    """The model cannot be loaded or run; the process that tried is gone, this one is not."""
+
+
+def peak_memory_mb(graph: Path, key: Key) -> float:
+    """What the process's peak resident memory grows by with the model, in 10^6 bytes.
+
+    Raises:
+        CannotRun: the process failed, or died: some runtimes hold instructions that some processors lack.
+    """
+    package = __package__ or ""
+    root = Path(__file__).resolve().parents[package.count(".") + 1]
+    search = os.pathsep.join(part for part in (str(root), os.environ.get("PYTHONPATH", "")) if part)
+    arguments = [str(graph), key.model, str(key.img_size), key.runtime, str(key.threads), key.precision]
+    done = subprocess.run(
+        [sys.executable, "-m", f"{package}.memory", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": search},
+        timeout=TIMEOUT_SECONDS,
+    )
+    if done.returncode != 0:
+        raise CannotRun(_reason(done.returncode, done.stderr))
+    return float(done.stdout)
+
+
+def _reason(exit_code: int, stderr: str) -> str:
+    """What a failed process said last, without the exception's name."""
+    if exit_code < 0:
+        return f"died by signal {-exit_code}"
+    said = (stderr.strip().splitlines() or [f"exit code {exit_code}"])[-1]
+    return said.split(": ", 1)[-1][:REASON_LENGTH]
+
+
+def _added_mb(graph: Path, key: Key) -> float:
+    importlib.import_module(key.runtime)
+    before = _peak_mb()
+    run = open_graph(graph, key)
+    for _ in range(RUNS):
+        run()
+    return _peak_mb() - before
+
+
+def _peak_mb() -> float:
+    """This process's peak resident memory; not getrusage on Linux, whose figure outlives an exec."""
+    try:
+        lines = STATUS.read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+    except OSError:
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+if __name__ == "__main__":
+    path, model, img_size, runtime, threads, precision = sys.argv[1:]
+    sys.stdout.write(f"{_added_mb(Path(path), Key(model, int(img_size), runtime, int(threads), precision)):.1f}\n")

@@ -1,0 +1,77 @@
+"""From samples to a profile: rows, what had to be left out, and the JSON document that holds both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .graphs import Key
+from .rounds import Plan, State, objection
+from .timing import MAX_RUNS, MIN_RUNS, WARMUP_RUNS
+
+
+def refusals(keys: Sequence[Key], state: State, plan: Plan) -> list[str]:
+    """One line for every key that is not recorded: its graph does not run, or its rounds disagree."""
+    lines = []
+    for key in keys:
+        reason = state.failed.get(str(key)) or objection(state.rounds(key), plan)
+        if reason:
+            lines.append(f"not recorded: {key}: {reason}")
+    return lines
+
+
+def recordable(keys: Sequence[Key], state: State, plan: Plan) -> list[Key]:
+    """The keys that got their rounds, and rounds that agree."""
+    return [key for key in keys if str(key) not in state.failed and not objection(state.rounds(key), plan)]
+
+
+def row(key: Key, state: State, runtime_version: str, measured_on: str) -> dict[str, Any]:
+    """The profile row of a key from its rounds; latencies in ms, memory in 10^6 bytes."""
+    rounds = state.rounds(key)
+    medians = [float(np.median(samples)) for samples in rounds]
+    p50 = float(np.median(medians))
+    pooled = np.concatenate([np.asarray(samples) for samples in rounds])
+    p90, p99 = (max(p50, float(np.quantile(pooled, share))) for share in (0.90, 0.99))
+    latencies = {"p50_ms": p50, "low_ms": min(medians), "high_ms": max(medians), "p90_ms": p90, "p99_ms": p99}
+    memory = state.peak_memory_mb.get(str(key))
+    return {
+        "model": key.model,
+        "img_size": key.img_size,
+        "batch": 1,
+        "runtime": key.runtime,
+        "threads": key.threads,
+        "precision": key.precision,
+        **{name: round(ms, 4) for name, ms in latencies.items()},
+        **({} if memory is None else {"peak_memory_mb": memory}),
+        "source": "measured",
+        "citation": "measured",
+        "measured_on": measured_on,
+        "runtime_version": runtime_version,
+    }
+
+
+def protocol(plan: Plan) -> str:
+    """How rows were measured, for the profile's citation."""
+    return (
+        f"random weights, batch 1, {plan.rounds} interleaved rounds of {MIN_RUNS} to {MAX_RUNS} runs within "
+        f"{plan.seconds:g} s after {WARMUP_RUNS} warm-up runs, runs that other processes interrupted left out; "
+        f"band = lowest and highest median of a round, at most {plan.max_spread:.0%} apart; "
+        "memory = what loading and running the model adds to a process"
+    )
+
+
+def profile_document(
+    target: str, keys: Sequence[Key], state: State, plan: Plan, machine: dict[str, str], measured_on: str
+) -> dict[str, Any]:
+    """A profile of `target` as JSON values: what can be recorded as rows, the rest in the notes."""
+    versions = ", ".join(f"{name} {machine[name]}" for name in sorted({key.runtime for key in keys}) if name in machine)
+    return {
+        "schema_version": 1,
+        "target": target,
+        "machine": machine,
+        "notes": refusals(keys, state, plan),
+        "citations": {"measured": f"{machine['cpu']}, {measured_on}, {versions}: {protocol(plan)}"},
+        "rows": [row(key, state, machine[key.runtime], measured_on) for key in recordable(keys, state, plan)],
+    }

@@ -1,0 +1,109 @@
+"""One measurement from beginning to end, which may be interrupted and goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .graphs import Key, open_graph
+from .machine import describe_machine
+from .memory import CannotRun, peak_memory_mb
+from .rounds import Plan, Say, State, objection, visits
+from .timing import pinned
+
+STATE_FILE = "measured.json"
+SAVE_SECONDS = 5.0
+
+GraphOf = Callable[[Key], Path]
+Track = Callable[[Iterable[Any], str, int], Iterator[Any]]
+
+
+class OtherMeasurement(Exception):
+    """The folder holds what was measured with other options, versions or on another machine."""
+
+
+def measure(keys: Sequence[Key], graph_of: GraphOf, plan: Plan, work: Path, say: Say, track: Track) -> State:
+    """Measure every key, keeping what is done in `work`.
+
+    Args:
+        graph_of: the ONNX file of a key.
+        say: takes one line for the user.
+        track: passes an iterable through while showing (description, total).
+
+    Raises:
+        OtherMeasurement: `work` was begun with another plan, other versions or on another machine.
+    """
+    begun = {"plan": asdict(plan), "machine": describe_machine(sorted({key.runtime for key in keys}))}
+    state = load_state(work, begun)
+    _forget_refused(keys, plan, state)
+    saved = time.monotonic()
+    try:
+        with pinned(max(key.threads for key in keys)):
+            for _ in track(_try_out(keys, graph_of, state), "memory", len(keys)):
+                pass
+            able = [key for key in keys if str(key) not in state.failed]
+            steps = visits(able, lambda key: open_graph(graph_of(key), key), plan, state, say)
+            for _ in track(steps, "measuring", len(able) * plan.rounds):
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    save_state(work, begun, state)
+                    saved = time.monotonic()
+    finally:
+        save_state(work, begun, state)
+    return state
+
+
+def _forget_refused(keys: Sequence[Key], plan: Plan, state: State) -> None:
+    """Whoever starts again wants another try at what was too noisy the last time."""
+    for key in keys:
+        if len(state.rounds(key)) == plan.rounds and objection(state.rounds(key), plan):
+            state.samples[str(key)] = []
+        state.restarts.pop(str(key), None)
+
+
+def _try_out(keys: Sequence[Key], graph_of: GraphOf, state: State) -> Iterator[Key]:
+    """Run every graph once in a process of its own, with the most threads asked for; that is its memory too."""
+    for key in keys:
+        if str(key) not in state.peak_memory_mb and str(key) not in state.failed:
+            family = [other for other in keys if _same_graph(key, other)]
+            largest = max(family, key=lambda other: other.threads)
+            try:
+                memory_mb = peak_memory_mb(graph_of(key), largest)
+                state.peak_memory_mb.update({str(other): memory_mb for other in family})
+            except CannotRun as error:
+                state.failed.update({str(other): str(error) for other in family})
+        yield key
+
+
+def _same_graph(a: Key, b: Key) -> bool:
+    return (a.model, a.img_size, a.runtime, a.precision) == (b.model, b.img_size, b.runtime, b.precision)
+
+
+def load_state(work: Path, begun: dict[str, Any]) -> State:
+    """What `work` holds of a measurement begun the same way; nothing measured where it is empty.
+
+    Raises:
+        OtherMeasurement: it was begun in another way.
+    """
+    path = work / STATE_FILE
+    if not path.is_file():
+        return State()
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if document["begun"] != begun:
+        differing = [name for name in begun if document["begun"].get(name) != begun[name]]
+        raise OtherMeasurement(f"{work} holds a measurement with another {' and '.join(differing)}")
+    # A graph that failed is tried again: that may be why the measurement was started again.
+    return State(**{**document["state"], "failed": {}})
+
+
+def save_state(work: Path, begun: dict[str, Any], state: State) -> None:
+    """Write the state, whole or not at all."""
+    work.mkdir(parents=True, exist_ok=True)
+    draft = work / f".{STATE_FILE}.draft-{os.getpid()}"
+    document = {"schema_version": 1, "begun": begun, "state": asdict(state)}
+    draft.write_text(json.dumps(document), encoding="utf-8")
+    draft.replace(work / STATE_FILE)

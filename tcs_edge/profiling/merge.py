@@ -1,0 +1,167 @@
+"""Profiles of one target made into one: which of two rows for the same latency wins, and what is said about it.
+
+The rule: measured beats published beats estimated; of two measured rows the newer one wins; if their dates do not
+tell, the file named last. Where both cannot be right, because their bands do not touch, both are shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from tcs_edge.errors import SpecError, UsageError
+from tcs_edge.progress import Reporter
+from tcs_edge.specs.profile import LatencyRow, Profile, RowKey, Source, load_profile
+from tcs_edge.specs.strict import validated
+
+RANK: dict[Source, int] = {"estimated": 0, "published": 1, "measured": 2}
+SELFCHECK_CITATION = "self-check of a device bundle: band from the median to the 90th percentile"
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """A row as one file has it; `order` counts the files."""
+
+    row: LatencyRow
+    origin: str
+    order: int
+    citation: str
+
+    @property
+    def rank(self) -> tuple[int, date, int]:
+        return (RANK[self.row.source], self.row.measured_on or date.min, self.order)
+
+    def __str__(self) -> str:
+        row = self.row
+        when = f" {row.measured_on}" if row.measured_on else ""
+        return f"{self.origin} {row.p50_ms:.3g} ms ({row.low_ms:.3g} to {row.high_ms:.3g}, {row.source}{when})"
+
+
+def merge_profiles(profiles: Sequence[Profile], origins: Sequence[str], reporter: Reporter) -> Profile:
+    """One profile with the best row for every latency; disagreements are reported with both figures.
+
+    Args:
+        profiles: at least one, all of the same target.
+        origins: what each of them is called in messages.
+
+    Raises:
+        UsageError: profiles of different targets.
+    """
+    _require_one_target(profiles, origins)
+    best: dict[RowKey, _Offer] = {}
+    for offer in _offers(profiles, origins):
+        known = best.get(offer.row.key)
+        if known is None:
+            best[offer.row.key] = offer
+            continue
+        loser, winner = sorted((known, offer), key=lambda one: one.rank)
+        best[offer.row.key] = winner
+        if _disagree(known.row, offer.row):
+            reporter.warn(f"{offer.row.what}: {known} and {offer} disagree; {_why(winner, loser)}")
+    return _assembled(profiles, list(best.values()))
+
+
+def _require_one_target(profiles: Sequence[Profile], origins: Sequence[str]) -> None:
+    for profile, origin in zip(profiles, origins, strict=True):
+        if profile.target != profiles[0].target:
+            raise UsageError(
+                f"{origins[0]} is of {profiles[0].target}, {origin} is of {profile.target}: "
+                "latencies of different devices do not belong into one profile. Merge them apart."
+            )
+
+
+def _offers(profiles: Sequence[Profile], origins: Sequence[str]) -> Iterable[_Offer]:
+    for order, (profile, origin) in enumerate(zip(profiles, origins, strict=True)):
+        for row in profile.rows:
+            stamped = row
+            if row.source == "measured" and row.runtime_version is None:
+                # The merged profile has the machine of one file only; the row keeps its own version.
+                stamped = row.model_copy(update={"runtime_version": row.version(profile.machine)})
+            yield _Offer(stamped, origin, order, profile.citations[row.citation])
+
+
+def _disagree(one: LatencyRow, other: LatencyRow) -> bool:
+    return one.low_ms > other.high_ms or other.low_ms > one.high_ms
+
+
+def _why(winner: _Offer, loser: _Offer) -> str:
+    """Who wins and by which part of the rule."""
+    if winner.rank[0] != loser.rank[0]:
+        return f"{winner.origin} wins: {winner.row.source} beats {loser.row.source}"
+    if winner.rank[1] != loser.rank[1]:
+        return f"{winner.origin} wins: it is newer"
+    return f"{winner.origin} wins: it was named last"
+
+
+def _assembled(profiles: Sequence[Profile], offers: Sequence[_Offer]) -> Profile:
+    """The winners with the citations they need; two texts under one name get different names."""
+    citations: dict[str, str] = {}
+    rows = []
+    for offer in offers:
+        name = _citation_name(citations, offer.row.citation, offer.citation)
+        citations[name] = offer.citation
+        rows.append(offer.row.model_copy(update={"citation": name}))
+    described = [profile.machine for profile in profiles if profile.machine]
+    return Profile(
+        target=profiles[0].target,
+        machine=described[-1] if described else {},
+        notes=tuple(dict.fromkeys(note for profile in profiles for note in profile.notes)),
+        citations=citations,
+        rows=tuple(rows),
+    )
+
+
+def _citation_name(citations: Mapping[str, str], wanted: str, text: str) -> str:
+    name, number = wanted, 1
+    while citations.get(name, text) != text:
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
+
+
+def read_results(name_or_path: str, target: str | None) -> Profile:
+    """A profile by name or path, or the JSON of a device bundle's self-check.
+
+    A self-check is a document with `rows` and without `citations`: fields that profiles do not have are left
+    out, and a row without band gets the one from its median to its 90th percentile.
+
+    Raises:
+        UsageError: a self-check that names no target, and none was given.
+        UnknownName, SpecError: as `load_profile`.
+    """
+    raw = _read_document(name_or_path)
+    if raw is None or "citations" in raw or not isinstance(raw.get("rows"), list):
+        return load_profile(name_or_path)
+    named = raw.get("target") or target
+    if not isinstance(named, str):
+        raise UsageError(f"{name_or_path} does not say which target it is of. Pass --target NAME.")
+    document = {
+        "target": named,
+        "citations": {"selfcheck": SELFCHECK_CITATION},
+        "rows": [_as_profile_row(row) for row in raw["rows"]],
+    }
+    return validated(Profile, document, Path(name_or_path))
+
+
+def _read_document(name_or_path: str) -> dict[str, Any] | None:
+    """The JSON object in a file; None for the name of a shipped profile, or where load_profile has the complaint."""
+    if not name_or_path.endswith(".json"):
+        return None
+    try:
+        raw = json.loads(Path(name_or_path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return raw if isinstance(raw, dict) else None
+
+
+def _as_profile_row(row: object) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise SpecError(f"a row of a self-check is an object, got {row!r}.")
+    known = {name: value for name, value in row.items() if name in LatencyRow.model_fields}
+    middle = known.get("p50_ms")
+    band = {"low_ms": middle, "high_ms": known.get("p90_ms", middle)}
+    return band | known | {"source": "measured", "citation": "selfcheck"}

@@ -1,0 +1,118 @@
+"""`tcs-edge profile`: measure students on the machine this runs on and write a profile."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+
+from tcs_edge.errors import MissingError, PromiseMissed, UsageError
+from tcs_edge.profiling.device.graphs import Key, UnusableRuntime
+from tcs_edge.profiling.device.machine import describe_machine
+from tcs_edge.profiling.device.results import profile_document, refusals
+from tcs_edge.profiling.device.rounds import Plan
+from tcs_edge.profiling.device.session import OtherMeasurement, measure
+from tcs_edge.profiling.graphs import export_graphs
+from tcs_edge.profiling.merge import merge_profiles
+from tcs_edge.progress import Reporter
+from tcs_edge.specs.profile import Profile, load_profile, save_profile
+from tcs_edge.specs.strict import validated
+from tcs_edge.specs.target import TargetSpec
+from tcs_edge.students.build import require_student
+from tcs_edge.students.candidates import CANDIDATES
+from tcs_edge.students.plausibility import require_plausible
+from tcs_edge.threads import usable_cores
+
+IMG_SIZES = (32, 64, 96, 128, 160, 192, 224)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure; an empty field stands for all: every candidate, size or runtime, one thread and the target's."""
+
+    target: TargetSpec
+    models: tuple[str, ...] = ()
+    img_sizes: tuple[int, ...] = ()
+    runtimes: tuple[str, ...] = ()
+    threads: tuple[int, ...] = ()
+    precisions: tuple[str, ...] = ("fp32",)
+
+    def keys(self) -> list[Key]:
+        """Every combination, each once."""
+        for model in self.models:
+            require_student(model)
+        combinations = product(
+            self.models or tuple(CANDIDATES),
+            self.img_sizes or IMG_SIZES,
+            self.runtimes or tuple(self.target.runtimes),
+            self.threads or (1, self.target.threads),
+            self.precisions,
+        )
+        return list(dict.fromkeys(Key(*combination) for combination in combinations))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A profile as it was written, and one line for every latency that could not be recorded."""
+
+    profile: Profile
+    refused: tuple[str, ...]
+
+
+def record_profile(request: Request, plan: Plan, out: Path, reporter: Reporter, today: date) -> Recording:
+    """Measure what is asked for and write it to `out`; rows that are there already stay, or are replaced.
+
+    Graphs and finished rounds lie in a folder beside `out` until all is recorded: run again, it goes on there.
+
+    Raises:
+        UnknownName: timm has no such model.
+        UsageError: more threads than cores, a precision the machine lacks, or a folder begun with other options.
+        MissingError: a runtime is not installed.
+        PromiseMissed: nothing could be recorded.
+        SpecError: what was measured cannot be true on this target: it is another machine.
+    """
+    keys = request.keys()
+    _require_possible(keys)
+    earlier = (load_profile(out),) if out.is_file() else ()
+    work = out.with_name(f"{out.stem}.work")
+    unexported = export_graphs(keys, work, reporter)
+    able = [key for key in keys if key.graph_name not in unexported]
+    profile, refused = _measured(request, able, plan, work, reporter, today)
+    refused += [f"not recorded: {name}: {why}" for name, why in unexported.items()]
+    merged = merge_profiles((*earlier, profile), [*[out.name] * len(earlier), "measured now"], reporter)
+    save_profile(merged, out)
+    if not refused:
+        shutil.rmtree(work)
+    return Recording(merged, tuple(refused))
+
+
+def _measured(
+    request: Request, keys: Sequence[Key], plan: Plan, work: Path, reporter: Reporter, today: date
+) -> tuple[Profile, list[str]]:
+    try:
+        state = measure(keys, lambda key: work / key.graph_name, plan, work, reporter.say, reporter.track)
+    except OtherMeasurement as error:
+        raise UsageError(f"{error}. Delete that folder, or choose another --out.") from None
+    except UnusableRuntime as error:
+        raise UsageError(str(error)) from None
+    machine = describe_machine(sorted({key.runtime for key in keys}))
+    document = profile_document(request.target.name, keys, state, plan, machine, today.isoformat())
+    refused = refusals(keys, state, plan)
+    if not document["rows"]:
+        raise PromiseMissed(f"nothing could be recorded. {refused[0]}. Leave the machine alone, or raise --max-spread.")
+    profile = validated(Profile, document, work)
+    require_plausible(profile, request.target)
+    return profile, refused
+
+
+def _require_possible(keys: Sequence[Key]) -> None:
+    most, cores = max(key.threads for key in keys), usable_cores()
+    if most > cores:
+        raise UsageError(f"{most} threads were asked for, this machine lets us use {cores} cores. Lower --threads.")
+    for runtime in sorted({key.runtime for key in keys}):
+        if find_spec(runtime) is None:
+            raise MissingError(f"{runtime} is not installed. pip install {runtime}, or leave it out with --runtime.")
