@@ -179,3 +179,8 @@ def _tell_choice(choice: Choice, target: TargetSpec, options: CompressConfig, re
         f"student: {winner.candidate.name} at {options.img_size} px for {target.title}: {latency}, "
         f"{winner.size_mb:.1f} MB ({len(choice.accepted)} fit; {RANKING})"
     )
+    if not winner.latency or winner.latency.source != "measured":
+        reporter.say(
+            f"  not measured on that device; to do so: tcs-edge bundle-profiler --target {target.name} "
+            f"--model {winner.candidate.name} --img-size {options.img_size} --out profiler"
+        )

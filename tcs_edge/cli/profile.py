@@ -68,7 +68,7 @@ def command(
         known(precision or ["fp32"], "--precision", ("fp32", "fp16", "int8")),
     )
     reporter = ConsoleReporter(verbosity=-1 if quiet else 0)
-    plan = Plan(rounds, seconds, max_spread, retries=retries)
+    plan = Plan(rounds, seconds, max_spread, retries)
     recording = record_profile(request, plan, out, reporter, datetime.now(UTC).date())
     for line in recording.refused:
         reporter.warn(line)

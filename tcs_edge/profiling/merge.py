@@ -19,7 +19,8 @@ from tcs_edge.specs.profile import LatencyRow, Profile, RowKey, Source, load_pro
 from tcs_edge.specs.strict import validated
 
 RANK: dict[Source, int] = {"estimated": 0, "published": 1, "measured": 2}
-SELFCHECK_CITATION = "self-check of a device bundle: band from the median to the 90th percentile"
+SELFCHECK_CITATION = "self-check of a device bundle, on the device"
+DATE_LENGTH = len("2026-01-31")
 
 
 @dataclass(frozen=True)
@@ -126,23 +127,26 @@ def _citation_name(citations: Mapping[str, str], wanted: str, text: str) -> str:
 def read_results(name_or_path: str, target: str | None) -> Profile:
     """A profile by name or path, or the JSON of a device bundle's self-check.
 
-    A self-check is a document with `rows` and without `citations`: fields that profiles do not have are left
-    out, and a row without band gets the one from its median to its 90th percentile.
+    A self-check is a document with `rows` and without `citations`. What profiles do not have is left out, and so
+    is its memory, which is the whole process's; a row without band gets the one from its median to its 90th
+    percentile.
 
     Raises:
-        UsageError: a self-check that names no target, and none was given.
+        UsageError: a self-check that failed, or that names no target and none was given.
         UnknownName, SpecError: as `load_profile`.
     """
     raw = _read_document(name_or_path)
     if raw is None or "citations" in raw or not isinstance(raw.get("rows"), list):
         return load_profile(name_or_path)
+    if raw.get("verdict", "pass") != "pass":
+        raise UsageError(f"{name_or_path}: the self-check failed, so its latency is not that of the proven model.")
     named = raw.get("target") or target
     if not isinstance(named, str):
         raise UsageError(f"{name_or_path} does not say which target it is of. Pass --target NAME.")
     document = {
         "target": named,
         "citations": {"selfcheck": SELFCHECK_CITATION},
-        "rows": [_as_profile_row(row) for row in raw["rows"]],
+        "rows": [_as_profile_row(row, str(raw.get("measured", ""))[:DATE_LENGTH] or None) for row in raw["rows"]],
     }
     return validated(Profile, document, Path(name_or_path))
 
@@ -158,10 +162,11 @@ def _read_document(name_or_path: str) -> dict[str, Any] | None:
     return raw if isinstance(raw, dict) else None
 
 
-def _as_profile_row(row: object) -> dict[str, Any]:
+def _as_profile_row(row: object, measured_on: str | None) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise SpecError(f"a row of a self-check is an object, got {row!r}.")
-    known = {name: value for name, value in row.items() if name in LatencyRow.model_fields}
+    fields = LatencyRow.model_fields.keys() - {"peak_memory_mb"}
+    known = {name: value for name, value in row.items() if name in fields}
     middle = known.get("p50_ms")
-    band = {"low_ms": middle, "high_ms": known.get("p90_ms", middle)}
-    return band | known | {"source": "measured", "citation": "selfcheck"}
+    filled = {"low_ms": middle, "high_ms": known.get("p90_ms", middle), "measured_on": measured_on}
+    return filled | known | {"source": "measured", "citation": "selfcheck"}

@@ -22,6 +22,8 @@ EXPECTED = {
     "x86-avx512",
     "jetson-orin-nano",
     "intel-n5105",
+    "apple-m",
+    "android-arm64",
 }
 
 
@@ -34,7 +36,33 @@ def test_a_shipped_target_loads_and_has_its_profile(name: str) -> None:
     target = load_target(name)
     assert target.name == name
     profile = load_profile(target.profile)
-    assert target.threads in {row.threads for row in profile.rows}
+    assert profile.target == target.profile
+    assert min(row.threads for row in profile.rows) <= target.threads
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_a_shipped_target_says_what_inference_needs_to_know(name: str) -> None:
+    target = load_target(name)
+    assert target.precision.reason
+    assert target.thermal_note
+    assert (target.cpu.boost_ghz or target.cpu.frequency_ghz) >= target.cpu.frequency_ghz
+    assert target.cpu.isa != "armv8.0-a" or not (target.cpu.int8_dot_product or target.cpu.fp16_arithmetic)
+    for runtime in target.runtimes.values():
+        assert runtime.known_good or "not run by us" in runtime.note.lower()
+
+
+def test_the_peak_rate_counts_cores_and_the_highest_clock() -> None:
+    cpu = load_target("intel-n5105").cpu
+    assert cpu.peak_gmacs(1) == pytest.approx(8 * 2.9)
+    assert cpu.peak_gmacs(4) == cpu.peak_gmacs(64) == pytest.approx(4 * 8 * 2.9)
+    assert load_target("apple-m").cpu.peak_gmacs(1) == pytest.approx(16 * 3.2)
+
+
+def test_a_profile_beside_a_target_file_is_found(tmp_path: Path) -> None:
+    path = write(tmp_path, 'name = "mine"\nextends = "raspberrypi4"\nprofile = "mine.json"\n')
+    assert load_target(path).profile == "mine.json"
+    (tmp_path / "mine.json").write_text("{}")
+    assert load_target(path).profile == str(tmp_path / "mine.json")
 
 
 def test_raspberrypi_is_raspberrypi5_under_another_name() -> None:

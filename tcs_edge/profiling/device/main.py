@@ -35,7 +35,7 @@ def main(root: Path, arguments: list[str] | None = None) -> int:
         Key(graph["model"], graph["img_size"], runtime, threads, graph["precision"])
         for graph, runtime, threads in product(bundle["graphs"], options.runtime, options.threads)
     ]
-    plan = Plan(options.rounds, options.seconds, options.max_spread, retries=options.retries)
+    plan = Plan(options.rounds, options.seconds, options.max_spread, options.retries)
     work = root / "work"
     try:
         state = measure(keys, lambda key: root / MODELS / key.graph_name, plan, work, _say, _track)

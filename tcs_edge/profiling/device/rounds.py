@@ -26,15 +26,14 @@ Say = Callable[[str], None]
 class Plan:
     """How to measure.
 
-    A latency is recorded if the medians of its `rounds` differ by at most `max_spread` of their median and
-    the last third of its runs is at most `max_drift` slower than the first; else it is measured again, up to
+    A latency is recorded if the medians of its `rounds` differ by at most `max_spread` of their median, and the
+    last third of its runs is at most that much slower than the first; else it is measured again, up to
     `retries` times.
     """
 
     rounds: int = 5
     seconds: float = 0.15
     max_spread: float = 0.15
-    max_drift: float = 0.10
     retries: int = 2
 
 
@@ -91,11 +90,11 @@ def objection(rounds: Sequence[Sequence[float]], plan: Plan) -> str | None:
     runs = np.concatenate([np.asarray(samples) for samples in rounds])
     third = max(1, len(runs) // 3)
     drift = float(np.median(runs[-third:]) / np.median(runs[:third])) - 1
-    if drift > plan.max_drift:
-        limit = f"(limit {plan.max_drift:.0%})"
+    limit = f"(limit {plan.max_spread:.0%})"
+    if drift > plan.max_spread:
         return f"throttling or other work: its last third is {drift:.0%} slower than its first {limit}"
     medians = [float(np.median(samples)) for samples in rounds]
     spread = (max(medians) - min(medians)) / float(np.median(medians))
     if spread > plan.max_spread:
-        return f"noise: the medians of its rounds differ by {spread:.0%} (limit {plan.max_spread:.0%})"
+        return f"noise: the medians of its rounds differ by {spread:.0%} {limit}"
     return None

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +42,34 @@ def measure(keys: Sequence[Key], graph_of: GraphOf, plan: Plan, work: Path, say:
     begun = {"plan": asdict(plan), "machine": describe_machine(sorted({key.runtime for key in keys}))}
     state = load_state(work, begun)
     _forget_refused(keys, plan, state)
-    saved = time.monotonic()
+    save = partial(save_state, work, begun, state)
     try:
         with pinned(max(key.threads for key in keys)):
-            for _ in track(_try_out(keys, graph_of, state), "memory", len(keys)):
-                pass
+            _exhaust(track(_try_out(keys, graph_of, state), "memory", len(keys)))
             able = [key for key in keys if str(key) not in state.failed]
+            missing = sum(plan.rounds - len(state.rounds(key)) for key in able)
             steps = visits(able, lambda key: open_graph(graph_of(key), key), plan, state, say)
-            for _ in track(steps, "measuring", len(able) * plan.rounds):
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    save_state(work, begun, state)
-                    saved = time.monotonic()
+            # What is measured again takes its time, but is no progress.
+            firsts = (key for key in _saving(steps, save) if str(key) not in state.restarts)
+            _exhaust(track(firsts, "measuring", missing))
     finally:
-        save_state(work, begun, state)
+        save()
     return state
+
+
+def _saving(steps: Iterable[Key], save: Callable[[], None]) -> Iterator[Key]:
+    """Pass the steps through, saving every few seconds."""
+    saved = time.monotonic()
+    for step in steps:
+        if time.monotonic() - saved > SAVE_SECONDS:
+            save()
+            saved = time.monotonic()
+        yield step
+
+
+def _exhaust(steps: Iterable[Any]) -> None:
+    for _ in steps:
+        pass
 
 
 def _forget_refused(keys: Sequence[Key], plan: Plan, state: State) -> None:

@@ -1,0 +1,158 @@
+"""The profiler bundle: runs without torch and without tcs-edge, and its result merges back."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tcs_edge.profiling import device
+
+MODEL = "test_efficientnet"
+QUICK = ("--rounds", "3", "--seconds", "0.01", "--max-spread", "1e9", "--threads", "1")
+
+# What a device lacks is made unimportable; the folder that holds tcs_edge is not on the path.
+BLOCKED = """
+import runpy, sys
+for name in ("torch", "timm", "onnx", "tcs_edge", "pydantic", "psutil", "scipy"):
+    sys.modules[name] = None
+sys.path.insert(0, {root!r})
+sys.argv = ["profile_device.py", *{arguments!r}]
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="session")
+def bundle(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundle") / "profiler"
+    result = cli(
+        "bundle-profiler", "--target", "x86-avx2", "--model", MODEL, "--img-size", 32,
+        "--precision", "fp32", "--precision", "int8", "--out", out, "--quiet",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    return out
+
+
+@pytest.fixture
+def own_bundle(bundle: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(bundle, tmp_path / "profiler")
+
+
+def start(bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    code = BLOCKED.format(root=str(bundle), arguments=list(arguments), script=str(bundle / "profile_device.py"))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=bundle, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_a_bundle_is_complete_and_holds_no_path_of_this_machine(bundle: Path) -> None:
+    names = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    models = {f"models/{MODEL}-32.onnx", f"models/{MODEL}-32.int8.onnx"}
+    program = {f"device/{path.name}" for path in Path(device.__path__[0]).glob("*.py")}
+    assert names == {"README.md", "bundle.json", "profile_device.py", "requirements.txt"} | models | program
+    assert (bundle / "requirements.txt").read_text() == "onnxruntime==1.31.1\nnumpy\n"
+    for path in bundle.rglob("*"):
+        if path.is_file():
+            assert str(Path(device.__path__[0]).parents[2]).encode() not in path.read_bytes()
+
+
+def test_it_measures_without_torch_and_its_result_merges_back(own_bundle: Path, cli: Any, tmp_path: Path) -> None:
+    done = start(own_bundle, *QUICK)
+    assert done.returncode == 0, done.stderr
+    result = own_bundle / "result.json"
+    merged = cli("profile", "merge", "x86-avx2", result, "--out", tmp_path / "mine.json", "--json")
+    assert merged.exit_code == 0, merged.stderr
+    rows = [row for row in json.loads(merged.stdout)["rows"] if row["model"] == MODEL]
+    assert {row["precision"] for row in rows} == {"fp32", "int8"}
+    assert all(row["source"] == "measured" and row["runtime_version"] and row["peak_memory_mb"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--threads", "4096"), "--threads must be between 1 and the"),
+        (("--rounds", "1"), "--rounds is at least 3"),
+        (("--runtime", "tflite"), "invalid choice: 'tflite'"),
+    ],
+)
+def test_wrong_usage_ends_with_2(bundle: Path, arguments: tuple[str, ...], expected: str) -> None:
+    done = start(bundle, *arguments)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_damaged_model_is_refused(own_bundle: Path) -> None:
+    path = own_bundle / "models" / f"{MODEL}-32.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+    done = start(own_bundle, *QUICK)
+    assert done.returncode == 2
+    assert f"{MODEL}-32.onnx is not what was bundled" in done.stderr
+
+
+def test_noise_is_not_recorded(own_bundle: Path) -> None:
+    done = start(own_bundle, *QUICK[:4], "--max-spread", "1e-12", "--retries", "0", "--threads", "1")
+    assert done.returncode == 1
+    assert "nothing could be recorded" in done.stderr
+    assert not (own_bundle / "result.json").exists()
+
+
+def test_a_folder_that_holds_something_is_left_alone(cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    result = cli("bundle-profiler", "--target", "x86-avx2", "--model", MODEL, "--img-size", 32, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "is there already" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--model", "lcnet_05O"), "Did you mean"),
+        (("--model", MODEL, "--precision", "fp16"), "Did you mean fp32?"),
+        (("--model", "vit_tiny_patch16_224", "--img-size", "33"), "no model could be exported"),
+    ],
+)
+def test_what_cannot_be_bundled_is_told(cli: Any, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
+    result = cli("bundle-profiler", "--target", "x86-avx2", *arguments, "--out", tmp_path / "new")
+    assert result.exit_code == 2
+    assert expected in result.stderr
+
+
+@pytest.mark.parametrize("path", sorted(Path(device.__path__[0]).glob("*.py")), ids=lambda path: path.name)
+def test_the_program_is_python_3_9(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
+    imported = {
+        name.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
+    }
+    imported |= {
+        (node.module or "").split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and not node.level
+    }
+    assert imported <= {*sys.stdlib_module_names, "numpy", "onnxruntime", "openvino"}
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "strict"]
+
+
+@pytest.mark.slow
+def test_it_runs_in_a_fresh_environment_with_its_requirements_only(own_bundle: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    install = [python, "-m", "pip", "install", "-q", "-r", own_bundle / "requirements.txt"]
+    installed = subprocess.run([str(part) for part in install], capture_output=True, text=True, timeout=500)
+    if installed.returncode != 0:
+        pytest.skip(f"pip cannot install onnxruntime: {installed.stderr.strip()[-200:]}")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [str(python), str(own_bundle / "profile_device.py"), *QUICK, "--out", str(tmp_path / "result.json")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((tmp_path / "result.json").read_text())["rows"]) == 2

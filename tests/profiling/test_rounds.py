@@ -1,0 +1,97 @@
+"""Interleaving, and what is refused as noise or throttling."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcs_edge.profiling.device import rounds
+from tcs_edge.profiling.device.graphs import Key
+from tcs_edge.profiling.device.rounds import Plan, State, objection, visits
+
+KEYS = [Key(model, 96, "onnxruntime", 1) for model in "abc"]
+PLAN = Plan(rounds=5, seconds=0.01, max_spread=0.15, retries=2)
+
+
+@pytest.mark.parametrize("level", [0.01, 1.0, 1000.0])
+def test_rounds_that_agree_may_be_recorded(level: float) -> None:
+    steady = [[level * factor] * 30 for factor in (1.0, 1.02, 0.98, 1.05, 0.97)]
+    assert objection(steady, PLAN) is None
+
+
+def test_one_round_far_off_is_noise() -> None:
+    reason = objection([[1.0] * 30] * 2 + [[1.5] * 30] + [[1.0] * 30] * 2, PLAN)
+    assert reason == "noise: the medians of its rounds differ by 50% (limit 15%)"
+
+
+def test_a_slowdown_over_the_rounds_is_throttling() -> None:
+    reason = objection([[1.0 + 0.1 * number] * 30 for number in range(5)], PLAN)
+    assert reason is not None
+    assert reason.startswith("throttling or other work: its last third is")
+
+
+def test_a_slowdown_within_the_rounds_is_seen_at_the_last_third() -> None:
+    assert objection([[1.0] * 30, [1.0] * 30, [1.0] * 9 + [1.3] * 21], Plan(rounds=3, max_spread=0.25)) is not None
+
+
+def test_single_outliers_do_not_spoil_a_row() -> None:
+    assert objection([[1.0] * 29 + [50.0]] * 5, PLAN) is None
+
+
+@given(st.lists(st.lists(st.floats(0.01, 1e4), min_size=3, max_size=9), min_size=3, max_size=6))
+def test_what_may_be_recorded_has_a_band_within_the_limit(samples: list[list[float]]) -> None:
+    if objection(samples, PLAN) is None:
+        medians = [statistics.median(ms) for ms in samples]
+        assert max(medians) - min(medians) <= PLAN.max_spread * statistics.median(medians) * (1 + 1e-9)
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the next visits will measure, in order; 1 ms when the script is over."""
+    script: list[float] = []
+    monkeypatch.setattr(rounds, "time_runs", lambda run, seconds: [script.pop(0) if script else 1.0] * 10)
+    return script
+
+
+def walk(state: State, keys: list[Key] = KEYS, said: list[str] | None = None) -> Iterator[Key]:
+    return visits(keys, lambda key: lambda: key, PLAN, state, (said if said is not None else []).append)
+
+
+def test_every_round_visits_every_key_once_in_another_order(scripted: list[float]) -> None:
+    order = list(walk(State()))
+    by_round = [order[start : start + 3] for start in range(0, 15, 3)]
+    assert all(sorted(map(str, visited)) == sorted(map(str, KEYS)) for visited in by_round)
+    assert len({tuple(map(str, visited)) for visited in by_round}) > 1
+    assert order == list(walk(State()))
+
+
+def test_a_noisy_key_alone_is_measured_again_and_that_is_said(scripted: list[float]) -> None:
+    said: list[str] = []
+    scripted += [1.0, 9.0, 1.0, 1.0, 1.0]
+    state = State()
+    assert len(list(walk(state, KEYS[:1], said))) == 10
+    assert said == [
+        "a 96 px onnxruntime 1 thread fp32: noise: the medians of its rounds differ by 800% (limit 15%); "
+        "measuring it again (1 of 2)"
+    ]
+    assert state.rounds(KEYS[0]) == [[1.0] * 10] * 5
+
+
+def test_a_key_that_never_settles_is_given_up(scripted: list[float]) -> None:
+    scripted += [1.0, 9.0] * 50
+    state = State()
+    assert len(list(walk(state, KEYS[:1]))) == 5 * (1 + PLAN.retries)
+    assert objection(state.rounds(KEYS[0]), PLAN) is not None
+
+
+def test_an_interrupted_walk_goes_on_where_it_stopped(scripted: list[float]) -> None:
+    state = State()
+    first = walk(state)
+    done = [next(first) for _ in range(7)]
+    first.close()
+    assert len(list(walk(state))) == 15 - len(done)
+    assert all(len(state.rounds(key)) == 5 for key in KEYS)
