@@ -103,7 +103,10 @@ def _measured(
     document = profile_document(request.target.name, keys, state, plan, machine, today.isoformat())
     refused = refusals(keys, state, plan)
     if not document["rows"]:
-        raise PromiseMissed(f"nothing could be recorded. {refused[0]}. Leave the machine alone, or raise --max-spread.")
+        raise PromiseMissed(
+            f"nothing could be recorded, {len(refused)} latencies were refused; the first: {refused[0]}. "
+            "Against noise, leave the machine alone or raise --max-spread."
+        )
     profile = validated(Profile, document, work)
     require_plausible(profile, request.target)
     return profile, refused

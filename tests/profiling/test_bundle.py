@@ -119,7 +119,7 @@ def test_a_folder_that_holds_something_is_left_alone(cli: Any, tmp_path: Path) -
     [
         (("--model", "lcnet_05O"), "Did you mean"),
         (("--model", MODEL, "--precision", "fp16"), "Did you mean fp32?"),
-        (("--model", "vit_tiny_patch16_224", "--img-size", "33"), "no model could be exported"),
+        (("--model", "vit_tiny_patch16_224", "--img-size", "8"), "no model could be exported"),
     ],
 )
 def test_what_cannot_be_bundled_is_told(cli: Any, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:

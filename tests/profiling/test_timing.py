@@ -48,6 +48,15 @@ def test_where_all_were_interrupted_the_least_interrupted_third_stays_in_order()
     assert undisturbed(samples) == [1.2, 1.1]
 
 
+def test_waiting_is_summed_over_the_threads(tmp_path: Path) -> None:
+    for task, waited_ns in (("1", 250_000_000), ("2", 500_000_000)):
+        (tmp_path / task).mkdir()
+        (tmp_path / task / "schedstat").write_text(f"999 {waited_ns} 7\n")
+    (tmp_path / "3").mkdir()
+    assert timing.seconds_waited(tmp_path) == 0.75
+    assert timing.seconds_waited(tmp_path / "nothing") == 0.0
+
+
 def test_a_phone_is_measured_on_its_large_cores(tmp_path: Path) -> None:
     for core, khz in enumerate([1_800_000, 1_800_000, 2_420_000, 2_960_000]):
         folder = tmp_path / f"cpu{core}" / "cpufreq"

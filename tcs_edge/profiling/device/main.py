@@ -81,7 +81,7 @@ def _finish(document: dict[str, Any], refused: list[str], out: Path) -> int:
     for line in refused:
         _say(f"warning: {line}")
     if not document["rows"]:
-        return _complain("nothing could be recorded. Leave the device alone, or raise --max-spread.", 1)
+        return _complain("nothing could be recorded. Against noise, leave the device alone or raise --max-spread.", 1)
     draft = out.with_name(f".{out.name}.draft")
     draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     draft.replace(out)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .graphs import Key
-from .rounds import Plan, State, objection
+from .rounds import Plan, State
 from .timing import MAX_RUNS, MIN_RUNS, WARMUP_RUNS
 
 
@@ -16,7 +16,7 @@ def refusals(keys: Sequence[Key], state: State, plan: Plan) -> list[str]:
     """One line for every key that is not recorded: its graph does not run, or its rounds disagree."""
     lines = []
     for key in keys:
-        reason = state.failed.get(str(key)) or objection(state.rounds(key), plan)
+        reason = state.failed.get(str(key)) or state.objection(key, plan)
         if reason:
             lines.append(f"not recorded: {key}: {reason}")
     return lines
@@ -24,7 +24,7 @@ def refusals(keys: Sequence[Key], state: State, plan: Plan) -> list[str]:
 
 def recordable(keys: Sequence[Key], state: State, plan: Plan) -> list[Key]:
     """The keys that got their rounds, and rounds that agree."""
-    return [key for key in keys if str(key) not in state.failed and not objection(state.rounds(key), plan)]
+    return [key for key in keys if str(key) not in state.failed and not state.objection(key, plan)]
 
 
 def row(key: Key, state: State, runtime_version: str, measured_on: str) -> dict[str, Any]:

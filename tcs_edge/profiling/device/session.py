@@ -14,7 +14,7 @@ from typing import Any
 from .graphs import Key, open_graph
 from .machine import describe_machine
 from .memory import CannotRun, peak_memory_mb
-from .rounds import Plan, Say, State, objection, visits
+from .rounds import Plan, Say, State, visits
 from .timing import pinned
 
 STATE_FILE = "measured.json"
@@ -75,8 +75,8 @@ def _exhaust(steps: Iterable[Any]) -> None:
 def _forget_refused(keys: Sequence[Key], plan: Plan, state: State) -> None:
     """Whoever starts again wants another try at what was too noisy the last time."""
     for key in keys:
-        if len(state.rounds(key)) == plan.rounds and objection(state.rounds(key), plan):
-            state.samples[str(key)] = []
+        if len(state.rounds(key)) == plan.rounds and state.objection(key, plan):
+            state.forget(key)
         state.restarts.pop(str(key), None)
 
 

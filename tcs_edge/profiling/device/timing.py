@@ -46,6 +46,17 @@ def _interruptions() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
 
 
+def seconds_waited(tasks: Path = Path("/proc/self/task")) -> float:
+    """How long this process's threads were ready but had no core so far; 0 where the system does not tell."""
+    waited_ns = 0
+    for record in tasks.glob("*/schedstat"):
+        try:
+            waited_ns += int(record.read_text(encoding="ascii").split()[1])
+        except OSError:  # a thread that has just ended
+            continue
+    return waited_ns / 1e9
+
+
 @contextmanager
 def pinned(threads: int) -> Iterator[None]:
     """Keep this process, and the threads started inside the block, on the `threads` fastest cores.
