@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib.util import find_spec
 from itertools import product
@@ -15,7 +14,7 @@ from tcs_edge.profiling.device.graphs import Key, UnusableRuntime
 from tcs_edge.profiling.device.machine import describe_machine
 from tcs_edge.profiling.device.results import profile_document, refusals
 from tcs_edge.profiling.device.rounds import Plan
-from tcs_edge.profiling.device.session import OtherMeasurement, measure
+from tcs_edge.profiling.device.session import STATE_FILE, OtherMeasurement, measure
 from tcs_edge.profiling.graphs import export_graphs
 from tcs_edge.profiling.merge import merge_profiles
 from tcs_edge.progress import Reporter
@@ -70,24 +69,45 @@ def record_profile(request: Request, plan: Plan, out: Path, reporter: Reporter, 
 
     Raises:
         UnknownName: timm has no such model.
-        UsageError: more threads than cores, a precision the machine lacks, or a folder begun with other options.
+        UsageError: more threads than cores, a model that cannot be exported, a profile of another target in `out`,
+            or a folder begun with other options.
         MissingError: a runtime is not installed.
         PromiseMissed: nothing could be recorded.
         SpecError: what was measured cannot be true on this target: it is another machine.
     """
     keys = request.keys()
     _require_possible(keys)
-    earlier = (load_profile(out),) if out.is_file() else ()
+    earlier = _earlier(out, request.target)
     work = out.with_name(f"{out.stem}.work")
     unexported = export_graphs(keys, work, reporter)
     able = [key for key in keys if key.graph_name not in unexported]
+    if not able:
+        raise UsageError(f"nothing to measure: {next(iter(unexported.values()))}")
     profile, refused = _measured(request, able, plan, work, reporter, today)
     refused += [f"not recorded: {name}: {why}" for name, why in unexported.items()]
     merged = merge_profiles((*earlier, profile), [*[out.name] * len(earlier), "measured now"], reporter)
     save_profile(merged, out)
     if not refused:
-        shutil.rmtree(work)
+        _clear(work, keys)
     return Recording(merged, tuple(refused))
+
+
+def _earlier(out: Path, target: TargetSpec) -> tuple[Profile, ...]:
+    if not out.is_file():
+        return ()
+    profile = load_profile(out)
+    if profile.target != target.name:
+        raise UsageError(f"{out} is a profile of {profile.target}, not of {target.name}. Choose another --out.")
+    return (profile,)
+
+
+def _clear(work: Path, keys: Sequence[Key]) -> None:
+    """Remove what the measurement left in `work`, and `work` itself unless somebody put other files there."""
+    plain = {replace(key, precision="fp32").graph_name for key in keys}
+    for name in {STATE_FILE, *plain, *(key.graph_name for key in keys)}:
+        (work / name).unlink(missing_ok=True)
+    if not any(work.iterdir()):
+        work.rmdir()
 
 
 def _measured(

@@ -54,6 +54,23 @@ def test_rows_that_are_there_stay(cli: Any, recorded: tuple[Any, Path], tmp_path
     assert "3 rows" in result.stdout
 
 
+def test_a_profile_of_another_target_is_not_added_to(cli: Any, recorded: tuple[Any, Path], tmp_path: Path) -> None:
+    out = edited(tmp_path, "pi.json")
+    before = out.read_bytes()
+    result = cli("profile", *QUICK, "--out", out)
+    assert result.exit_code == 2
+    assert "is a profile of raspberrypi4, not of x86-avx512" in result.stderr
+    assert out.read_bytes() == before
+
+
+def test_files_of_others_in_the_work_folder_stay(cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.work").mkdir()
+    (tmp_path / "mine.work" / "notes.txt").write_text("mine")
+    result = cli("profile", *QUICK, "--runtime", "onnxruntime", "--out", tmp_path / "mine.json")
+    assert result.exit_code == 0, result.stderr
+    assert [path.name for path in (tmp_path / "mine.work").iterdir()] == ["notes.txt"]
+
+
 def test_noise_is_refused_and_the_work_is_kept(cli: Any, tmp_path: Path) -> None:
     strict = (*QUICK[:-1], 0.01, "--retries", 1, "--out", tmp_path / "mine.json")
     result = cli("profile", *strict, "--rounds", 25)
@@ -76,6 +93,11 @@ def test_noise_is_refused_and_the_work_is_kept(cli: Any, tmp_path: Path) -> None
             (*QUICK, "--runtime", "tflite", "--out", "p.json"),
             2,
             "unknown --runtime 'tflite'. Known: onnxruntime, openvino.",
+        ),
+        (
+            ("--model", "vit_tiny_patch16_224", "--target", "x86-avx512", "--img-size", 8, "--out", "p.json"),
+            2,
+            "nothing to measure: its export failed",
         ),
         ((*QUICK, "--threads", 4096, "--out", "p.json"), 2, "4096 threads were asked for, this machine lets us use"),
         ((*QUICK, "--precision", "fp16", "--runtime", "onnxruntime", "--out", "p.json"), 1, "no float16 arithmetic"),

@@ -53,7 +53,8 @@ def test_every_example_parses(line):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_option_that_is_named_exists(page):
-    everything = (*commands().values(), typer.main.get_command(app))
+    below = [inner for command in commands().values() for inner in getattr(command, "commands", {}).values()]
+    everything = (*commands().values(), *below, typer.main.get_command(app))
     known = {option for command in everything for parameter in command.params for option in parameter.opts}
     named = set(re.findall(r"(?:`| )(--[a-z][a-z0-9-]+)", _own_words(page.read_text(encoding="utf-8"))))
     assert named - known - OF_OTHERS == set()

@@ -25,7 +25,9 @@ def test_help_names_every_command(cli):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_says_what_it_is_for(command):
-    parameters = typer.main.get_command(app).commands[command].params
+    group = typer.main.get_command(app).commands[command]
+    inner = [parameter for below in getattr(group, "commands", {}).values() for parameter in below.params]
+    parameters = [*group.params, *inner]
     silent = [parameter.name for parameter in parameters if not getattr(parameter, "help", None)]
     assert parameters
     assert silent == []
