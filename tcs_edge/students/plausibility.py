@@ -3,7 +3,7 @@
 Lower bound: a network of M multiply-accumulates takes at least M / (cores x their peak rate); Winograd's
 algorithm, which some runtimes use, saves up to 5.06 times of it (F(6x6, 3x3): Lavin and Gray, 2015,
 arXiv 1509.09308). Upper bound: one core at 1/300 of its peak, and a tenth of a second on top. Every row shipped
-lies between both; of the same rows in seconds or microseconds 97 of 100 do not.
+lies between both; of the same rows in seconds or microseconds 99 of 100 do not.
 """
 
 from __future__ import annotations
