@@ -61,7 +61,7 @@ def latency(
     if not rows:
         raise UsageError(
             f"the profile of {profile.target} does not know {model} ({runtime}, {precision}). "
-            "Add a row to the profile, or choose another --student."
+            "Measure it (`tcs-edge profile` there, or `tcs-edge bundle-profiler`), or choose another --student."
         )
     rows = _with_threads(rows, threads, profile.target)
     return _at_size(rows, img_size, profile)
