@@ -15,7 +15,7 @@ from tcs_edge.errors import UsageError
 from tcs_edge.packaging.run_folder import find_run
 from tcs_edge.progress import Reporter
 from tcs_edge.project import ProjectFile
-from tcs_edge.specs.config import CompressConfig, load_config
+from tcs_edge.specs.config import CompressConfig, load_config, with_flags
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import Limits, TargetSpec, load_target
 from tcs_edge.students.build import Init, candidate_from_model, require_student, student_mean_std
@@ -26,6 +26,7 @@ from tcs_edge.teachers.load import describe_teacher
 from tcs_edge.teachers.registry import teacher_spec
 from tcs_edge.threads import free_cores
 from tcs_edge.training.accelerator import make_accelerator
+from tcs_edge.training.modes import require_compiler
 from tcs_edge.weights import check_safetensors
 
 # What may differ when a run goes on: the machine, not the result.
@@ -69,7 +70,7 @@ def settle_options(given: Mapping[str, Any], config: Path | None, resume: Path |
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
             raise UsageError(f"--resume goes on with the run's own options: leave {flags} out.")
         config = find_run(resume).config
-    options = (load_config(config) if config else {}) | dict(given)
+    options = with_flags(load_config(config) if config else {}, given)
     if "target" not in options:
         raise UsageError("no target. Pass --target, for example --target raspberrypi (see `tcs-edge targets`).")
     return validated(ProjectFile, options, config or Path("options")).compress_config()
@@ -114,7 +115,9 @@ def require_means(options: CompressConfig) -> None:
 
 def _require_sense(options: CompressConfig) -> None:
     """What can be refused before the images are read, which may take long."""
-    make_accelerator(options.device)
+    accelerator = make_accelerator(options.device, options.train.amp)
+    if options.train.compile:
+        require_compiler(accelerator.device)
     if options.teacher:
         teacher_spec(options.teacher)
     if options.teacher_weights:
@@ -126,12 +129,16 @@ def _require_sense(options: CompressConfig) -> None:
 
 
 def _settle_machine(options: CompressConfig) -> CompressConfig:
-    """Threads and workers for this machine as it is now."""
+    """Threads, workers and precision for this machine as it is now."""
     threads = options.threads or free_cores()
     # In-memory digits are cheap to augment; photos keep one process busy beside the training.
     workers = 0 if options.builtin or threads == 1 else min(4, threads - 1)
-    settled = {"threads": threads, "workers": workers if options.workers is None else options.workers}
-    return options.model_copy(update=settled)
+    precision = make_accelerator(options.device, options.train.amp).mixed_precision
+    return options.model_copy(update={
+        "threads": threads,
+        "workers": workers if options.workers is None else options.workers,
+        "train": options.train.model_copy(update={"amp": precision}),
+    })  # fmt: skip
 
 
 def _limits(options: CompressConfig, target: TargetSpec) -> Limits:

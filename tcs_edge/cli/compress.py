@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from tcs_edge.planning import Plan
 
 NOT_OPTIONS = frozenset({"config", "out", "overwrite", "resume", "dry_run", "json", "quiet", "verbose"})
+
+
+def _training(text: str, *names: str) -> Any:
+    """An option that has a panel of its own in --help."""
+    return typer.Option(*names, help=text, rich_help_panel="Training: docs/training.md")
 
 
 @one_line_errors
@@ -53,6 +58,13 @@ def command(
     img_size: Annotated[int | None, typer.Option(help="Pixels of the student's square input.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.")] = None,
     augment: Annotated[str | None, typer.Option(help="none, crop (no mirroring), or crop-flip.")] = None,
+    amp: Annotated[str | None, _training("Mixed precision: auto, no, bf16 or fp16; default no.")] = None,
+    label_smoothing: Annotated[float | None, _training("Share of each label spread over all classes.")] = None,
+    mixup: Annotated[float | None, _training("Mix images and their targets; Beta's alpha, such as 0.2.")] = None,
+    rand_augment: Annotated[int | None, _training("Magnitude of RandAugment, 1 to 30.")] = None,
+    ema_decay: Annotated[float | None, _training("Deploy averaged weights; the decay, such as 0.999.")] = None,
+    compile: Annotated[bool | None, _training("Run the training step through torch.compile.", "--compile")] = None,
+    deterministic: Annotated[bool | None, _training("Deterministic algorithms alone.", "--deterministic")] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="Slowest student allowed on the target.")] = None,
     max_size_mb: Annotated[float | None, typer.Option(help="Largest exported ONNX file allowed.")] = None,
     max_params_m: Annotated[float | None, typer.Option(help="Most parameters allowed, in millions.")] = None,

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from tcs_edge.data.preprocess import Preprocess
+from tcs_edge.data.rand_augment import RandAugment, border_colour
 from tcs_edge.errors import UsageError
 
 Kind = Literal["none", "crop", "crop-flip"]
@@ -36,6 +37,7 @@ class Augment:
         preprocess: gives size, filter, mean and std.
         min_scale: smallest part of the picture's area that a crop keeps, in (0, 1];
             None takes the kind's own (0.8 for "crop", 0.5 for "crop-flip").
+        distortion: what the view goes through afterwards.
 
     Raises:
         UsageError: an unknown kind or a scale out of range.
@@ -44,6 +46,7 @@ class Augment:
     kind: Kind
     preprocess: Preprocess
     min_scale: float | None = None
+    distortion: RandAugment = RandAugment()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -53,11 +56,14 @@ class Augment:
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> torch.Tensor:
         """One view of `image`, drawn from `rng`."""
-        if self.kind == "none":
-            return torch.from_numpy(self.preprocess(image))
-        view = self._random_crop(image, rng)
-        view = _mirror(view, rng) if self.kind == "crop-flip" else _rotate_and_shift(view, rng)
+        view = self.distortion(self._view(image, rng), rng)
         return torch.from_numpy(self.preprocess.normalise(np.asarray(view)))
+
+    def _view(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        if self.kind == "none":
+            return self.preprocess.crop(image)
+        view = self._random_crop(image, rng)
+        return _mirror(view, rng) if self.kind == "crop-flip" else _rotate_and_shift(view, rng)
 
     def _random_crop(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         smallest = MIN_SCALE[self.kind] if self.min_scale is None else self.min_scale
@@ -91,11 +97,4 @@ def _mirror(view: Image.Image, rng: np.random.Generator) -> Image.Image:
 def _rotate_and_shift(view: Image.Image, rng: np.random.Generator) -> Image.Image:
     angle = rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG)
     across, down = rng.uniform(-MAX_SHIFT, MAX_SHIFT, size=2) * view.width
-    return view.rotate(angle, Image.Resampling.BILINEAR, translate=(across, down), fillcolor=_border_colour(view))
-
-
-def _border_colour(view: Image.Image) -> tuple[int, ...]:
-    """Mean colour of the outermost pixels: what most likely lies beyond the edge."""
-    pixels = np.asarray(view)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return tuple(int(value) for value in border.mean(axis=0).round())
+    return view.rotate(angle, Image.Resampling.BILINEAR, translate=(across, down), fillcolor=border_colour(view))

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from tcs_edge.errors import SpecError
 from tcs_edge.specs.strict import Spec
+from tcs_edge.specs.training import TrainOptions
 
 Augmentation = Literal["none", "crop", "crop-flip"]
 Mimicking = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
@@ -102,6 +103,7 @@ class CompressConfig(Spec):
         img_size: pixels of the student's square input.
         device: "auto", "cpu", "cuda", "mps".
         threads: compute threads; None uses the cores that are free.
+        train: precision, regularisation and reproducibility of the training loop.
         workers: image-decoding processes; None decodes in as many as there are free cores, less one.
     """
 
@@ -131,6 +133,7 @@ class CompressConfig(Spec):
     workers: int | None = Field(None, ge=0)
     cache_dir: Path | None = None
     seed: int = Field(0, ge=0, lt=2**31)
+    train: TrainOptions = TrainOptions()
     tcs: TcsOptions = TcsOptions()
     kd: KdOptions = KdOptions()
     dkd: DkdOptions = DkdOptions()
@@ -201,6 +204,15 @@ def load_config(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path} cannot be read as a config file: {error.strerror}. Pass a TOML file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} is not TOML: {error}") from None
+
+
+def with_flags(document: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """A config file's options with `flags` laid over them; those of the training loop go into its table."""
+    training = {name: value for name, value in flags.items() if name in TrainOptions.model_fields}
+    merged = {**document, **{name: value for name, value in flags.items() if name not in training}}
+    table = document.get("train", {})
+    # Anything but a table is left for the schema to complain about.
+    return merged | {"train": table | training} if training and isinstance(table, dict) else merged
 
 
 def config_toml(config: CompressConfig) -> str:

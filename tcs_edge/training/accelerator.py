@@ -1,24 +1,59 @@
-"""The device that training runs on, through accelerate."""
+"""The device and the precision that training runs in, through accelerate."""
 
 from __future__ import annotations
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from tcs_edge.errors import UsageError
 
 
-def make_accelerator(device: str) -> Accelerator:
+def make_accelerator(device: str, amp: str = "no") -> Accelerator:
     """An Accelerator on `device`: "auto" takes the best there is, else "cpu", "cuda" or "mps".
 
+    Args:
+        amp: "no", "bf16", "fp16" or "auto", as `settled_amp` has it.
+
     Raises:
-        UsageError: the device is unknown, or this machine does not have it.
+        UsageError: the device is unknown, this machine does not have it, or it cannot do `amp`.
     """
-    accelerator = Accelerator(cpu=device == "cpu")
+    accelerator = _accelerator(device, "no")
     if device != "auto" and accelerator.device.type != device:
         here = ", ".join(available_devices())
         raise UsageError(f"--device {device} cannot be used here. Choose one of: auto, {here}.")
-    return accelerator
+    precision = settled_amp(amp, accelerator.device)
+    return accelerator if precision == "no" else _accelerator(device, precision)
+
+
+def settled_amp(amp: str, device: torch.device) -> str:
+    """The precision that `amp` means on `device`; "auto" is bf16 or else fp16 on CUDA, and none elsewhere.
+
+    Raises:
+        UsageError: `device` cannot do it.
+    """
+    if amp == "auto":
+        if device.type != "cuda":
+            return "no"
+        return "bf16" if _has_bf16(device) else "fp16"
+    if amp == "fp16" and device.type == "cpu":
+        raise UsageError("--amp fp16 does not work on a CPU. Pass --amp bf16 or --amp no.")
+    if amp == "bf16" and not _has_bf16(device):
+        raise UsageError("--amp bf16: this GPU has no bfloat16. Pass --amp fp16 or --amp no.")
+    return amp
+
+
+def _has_bf16(device: torch.device) -> bool:
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _accelerator(device: str, precision: str) -> Accelerator:
+    try:
+        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    except ValueError:
+        # A process keeps the settings of its first Accelerator, and those of an earlier run may be others.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
 
 
 def available_devices() -> list[str]:

@@ -1,14 +1,15 @@
 """Training state on disk: one safetensors file per run, never pickle.
 
-The tensors are the model's and the optimiser's; what is not a tensor (epoch, step, the
-selection's history) is JSON in the file's metadata. A checkpoint is taken between epochs,
-and every random draw derives from (seed, epoch), so a resumed run repeats the rest exactly.
+The tensors are the model's, the optimiser's and the average's; what is not a tensor (epoch, step,
+the selection's history, fp16's loss scale) is JSON in the file's metadata. A checkpoint is taken
+between epochs, and every random draw derives from (seed, epoch, step), so a resumed run repeats the
+rest exactly.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +20,48 @@ from torch import Tensor, nn
 
 from tcs_edge.errors import DataError, reason_of
 from tcs_edge.files import write_bytes
+from tcs_edge.training.average import WeightAverage
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: epochs and steps done, and the method's history so far."""
+    """Where a run stands.
+
+    Attributes:
+        epochs_done, steps_done: how far it is.
+        history: of the method, so far.
+        loss_scale: state of fp16's gradient scaler; empty without one.
+    """
 
     epochs_done: int = 0
     steps_done: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    loss_scale: dict[str, Any] = field(default_factory=dict)
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, done: Progress) -> None:
-    """Write the state of `model` and `optimizer` to `path`, whole or not at all.
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None, done: Progress
+) -> None:
+    """Write the state of `model`, `optimizer` and `average` to `path`, whole or not at all.
 
     Raises:
         MissingError: the disk is full or the folder cannot be written.
     """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"average/{name}": value for name, value in (average.state if average else {}).items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{slot}": torch.as_tensor(value) for slot, value in slots.items()}
-    progress = {"epochs_done": done.epochs_done, "steps_done": done.steps_done, "history": done.history}
-    metadata = {"schema_version": str(SCHEMA_VERSION), "progress": json.dumps(progress)}
+    metadata = {"schema_version": str(SCHEMA_VERSION), "progress": json.dumps(asdict(done))}
     # As bytes, since safetensors' own writer says "disk full" with an exception that is no OSError.
     write_bytes(path, save({name: value.contiguous() for name, value in tensors.items()}, metadata))
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put the state at `path` back into `model` and `optimizer`; return how far it was.
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
+) -> Progress:
+    """Put the state at `path` back into `model`, `optimizer` and `average`; return how far it was.
 
     Raises:
         DataError: the file is damaged, or belongs to another model.
@@ -58,6 +71,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
             progress = json.loads(stored.metadata()["progress"])
         model.load_state_dict(_below(tensors, "model/"))
+        if average:
+            average.load(_below(tensors, "average/"))
     except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
         raise DataError(
             f"checkpoint {path} does not fit this run ({reason_of(error)}). Start again without --resume."

@@ -16,6 +16,7 @@ from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import keep_decoded
 from tcs_edge.data.loader import evaluation_loader, training_loader
+from tcs_edge.data.rand_augment import RandAugment
 from tcs_edge.files import write_json, write_text
 from tcs_edge.maps import drop_head, map_shape
 from tcs_edge.methods import CrossEntropy, Dkd, Kd, Knowledge, Method, SimKd, Tcs
@@ -26,6 +27,7 @@ from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.budget import Budget
 from tcs_edge.training.deployed import fold_student
 from tcs_edge.training.loop import Data, train
+from tcs_edge.training.modes import deterministic
 
 # The fold is checked on this many real images.
 FOLD_IMAGES = 64
@@ -61,19 +63,34 @@ def distil(
 
     Raises:
         TrainingDiverged: a loss was NaN or Inf.
+        UsageError: `options.train` asks for what the device cannot do.
         ParityFailed: the fold does not equal the trained head.
     """
     torch.manual_seed(options.seed)
     method = make_method(options, backbone, feature_dim, len(images.classes), preprocess.img_size, knowledge)
-    accelerator = make_accelerator(options.device)
+    accelerator = make_accelerator(options.device, options.train.amp)
     log = _MetricsLog(files.metrics, resume)
     data = _make_data(images, preprocess, options, reporter)
-    budget = Budget(_settled(options.epochs), options.batch_size, _settled(options.lr))
-    train(backbone, method, data, budget, options.seed, accelerator, files.checkpoint, resume, log, reporter)
+    with deterministic(options.train.deterministic):
+        train(
+            backbone, method, data, _budget(options), options.seed, accelerator,
+            files.checkpoint, resume, options.train, log, reporter,
+        )  # fmt: skip
     write_json(files.selection, {"schema_version": 1, "rounds": method.history()})
     model, difference = fold_student(backbone, method, _first_images(images, preprocess))
     reporter.detail(f"deployed model against the trained one: relative difference {difference:.1e}")
     return model
+
+
+def _budget(options: CompressConfig) -> Budget:
+    return Budget(
+        epochs=_settled(options.epochs),
+        batch_size=options.batch_size,
+        lr=_settled(options.lr),
+        weight_decay=options.train.weight_decay,
+        warmup_fraction=options.train.warmup_fraction,
+        grad_clip=options.train.grad_clip,
+    )
 
 
 def make_method(
@@ -85,12 +102,13 @@ def make_method(
     knowledge: Knowledge | None,
 ) -> Method:
     """What `options.method` puts behind a backbone that gives `features` numbers per image."""
+    smoothing = options.train.label_smoothing
     if knowledge is None:
-        return CrossEntropy(features, classes)
+        return CrossEntropy(features, classes, smoothing)
     if options.method == "kd":
-        return Kd(features, classes, knowledge.ask(), **options.kd.model_dump())
+        return Kd(features, classes, knowledge.ask(), **options.kd.model_dump(), label_smoothing=smoothing)
     if options.method == "dkd":
-        return Dkd(features, classes, knowledge.ask(), **options.dkd.model_dump())
+        return Dkd(features, classes, knowledge.ask(), **options.dkd.model_dump(), label_smoothing=smoothing)
     if options.method == "simkd":
         return _make_simkd(backbone, img_size, knowledge)
     tcs = options.tcs
@@ -99,7 +117,8 @@ def make_method(
     return Tcs(
         features, classes, knowledge.rows, schedule,
         mimic=tcs.mimic, weight=tcs.mimic_weight, hash_bits=tcs.hash_bits, probe=knowledge.probe,
-        probe_start=tcs.probe_start, soft_weight=tcs.soft_weight, temperature=tcs.temperature, seed=options.seed,
+        probe_start=tcs.probe_start, soft_weight=tcs.soft_weight, temperature=tcs.temperature,
+        label_smoothing=smoothing, seed=options.seed,
     )  # fmt: skip
 
 
@@ -113,7 +132,8 @@ def _make_simkd(backbone: nn.Module, img_size: int, knowledge: Knowledge) -> Sim
 
 def _make_data(images: ImageSet, preprocess: Preprocess, options: CompressConfig, reporter: Reporter) -> Data:
     workers = _settled(options.workers)
-    augment = Augment(_settled(options.augment), preprocess)
+    distortion = RandAugment(options.train.rand_augment, options.train.rand_augment_ops)
+    augment = Augment(_settled(options.augment), preprocess, distortion=distortion)
     decoded = keep_decoded(images.train, preprocess, reporter=reporter)
     batches = partial(
         training_loader, decoded, augment, options.batch_size, options.seed,

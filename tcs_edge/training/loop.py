@@ -1,13 +1,15 @@
 """The training loop that every method shares.
 
 Last epoch, never the best one: the validation accuracy in the log is for the reader, nothing
-is chosen by it. The teacher is not here; what it said is in the method's cached targets.
+is chosen by it. The teacher is not here; what it said is in the method's cached targets. Images are mixed
+here, and the weights averaged: both are the same for every method.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,11 @@ from torch import Tensor, nn
 from tcs_edge.errors import TrainingDiverged
 from tcs_edge.methods import Batch, Losses, Method
 from tcs_edge.progress import Reporter, Silent
+from tcs_edge.specs.training import TrainOptions
+from tcs_edge.training.average import WeightAverage
 from tcs_edge.training.budget import Budget
 from tcs_edge.training.checkpoints import Progress, load_checkpoint, save_checkpoint
+from tcs_edge.training.mixing import draw_mix
 
 Rows = tuple[Tensor, Tensor, Tensor]  # images (B, 3, S, S), labels (B,), indices (B,)
 
@@ -28,6 +33,9 @@ Rows = tuple[Tensor, Tensor, Tensor]  # images (B, 3, S, S), labels (B,), indice
 FINITE_WINDOW = 10
 # Writing the state costs less than a second; more often would show in short epochs.
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
+# fp16's scaler starts at 65536 and halves at every overflow: below one, nothing it could do is left.
+SMALLEST_LOSS_SCALE = 1.0
+COMPILER = "inductor"
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ def train(
     accelerator: Accelerator,
     checkpoint: Path | None = None,
     resume: bool = False,
+    options: TrainOptions = TrainOptions(),
     log: Callable[[dict[str, Any]], None] = lambda metrics: None,
     reporter: Reporter | None = None,
 ) -> None:
@@ -68,6 +77,8 @@ def train(
     Args:
         checkpoint: file that holds the state between epochs; None keeps none.
         resume: continue from `checkpoint`; the result is the same as without the break.
+        options: mixing, averaging and compiling are done here; with averaging, the weights left in
+            `backbone` and `method` are the averaged ones.
         log: receives one JSON-able dict per epoch.
 
     Raises:
@@ -77,20 +88,28 @@ def train(
     trainee = Trainee(backbone, method)
     optimizer = torch.optim.AdamW(_parameter_groups(trainee, budget.weight_decay), lr=budget.lr)
     trainee.to(accelerator.device, memory_format=torch.channels_last)
-    done = load_checkpoint(checkpoint, trainee, optimizer) if resume and checkpoint else Progress()
+    average = WeightAverage(trainee, options.ema_decay) if options.ema_decay else None
+    done = load_checkpoint(checkpoint, trainee, optimizer, average) if resume and checkpoint else Progress()
     method.restore_history(done.history)
     wrapped, optimizer = accelerator.prepare(trainee, optimizer)
+    if done.loss_scale and accelerator.scaler:
+        accelerator.scaler.load_state_dict(done.loss_scale)
+    if options.compile:
+        wrapped.compile(backend=COMPILER)  # in place: no name of a weight changes
     todo = (budget.epochs - done.epochs_done) * data.steps_per_epoch
     ticks = iter(reporter.track(range(todo), "distil", todo))
-    run = _Run(wrapped, trainee, optimizer, data, budget, accelerator, ticks)
+    run = _Run(wrapped, trainee, optimizer, average, data, budget, options, seed, accelerator, ticks)
     saved_at = time.monotonic()
     for epoch in range(done.epochs_done, budget.epochs):
-        log(run.epoch(epoch, seed))
+        log(run.epoch(epoch))
         last = epoch + 1 == budget.epochs
         if checkpoint and accelerator.is_main_process and (last or _due(saved_at)):
-            progress = Progress(epoch + 1, (epoch + 1) * data.steps_per_epoch, method.history())
-            save_checkpoint(checkpoint, trainee, optimizer, progress)
+            scale = accelerator.scaler.state_dict() if accelerator.scaler else {}
+            progress = Progress(epoch + 1, (epoch + 1) * data.steps_per_epoch, method.history(), scale)
+            save_checkpoint(checkpoint, trainee, optimizer, average, progress)
             saved_at = time.monotonic()
+    if average:
+        average.keep()
 
 
 def _due(saved_at: float) -> bool:
@@ -102,21 +121,25 @@ class _Run:
     wrapped: nn.Module
     trainee: Trainee
     optimizer: torch.optim.Optimizer
+    average: WeightAverage | None
     data: Data
     budget: Budget
+    options: TrainOptions
+    seed: int
     accelerator: Accelerator
     ticks: Iterator[int]
 
-    def epoch(self, epoch: int, seed: int) -> dict[str, Any]:
+    def epoch(self, epoch: int) -> dict[str, Any]:
         """One pass over the training images and one over the validation images; its metrics."""
-        torch.manual_seed(epoch_seed(seed, epoch))  # dropout and the like: a function of the epoch
+        torch.manual_seed(epoch_seed(self.seed, epoch))  # dropout and the like: a function of the epoch
         started = time.perf_counter()
         self.wrapped.train()
         first = epoch * self.data.steps_per_epoch
         means = _mean_parts(self._steps(epoch, first), first)
-        _require_finite_weights(self.trainee, first + self.data.steps_per_epoch - 1)
+        self._require_finite(first + self.data.steps_per_epoch - 1)
         seconds = time.perf_counter() - started
-        accuracy = accuracy_of(self.trainee.backbone, self.trainee.method, self.data.val(), self.accelerator)
+        with self.average.in_place() if self.average else nullcontext():
+            accuracy = accuracy_of(self.trainee.backbone, self.trainee.method, self.data.val(), self.accelerator)
         return {
             "epoch": epoch + 1,
             "lr": self.optimizer.param_groups[0]["lr"],
@@ -127,7 +150,7 @@ class _Run:
 
     def _steps(self, epoch: int, first: int) -> Iterator[dict[str, Tensor]]:
         for step, rows in enumerate(self.data.train(epoch), start=first):
-            yield self._step(self._batch(rows), step)
+            yield self._step(self._batch(rows, epoch, step), step)
             next(self.ticks, None)
 
     def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -138,14 +161,29 @@ class _Run:
             losses = self.wrapped(batch)
         self.optimizer.zero_grad()
         self.accelerator.backward(losses.total)
-        self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.budget.grad_clip)
-        self.trainee.method.after_backward(step, total_steps)
+        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.budget.grad_clip)
+        # fp16: where gradients overflowed, the scaler leaves the step out, and no score may be taken from them.
+        if self.accelerator.scaler is None or torch.isfinite(norm):
+            self.trainee.method.after_backward(step, total_steps)
         self.optimizer.step()
+        if self.average:
+            self.average.update(step)
         return {"loss": losses.total.detach(), **losses.parts}
 
-    def _batch(self, rows: Rows) -> Batch:
-        images, labels, index = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in rows)
-        return Batch(images.contiguous(memory_format=torch.channels_last), labels, index)
+    def _batch(self, rows: Rows, epoch: int, step: int) -> Batch:
+        device, alpha = self.accelerator.device, self.options.mixup
+        images, labels, index = (tensor.to(device, non_blocking=True) for tensor in rows)
+        batch = Batch(images.contiguous(memory_format=torch.channels_last), labels, index)
+        return batch.mixed(draw_mix(len(labels), alpha, self.seed, epoch, step, device)) if alpha else batch
+
+    def _require_finite(self, step: int) -> None:
+        """The last step of an epoch has no loss after it that would show what it did."""
+        _require_finite_weights(self.trainee, step)
+        if self.accelerator.scaler and self.accelerator.scaler.get_scale() < SMALLEST_LOSS_SCALE:
+            raise TrainingDiverged(
+                f"fp16 gradients are NaN or Inf at every scale, up to step {step}. "
+                "Lower --lr or pass --amp bf16 or no; the last good checkpoint is kept."
+            )
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -196,7 +234,6 @@ def _drain(window: list[dict[str, Tensor]], sums: dict[str, float], first_step: 
 
 
 def _require_finite_weights(module: nn.Module, step: int) -> None:
-    """The last step of an epoch has no loss after it that would show what it did."""
     for name, value in module.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise TrainingDiverged(

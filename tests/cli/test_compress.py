@@ -70,6 +70,10 @@ def test_no_target_says_which_there_are(cli, photos):
         ({"max_latency_ms": 0.001}, "Raise --max-latency-ms"),
         ({"max_size_mb": 0.001}, "Raise --max-size-mb"),
         ({"device": "tpu"}, "cpu"),
+        ({"amp": "fp16"}, "--amp bf16"),
+        ({"amp": "fp8"}, "'bf16'"),
+        ({"mixup": -1}, "mixup"),
+        ({"rand_augment": 31}, "rand_augment"),
     ],
 )
 def test_wrong_usage_is_one_line_that_helps(cli, tiny, tmp_path, change, named):

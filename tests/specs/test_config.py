@@ -6,13 +6,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcs_edge.errors import SpecError, UsageError
 from tcs_edge.preparation import settle_options
 from tcs_edge.specs.config import CompressConfig, TcsOptions, config_toml, load_config
 from tcs_edge.specs.strict import validated
+from tcs_edge.specs.training import TrainOptions
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 paths = st.text("abc é'\"\\/.#\n", min_size=1, max_size=12).map(Path)
@@ -33,9 +34,16 @@ FIELDS = {
         mimic=st.sampled_from(["cosine", "mse", "lsh", "lsh+mse", "none"]), hash_bits=st.integers(8, 4096),
     ),
 }  # fmt: skip
+FIELDS["train"] = st.builds(
+    TrainOptions, amp=st.sampled_from(["auto", "no", "bf16", "fp16"]), mixup=st.floats(0, 100),
+    label_smoothing=st.floats(0, 0.99), rand_augment=st.integers(0, 30), rand_augment_ops=st.integers(1, 14),
+    ema_decay=st.floats(0, 0.9999), weight_decay=st.floats(0, 1), warmup_fraction=st.floats(0, 0.99),
+    grad_clip=positive, compile=st.booleans(), deterministic=st.booleans(),
+)  # fmt: skip
 configs = st.builds(CompressConfig, **FIELDS)
 
 
+@settings(deadline=None)
 @given(configs)
 def test_a_config_comes_back_from_its_file(tmp_path_factory, config):
     path = tmp_path_factory.mktemp("config") / "run.toml"
@@ -43,6 +51,7 @@ def test_a_config_comes_back_from_its_file(tmp_path_factory, config):
     assert validated(CompressConfig, load_config(path), path) == config
 
 
+@settings(deadline=None)
 @given(configs, st.integers(1, 5000))
 def test_nothing_that_a_run_needs_is_left_open(config, typical_px):
     settled = config.resolved(typical_px)
@@ -51,6 +60,7 @@ def test_nothing_that_a_run_needs_is_left_open(config, typical_px):
     assert settled.resolved(typical_px) == settled
 
 
+@settings(deadline=None)
 @given(configs, st.integers(1, 5000))
 def test_what_was_chosen_stays(config, typical_px):
     settled, chosen = config.resolved(typical_px), config.model_dump(exclude_none=True)
@@ -78,6 +88,11 @@ def test_a_student_from_scratch_trains_longer():
         ({"max_latency": 3}, "max_latency_ms"),
         ({"tcs": {"kept_fractoin": 0.5}}, "Did you mean kept_fraction"),
         ({"epochs": 0}, "epochs: "),
+        ({"train": {"mix_up": 0.2}}, "Did you mean mixup"),
+        ({"train": {"label_smoothing": 1.0}}, "train.label_smoothing: "),
+        ({"train": {"ema_decay": 1.0}}, "train.ema_decay: "),
+        ({"train": {"rand_augment": 31}}, "train.rand_augment: "),
+        ({"train": {"amp": "fp8"}}, "'bf16'"),
         ({"lr": float("nan")}, "lr: "),
         ({"tcs": {"kept_fraction": 1.1}}, "tcs.kept_fraction: "),
         ({"method": "tsc"}, "'tcs'"),
@@ -102,6 +117,25 @@ def file(tmp_path) -> Path:
 def test_flags_win_over_the_file(file):
     options = settle_options({"epochs": 3}, file, resume=None)
     assert (options.target, options.epochs, options.lr, options.tcs.dims) == ("raspberrypi4", 3, 0.5, 7)
+
+
+def test_flags_of_the_training_loop_join_its_table(file):
+    with file.open("a") as table:
+        table.write("[train]\nmixup = 0.3\nema_decay = 0.9\n")
+    train = settle_options({"mixup": 0.1, "amp": "bf16"}, file, resume=None).train
+    assert (train.mixup, train.ema_decay, train.amp) == (0.1, 0.9, "bf16")
+    assert settle_options({"target": "t", "deterministic": True}, None, None).train == TrainOptions(deterministic=True)
+
+
+def test_a_table_that_is_none_is_told_even_with_flags(file):
+    file.write_text('target = "t"\ntrain = 3\n')
+    with pytest.raises(SpecError, match="train: "):
+        settle_options({"mixup": 0.1}, file, resume=None)
+
+
+def test_no_option_of_the_training_loop_is_named_like_one_of_the_run():
+    """Flags have one name each, whatever table they belong to."""
+    assert not set(TrainOptions.model_fields) & set(CompressConfig.model_fields)
 
 
 def test_flags_alone_and_file_alone(file):

@@ -1,0 +1,22 @@
+"""How the images of a step are mixed: drawn from seed, epoch and step alone, so that a resumed run draws the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from tcs_edge.methods import Mix
+
+# Fourth number of the random stream, not zero: numpy takes [a, b, c, 0] for [a, b, c], which the loader draws from.
+MIXING_STREAM = 1
+
+
+def draw_mix(images: int, alpha: float, seed: int, epoch: int, step: int, device: torch.device) -> Mix:
+    """Partners for a batch of `images`, and one share from Beta(alpha, alpha) (arXiv 1710.09412, section 2).
+
+    Args:
+        alpha: > 0; 0.2 leaves most batches almost unmixed, 1 draws every share alike.
+    """
+    rng = np.random.default_rng([seed, epoch, step, MIXING_STREAM])
+    share = torch.tensor(rng.beta(alpha, alpha), dtype=torch.float32, device=device)
+    return Mix(torch.from_numpy(rng.permutation(images)).to(device), share)

@@ -1,0 +1,47 @@
+"""Deterministic and compiled training: the switches go back, and what is missing is said in one line."""
+
+import pytest
+import torch
+
+from tcs_edge.errors import MissingError, UsageError
+from tcs_edge.training.modes import deterministic, require_compiler
+
+
+def switches():
+    return torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_switches_hold_inside_the_block_alone(wanted):
+    before = switches()
+    with deterministic(wanted):
+        assert switches() == ((True, True) if wanted else before)
+    with pytest.raises(ZeroDivisionError), deterministic(wanted):
+        _ = 1 / 0
+    assert switches() == before
+
+
+def test_an_operation_without_a_deterministic_form_is_named():
+    before = switches()
+    with (
+        pytest.raises(UsageError, match=r"--deterministic: put_.*leave --deterministic out") as caught,
+        deterministic(True),
+    ):
+        torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
+    assert "\n" not in str(caught.value)
+    assert switches() == before
+
+
+def test_other_errors_pass_as_they_are():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), deterministic(True):
+        _ = torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+@pytest.mark.slow
+def test_a_missing_compiler_says_what_to_install():
+    from torch._inductor import config
+
+    with config.patch({"cpp.cxx": ("/nowhere/g++",)}), pytest.raises(MissingError, match="--compile") as caught:
+        require_compiler(torch.device("cpu"))
+    assert "Install a C++ compiler such as g++" in str(caught.value)
+    assert "\n" not in str(caught.value)
