@@ -89,7 +89,7 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
     images = load_images(options.data, options.seed, reporter)
     options = _settle_machine(options.resolved(typical_side(images.train)))
     if options.shots:
-        images = few_shot(images, options.shots, options.seed)
+        images = few_shot(images, options.shots, options.seed, options.rest_unlabeled)
     if options.unlabeled:  # after the draw: training images that were not drawn may join without their labels
         images = with_unlabeled(images, options.unlabeled, reporter)
     _tell_images(images, options, reporter)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import UnknownName
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.config import LABEL_FREE, CompressConfig
 from tcs_edge.specs.strict import validated
 
 SCHEMA_VERSION = 2
@@ -30,10 +30,26 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "shuffled-targets": {"control": "shuffled-targets"},
     "top-variance": {"control": "top-variance"},
     "no-mimicking": {"mimic": "none"},
+    "no-probe": {"probe_start": False, "soft_weight": 0.0},
+    "no-teacher": {"mimic": "none", "probe_start": False, "soft_weight": 0.0},
     "no-selection": {"kept_fraction": 1.0},
 }
 # IbM2's few-shot protocol: these numbers of images per class, three draws, the whole test set.
 FEW_SHOTS = (1, 2, 3, 4, 5, 8, 16)
+
+
+@dataclass(frozen=True)
+class Base:
+    """What all arms and seeds share at one student and number of shots.
+
+    Attributes:
+        options: nothing left open.
+        labelled_epochs: for a method that cannot use images without labels: as many passes over the
+            labelled ones as see the same number of images; None where every image has a label.
+    """
+
+    options: CompressConfig
+    labelled_epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -133,23 +149,23 @@ def arms_of(methods: Sequence[str], controls: Sequence[str]) -> dict[str, dict[s
     return arms | {f"tcs/{name}": {"method": "tcs", "tcs": CONTROLS[name]} for name in controls}
 
 
-def make_cells(
-    bases: Sequence[CompressConfig], arms: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
-) -> tuple[Cell, ...]:
+def make_cells(bases: Sequence[Base], arms: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]) -> tuple[Cell, ...]:
     """Every arm of every base at every seed, seed by seed, so that a comparison that stops early is one.
 
     Args:
         bases: the options that arms and seeds share, one per student and number of shots.
 
     Raises:
-        SpecError: an arm cannot have an option that the others have, such as images without labels.
+        SpecError: an arm cannot have an option that the others have.
     """
     return tuple(
         Cell(arm, _changed(base, changes, seed)) for seed in seeds for base in bases for arm, changes in arms.items()
     )
 
 
-def _changed(base: CompressConfig, changes: Mapping[str, Any], seed: int) -> CompressConfig:
-    document = base.model_dump(exclude_unset=True) | {"seed": seed}
+def _changed(base: Base, changes: Mapping[str, Any], seed: int) -> CompressConfig:
+    document = base.options.model_dump(exclude_unset=True) | {"seed": seed}
+    if base.labelled_epochs and changes["method"] not in LABEL_FREE:
+        document |= {"unlabeled": None, "rest_unlabeled": False, "epochs": base.labelled_epochs}
     tcs = document.get("tcs", {}) | changes.get("tcs", {})
     return validated(CompressConfig, document | dict(changes) | {"tcs": tcs}, Path("options"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tcs_edge.bench.budget import BenchBudget
+from tcs_edge.bench.cells import Base
 from tcs_edge.data import ImageSet
 from tcs_edge.data.shots import few_shot
-from tcs_edge.preparation import prepare, require_means
+from tcs_edge.preparation import Prepared, prepare, require_means
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.specs.config import CompressConfig
 
@@ -19,17 +21,17 @@ FEW_SHOT_BUDGET = BenchBudget(10_000, "images")
 def plan_bases(
     options: CompressConfig,
     students: Sequence[str],
-    shots: Sequence[int],
+    shots: Sequence[int | None],
     budget: BenchBudget | None,
     arms: Mapping[str, Mapping[str, Any]],
     reporter: Reporter = Silent(),
-) -> tuple[CompressConfig, ...]:
+) -> tuple[Base, ...]:
     """The options that all arms and seeds share, one per student and number of shots, nothing left open.
 
     Args:
         options: the user's, checked but not settled.
         students: timm names, or "auto".
-        shots: training images per class; empty takes all images.
+        shots: training images per class; None stands for all images.
         arms: as `cells.arms_of`; decides whether a teacher is needed.
         budget: None takes the options' epochs, and `FEW_SHOT_BUDGET` for shots without epochs.
 
@@ -38,22 +40,27 @@ def plan_bases(
         DataError: images that cannot be used, or a class with fewer than the largest number of shots.
         MissingError: no teacher weights.
     """
-    if shots and budget is None and options.epochs is None:
+    if any(shots) and budget is None and options.epochs is None:
         budget = FEW_SHOT_BUDGET
-    bases: list[CompressConfig] = []
+    bases: list[Base] = []
     for student in students:
-        ready = prepare(options.model_copy(update={"student": student, "shots": None}), reporter)
-        for count, size in _train_sizes(ready.images, shots, options.seed).items():
-            epochs = budget.epochs(size) if budget else ready.options.epochs
-            bases.append(ready.options.model_copy(update={"shots": count, "epochs": epochs}))
+        all_images = {"student": student, "shots": None, "rest_unlabeled": False}
+        ready = prepare(options.model_copy(update=all_images), reporter)
+        ready = replace(ready, options=ready.options.model_copy(update={"rest_unlabeled": options.rest_unlabeled}))
+        bases += [_base(ready.options, count, _draw(ready, count), budget) for count in shots]
         reporter = Silent()  # the images are the same for the next student
     if any(changes["method"] != "ce" for changes in arms.values()):
-        require_means(bases[0])
+        require_means(bases[0].options)
     return tuple(bases)
 
 
-def _train_sizes(images: ImageSet, shots: Sequence[int], seed: int) -> dict[int | None, int]:
-    """Number of training images by shots; None stands for all images."""
-    if not shots:
-        return {None: len(images.train)}
-    return {count: len(few_shot(images, count, seed).train) for count in shots}
+def _draw(ready: Prepared, shots: int | None) -> ImageSet:
+    options = ready.options
+    return few_shot(ready.images, shots, options.seed, options.rest_unlabeled) if shots else ready.images
+
+
+def _base(options: CompressConfig, shots: int | None, images: ImageSet, budget: BenchBudget | None) -> Base:
+    total, labelled = len(images.train), len(images.train.labelled)
+    epochs = budget.epochs(total) if budget else options.epochs or 1
+    settled = options.model_copy(update={"shots": shots, "epochs": epochs})
+    return Base(settled, None if labelled == total else round(epochs * total / labelled))

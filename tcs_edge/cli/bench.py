@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tcs_edge.cli.errors import one_line_errors
 from tcs_edge.cli.output import print_json
 from tcs_edge.errors import UsageError
-
-if TYPE_CHECKING:
-    from tcs_edge.specs.config import CompressConfig
 
 NOT_OPTIONS = frozenset({
     "methods", "controls", "seeds", "few_shot", "shots", "student", "budget", "config", "out", "json", "quiet",
@@ -29,7 +26,10 @@ def command(
     ] = "tcs,simkd,kd,dkd,ce",
     controls: Annotated[
         str,
-        typer.Option(help="Of TCS: random-axes, shuffled-targets, top-variance, no-mimicking, no-selection."),
+        typer.Option(
+            help="Of TCS: random-axes, shuffled-targets, top-variance, no-mimicking, no-probe, no-teacher, "
+            "no-selection."
+        ),
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = 3,
     few_shot: Annotated[
@@ -38,6 +38,11 @@ def command(
     shots: Annotated[
         list[str] | None, typer.Option(help="Only these numbers of training images per class, such as 1,5,16.")
     ] = None,
+    rest_unlabeled: Annotated[
+        bool | None,
+        typer.Option("--rest-unlabeled", help="With shots: the other training images join without labels."),
+    ] = None,
+    unlabeled: Annotated[Path | None, typer.Option(help="Images without labels that join training.")] = None,
     budget: Annotated[str | None, typer.Option(help="The same for every run: 30-epochs, or 200k-images seen.")] = None,
     target: Annotated[str | None, typer.Option(help="Device whose limits the student must meet.")] = None,
     teacher: Annotated[str | None, typer.Option(help="As for compress.")] = None,
@@ -65,7 +70,7 @@ def command(
       tcs-edge bench --out bench/ --data photos/ --methods tcs,kd,ce --seeds 3 --student lcnet_050
     """
     from tcs_edge.bench.budget import parse_budget
-    from tcs_edge.bench.cells import SCHEMA_VERSION, arms_of, make_cells
+    from tcs_edge.bench.cells import FEW_SHOTS, SCHEMA_VERSION, arms_of, make_cells
     from tcs_edge.bench.plan import plan_bases
     from tcs_edge.bench.rows import make_rows
     from tcs_edge.bench.run import run_bench
@@ -76,11 +81,12 @@ def command(
     given = {name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None}
     if config is None:
         given.setdefault("target", "x86-avx2")
-    options = settle_options(given, config, None)
+    counts = _shots(shots) or (list(FEW_SHOTS) if few_shot else [])
+    options = settle_options(given | ({"shots": counts[0]} if counts else {}), config, None)
     arms = arms_of(_names(methods), _names(controls))
     spend = parse_budget(budget) if budget else None
     reporter = ConsoleReporter(verbosity=-1 if quiet else 0)
-    bases = plan_bases(options, student or [options.student], _shots(shots, few_shot, options), spend, arms, reporter)
+    bases = plan_bases(options, student or [options.student], counts or [options.shots], spend, arms, reporter)
     rows = make_rows(run_bench(make_cells(bases, arms, range(seeds)), out, reporter))
     markdown = write_table(rows, out)
     if json:
@@ -93,13 +99,9 @@ def _names(listed: str) -> list[str]:
     return [name.strip() for name in listed.split(",") if name.strip()]
 
 
-def _shots(listed: list[str] | None, few_shot: bool, options: CompressConfig) -> list[int]:
-    """Numbers of training images per class in ascending order; empty stands for all images."""
-    from tcs_edge.bench.cells import FEW_SHOTS
-
-    if not listed:
-        return list(FEW_SHOTS) if few_shot else [options.shots] if options.shots else []
-    words = _names(",".join(listed))
-    if not words or not all(word.isdecimal() and int(word) > 0 for word in words):
+def _shots(listed: list[str] | None) -> list[int]:
+    """Numbers of training images per class, in ascending order."""
+    words = _names(",".join(listed or []))
+    if listed and not (words and all(word.isdecimal() and int(word) > 0 for word in words)):
         raise UsageError(f"--shots {','.join(listed)!r}: numbers of images per class were expected, such as 1,5,16.")
     return sorted({int(word) for word in words})

@@ -31,6 +31,10 @@ def command(
         typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.", autocompletion=target_names),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Image folder; without it, the built-in digits demo.")] = None,
+    rest_unlabeled: Annotated[
+        bool | None,
+        typer.Option("--rest-unlabeled", help="With shots: the other training images join without labels."),
+    ] = None,
     unlabeled: Annotated[Path | None, typer.Option(help="Images without labels that join training.")] = None,
     teacher: Annotated[
         str | None,

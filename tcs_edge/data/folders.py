@@ -79,6 +79,7 @@ def _check(found: Found) -> Checked | Skipped:
 
 
 def refuse_many(folder: Path, skipped: Sequence[Skipped], total: int, reporter: Reporter) -> None:
+    """Say which of `total` images of `folder` were skipped; a DataError when they are more than 1 %."""
     if not skipped:
         return
     named = name_some([f"{bad.path} ({bad.reason})" for bad in skipped])

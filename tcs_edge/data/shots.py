@@ -10,8 +10,11 @@ from tcs_edge.data.images import UNLABELED, ImageSet
 from tcs_edge.errors import DataError
 
 
-def few_shot(images: ImageSet, shots: int, seed: int) -> ImageSet:
+def few_shot(images: ImageSet, shots: int, seed: int, keep_rest: bool = False) -> ImageSet:
     """`images` with `shots` training images of every class; what has no label, validation and test stay.
+
+    Args:
+        keep_rest: the training images that are not drawn stay, in their places, without their labels.
 
     Raises:
         DataError: a class has fewer.
@@ -26,5 +29,9 @@ def few_shot(images: ImageSet, shots: int, seed: int) -> ImageSet:
                 f"Add images of it, or pass --shots {len(own)} or less."
             )
         rows += sorted(rng.choice(own, shots, replace=False).tolist())
+    if keep_rest:
+        labels = np.full(len(images.train), UNLABELED, np.int64)
+        labels[rows] = images.train.labels[rows]
+        return replace(images, train=replace(images.train, labels=labels))
     rows += np.flatnonzero(images.train.labels == UNLABELED).tolist()
     return replace(images, train=images.train.subset(rows))

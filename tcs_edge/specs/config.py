@@ -97,9 +97,10 @@ class CompressConfig(Spec):
         method: how the student is trained; all but TCS are there to compare with.
         teacher_in_loop: keep the teacher in memory and show it the student's own views, instead of one
             pass over the plain images; for simkd, kd and dkd.
-        unlabeled: folder of images without labels that join training; for tcs, kd and simkd.
-        labelled_share: least part of every batch that has labels, where there are images without.
         shots: training images per class, drawn by the seed; None takes all.
+        unlabeled: folder of images without labels that join training; for tcs, kd and simkd.
+        rest_unlabeled: with `shots`, the training images that were not drawn join without their labels.
+        labelled_share: least part of every batch that has labels, where there are images without.
         img_size: pixels of the student's square input.
         device: "auto", "cpu", "cuda", "mps".
         threads: compute threads; None uses the cores that are free.
@@ -116,9 +117,10 @@ class CompressConfig(Spec):
     student_init: str = "auto"
     method: MethodName = "tcs"
     teacher_in_loop: bool = False
-    unlabeled: Path | None = None
-    labelled_share: float = Field(0.5, gt=0, le=1)
     shots: int | None = Field(None, ge=1)
+    unlabeled: Path | None = None
+    rest_unlabeled: bool = False
+    labelled_share: float = Field(0.5, gt=0, le=1)
     epochs: int | None = Field(None, ge=1)
     batch_size: int = Field(64, ge=2)
     img_size: int | None = Field(None, ge=16, le=1024)
@@ -150,9 +152,14 @@ class CompressConfig(Spec):
     def _is_of_use(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
         if folder and info.data.get("data") is None:
             raise ValueError("it goes with --data; the built-in digits all have labels")
-        if folder and info.data.get("method") not in LABEL_FREE:
-            raise ValueError(f"only methods {', '.join(LABEL_FREE)} learn from images without labels")
-        return folder
+        return _learnt_from(folder, info)
+
+    @field_validator("rest_unlabeled")
+    @classmethod
+    def _has_a_rest(cls, wanted: bool, info: ValidationInfo) -> bool:
+        if wanted and not info.data.get("shots"):
+            raise ValueError("it goes with --shots, which says how many images keep their labels")
+        return _learnt_from(wanted, info)
 
     @property
     def builtin(self) -> bool:
@@ -170,6 +177,13 @@ class CompressConfig(Spec):
     def _with_defaults(self, defaults: Mapping[str, Any]) -> CompressConfig:
         open_fields = {name: value for name, value in defaults.items() if getattr(self, name) in (None, "auto")}
         return self.model_copy(update=open_fields)
+
+
+def _learnt_from(wanted: Any, info: ValidationInfo) -> Any:
+    """What brings images without labels, for a method that can use them."""
+    if wanted and info.data.get("method") not in LABEL_FREE:
+        raise ValueError(f"only methods {', '.join(LABEL_FREE)} learn from images without labels")
+    return wanted
 
 
 def _demo_defaults(config: CompressConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from tcs_edge.bench.cells import CONTROLS, METHODS, Cell, Found, arms_of, make_cells
+from tcs_edge.bench.cells import CONTROLS, METHODS, Base, Cell, Found, arms_of, make_cells
 from tcs_edge.bench.rows import make_rows
 from tcs_edge.bench.run import run_bench
 from tcs_edge.bench.table import to_markdown, write_table
@@ -25,7 +25,7 @@ def found(correct, **given):
 
 
 def test_every_arm_runs_at_every_seed_seed_by_seed():
-    cells = make_cells([BASE], arms_of(["tcs", "ce"], ["random-axes"]), range(2))
+    cells = make_cells([Base(BASE)], arms_of(["tcs", "ce"], ["random-axes"]), range(2))
     assert [(cell.arm, cell.options.seed) for cell in cells] == [
         ("tcs", 0), ("ce", 0), ("tcs/random-axes", 0), ("tcs", 1), ("ce", 1), ("tcs/random-axes", 1),
     ]  # fmt: skip
@@ -34,7 +34,7 @@ def test_every_arm_runs_at_every_seed_seed_by_seed():
 
 
 def test_arms_differ_from_the_base_in_what_they_say_and_nothing_else():
-    for cell in make_cells([BASE], arms_of(list(METHODS), list(CONTROLS)), [3]):
+    for cell in make_cells([Base(BASE)], arms_of(list(METHODS), list(CONTROLS)), [3]):
         control = CONTROLS.get(cell.arm.removeprefix("tcs/"), {})
         tcs = BASE.tcs.model_copy(update=control)
         expected = BASE.model_copy(update={"seed": 3, "tcs": tcs} | METHODS[cell.arm.split("/")[0]])
@@ -49,14 +49,14 @@ def test_unknown_arms_are_refused():
 
 
 def test_cells_share_a_teacher_pass_only_where_they_read_the_same_numbers():
-    cells = {cell.arm: cell for cell in make_cells([BASE], arms_of(list(METHODS), []), [0])}
+    cells = {cell.arm: cell for cell in make_cells([Base(BASE)], arms_of(list(METHODS), []), [0])}
     assert cells["tcs"].teacher == cells["kd"].teacher == cells["kd-loop"].teacher == cells["dkd"].teacher
     assert len({cells[name].teacher for name in ("tcs", "simkd", "simkd-loop", "ce")}) == 4
     assert cells["ce"].teacher is None
 
 
 def test_the_table_is_the_statistics_of_its_cells():
-    cells = make_cells([BASE], arms_of(["tcs", "ce"], []), [0, 1])
+    cells = make_cells([Base(BASE)], arms_of(["tcs", "ce"], []), [0, 1])
     marks = {("tcs", 0): "1110", ("tcs", 1): "1111", ("ce", 0): "1000", ("ce", 1): "0111"}
     rows = make_rows({cell: found(marks[cell.arm, cell.options.seed], train_seconds=cell.options.seed + 1.0)
                       for cell in cells})  # fmt: skip
@@ -73,7 +73,7 @@ def test_the_table_is_the_statistics_of_its_cells():
 
 
 def few_shot_rows(marks):
-    bases = [BASE.model_copy(update={"shots": shots, "epochs": 60 // shots}) for shots in (1, 5)]
+    bases = [Base(BASE.model_copy(update={"shots": shots, "epochs": 60 // shots})) for shots in (1, 5)]
     cells = make_cells(bases, arms_of(["tcs", "ce"], []), [0, 1])
     return make_rows({cell: found(marks[cell.arm, cell.options.shots]) for cell in cells})
 
@@ -90,7 +90,7 @@ def test_with_few_shots_methods_are_rows_and_shots_are_columns():
 
 
 def test_students_have_tables_of_their_own_and_are_compared_with_themselves():
-    bases = [BASE.model_copy(update={"student": name}) for name in ("lcnet_050", "test_vit")]
+    bases = [Base(BASE.model_copy(update={"student": name})) for name in ("lcnet_050", "test_vit")]
     cells = make_cells(bases, arms_of(["tcs", "ce"], []), [0])
     marks = {"lcnet_050": "1111", "test_vit": "0000"}
     rows = make_rows({cell: found(marks[cell.options.student]) for cell in cells})
@@ -102,7 +102,7 @@ def test_students_have_tables_of_their_own_and_are_compared_with_themselves():
 
 
 def test_a_single_seed_has_no_deviation(tmp_path):
-    cells = make_cells([BASE], arms_of(["ce"], []), [0])
+    cells = make_cells([Base(BASE)], arms_of(["ce"], []), [0])
     markdown = write_table(make_rows({cells[0]: found("10")}), tmp_path)
     assert "50.00 |" in markdown
     assert json.loads((tmp_path / "table.json").read_text())["rows"][0]["deviation"] is None
@@ -133,7 +133,7 @@ def base(folder):
 @pytest.mark.slow
 def test_cells_run_once_are_kept_and_are_refused_for_another_question(base, tmp_path, monkeypatch):
     out = tmp_path / "bench"
-    (cell,) = make_cells([base], arms_of(["ce"], []), [0])
+    (cell,) = make_cells([Base(base)], arms_of(["ce"], []), [0])
     first = run_bench([cell], out)[cell]
     assert (len(first.correct), first.train_images) == (8, 4)
     assert first.peak_memory_mb > 100
@@ -145,8 +145,8 @@ def test_cells_run_once_are_kept_and_are_refused_for_another_question(base, tmp_
 
     monkeypatch.setattr("subprocess.run", None)
     assert run_bench([cell], out)[cell] == first
-    (other,) = make_cells([base.model_copy(update={"epochs": 2})], arms_of(["ce"], []), [0])
-    (untouched,) = make_cells([base], arms_of(["kd"], []), [0])
+    (other,) = make_cells([Base(base.model_copy(update={"epochs": 2}))], arms_of(["ce"], []), [0])
+    (untouched,) = make_cells([Base(base)], arms_of(["kd"], []), [0])
     with pytest.raises(UsageError, match="made with other options"):
         run_bench([untouched, other], out)
 
@@ -154,7 +154,7 @@ def test_cells_run_once_are_kept_and_are_refused_for_another_question(base, tmp_
 @pytest.mark.slow
 def test_a_cell_that_fails_says_why_and_with_which_code(base, tmp_path):
     gone = base.model_copy(update={"data": Path(tmp_path / "gone")})
-    (cell,) = make_cells([gone], arms_of(["ce"], []), [0])
+    (cell,) = make_cells([Base(gone)], arms_of(["ce"], []), [0])
     with pytest.raises(TcsEdgeError, match=r"ce, lcnet_050, 2 shots, seed 0: .*gone") as caught:
         run_bench([cell], tmp_path / "bench")
     assert caught.value.exit_code == 3
@@ -169,7 +169,7 @@ def test_a_cells_question_does_not_depend_on_the_machine():
 def test_a_teachers_pass_that_was_kept_must_be_this_teachers(base, tmp_path, monkeypatch):
     monkeypatch.setattr("subprocess.run", None)
     dino = base.model_copy(update={"teacher": "dinov2"})
-    tcs, kd = make_cells([dino], arms_of(["tcs", "kd"], []), [0])
+    tcs, kd = make_cells([Base(dino)], arms_of(["tcs", "kd"], []), [0])
     kept = {"schema_version": 2, **tcs.question(), "found": {"seconds": 3.0}}
     (tmp_path / f"{tcs.teacher}.json").write_text(json.dumps(kept))
     for cell in (tcs, kd):
@@ -178,14 +178,16 @@ def test_a_teachers_pass_that_was_kept_must_be_this_teachers(base, tmp_path, mon
     assert [one.teacher_seconds for one in run_bench([tcs, kd], tmp_path).values()] == [3.0, 3.0]
 
     (tmp_path / f"{kd.name}.json").unlink()
-    (other,) = make_cells([base.model_copy(update={"teacher": "mae-base"})], arms_of(["kd"], []), [0])
+    (other,) = make_cells([Base(base.model_copy(update={"teacher": "mae-base"}))], arms_of(["kd"], []), [0])
     with pytest.raises(UsageError, match=r"teacher-features-lcnet_050-2shots-seed0\.json was made with other options"):
         run_bench([other], tmp_path)
 
 
 def test_students_with_a_tag_and_a_dot_keep_their_files_apart():
     base = BASE.model_copy(update={"student": "vit_tiny_patch16_224.augreg_in21k", "shots": 5})
-    cells = make_cells([base, base.model_copy(update={"shots": 1})], arms_of(["tcs", "ce"], ["random-axes"]), [0, 1])
+    cells = make_cells(
+        [Base(base), Base(base.model_copy(update={"shots": 1}))], arms_of(["tcs", "ce"], ["random-axes"]), [0, 1]
+    )
     names = {cell.name for cell in cells} | {cell.teacher for cell in cells if cell.teacher}
     assert len(names) == 12 + 4
     assert len({Path(f"{name}.question").with_suffix(".json") for name in names}) == len(names)

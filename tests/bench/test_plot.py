@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from tcs_edge.bench.cells import Found, arms_of, make_cells
+from tcs_edge.bench.cells import Base, Found, arms_of, make_cells
 from tcs_edge.bench.plot import INK, accuracy_svg
 from tcs_edge.bench.rows import make_rows
 from tcs_edge.specs.config import CompressConfig
@@ -22,7 +22,7 @@ def rows_of(shots, students=("lcnet_050",), seeds=2):
     marks = {"tcs": "1110", "kd": "1100", "ce": "1000"}
     return make_rows({
         cell: Found(marks[cell.arm], 1.0, 300.0, 0.0, 0.5, 9.0, 2.0, 1.5, 1, 20)
-        for cell in make_cells(bases, arms_of(ARMS, []), range(seeds))
+        for cell in make_cells([Base(base) for base in bases], arms_of(ARMS, []), range(seeds))
     })  # fmt: skip
 
 

@@ -36,6 +36,14 @@ def test_images_without_labels_stay_and_count_for_no_class(images):
     assert small.train.names[-2:] == ("0", "1")
 
 
+def test_the_rest_may_stay_without_labels(images):
+    drawn = few_shot(images, 2, seed=0).train.names
+    kept = few_shot(images, 2, seed=0, keep_rest=True).train
+    assert kept.names == images.train.names
+    for row, name in enumerate(kept.names):
+        assert kept.labels[row] == (images.train.labels[row] if name in drawn else UNLABELED)
+
+
 def test_the_seed_fixes_the_draw(images):
     assert few_shot(images, 2, seed=0).train.names == few_shot(images, 2, seed=0).train.names
     assert len({few_shot(images, 2, seed).train.names for seed in range(20)}) > 3
