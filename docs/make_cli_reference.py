@@ -26,9 +26,18 @@ targets, teachers, students and methods."""
 
 def reference() -> str:
     """The whole page as Markdown."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    links = ", ".join(f"[{name}](#{name})" for name in commands)
+    commands = _with_subcommands(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    links = ", ".join(f"[{name}](#{name.replace(' ', '-')})" for name in commands)
     return "\n\n".join([INTRODUCTION, links, *(_section(name, commands[name]) for name in commands)]) + "\n"
+
+
+def _with_subcommands(commands: dict[str, Any]) -> dict[str, Any]:
+    """Every command by what is typed, a command's own commands after it."""
+    found = {}
+    for name, command in commands.items():
+        found[name] = command
+        found |= {f"{name} {inner}": one for inner, one in getattr(command, "commands", {}).items()}
+    return found
 
 
 def _section(name: str, command: Any) -> str:

@@ -22,7 +22,10 @@ def command(
     """Write a folder that measures students on a device with nothing but Python, NumPy and onnxruntime.
 
     Its result comes back with `tcs-edge profile merge`.
-    Example: tcs-edge bundle-profiler --target raspberrypi5 --model lcnet_050 --img-size 96 --out profiler/
+
+    \b
+    Examples:
+      tcs-edge bundle-profiler --target raspberrypi5 --model lcnet_050 --img-size 96 --out profiler/
     """
     from tcs_edge.cli.output import known
     from tcs_edge.profiling.bundle import SCRIPT, bundle_profiler

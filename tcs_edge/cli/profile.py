@@ -44,7 +44,10 @@ def command(
     """Measure students on this machine and write a profile; run again after Ctrl-C, it goes on.
 
     Exit 1 if a latency could not be recorded: too noisy, or its graph does not run.
-    Example: tcs-edge profile --target raspberrypi5 --model lcnet_050 --img-size 96 --out mine.json
+
+    \b
+    Examples:
+      tcs-edge profile --target raspberrypi5 --model lcnet_050 --img-size 96 --out mine.json
     """
     if context.invoked_subcommand:
         return
@@ -91,7 +94,9 @@ def merge(
 ) -> None:
     """Merge profiles of one target: measured beats published beats estimated, then the newer, then the last named.
 
-    Example: tcs-edge profile merge raspberrypi5 result.json --out mine.json
+    \b
+    Examples:
+      tcs-edge profile merge raspberrypi5 result.json --out mine.json
     """
     from tcs_edge.profiling.merge import merge_profiles, read_results
     from tcs_edge.report.console import ConsoleReporter

@@ -31,7 +31,9 @@ def command(
 ) -> None:
     """Write a report as one HTML file that needs no network; several runs make a comparison.
 
-    Example: tcs-edge report runs/pets --open
+    \b
+    Examples:
+      tcs-edge report runs/pets --open
     """
     from tcs_edge.files import write_text
 
