@@ -70,11 +70,21 @@ function resampled(picture, spots, alongRows) {
 // `box` is the part of the picture that is resized: [left, top, right, bottom].
 function resize(picture, width, height, box, filter) {
   const [left, top, right, bottom] = box.map(Math.fround);
-  if (width !== picture.width || left !== 0 || right !== width)
-    picture = resampled(picture, windows(picture.width, left, right, width, filter), true);
-  if (height !== picture.height || top !== 0 || bottom !== height)
-    picture = resampled(picture, windows(picture.height, top, bottom, height, filter), false);
-  return picture;
+  const across = (from) =>
+    width === from.width && left === 0 && right === width
+      ? from
+      : resampled(from, windows(from.width, left, right, width, filter), true);
+  const down = (from) =>
+    height === from.height && top === 0 && bottom === height
+      ? from
+      : resampled(from, windows(from.height, top, bottom, height, filter), false);
+  return downFirst(picture, width, height) ? across(down(picture)) : down(across(picture));
+}
+
+// Both orders differ by rounding. Since Pillow 13 the columns come first where that saves much.
+function downFirst(picture, width, height) {
+  const fewerRows = picture.height - height;
+  return fewerRows > 0 && fewerRows > 2 * (picture.width - width);
 }
 
 // ---- The preprocessing that stands in preprocess.json.
