@@ -126,6 +126,7 @@ def _print_run(run: Run, as_json: bool) -> None:
         return
     print_stages(run.manifest)
     print_validation(run.validation)
+    typer.echo(f"report: {run.folder.report}")
     passed = run.manifest.verdict == "pass"
     where = run.folder.export if passed else run.folder.rejected
     typer.echo(f"{'model' if passed else 'NOT DEPLOYABLE'}: {where} ({run.manifest.export_mb:.1f} MB)")

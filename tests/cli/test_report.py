@@ -69,7 +69,11 @@ def test_what_is_for_one_run_is_refused_for_several(cli, finished, own_run, flag
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
-    [(("none",), 3, "no such run folder"), ((".", "--data", "none"), 3, "no such image folder"), ((), 2, "RUNS")],
+    [
+        (("none",), 3, "no such run folder"),
+        ((".", "--data", "none"), 3, "no such image folder"),
+        ((), 2, "Missing argument"),
+    ],
 )
 def test_what_is_wrong_is_one_line(cli, tmp_path, monkeypatch, arguments, code, words):
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tcs_edge.report.text import one_line
-from tcs_edge.students.candidates import BYTES_PER_WEIGHT
 
 PACKAGE = "tcs_edge.report.page"
 NOTHING = "–"
@@ -26,7 +25,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"name": shown_name, "percent": percent, "sig": significant, "mb": megabytes}
-    made.globals |= {"stylesheet": Markup(resource("style.css")), "weight_bytes": BYTES_PER_WEIGHT}
+    made.globals["stylesheet"] = Markup(resource("style.css"))
     return made
 
 
