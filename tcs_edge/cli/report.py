@@ -34,6 +34,8 @@ def command(
     \b
     Examples:
       tcs-edge report runs/pets --open
+      tcs-edge report runs/pets-small runs/pets-large --out comparison.html
+      tcs-edge report runs/pets --interactive --onnxruntime-web node_modules/onnxruntime-web
     """
     from tcs_edge.files import write_text
 
