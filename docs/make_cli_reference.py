@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,17 @@ targets, teachers, students and methods."""
 
 def reference() -> str:
     """The whole page as Markdown."""
-    commands = _with_subcommands(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    commands = dict(_commands(typer.main.get_command(app)))
     links = ", ".join(f"[{name}](#{name.replace(' ', '-')})" for name in commands)
     return "\n\n".join([INTRODUCTION, links, *(_section(name, commands[name]) for name in commands)]) + "\n"
 
 
-def _with_subcommands(commands: dict[str, Any]) -> dict[str, Any]:
-    """Every command by what is typed, a command's own commands after it."""
-    found = {}
-    for name, command in commands.items():
-        found[name] = command
-        found |= {f"{name} {inner}": one for inner, one in getattr(command, "commands", {}).items()}
-    return found
+def _commands(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command below a group by its full name, groups before what is in them."""
+    for name, command in group.commands.items():
+        yield above + name, command
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{above}{name} ")
 
 
 def _section(name: str, command: Any) -> str:

@@ -31,7 +31,10 @@ Change: TypeAlias = float | str | Mapping[str, float | str]
 def compress(
     data: AnyPath | None = None,
     *,
+    shots: int | None = None,
     unlabeled: AnyPath | None = None,
+    rest_unlabeled: bool | None = None,
+    labelled_share: float | None = None,
     target: AnyPath | None = None,
     teacher: str | None = None,
     teacher_weights: AnyPath | None = None,
@@ -53,6 +56,7 @@ def compress(
     workers: int | None = None,
     cache_dir: AnyPath | None = None,
     seed: int | None = None,
+    train: Mapping[str, Any] | None = None,
     tcs: Mapping[str, Any] | None = None,
     kd: Mapping[str, Any] | None = None,
     dkd: Mapping[str, Any] | None = None,
@@ -71,6 +75,7 @@ def compress(
         data: image folder; None uses the built-in handwritten digits.
         unlabeled: folder of images without labels that join training.
         target: a name from `tcs-edge targets`, or the path of a target file.
+        train: options of the training loop, such as `train={"amp": "bf16"}`; as flags they stand alone.
         tcs, kd, dkd: options of the method, such as `tcs={"mimic": "mse"}`.
         config: TOML file with these options; arguments win.
         out: the run folder; default runs/<date>-<target>-<student>.

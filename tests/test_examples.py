@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,14 +75,16 @@ def test_a_teacher_of_ones_own(config, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_a_device_of_ones_own(here, monkeypatch, cli):
-    shutil.copy(EXAMPLES / "own_device" / "my-board.toml", here)
-    run(monkeypatch, "own_device/measure.py", "lcnet_050", "--img-size", 32)
-    result = cli("candidates", "--target", "my-board.toml", "--img-size", 32, "--json")
-    assert result.exit_code == 0, result.stderr
-    known = {found["name"]: found for found in json.loads(result.stdout)["candidates"]}
-    assert known["lcnet_050"]["latency"]["source"] == "measured"
-    assert known["lcnet_050"]["rejected_because"] == []
+def test_a_device_of_ones_own(here):
+    # Short and forgiving: what is tested is the road, not this machine.
+    quick = ("--rounds", "3", "--seconds", "0.01", "--max-spread", "1000")
+    command = [EXAMPLES / "own_device" / "measure.sh", "32", *quick]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.startswith("lcnet_050 "))
+    assert "measured" in row
+    rows = json.loads((here / "my-board.json").read_text())["rows"]
+    assert {row["model"] for row in rows} == {"lcnet_050", "mobilenetv3_small_050"}
 
 
 def test_every_example_is_listed():

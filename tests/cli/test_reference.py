@@ -34,7 +34,8 @@ def test_the_page_of_commands_is_what_the_program_says():
 
 
 def examples() -> list[str]:
-    lines = [line.strip() for command in commands().values() for line in (command.help or "").splitlines()]
+    below = [inner for command in commands().values() for inner in getattr(command, "commands", {}).values()]
+    lines = [line.strip() for command in (*commands().values(), *below) for line in (command.help or "").splitlines()]
     return [line for line in lines if line.startswith("tcs-edge ")]
 
 

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Your own device: measure two students on the machine that this runs on, and see what the new target makes of them.
+#
+#   examples/own_device/measure.sh [IMG_SIZE [FLAGS of `tcs-edge profile`]]
+#
+# Without torch on the device, `tcs-edge bundle-profiler` makes a folder that measures there: docs/profiles.md.
+set -euo pipefail
+
+img_size=${1:-224}
+[ $# -eq 0 ] || shift
+cp "$(dirname "${BASH_SOURCE[0]}")/my-board.toml" .
+
+tcs-edge profile --target my-board.toml --model lcnet_050 --model mobilenetv3_small_050 --runtime onnxruntime \
+  --threads 1 --img-size "$img_size" --out my-board.json "$@"
+tcs-edge candidates --target my-board.toml --img-size "$img_size"
+echo "next: tcs-edge compress --target my-board.toml --img-size $img_size --data PHOTOS"
