@@ -163,7 +163,8 @@ def _open_folder(
     folder = open_run(place, overwrite)
     write_text(folder.config, config_toml(ready.options))
     img_size, classes = ready.preprocess.img_size, len(ready.images.classes)
-    write_document(folder.choice, choice_record(ready.choice, ready.target, ready.limits, img_size, classes))
+    search = ready.options.search
+    write_document(folder.choice, choice_record(ready.choice, ready.target, ready.limits, img_size, classes, search))
     return folder
 
 

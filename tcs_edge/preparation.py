@@ -15,12 +15,14 @@ from tcs_edge.errors import UsageError
 from tcs_edge.packaging.run_folder import find_run
 from tcs_edge.progress import Reporter
 from tcs_edge.project import ProjectFile
+from tcs_edge.report.front import draw_front, front_lines
 from tcs_edge.specs.config import CompressConfig, load_config, with_flags
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import Limits, TargetSpec, load_target
 from tcs_edge.students.build import Init, candidate_from_model, require_student, student_mean_std
 from tcs_edge.students.candidates import CANDIDATES, Candidate
-from tcs_edge.students.choice import RANKING, Choice, choose_student
+from tcs_edge.students.choice import Choice, choose_student
+from tcs_edge.students.expectation import RANKING
 from tcs_edge.students.plausibility import load_target_profile, stale_versions
 from tcs_edge.teachers.load import describe_teacher
 from tcs_edge.teachers.registry import teacher_spec
@@ -180,14 +182,25 @@ def _tell_choice(choice: Choice, target: TargetSpec, options: CompressConfig, re
         reporter.say(f"  rejected {'; '.join(rejected.reasons)}")
     for other in choice.accepted[1:]:
         reporter.detail(f"  also fits {other.candidate.name}")
+    _tell_front(choice, reporter)
     winner = choice.winner
     latency = winner.latency or "latency unknown"
     reporter.say(
         f"student: {winner.candidate.name} at {options.img_size} px for {target.title}: {latency}, "
-        f"{winner.size_mb:.1f} MB ({len(choice.accepted)} fit; {RANKING})"
+        f"{winner.size_mb:.1f} MB ({len(choice.accepted)} fit; {RANKING[options.search]})"
     )
     if not winner.latency or winner.latency.source != "measured":
         reporter.say(
             f"  not measured on that device; to do so: tcs-edge bundle-profiler --target {target.name} "
             f"--model {winner.candidate.name} --img-size {options.img_size} --out profiler"
         )
+
+
+def _tell_front(choice: Choice, reporter: Reporter) -> None:
+    """The front and its drawing, where there was something to choose from."""
+    if len(choice.accepted) + len(choice.rejected) == 1:
+        return
+    reporter.say("no other that fits is more accurate, faster and smaller:")
+    winner = choice.winner.candidate.name
+    for line in [*front_lines(choice.front), *draw_front(choice.accepted, choice.rejected, choice.front, winner)]:
+        reporter.say(line)

@@ -39,12 +39,14 @@ def test_every_module_is_in_the_wheel(wheel):
     assert "tcs_edge/py.typed" in names_in(wheel)
 
 
-def test_targets_profiles_and_the_built_in_teacher_are_in_the_wheel(wheel):
+def test_targets_profiles_latency_model_and_the_built_in_teacher_are_in_the_wheel(wheel):
     wanted = source("targets/*.toml") | source("profiles/*.json")
     weights = source("teachers/*.safetensors", ROOT / "tcs_edge")
     assert len(wanted) > 10
+    latency_model = source("students/*.json", ROOT / "tcs_edge")
     assert weights
-    assert {f"tcs_edge/{name}" for name in wanted} | weights <= names_in(wheel)
+    assert len(latency_model) == 2
+    assert {f"tcs_edge/{name}" for name in wanted} | weights | latency_model <= names_in(wheel)
 
 
 def test_the_templates_of_the_report_are_in_the_wheel(wheel):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -44,39 +45,53 @@ def command(
         typer.echo(f"warning: {line}", err=True)
     assessments = assess_all(device, profile, img_size, classes, limits)
     if json:
-        document = {"schema_version": 1, "target": target, "img_size": img_size}
-        print_json(document | {"candidates": [_to_json(found, classes) for found in assessments]})
+        from tcs_edge.students.record import choice_document
+
+        print_json(choice_document(assessments, target, img_size, classes, limits, winner=None))
         return
+    _print_table(assessments, classes)
+    _print_front(assessments)
+
+
+def _print_table(assessments: Sequence[Assessment], classes: int) -> None:
     from tcs_edge.report.console import print_table
 
-    headings = ("student", "top-1 %", "params M", "size MB", "latency ms", "band ms", "source", "out because")
+    headings = (
+        "student", "top-1 %", "params M", "MACs M", "fp32 MB", "fp16 MB", "int8 MB", "latency ms", "band ms",
+        "source", "weights' licence", "out because",
+    )  # fmt: skip
     print_table(headings, [_row(found, classes) for found in assessments])
 
 
+def _print_front(assessments: Sequence[Assessment]) -> None:
+    from tcs_edge.report.front import draw_front, front_lines
+    from tcs_edge.students.candidates import LEFT_OUT
+    from tcs_edge.students.choice import front_of
+
+    fitting = [found for found in assessments if not found.reasons]
+    rejected = [found for found in assessments if found.reasons]
+    front = front_of(fitting)
+    typer.echo("\nno other that fits is more accurate, faster and smaller:")
+    for line in [*front_lines(front), "", *draw_front(fitting, rejected, front, None)]:
+        typer.echo(line)
+    typer.echo("\nleft out of the list:")
+    for name, reason in LEFT_OUT.items():
+        typer.echo(f"  {name}: {reason}")
+
+
 def _row(found: Assessment, classes: int) -> tuple[str, ...]:
+    from tcs_edge.specs.target import Precision
+
     candidate, latency = found.candidate, found.latency
     return (
         candidate.name,
-        f"{candidate.top1:.1f}" if candidate.top1 else "-",
+        f"{found.expected.percent:.1f}" if found.expected else "-",
         f"{candidate.total_params_m(classes):.2f}",
-        f"{found.size_mb:.1f}",
+        f"{candidate.macs_m:.0f}",
+        *(f"{candidate.size_mb(classes, precision):.1f}" for precision in get_args(Precision)),
         f"{latency.p50_ms:.3g}" if latency else "-",
         f"{latency.low_ms:.3g} to {latency.high_ms:.3g}" if latency else "-",
         latency.source if latency else "unknown",
+        candidate.licence or "-",
         "; ".join(found.reasons),
     )
-
-
-def _to_json(found: Assessment, classes: int) -> dict[str, Any]:
-    candidate, latency = found.candidate, found.latency
-    return {
-        "name": candidate.name,
-        "kind": candidate.kind,
-        "params_m": candidate.total_params_m(classes),
-        "macs_m_at_224": candidate.macs_m,
-        "size_mb": found.size_mb,
-        "imagenet_top1_percent": candidate.top1,
-        "licence": candidate.licence,
-        "latency": latency.to_json() if latency else None,
-        "rejected_because": list(found.reasons),
-    }

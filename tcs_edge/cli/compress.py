@@ -45,6 +45,9 @@ def command(
     student: Annotated[
         str | None, typer.Option(help="A timm name, or auto: the best one that fits.", autocompletion=student_names)
     ] = None,
+    search: Annotated[
+        str | None, typer.Option(help="How students are compared: table, the published accuracy.")
+    ] = None,
     student_init: Annotated[str | None, typer.Option(help="pretrained, random, or a .safetensors file.")] = None,
     method: Annotated[
         str | None,

@@ -54,6 +54,14 @@ class LatencyRecord(Spec):
     citation: str
 
 
+class ExpectedRecord(Spec):
+    """The accuracy in percent that the student was chosen for, and where it comes from; no promise."""
+
+    percent: float = Field(ge=0, le=100)
+    search: str
+    how: str
+
+
 class StudentRecord(Spec):
     """The student: enough to build the network again and load checkpoints/deployed.safetensors into it.
 
@@ -67,6 +75,7 @@ class StudentRecord(Spec):
     params_m: float = Field(ge=0)
     macs_m: float | None = Field(default=None, ge=0)
     latency: LatencyRecord | None = None
+    expected_accuracy: ExpectedRecord | None = None
     peak_memory_mb: float | None = Field(default=None, ge=0)
 
 

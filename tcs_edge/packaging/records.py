@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from torch import nn
 
 from tcs_edge.data import ImageSet
-from tcs_edge.packaging.manifest import DatasetRecord, LatencyRecord, StudentRecord, TeacherRecord
+from tcs_edge.packaging.manifest import DatasetRecord, ExpectedRecord, LatencyRecord, StudentRecord, TeacherRecord
 from tcs_edge.packaging.reports import CandidateRecord, ChoiceRecord, CoordinatesRecord, PredictionsRecord
+from tcs_edge.specs.config import SearchName
 from tcs_edge.specs.profile import load_profile
 from tcs_edge.specs.target import Limits, TargetSpec
-from tcs_edge.students.choice import RANKING, Assessment, Choice, assess_all
+from tcs_edge.students.choice import Assessment, Choice, assess_all, front_of
+from tcs_edge.students.expectation import RANKING, Expected
 from tcs_edge.tcs.coordinates import Coordinates
 from tcs_edge.teachers.load import TeacherInfo
 from tcs_edge.training.deployed import deployed_cost
@@ -55,12 +58,19 @@ def student_record(
         params_m=params_m,
         macs_m=macs_m,
         latency=LatencyRecord(**chosen.latency.to_json()) if chosen.latency else None,
+        expected_accuracy=_expected_record(chosen.expected),
         peak_memory_mb=peak_memory_mb,
     )
 
 
-def choice_record(choice: Choice, target: TargetSpec, limits: Limits, img_size: int, classes: int) -> ChoiceRecord:
-    """Every student that was looked at, the chosen one first.
+def _expected_record(expected: Expected | None) -> ExpectedRecord | None:
+    return ExpectedRecord(**asdict(expected)) if expected else None
+
+
+def choice_record(
+    choice: Choice, target: TargetSpec, limits: Limits, img_size: int, classes: int, search: SearchName
+) -> ChoiceRecord:
+    """Every student that was looked at, the chosen one first; `search` is what they were compared by.
 
     Where the user asked for one student, the others are assessed all the same: they show what it stands among.
     """
@@ -68,23 +78,30 @@ def choice_record(choice: Choice, target: TargetSpec, limits: Limits, img_size: 
     named = len(others) == 1
     if named:
         others = assess_all(target, load_profile(target.profile), img_size, classes, limits)
+    front = {found.candidate.name for found in front_of(found for found in others if not found.reasons)}
     rest = [found for found in others if found.candidate.name != choice.winner.candidate.name]
     return ChoiceRecord(
         named=named,
-        ranking=RANKING,
+        ranking=RANKING[search],
         img_size=img_size,
         limits=limits.model_dump(exclude_none=True),
-        candidates=tuple(_candidate_record(found, classes, found is choice.winner) for found in (choice.winner, *rest)),
+        candidates=tuple(
+            _candidate_record(found, classes, found is choice.winner, found.candidate.name in front)
+            for found in (choice.winner, *rest)
+        ),
     )
 
 
-def _candidate_record(found: Assessment, classes: int, chosen: bool) -> CandidateRecord:
+def _candidate_record(found: Assessment, classes: int, chosen: bool, on_front: bool) -> CandidateRecord:
     return CandidateRecord(
         name=found.candidate.name,
         chosen=chosen,
         params_m=found.candidate.total_params_m(classes),
         size_mb=found.size_mb,
         top1=found.candidate.top1,
+        expected_accuracy=_expected_record(found.expected),
+        on_front=on_front,
+        licence=found.candidate.licence,
         latency=LatencyRecord(**found.latency.to_json()) if found.latency else None,
         reasons=found.reasons,
     )

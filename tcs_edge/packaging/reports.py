@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tcs_edge.errors import DataError
 from tcs_edge.files import read_json, write_json
-from tcs_edge.packaging.manifest import LatencyRecord
+from tcs_edge.packaging.manifest import ExpectedRecord, LatencyRecord
 from tcs_edge.specs.strict import Spec, complaint
 
 SCHEMA_VERSION = 1
@@ -25,14 +25,19 @@ class Document(Spec):
 
 
 class CandidateRecord(Spec):
-    """A student that was looked at: size with its head in 10^6 bytes, published ImageNet top-1 in per cent,
-    and every reason against it (none: it fits)."""
+    """A student that was looked at: size with its head in 10^6 bytes, published ImageNet top-1 in per cent, the
+    accuracy it was ranked by, and every reason against it (none: it fits).
+
+    `on_front`: no other that fits is at once as accurate, as fast and as small, and better in one of the three."""
 
     name: str
     chosen: bool
     params_m: float = Field(ge=0)
     size_mb: float = Field(ge=0)
     top1: float | None = None
+    expected_accuracy: ExpectedRecord | None = None
+    on_front: bool = False
+    licence: str | None = None
     latency: LatencyRecord | None = None
     reasons: tuple[str, ...] = ()
 

@@ -13,18 +13,28 @@ from tcs_edge.errors import NoCandidate, UsageError
 from tcs_edge.specs.profile import Profile, ProfileRuntime
 from tcs_edge.specs.target import Limits, TargetSpec
 from tcs_edge.students.candidates import CANDIDATES, Candidate
-from tcs_edge.students.profiles import Latency, latency
+from tcs_edge.students.expectation import Expectation, Expected, by_table
+from tcs_edge.students.front import Merit, on_front
+from tcs_edge.students.profiles import DeviceLatencies, Latency, device_latencies
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """A candidate on the target: size with its head in 10^6 bytes, latency (None: the profile does not know
-    it), and every reason against it in one line each (none: it is accepted)."""
+    """A candidate on the target: size of the fp32 file with its head in 10^6 bytes, latency and expected accuracy
+    (None: not known), and every reason against it in one line each (none: it is accepted)."""
 
     candidate: Candidate
     size_mb: float
     latency: Latency | None
+    expected: Expected | None = None
     reasons: tuple[str, ...] = ()
+
+    @property
+    def merit(self) -> Merit | None:
+        """What the front compares; None where something is not known."""
+        if self.latency is None or self.expected is None:
+            return None
+        return Merit(self.expected.percent, self.latency.p50_ms, self.size_mb)
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,10 @@ class Choice:
     accepted: tuple[Assessment, ...]
     rejected: tuple[Assessment, ...]
 
-
-RANKING = "highest published ImageNet top-1 of the architecture, then lowest latency"
+    @property
+    def front(self) -> tuple[Assessment, ...]:
+        """Those of the accepted that no other accepted one beats in accuracy, latency and size, fastest first."""
+        return front_of(self.accepted)
 
 
 def choose_student(
@@ -48,6 +60,7 @@ def choose_student(
     candidates: Iterable[Candidate] = tuple(CANDIDATES.values()),
     threads: int | None = None,
     runtime: ProfileRuntime = "onnxruntime",
+    expect: Expectation = by_table,
 ) -> Choice:
     """The best candidate within the limits.
 
@@ -58,15 +71,17 @@ def choose_student(
         num_classes: width of the final layer, which counts in the size.
         limits: upper bounds; None means no bound.
         candidates: those to choose from; a single one checks a student the user named.
+        expect: says what accuracy a candidate may reach.
 
     Raises:
         NoCandidate: nothing fits; the message names the nearest candidate and by how much it misses.
-        UsageError: a single candidate was asked for, there is a latency limit, and the profile does not
-            know that candidate, or not at this image size.
+        UsageError: a single candidate was asked for, there is a latency limit, and nothing is known of that
+            candidate's latency, or not at this image size.
     """
     candidates = tuple(candidates)
     named = len(candidates) == 1
-    demand = _Demand(profile, img_size, num_classes, limits, threads or target.threads, runtime, named)
+    device = device_latencies(target, profile, threads, runtime)
+    demand = _Demand(device, img_size, num_classes, limits, expect, named)
     assessed = [_assess(candidate, demand) for candidate in candidates]
     accepted = sorted((a for a in assessed if not a.reasons), key=_rank)
     rejected = tuple(a for a in assessed if a.reasons)
@@ -79,33 +94,40 @@ def assess_all(
     target: TargetSpec, profile: Profile, img_size: int, num_classes: int, limits: Limits
 ) -> tuple[Assessment, ...]:
     """Every registered candidate on the target: those that fit first, best first, then the others."""
-    demand = _Demand(profile, img_size, num_classes, limits, target.threads, "onnxruntime", named=False)
+    demand = _Demand(device_latencies(target, profile), img_size, num_classes, limits, by_table, named=False)
     assessed = [_assess(candidate, demand) for candidate in CANDIDATES.values()]
     return tuple(sorted(assessed, key=lambda found: (bool(found.reasons), *_rank(found))))
+
+
+def front_of(assessments: Iterable[Assessment]) -> tuple[Assessment, ...]:
+    """Those that no other one beats in accuracy, latency and size, fastest first."""
+    known = [found for found in assessments if found.merit]
+    kept = [found for found, on in zip(known, on_front([found.merit for found in known]), strict=True) if on]
+    return tuple(sorted(kept, key=lambda found: found.latency.p50_ms if found.latency else 0.0))
 
 
 @dataclass(frozen=True)
 class _Demand:
     """What every candidate is held against; `named` says that the user asked for this one candidate."""
 
-    profile: Profile
+    device: DeviceLatencies
     img_size: int
     num_classes: int
     limits: Limits
-    threads: int
-    runtime: ProfileRuntime
+    expect: Expectation
     named: bool
 
 
 def _assess(candidate: Candidate, demand: _Demand) -> Assessment:
     found = _known_latency(candidate.name, demand)
     size_mb = candidate.size_mb(demand.num_classes)
-    return Assessment(candidate, size_mb, found, _reasons(candidate, size_mb, found, demand))
+    reasons = _reasons(candidate, size_mb, found, demand)
+    return Assessment(candidate, size_mb, found, demand.expect(candidate), reasons)
 
 
 def _known_latency(name: str, demand: _Demand) -> Latency | None:
     try:
-        return latency(demand.profile, name, demand.img_size, demand.threads, demand.runtime)
+        return demand.device.latency(name, demand.img_size)
     except UsageError:
         if demand.named and demand.limits.max_latency_ms:
             raise
@@ -118,7 +140,7 @@ def _reasons(candidate: Candidate, size_mb: float, found: Latency | None, demand
     limits = demand.limits
     if limits.max_latency_ms and found is None:
         reasons.append(
-            f"{candidate.name}: the profile does not know its latency at {demand.img_size} px, "
+            f"{candidate.name}: nothing is known of its latency at {demand.img_size} px, "
             f"so the {limits.max_latency_ms:g} ms limit cannot be checked"
         )
     if limits.max_latency_ms and found and found.high_ms > limits.max_latency_ms:
@@ -134,7 +156,8 @@ def _reasons(candidate: Candidate, size_mb: float, found: Latency | None, demand
 def _rank(assessment: Assessment) -> tuple[float, float, float]:
     """Sort key, best first; what is not known comes last, and small breaks ties."""
     speed = assessment.latency.p50_ms if assessment.latency else float("inf")
-    return (-(assessment.candidate.top1 or 0.0), speed, assessment.size_mb)
+    percent = assessment.expected.percent if assessment.expected else 0.0
+    return (-percent, speed, assessment.size_mb)
 
 
 def _nothing_fits(target: str, rejected: tuple[Assessment, ...], limits: Limits) -> str:
@@ -143,7 +166,7 @@ def _nothing_fits(target: str, rejected: tuple[Assessment, ...], limits: Limits)
     if limits.max_latency_ms:
         timed = [(a.latency, a.candidate.name) for a in rejected if a.latency]
         if not timed:
-            return head + "the profile knows no candidate's latency here. Pass --student NAME without a latency limit."
+            return head + "no candidate's latency is known here. Pass --student NAME without a latency limit."
         found, name = min(timed, key=lambda pair: pair[0].high_ms)
         if found.high_ms > limits.max_latency_ms:
             return head + _too_slow(name, found, limits.max_latency_ms)

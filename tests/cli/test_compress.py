@@ -222,3 +222,14 @@ def test_our_own_bug_is_called_one(cli, tiny, monkeypatch):
     assert result.exit_code == 70
     assert "a slip" in result.stderr
     assert "bug in tcs-edge" in result.stderr.splitlines()[-1]
+
+
+def test_a_run_keeps_what_the_student_was_chosen_by(finished, manifest):
+    choice = json.loads((finished / "reports" / "choice.json").read_text())
+    assert (choice["schema_version"], choice["winner"], choice["img_size"]) == (1, "lcnet_050", 64)
+    (entry,) = choice["candidates"]
+    student = manifest["student"]
+    assert entry["latency"] == student["latency"]
+    assert entry["expected_accuracy"] == student["expected_accuracy"]
+    assert student["expected_accuracy"]["search"] == "table"
+    assert manifest["options"]["search"] == "table"

@@ -65,7 +65,19 @@ def test_candidates_as_a_table_have_one_line_each(cli):
         c["name"] for c in json.loads(cli("candidates", "--target", "raspberrypi4", "--json").stdout)["candidates"]
     ]
     lines = cli("candidates", "--target", "raspberrypi4").stdout.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == names
+    assert [line.split()[0] for line in lines[1 : lines.index("")]] == names
+
+
+def test_candidates_draw_the_front(cli):
+    arguments = ("candidates", "--target", "raspberrypi4", "--max-latency-ms", 100)
+    document, text = json.loads(cli(*arguments, "--json").stdout), cli(*arguments).stdout
+    assert document["front"]
+    below = text.split("no other that fits is more accurate, faster and smaller:")[1]
+    assert [line.split(":")[0].strip() for line in below.splitlines()[1:]][: len(document["front"])] == document[
+        "front"
+    ]
+    assert "o front" in below
+    assert all(name in below for name in document["left_out"])
 
 
 def test_an_unknown_target(cli):

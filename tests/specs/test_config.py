@@ -174,6 +174,6 @@ def test_a_path_that_is_no_file(tmp_path):
 def test_the_demos_own_limits_do_not_bind_a_student_that_was_named():
     chosen = CompressConfig(target="t").resolved(8)
     named = CompressConfig(target="t", student="resnet18").resolved(8)
-    assert (chosen.max_latency_ms, chosen.max_params_m) == (2.0, 1.0)
+    assert (chosen.max_latency_ms, chosen.max_params_m) == (2.5, 1.0)
     assert (named.max_latency_ms, named.max_params_m) == (None, None)
     assert CompressConfig(target="t", student="resnet18", max_latency_ms=1).resolved(8).max_latency_ms == 1

@@ -1,0 +1,211 @@
+r"""Fit the cost model on a measured profile, and say how far off it is for families it has not seen.
+
+    python benchmarks/fit_cost_model.py --profile profiles/x86-avx512.json --out tcs_edge/students/cost_model.json
+
+For each thread count: non-negative least squares of the relative error, every coefficient drawn towards a prior cost
+(a ridge of weight PULL on coefficient / prior - 1), because forty networks cannot tell thirty kinds of work apart.
+The priors are round numbers read off onnxruntime's own profile of a few candidates on the reference machine.
+
+Evaluation leaves whole families out, never single rows: the sizes and widths of one architecture err alike. The band
+is the 5 % and the 95 % quantile of log(measured / predicted) over the families that were left out, each family with
+the same weight; its coverage is counted with the band made without the family it is held against.
+Without --out nothing is written: the figures are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from scipy.stats import spearmanr
+
+from tcs_edge.files import read_json, write_json
+from tcs_edge.specs.profile import load_profile
+from tcs_edge.students.cost_model import MODEL_FILE, SCHEMA_VERSION, TABLES_FILE
+from tcs_edge.students.operators import FEATURES
+
+Vector = NDArray[np.float64]
+
+# ms per unit of the feature with one thread; several threads start from MORE_THREADS of it.
+PRIOR_MS = {
+    "calls": 0.003, "views": 0.001, "reorders": 0.002, "stem_macs": 0.02, "depthwise_macs": 0.04,
+    "depthwise_rows": 0.05, "lowered_macs": 0.04, "lowered_mb": 0.2, "lowered_groups": 0.001, "weights_mb": 0.02,
+    "cold_weights_mb": 0.06, "vector_macs": 0.02, "pointwise_macs": 0.014, "dense_macs": 0.014, "conv_rows": 0.02,
+    "tensors_mb": 0.03, "large_tensors_mb": 0.05, "gemm_macs": 0.016, "gemm_mb": 0.03, "matmul_macs": 0.02,
+    "matmul_mb": 0.05, "matmuls": 0.001, "copied_mb": 0.1, "transposed_mb": 0.2, "scattered_mb": 2.0,
+    "reordered_mb": 0.03, "activated_mb": 0.25, "softmax_mb": 0.25, "normalised_mb": 0.6, "reduced_mb": 0.1,
+    "elementwise_mb": 0.05,
+}  # fmt: skip
+MORE_THREADS = 0.7
+PULL = 0.5
+TAIL = 0.05
+
+# An architecture belongs to the first family whose word its name contains.
+FAMILIES = (
+    "lcnet", "mobilenetv1", "mobilenetv2", "mobilenetv3", "mobilenetv4", "mnasnet", "efficientnet", "tinynet",
+    "ghostnet", "regnet", "repvit", "efficientformer", "edgenext", "mobilevit", "fastvit", "mobileone", "repvgg",
+    "resnet", "convnext", "levit", "efficientvit", "xcit", "pvt", "swiftformer", "dla", "fasternet", "starnet",
+    "hgnet", "vit", "deit",
+)  # fmt: skip
+SAME = {"deit": "vit", "tinynet": "efficientnet"}
+
+
+def family(model: str) -> str:
+    """The family that an architecture is left out with."""
+    found = next(word for word in FAMILIES if word in model)
+    return SAME.get(found, found)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Measured rows of one thread count: features (rows, features), ms (rows,), and each row's family."""
+
+    models: NDArray[np.str_]
+    sizes: NDArray[np.int_]
+    features: Vector
+    ms: Vector
+    families: NDArray[np.str_]
+
+
+def measured_rows(profile: Path, tables: Path, threads: int) -> Rows:
+    """The profile's onnxruntime fp32 rows whose operators are known."""
+    counted = read_json(tables, SCHEMA_VERSION)["networks"]
+    rows = [
+        row
+        for row in load_profile(profile).rows
+        if (row.source, row.runtime, row.precision, row.batch, row.threads)
+        == ("measured", "onnxruntime", "fp32", 1, threads)
+        and str(row.img_size) in counted.get(row.model, {})
+    ]
+    return Rows(
+        np.array([row.model for row in rows]),
+        np.array([row.img_size for row in rows]),
+        np.array([[float(x) for x in counted[row.model][str(row.img_size)].split()] for row in rows]),
+        np.array([row.p50_ms for row in rows]),
+        np.array([family(row.model) for row in rows]),
+    )
+
+
+def fit(features: Vector, ms: Vector, threads: int) -> Vector:
+    """Coefficients (features,), all >= 0."""
+    prior = np.array([PRIOR_MS[name] for name in FEATURES]) * (1.0 if threads == 1 else MORE_THREADS)
+    rows = features * prior / ms[:, None]
+    pull = PULL * np.eye(len(prior))
+    solution, _ = nnls(np.vstack([rows, pull]), np.concatenate([np.ones(len(ms)), PULL * np.ones(len(prior))]))
+    return np.asarray(solution * prior)
+
+
+def left_out_predictions(rows: Rows, threads: int) -> Vector:
+    """Each row predicted by a model that has seen no row of its family."""
+    predicted = np.empty_like(rows.ms)
+    for name in np.unique(rows.families):
+        inside = rows.families == name
+        predicted[inside] = rows.features[inside] @ fit(rows.features[~inside], rows.ms[~inside], threads)
+    return predicted
+
+
+def band(logs: Vector, families: NDArray[np.str_]) -> tuple[float, float]:
+    """(low, high) quantiles of log(measured / predicted), each family with weight 1."""
+    weights = 1.0 / np.array([np.sum(families == name) for name in families])
+    low, high = (np.quantile(logs, q, weights=weights, method="inverted_cdf") for q in (TAIL, 1 - TAIL))
+    return float(low), float(high)
+
+
+def coverage(logs: Vector, families: NDArray[np.str_]) -> float:
+    """Share of rows inside a band that was made without their family."""
+    inside = []
+    for name in np.unique(families):
+        own = families == name
+        low, high = band(logs[~own], families[~own])
+        inside.extend((low <= logs[own]) & (logs[own] <= high))
+    return float(np.mean(inside))
+
+
+def figures(predicted: Vector, rows: Rows) -> dict[str, float]:
+    """Relative error (median, 90th percentile), rank correlation, and coverage of the 90 % band."""
+    error = np.abs(predicted / rows.ms - 1)
+    return {
+        "median_error": round(float(np.median(error)), 4),
+        "p90_error": round(float(np.quantile(error, 0.9)), 4),
+        "rank_correlation": round(float(spearmanr(predicted, rows.ms)[0]), 4),
+        "coverage_of_90_percent_band": round(coverage(np.log(rows.ms / predicted), rows.families), 4),
+        "rows": len(rows.ms),
+        "families": len(np.unique(rows.families)),
+    }
+
+
+def anchored_errors(rows: Rows, predicted: Vector, near: Callable[[int], bool]) -> Vector:
+    """|log| error of sizes `near` says yes to, when the model's rows at 64 and 224 px correct the prediction."""
+    errors = []
+    for model in np.unique(rows.models):
+        own = rows.models == model
+        ratio = dict(zip(rows.sizes[own].tolist(), np.log(rows.ms[own] / predicted[own]), strict=True))
+        if not {64, 224} <= ratio.keys():
+            continue
+        for size, actual in ratio.items():
+            if size not in (64, 224) and near(size):
+                share = min(1.0, max(0.0, math.log(size / 64) / math.log(224 / 64)))
+                errors.append(abs(actual - (1 - share) * ratio[64] - share * ratio[224]))
+    return np.array(errors)
+
+
+def print_families(rows: Rows, predicted: Vector) -> None:
+    for name in np.unique(rows.families):
+        ratio = predicted[rows.families == name] / rows.ms[rows.families == name]
+        print(f"  {name:16} {len(ratio):3} rows  bias {np.exp(np.mean(np.log(ratio))):.2f}", end="")
+        print(f"  median error {np.median(abs(ratio - 1)):.1%}  largest {np.max(abs(ratio - 1)):.1%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", type=Path, required=True)
+    parser.add_argument("--tables", type=Path, default=TABLES_FILE)
+    parser.add_argument("--out", type=Path, help=f"normally {MODEL_FILE.name} beside the tables")
+    args = parser.parse_args()
+
+    threads, evaluation, anchored = {}, {}, []
+    for count in (1, 2):
+        rows = measured_rows(args.profile, args.tables, count)
+        predicted = left_out_predictions(rows, count)
+        low, high = band(np.log(rows.ms / predicted), rows.families)
+        evaluation[str(count)] = figures(predicted, rows)
+        print(
+            f"{count} thread(s), families left out: {evaluation[str(count)]}; "
+            f"band x {np.exp(low):.2f} to {np.exp(high):.2f}"
+        )
+        print_families(rows, predicted)
+        anchored.append(anchored_errors(rows, predicted, lambda size: 64 <= size <= 224))
+        beyond = anchored_errors(rows, predicted, lambda size: size < 64)
+        print(
+            f"  own rows at 64 and 224 px: 90 % of sizes between within "
+            f"x {np.exp(np.quantile(anchored[-1], 0.9)):.2f}, "
+            f"32 px within x {np.exp(np.quantile(beyond, 0.9)):.2f}"
+        )
+        coefficients = fit(rows.features, rows.ms, count)
+        threads[str(count)] = {
+            "coefficients_ms": {name: float(f"{c:.4g}") for name, c in zip(FEATURES, coefficients, strict=True)},
+            "low_factor": round(float(np.exp(low)), 4),
+            "high_factor": round(float(np.exp(high)), 4),
+        }
+    if args.out:
+        profile = load_profile(args.profile)
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "reference": profile.target,
+            "citation": f"sum over the operators, fitted on {evaluation['1']['rows'] + evaluation['2']['rows']} rows "
+            f"measured on {profile.target} (benchmarks/fit_cost_model.py)",
+            "own_rows_factor": round(float(np.exp(np.quantile(np.concatenate(anchored), 0.9))), 3),
+            "evaluation": evaluation,
+            "threads": threads,
+        }
+        write_json(args.out, document)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Count the operators of every candidate at several image sizes, for the cost model.
+
+    python benchmarks/operator_tables.py --work-dir DIR --out tcs_edge/students/operator_tables.json
+
+Each network is exported with random weights into DIR (a graph that is there is reused) and run under onnxruntime's
+profiler, which names every executed operator with its shapes. Run it on a machine with AVX-512:
+onnxruntime pads channels to what its registers hold. ncnn's benchmark networks come along as anchors for the boards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+import torchvision
+from torch import nn
+
+from tcs_edge.files import atomic_path, make_folder, write_json
+from tcs_edge.students.build import build_student, deployable, feature_dim
+from tcs_edge.students.candidates import CANDIDATES
+from tcs_edge.students.operators import FEATURES, Operator, cost_features
+
+SIZES = (32, 64, 96, 128, 160, 192, 224, 256)
+# Networks that ncnn publishes on the boards and that are no candidates (torchvision's names).
+ANCHORS = ("squeezenet1_1", "googlenet", "vgg16")
+ANCHOR_PX = 224
+TRANSFORMER_ANCHOR = ("vit_base_patch32_384", 384)
+CLASSES = 10
+
+
+def network(name: str, img_size: int) -> nn.Module:
+    """A candidate as it is deployed, with one Linear, or one of torchvision's networks; random weights, eval mode."""
+    if name in ANCHORS:
+        options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+        return torchvision.models.get_model(name, weights=None, **options).eval()
+    backbone = deployable(build_student(name, img_size, "random", seed=0))
+    return nn.Sequential(backbone, nn.Linear(feature_dim(backbone, img_size), CLASSES)).eval()
+
+
+def export(name: str, img_size: int, folder: Path) -> Path:
+    """The network as ONNX with a batch of 1, made where it is not there yet."""
+    path = folder / f"{name}-{img_size}.onnx"
+    if path.exists():
+        return path
+    image = torch.zeros(1, 3, img_size, img_size)
+    # The TorchScript exporter takes a tenth of the time; once onnxruntime has optimised the graphs they are alike.
+    with atomic_path(path) as draft, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = network(name, img_size)
+        torch.onnx.export(model, (image,), str(draft), dynamo=False, opset_version=17, input_names=["image"])
+    return path
+
+
+def executed_operators(graph: Path, img_size: int) -> list[Operator]:
+    """The operators of one run, in order, as onnxruntime's profiler saw them."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.enable_profiling = 1, True
+    options.profile_file_prefix = str(graph.with_suffix(""))
+    session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    session.run(None, {"image": np.zeros((1, 3, img_size, img_size), dtype=np.float32)})
+    trace = Path(session.end_profiling())
+    events = json.loads(trace.read_text(encoding="utf-8"))
+    trace.unlink()
+    return [_operator(event["args"]) for event in events if event["name"].endswith("_kernel_time")]
+
+
+def _operator(arguments: dict[str, Any]) -> Operator:
+    shapes = [
+        tuple(tuple(shape) for entry in arguments[side] for shape in entry.values())
+        for side in ("input_type_shape", "output_type_shape")
+    ]
+    return Operator(arguments["op_name"], shapes[0], shapes[1])
+
+
+def table(operators: Iterable[Operator]) -> str:
+    """The features of one graph in the order of FEATURES."""
+    features = cost_features(operators)
+    return " ".join(f"{features.get(name, 0.0):.6g}" for name in FEATURES)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work-dir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+
+    torch.set_num_threads(1)
+    make_folder(args.work_dir)
+    wanted = [(name, size) for name in CANDIDATES for size in SIZES]
+    wanted += [(name, ANCHOR_PX) for name in ANCHORS] + [TRANSFORMER_ANCHOR]
+    networks: dict[str, dict[str, str]] = {}
+    for name, size in wanted:
+        graph = export(name, size, args.work_dir)
+        networks.setdefault(name, {})[str(size)] = table(executed_operators(graph, size))
+        print(f"{name} {size} px", flush=True)
+    source = f"onnxruntime {ort.__version__}, operators as executed on x86 with AVX-512, batch 1, fp32"
+    write_json(args.out, {"schema_version": 1, "source": source, "features": FEATURES, "networks": networks})
+    print(f"{len(networks)} networks -> {args.out}")
+
+
+if __name__ == "__main__":
+    main()

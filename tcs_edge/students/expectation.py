@@ -1,0 +1,35 @@
+"""What accuracy a student may be expected to reach, before any is trained.
+
+A way to say so is a function of the candidate; `choice` takes any. `by_table` needs nothing; ways that look at the
+user's images give their own `Expected`, and the choice, its record and its drawing stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tcs_edge.specs.config import SearchName
+from tcs_edge.students.candidates import Candidate
+
+
+@dataclass(frozen=True)
+class Expected:
+    """An accuracy in percent, found by which search, and in words where it comes from."""
+
+    percent: float
+    search: SearchName
+    how: str
+
+
+Expectation = Callable[[Candidate], Expected | None]
+
+RANKING: dict[SearchName, str] = {"table": "highest published ImageNet top-1 of the architecture, then lowest latency"}
+
+
+def by_table(candidate: Candidate) -> Expected | None:
+    """The published ImageNet top-1 of the candidate's weights: it ranks architectures, it is no promise."""
+    if candidate.top1 is None:
+        return None
+    how = f"published ImageNet-1k top-1 of {candidate.weights} at {candidate.top1_img_size} px"
+    return Expected(candidate.top1, "table", how)
