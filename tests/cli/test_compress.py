@@ -226,8 +226,9 @@ def test_our_own_bug_is_called_one(cli, tiny, monkeypatch):
 
 def test_a_run_keeps_what_the_student_was_chosen_by(finished, manifest):
     choice = json.loads((finished / "reports" / "choice.json").read_text())
-    assert (choice["schema_version"], choice["winner"], choice["img_size"]) == (1, "lcnet_050", 64)
-    (entry,) = choice["candidates"]
+    entry = choice["candidates"][0]
+    assert (choice["img_size"], entry["name"], entry["chosen"]) == (64, "lcnet_050", True)
+    assert any(candidate["on_front"] for candidate in choice["candidates"])
     student = manifest["student"]
     assert entry["latency"] == student["latency"]
     assert entry["expected_accuracy"] == student["expected_accuracy"]
