@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from tcs_edge.errors import DataError
-from tcs_edge.validation.statistics import wilson_interval
+from tcs_edge.validation.statistics import accuracy_drop, mcnemar_of_counts, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,41 @@ class Accuracy:
         """
         if len(labels) == 0 or len(logits) != len(labels):
             raise DataError(f"accuracy needs one label per image, got {len(logits)} images, {len(labels)} labels.")
-        correct, total = int(is_correct(logits, labels).sum()), len(labels)
+        return cls.of_counts(int(is_correct(logits, labels).sum()), len(labels))
+
+    @classmethod
+    def of_counts(cls, correct: int, total: int) -> Self:
+        """Accuracy of `correct` out of `total` images, total > 0."""
         return cls(correct, total, correct / total, *wilson_interval(correct, total))
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PairedAccuracy:
+    """A model's accuracy beside the reference's on the same images.
+
+    Attributes:
+        only_reference, only_model: images that only this one classified correctly.
+        p_value: McNemar's exact test of "equally good".
+        drop: accuracy lost against the reference, in -1..1.
+        drop_high: its one-sided 95 % upper bound.
+    """
+
+    only_reference: int
+    only_model: int
+    p_value: float
+    drop: float
+    drop_high: float
+
+    @classmethod
+    def of_counts(cls, only_reference: int, only_model: int, total: int) -> Self:
+        """From the discordant images out of `total`."""
+        drop = accuracy_drop(only_reference, only_model, total)
+        p_value = mcnemar_of_counts(only_reference, only_model).p_value
+        return cls(only_reference, only_model, p_value, drop.value, drop.high)
 
     def to_json(self) -> dict[str, Any]:
         """All fields, as JSON values."""

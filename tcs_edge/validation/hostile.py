@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 WHITE = 3.0  # about where (1 - mean) / std of the usual normalisations lies
-HUGE = 1e3
+TINY, HUGE = 1e-3, 1e3
 
 
 def hostile_images(img_size: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Normalised float32 images (1, 3, img_size, img_size) by name: black, white, noise, huge values."""
+    """Normalised float32 images (1, 3, img_size, img_size) by name: black, white, noise, tiny and huge values."""
     shape = (1, 3, img_size, img_size)
     noise = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     return {
         "black": np.full(shape, -WHITE, dtype=np.float32),
         "white": np.full(shape, WHITE, dtype=np.float32),
         "noise": noise,
+        "tiny": noise * np.float32(TINY),
         "huge": noise * np.float32(HUGE),
     }

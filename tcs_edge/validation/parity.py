@@ -1,14 +1,19 @@
-"""How far one model's logits are from the reference's."""
+"""How far one model's logits are from the reference's, batch by batch."""
 
 from __future__ import annotations
 
+import heapq
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tcs_edge.errors import DataError
+
+TOP = 5
+KEPT_FLIPS = 1000  # a model that is wrong on a million images is shown by its thousand worst
 
 
 @dataclass(frozen=True)
@@ -16,13 +21,14 @@ class Flip:
     """An image that got another class.
 
     `margin` is how far the reference put its own class above the one the model chose: a flip at 1e-5 is
-    rounding, one at 5 is a wrong model.
+    rounding, one at 5 is a wrong model. `image` is the image's name where names were given.
     """
 
     index: int
     reference_class: int
     model_class: int
     margin: float
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,13 @@ class Parity:
         max_rel_diff: the same, divided by the largest |logit| of the reference.
         min_cosine: smallest cosine between the two logit vectors of an image.
         top1_agreement: share of images with the same class, in 0..1.
-        flips: the other images.
+        flips: the other images, the largest margin first; at most `KEPT_FLIPS` of them are kept.
         finite: no logit of either is NaN or Inf; the rest means nothing otherwise.
+        sqnr_db: signal to quantisation noise, 10 log10(sum reference^2 / sum difference^2), over all
+            logits; inf where nothing differs.
+        top5_agreement: mean share of the reference's five best classes that are among the model's, in
+            0..1; with five classes or fewer it is always 1.
+        flipped: how many images changed class.
     """
 
     max_abs_diff: float
@@ -44,6 +55,14 @@ class Parity:
     top1_agreement: float
     flips: tuple[Flip, ...]
     finite: bool
+    sqnr_db: float = math.inf
+    top5_agreement: float = 1.0
+    flipped: int = 0
+
+    @property
+    def worst_margin(self) -> float:
+        """The largest margin of a changed class; 0 where none changed."""
+        return max((flip.margin for flip in self.flips), default=0.0)
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values; numbers that are not finite become null."""
@@ -51,7 +70,7 @@ class Parity:
         return {key: None if _is_infinite(value) else value for key, value in document.items()}
 
 
-BROKEN = Parity(math.inf, math.inf, -1.0, 0.0, (), finite=False)
+BROKEN = Parity(math.inf, math.inf, -1.0, 0.0, (), finite=False, sqnr_db=-math.inf, top5_agreement=0.0)
 
 
 def compare(reference: np.ndarray, logits: np.ndarray) -> Parity:
@@ -60,29 +79,100 @@ def compare(reference: np.ndarray, logits: np.ndarray) -> Parity:
     Raises:
         DataError: no images, or shapes that differ.
     """
-    if reference.ndim != 2 or reference.shape != logits.shape or reference.size == 0:
-        raise DataError(f"logits to compare must be (N, classes) twice, got {reference.shape}, {logits.shape}.")
-    if not (np.isfinite(reference).all() and np.isfinite(logits).all()):
-        return BROKEN
-    reference, logits = reference.astype(np.float64), logits.astype(np.float64)
-    largest = float(np.abs(reference - logits).max())
-    flips = _flips(reference, logits)
-    return Parity(
-        max_abs_diff=largest,
-        max_rel_diff=_ratio(largest, float(np.abs(reference).max())),
-        min_cosine=float(_cosines(reference, logits).min()),
-        top1_agreement=1.0 - len(flips) / len(reference),
-        flips=flips,
-        finite=True,
-    )
+    meter = ParityMeter()
+    meter.add(reference, logits)
+    return meter.result()
 
 
-def _flips(reference: np.ndarray, logits: np.ndarray) -> tuple[Flip, ...]:
+@dataclass
+class ParityMeter:
+    """Adds up the distance of two models batch by batch; what it holds does not grow with the images.
+
+    `scale` is the largest finite |logit| of the reference so far.
+    """
+
+    images: int = 0
+    scale: float = 0.0
+    finite: bool = True
+    _largest: float = 0.0
+    _min_cosine: float = 1.0
+    _signal: float = 0.0
+    _noise: float = 0.0
+    _top5: float = 0.0
+    _flipped: int = 0
+    _worst: list[tuple[float, int, Flip]] = field(default_factory=list)
+
+    def add(self, reference: np.ndarray, logits: np.ndarray, names: Sequence[str] = ()) -> None:
+        """Take in a batch: both float (B, classes), `names` one per image or none at all.
+
+        Raises:
+            DataError: no images, or shapes that differ.
+        """
+        if reference.ndim != 2 or reference.shape != logits.shape or reference.size == 0:
+            raise DataError(f"logits to compare must be (N, classes) twice, got {reference.shape}, {logits.shape}.")
+        start, self.images = self.images, self.images + len(reference)
+        self.finite &= bool(np.isfinite(reference).all() and np.isfinite(logits).all())
+        if self.finite:
+            self._add_finite(reference.astype(np.float64), logits.astype(np.float64), names, start)
+
+    def result(self) -> Parity:
+        """The distance over everything added so far.
+
+        Raises:
+            DataError: nothing was added.
+        """
+        if self.images == 0:
+            raise DataError("no logits to compare: nothing is proven without images.")
+        if not self.finite:
+            return BROKEN
+        return Parity(
+            max_abs_diff=self._largest,
+            max_rel_diff=_ratio(self._largest, self.scale),
+            min_cosine=self._min_cosine,
+            top1_agreement=1.0 - self._flipped / self.images,
+            flips=tuple(flip for _, _, flip in sorted(self._worst, reverse=True)),
+            finite=True,
+            sqnr_db=_decibel(self._signal, self._noise),
+            top5_agreement=self._top5 / self.images,
+            flipped=self._flipped,
+        )
+
+    def _add_finite(self, reference: np.ndarray, logits: np.ndarray, names: Sequence[str], start: int) -> None:
+        difference = reference - logits
+        self.scale = max(self.scale, float(np.abs(reference).max()))
+        self._largest = max(self._largest, float(np.abs(difference).max()))
+        self._min_cosine = min(self._min_cosine, float(_cosines(reference, logits).min()))
+        self._signal += float(np.square(reference).sum())
+        self._noise += float(np.square(difference).sum())
+        self._top5 += float(_shared_best(reference, logits).sum())
+        for flip in _flips(reference, logits, names, start):
+            self._flipped += 1
+            # The index makes every entry unique, so that flips themselves are never compared.
+            heapq.heappush(self._worst, (flip.margin, -flip.index, flip))
+            if len(self._worst) > KEPT_FLIPS:
+                heapq.heappop(self._worst)
+
+
+def _flips(reference: np.ndarray, logits: np.ndarray, names: Sequence[str], start: int) -> list[Flip]:
     before, after = reference.argmax(axis=1), logits.argmax(axis=1)
-    return tuple(
-        Flip(int(i), int(before[i]), int(after[i]), float(reference[i, before[i]] - reference[i, after[i]]))
-        for i in np.flatnonzero(before != after)
-    )
+    rows = [int(row) for row in np.flatnonzero(before != after)]
+    return [
+        Flip(
+            index=start + row,
+            reference_class=int(before[row]),
+            model_class=int(after[row]),
+            margin=float(reference[row, before[row]] - reference[row, after[row]]),
+            image=names[row] if names else "",
+        )
+        for row in rows
+    ]
+
+
+def _shared_best(reference: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """(N,) share of the reference's `TOP` best classes that are among the model's; ties go to the lower class."""
+    count = min(TOP, reference.shape[1])
+    best, own = (np.argsort(-values, axis=1, kind="stable")[:, :count] for values in (reference, logits))
+    return (best[:, :, None] == own[:, None, :]).any(axis=2).mean(axis=1)
 
 
 def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -92,6 +182,12 @@ def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     cosines = (first * second).sum(axis=1) / np.where(product > 0, product, 1.0)
     both_zero = (norms[0] == 0) & (norms[1] == 0)
     return np.where(both_zero, 1.0, np.clip(cosines, -1.0, 1.0))
+
+
+def _decibel(signal: float, noise: float) -> float:
+    if noise == 0.0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0.0 else -math.inf
 
 
 def _ratio(value: float, scale: float) -> float:

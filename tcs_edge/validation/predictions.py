@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -31,4 +33,13 @@ class Predictions:
             labels=tuple(labels.tolist()),
             predicted=tuple(choice if good else None for good, choice, _ in rows),
             confidences=tuple(round(chance, 6) if good else None for good, _, chance in rows),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The predictions of several batches, one after the other."""
+        return cls(
+            labels=tuple(chain.from_iterable(part.labels for part in parts)),
+            predicted=tuple(chain.from_iterable(part.predicted for part in parts)),
+            confidences=tuple(chain.from_iterable(part.confidences for part in parts)),
         )

@@ -1,7 +1,8 @@
-"""The two statistics that accuracies are reported with."""
+"""The statistics that accuracies are reported with."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,8 +40,44 @@ def mcnemar_exact(first_correct: np.ndarray, second_correct: np.ndarray) -> McNe
 
     Only images on which the two differ carry information; under equality each of them is a coin toss.
     """
-    only_first = int(np.sum(first_correct & ~second_correct))
-    only_second = int(np.sum(~first_correct & second_correct))
+    return mcnemar_of_counts(int(np.sum(first_correct & ~second_correct)), int(np.sum(~first_correct & second_correct)))
+
+
+def mcnemar_of_counts(only_first: int, only_second: int) -> McNemar:
+    """McNemar's exact test on the numbers of images that only one of the two classified correctly."""
     discordant = only_first + only_second
     p_value = stats.binomtest(only_first, discordant, 0.5).pvalue if discordant else 1.0
     return McNemar(only_first, only_second, float(p_value))
+
+
+@dataclass(frozen=True)
+class Drop:
+    """How much accuracy the second of two classifiers loses on the same images.
+
+    Attributes:
+        value: accuracy of the first minus that of the second, in -1..1.
+        high: one-sided 95 % upper bound of it: as much may be lost on pictures to come.
+    """
+
+    value: float
+    high: float
+
+
+def accuracy_drop(only_first: int, only_second: int, total: int, confidence: float = 0.95) -> Drop:
+    """The loss and its one-sided upper bound, for a test of non-inferiority.
+
+    Adjusted Wald interval of a difference of paired proportions (Bonett and Price 2012, eq. 3): one
+    image is added to each of the two discordant counts, which keeps its coverage in small samples too.
+
+    Args:
+        only_first, only_second: images that only this one classified correctly.
+
+    Raises:
+        ValueError: counts that do not fit `total` images.
+    """
+    if min(only_first, only_second) < 0 or total < max(1, only_first + only_second):
+        raise ValueError(f"need counts that fit {total} images, got {only_first} and {only_second}")
+    lost, won = (only_first + 1) / (total + 2), (only_second + 1) / (total + 2)
+    error = math.sqrt((lost + won - (lost - won) ** 2) / (total + 2))
+    high = lost - won + float(stats.norm.ppf(confidence)) * error
+    return Drop((only_first - only_second) / total, min(1.0, high))

@@ -6,19 +6,19 @@ failed check, and one failed check makes the verdict "fail".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from tcs_edge.errors import DataError, UsageError, reason_of
+from tcs_edge.errors import UsageError, reason_of
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.runtimes.base import Runner
-from tcs_edge.validation.accuracy import Accuracy
+from tcs_edge.validation.accuracy import Accuracy, PairedAccuracy
 from tcs_edge.validation.checks import (
     Check,
-    accuracy_check,
+    accuracy_checks,
     at_most,
     holds,
     labels_check,
@@ -28,10 +28,10 @@ from tcs_edge.validation.checks import (
 from tcs_edge.validation.hostile import hostile_images
 from tcs_edge.validation.parity import Parity, compare
 from tcs_edge.validation.predictions import Predictions
+from tcs_edge.validation.tally import Batch, Tally, collect
 
 SCHEMA_VERSION = 1
 OWN_ROUNDING = 10.0  # times the reference's own sensitivity is still rounding
-Batch = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Validation:
         images: how many were compared.
         precisions: arithmetic per runner, such as {"pytorch": "f32"}.
         accuracies: on those images; absent for a runner that crashed.
-        parities: per exported runner that ran to the end.
+        parities, paired: per exported runner that ran to the end.
         predictions: of the reference, image by image.
     """
 
@@ -52,6 +52,7 @@ class Validation:
     accuracies: dict[str, Accuracy]
     parities: dict[str, Parity]
     predictions: Predictions | None = None
+    paired: dict[str, PairedAccuracy] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Literal["pass", "fail"]:
@@ -73,6 +74,7 @@ class Validation:
             "precisions": dict(self.precisions),
             "accuracies": {name: accuracy.to_json() for name, accuracy in self.accuracies.items()},
             "parities": {name: parity.to_json() for name, parity in self.parities.items()},
+            "paired": {name: paired.to_json() for name, paired in self.paired.items()},
         }
 
 
@@ -82,40 +84,38 @@ def validate(
     batches: Iterable[Batch],
     *,
     classes: Sequence[str] | None = None,
+    names: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> Validation:
     """Compare `runners` with `reference` on (images float32 (B, 3, S, S), labels int (B,)) batches.
 
-    One batch and all logits are in memory, never all images. `classes` are the trained class names that
-    every artifact has to hold too. A runner's `precision` decides which limits apply to it.
+    One batch is in memory, never all images or logits; of every image the reference's class stays. `classes` are the trained class names that every
+    artifact has to hold too; `names` those of the images, by which changed classes are told. A runner's
+    `precision` decides which limits apply to it.
 
     Raises:
         UsageError: no runners, two of one name, or a precision without limits.
-        DataError: no images, or a batch whose labels do not fit.
+        DataError: no images, a batch whose labels do not fit, or fewer names than images.
         TcsEdgeError: whatever `reference` raises; without it there is nothing to compare with.
     """
     _require_runners(reference, runners)
-    run = _collect(reference, runners, batches, reporter or Silent())
+    tracked = (reporter or Silent()).track(batches, "comparing with the trained model")
+    run = collect(reference, runners, tracked, names)
     checks: list[Check] = []
-    parities: dict[str, Parity] = {}
-    accuracies = {reference.name: Accuracy.of(run.logits[reference.name], run.labels)}
     for runner in runners:
-        checks += _judge(runner, reference, run, parities, accuracies)
+        checks += _judge(runner, reference, run.tallies[runner.name], run.first_images)
         if classes is not None:
             checks.append(labels_check(runner.name, runner.labels, classes))
-    precisions = {runner.name: runner.precision for runner in (reference, *runners)}
-    predictions = Predictions.of(run.logits[reference.name], run.labels)
-    return Validation(len(run.labels), tuple(checks), precisions, accuracies, parities, predictions)
-
-
-@dataclass(frozen=True)
-class _Collected:
-    """Logits (N, classes) per runner that ran, why the others did not, and the first images."""
-
-    labels: np.ndarray
-    logits: dict[str, np.ndarray]
-    crashes: dict[str, str]
-    first_images: np.ndarray
+    ran = {name: tally for name, tally in run.tallies.items() if not tally.crash}
+    return Validation(
+        images=run.images,
+        checks=tuple(checks),
+        precisions={runner.name: runner.precision for runner in (reference, *runners)},
+        accuracies={reference.name: run.reference_accuracy()} | {name: t.accuracy() for name, t in ran.items()},
+        parities={name: tally.meter.result() for name, tally in ran.items()},
+        predictions=run.predictions(),
+        paired={name: tally.paired() for name, tally in ran.items()},
+    )
 
 
 def _require_runners(reference: Runner, runners: Sequence[Runner]) -> None:
@@ -128,68 +128,18 @@ def _require_runners(reference: Runner, runners: Sequence[Runner]) -> None:
         tolerance_for(runner.precision)
 
 
-def _collect(reference: Runner, runners: Sequence[Runner], batches: Iterable[Batch], reporter: Reporter) -> _Collected:
-    parts: dict[str, list[np.ndarray]] = {runner.name: [] for runner in (reference, *runners)}
-    crashes: dict[str, str] = {}
-    labels: list[np.ndarray] = []
-    first = np.empty(0)
-    for images, batch_labels in _checked(reporter.track(batches, "comparing with the trained model")):
-        first = first if labels else images[:4]
-        labels.append(batch_labels)
-        parts[reference.name].append(reference.run(images))
-        for runner in runners:
-            if runner.name not in crashes:
-                _run_or_note(runner, images, parts, crashes)
-    if not labels:
-        raise DataError("no images to validate on: nothing is proven without them.")
-    ran = {name: np.concatenate(part) for name, part in parts.items() if name not in crashes}
-    return _Collected(np.concatenate(labels), ran, crashes, first)
-
-
-def _checked(batches: Iterable[Batch]) -> Iterator[Batch]:
-    for images, labels in batches:
-        if len(images) != len(labels):
-            raise DataError(f"a batch has {len(images)} images but {len(labels)} labels.")
-        if len(images):
-            yield images, np.asarray(labels)
-
-
-def _run_or_note(
-    runner: Runner, images: np.ndarray, parts: dict[str, list[np.ndarray]], crashes: dict[str, str]
-) -> None:
-    # Whatever a runtime throws means that the artifact does not work; it must end in a verdict.
-    try:
-        logits = runner.run(images)
-        if logits.ndim != 2 or len(logits) != len(images):
-            raise DataError(f"{len(images)} images gave an output of shape {logits.shape}.")
-        parts[runner.name].append(logits)
-    except Exception as error:
-        crashes[runner.name] = reason_of(error)
-
-
-def _judge(
-    runner: Runner,
-    reference: Runner,
-    run: _Collected,
-    parities: dict[str, Parity],
-    accuracies: dict[str, Accuracy],
-) -> list[Check]:
-    """All checks of one runner; what was measured is added to `parities` and `accuracies`."""
+def _judge(runner: Runner, reference: Runner, tally: Tally, first_images: np.ndarray) -> list[Check]:
+    """All checks of one runner."""
     name = runner.name
-    expected, crash = run.logits[reference.name], run.crashes.get(name, "")
-    if not crash and run.logits[name].shape != expected.shape:
-        crash = f"logits have shape {run.logits[name].shape}, the trained model's {expected.shape}"
-    if crash:
-        return [holds(f"{name}: runs on every image", False, crash)]
-    logits, tolerance = run.logits[name], tolerance_for(runner.precision)
-    parities[name] = compare(expected, logits)
-    accuracies[name] = Accuracy.of(logits, run.labels)
+    if tally.crash:
+        return [holds(f"{name}: runs on every image", False, tally.crash)]
+    parity, tolerance = tally.meter.result(), tolerance_for(runner.precision)
     return [
-        holds(f"{name}: runs on every image", True, f"{len(logits)} images, {runner.precision}"),
-        *parity_checks(name, parities[name], float(np.abs(expected).max()), tolerance),
-        accuracy_check(name, expected, logits, run.labels, tolerance.alpha),
-        _batch_sizes_check(runner, run.first_images, tolerance.max_rel_diff),
-        *_hostile_checks(runner, reference, run.first_images.shape[-1], tolerance.max_hostile_rel_diff),
+        holds(f"{name}: runs on every image", True, f"{tally.meter.images} images, {runner.precision}"),
+        *parity_checks(name, parity, tally.meter.scale, tolerance),
+        *accuracy_checks(name, tally.paired(), tally.meter.images, tolerance),
+        _batch_sizes_check(runner, first_images, tolerance.max_rel_diff),
+        *_hostile_checks(runner, reference, first_images.shape[-1], tolerance.max_hostile_rel_diff),
     ]
 
 
@@ -202,7 +152,7 @@ def _batch_sizes_check(runner: Runner, images: np.ndarray, limit: float) -> Chec
             np.concatenate([runner.run(images[start : start + size]) for start in range(0, 4, size)])
             for size in (1, 2, 4)
         ]
-    except Exception as error:  # as in _run_or_note
+    except Exception as error:  # as in tally.collect
         return holds(name, False, reason_of(error))
     worst = max(compare(runs[0], other).max_rel_diff for other in runs[1:])
     return at_most(name, worst, limit, "of max |logit|", "batches of 1, 2 and 4")
@@ -216,7 +166,7 @@ def _hostile_checks(runner: Runner, reference: Runner, img_size: int, limit: flo
         try:
             expected, logits = reference.run(images), runner.run(images)
             parity = compare(expected, logits)
-        except Exception as error:  # as in _run_or_note
+        except Exception as error:  # as in tally.collect
             checks.append(holds(name, False, reason_of(error)))
             continue
         if limit is None or not parity.finite:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tcs_edge.errors import UsageError
+from tcs_edge.validation.accuracy import PairedAccuracy
 from tcs_edge.validation.checks import (
     F32,
     TOLERANCES,
-    accuracy_check,
+    accuracy_checks,
     at_least,
     at_most,
     labels_check,
@@ -62,15 +63,35 @@ def test_a_rounding_flip_passes_and_a_real_one_does_not():
     assert "m: margin of changed classes" in failed(parity_checks("m", compare(reference, real), 10.0, F32))
 
 
+def names(checks) -> str:
+    return " | ".join(f"{check.name} {check.detail}" for check in checks if not check.passed)
+
+
 def test_accuracy_passes_on_noise_and_fails_on_a_real_drop():
-    labels = np.zeros(200, dtype=np.int64)
-    right = np.tile([1.0, 0.0], (200, 1))
-    few, many = right.copy(), right.copy()
-    few[:4] = [0.0, 1.0]
-    many[:20] = [0.0, 1.0]
-    assert accuracy_check("m", right, few, labels, 0.01).passed
-    assert not accuracy_check("m", right, many, labels, 0.01).passed
-    assert "20 became wrong" in accuracy_check("m", right, many, labels, 0.01).detail
+    few, many = (PairedAccuracy.of_counts(lost, 2, 200) for lost in (2, 20))
+    assert names(accuracy_checks("m", few, 200, TOLERANCES["bf16"])) == ""
+    failed = names(accuracy_checks("m", many, 200, F32))
+    assert "McNemar" in failed
+    assert "20 became wrong and 2 right" in failed
+
+
+def test_a_loss_beyond_the_margin_fails_even_if_it_could_be_chance():
+    paired = PairedAccuracy.of_counts(6, 1, 200)
+    assert paired.p_value > F32.alpha
+    assert "not inferior" in names(accuracy_checks("m", paired, 200, F32))
+
+
+@pytest.mark.parametrize("tolerance", TOLERANCES.values())
+@pytest.mark.parametrize("images", [1, 20, 360, 100_000])
+def test_an_equal_model_and_one_image_lost_are_never_inferior(tolerance, images):
+    for lost in (0, 1):
+        assert names(accuracy_checks("m", PairedAccuracy.of_counts(lost, 0, images), images, tolerance)) == ""
+
+
+def test_more_images_see_a_smaller_loss():
+    lost = {images: PairedAccuracy.of_counts(images // 100, 0, images) for images in (100, 20_000)}
+    assert "not inferior" not in names(accuracy_checks("m", lost[100], 100, F32))
+    assert "not inferior" in names(accuracy_checks("m", lost[20_000], 20_000, F32))
 
 
 @pytest.mark.parametrize("stored", [None, (), ("a",), ("b", "a"), ("a", "b", "c"), ("a", "B")])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from tcs_edge.errors import DataError
-from tcs_edge.validation.parity import Flip, compare
+from tcs_edge.validation.parity import Flip, ParityMeter, compare
 
 logits = arrays(np.float32, array_shapes(min_dims=2, max_dims=2), elements=st.floats(-100, 100, width=32))
 
@@ -74,3 +74,58 @@ def test_shapes_that_cannot_be_compared_are_refused(shapes):
 def test_json_holds_no_nan():
     broken = compare(np.full((1, 2), np.nan), np.ones((1, 2))).to_json()
     assert json.loads(json.dumps(broken, allow_nan=False))["max_abs_diff"] is None
+
+
+@given(logits, st.integers(1, 4))
+def test_batches_add_up_to_the_whole(values, size):
+    other = np.sin(values.astype(np.float64) * 7) * 10
+    meter = ParityMeter()
+    for start in range(0, len(values), size):
+        meter.add(values[start : start + size], other[start : start + size])
+    whole, parts = compare(values, other), meter.result()
+    assert parts.sqnr_db == pytest.approx(whole.sqnr_db, rel=1e-9, abs=1e-9)
+    assert parts.top5_agreement == pytest.approx(whole.top5_agreement)
+    assert (parts.max_rel_diff, parts.flipped, parts.top1_agreement) == (
+        whole.max_rel_diff,
+        whole.flipped,
+        whole.top1_agreement,
+    )
+    assert {flip.index for flip in parts.flips} == {flip.index for flip in whole.flips}
+
+
+def test_sqnr_is_the_power_of_the_logits_over_that_of_the_difference():
+    reference = np.array([[3.0, 4.0], [0.0, 5.0]])
+    assert compare(reference, reference + [[0.5, 0.0], [0.0, 0.5]]).sqnr_db == pytest.approx(20.0)
+    assert compare(reference, reference).sqnr_db == math.inf
+    assert compare(reference * 0, reference).sqnr_db == -math.inf
+
+
+def test_top5_counts_the_shared_ones_of_the_five_best():
+    reference = np.arange(10.0)[None]
+    other = reference.copy()
+    other[0, [9, 0]] = other[0, [0, 9]]
+    assert compare(reference, other).top5_agreement == pytest.approx(0.8)
+    assert compare(reference[:, :5], -reference[:, :5]).top5_agreement == 1.0
+
+
+def test_flips_carry_names_and_only_the_worst_are_kept(monkeypatch):
+    monkeypatch.setattr("tcs_edge.validation.parity.KEPT_FLIPS", 3)
+    reference = np.stack([np.arange(1.0, 11.0), np.zeros(10)], axis=1)
+    meter = ParityMeter()
+    for start in (0, 5):
+        part = reference[start : start + 5]
+        meter.add(part, part[:, ::-1], [f"{start + row}.png" for row in range(5)])
+    parity = meter.result()
+    assert parity.flipped == 10
+    assert parity.top1_agreement == 0.0
+    assert [(flip.image, flip.margin) for flip in parity.flips] == [("9.png", 10.0), ("8.png", 9.0), ("7.png", 8.0)]
+
+
+def test_one_batch_that_is_not_finite_breaks_the_whole():
+    meter = ParityMeter()
+    meter.add(np.ones((2, 2)), np.ones((2, 2)))
+    meter.add(np.ones((2, 2)), np.full((2, 2), np.nan))
+    meter.add(np.ones((2, 2)), np.ones((2, 2)))
+    assert not meter.result().finite
+    with pytest.raises(DataError, match="without images"):
+        ParityMeter().result()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcs_edge.validation.statistics import mcnemar_exact, wilson_interval
+from tcs_edge.validation.statistics import accuracy_drop, mcnemar_exact, wilson_interval
 
 Z95 = 1.959963984540054
 
@@ -54,3 +54,23 @@ def test_mcnemar_counts_and_p_value(pairs):
 def test_agreement_carries_no_information():
     right = np.array([True, False, True])
     assert mcnemar_exact(right, right).p_value == 1.0
+
+
+def test_the_drop_of_a_case_computed_by_hand():
+    # (6 - 2) / 102 + 1.644854 sqrt((8 / 102 - (4 / 102)^2) / 102)
+    drop = accuracy_drop(5, 1, 100)
+    assert drop.value == pytest.approx(0.04)
+    assert drop.high == pytest.approx(4 / 102 + 1.644854 * math.sqrt((8 / 102 - (4 / 102) ** 2) / 102), rel=1e-6)
+
+
+def test_the_bound_of_the_drop_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(200, [0.06, 0.02, 0.92], size=2000)
+    covered = [accuracy_drop(int(lost), int(won), 200).high >= 0.04 for lost, won, _ in counts]
+    assert 0.93 <= np.mean(covered) <= 0.98
+
+
+@pytest.mark.parametrize("counts", [(-1, 0, 5), (3, 3, 5), (0, 0, 0)])
+def test_counts_that_do_not_fit_are_refused(counts):
+    with pytest.raises(ValueError):
+        accuracy_drop(*counts)

@@ -1,0 +1,132 @@
+"""What is kept of the models' answers while the images stream through: sums, and three numbers per image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tcs_edge.errors import DataError, reason_of
+from tcs_edge.runtimes.base import Runner
+from tcs_edge.validation.accuracy import Accuracy, PairedAccuracy, is_correct
+from tcs_edge.validation.parity import ParityMeter
+from tcs_edge.validation.predictions import Predictions
+
+KEPT_IMAGES = 4  # for the checks that run images again
+
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass
+class Tally:
+    """One exported model beside the reference, summed up over the batches so far.
+
+    `crash` says why it stopped answering; empty while it runs.
+    """
+
+    meter: ParityMeter = field(default_factory=ParityMeter)
+    correct: int = 0
+    only_reference: int = 0
+    only_model: int = 0
+    crash: str = ""
+
+    def add(self, expected: np.ndarray, logits: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> None:
+        """Take in the logits of a batch: reference's and model's float (B, classes), labels int (B,)."""
+        self.meter.add(expected, logits, names)
+        first, second = is_correct(expected, labels), is_correct(logits, labels)
+        self.correct += int(second.sum())
+        self.only_reference += int((first & ~second).sum())
+        self.only_model += int((~first & second).sum())
+
+    def accuracy(self) -> Accuracy:
+        """The model's own accuracy."""
+        return Accuracy.of_counts(self.correct, self.meter.images)
+
+    def paired(self) -> PairedAccuracy:
+        """Its accuracy against the reference's."""
+        return PairedAccuracy.of_counts(self.only_reference, self.only_model, self.meter.images)
+
+
+@dataclass
+class Collected:
+    """All images seen: how many, what the reference said of each, the first few, and a tally per runner."""
+
+    tallies: dict[str, Tally]
+    images: int = 0
+    reference_correct: int = 0
+    first_images: np.ndarray = field(default_factory=lambda: np.empty(0))
+    _predictions: list[Predictions] = field(default_factory=list)
+
+    def add(self, images: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> None:
+        """Take in a batch (B, 3, S, S), the reference's logits float (B, classes), and labels int (B,)."""
+        if self.images == 0:
+            self.first_images = images[:KEPT_IMAGES].copy()
+        self.images += len(images)
+        self.reference_correct += int(is_correct(expected, labels).sum())
+        self._predictions.append(Predictions.of(expected, labels))
+
+    def predictions(self) -> Predictions:
+        """The reference's predictions of all images."""
+        return Predictions.joined(self._predictions)
+
+    def reference_accuracy(self) -> Accuracy:
+        """The reference's accuracy."""
+        return Accuracy.of_counts(self.reference_correct, self.images)
+
+
+def collect(reference: Runner, runners: Sequence[Runner], batches: Iterable[Batch], names: Sequence[str]) -> Collected:
+    """Run every model on every batch; a runner that fails is not asked again.
+
+    Args:
+        names: of the images, in the order in which they come; or none at all.
+
+    Raises:
+        DataError: no images, a batch whose labels do not fit, or fewer names than images.
+        TcsEdgeError: whatever `reference` raises.
+    """
+    run = Collected({runner.name: Tally() for runner in runners})
+    for images, labels in _checked(batches):
+        own_names = _names_of(names, run.images, len(images))
+        expected = reference.run(images)
+        run.add(images, expected, labels)
+        for runner in runners:
+            tally = run.tallies[runner.name]
+            if not tally.crash:
+                tally.crash = _add_or_complain(runner, tally, images, expected, labels, own_names)
+    if run.images == 0:
+        raise DataError("no images to validate on: nothing is proven without them.")
+    return run
+
+
+def _checked(batches: Iterable[Batch]) -> Iterator[Batch]:
+    for images, labels in batches:
+        if len(images) != len(labels):
+            raise DataError(f"a batch has {len(images)} images but {len(labels)} labels.")
+        if len(images):
+            yield images, np.asarray(labels)
+
+
+def _names_of(names: Sequence[str], start: int, count: int) -> Sequence[str]:
+    if not names:
+        return ()
+    if len(names) < start + count:
+        raise DataError(f"{start + count} images or more, but {len(names)} names for them.")
+    return names[start : start + count]
+
+
+def _add_or_complain(
+    runner: Runner, tally: Tally, images: np.ndarray, expected: np.ndarray, labels: np.ndarray, names: Sequence[str]
+) -> str:
+    """Add the runner's answer; otherwise why there is none."""
+    # Whatever a runtime throws means that the artifact does not work; it must end in a verdict.
+    try:
+        logits = runner.run(images)
+    except Exception as error:
+        return reason_of(error)
+    if logits.ndim != 2 or len(logits) != len(images):
+        return f"{len(images)} images gave an output of shape {logits.shape}."
+    if logits.shape != expected.shape:
+        return f"logits have shape {logits.shape}, the trained model's {expected.shape}"
+    tally.add(expected, logits, labels, names)
+    return ""
