@@ -41,6 +41,7 @@ from tcs_edge.progress import Reporter, Silent
 from tcs_edge.proof import prove
 from tcs_edge.report.page.run import run_page
 from tcs_edge.specs.config import CompressConfig, config_toml
+from tcs_edge.specs.target import TargetSpec
 from tcs_edge.stopwatch import Stopwatch
 from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.teachers.features import Features
@@ -126,7 +127,9 @@ def _run_stages(
     with watch.stage("export"), reporter.busy("exporting"):
         _export(model, ready, folder, reporter)
     with watch.stage("validate"):
-        validation = prove(model, folder.unproven, ready.images, ready.preprocess, ready.options, reporter)
+        validation = prove(
+            model, folder.unproven, ready.images, ready.preprocess, ready.options, reporter, _max_opset(ready.target)
+        )
         memory_mb = peak_memory_mb(folder.unproven / "model.onnx")
         student = student_record(
             ready.choice.winner, model, ready.preprocess.img_size, ready.options.student_init, memory_mb
@@ -201,8 +204,7 @@ def _distil(
 
 def _export(model: nn.Module, ready: Prepared, folder: RunFolder, reporter: Reporter) -> None:
     classes, preprocess = ready.images.classes, ready.preprocess.to_json()
-    runtime = ready.target.runtimes.get("onnxruntime")
-    opset = choose_opset(runtime.max_opset if runtime else None)
+    opset = choose_opset(_max_opset(ready.target))
     onnx_path = folder.unproven / "model.onnx"
     export_onnx(
         model, onnx_path, ready.preprocess.img_size,
@@ -211,6 +213,12 @@ def _export(model: nn.Module, ready: Prepared, folder: RunFolder, reporter: Repo
     export_openvino(onnx_path, folder.unproven / "openvino" / "model.xml", reporter=reporter)
     write_labels(folder.unproven / "labels.txt", classes)
     write_preprocess(folder.unproven / "preprocess.json", preprocess)
+
+
+def _max_opset(target: TargetSpec) -> int | None:
+    """The highest ONNX opset that the target's runtime takes; None where it does not say."""
+    runtime = target.runtimes.get("onnxruntime")
+    return runtime.max_opset if runtime else None
 
 
 def _with_limit_checks(validation: Validation, ready: Prepared, folder: RunFolder, params_m: float) -> Validation:

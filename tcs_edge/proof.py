@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
 
-from tcs_edge.data import ImageSet, Preprocess, load_images
+from tcs_edge.artifact import artifact_checks
+from tcs_edge.data import ImageSet, Preprocess, Split, load_images
 from tcs_edge.data.loader import evaluation_loader
 from tcs_edge.errors import DataError, ParityFailed
 from tcs_edge.files import read_json, write_json
 from tcs_edge.packaging.manifest import read_manifest, verify_files
 from tcs_edge.packaging.run_folder import find_run
 from tcs_edge.progress import Reporter
-from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.base import RefusedRunner, Runner
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.runtimes.torch import TorchRunner
@@ -34,13 +36,22 @@ def prove(
     preprocess: Preprocess,
     options: CompressConfig,
     reporter: Reporter,
+    max_opset: int | None = None,
 ) -> Validation:
-    """Compare the files in `exports` with `model` on every test image; see `validation.validate`."""
+    """Compare the files in `exports` with `model` on every test image; see `validation.validate`.
+
+    Args:
+        max_opset: the highest ONNX opset that the target's runtime takes; None for any.
+    """
     threads = options.threads or 1
     with ExitStack() as stack:
         runners = [stack.enter_context(runner) for runner in _runners(exports, threads)]
-        batches = _test_batches(images, preprocess, options)
-        return validate(TorchRunner(model), runners, batches, classes=images.classes, reporter=reporter)
+        batches = image_batches(images.test, preprocess, options.batch_size, options.workers or 0)
+        validation = validate(
+            TorchRunner(model), runners, batches, classes=images.classes, names=images.test.names, reporter=reporter
+        )
+    checks = artifact_checks(exports, images.classes, preprocess.to_json(), max_opset)
+    return replace(validation, checks=(*checks, *validation.checks))
 
 
 @dataclass(frozen=True)
@@ -73,31 +84,60 @@ def revalidate(run: Path, data: Path | None, reporter: Reporter) -> Revalidation
     if images.fingerprint != manifest.dataset.fingerprint:
         raise DataError(f"these are not the images of {run}: the fingerprint differs. Pass --data DIR.")
     preprocess = Preprocess.from_json(read_json(folder.export / "preprocess.json", schema_version=1))
-    student = build_student(manifest.student.name, manifest.student.img_size, "random", options.seed)
-    model = load_deployed(folder.deployed_weights, student, manifest.student.img_size)
-    validation = prove(model, folder.export, images, preprocess, options, reporter)
+    model = trained_model(run)
+    max_opset = opset_limit(manifest.target)
+    validation = prove(model, folder.export, images, preprocess, options, reporter, max_opset)
     if validation.verdict == "pass":
         return Revalidation(validation, None)
     write_json(folder.validation, validation.to_json())
     return Revalidation(validation, folder.revoke())
 
 
+def trained_model(run: Path) -> nn.Module:
+    """The trained, folded student of a finished run, on the CPU.
+
+    Raises:
+        DataError: no run, or weights that are damaged or not this student's.
+    """
+    folder = find_run(run)
+    manifest = read_manifest(folder.root)
+    student = build_student(manifest.student.name, manifest.student.img_size, "random", manifest.seed)
+    return load_deployed(folder.deployed_weights, student, manifest.student.img_size)
+
+
+def opset_limit(target: Mapping[str, Any]) -> int | None:
+    """The highest opset that a target's onnxruntime takes, from the target as a manifest holds it."""
+    limit = target.get("runtimes", {}).get("onnxruntime", {}).get("max_opset")
+    return limit if isinstance(limit, int) else None
+
+
 def _runners(exports: Path, threads: int) -> list[Runner]:
     """ONNX Runtime; OpenVINO at float32; and OpenVINO as it will run, where that is another precision."""
     xml = exports / "openvino" / "model.xml"
-    runners: list[Runner] = [
-        OrtRunner(exports / "model.onnx", threads),
-        OpenVinoRunner(xml, threads, precision="f32"),
+    return [
+        _opened("onnxruntime", lambda: OrtRunner(exports / "model.onnx", threads)),
+        _opened("openvino", lambda: OpenVinoRunner(xml, threads, precision="f32")),
+        *opened_device_runner(xml, threads),
     ]
-    as_deployed = OpenVinoRunner(xml, threads, precision="device")
-    if as_deployed.precision != "f32":
-        runners.append(as_deployed)
-    return runners
 
 
-def _test_batches(
-    images: ImageSet, preprocess: Preprocess, options: CompressConfig
+def opened_device_runner(path: Path, threads: int) -> list[Runner]:
+    """OpenVINO as it will run the model on a device; nothing where that is float32 again."""
+    runner = _opened("openvino-device", lambda: OpenVinoRunner(path, threads, precision="device"))
+    return [] if runner.precision == "f32" else [runner]
+
+
+def _opened(name: str, make: Callable[[], Runner]) -> Runner:
+    """A runner, or one that fails its checks where the runtime would not load the file."""
+    try:
+        return make()
+    except DataError as error:
+        return RefusedRunner(name, str(error))
+
+
+def image_batches(
+    split: Split, preprocess: Preprocess, batch_size: int, workers: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    loader = evaluation_loader(images.test, preprocess, options.batch_size, options.workers or 0)
-    for pixels, labels, _ in loader:
+    """The images of `split` as a model sees them, float32 (B, 3, S, S), with their labels int (B,)."""
+    for pixels, labels, _ in evaluation_loader(split, preprocess, batch_size, workers):
         yield pixels.numpy(), labels.numpy()

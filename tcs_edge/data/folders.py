@@ -56,6 +56,22 @@ def load_folder(folder: Path, seed: int = 0, reporter: Reporter = Silent()) -> I
     return _image_set(folder, classes, parts, skipped)
 
 
+def load_held_out(folder: Path, reporter: Reporter = Silent()) -> tuple[tuple[str, ...], Split]:
+    """The classes of `folder` and the images to judge a finished model on; each has been decoded once.
+
+    These are the test images, else the validation images, else all of them where the folder has no splits.
+
+    Raises:
+        DataError: see `find_images`; or more than 1 % of the images cannot be read.
+    """
+    listed = find_images(folder, reporter)
+    part = next(name for name in ("test", "val", "all") if name in listed)
+    checked, skipped = check_all({part: listed[part]}, reporter)
+    refuse_many(folder, skipped, len(listed[part]), reporter)
+    classes = tuple(sorted({found.class_name for found in listed.get("all", listed.get("train", []))}))
+    return classes, _split(checked[part], classes)
+
+
 def check_all(
     listed: dict[str, list[Found]], reporter: Reporter
 ) -> tuple[dict[str, list[Checked]], tuple[Skipped, ...]]:

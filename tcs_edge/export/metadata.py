@@ -28,14 +28,23 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
     Raises:
         DataError: no ONNX file, or one without our metadata.
     """
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (OSError, DecodeError) as error:
-        raise DataError(f"{path} cannot be read as ONNX: {error}. Export it again.") from None
-    pairs = {pair.key: pair.value for pair in model.metadata_props if pair.key in KEYS}
+    pairs = stored_pairs(path)
     missing = [key for key in KEYS if key not in pairs]
     if missing:
         raise DataError(
             f"{path} holds no {', '.join(missing)}: it was not exported by tcs-edge. Take the model of a run."
         )
     return pairs
+
+
+def stored_pairs(path: Path) -> dict[str, str]:
+    """As many of those pairs as any ONNX file holds.
+
+    Raises:
+        DataError: no ONNX file.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise DataError(f"{path} cannot be read as ONNX: {error}. Export it again.") from None
+    return {pair.key: pair.value for pair in model.metadata_props if pair.key in KEYS}

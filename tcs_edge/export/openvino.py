@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from xml.etree import ElementTree
 
 import openvino as ov
 
 from tcs_edge.errors import DataError, MissingError, PromiseMissed, reason_of
-from tcs_edge.export.metadata import read_onnx_metadata
+from tcs_edge.export.metadata import KEYS, read_onnx_metadata
 from tcs_edge.files import atomic_path
 from tcs_edge.progress import Reporter, Silent
 
@@ -47,6 +48,23 @@ def export_openvino(onnx_path: Path, xml_path: Path, *, reporter: Reporter | Non
             _remove(bin_path)
         raise
     return xml_path, bin_path
+
+
+def read_openvino_metadata(xml_path: Path) -> dict[str, str]:
+    """The pairs that `export_openvino` copied, read back from an IR without loading its weights.
+
+    Raises:
+        DataError: no IR, or one without our metadata.
+    """
+    try:
+        group = ElementTree.parse(xml_path).getroot().find(f"rt_info/{RT_INFO_GROUP}")
+    except (OSError, ElementTree.ParseError) as error:
+        raise DataError(f"{xml_path} cannot be read as an OpenVINO model: {error}") from None
+    pairs = {} if group is None else {item.tag: item.get("value", "") for item in group}
+    missing = [key for key in KEYS if key not in pairs]
+    if missing:
+        raise DataError(f"{xml_path} holds no {', '.join(missing)}: it was not exported by tcs-edge.")
+    return pairs
 
 
 def _convert(onnx_path: Path, metadata: Mapping[str, str]) -> ov.Model:

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 
-from tcs_edge.errors import DataError, reason_of
 from tcs_edge.export.memory import peak_memory_mb
 from tcs_edge.gate.measures import Measure
+from tcs_edge.runtimes.onnx_file import all_tensors, external_files, read_onnx
 
 Type = onnx.TensorProto.DataType
 NOT_WEIGHTS = {Type.INT64, Type.BOOL, Type.STRING}  # shapes, axes and switches
@@ -28,8 +27,8 @@ def onnx_measures(path: Path) -> tuple[tuple[Measure, ...], str]:
     Raises:
         DataError: no ONNX file, or external data that lies elsewhere.
     """
-    model = _load(path)
-    tensors = list(_tensors(model))
+    model = read_onnx(path)
+    tensors = list(all_tensors(model))
     elements: Counter[str] = Counter()
     for tensor in tensors:
         if tensor.data_type not in NOT_WEIGHTS:
@@ -38,25 +37,15 @@ def onnx_measures(path: Path) -> tuple[tuple[Measure, ...], str]:
     memory = peak_memory_mb(path)
     unknown = "" if memory is not None else "a shape in the graph is not fixed"
     measures = (
-        *_sizes(path, tensors),
+        *_sizes(path, external_files(path, model)),
         Measure("params_m", elements.total() / 1e6, detail="counted in the file"),
         Measure("peak_memory_mb", memory, detail=unknown or "weights and live activations, without the runtime itself"),
     )
     return measures, SHORT.get(common, common)
 
 
-def _load(path: Path) -> onnx.ModelProto:
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (OSError, DecodeError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as ONNX: {reason_of(error)}. Export it again.") from None
-    if not model.ir_version or not model.graph.node:
-        raise DataError(f"{path} is no ONNX model: there is no graph in it. Export it again.")
-    return model
-
-
-def _sizes(path: Path, tensors: list[onnx.TensorProto]) -> Iterator[Measure]:
-    files = [path, *sorted({_external(path, tensor) for tensor in tensors if _is_external(tensor)})]
+def _sizes(path: Path, external: list[Path]) -> Iterator[Measure]:
+    files = [path, *external]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         yield Measure("size_mb", None, detail=f"its data file {missing[0]} is missing")
@@ -64,40 +53,3 @@ def _sizes(path: Path, tensors: list[onnx.TensorProto]) -> Iterator[Measure]:
     yield Measure("size_mb", sum(file.stat().st_size for file in files) / 1e6, detail=f"{len(files)} files")
     for file in files:
         yield Measure("file_mb", file.stat().st_size / 1e6, file.relative_to(path.parent).as_posix())
-
-
-def _is_external(tensor: onnx.TensorProto) -> bool:
-    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
-
-
-def _external(path: Path, tensor: onnx.TensorProto) -> Path:
-    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-    file = path.parent / location
-    if not location or not file.resolve().is_relative_to(path.parent.resolve()):
-        raise DataError(f"{path}: external data must lie beside the model, not at {location!r}.")
-    return file
-
-
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor stored in the model: initialisers, constants, and those of inner graphs and functions."""
-    yield from _graph_tensors(model.graph)
-    for function in model.functions:
-        yield from _node_tensors(function.node)
-
-
-def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    yield from (sparse.values for sparse in graph.sparse_initializer)
-    yield from _node_tensors(graph.node)
-
-
-def _node_tensors(nodes: list[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            if attribute.HasField("sparse_tensor"):
-                yield attribute.sparse_tensor.values
-            yield from attribute.tensors
-            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                yield from _graph_tensors(graph)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tcs_edge.report.console import print_table, stdout_console
+from tcs_edge.report.text import one_line
 
 if TYPE_CHECKING:
     from tcs_edge.packaging.manifest import Manifest
     from tcs_edge.validation.validate import Validation
+
+SHOWN_FLIPS = 5
 
 
 def print_validation(validation: Validation) -> None:
@@ -32,6 +35,7 @@ def print_validation(validation: Validation) -> None:
     for check in validation.failures:
         limit = "" if check.limit is None else f": {check.value:.3g} against {check.limit:.3g} {check.unit}"
         out.print(f"FAILED {check.name}{limit} {check.detail}", markup=False, style="red")
+    _print_flips(validation)
     passed = sum(check.passed for check in validation.checks)
     out.print(f"verdict: {validation.verdict} ({passed} of {len(validation.checks)} checks passed)", style="bold")
 
@@ -43,3 +47,17 @@ def print_stages(manifest: Manifest) -> None:
         for stage in manifest.stages
     ]
     print_table(("stage", "time s", "peak memory MB"), rows)
+
+
+def _print_flips(validation: Validation) -> None:
+    """The images that changed class, the largest margin first."""
+    out = stdout_console()
+    for name, parity in validation.parities.items():
+        for flip in parity.flips[:SHOWN_FLIPS]:
+            image = one_line(flip.image) or f"image {flip.index}"
+            out.print(
+                f"{name} changed {image}: class {flip.reference_class} to {flip.model_class}, margin {flip.margin:.2g}",
+                markup=False,
+            )
+        if parity.flipped > SHOWN_FLIPS:
+            out.print(f"{name} changed {parity.flipped - SHOWN_FLIPS} more images; --json lists them", markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
@@ -62,6 +63,19 @@ class ClosingRunner:
         self.close()
 
 
+class RefusedRunner(ClosingRunner):
+    """Stands for an artifact that its runtime would not load: whatever it is asked, it says why."""
+
+    labels: tuple[str, ...] | None = None
+
+    def __init__(self, name: str, reason: str, precision: str = "f32") -> None:
+        self.name, self.precision, self._reason = name, precision, reason
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Raises DataError with the reason."""
+        raise DataError(self._reason)
+
+
 def run_all(
     infer: Callable[[np.ndarray], np.ndarray], images: np.ndarray, img_size: int | None, one_by_one: bool
 ) -> np.ndarray:
@@ -98,3 +112,26 @@ def static_sides(shape: list[int | None], source: str) -> tuple[int | None, int 
     if shape[0] not in (1, None):
         raise DataError(f"{source}: the batch is fixed to {shape[0]}. Export with batch 1 or a dynamic batch.")
     return shape[0], shape[2]
+
+
+def stored_labels(text: str | None, outputs: object, source: str) -> tuple[str, ...] | None:
+    """The class names in an artifact's metadata; None where it holds none.
+
+    Args:
+        text: a JSON list of names.
+        outputs: how many logits the model has; anything but a number where that is not fixed.
+
+    Raises:
+        DataError: no list of names, or another number of them than the model has outputs.
+    """
+    if not text:
+        return None
+    try:
+        labels = json.loads(text)
+    except json.JSONDecodeError:
+        labels = None
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise DataError(f"{source}: the class names in its metadata are no JSON list of names. Export again.")
+    if isinstance(outputs, int) and len(labels) != outputs:
+        raise DataError(f"{source} names {len(labels)} classes, but has {outputs} outputs. Export again.")
+    return tuple(labels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,10 @@ import numpy as np
 import onnxruntime as ort
 
 from tcs_edge.errors import DataError, reason_of
-from tcs_edge.runtimes.base import ClosingRunner, run_all, static_sides
+from tcs_edge.runtimes.base import ClosingRunner, run_all, static_sides, stored_labels
+from tcs_edge.runtimes.onnx_file import read_onnx, require_standard
 
+FLOAT = "tensor(float)"
 SILENT_LOG = 4  # onnxruntime: fatal errors only; everything else arrives as an exception
 
 
@@ -33,7 +34,7 @@ class OrtRunner(ClosingRunner):
         batch, self._img_size = static_sides(shape, str(path))
         self._one_by_one = batch == 1
         stored = self._session.get_modelmeta().custom_metadata_map.get("labels")
-        self.labels = tuple(json.loads(stored)) if stored else None
+        self.labels = stored_labels(stored, self._session.get_outputs()[0].shape[-1], str(path))
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """float32 (B, 3, S, S) -> logits float32 (B, classes)."""
@@ -52,8 +53,7 @@ class OrtRunner(ClosingRunner):
 
 
 def _open(path: Path, threads: int) -> ort.InferenceSession:
-    if not path.is_file():
-        raise DataError(f"no such ONNX file: {path}")
+    require_standard(path, read_onnx(path))
     try:
         session = ort.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class
@@ -61,6 +61,8 @@ def _open(path: Path, threads: int) -> ort.InferenceSession:
     ends = len(session.get_inputs()), len(session.get_outputs())
     if ends != (1, 1):
         raise DataError(f"{path}: a classifier has one input and one output, this has {ends[0]} and {ends[1]}.")
+    if session.get_inputs()[0].type != FLOAT:
+        raise DataError(f"{path} takes {session.get_inputs()[0].type}, a classifier takes {FLOAT}. Export again.")
     return session
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +9,7 @@ import numpy as np
 import openvino as ov
 
 from tcs_edge.errors import DataError, reason_of
-from tcs_edge.runtimes.base import ClosingRunner, run_all, static_sides
+from tcs_edge.runtimes.base import ClosingRunner, run_all, static_sides, stored_labels
 
 Precision = Literal["f32", "bf16", "device"]
 LABELS_KEY = ["tcs_edge", "labels"]
@@ -34,7 +33,7 @@ class OpenVinoRunner(ClosingRunner):
         shape = [axis.get_length() if axis.is_static else None for axis in model.input(0).get_partial_shape()]
         batch, self._img_size = static_sides(shape, str(path))
         self._one_by_one = batch == 1
-        self.labels = _labels(model)
+        self.labels = _labels(model, path)
         self._compiled: Any = _compile(model, path, threads, precision)
         self.precision = _precision_name(self._compiled)
         self.name = "openvino" if precision == "f32" else f"openvino-{precision}"
@@ -93,7 +92,10 @@ def _require_honoured(asked: Precision, came: str) -> None:
         raise DataError(f"openvino runs {came} on this CPU, {asked} was asked for. Use --precision device.")
 
 
-def _labels(model: ov.Model) -> tuple[str, ...] | None:
+def _labels(model: ov.Model, path: Path) -> tuple[str, ...] | None:
     if not model.has_rt_info(LABELS_KEY):
         return None
-    return tuple(json.loads(str(model.get_rt_info(LABELS_KEY).value)))
+    outputs = model.output(0).get_partial_shape()[-1]
+    return stored_labels(
+        str(model.get_rt_info(LABELS_KEY).value), outputs.get_length() if outputs.is_static else None, str(path)
+    )

@@ -95,7 +95,7 @@ def test_batches_add_up_to_the_whole(values, size):
 
 def test_sqnr_is_the_power_of_the_logits_over_that_of_the_difference():
     reference = np.array([[3.0, 4.0], [0.0, 5.0]])
-    assert compare(reference, reference + [[0.5, 0.0], [0.0, 0.5]]).sqnr_db == pytest.approx(20.0)
+    assert compare(reference, reference + np.eye(2) / 2).sqnr_db == pytest.approx(20.0)
     assert compare(reference, reference).sqnr_db == math.inf
     assert compare(reference * 0, reference).sqnr_db == -math.inf
 

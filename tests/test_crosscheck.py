@@ -1,0 +1,173 @@
+"""Any ONNX file against its origin: good ones pass, damaged ones fail, unusable ones are one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def pictures(labels, tmp_path_factory) -> Path:
+    """One folder per class of the tiny model, six pictures of noise each. Read only."""
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for name in labels:
+        (root / name).mkdir()
+        for index in range(6):
+            pixels = rng.integers(0, 256, (40, 36, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+    return root
+
+
+@pytest.fixture
+def check(cli, onnx_path, pictures):
+    """check(FILE, "--json", ...): validate FILE against the tiny model."""
+
+    def run(file: Path, *more: object, reference: Path = onnx_path, data: Path = pictures):
+        return cli("validate", "--onnx", file, "--reference", reference, "--data", data, *more)
+
+    return run
+
+
+def edited(source: Path, target: Path, edit) -> Path:
+    model = onnx.load(source)
+    edit(model)
+    onnx.save(model, target)
+    return target
+
+
+def scale_a_weight(model: onnx.ModelProto) -> None:
+    tensor = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.5), tensor.name))
+
+
+def without_metadata(model: onnx.ModelProto) -> None:
+    del model.metadata_props[:]
+
+
+def with_labels(*names: str):
+    def edit(model: onnx.ModelProto) -> None:
+        for pair in model.metadata_props:
+            if pair.key == "labels":
+                pair.value = json.dumps(names)
+
+    return edit
+
+
+def one_line(result, exit_code: int = 3) -> str:
+    assert result.exit_code == exit_code, result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    return result.stderr
+
+
+def test_a_file_equals_itself_in_both_runtimes(check, onnx_path):
+    result = check(onnx_path, "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["images"] == 24
+    assert {"reference", "onnxruntime", "openvino"} <= set(document["accuracies"])
+    assert document["parities"]["onnxruntime"]["max_abs_diff"] == 0.0
+    assert document["paired"]["openvino"]["drop"] == 0.0
+
+
+def test_a_changed_weight_fails_and_its_flips_are_named(check, onnx_path, tmp_path):
+    result = check(edited(onnx_path, tmp_path / "model.onnx", scale_a_weight), "--json")
+    assert result.exit_code == 1
+    parity = json.loads(result.stdout)["parities"]["onnxruntime"]
+    assert parity["flipped"] == len(parity["flips"]) > 0
+    assert all(flip["image"].endswith(".png") and flip["margin"] > 0 for flip in parity["flips"])
+    printed = check(tmp_path / "model.onnx")
+    assert f"changed {parity['flips'][0]['image']}: class" in printed.stdout
+    assert "verdict: fail" in printed.stdout
+
+
+def test_a_run_is_a_reference(check, finished, photos, onnx_path):
+    exported = finished / "export" / "model.onnx"
+    for reference in (finished, finished / "checkpoints" / "deployed.safetensors"):
+        result = check(exported, "--json", reference=reference, data=photos)
+        assert result.exit_code == 0, result.stderr
+        document = json.loads(result.stdout)
+        assert document["images"] == 36
+        assert "pytorch" in document["accuracies"]
+    assert check(onnx_path, reference=photos).exit_code == 2
+
+
+def test_a_foreign_file_brings_its_preprocessing_with_preprocess(check, onnx_path, preprocess, tmp_path):
+    foreign = edited(onnx_path, tmp_path / "foreign.onnx", without_metadata)
+    assert "--preprocess" in one_line(check(foreign), exit_code=2)
+    (tmp_path / "preprocess.json").write_text(json.dumps(preprocess))
+    assert check(foreign, "--preprocess", tmp_path / "preprocess.json").exit_code == 0
+
+
+def custom_op(model: onnx.ModelProto) -> None:
+    model.graph.node[0].domain, model.graph.node[0].op_type = "com.acme", "Sharpen"
+
+
+def escaping_data(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../secret")
+
+
+def absent_data(model: onnx.ModelProto) -> None:
+    escaping_data(model)
+    model.graph.initializer[0].external_data[0].value = "weights.data"
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (custom_op, "custom operators that onnxruntime does not bring: com.acme:Sharpen"),
+        (escaping_data, "beside the model, not at '../../secret'"),
+        (absent_data, r"external data weights.data is missing"),
+        (with_labels("a", "b", "c", "d", "e"), "names 5 classes, but has 4 outputs"),
+    ],
+)
+def test_an_unusable_file_is_one_line(check, onnx_path, tmp_path, edit, words):
+    assert words in one_line(check(edited(onnx_path, tmp_path / "model.onnx", edit)))
+
+
+def test_a_wrong_input_shape_is_one_line(check, tmp_path):
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 32, 32, 3]) for name in ("image", "logits")]
+    graph = helper.make_graph([helper.make_node("Relu", ["image"], ["logits"])], "g", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "m.onnx")
+    assert "the input must be (B, 3, S, S), got [1, 32, 32, 3]" in one_line(check(tmp_path / "m.onnx"))
+
+
+def test_a_preprocessing_of_another_size_is_one_line(check, onnx_path, preprocess, tmp_path):
+    (tmp_path / "preprocess.json").write_text(json.dumps(preprocess | {"img_size": 48}))
+    line = one_line(check(onnx_path, "--preprocess", tmp_path / "preprocess.json"))
+    assert "takes 32 px images, its preprocessing makes 48 px" in line
+
+
+def test_images_that_do_not_fit_are_one_line(check, onnx_path, pictures, tmp_path):
+    assert "no images" in one_line(check(onnx_path, data=tmp_path))
+    shutil.copytree(pictures, tmp_path / "more")
+    shutil.copytree(pictures / "cat", tmp_path / "more" / "zebra")
+    assert "classes that the model does not name: zebra" in one_line(check(onnx_path, data=tmp_path / "more"))
+
+
+def test_a_nameless_model_and_other_classes_are_one_line(check, onnx_path, photos, preprocess, tmp_path):
+    foreign = edited(onnx_path, tmp_path / "foreign.onnx", without_metadata)
+    (tmp_path / "preprocess.json").write_text(json.dumps(preprocess))
+    more = ("--preprocess", tmp_path / "preprocess.json")
+    assert "has 3 classes, the model 4 outputs" in one_line(check(foreign, *more, reference=foreign, data=photos))
+
+
+@pytest.mark.parametrize("missing", ["--onnx", "--reference", "--data"])
+def test_all_three_are_needed(cli, onnx_path, pictures, missing):
+    options = {"--onnx": onnx_path, "--reference": onnx_path, "--data": pictures}
+    given = [word for name, value in options.items() if name != missing for word in (name, value)]
+    assert "--onnx FILE --reference FILE --data DIR" in one_line(cli("validate", *given), exit_code=2)
+
+
+def test_a_run_and_a_file_together_are_refused(cli, finished, onnx_path):
+    assert "leave --onnx" in one_line(cli("validate", finished, "--onnx", onnx_path), exit_code=2)
