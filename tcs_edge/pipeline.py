@@ -25,7 +25,15 @@ from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.files import write_json, write_text
 from tcs_edge.knowledge import gather_features, make_knowledge
 from tcs_edge.methods import Knowledge
-from tcs_edge.packaging.manifest import Manifest, StageRecord, build_manifest, write_manifest
+from tcs_edge.packaging.bom import bom_text, build_bom
+from tcs_edge.packaging.manifest import (
+    Manifest,
+    StageRecord,
+    build_manifest,
+    exported_files,
+    with_files,
+    write_manifest,
+)
 from tcs_edge.packaging.records import (
     choice_record,
     coordinates_record,
@@ -39,6 +47,7 @@ from tcs_edge.packaging.run_folder import RunFolder, default_out, find_unfinishe
 from tcs_edge.preparation import Prepared, prepare, require_means
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.proof import prove
+from tcs_edge.report.model_card import model_card
 from tcs_edge.report.page.run import run_page
 from tcs_edge.specs.config import CompressConfig, config_toml
 from tcs_edge.specs.target import TargetSpec
@@ -151,6 +160,7 @@ def _run_stages(
         stages=[StageRecord(**stage.to_json()) for stage in watch.stages],
         validation=validation,
     )
+    manifest = _with_documents(manifest, folder)
     write_manifest(folder.root, manifest)
     with reporter.busy("writing the report"):
         write_text(folder.report, run_page(folder.root))
@@ -213,6 +223,13 @@ def _export(model: nn.Module, ready: Prepared, folder: RunFolder, reporter: Repo
     export_openvino(onnx_path, folder.unproven / "openvino" / "model.xml", reporter=reporter)
     write_labels(folder.unproven / "labels.txt", classes)
     write_preprocess(folder.unproven / "preprocess.json", preprocess)
+
+
+def _with_documents(manifest: Manifest, folder: RunFolder) -> Manifest:
+    """Write the model card and the bill of materials, which tell what the manifest holds, and record them in it."""
+    write_text(folder.model_card, model_card(manifest))
+    write_text(folder.bom, bom_text(build_bom(manifest, exported_files(manifest), manifest.versions)))
+    return with_files(manifest, folder.root, (folder.model_card, folder.bom))
 
 
 def _max_opset(target: TargetSpec) -> int | None:

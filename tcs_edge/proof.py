@@ -12,11 +12,12 @@ import numpy as np
 from torch import nn
 
 from tcs_edge.artifact import artifact_checks
-from tcs_edge.data import ImageSet, Preprocess, Split, load_images
+from tcs_edge.data import ImageSet, Preprocess, Split
 from tcs_edge.data.loader import evaluation_loader
-from tcs_edge.errors import DataError, ParityFailed
-from tcs_edge.files import read_json, write_json
-from tcs_edge.packaging.manifest import read_manifest, verify_files
+from tcs_edge.errors import DataError
+from tcs_edge.files import write_json
+from tcs_edge.packaging.manifest import read_manifest
+from tcs_edge.packaging.proven import images_of, preprocess_of, proven_run
 from tcs_edge.packaging.run_folder import find_run
 from tcs_edge.progress import Reporter
 from tcs_edge.runtimes.base import RefusedRunner, Runner
@@ -72,18 +73,10 @@ def revalidate(run: Path, data: Path | None, reporter: Reporter) -> Revalidation
         ParityFailed: a file is missing, changed or new; or the run failed its own validation.
         DataError: no run, or other images than the run's.
     """
-    folder = find_run(run)
-    manifest = read_manifest(folder.root)
-    if manifest.verdict != "pass":
-        raise ParityFailed(f"{run} failed its own validation; see {folder.validation}. Run compress again.")
-    if problems := verify_files(folder.root, manifest):
-        listed = ", ".join(f"{problem.path} ({problem.problem})" for problem in problems[:3])
-        raise ParityFailed(f"{run} is not what was validated: {listed}. Run compress again.")
+    folder, manifest = proven_run(run)
     options = CompressConfig.model_validate(manifest.options)
-    images = load_images(data or options.data, options.seed, reporter)
-    if images.fingerprint != manifest.dataset.fingerprint:
-        raise DataError(f"these are not the images of {run}: the fingerprint differs. Pass --data DIR.")
-    preprocess = Preprocess.from_json(read_json(folder.export / "preprocess.json", schema_version=1))
+    images = images_of(run, manifest, data, reporter)
+    preprocess = preprocess_of(folder)
     model = trained_model(run)
     max_opset = opset_limit(manifest.target)
     validation = prove(model, folder.export, images, preprocess, options, reporter, max_opset)

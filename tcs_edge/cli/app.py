@@ -11,6 +11,7 @@ import typer
 from tcs_edge import __version__
 from tcs_edge.cli import (
     bench,
+    bundle,
     bundle_profiler,
     candidates,
     compress,
@@ -36,6 +37,7 @@ app.command("compress")(compress.command)
 app.command("targets")(targets.command)
 app.command("candidates")(candidates.command)
 app.command("validate")(validate.command)
+app.command("bundle")(bundle.command)
 app.command("predict")(predict.command)
 app.command("doctor")(doctor.command)
 app.command("bench")(bench.command)

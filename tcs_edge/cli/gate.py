@@ -43,6 +43,9 @@ def command(
     baseline: Annotated[
         str | None, typer.Option(help="RUN, manifest.json, a baseline file, or git:REF:path of one.")
     ] = None,
+    selfcheck: Annotated[
+        Path | None, typer.Option(help="selfcheck.json from the device: its latency replaces the estimate.")
+    ] = None,
     allow_other_target: Annotated[
         bool, typer.Option("--allow-other-target", help="Compare with a baseline of another target or precision.")
     ] = False,
@@ -66,12 +69,12 @@ def command(
 
     limits, origin = find_limits(Path(), _given(context.params))
     if update_baseline is not None:
-        _write_baseline(update_baseline, model)
+        _write_baseline(update_baseline, model, selfcheck)
         # The new numbers are accepted: what is left to judge is what holds without a comparison.
         limits = limits.absolute()
         if not limits.any:
             return
-    result = check_model(model, limits, allow_other_target)
+    result = check_model(model, limits, allow_other_target, selfcheck)
     _print(result, json)
     _write_reports(result, junit, markdown)
     _tell_ci(result, origin or model)
@@ -79,11 +82,11 @@ def command(
         raise typer.Exit(1)
 
 
-def _write_baseline(path: Path, model: Path) -> None:
+def _write_baseline(path: Path, model: Path, selfcheck: Path | None) -> None:
     from tcs_edge.gate.baseline import write_baseline
-    from tcs_edge.gate.subject import load_subject
+    from tcs_edge.gate.check import measured_subject
 
-    write_baseline(path, load_subject(model))
+    write_baseline(path, measured_subject(model, selfcheck))
     typer.echo(f"baseline written: {path}", err=True)
 
 

@@ -8,20 +8,35 @@ from tcs_edge.errors import UsageError
 from tcs_edge.gate.baseline import comparable, load_baseline
 from tcs_edge.gate.judge import GateResult, judge
 from tcs_edge.gate.limits import GateLimits
-from tcs_edge.gate.subject import load_subject
+from tcs_edge.gate.selfcheck import read_selfcheck, with_selfcheck
+from tcs_edge.gate.subject import Subject, load_subject
 
 
-def check_model(model: Path, limits: GateLimits, allow_other_target: bool = False) -> GateResult:
+def check_model(
+    model: Path, limits: GateLimits, allow_other_target: bool = False, selfcheck: Path | None = None
+) -> GateResult:
     """Hold the run folder, manifest or model file at `model` to `limits`.
 
     Args:
         allow_other_target: compare with a baseline of another target or precision too.
+        selfcheck: what a bundle's selfcheck.py wrote on the device; its latency replaces the estimate.
 
     Raises:
-        UsageError: nothing to gate there, no limits at all, or a baseline that cannot be compared with.
+        UsageError: nothing to gate there, no limits at all, a baseline that cannot be compared with, or a
+            self-check of another model.
     """
-    subject = load_subject(model)
+    subject = measured_subject(model, selfcheck)
     if not limits.any:
         raise UsageError("no limits to hold the model to. Write [gate] in tcs-edge.toml, or pass --max-size-mb.")
     baseline = comparable(subject, load_baseline(limits.baseline), allow_other_target) if limits.baseline else None
     return judge(subject, limits, baseline)
+
+
+def measured_subject(model: Path, selfcheck: Path | None) -> Subject:
+    """The model with what is known of it, and with what its device measured where there is a self-check.
+
+    Raises:
+        UsageError: as `check_model`.
+    """
+    subject = load_subject(model)
+    return subject if selfcheck is None else with_selfcheck(subject, read_selfcheck(selfcheck))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import DataError, UsageError, reason_of
+from tcs_edge.files import sha256_file
 from tcs_edge.gate.measures import Measure, manifest_measures
 from tcs_edge.packaging.manifest import SCHEMA_VERSION, FileProblem, Manifest, parse_manifest, verify_files
 from tcs_edge.packaging.run_folder import MANIFEST, MARKER, find_run
@@ -36,6 +37,7 @@ class Subject:
         precisions: arithmetic per runtime, or {"weights": ...} of a bare file; what differs is not compared.
         images: fingerprint of the images it was tested on.
         classes: class names, in order.
+        hashes: sha256 of its files, by which a self-check from a device is recognised.
         silence: why a number that is not among the measures is not.
     """
 
@@ -47,6 +49,7 @@ class Subject:
     precisions: Mapping[str, str] = field(default_factory=dict)
     images: str | None = None
     classes: tuple[str, ...] = ()
+    hashes: frozenset[str] = frozenset()
     silence: str = "the manifest does not tell it"
 
 
@@ -121,6 +124,7 @@ def _subject(manifest: Manifest, name: str, *promises: Promise) -> Subject:
         precisions={runtime: parity.precision for runtime, parity in manifest.parity.items()},
         images=manifest.dataset.fingerprint,
         classes=manifest.dataset.classes,
+        hashes=frozenset(record.sha256 for record in manifest.files),
     )
 
 
@@ -156,7 +160,9 @@ def _model_file(path: Path) -> Subject:
         from tcs_edge.gate.openvino_file import openvino_measures as measured
     measures, precision = measured(path)
     silence = "a model file does not tell it; gate the run folder"
-    return Subject(str(path), measures, precisions={"weights": precision}, silence=silence)
+    files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
+    hashes = frozenset(sha256_file(file) for file in files if file.is_file())
+    return Subject(str(path), measures, precisions={"weights": precision}, hashes=hashes, silence=silence)
 
 
 def read_document(path: Path) -> Mapping[str, Any]:

@@ -187,6 +187,19 @@ def build_manifest(
     )
 
 
+def with_files(manifest: Manifest, root: Path, paths: Iterable[Path]) -> Manifest:
+    """The manifest with these files of the run recorded too, or again."""
+    added = {record.path: ManifestFile(**record.to_json()) for record in record_files(root, paths)}
+    kept = {record.path: record for record in manifest.files}
+    files = sorted((kept | added).values(), key=lambda record: record.path)
+    return manifest.model_copy(update={"files": tuple(files)})
+
+
+def exported_files(manifest: Manifest) -> tuple[ManifestFile, ...]:
+    """The files of the export folder, whatever the verdict named it."""
+    return tuple(record for record in manifest.files if _is_export(record.path))
+
+
 def write_manifest(root: Path, manifest: Manifest) -> Path:
     """Write manifest.json into the run folder, whole or not at all; returns its path."""
     path = root / MANIFEST

@@ -4,6 +4,8 @@ manifest.json            written last
 config.resolved.toml     every option of the run; `--resume` and `--config` read it
 metrics.jsonl            one line per epoch
 train.log                what was said while it ran
+README.md                the model card
+bom.cdx.json             the bill of materials
 tcs-edge-run.json        marks the folder as a run's from the first moment
 checkpoints/             deployed.safetensors: the folded student
 export.unproven/         exports before the verdict; all that a crash can leave behind
@@ -29,8 +31,9 @@ REPORT = "reports/report.html"
 UNPROVEN, PROVEN, REJECTED = "export.unproven", "export", "export.REJECTED"
 REJECTED_SUFFIX = ".rejected"
 CONFIG, METRICS, LOG = "config.resolved.toml", "metrics.jsonl", "train.log"
+MODEL_CARD, BOM = "README.md", "bom.cdx.json"
 FOLDERS = ("checkpoints", UNPROVEN, PROVEN, REJECTED, "reports")
-FILES = (MANIFEST, MARKER, CONFIG, METRICS, LOG)
+FILES = (MANIFEST, MARKER, CONFIG, METRICS, LOG, MODEL_CARD, BOM)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,14 @@ class RunFolder:
     @property
     def log(self) -> Path:
         return self.root / LOG
+
+    @property
+    def model_card(self) -> Path:
+        return self.root / MODEL_CARD
+
+    @property
+    def bom(self) -> Path:
+        return self.root / BOM
 
     @property
     def checkpoints(self) -> Path:

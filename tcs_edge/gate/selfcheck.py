@@ -1,0 +1,113 @@
+"""The latency that a bundle's selfcheck.py measured on the device, in place of the estimate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from tcs_edge.errors import DataError, UsageError
+from tcs_edge.gate.measures import Measure
+from tcs_edge.gate.subject import Promise, Subject, read_document
+from tcs_edge.specs.strict import Spec, complaint
+
+KIND: Literal["tcs-edge selfcheck"] = "tcs-edge selfcheck"
+
+
+class MeasuredRow(Spec):
+    """One latency in ms: percentiles over all runs, and the lowest and highest median of a repetition."""
+
+    model: str
+    img_size: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    runtime: str
+    runtime_version: str
+    threads: int = Field(ge=1)
+    precision: str
+    arithmetic: str
+    p50_ms: float = Field(gt=0)
+    p90_ms: float = Field(gt=0)
+    p99_ms: float = Field(gt=0)
+    low_ms: float = Field(gt=0)
+    high_ms: float = Field(gt=0)
+    runs: int = Field(ge=1)
+    peak_memory_mb: float | None = Field(default=None, gt=0)
+    source: Literal["measured"]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> MeasuredRow:
+        if not (self.low_ms <= self.p50_ms <= self.high_ms and self.p50_ms <= self.p90_ms <= self.p99_ms):
+            raise ValueError("low_ms <= p50_ms <= high_ms and p50_ms <= p90_ms <= p99_ms do not hold")
+        return self
+
+
+class DeviceCheck(Spec):
+    """One check as selfcheck.py made it."""
+
+    name: str
+    passed: bool
+    detail: str = ""
+
+
+class SelfCheck(Spec):
+    """The document that selfcheck.py writes; `model_sha256` are the files of the model it ran."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["tcs-edge selfcheck"]
+    verdict: Literal["pass", "fail"]
+    measured: str
+    target: str | None
+    model_sha256: tuple[str, ...]
+    machine: dict[str, Any]
+    checks: tuple[DeviceCheck, ...]
+    rows: tuple[MeasuredRow, ...]
+
+    @property
+    def device(self) -> str:
+        """The device's own name, as its system tells it."""
+        return str(self.machine.get("device", "an unnamed device"))
+
+
+def read_selfcheck(path: Path) -> SelfCheck:
+    """Read a selfcheck.json.
+
+    Raises:
+        UsageError: there is none, or it is something else.
+    """
+    try:
+        return SelfCheck.model_validate(read_document(path))
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    except ValidationError as error:
+        raise UsageError(f"{path} is no selfcheck.json of a bundle: {complaint(error, SelfCheck)}.") from None
+
+
+def with_selfcheck(subject: Subject, check: SelfCheck) -> Subject:
+    """The subject with the device's own verdict, and with its latency where it measured one.
+
+    Raises:
+        UsageError: the self-check is of another model.
+    """
+    if check.model_sha256 and not set(check.model_sha256) <= subject.hashes:
+        raise UsageError(f"the self-check is of another model than {subject.name}: bundle that one again.")
+    others = tuple(measure for measure in subject.measures if measure.quantity != "latency_ms")
+    return replace(subject, measures=(*others, _latency(check)), promises=(*subject.promises, _device_promise(check)))
+
+
+def _device_promise(check: SelfCheck) -> Promise:
+    failed = [f"{one.name}: {one.detail}" for one in check.checks if not one.passed]
+    passed = check.verdict == "pass" and bool(check.checks) and not failed and bool(check.model_sha256)
+    return Promise("self-check on the device", passed, check.device if passed else "; ".join(failed) or "it failed")
+
+
+def _latency(check: SelfCheck) -> Measure:
+    if not check.rows:
+        return Measure("latency_ms", None, detail="the self-check measured none")
+    row = check.rows[0]
+    detail = (
+        f"measured on {check.device}, {row.threads} threads, {row.runtime} {row.runtime_version}, "
+        f"p90 {row.p90_ms:.3g} ms, p99 {row.p99_ms:.3g} ms"
+    )
+    return Measure("latency_ms", row.p50_ms, bound=row.high_ms, detail=detail)

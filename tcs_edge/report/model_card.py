@@ -1,0 +1,157 @@
+"""README.md of a run: the model card, with the front matter that model hubs read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from tcs_edge.packaging.licences import SPDX, Licence, licences_of, student_licence
+from tcs_edge.packaging.manifest import AccuracyRecord, Manifest
+from tcs_edge.report.text import markdown_name, markdown_text, one_line
+
+SHOWN_CLASSES = 100
+OTHER = "other"  # the hubs' word for a licence that is not in their list
+
+
+def model_card(manifest: Manifest) -> str:
+    """The whole document as Markdown; names in it are shown letter by letter, whatever they hold."""
+    sections = (
+        _front_matter(manifest), _title(manifest), _results(manifest), _use(manifest), _data(manifest),
+        _limits(manifest), _licences(manifest), _origin(manifest),
+    )  # fmt: skip
+    return "\n".join("\n".join(section) + "\n" for section in sections)
+
+
+def _front_matter(manifest: Manifest) -> Iterator[str]:
+    student = manifest.student
+    licence = student_licence(manifest)
+    yield "---"
+    yield f"license: {licence if licence in SPDX else OTHER}"
+    if licence not in SPDX:
+        yield f"license_name: {_yaml('see the section Licences')}"
+    yield "pipeline_tag: image-classification"
+    yield "library_name: onnx"
+    yield f"datasets: [{_yaml(manifest.dataset.name)}]"
+    yield "metrics: [accuracy]"
+    tags = ("tcs-edge", "image-classification", "distillation", "edge", "onnx", "openvino", student.name)
+    yield f"tags: [{', '.join(_yaml(tag) for tag in tags)}]"
+    yield from _model_index(manifest)
+    yield "---"
+
+
+def _model_index(manifest: Manifest) -> Iterator[str]:
+    """The results as hubs read them; those of the exported files, not of the network in training."""
+    yield "model-index:"
+    yield f"- name: {_yaml(manifest.student.name)}"
+    yield "  results:"
+    name = _yaml(manifest.dataset.name)
+    for runtime, accuracy in _exported(manifest):
+        metric = _yaml(f"accuracy, {runtime}")
+        yield "  - task: {type: image-classification}"
+        yield f"    dataset: {{name: {name}, type: {name}, split: test}}"
+        yield f"    metrics: [{{type: accuracy, name: {metric}, value: {accuracy.value:.4f}}}]"
+
+
+def _yaml(text: str) -> str:
+    """A YAML string; JSON's are YAML's too, whatever a name holds."""
+    return json.dumps(one_line(text), ensure_ascii=False)
+
+
+def _title(manifest: Manifest) -> Iterator[str]:
+    target = markdown_text(str(manifest.target.get("title", "this device")))
+    yield f"# {markdown_text(manifest.student.name)} for {target}"
+    yield ""
+    if manifest.verdict != "pass":
+        yield "**Not deployable: the exported files failed their proof. See `reports/validation.json`.**"
+        yield ""
+    yield (
+        f"An image classifier with {len(manifest.dataset.classes)} classes, {manifest.student.params_m:.2f} million "
+        f"parameters and {manifest.student.img_size} px input, distilled and exported by "
+        f"tcs-edge {manifest.versions['tcs-edge']} on {manifest.created.date().isoformat()}."
+    )
+
+
+def _results(manifest: Manifest) -> Iterator[str]:
+    yield "## Results"
+    yield ""
+    yield f"On the {manifest.dataset.counts.get('test', 0)} test images, which nothing was chosen by."
+    yield ""
+    yield "| runtime | accuracy | 95 % interval | largest logit difference from the trained network |"
+    yield "|---|---|---|---|"
+    for runtime, accuracy in manifest.accuracy.items():
+        parity = manifest.parity.get(runtime)
+        difference = "it is the trained network" if parity is None else _relative(parity.max_rel_diff)
+        interval = f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %"
+        yield f"| {markdown_text(runtime)} | {100 * accuracy.value:.2f} % | {interval} | {difference} |"
+    if latency := manifest.student.latency:
+        yield ""
+        yield (
+            f"Latency of one image on the target: {latency.p50_ms:.3g} ms ({latency.low_ms:.3g} to "
+            f"{latency.high_ms:.3g} ms), {latency.threads} threads, {latency.source}."
+        )
+
+
+def _relative(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.1e} of the largest logit"
+
+
+def _use(manifest: Manifest) -> Iterator[str]:
+    side, classes = manifest.student.img_size, len(manifest.dataset.classes)
+    yield "## Use"
+    yield ""
+    yield (
+        f"Input `image`, float32 (1, 3, {side}, {side}), prepared as `preprocess.json` says; output `logits`, "
+        f"float32 (1, {classes}), named line by line by `labels.txt`. `tcs-edge bundle` makes a folder for the device "
+        "with a script that does both."
+    )
+    yield ""
+    shown = ", ".join(markdown_name(name) for name in manifest.dataset.classes[:SHOWN_CLASSES])
+    more = f" and {classes - SHOWN_CLASSES} more" if classes > SHOWN_CLASSES else ""
+    yield f"Classes: {shown}{more}."
+
+
+def _data(manifest: Manifest) -> Iterator[str]:
+    counts = ", ".join(f"{count} {part}" for part, count in manifest.dataset.counts.items())
+    yield "## Data"
+    yield ""
+    yield f"{markdown_text(manifest.dataset.name)}: {counts} images; sha256 of all of them:"
+    yield f"`{manifest.dataset.fingerprint}`."
+
+
+def _limits(manifest: Manifest) -> Iterator[str]:
+    yield "## Limits"
+    yield ""
+    yield "- Every picture gets one of the classes above, also one that shows none of them."
+    yield "- Measured on one data set: pictures from another camera, place or season may be harder."
+    yield "- Probabilities are a plain softmax; they were not calibrated."
+    if manifest.student.latency and manifest.student.latency.source != "measured":
+        yield "- The latency was not measured on the device. `selfcheck.py` of the bundle measures it there."
+
+
+def _licences(manifest: Manifest) -> Iterator[str]:
+    yield "## Licences"
+    yield ""
+    for licence in licences_of(manifest):
+        yield f"- {_licence_line(licence)}"
+    yield ""
+    yield "The trained weights are yours to license, as far as these allow. Some teachers forbid commercial use."
+
+
+def _licence_line(licence: Licence) -> str:
+    remark = f" ({markdown_text(licence.remark)})" if licence.remark else ""
+    return f"{markdown_text(licence.of)}: {markdown_text(licence.name)}{remark}"
+
+
+def _origin(manifest: Manifest) -> Iterator[str]:
+    yield "## Origin"
+    yield ""
+    if manifest.teacher:
+        teacher = manifest.teacher
+        yield f"Teacher: {markdown_text(teacher.name)}, weights sha256 `{teacher.weights_sha256}`."
+        yield ""
+    yield "Method: TCS, [arXiv 2412.09388](https://arxiv.org/abs/2412.09388). Every file's sha256 is in"
+    yield "`manifest.json`, everything that went in is in `bom.cdx.json` (CycloneDX)."
+
+
+def _exported(manifest: Manifest) -> Iterator[tuple[str, AccuracyRecord]]:
+    return ((name, accuracy) for name, accuracy in manifest.accuracy.items() if name in manifest.parity)

@@ -1,0 +1,86 @@
+"""A device's own measurement replaces the estimate, and only for the very model it ran."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tcs_edge.files import sha256_file
+
+ROW = {
+    "model": "lcnet_050", "img_size": 32, "batch": 1, "runtime": "onnxruntime", "runtime_version": "1.22.0",
+    "threads": 4, "precision": "fp32", "arithmetic": "f32", "p50_ms": 3.0, "p90_ms": 3.5, "p99_ms": 4.0,
+    "low_ms": 2.9, "high_ms": 3.2, "runs": 500, "peak_memory_mb": 80.0, "source": "measured",
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(make_run):
+    return make_run(latency_ms=10.0)
+
+
+@pytest.fixture
+def write(run, tmp_path):
+    """write(verdict="fail", ...): a selfcheck.json of the run's model; its path."""
+
+    def make(**changes: object):
+        document = {
+            "schema_version": 1, "kind": "tcs-edge selfcheck", "verdict": "pass", "measured": "2026-03-02",
+            "target": "raspberrypi4", "model_sha256": [sha256_file(run / "export" / "model.onnx")],
+            "machine": {"device": "Raspberry Pi 4"}, "checks": [{"name": "files", "passed": True, "detail": ""}],
+            "rows": [ROW],
+        }  # fmt: skip
+        path = tmp_path / "selfcheck.json"
+        path.write_text(json.dumps(document | changes))
+        return path
+
+    return make
+
+
+def latency(result) -> dict:
+    return next(check for check in json.loads(result.stdout)["checks"] if check["key"] == "latency_ms")
+
+
+def test_the_measured_latency_is_what_counts(cli, run, write):
+    estimate = cli("gate", run, "--max-latency-ms", 5, "--json")
+    measured = cli("gate", run, "--max-latency-ms", 5, "--json", "--selfcheck", write())
+    assert (estimate.exit_code, measured.exit_code) == (1, 0)
+    row = latency(measured)
+    assert (row["value"], row["bound"]) == (3.0, 3.2)
+    assert "measured on Raspberry Pi 4, 4 threads, onnxruntime 1.22.0" in row["detail"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"verdict": "fail"},
+        {"checks": []},
+        {"checks": [{"name": "outputs", "passed": False, "detail": "off"}]},
+        {"model_sha256": []},
+        {"rows": []},
+    ],
+)
+def test_a_self_check_that_did_not_pass_fails_the_gate(cli, run, write, changes):
+    assert cli("gate", run, "--max-latency-ms", 50, "--selfcheck", write(**changes)).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_sha256": ["0" * 64]}, "another model"),
+        ({"kind": "x"}, "no selfcheck.json"),
+        ({"rows": [ROW | {"high_ms": 1.0}]}, "low_ms <= p50_ms"),
+        ({"rows": [ROW | {"p50_ms": -1.0}]}, "p50_ms"),
+    ],
+)
+def test_what_is_no_self_check_of_this_model_is_refused(cli, run, write, changes, words):
+    result = cli("gate", run, "--max-latency-ms", 50, "--selfcheck", write(**changes))
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_missing_file_is_one_line(cli, run, tmp_path):
+    result = cli("gate", run, "--max-latency-ms", 50, "--selfcheck", tmp_path / "none.json")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)

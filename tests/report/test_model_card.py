@@ -1,0 +1,47 @@
+"""The model card: front matter that hubs read, true results, and names that stay text."""
+
+from __future__ import annotations
+
+import pytest
+
+from tcs_edge.packaging.manifest import read_manifest
+from tcs_edge.report.model_card import model_card
+
+
+def front_matter(text: str) -> dict:
+    yaml = pytest.importorskip("yaml", reason="PyYAML reads the front matter")
+    head, matter, _ = text.split("---\n", 2)
+    assert head == ""
+    return yaml.safe_load(matter)
+
+
+def test_a_run_has_one(finished, manifest):
+    text = (finished / "README.md").read_text(encoding="utf-8")
+    matter = front_matter(text)
+    assert matter["pipeline_tag"] == "image-classification"
+    assert matter["license"] == "other"
+    assert matter["metrics"] == ["accuracy"]
+    assert "tcs-edge" in matter["tags"]
+    results = matter["model-index"][0]["results"]
+    assert results[0]["metrics"][0]["value"] == pytest.approx(manifest["accuracy"]["onnxruntime"]["value"], abs=1e-4)
+    for heading in ("Results", "Use", "Data", "Limits", "Licences", "Origin"):
+        assert f"\n## {heading}\n" in text
+    assert "timm/test_vit" in text.replace("&#47;", "/").replace("&#95;", "_")
+    assert manifest["dataset"]["fingerprint"] in text
+
+
+def test_hostile_names_are_neither_markup_nor_yaml(make_run):
+    manifest = read_manifest(make_run())
+    named = manifest.dataset.model_copy(update={"name": 'x"\n---\n<script>'})
+    text = model_card(manifest.model_copy(update={"dataset": named}))
+    matter = front_matter(text)
+    assert matter["datasets"][0].startswith('x"')
+    body = text.split("---\n", 2)[2]
+    assert "<script>" not in body
+    assert "<b>" not in body
+    assert "@everyone" not in body
+
+
+def test_a_failed_run_says_so_first(make_run):
+    text = model_card(read_manifest(make_run(passed=False)))
+    assert text.index("Not deployable") < text.index("## Results")
