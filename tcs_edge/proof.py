@@ -38,15 +38,18 @@ def prove(
     options: CompressConfig,
     reporter: Reporter,
     max_opset: int | None = None,
+    at_device_precision: bool = True,
 ) -> Validation:
     """Compare the files in `exports` with `model` on every test image; see `validation.validate`.
 
     Args:
         max_opset: the highest ONNX opset that the target's runtime takes; None for any.
+        at_device_precision: prove the precision too that OpenVINO takes by itself; says little of a
+            network that was not trained.
     """
     threads = options.threads or 1
     with ExitStack() as stack:
-        runners = [stack.enter_context(runner) for runner in _runners(exports, threads)]
+        runners = [stack.enter_context(runner) for runner in _runners(exports, threads, at_device_precision)]
         batches = image_batches(images.test, preprocess, options.batch_size, options.workers or 0)
         validation = validate(
             TorchRunner(model), runners, batches, classes=images.classes, names=images.test.names, reporter=reporter
@@ -104,13 +107,13 @@ def opset_limit(target: Mapping[str, Any]) -> int | None:
     return limit if isinstance(limit, int) else None
 
 
-def _runners(exports: Path, threads: int) -> list[Runner]:
+def _runners(exports: Path, threads: int, at_device_precision: bool) -> list[Runner]:
     """ONNX Runtime; OpenVINO at float32; and OpenVINO as it will run, where that is another precision."""
     xml = exports / "openvino" / "model.xml"
     return [
         _opened("onnxruntime", lambda: OrtRunner(exports / "model.onnx", threads)),
         _opened("openvino", lambda: OpenVinoRunner(xml, threads, precision="f32")),
-        *opened_device_runner(xml, threads),
+        *(opened_device_runner(xml, threads) if at_device_precision else ()),
     ]
 
 

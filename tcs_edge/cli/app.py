@@ -21,6 +21,7 @@ from tcs_edge.cli import (
     predict,
     profile,
     report,
+    selftest,
     targets,
     validate,
 )
@@ -38,6 +39,7 @@ app.command("targets")(targets.command)
 app.command("candidates")(candidates.command)
 app.command("validate")(validate.command)
 app.command("bundle")(bundle.command)
+app.command("selftest")(selftest.command)
 app.command("predict")(predict.command)
 app.command("doctor")(doctor.command)
 app.command("bench")(bench.command)

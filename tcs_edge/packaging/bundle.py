@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
@@ -180,7 +179,7 @@ def _describe(
 
 def _about(
     manifest: Manifest, artifact: tuple[ManifestFile, ...], runtime: RuntimeName, precision: str
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,

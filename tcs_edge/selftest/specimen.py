@@ -1,0 +1,114 @@
+"""A good artifact to break: a student with random weights whose answers can be told apart, exported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tcs_edge.data import ImageSet, Preprocess, Split
+from tcs_edge.data.digits import digits
+from tcs_edge.export.onnx import export_onnx
+from tcs_edge.export.openvino import export_openvino
+from tcs_edge.export.preprocess import write_labels, write_preprocess
+from tcs_edge.quiet import quiet
+from tcs_edge.students.build import build_student, deployable, student_mean_std
+
+IMG_SIZE = 64  # small, and large enough for every candidate
+HEIGHT, WIDTH = 72, 90  # of the pictures: not square, so that the crop's place shows
+TRAIN_IMAGES, TEST_IMAGES = 256, 48
+RIDGE = 1e-2  # of the features' mean square: the closed-form classifier stays well conditioned
+LOGIT_SCALE = 10.0
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """A student and its exports, as `compress` would leave them; `images.train` are for calibration."""
+
+    name: str
+    model: nn.Module
+    exports: Path
+    images: ImageSet
+    preprocess: Preprocess
+
+
+def make_specimen(name: str, folder: Path, seed: int = 0) -> Specimen:
+    """Build, fit and export the student `name` into `folder`/good.
+
+    The backbone keeps its random weights; its batch norms are set by real pictures and a linear classifier is
+    fitted in closed form, so that images get different classes with real margins. Nothing is trained.
+
+    Raises:
+        UnknownName, UsageError: no such student, or one that cannot take images of this size.
+    """
+    images = coloured_digits(seed)
+    mean, std = student_mean_std(name)
+    preprocess = Preprocess(IMG_SIZE, crop_pct=0.9, mean=mean, std=std)
+    pixels = torch.from_numpy(np.stack([preprocess(images.train.image(row)) for row in range(len(images.train))]))
+    model = _fitted(build_student(name, IMG_SIZE, "random", seed), pixels, images.train.labels)
+    exports = folder / "good"
+    _export(model, exports, images.classes, preprocess)
+    return Specimen(name, model, exports, images, preprocess)
+
+
+def coloured_digits(seed: int = 0) -> ImageSet:
+    """The built-in digits in colour: every class with its own ink and paper, on pictures that are not square."""
+    plain = digits()
+    rng = np.random.default_rng(seed)
+    inks, papers = rng.integers(0, 256, (2, len(plain.classes), 3))
+    train = _coloured(plain.train.subset(range(TRAIN_IMAGES)), inks, papers, rng)
+    test = _coloured(plain.test.subset(range(TEST_IMAGES)), inks, papers, rng)
+    return ImageSet("coloured digits", plain.classes, train, test, test, fingerprint=f"coloured digits, seed {seed}")
+
+
+def _coloured(split: Split, inks: np.ndarray, papers: np.ndarray, rng: np.random.Generator) -> Split:
+    pictures = []
+    for row, label in enumerate(split.labels):
+        grey = np.asarray(split.image(row).convert("L").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
+        share = grey[..., None] / 255
+        colour = papers[label] * (1 - share) + inks[label] * share + rng.normal(0, 12, (HEIGHT, WIDTH, 3))
+        pictures.append(colour.clip(0, 255).astype(np.uint8))
+    return Split(np.stack(pictures), split.labels, split.names)
+
+
+@torch.no_grad()
+def _fitted(backbone: nn.Module, pixels: Tensor, labels: np.ndarray) -> nn.Module:
+    _set_batch_norms(backbone, pixels)
+    features = torch.cat([backbone(part) for part in pixels.split(32)]).double()
+    linear = nn.Linear(features.shape[1], int(labels.max()) + 1)
+    centre = features.mean(dim=0)
+    centred = features - centre
+    targets = nn.functional.one_hot(torch.from_numpy(labels)).double()
+    wanted = LOGIT_SCALE * (targets - targets.mean(dim=0))
+    # The dual form: there are fewer pictures than features.
+    gram = centred @ centred.T
+    weights = centred.T @ torch.linalg.solve(gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram)), wanted)
+    linear.weight.copy_(weights.T)
+    linear.bias.copy_(-(centre @ weights))
+    return nn.Sequential(deployable(backbone), linear).eval()
+
+
+def _set_batch_norms(backbone: nn.Module, pixels: Tensor) -> None:
+    """Batch statistics of real pictures; with those of untrained noise, activations vanish or explode."""
+    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    backbone.train()(pixels[:64])
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    backbone.eval()
+
+
+def _export(model: nn.Module, exports: Path, classes: tuple[str, ...], preprocess: Preprocess) -> None:
+    steps = preprocess.to_json()
+    with quiet("timm"):
+        export_onnx(model, exports / "model.onnx", preprocess.img_size, labels=classes, preprocess=steps)
+    export_openvino(exports / "model.onnx", exports / "openvino" / "model.xml")
+    write_labels(exports / "labels.txt", classes)
+    write_preprocess(exports / "preprocess.json", steps)

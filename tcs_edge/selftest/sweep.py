@@ -1,0 +1,191 @@
+"""Runs the proof on good artifacts and on broken ones, and counts false alarms and missed faults."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tcs_edge.errors import UsageError
+from tcs_edge.files import record_files
+from tcs_edge.packaging.bundle import SCRIPTS
+from tcs_edge.progress import Reporter, Silent
+from tcs_edge.proof import image_batches, prove
+from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.selftest.faults import FAULTS, MAX_OPSET, SCRIPT, Fault
+from tcs_edge.selftest.int8 import add_int8
+from tcs_edge.selftest.specimen import Specimen, make_specimen
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.students.build import require_student
+from tcs_edge.students.candidates import CANDIDATES
+from tcs_edge.validation.checks import Check, at_most
+from tcs_edge.validation.validate import Validation, validate
+
+SCHEMA_VERSION = 1
+QUICK = ("lcnet_050", "deit_tiny_patch16_224")  # a CNN with depthwise convolutions, and a transformer
+BATCH_SIZE = 16
+MAX_PIXEL_DIFF = 1e-5  # as selfcheck.py
+HASHES = "sha256 in the manifest"
+
+
+@dataclass(frozen=True)
+class GoodResult:
+    """A good artifact and what the proof said: every failed check is a false alarm."""
+
+    student: str
+    accuracy: float
+    max_rel_diff: float
+    alarms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FaultResult:
+    """A broken artifact, and every check that failed because of it."""
+
+    student: str
+    fault: str
+    checks: tuple[str, ...]
+
+    @property
+    def caught(self) -> bool:
+        """Whether anything noticed."""
+        return bool(self.checks)
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Both figures, and what they are made of."""
+
+    good: tuple[GoodResult, ...]
+    broken: tuple[FaultResult, ...]
+
+    @property
+    def false_alarms(self) -> tuple[GoodResult, ...]:
+        """Good artifacts that the proof called bad."""
+        return tuple(result for result in self.good if result.alarms)
+
+    @property
+    def missed(self) -> tuple[FaultResult, ...]:
+        """Faults that nothing noticed."""
+        return tuple(result for result in self.broken if not result.caught)
+
+    @property
+    def passed(self) -> bool:
+        """Everything was tried, nothing missed, nothing called bad that is good."""
+        return bool(self.good and self.broken) and not self.false_alarms and not self.missed
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON document of everything."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "verdict": "pass" if self.passed else "fail",
+            "good": len(self.good),
+            "false_alarms": len(self.false_alarms),
+            "faults": len(self.broken),
+            "caught": len(self.broken) - len(self.missed),
+            "good_artifacts": [asdict(result) for result in self.good],
+            "broken_artifacts": [asdict(result) | {"caught": result.caught} for result in self.broken],
+        }
+
+
+def selftest(broken: Sequence[str] = QUICK, only_good: Iterable[str] = (), reporter: Reporter = Silent()) -> SelfTest:
+    """Prove good artifacts of all named students, and break those of the students in `broken`.
+
+    Raises:
+        UsageError: no student at all, an unknown one, or one that takes no small images.
+    """
+    names = list(dict.fromkeys((*broken, *only_good)))
+    if not names:
+        raise UsageError(f"no student to test with. Known: {', '.join(CANDIDATES)}.")
+    for name in names:
+        require_student(name)
+    good: list[GoodResult] = []
+    results: list[FaultResult] = []
+    for index, name in enumerate(names, start=1):
+        reporter.say(f"{name} ({index} of {len(names)})")
+        with tempfile.TemporaryDirectory() as place:
+            specimen = make_specimen(name, Path(place))
+            shutil.copyfile(SCRIPTS / SCRIPT, specimen.exports / SCRIPT)
+            good.append(_judge_good(specimen))
+            if name in broken:
+                results += _break(specimen, Path(place) / "broken", reporter)
+    return SelfTest(tuple(good), tuple(results))
+
+
+def _break(specimen: Specimen, folder: Path, reporter: Reporter) -> list[FaultResult]:
+    add_int8(specimen)
+    return [_judge_broken(specimen, fault, folder) for fault in reporter.track(FAULTS, f"breaking {specimen.name}")]
+
+
+def _judge_good(specimen: Specimen) -> GoodResult:
+    validation, pixels = _proof(specimen, specimen.exports), _script_check(specimen, specimen.exports)
+    alarms = [f"{check.name} {check.detail}".strip() for check in (*validation.failures, pixels) if not check.passed]
+    worst = max((parity.max_rel_diff for parity in validation.parities.values()), default=float("inf"))
+    return GoodResult(specimen.name, validation.accuracies["pytorch"].value, worst, tuple(alarms))
+
+
+def _judge_broken(specimen: Specimen, fault: Fault, folder: Path) -> FaultResult:
+    """Break a copy and ask the proof; the hashes count only where no answer changes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    exports = shutil.copytree(specimen.exports, folder)
+    fault.damage(exports, specimen)
+    failures = [check.name for check in _checks(specimen, exports, fault) if not check.passed]
+    if fault.silent and not failures and _hashes(exports) != _hashes(specimen.exports):
+        failures = [HASHES]
+    return FaultResult(specimen.name, fault.name, tuple(failures))
+
+
+def _checks(specimen: Specimen, exports: Path, fault: Fault) -> Sequence[Check]:
+    if fault.where == "script":
+        return (_script_check(specimen, exports),)
+    if fault.where == "int8":
+        return _int8_checks(specimen, exports)
+    return _proof(specimen, exports).checks
+
+
+def _proof(specimen: Specimen, exports: Path) -> Validation:
+    options = CompressConfig.model_validate({"target": "raspberrypi", "batch_size": BATCH_SIZE, "threads": 1})
+    return prove(
+        specimen.model, exports, specimen.images, specimen.preprocess, options, Silent(), MAX_OPSET,
+        at_device_precision=False,
+    )  # fmt: skip
+
+
+def _int8_checks(specimen: Specimen, exports: Path) -> Sequence[Check]:
+    """An int8 file against the one that was quantised, as onnxruntime computes both."""
+    with (
+        OrtRunner(specimen.exports / "model.int8.onnx") as reference,
+        OrtRunner(exports / "model.int8.onnx") as runner,
+    ):
+        reference.name = "as quantised"
+        batches = image_batches(specimen.images.test, specimen.preprocess, BATCH_SIZE)
+        return validate(reference, [runner], batches, classes=specimen.images.classes).checks
+
+
+def _script_check(specimen: Specimen, exports: Path) -> Check:
+    """The device's script prepares pictures as training did."""
+    script, steps = _load(exports / SCRIPT), specimen.preprocess
+    pictures = [specimen.images.test.image(row) for row in range(BATCH_SIZE)]
+    worst = max(float(np.abs(script.preprocess(p, steps.to_json()) - steps(p)).max()) for p in pictures)
+    return at_most("device: preprocessing", worst, MAX_PIXEL_DIFF, "of a normalised pixel")
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("device_script", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is no Python file. Reinstall tcs-edge.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _hashes(exports: Path) -> list[tuple[str, str]]:
+    files = (path for path in exports.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return [(record.path, record.sha256) for record in record_files(exports, files)]

@@ -1,0 +1,115 @@
+"""The proof catches every fault in a CNN and in a transformer, and calls neither bad; and the count itself is honest."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from tcs_edge.proof import prove
+from tcs_edge.selftest import graphs, sweep
+from tcs_edge.selftest.faults import FAULTS
+from tcs_edge.selftest.specimen import coloured_digits
+from tcs_edge.selftest.sweep import HASHES, QUICK, FaultResult, GoodResult, SelfTest
+from tcs_edge.validation.validate import Validation
+
+ASKED = (
+    "one weight bit", "swapped labels", "BGR for RGB", "normalised twice", "one layer's scale", "wrong opset",
+    "truncated .bin", "stale external data", "baked batch", "transposed input", "quantisation scale off by 2",
+    "off-by-one crop",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def outcome(cli) -> dict:
+    """What `selftest --json` says, made once."""
+    result = cli("selftest", "--json", "--quiet")
+    assert result.exit_code == 0, result.stdout + result.stderr
+    return json.loads(result.stdout)
+
+
+def caught_by(outcome: dict, fault: str) -> list[list[str]]:
+    return [row["checks"] for row in outcome["broken_artifacts"] if row["fault"].startswith(fault)]
+
+
+@pytest.mark.slow
+def test_every_fault_is_caught_in_a_cnn_and_in_a_transformer(outcome):
+    assert outcome["faults"] == outcome["caught"] == len(FAULTS) * len(QUICK)
+    assert {row["student"] for row in outcome["broken_artifacts"]} == set(QUICK)
+    assert all(caught_by(outcome, fault) for fault in ASKED)
+
+
+@pytest.mark.slow
+def test_good_artifacts_raise_no_alarm_and_could_be_told_apart(outcome):
+    assert (outcome["false_alarms"], outcome["good"]) == (0, len(QUICK))
+    # 10 classes: answers that are all alike would agree with anything.
+    assert all(row["accuracy"] > 0.5 for row in outcome["good_artifacts"])
+
+
+@pytest.mark.slow
+def test_the_lowest_bit_is_invisible_to_all_but_the_hash(outcome):
+    assert caught_by(outcome, "one weight bit, lowest") == [[HASHES]] * len(QUICK)
+    assert HASHES not in sum(caught_by(outcome, "one weight bit, exponent"), [])
+
+
+@pytest.mark.slow
+def test_stale_weights_show_in_the_numbers_too(outcome):
+    for checks in caught_by(outcome, "stale external data"):
+        assert {"onnx: one file", "onnxruntime: largest difference"} <= set(checks)
+
+
+def test_every_fault_that_was_asked_for_is_there():
+    assert [fault for fault in ASKED if not any(known.name.startswith(fault) for known in FAULTS)] == []
+
+
+def test_a_missed_fault_or_a_false_alarm_is_no_pass():
+    good, caught = GoodResult("a", 0.9, 1e-6, ()), FaultResult("a", "f", ("check",))
+    assert SelfTest((good,), (caught,)).passed
+    assert not SelfTest((good,), (caught, FaultResult("a", "g", ()))).passed
+    assert not SelfTest((good, GoodResult("b", 0.9, 1.0, ("check",))), (caught,)).passed
+    assert not SelfTest((), ()).passed
+
+
+@pytest.mark.slow
+def test_a_proof_that_believes_everything_is_exposed(cli, monkeypatch):
+    def gullible(*arguments, **options) -> Validation:
+        honest = prove(*arguments, **options)
+        passed = tuple(check for check in honest.checks if check.passed)
+        return Validation(honest.images, passed, honest.precisions, honest.accuracies, honest.parities)
+
+    monkeypatch.setattr(sweep, "prove", gullible)
+    monkeypatch.setattr(sweep, "FAULTS", [fault for fault in FAULTS if fault.name == "transposed input"])
+    result = cli("selftest", "--student", "lcnet_050")
+    assert result.exit_code == 1
+    assert "NOT CAUGHT" in result.stdout
+    assert "faults caught: 0 of 1" in result.stdout
+
+
+def test_an_unknown_student_is_one_line(cli):
+    result = cli("selftest", "--student", "lcnet_05")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "Did you mean lcnet_050" in result.stderr
+
+
+def test_the_pictures_are_coloured_and_not_square():
+    picture = np.asarray(coloured_digits().test.image(0)).astype(int)
+    assert picture.shape[0] != picture.shape[1]
+    assert np.abs(picture[..., 0] - picture[..., 2]).mean() > 20
+
+
+def weights(path) -> np.ndarray:
+    tensors = [numpy_helper.to_array(t).ravel() for t in onnx.load(path).graph.initializer if len(t.dims) > 1]
+    return np.concatenate([values for values in tensors if values.dtype == np.float32])
+
+
+@pytest.mark.parametrize("bit", [0, 23, 30])
+def test_exactly_one_bit_is_flipped(onnx_path, tmp_path, bit):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_path.read_bytes())
+    graphs.edit_onnx(path, graphs.flip_bit(bit))
+    difference = weights(onnx_path).view(np.uint32) ^ weights(path).view(np.uint32)
+    assert sorted(set(difference.tolist())) == [0, 1 << bit]
+    assert np.count_nonzero(difference) == 1
