@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import tracemalloc
 
 import numpy as np
 import onnx
@@ -232,3 +233,32 @@ def test_images_stream_through():
 
     validate(REFERENCE, [Fake(fault=note)], source())
     assert order[:8] == [word for index in range(4) for word in (f"made {index}", "ran")]
+
+
+def test_flips_are_told_by_the_names_of_their_images():
+    names = [f"photo {index}" for index in range(40)]
+    validation = validate(REFERENCE, [Fake(fault=lambda images, logits: logits[:, ::-1])], batches(), names=names)
+    flips = validation.parities["fake"].flips
+    assert [flip.image for flip in flips] == [names[flip.index] for flip in flips]
+    assert validation.to_json()["parities"]["fake"]["flips"][0]["image"] == flips[0].image
+    with pytest.raises(DataError, match="39 names"):
+        validate(REFERENCE, [Fake()], batches(), names=names[:-1])
+
+
+def test_memory_does_not_grow_with_the_images():
+    classes = 2000
+
+    def wide(images, logits):
+        return np.tile(logits, (1, classes // 4))
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        validate(Fake("pytorch", wide), [Fake(fault=wide)], batches(count, size=4))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(5)
+    few, many = peak(10), peak(200)
+    # 190 batches of logits of two models would be 12 MB.
+    assert many - few < 1e6
