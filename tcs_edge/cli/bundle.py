@@ -25,7 +25,12 @@ def command(
 ) -> None:
     """Make a folder for the device: model, scripts without torch, golden answers, pins, hashes, licences.
 
-    Refuses a run that failed its proof or whose files changed. Example: tcs-edge bundle runs/pets --out pets-pi5
+    Refuses a run that failed its proof or whose files changed.
+
+    \b
+    Examples:
+      tcs-edge bundle runs/pets --out pets-pi5
+      tcs-edge bundle runs/pets --runtime openvino --overwrite
     """
     from tcs_edge.packaging.bundle import make_bundle
     from tcs_edge.report.console import ConsoleReporter

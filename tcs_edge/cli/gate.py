@@ -62,6 +62,7 @@ def command(
     Examples:
       tcs-edge gate runs/pets --max-size-mb 5 --min-accuracy 0.9
       tcs-edge gate runs/pets --update-baseline gate.json
+      tcs-edge gate runs/pets --max-latency-ms 20 --selfcheck selfcheck.json
       tcs-edge gate runs/pets --baseline git:origin/main:gate.json --max-change size_mb=5%
     """
     from tcs_edge.gate.check import check_model

@@ -26,7 +26,12 @@ def command(
     """Put known faults into good artifacts: are all of them caught, and is every good one passed?
 
     Nothing is trained or downloaded. Exit 1 if a fault was missed or a good artifact called bad.
-    Example: tcs-edge selftest --all
+
+    \b
+    Examples:
+      tcs-edge selftest
+      tcs-edge selftest --all --json
+      tcs-edge selftest --student resnet18
     """
     from tcs_edge.report.console import ConsoleReporter
     from tcs_edge.selftest.sweep import QUICK, selftest

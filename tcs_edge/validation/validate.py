@@ -89,9 +89,9 @@ def validate(
 ) -> Validation:
     """Compare `runners` with `reference` on (images float32 (B, 3, S, S), labels int (B,)) batches.
 
-    One batch is in memory, never all images or logits; of every image the reference's class stays. `classes` are the trained class names that every
-    artifact has to hold too; `names` those of the images, by which changed classes are told. A runner's
-    `precision` decides which limits apply to it.
+    One batch is in memory, never all images or logits; of every image the reference's class stays.
+    `classes` are the trained class names that every artifact has to hold too; `names` those of the
+    images, by which changed classes are told. A runner's `precision` decides which limits apply to it.
 
     Raises:
         UsageError: no runners, two of one name, or a precision without limits.
