@@ -113,7 +113,9 @@ def ask(arguments: argparse.Namespace, part: str) -> Any:
     sys.stderr.write(f"measuring {part}\n")
     command = [sys.executable, __file__, *sys.argv[1:], "--cache-dir", str(arguments.cache_dir), "--part", part]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    answer = json.loads(done.stdout.splitlines()[-1])
+    sys.stderr.write(f"  {json.dumps(answer)}\n")  # so that a run that is stopped still leaves what it found
+    return answer
 
 
 def prepared(arguments: argparse.Namespace, method: str) -> Prepared:
