@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tcs_edge.gate.judge import GateResult
     from tcs_edge.pipeline import Run
     from tcs_edge.prediction import Classifier
-    from tcs_edge.specs.config import Augmentation, MethodName
+    from tcs_edge.specs.config import Augmentation, MethodName, SearchName
 
     AnyRun: TypeAlias = str | os.PathLike[str] | Run
 
@@ -41,6 +41,7 @@ def compress(
     teacher_img_size: int | None = None,
     student: str | None = None,
     student_init: AnyPath | None = None,
+    search: SearchName | None = None,
     method: MethodName | None = None,
     teacher_in_loop: bool | None = None,
     epochs: int | None = None,

@@ -89,6 +89,4 @@ def test_a_device_of_ones_own(here):
 
 def test_every_example_is_listed():
     text = (EXAMPLES / "README.md").read_text()
-    assert [
-        path.name for path in EXAMPLES.iterdir() if path.name != "README.md" and f"]({path.name}" not in text
-    ] == []
+    assert [path.name for path in EXAMPLES.iterdir() if path.name != "README.md" and f"]({path.name}" not in text] == []
