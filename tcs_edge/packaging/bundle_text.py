@@ -6,7 +6,7 @@ from tcs_edge.packaging.licences import licences_of
 from tcs_edge.packaging.manifest import Manifest
 from tcs_edge.specs.target import RuntimeName
 
-# Run together on x86-64 and on aarch64 with Python 3.11; wheels exist for Python 3.10 to 3.13.
+# Run together on x86-64 and on aarch64 with Python 3.11; these and all pinned runtimes have wheels for 3.11 to 3.13.
 NUMPY, PILLOW = "2.2.6", "11.3.0"
 
 
@@ -50,7 +50,7 @@ def readme_text(manifest: Manifest, runtime: RuntimeName, packages: dict[str, st
     title = manifest.target.get("title", "this device")
     return f"""# {manifest.student.name} for {title}
 
-Copy this folder to the device. It needs Python 3.10 to 3.13 with {pins}, and nothing else.
+Copy this folder to the device. It needs Python 3.11 to 3.13 with {pins}, and nothing else.
 
 ```
 python3 -m venv .venv && .venv/bin/pip install -r requirements.txt
