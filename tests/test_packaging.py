@@ -59,7 +59,11 @@ def test_only_the_package_its_data_and_its_metadata_are_in_the_wheel(wheel):
     names = names_in(wheel)
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"tcs_edge"}
-    strangers = [name for name in names if "test" in name or "__pycache__" in name or name.endswith((".pyc", ".onnx"))]
+    strangers = [
+        name
+        for name in names
+        if "tests/" in name or "test_" in name or "__pycache__" in name or name.endswith((".pyc", ".onnx"))
+    ]
     assert strangers == []
     assert any(name.endswith("LICENSE") for name in names)
 

@@ -20,7 +20,7 @@ from tcs_edge.training import loop
 
 FINISHED_FILES = {
     "manifest.json", "config.resolved.toml", "metrics.jsonl", "train.log", "tcs-edge-run.json",
-    "checkpoints/deployed.safetensors", "export/model.onnx", "export/openvino/model.xml",
+    "README.md", "bom.cdx.json", "checkpoints/deployed.safetensors", "export/model.onnx", "export/openvino/model.xml",
     "export/openvino/model.bin", "export/labels.txt", "export/preprocess.json", "reports/validation.json",
     "reports/selection.json", "reports/choice.json", "reports/coordinates.json", "reports/predictions.json",
     "reports/report.html",
