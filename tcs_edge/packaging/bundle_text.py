@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import PIL
+
 from tcs_edge.packaging.licences import licences_of
 from tcs_edge.packaging.manifest import Manifest
 from tcs_edge.specs.target import RuntimeName
 
-# Run together on x86-64 and on aarch64 with Python 3.11; these and all pinned runtimes have wheels for 3.11 to 3.13.
-NUMPY, PILLOW = "2.2.6", "11.3.0"
+# Run on x86-64 and on aarch64 with Python 3.11; it and all pinned runtimes have wheels for 3.11 to 3.13.
+NUMPY = "2.2.6"
 
 
 def pinned_packages(manifest: Manifest, runtime: RuntimeName) -> dict[str, str]:
     """Name and version of every package to install on the device.
 
     The runtime's version is the one that the target pins, for others may crash there; without a pin it is the
-    one that the run was proven with.
+    one that the run was proven with. Pillow's is the one at hand, which made the golden inputs: since 13.0 it
+    resizes tall pictures in another order, and rounds them differently.
     """
     pinned = manifest.target.get("runtimes", {}).get(runtime, {}).get("pin")
-    return {"numpy": NUMPY, "pillow": PILLOW, runtime: pinned or manifest.versions[runtime]}
+    return {"numpy": NUMPY, "pillow": PIL.__version__, runtime: pinned or manifest.versions[runtime]}
 
 
 def requirements_text(packages: dict[str, str]) -> str:
