@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tcs_edge.errors import PromiseMissed
 from tcs_edge.gate.check import check_model
@@ -40,6 +40,7 @@ def compress(
     teacher_weights: AnyPath | None = None,
     teacher_img_size: int | None = None,
     student: str | None = None,
+    search: SearchName | Literal["auto"] | None = None,
     student_init: AnyPath | None = None,
     search: SearchName | None = None,
     method: MethodName | None = None,

@@ -39,6 +39,16 @@ def gather_features(
     """
     if options.method == "ce":
         return None
+    simkd = options.method == "simkd"
+    return teacher_pass(images, options, reporter, _readout(images, preprocess, backbone, options) if simkd else POOLED)
+
+
+def teacher_pass(images: ImageSet, options: CompressConfig, reporter: Reporter, readout: Readout = POOLED) -> Features:
+    """The features of the run's teacher, from the cache where they are there.
+
+    Raises:
+        DataError, MissingError: as `teacher_features`.
+    """
     return teacher_features(
         images,
         options.teacher or "",
@@ -48,7 +58,7 @@ def gather_features(
         workers=options.workers,
         device=make_accelerator(options.device).device,
         reporter=reporter,
-        readout=_readout(images, preprocess, backbone, options) if options.method == "simkd" else POOLED,
+        readout=readout,
     )
 
 

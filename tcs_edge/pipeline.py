@@ -2,7 +2,7 @@
 
 target + profile -> images -> student -> teacher features (once) -> coordinates -> distillation
 -> export -> validation -> run folder. What can fail cheaply comes first, so that nobody waits an
-hour for a typo.
+hour for a typo; only a search that reads the teacher's features puts its pass before the student.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from tcs_edge.packaging.records import (
     choice_record,
     coordinates_record,
     dataset_record,
+    noted_choice,
     predictions_record,
     student_record,
     teacher_record,
@@ -49,6 +50,7 @@ from tcs_edge.progress import Reporter, Silent
 from tcs_edge.proof import prove
 from tcs_edge.report.model_card import model_card
 from tcs_edge.report.page.run import run_page
+from tcs_edge.search.student import search_student, settle_search
 from tcs_edge.specs.config import CompressConfig, config_toml
 from tcs_edge.specs.target import TargetSpec
 from tcs_edge.stopwatch import Stopwatch
@@ -107,13 +109,18 @@ def compress(
     watch = Stopwatch()
     with _logged() as keep_in:
         with watch.stage("images and choice"):
-            ready = prepare(options, reporter)
+            ready = settle_search(prepare(options, reporter), reporter)
             require_means(ready.options)
         use_threads(ready.options.threads or 1)
+        if ready.undecided:
+            with watch.stage("search"):
+                ready = search_student(ready, reporter)
         with watch.stage("student"):
             backbone = build_student(ready.student.name, ready.preprocess.img_size, ready.init, ready.options.seed)
         folder = _open_folder(ready, out, overwrite, resume, now)
         keep_in(folder.log)
+        if resume:  # the student is settled now, and why it was chosen is only in the folder
+            ready = replace(ready, choice=noted_choice(ready.choice, folder.choice))
         with _says_how_to_go_on(folder, reporter):
             return _run_stages(ready, backbone, folder, bool(resume), watch, reporter, now)
 
@@ -140,9 +147,7 @@ def _run_stages(
             model, folder.unproven, ready.images, ready.preprocess, ready.options, reporter, _max_opset(ready.target)
         )
         memory_mb = peak_memory_mb(folder.unproven / "model.onnx")
-        student = student_record(
-            ready.choice.winner, model, ready.preprocess.img_size, ready.options.student_init, memory_mb
-        )
+        student = student_record(ready.choice.winner, model, ready.preprocess.img_size, str(ready.init), memory_mb)
         validation = _with_limit_checks(validation, ready, folder, student.params_m)
     write_json(folder.validation, validation.to_json())
     if validation.predictions:
@@ -176,8 +181,7 @@ def _open_folder(
     folder = open_run(place, overwrite)
     write_text(folder.config, config_toml(ready.options))
     img_size, classes = ready.preprocess.img_size, len(ready.images.classes)
-    search = ready.options.search
-    write_document(folder.choice, choice_record(ready.choice, ready.target, ready.limits, img_size, classes, search))
+    write_document(folder.choice, choice_record(ready.choice, ready.target, ready.limits, img_size, classes))
     return folder
 
 

@@ -15,6 +15,7 @@ import torch
 
 from tcs_edge.preparation import Prepared, prepare
 from tcs_edge.progress import Reporter
+from tcs_edge.search.student import settle_search
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.students.build import build_student, pretrained_file
 from tcs_edge.teachers.load import download_size_mb, is_cached, untrained_teacher
@@ -51,11 +52,12 @@ class Plan:
 
 def make_plan(options: CompressConfig, reporter: Reporter) -> Plan:
     """Plan a run of `options`; the images are read and the student is chosen, nothing is written."""
-    ready = prepare(options, reporter)
+    ready = settle_search(prepare(options, reporter), reporter)
     use_threads(ready.options.threads or 1)
     with_teacher = ready.options.method != "ce"
     stages = (
         *([_teacher_stage(ready)] if with_teacher else []),
+        *([_search_stage(ready)] if ready.undecided else []),
         _distil_stage(ready),
         PlannedStage("export and validate", PROOF_SECONDS, "ONNX, OpenVINO, every test image through both"),
     )
@@ -67,6 +69,11 @@ def _teacher_stage(ready: Prepared) -> PlannedStage:
     images = len(ready.images.train) + len(ready.images.val)
     what = f"{options.teacher} sees {images} images once; skipped if they are in the cache"
     return PlannedStage("teacher", _teacher_seconds(options) * images, what)
+
+
+def _search_stage(ready: Prepared) -> PlannedStage:
+    what = f"{ready.options.search} over the {len(ready.choice.accepted)} students that fit; below, the table's first"
+    return PlannedStage("search", None, what)
 
 
 def _teacher_seconds(options: CompressConfig) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tcs_edge.report.front import draw_front, front_lines
 from tcs_edge.specs.config import CompressConfig, load_config, with_flags
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import Limits, TargetSpec, load_target
-from tcs_edge.students.build import Init, candidate_from_model, require_student, student_mean_std
+from tcs_edge.students.build import Init, candidate_from_model, local_file, require_student, student_mean_std
 from tcs_edge.students.candidates import CANDIDATES, Candidate
 from tcs_edge.students.choice import Choice, choose_student
 from tcs_edge.students.expectation import RANKING
@@ -52,8 +52,20 @@ class Prepared:
         return self.choice.winner.candidate
 
     @property
+    def undecided(self) -> bool:
+        """Whether several students fit and their ranking waits for a search."""
+        waits = self.options.search != "table" and self.choice.search == "table"
+        return waits and not self.choice.named and len(self.choice.accepted) > 1
+
+    @property
     def init(self) -> Init:
-        """Where the student's first weights come from."""
+        """Where the student's first weights come from; of a folder, the student's file in it."""
+        given = self.given_init
+        return local_file(self.student.name, given) if isinstance(given, Path) else given
+
+    @property
+    def given_init(self) -> Init:
+        """Where the weights of any student come from, as it was asked for: a path may be a folder."""
         named: dict[str, Init] = {"pretrained": "pretrained", "random": "random"}
         given = self.options.student_init
         return named.get(given, Path(given))
@@ -79,7 +91,7 @@ def settle_options(given: Mapping[str, Any], config: Path | None, resume: Path |
 
 
 def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
-    """Read the images, settle what was left open, and choose the student.
+    """Read the images, settle what was left open, and choose the student; for now by the table, if a search follows.
 
     Raises:
         UsageError: unknown names, pickled weights, no such device, or no student fits.
@@ -97,11 +109,21 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
     _tell_images(images, options, reporter)
     limits = _limits(options, target)
     choice = _choose(options, target, limits, len(images.classes), reporter)
-    _tell_choice(choice, target, options, reporter)
+    for rejected in choice.rejected:
+        reporter.say(f"  rejected {'; '.join(rejected.reasons)}")
+    ready = with_choice(Prepared(options, target, images, limits, choice, Preprocess(options.img_size or 0)), choice)
+    if not ready.undecided:
+        tell_choice(ready, reporter)
+    return ready
+
+
+def with_choice(ready: Prepared, choice: Choice) -> Prepared:
+    """The same run with the winner of `choice` as its student."""
     name = choice.winner.candidate.name
     mean, std = student_mean_std(name)
+    options = ready.options.model_copy(update={"student": name})
     preprocess = Preprocess(options.img_size or 0, mean=mean, std=std)
-    return Prepared(options.model_copy(update={"student": name}), target, images, limits, choice, preprocess)
+    return replace(ready, options=options, choice=choice, preprocess=preprocess)
 
 
 def require_means(options: CompressConfig) -> None:
@@ -127,7 +149,20 @@ def _require_sense(options: CompressConfig) -> None:
     if options.student != "auto":
         require_student(options.student)
     if options.student_init not in ("auto", "pretrained", "random"):
-        check_safetensors(Path(options.student_init), "--student-init")
+        _require_weights(options)
+
+
+def _require_weights(options: CompressConfig) -> None:
+    place = Path(options.student_init)
+    if options.student != "auto":
+        local_file(options.student, place)
+    elif not place.is_dir():
+        check_safetensors(place, "--student-init")
+        if options.search in ("alignment", "halving"):
+            raise UsageError(
+                f"search {options.search} compares students, and {place} holds one. Pass --student-init FOLDER "
+                "with a file for each, or --student NAME."
+            )
 
 
 def _settle_machine(options: CompressConfig) -> CompressConfig:
@@ -177,28 +212,28 @@ def _tell_images(images: ImageSet, options: CompressConfig, reporter: Reporter) 
     reporter.say(f"images: {images.name}, {len(images.classes)} classes, {counts}")
 
 
-def _tell_choice(choice: Choice, target: TargetSpec, options: CompressConfig, reporter: Reporter) -> None:
-    for rejected in choice.rejected:
-        reporter.say(f"  rejected {'; '.join(rejected.reasons)}")
+def tell_choice(ready: Prepared, reporter: Reporter) -> None:
+    """Say who won, and draw what it was chosen from."""
+    choice, target, img_size = ready.choice, ready.target, ready.options.img_size
     for other in choice.accepted[1:]:
         reporter.detail(f"  also fits {other.candidate.name}")
     _tell_front(choice, reporter)
     winner = choice.winner
     latency = winner.latency or "latency unknown"
     reporter.say(
-        f"student: {winner.candidate.name} at {options.img_size} px for {target.title}: {latency}, "
-        f"{winner.size_mb:.1f} MB ({len(choice.accepted)} fit; {RANKING[options.search]})"
+        f"student: {winner.candidate.name} at {img_size} px for {target.title}: {latency}, "
+        f"{winner.size_mb:.1f} MB ({len(choice.accepted)} fit; {RANKING[choice.search]})"
     )
     if not winner.latency or winner.latency.source != "measured":
         reporter.say(
             f"  not measured on that device; to do so: tcs-edge bundle-profiler --target {target.name} "
-            f"--model {winner.candidate.name} --img-size {options.img_size} --out profiler"
+            f"--model {winner.candidate.name} --img-size {img_size} --out profiler"
         )
 
 
 def _tell_front(choice: Choice, reporter: Reporter) -> None:
     """The front and its drawing, where there was something to choose from."""
-    if len(choice.accepted) + len(choice.rejected) == 1:
+    if choice.named:
         return
     reporter.say("no other that fits is more accurate, faster and smaller:")
     winner = choice.winner.candidate.name

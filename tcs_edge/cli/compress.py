@@ -46,9 +46,11 @@ def command(
         str | None, typer.Option(help="A timm name, or auto: the best one that fits.", autocompletion=student_names)
     ] = None,
     search: Annotated[
-        str | None, typer.Option(help="How students are compared: table, the published accuracy.")
+        str | None, typer.Option(help="How students are compared: table, alignment, halving; default auto.")
     ] = None,
-    student_init: Annotated[str | None, typer.Option(help="pretrained, random, or a .safetensors file.")] = None,
+    student_init: Annotated[
+        str | None, typer.Option(help="pretrained, random, a .safetensors file, or a folder of them.")
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(help="tcs, or to compare with: simkd, kd, dkd, ce (cross-entropy).", autocompletion=method_names),

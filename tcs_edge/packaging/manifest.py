@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 from tcs_edge.errors import DataError
 from tcs_edge.files import FileRecord, read_json, record_files, sha256_file, write_json
 from tcs_edge.packaging.run_folder import MANIFEST, MARKER, PROVEN, REJECTED, REPORT, UNPROVEN
+from tcs_edge.specs.config import SearchName
 from tcs_edge.specs.strict import Spec, complaint
 from tcs_edge.versions import library_versions
 
@@ -58,7 +59,7 @@ class ExpectedRecord(Spec):
     """The accuracy in percent that the student was chosen for, and where it comes from; no promise."""
 
     percent: float = Field(ge=0, le=100)
-    search: str
+    search: SearchName
     how: str
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
 from tcs_edge.data import ImageSet
 from tcs_edge.packaging.manifest import DatasetRecord, ExpectedRecord, LatencyRecord, StudentRecord, TeacherRecord
-from tcs_edge.packaging.reports import CandidateRecord, ChoiceRecord, CoordinatesRecord, PredictionsRecord
-from tcs_edge.specs.config import SearchName
+from tcs_edge.packaging.reports import (
+    CandidateRecord,
+    ChoiceRecord,
+    CoordinatesRecord,
+    PredictionsRecord,
+    read_document,
+)
 from tcs_edge.specs.profile import load_profile
 from tcs_edge.specs.target import Limits, TargetSpec
 from tcs_edge.students.choice import Assessment, Choice, assess_all, front_of
@@ -64,25 +70,32 @@ def student_record(
 
 
 def _expected_record(expected: Expected | None) -> ExpectedRecord | None:
-    return ExpectedRecord(**asdict(expected)) if expected else None
+    return ExpectedRecord(**expected.to_json()) if expected else None
 
 
-def choice_record(
-    choice: Choice, target: TargetSpec, limits: Limits, img_size: int, classes: int, search: SearchName
-) -> ChoiceRecord:
-    """Every student that was looked at, the chosen one first; `search` is what they were compared by.
+def noted_choice(choice: Choice, path: Path) -> Choice:
+    """`choice` whose winner is expected what the run noted at `path` when it chose it; as it is without a note."""
+    noted = read_document(path, ChoiceRecord)
+    expected = noted.candidates[0].expected_accuracy if noted else None
+    if expected is None:
+        return choice
+    return replace(choice, winner=replace(choice.winner, expected=Expected(**expected.model_dump())))
+
+
+def choice_record(choice: Choice, target: TargetSpec, limits: Limits, img_size: int, classes: int) -> ChoiceRecord:
+    """Every student that was looked at, the chosen one first.
 
     Where the user asked for one student, the others are assessed all the same: they show what it stands among.
     """
     others = (*choice.accepted, *choice.rejected)
-    named = len(others) == 1
+    named = choice.named
     if named:
         others = assess_all(target, load_profile(target.profile), img_size, classes, limits)
     front = {found.candidate.name for found in front_of(found for found in others if not found.reasons)}
     rest = [found for found in others if found.candidate.name != choice.winner.candidate.name]
     return ChoiceRecord(
         named=named,
-        ranking=RANKING[search],
+        ranking=RANKING[choice.search],
         img_size=img_size,
         limits=limits.model_dump(exclude_none=True),
         candidates=tuple(

@@ -21,7 +21,7 @@ from tcs_edge.specs.training import TrainOptions
 Augmentation = Literal["none", "crop", "crop-flip"]
 Mimicking = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
 Control = Literal["none", "random-axes", "shuffled-targets", "top-variance"]
-SearchName = Literal["table"]
+SearchName = Literal["table", "alignment", "halving"]
 MethodName = Literal["tcs", "simkd", "kd", "dkd", "ce"]
 LOOPABLE = ("simkd", "kd", "dkd")
 # Their loss about the teacher needs no label.
@@ -94,8 +94,10 @@ class CompressConfig(Spec):
         teacher_weights: local safetensors file instead of the hub.
         teacher_img_size: pixels of the teacher's input; None is the teacher's own choice.
         student: a timm name, or "auto" for the best one that fits.
-        search: where the expected accuracy comes from that students are chosen by: "table" is the published one.
-        student_init: "pretrained", "random", or the path of a safetensors file.
+        search: where the expected accuracy comes from that students are chosen by: "table" is the published one,
+            "alignment" compares pretrained features with the teacher's, "halving" trains briefly; "auto" is
+            alignment where everything it reads is on this machine already, else the table.
+        student_init: "pretrained", "random", the path of a safetensors file, or of a folder of such files.
         method: how the student is trained; all but TCS are there to compare with.
         teacher_in_loop: keep the teacher in memory and show it the student's own views, instead of one
             pass over the plain images; for simkd, kd and dkd.
@@ -116,7 +118,7 @@ class CompressConfig(Spec):
     teacher_weights: Path | None = None
     teacher_img_size: int | None = Field(None, ge=16, le=1024)
     student: str = "auto"
-    search: SearchName = "table"
+    search: SearchName | Literal["auto"] = "auto"
     student_init: str = "auto"
     method: MethodName = "tcs"
     teacher_in_loop: bool = False
@@ -142,6 +144,13 @@ class CompressConfig(Spec):
     tcs: TcsOptions = TcsOptions()
     kd: KdOptions = KdOptions()
     dkd: DkdOptions = DkdOptions()
+
+    @field_validator("method")
+    @classmethod
+    def _has_what_the_search_reads(cls, method: MethodName, info: ValidationInfo) -> MethodName:
+        if method == "ce" and (search := info.data.get("search")) in ("alignment", "halving"):
+            raise ValueError(f"ce has no teacher, which search {search} needs; pass --search table")
+        return method
 
     @field_validator("teacher_in_loop")
     @classmethod

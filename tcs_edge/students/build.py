@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from tcs_edge.errors import DataError, UnknownName, UsageError, reason_of
+from tcs_edge.errors import DataError, MissingError, UnknownName, UsageError, reason_of
 from tcs_edge.hub import HubFile, fetch, timm_hub_file
 from tcs_edge.quiet import quiet
 from tcs_edge.students.candidates import CANDIDATES, Candidate
@@ -48,8 +48,8 @@ def build_student(name: str, img_size: int, init: Init, seed: int) -> nn.Module:
         name: a candidate, or any timm model name.
         img_size: side of the square input in pixels.
         init: "pretrained" fetches the weights through the Hugging Face hub (or its cache), "random" draws
-            them from `seed`, a path loads a .safetensors file of this architecture. Only "pretrained" may
-            use the network.
+            them from `seed`, a path loads a .safetensors file of this architecture, or the one in a folder that
+            is named after it. Only "pretrained" may use the network.
         seed: of the random weights.
 
     Raises:
@@ -151,12 +151,44 @@ def _weights_file(name: str, init: Init) -> Path | None:
         return None
     if init == "pretrained":
         return _download(name)
-    return _local_file(Path(init))
+    return local_file(name, Path(init))
 
 
-def _local_file(path: Path) -> Path:
+def local_file(name: str, place: Path) -> Path:
+    """The weights file itself, or in a folder the one of this student: NAME.safetensors, or with timm's tag behind
+    the name (NAME.TAG or NAME_TAG).
+
+    Raises:
+        MissingError: nothing there. UsageError, DataError: no safetensors file.
+    """
+    path = place
+    if place.is_dir():
+        full = _weights_name(name)
+        stems = (name, full, full.replace(".", "_"))
+        path = next((place / f"{stem}.safetensors" for stem in stems if (place / f"{stem}.safetensors").exists()), path)
+        if path == place:
+            raise MissingError(
+                f"{place} holds no weights of {name}. Put {name}.safetensors there, or pass {FLAG} FILE."
+            )
     check_safetensors(path, FLAG)
     return path
+
+
+def weights_at_hand(name: str, init: Init) -> Path | None:
+    """The file that `build_student` would read; None if there is none on this machine. Nothing is downloaded.
+
+    Raises:
+        UsageError, DataError: the file is no safetensors file.
+    """
+    if init == "random":
+        return None
+    if init == "pretrained":
+        remote = pretrained_file(name)
+        return remote.cached_path() if remote else None
+    try:
+        return local_file(name, Path(init))
+    except MissingError:
+        return None
 
 
 def _download(name: str) -> Path:

@@ -7,9 +7,10 @@ not chosen.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tcs_edge.errors import NoCandidate, UsageError
+from tcs_edge.specs.config import SearchName
 from tcs_edge.specs.profile import Profile, ProfileRuntime
 from tcs_edge.specs.target import Limits, TargetSpec
 from tcs_edge.students.candidates import CANDIDATES, Candidate
@@ -44,6 +45,16 @@ class Choice:
     winner: Assessment
     accepted: tuple[Assessment, ...]
     rejected: tuple[Assessment, ...]
+
+    @property
+    def named(self) -> bool:
+        """Whether there was one student only to look at: the one the user asked for."""
+        return len(self.accepted) + len(self.rejected) == 1
+
+    @property
+    def search(self) -> SearchName:
+        """What the winner was ranked by."""
+        return self.winner.expected.search if self.winner.expected else "table"
 
     @property
     def front(self) -> tuple[Assessment, ...]:
@@ -90,6 +101,13 @@ def choose_student(
     return Choice(accepted[0], tuple(accepted), rejected)
 
 
+def ranked(choice: Choice, expect: Expectation) -> Choice:
+    """The same students within the limits, in the order of what `expect` says of the accepted ones."""
+    renewed = [replace(found, expected=expect(found.candidate)) for found in choice.accepted]
+    accepted = tuple(sorted(renewed, key=_rank))
+    return Choice(accepted[0], accepted, choice.rejected)
+
+
 def assess_all(
     target: TargetSpec, profile: Profile, img_size: int, num_classes: int, limits: Limits
 ) -> tuple[Assessment, ...]:
@@ -100,8 +118,14 @@ def assess_all(
 
 
 def front_of(assessments: Iterable[Assessment]) -> tuple[Assessment, ...]:
-    """Those that no other one beats in accuracy, latency and size, fastest first."""
+    """Those that no other one beats in accuracy, latency and size, fastest first.
+
+    Only students whose accuracy comes from the deepest search are compared: other figures are another scale.
+    """
     known = [found for found in assessments if found.merit]
+    searches = {found.expected.depth: found.expected.search for found in known if found.expected}
+    deepest = searches[max(searches)] if searches else None
+    known = [found for found in known if found.expected and found.expected.search == deepest]
     kept = [found for found, on in zip(known, on_front([found.merit for found in known]), strict=True) if on]
     return tuple(sorted(kept, key=lambda found: found.latency.p50_ms if found.latency else 0.0))
 
@@ -153,11 +177,12 @@ def _reasons(candidate: Candidate, size_mb: float, found: Latency | None, demand
     return tuple(reasons)
 
 
-def _rank(assessment: Assessment) -> tuple[float, float, float]:
-    """Sort key, best first; what is not known comes last, and small breaks ties."""
+def _rank(assessment: Assessment) -> tuple[float, ...]:
+    """Sort key, best first: the deeper search, then accuracy; what is not known comes last, small breaks ties."""
     speed = assessment.latency.p50_ms if assessment.latency else float("inf")
     percent = assessment.expected.percent if assessment.expected else 0.0
-    return (-percent, speed, assessment.size_mb)
+    depth = assessment.expected.depth if assessment.expected else 0
+    return (-depth, -percent, speed, assessment.size_mb)
 
 
 def _nothing_fits(target: str, rejected: tuple[Assessment, ...], limits: Limits) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tcs_edge.specs.config import SearchName
 from tcs_edge.students.candidates import Candidate
@@ -15,16 +16,29 @@ from tcs_edge.students.candidates import Candidate
 
 @dataclass(frozen=True)
 class Expected:
-    """An accuracy in percent, found by which search, and in words where it comes from."""
+    """An accuracy in percent, found by which search, and in words where it comes from.
+
+    `depth` counts how thoroughly the candidate was looked at; figures of another depth are another scale, so the
+    deeper one ranks first.
+    """
 
     percent: float
     search: SearchName
     how: str
+    depth: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """What a record keeps of it."""
+        return {"percent": self.percent, "search": self.search, "how": self.how}
 
 
 Expectation = Callable[[Candidate], Expected | None]
 
-RANKING: dict[SearchName, str] = {"table": "highest published ImageNet top-1 of the architecture, then lowest latency"}
+RANKING: dict[SearchName, str] = {
+    "table": "highest published ImageNet top-1 of the architecture, then lowest latency",
+    "alignment": "pretrained features nearest to the teacher's coordinates and the labels, then lowest latency",
+    "halving": "validation accuracy of the short runs that got furthest, then lowest latency",
+}
 
 
 def by_table(candidate: Candidate) -> Expected | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any, get_args
 
 from tcs_edge.specs.target import Limits, Precision
@@ -48,7 +47,7 @@ def _entry(found: Assessment, num_classes: int, on_front: bool) -> dict[str, Any
             precision: {"bytes": round(1e6 * candidate.size_mb(num_classes, precision)), "source": "computed"}
             for precision in get_args(Precision)
         },
-        "expected_accuracy": asdict(found.expected) if found.expected else None,
+        "expected_accuracy": found.expected.to_json() if found.expected else None,
         "imagenet_top1_percent": candidate.top1,
         "imagenet_top1_img_size": candidate.top1_img_size,
         "weights": candidate.weights,

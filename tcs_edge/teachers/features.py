@@ -20,7 +20,7 @@ from tcs_edge.data.workers import worker_settings
 from tcs_edge.errors import DataError, TcsEdgeError
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.teachers.cache import FeatureStore, cache_key, default_cache_dir, feature_ingredients
-from tcs_edge.teachers.load import TeacherInfo, build_teacher, describe_teacher
+from tcs_edge.teachers.load import TeacherInfo, build_teacher, describe_teacher, is_cached
 from tcs_edge.teachers.readout import POOLED, Readout
 
 BATCH_SIZE = 32
@@ -97,6 +97,27 @@ def teacher_features(
     key = cache_key({part: stores[part].key for part in stores})
     seconds = time.perf_counter() - started if computed else 0.0
     return Features(train, val, key, info, computed, seconds, readout)
+
+
+def features_cached(
+    images: ImageSet,
+    teacher_name: str,
+    weights: Path | None = None,
+    img_size: int | None = None,
+    cache_dir: Path | None = None,
+) -> bool:
+    """Whether `teacher_features` would find all pooled features in the cache; nothing is downloaded to know it.
+
+    Raises:
+        UnknownName, UsageError, DataError, MissingError: as `describe_teacher`, for a teacher that is here.
+    """
+    if weights is None and not is_cached(teacher_name):
+        return False
+    info = describe_teacher(teacher_name, weights, img_size)
+    root = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    parts = (("train", images.train), ("val", images.val))
+    stores = [_store(root, info, images, part, split, POOLED) for part, split in parts]
+    return all(len(store.read_intact()) == store.shards for store in stores)
 
 
 def _store(root: Path, info: TeacherInfo, images: ImageSet, part: str, split: Split, readout: Readout) -> FeatureStore:

@@ -13,7 +13,7 @@ from tcs_edge.errors import NoCandidate, UsageError
 from tcs_edge.specs.profile import LatencyRow, Profile, load_profile
 from tcs_edge.specs.target import Limits, TargetSpec, list_targets, load_target
 from tcs_edge.students.candidates import Candidate
-from tcs_edge.students.choice import choose_student
+from tcs_edge.students.choice import choose_student, ranked
 from tcs_edge.students.expectation import Expected
 
 MakeRow = Callable[..., LatencyRow]
@@ -186,3 +186,14 @@ def test_choosing_by_table_takes_less_than_two_seconds() -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Computing time: wall time would measure the machine's other work.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+
+
+def test_a_deeper_search_ranks_first_and_has_the_front_for_itself(target: TargetSpec, profile: Profile) -> None:
+    choice = choose_student(target, profile, 96, 10, Limits(max_latency_ms=30), candidates=ALL)
+    found = {"fast": Expected(40.0, "alignment", "looked at", depth=1), "good": Expected(75.0, "table", "published")}
+    again = ranked(choice, lambda candidate: found[candidate.name])
+    assert [a.candidate.name for a in again.accepted] == ["fast", "good"]
+    assert again.winner.candidate is FAST
+    assert again.search == "alignment"
+    assert [a.candidate.name for a in again.front] == ["fast"]
+    assert again.rejected == choice.rejected

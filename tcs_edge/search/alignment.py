@@ -1,0 +1,151 @@
+"""Search by alignment: how much of the teacher's coordinates and of the labels a pretrained student already holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tcs_edge.data import ImageSet, Preprocess
+from tcs_edge.data.images import Split
+from tcs_edge.errors import DataError, MissingError, UsageError, reason_of
+from tcs_edge.files import sha256_file
+from tcs_edge.preparation import Prepared
+from tcs_edge.progress import Reporter, Silent
+from tcs_edge.search.ridge import align
+from tcs_edge.students.build import build_student, deployable, student_mean_std, weights_at_hand
+from tcs_edge.students.candidates import Candidate
+from tcs_edge.students.expectation import Expected, by_table
+from tcs_edge.tcs.coordinates import fit_coordinates
+from tcs_edge.teachers.cache import FeatureStore, default_cache_dir, feature_ingredients
+from tcs_edge.teachers.features import Features
+from tcs_edge.training.accelerator import make_accelerator
+
+SAMPLE_IMAGES = 2000
+BATCH_SIZE = 64
+ROWS_AT_ONCE = 4096
+ALIGNED = 1  # depth of what was looked at, above the table's
+
+# Features (n, d) of the sampled images; raises UsageError, DataError or MissingError for a student without any.
+FeaturesOf = Callable[[Candidate], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Labelled training images that students are compared on.
+
+    Attributes:
+        split: the n images with their labels.
+        coordinates: float32 (n, k), what the teacher says of them.
+    """
+
+    split: Split
+    coordinates: np.ndarray
+
+
+def draw_sample(images: ImageSet, features: Features, dims: int, seed: int, most: int = SAMPLE_IMAGES) -> Sample:
+    """At most `most` labelled training images drawn by `seed`, in their order, with coordinates of at most `dims`."""
+    drawn = np.random.default_rng(seed).permutation(images.train.labelled)[:most]
+    rows = np.sort(drawn)
+    coordinates = fit_coordinates(torch.from_numpy(features.train).split(ROWS_AT_ONCE), dims)
+    return Sample(images.train.subset(rows), coordinates.transform(torch.from_numpy(features.train[rows])).numpy())
+
+
+def by_alignment(
+    candidates: Iterable[Candidate], sample: Sample, features_of: FeaturesOf, reporter: Reporter = Silent()
+) -> dict[str, Expected | None]:
+    """What to expect of each candidate, by name; of one that cannot be looked at, what the table says and why."""
+    expected: dict[str, Expected | None] = {}
+    for candidate in reporter.track(candidates := tuple(candidates), "comparing students", total=len(candidates)):
+        try:
+            features = features_of(candidate)
+        except (UsageError, DataError, MissingError) as error:
+            expected[candidate.name] = by_table_because(candidate, reason_of(error))
+            continue
+        expected[candidate.name] = found = _expected(features, sample)
+        reporter.detail(f"  {candidate.name}: {found.how}")
+    return expected
+
+
+def by_table_because(candidate: Candidate, reason: str) -> Expected | None:
+    """The table's figure for a student that a deeper search could not look at; it ranks below those that were."""
+    known = by_table(candidate)
+    return replace(known, how=f"{known.how}; not compared on the images: {reason}") if known else None
+
+
+def student_features(ready: Prepared, sample: Sample, reporter: Reporter) -> FeaturesOf:
+    """Features by the students' own networks in one forward pass, from the cache where they are there.
+
+    The images are decoded once for all students: uint8 (n, S, S, 3) in memory.
+    """
+    views = _views(sample.split, ready.preprocess, reporter)
+
+    def features_of(candidate: Candidate) -> np.ndarray:
+        weights = weights_at_hand(candidate.name, ready.given_init)
+        if weights is None:
+            raise MissingError("its weights are not on this machine")
+        mean, std = student_mean_std(candidate.name)
+        preprocess = replace(ready.preprocess, mean=mean, std=std)
+        store = _store(ready, candidate, weights, preprocess, sample.split)
+        found = store.read_intact(reporter)
+        if len(found) < store.shards:
+            features = _forward(ready, candidate.name, weights, preprocess, views)
+            found = {shard: features[store.rows_of(shard)] for shard in range(store.shards)}
+            for shard, rows in found.items():
+                store.write(shard, rows)
+        return np.concatenate([found[shard] for shard in range(store.shards)])
+
+    return features_of
+
+
+def _expected(features: np.ndarray, sample: Sample) -> Expected:
+    found = align(features, sample.coordinates, sample.split.labels)
+    how = (
+        f"ridge regression of its pretrained features, left-one-out on {len(sample.split)} training images: "
+        f"labels {found.accuracy:.1%}, R2 to the teacher's coordinates {found.r2:.3f}; the mean of both"
+    )
+    return Expected(found.percent, "alignment", how, ALIGNED)
+
+
+def _views(split: Split, preprocess: Preprocess, reporter: Reporter) -> np.ndarray:
+    """Every image as the student sees it before normalisation, uint8 (n, S, S, 3)."""
+
+    def view(row: int) -> np.ndarray:
+        return np.asarray(preprocess.crop(split.image(row)))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows = range(len(split))
+        return np.stack(list(reporter.track(pool.map(view, rows), "decoding a sample", total=len(split))))
+
+
+def _store(ready: Prepared, candidate: Candidate, weights: Path, preprocess: Preprocess, split: Split) -> FeatureStore:
+    options, fingerprint = ready.options, ready.images.fingerprint
+    ingredients = feature_ingredients(
+        candidate.name, sha256_file(weights), preprocess, fingerprint, "train", split.names
+    ) | {"role": "student"}
+    return FeatureStore(options.cache_dir or default_cache_dir(), ingredients, len(split), candidate.feature_dim)
+
+
+def _forward(ready: Prepared, name: str, weights: Path, preprocess: Preprocess, views: np.ndarray) -> np.ndarray:
+    """float16 (n, d) features of the network as it would be deployed, before any training.
+
+    Raises:
+        DataError: they are not finite in fp16.
+    """
+    device = make_accelerator(ready.options.device).device
+    model = deployable(build_student(name, preprocess.img_size, weights, ready.options.seed)).to(device)
+    model = model.to(memory_format=torch.channels_last)
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(views), BATCH_SIZE):
+            batch = np.stack([preprocess.normalise(view) for view in views[start : start + BATCH_SIZE]])
+            parts.append(model(torch.from_numpy(batch).to(device)).half().cpu().numpy())
+    features = np.concatenate(parts)
+    if not np.isfinite(features).all():
+        raise DataError(f"the features of {weights.name} are NaN, Inf or beyond fp16")
+    return features

@@ -1,0 +1,118 @@
+"""Search by successive halving (Jamieson, Talwalkar 2016): short TCS runs, the better third goes on for longer."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tcs_edge.errors import DataError, MissingError, TrainingDiverged, UsageError, reason_of
+from tcs_edge.knowledge import make_knowledge
+from tcs_edge.preparation import Prepared
+from tcs_edge.progress import Reporter, Silent
+from tcs_edge.search.alignment import by_table_because
+from tcs_edge.students.build import build_student, feature_dim, student_mean_std
+from tcs_edge.students.candidates import Candidate
+from tcs_edge.students.expectation import Expected
+from tcs_edge.teachers.features import Features
+from tcs_edge.training.distil import TrainingFiles, distil
+
+KEPT_OF = 3  # one in three goes on, for three times as many epochs
+SHOWN = 5
+
+# Validation accuracy in 0..1 after so many epochs; raises UsageError, DataError, MissingError or TrainingDiverged
+# for a student that cannot be trained.
+Learn = Callable[[Candidate, int], float]
+
+
+@dataclass(frozen=True)
+class Round:
+    """So many students learn for so many epochs each."""
+
+    students: int
+    epochs: int
+
+
+def plan_rounds(students: int, epochs: int) -> tuple[Round, ...]:
+    """Rounds until one student is left, the last of a third of the full run's `epochs`.
+
+    Each round costs at most about one full run; more where an early round gets one epoch instead of less than one.
+    """
+    left, sizes = students, [students]
+    while left > KEPT_OF:
+        left = -(-left // KEPT_OF)
+        sizes.append(left)
+    last = len(sizes) - 1
+    return tuple(Round(size, max(1, round(epochs / KEPT_OF ** (last - index + 1)))) for index, size in enumerate(sizes))
+
+
+def by_halving(
+    candidates: Sequence[Candidate], epochs: int, learn: Learn, reporter: Reporter = Silent()
+) -> dict[str, Expected | None]:
+    """What to expect of each candidate, by name: its validation accuracy in the last round that it was in.
+
+    Args:
+        candidates: in the order that decides ties.
+        epochs: of a full run.
+    """
+    expected: dict[str, Expected | None] = {}
+    left, rounds = list(candidates), plan_rounds(len(candidates), epochs)
+    for number, planned in enumerate(rounds, 1):
+        if not (left := left[: planned.students]):
+            break
+        what = f"round {number} of {len(rounds)}"
+        reporter.say(f"search halving, {what}: {len(left)} students, {_epochs(planned.epochs)} each")
+        found = {
+            candidate: _result(candidate, planned.epochs, learn, number, what)
+            for candidate in reporter.track(left, what, total=len(left))
+        }
+        expected |= {candidate.name: result for candidate, result in found.items()}
+        left = _best_first(found, number)
+        reporter.say("  best: " + ", ".join(f"{c.name} {_percent(found[c]):.1f} %" for c in left[:SHOWN]))
+    return expected
+
+
+def short_runs(ready: Prepared, features: Features) -> Learn:
+    """TCS runs on the teacher's features, whatever method the run itself has; nothing of them is kept."""
+    options = ready.options.model_copy(update={"method": "tcs", "teacher_in_loop": False})
+    # The winner's run says of the teacher what there is to say.
+    knowledge = make_knowledge(features, ready.images, ready.preprocess, options, Silent())
+    images = ready.images
+
+    def learn(candidate: Candidate, epochs: int) -> float:
+        mean, std = student_mean_std(candidate.name)
+        preprocess = replace(ready.preprocess, mean=mean, std=std)
+        backbone = build_student(candidate.name, preprocess.img_size, ready.given_init, options.seed)
+        short = options.model_copy(update={"student": candidate.name, "epochs": epochs})
+        with tempfile.TemporaryDirectory(prefix="tcs-edge-search-") as folder:
+            files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
+            width = feature_dim(backbone, preprocess.img_size)
+            distil(backbone, width, images, preprocess, knowledge, short, files, False, Silent())
+            return float(json.loads(files.metrics.read_text().splitlines()[-1])["val_accuracy"])
+
+    return learn
+
+
+def _result(candidate: Candidate, epochs: int, learn: Learn, number: int, what: str) -> Expected | None:
+    try:
+        accuracy = learn(candidate, epochs)
+    except (UsageError, DataError, MissingError, TrainingDiverged) as error:
+        return by_table_because(candidate, reason_of(error))
+    how = f"validation accuracy of a TCS run of {_epochs(epochs)}, {what}"
+    return Expected(100 * accuracy, "halving", how, depth=number)
+
+
+def _best_first(found: dict[Candidate, Expected | None], number: int) -> list[Candidate]:
+    """Those that could be trained in this round; ties keep their order."""
+    trained = [candidate for candidate, result in found.items() if result and result.depth == number]
+    return sorted(trained, key=lambda candidate: -_percent(found[candidate]))
+
+
+def _percent(result: Expected | None) -> float:
+    return result.percent if result else 0.0
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' * (count > 1)}"

@@ -1,0 +1,94 @@
+"""Rounds, and that planted learners leave in the right order."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcs_edge.errors import TrainingDiverged
+from tcs_edge.search.halving import Round, by_halving, plan_rounds
+from tcs_edge.students.candidates import Candidate
+
+
+def students(count: int) -> list[Candidate]:
+    return [Candidate(f"s{number:02d}", "cnn", 1.0, 10, 10, top1=50.0 + number) for number in range(count)]
+
+
+def test_rounds_of_a_usual_search():
+    assert plan_rounds(20, 30) == (Round(20, 1), Round(7, 3), Round(3, 10))
+    assert plan_rounds(2, 30) == (Round(2, 10),)
+    assert plan_rounds(1, 1) == (Round(1, 1),)
+
+
+@given(st.integers(1, 200), st.integers(1, 500))
+def test_every_round_is_smaller_and_longer_than_the_one_before(count, epochs):
+    rounds = plan_rounds(count, epochs)
+    assert rounds[0].students == count
+    assert rounds[-1].students <= 3
+    for before, after in itertools.pairwise(rounds):
+        assert after.students < before.students
+        assert after.epochs >= before.epochs >= 1
+    for planned in rounds:
+        assert planned.students * planned.epochs <= max(planned.students, 2 * epochs)
+
+
+class Planted:
+    """A student's accuracy rises with its number; early figures of two students mislead."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    def __call__(self, candidate: Candidate, epochs: int) -> float:
+        self.asked.append((candidate.name, epochs))
+        number = int(candidate.name[1:])
+        early = epochs < 10
+        return 0.99 if early and number == 5 else number / 20
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def track(self, items, description, total=None):
+        yield from items
+
+
+def test_the_best_learner_is_left_and_the_budgets_are_told():
+    learn, lines = Planted(), Lines()
+    found = by_halving(students(9), 30, learn, lines)
+    assert max(found, key=lambda name: (found[name].depth, found[name].percent)) == "s08"
+    assert found["s08"].percent == pytest.approx(40)
+    assert (found["s08"].search, found["s08"].depth, found["s00"].depth) == ("halving", 2, 1)
+    assert "10 epochs, round 2 of 2" in found["s08"].how
+    assert [epochs for _, epochs in learn.asked] == [3] * 9 + [10] * 3
+    assert {name for name, epochs in learn.asked if epochs == 10} == {"s05", "s07", "s08"}
+    assert lines.said[0] == "search halving, round 1 of 2: 9 students, 3 epochs each"
+
+
+def test_ties_keep_the_order_given():
+    learn = lambda candidate, epochs: 0.5  # noqa: E731
+    found = by_halving(students(9), 30, learn)
+    assert {name for name, result in found.items() if result.depth == 2} == {"s00", "s01", "s02"}
+
+
+def test_a_student_that_diverges_is_out_and_says_why():
+    def learn(candidate: Candidate, epochs: int) -> float:
+        if candidate.name != "s01":
+            raise TrainingDiverged("the loss was NaN")
+        return 0.3
+
+    found = by_halving(students(4), 9, learn)
+    assert (found["s01"].search, found["s01"].depth) == ("halving", 2)
+    assert found["s03"].search == "table"
+    assert "the loss was NaN" in found["s03"].how
+    assert all(result.search == "table" for result in by_halving(students(2), 9, _never).values())
+
+
+def _never(candidate: Candidate, epochs: int) -> float:
+    raise TrainingDiverged("the loss was NaN")

@@ -1,0 +1,170 @@
+"""Searches inside real runs: who wins, what is noted, what is refused, and that a stopped run keeps its student."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tcs_edge import preparation
+from tcs_edge.data.images import Split
+from tcs_edge.errors import MissingError
+from tcs_edge.knowledge import teacher_pass
+from tcs_edge.planning import make_plan
+from tcs_edge.preparation import Prepared, prepare
+from tcs_edge.progress import Silent
+from tcs_edge.search import alignment
+from tcs_edge.search.student import search_student, settle_search
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.training import loop
+
+NAMES = ("lcnet_050", "mobilenetv3_small_050", "mobilenetv4_conv_small_050")
+
+
+@pytest.fixture(autouse=True)
+def only_these(candidates, monkeypatch):
+    """Three students to choose from, all within the limits."""
+    monkeypatch.setattr(preparation, "CANDIDATES", {candidate.name: candidate for candidate in candidates})
+
+
+@pytest.fixture
+def options(photos, teacher_file, feature_cache, weights_folder) -> Callable[..., CompressConfig]:
+    """options(search="halving"): of a run that takes seconds."""
+
+    def make(**changes: Any) -> CompressConfig:
+        given: dict[str, Any] = {
+            "target": "raspberrypi4", "data": photos, "teacher": "timm/test_vit", "teacher_weights": teacher_file,
+            "teacher_img_size": 64, "student_init": str(weights_folder), "img_size": 32, "epochs": 3, "lr": 1e-2,
+            "batch_size": 12, "device": "cpu", "threads": 1, "workers": 0, "cache_dir": feature_cache,
+        }  # fmt: skip
+        return CompressConfig(**given | changes)
+
+    return make
+
+
+def without_test_images(ready: Prepared) -> Prepared:
+    """The same run with test images that cannot be opened."""
+    count = len(ready.images.test)
+    gone = Split((Path("gone.png"),) * count, np.zeros(count, np.int64), ready.images.test.names)
+    return replace(ready, images=replace(ready.images, test=gone))
+
+
+def searched(config: CompressConfig) -> Prepared:
+    ready = settle_search(prepare(config, Silent()), Silent())
+    assert ready.undecided
+    return search_student(without_test_images(ready), Silent())
+
+
+def figures(ready: Prepared) -> dict[str, tuple[str, float]]:
+    found = {one.candidate.name: one.expected for one in ready.choice.accepted}
+    return {name: (expected.search, expected.percent) for name, expected in found.items()}
+
+
+def test_alignment_looks_at_the_images_and_caches_what_the_students_see(options, tmp_path, monkeypatch):
+    config = options(search="alignment", cache_dir=tmp_path / "cache")
+    ready = searched(config)
+    found = figures(ready)
+    assert {name: search for name, (search, _) in found.items()} == dict(
+        zip(NAMES, ("alignment", "alignment", "table"), strict=True)
+    )
+    assert ready.student.name == max(NAMES[:2], key=lambda name: found[name][1])
+    assert ready.options.student == ready.student.name
+    assert list(found)[-1] == NAMES[2], "the table's figure outranks what was looked at"
+    assert NAMES[2] not in {one.candidate.name for one in ready.choice.front}
+    monkeypatch.setattr(alignment, "_forward", lambda *_: pytest.fail("computed although cached"))
+    assert figures(searched(config)) == found
+
+
+@pytest.mark.slow
+def test_halving_trains_every_student_shortly_and_repeats_itself(options):
+    config = options(search="halving", student_init="random")
+    ready = searched(config)
+    found = figures(ready)
+    assert {search for search, _ in found.values()} == {"halving"}
+    assert ready.choice.winner.expected.percent == max(percent for _, percent in found.values())
+    assert figures(searched(config)) == found
+
+
+def test_halving_leaves_students_without_weights_to_the_table(options, monkeypatch):
+    trained = []
+
+    def learn(candidate, epochs):
+        trained.append(candidate.name)
+        return 0.5 + 0.1 * NAMES.index(candidate.name)
+
+    monkeypatch.setattr("tcs_edge.search.student.short_runs", lambda *_: learn)
+    ready = searched(options(search="halving"))
+    assert sorted(trained) == sorted(NAMES[:2])
+    assert ready.student.name == NAMES[1]
+    assert figures(ready)[NAMES[2]][0] == "table"
+
+
+def test_the_default_is_alignment_once_everything_it_reads_is_here(options, candidates, tmp_path, monkeypatch):
+    both = {candidate.name: candidate for candidate in candidates[:2]}
+    monkeypatch.setattr(preparation, "CANDIDATES", both)
+    config = options(cache_dir=tmp_path / "cache")
+    before = settle_search(prepare(config, Silent()), Silent())
+    assert (before.options.search, before.undecided) == ("table", False)
+    teacher_pass(before.images, before.options, Silent())
+    after = settle_search(prepare(config, Silent()), Silent())
+    assert (after.options.search, after.undecided) == ("alignment", True)
+    assert settle_search(prepare(options(student=NAMES[0]), Silent()), Silent()).options.search == "table"
+    monkeypatch.setattr(preparation, "CANDIDATES", both | {candidates[2].name: candidates[2]})
+    assert settle_search(prepare(config, Silent()), Silent()).options.search == "table", "not all weights are here"
+
+
+def test_the_plan_names_the_search(options):
+    stages = make_plan(options(search="alignment"), Silent()).stages
+    assert [stage.name for stage in stages][:2] == ["teacher", "search"]
+    assert stages[1].what.startswith("alignment over the 3 students that fit")
+
+
+def test_no_weights_at_all_are_refused_before_the_teacher_is_asked(options, tmp_path):
+    with pytest.raises(MissingError, match="of 3 students that fit, none has its weights here"):
+        settle_search(prepare(options(search="alignment", student_init=str(tmp_path)), Silent()), Silent())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"search": "nonsense"}, "search"),
+        ({"search": "alignment", "student_init": "random"}, "alignment compares pretrained students"),
+        ({"search": "halving", "method": "ce"}, "ce has no teacher"),
+        ({"search": "alignment", "student_init": "{folder}/lcnet_050.safetensors"}, "holds one"),
+    ],
+)
+def test_searches_that_cannot_be_are_wrong_usage(cli, tiny, weights_folder, changes, message):
+    given = {name: value.format(folder=weights_folder) for name, value in changes.items()}
+    result = cli(*tiny(student=None, img_size=32, **given))
+    assert result.exit_code == 2, result.stderr
+    assert message in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_with_the_student_that_the_search_chose(cli, tiny, weights_folder, tmp_path, monkeypatch):
+    def stop(*_arguments):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(loop._Run, "_step", stop)
+        arguments = tiny(student=None, student_init=weights_folder, search="alignment", img_size=32)
+        assert cli(*arguments, "--out", out).exit_code == 130
+    choice = json.loads((out / "reports" / "choice.json").read_text())
+    assert [entry["expected_accuracy"]["search"] for entry in choice["candidates"]] == ["alignment"] * 2 + ["table"]
+    assert "not on this machine" in choice["candidates"][2]["expected_accuracy"]["how"]
+    assert (choice["named"], "pretrained features" in choice["ranking"]) == (False, True)
+    chosen = choice["candidates"][0]
+    result = cli("compress", "--resume", out)
+    assert result.exit_code in (0, 1), result.stderr
+    manifest = json.loads((out / "manifest.json").read_text())
+    student = manifest["student"]
+    assert (student["name"], student["expected_accuracy"]) == (chosen["name"], chosen["expected_accuracy"])
+    files = {NAMES[0]: "lcnet_050.safetensors", NAMES[1]: "mobilenetv3_small_050_lamb_in1k.safetensors"}
+    assert student["init"] == files[chosen["name"]]
+    assert manifest["options"]["search"] == "alignment"
