@@ -44,7 +44,8 @@ def plan_bases(
         budget = FEW_SHOT_BUDGET
     bases: list[Base] = []
     for student in students:
-        all_images = {"student": student, "shots": None, "rest_unlabeled": False}
+        # Methods are compared here, so "auto" is settled by what needs no teacher.
+        all_images = {"student": student, "search": "table", "shots": None, "rest_unlabeled": False}
         ready = prepare(options.model_copy(update=all_images), reporter)
         ready = replace(ready, options=ready.options.model_copy(update={"rest_unlabeled": options.rest_unlabeled}))
         bases += [_base(ready.options, count, _draw(ready, count), budget) for count in shots]

@@ -1,0 +1,147 @@
+"""How well each search ranks students: Spearman's correlation with the accuracy that full runs reach.
+
+    python benchmarks/search_ranking.py --config tcs-edge.toml --students lcnet_050 resnet18 ... --out ranking.json
+
+The file holds the options of a `compress` run (target, data, teacher, student_init, epochs, ...). Every student is
+ranked by the table, by alignment and by halving, each search timed after the teacher's pass, and is then trained in
+full, one after another; final accuracy is that on the test images, which no search looks at. The result is written
+after each student: the same command goes on where it was stopped. Alignment is left out where the students start from
+random weights; for its seconds without cached features of students, give the run a new `cache_dir`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy.stats import spearmanr
+
+from tcs_edge.data import ImageSet, Preprocess
+from tcs_edge.data.loader import evaluation_loader
+from tcs_edge.errors import UsageError
+from tcs_edge.files import read_json, write_json
+from tcs_edge.knowledge import gather_features, make_knowledge, teacher_pass
+from tcs_edge.preparation import Prepared, prepare, settle_options, with_choice
+from tcs_edge.progress import Reporter
+from tcs_edge.report.console import ConsoleReporter
+from tcs_edge.search.student import search_student, settle_search
+from tcs_edge.students.build import build_student, feature_dim
+from tcs_edge.students.choice import Assessment, Choice
+from tcs_edge.threads import use_threads
+from tcs_edge.training.distil import TrainingFiles, distil
+
+SCHEMA_VERSION = 1
+FEWEST = 3  # a rank correlation of two students is always 1 or -1
+
+
+def main() -> None:
+    given = parse_arguments()
+    reporter = ConsoleReporter()
+    ready = only(prepare(settle_options({"student": "auto", "search": "table"}, given.config, None), reporter), given)
+    use_threads(ready.options.threads or 1)
+    document = read_json(given.out, SCHEMA_VERSION) if given.out.exists() else start(ready)
+    teacher_pass(ready.images, ready.options, reporter)
+    for search in searches(ready):
+        if search not in document["searches"]:
+            document["searches"][search] = searched(ready, search, reporter)
+            write_json(given.out, document)
+    for found in ready.choice.accepted:
+        name = found.candidate.name
+        if name not in document["final_accuracy"]:
+            document["final_accuracy"][name] = final_accuracy(ready, found, reporter)
+            write_json(given.out, document)
+    print_ranking(document)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True, help="options of a compress run, as TOML")
+    parser.add_argument("--students", nargs="+", help="candidates to rank; default all that fit")
+    parser.add_argument("--out", type=Path, required=True, help="where the result is written and goes on from")
+    return parser.parse_args()
+
+
+def only(ready: Prepared, given: argparse.Namespace) -> Prepared:
+    """The run with these students alone to choose from."""
+    accepted = tuple(a for a in ready.choice.accepted if not given.students or a.candidate.name in given.students)
+    if len(accepted) < max(FEWEST, len(given.students or ())):
+        names = ", ".join(a.candidate.name for a in ready.choice.accepted)
+        raise SystemExit(f"of the students asked for, {len(accepted)} fit, {FEWEST} at least are ranked. Fits: {names}")
+    return with_choice(ready, Choice(accepted[0], accepted, ready.choice.rejected))
+
+
+def start(ready: Prepared) -> dict[str, Any]:
+    images = {"name": ready.images.name, "fingerprint": ready.images.fingerprint, "counts": ready.images.counts()}
+    options = ready.options.model_dump(mode="json", exclude_none=True, exclude={"student", "search"})
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "images": images,
+        "options": options,
+        "searches": {},
+        "final_accuracy": {},
+    }
+
+
+def searches(ready: Prepared) -> tuple[str, ...]:
+    return ("table", "halving") if ready.given_init == "random" else ("table", "alignment", "halving")
+
+
+def searched(ready: Prepared, search: str, reporter: Reporter) -> dict[str, Any]:
+    """Seconds, and every student with its figure, best first. Every one of them must have been looked at."""
+    started = time.perf_counter()
+    if search != "table":
+        options = ready.options.model_copy(update={"search": search})
+        ready = search_student(settle_search(replace(ready, options=options), reporter), reporter)
+    seconds = time.perf_counter() - started
+    expected = {found.candidate.name: found.expected for found in ready.choice.accepted}
+    for name, figure in expected.items():
+        if figure is None or figure.search != search:
+            raise UsageError(f"{name} has no figure by {search}: {figure.how if figure else 'not in the table'}")
+    return {"seconds": seconds, "ranking": {name: figure.to_json() for name, figure in expected.items() if figure}}
+
+
+def final_accuracy(ready: Prepared, found: Assessment, reporter: Reporter) -> float:
+    """Test accuracy 0..1 of a full run of one student."""
+    reporter.say(f"full run of {found.candidate.name}")
+    ready = with_choice(ready, replace(ready.choice, winner=found))
+    options, preprocess = ready.options, ready.preprocess
+    backbone = build_student(ready.student.name, preprocess.img_size, ready.init, options.seed)
+    features = gather_features(ready.images, preprocess, backbone, options, reporter)
+    knowledge = make_knowledge(features, ready.images, preprocess, options, reporter) if features else None
+    with tempfile.TemporaryDirectory() as folder:
+        files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
+        width = feature_dim(backbone, preprocess.img_size)
+        model = distil(backbone, width, ready.images, preprocess, knowledge, options, files, False, reporter)
+    return accuracy(model, ready.images, preprocess)
+
+
+def accuracy(model: torch.nn.Module, images: ImageSet, preprocess: Preprocess) -> float:
+    model = model.cpu().eval()
+    right = 0
+    with torch.inference_mode():
+        for batch, labels, _ in evaluation_loader(images.test, preprocess, batch_size=64):
+            right += int((model(batch).argmax(dim=1) == labels).sum())
+    return right / len(images.test)
+
+
+def print_ranking(document: dict[str, Any]) -> None:
+    final = document["final_accuracy"]
+    for name in sorted(final, key=final.get, reverse=True):
+        figures = "  ".join(
+            f"{search} {found['ranking'][name]['percent']:5.1f}" for search, found in document["searches"].items()
+        )
+        print(f"{name:32} final {100 * final[name]:5.1f} %   {figures}")
+    for search, found in document["searches"].items():
+        # The place in the ranking and not the figure: halving's figures of different rounds are different scales.
+        places = {name: place for place, name in enumerate(found["ranking"])}
+        correlation = spearmanr([-places[name] for name in final], list(final.values())).statistic
+        print(f"{search:10} Spearman {correlation:.3f} over {len(final)} students, {found['seconds']:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

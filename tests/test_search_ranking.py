@@ -1,0 +1,40 @@
+"""benchmarks/search_ranking.py: its correlations are of places in the ranking with final accuracies."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "search_ranking.py"
+NAMES = ("a", "b", "c", "d")
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("search_ranking", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def document(**rankings: str) -> dict[str, Any]:
+    """Rankings as letters, best first; figures rise where places fall, as halving's may."""
+    searches = {
+        search: {"seconds": 1.0, "ranking": {name: {"percent": 10.0 + place} for place, name in enumerate(order)}}
+        for search, order in rankings.items()
+    }
+    final = {name: 0.9 - 0.1 * place for place, name in enumerate(NAMES)}
+    return {"searches": searches, "final_accuracy": final}
+
+
+def test_a_right_order_correlates_fully_and_a_wrong_one_inversely(script, capsys):
+    script.print_ranking(document(table="dcba", alignment="abcd", halving="bacd"))
+    printed = re.findall(r"(\w+) +Spearman (-?[\d.]+) over 4 students", capsys.readouterr().out)
+    # One swap of neighbours: 1 - 6 * 2 / (4 * 15).
+    assert {search: float(value) for search, value in printed} == {"table": -1.0, "alignment": 1.0, "halving": 0.8}
