@@ -237,5 +237,10 @@ def _tell_front(choice: Choice, reporter: Reporter) -> None:
         return
     reporter.say("no other that fits is more accurate, faster and smaller:")
     winner = choice.winner.candidate.name
-    for line in [*front_lines(choice.front), *draw_front(choice.accepted, choice.rejected, choice.front, winner)]:
+    # A figure of another search is on another scale: it has no place in the drawing.
+    fitting, rejected = (
+        [found for found in group if found.expected and found.expected.search == choice.search]
+        for group in (choice.accepted, choice.rejected)
+    )
+    for line in [*front_lines(choice.front), *draw_front(fitting, rejected, choice.front, winner)]:
         reporter.say(line)
