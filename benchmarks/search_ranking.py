@@ -23,7 +23,6 @@ from scipy.stats import spearmanr
 
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.loader import evaluation_loader
-from tcs_edge.errors import UsageError
 from tcs_edge.files import read_json, write_json
 from tcs_edge.knowledge import gather_features, make_knowledge, teacher_pass
 from tcs_edge.preparation import Prepared, prepare, settle_options, with_choice
@@ -101,7 +100,7 @@ def searched(ready: Prepared, search: str, reporter: Reporter) -> dict[str, Any]
     expected = {found.candidate.name: found.expected for found in ready.choice.accepted}
     for name, figure in expected.items():
         if figure is None or figure.search != search:
-            raise UsageError(f"{name} has no figure by {search}: {figure.how if figure else 'not in the table'}")
+            raise SystemExit(f"{name} has no figure by {search}: {figure.how if figure else 'not in the table'}")
     return {"seconds": seconds, "ranking": {name: figure.to_json() for name, figure in expected.items() if figure}}
 
 

@@ -42,7 +42,6 @@ def compress(
     student: str | None = None,
     search: SearchName | Literal["auto"] | None = None,
     student_init: AnyPath | None = None,
-    search: SearchName | None = None,
     method: MethodName | None = None,
     teacher_in_loop: bool | None = None,
     epochs: int | None = None,
