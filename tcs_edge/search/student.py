@@ -45,8 +45,8 @@ def search_student(ready: Prepared, reporter: Reporter) -> Prepared:
         DataError, MissingError: as `teacher_pass`.
     """
     features = teacher_pass(ready.images, ready.options, reporter)
-    expected = _align(ready, features, reporter) if ready.options.search == "alignment" else None
-    expected = expected or _halve(ready, features, reporter)
+    look = _align if ready.options.search == "alignment" else _halve
+    expected = look(ready, features, reporter)
     found = with_choice(ready, ranked(ready.choice, lambda candidate: expected[candidate.name]))
     tell_choice(found, reporter)
     return found
@@ -62,6 +62,7 @@ def _halve(ready: Prepared, features: Features, reporter: Reporter) -> dict[str,
     left_out = {
         candidate.name: by_table_because(candidate, "its weights are not on this machine")
         for candidate in _fitting(ready)
+        if candidate not in here
     }
     return left_out | by_halving(here, ready.options.epochs or 1, short_runs(ready, features), reporter)
 
