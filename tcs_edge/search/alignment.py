@@ -106,7 +106,7 @@ def student_features(ready: Prepared, sample: Sample, reporter: Reporter) -> Fea
 def _expected(features: np.ndarray, sample: Sample) -> Expected:
     found = align(features, sample.coordinates, sample.split.labels)
     how = (
-        f"ridge regression of its pretrained features, left-one-out on {len(sample.split)} training images: "
+        f"ridge regression of its pretrained features, leave-one-out on {len(sample.split)} training images: "
         f"labels {found.accuracy:.1%}, R2 to the teacher's coordinates {found.r2:.3f}; the mean of both"
     )
     return Expected(found.percent, "alignment", how, ALIGNED)

@@ -44,7 +44,7 @@ def test_a_student_that_holds_the_coordinates_beats_one_of_noise_whatever_the_ta
     assert found["knowing"].percent > 90
     assert found["noisy"].percent < 40
     assert {result.search for result in found.values()} == {"alignment"}
-    assert f"left-one-out on {ROWS} training images" in found["knowing"].how
+    assert f"leave-one-out on {ROWS} training images" in found["knowing"].how
 
 
 def test_a_student_without_weights_falls_back_to_the_table_and_says_so(sample):
