@@ -6,7 +6,7 @@ Everything heavy is imported by the call that needs it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tcs_edge.gate.judge import GateResult
     from tcs_edge.pipeline import Run
     from tcs_edge.prediction import Classifier
+    from tcs_edge.specs.artifacts import Precision
     from tcs_edge.specs.config import Augmentation, MethodName, SearchName
 
     AnyRun: TypeAlias = str | os.PathLike[str] | Run
@@ -52,6 +53,11 @@ def compress(
     max_latency_ms: float | None = None,
     max_size_mb: float | None = None,
     max_params_m: float | None = None,
+    precision: Sequence[Precision] | None = None,
+    max_drop: float | None = None,
+    dynamic_batch: bool | None = None,
+    embed_preprocess: bool | None = None,
+    compiled_latency: bool | None = None,
     device: str | None = None,
     threads: int | None = None,
     workers: int | None = None,
@@ -61,6 +67,7 @@ def compress(
     tcs: Mapping[str, Any] | None = None,
     kd: Mapping[str, Any] | None = None,
     dkd: Mapping[str, Any] | None = None,
+    int8: Mapping[str, Any] | None = None,
     config: AnyPath | None = None,
     out: AnyPath | None = None,
     overwrite: bool = False,
@@ -77,7 +84,9 @@ def compress(
         unlabeled: folder of images without labels that join training.
         target: a name from `tcs-edge targets`, or the path of a target file.
         train: options of the training loop, such as `train={"amp": "bf16"}`; as flags they stand alone.
+        precision: such as `("fp16", "int8")`; fp32 is always exported.
         tcs, kd, dkd: options of the method, such as `tcs={"mimic": "mse"}`.
+        int8: options of the quantisation, such as `int8={"rounds": 10}`.
         config: TOML file with these options; arguments win.
         out: the run folder; default runs/<date>-<target>-<student>.
         overwrite: replace an earlier run in `out`.

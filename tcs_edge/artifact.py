@@ -13,28 +13,63 @@ from tcs_edge.export.openvino import read_openvino_metadata
 from tcs_edge.export.preprocess import read_labels
 from tcs_edge.files import read_json
 from tcs_edge.runtimes.onnx_file import default_opset, external_files, read_onnx
+from tcs_edge.specs.artifacts import Precision, onnx_file, openvino_file, runner_name
 from tcs_edge.validation.checks import Check, holds
 
 Metadata = Mapping[str, str]
 
 
 def artifact_checks(
-    exports: Path, classes: Sequence[str], preprocess: Mapping[str, Any], max_opset: int | None
+    exports: Path,
+    classes: Sequence[str],
+    preprocess: Mapping[str, Any],
+    max_opset: int | None,
+    precisions: Sequence[Precision] = ("fp32",),
 ) -> list[Check]:
-    """Opset, single file, class names and preprocessing of a folder of exports.
+    """Opset, single file, precision, class names and preprocessing of a folder of exports.
 
     Args:
         preprocess: the JSON document of the preprocessing that the model was trained with.
         max_opset: the highest ONNX opset that the target's runtime takes; None for any.
+        precisions: those that were asked for.
     """
-    onnx_path, xml_path = exports / "model.onnx", exports / "openvino" / "model.xml"
+    checks: list[Check] = []
+    for precision in precisions:
+        checks += _onnx_checks(exports, precision, preprocess, max_opset)
+        checks += _openvino_checks(exports, precision, preprocess)
     return [
-        _check("onnx: opset", lambda: _opset_problem(onnx_path, max_opset)),
-        _check("onnx: one file", lambda: _external_problem(onnx_path)),
-        _check("onnx: preprocessing", lambda: _preprocess_problem(read_onnx_metadata(onnx_path), preprocess)),
-        _check("openvino: preprocessing", lambda: _preprocess_problem(read_openvino_metadata(xml_path), preprocess)),
+        *checks,
         _check("preprocess.json", lambda: _difference(read_json(exports / "preprocess.json", 1), preprocess)),
         _check("labels.txt", lambda: _difference(list(read_labels(exports / "labels.txt")), list(classes))),
+    ]
+
+
+def is_released(path: Path, precision: Precision) -> bool:
+    """Whether there has to be a file: an int8 that loses too much is not written, and a check of its own says so."""
+    return precision != "int8" or path.exists()
+
+
+def _onnx_checks(
+    exports: Path, precision: Precision, preprocess: Mapping[str, Any], max_opset: int | None
+) -> list[Check]:
+    path, name = exports / onnx_file(precision), runner_name("onnx", precision)
+    if not is_released(path, precision):
+        return []
+    return [
+        _check(f"{name}: opset", lambda: _opset_problem(path, max_opset)),
+        _check(f"{name}: one file", lambda: _external_problem(path)),
+        _check(f"{name}: precision", lambda: _difference(read_onnx_metadata(path)["precision"], precision)),
+        _check(f"{name}: preprocessing", lambda: _preprocess_problem(read_onnx_metadata(path), preprocess)),
+    ]
+
+
+def _openvino_checks(exports: Path, precision: Precision, preprocess: Mapping[str, Any]) -> list[Check]:
+    path, name = exports / openvino_file(precision), runner_name("openvino", precision)
+    if not is_released(path, precision):
+        return []
+    return [
+        _check(f"{name}: precision", lambda: _difference(read_openvino_metadata(path)["precision"], precision)),
+        _check(f"{name}: preprocessing", lambda: _preprocess_problem(read_openvino_metadata(path), preprocess)),
     ]
 
 

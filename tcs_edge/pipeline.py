@@ -1,8 +1,9 @@
 """One run of `tcs-edge compress`, stage by stage.
 
 target + profile -> images -> student -> teacher features (once) -> coordinates -> distillation
--> export -> validation -> run folder. What can fail cheaply comes first, so that nobody waits an
-hour for a typo; only a search that reads the teacher's features puts its pass before the student.
+-> export -> other precisions -> validation -> run folder. What can fail cheaply comes first, so that
+nobody waits an hour for a typo; only a search that reads the teacher's features puts its pass before the
+student.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tcs_edge.export.openvino import export_openvino
 from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.files import write_json, write_text
 from tcs_edge.knowledge import gather_features, make_knowledge
+from tcs_edge.latency import measure_latency
 from tcs_edge.methods import Knowledge
 from tcs_edge.packaging.bom import bom_text, build_bom
 from tcs_edge.packaging.manifest import (
@@ -45,12 +47,14 @@ from tcs_edge.packaging.records import (
 )
 from tcs_edge.packaging.reports import write_document
 from tcs_edge.packaging.run_folder import RunFolder, default_out, find_unfinished, open_run, require_usable
+from tcs_edge.precisions import export_precisions
 from tcs_edge.preparation import Prepared, prepare, require_means
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.proof import prove
 from tcs_edge.report.model_card import model_card
 from tcs_edge.report.page.run import run_page
 from tcs_edge.search.student import search_student, settle_search
+from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, runner_name
 from tcs_edge.specs.config import CompressConfig, config_toml
 from tcs_edge.specs.target import TargetSpec
 from tcs_edge.stopwatch import Stopwatch
@@ -142,6 +146,10 @@ def _run_stages(
         model = _distil(ready, backbone, knowledge, folder, resume, reporter)
     with watch.stage("export"), reporter.busy("exporting"):
         _export(model, ready, folder, reporter)
+    with watch.stage("precisions"):
+        released = export_precisions(
+            folder.unproven, folder.int8, ready.images, ready.preprocess, ready.target, ready.options, reporter
+        )
     with watch.stage("validate"):
         validation = prove(
             model, folder.unproven, ready.images, ready.preprocess, ready.options, reporter, _max_opset(ready.target)
@@ -149,6 +157,9 @@ def _run_stages(
         memory_mb = peak_memory_mb(folder.unproven / "model.onnx")
         student = student_record(ready.choice.winner, model, ready.preprocess.img_size, str(ready.init), memory_mb)
         validation = _with_limit_checks(validation, ready, folder, student.params_m)
+        validation = replace(validation, checks=(*released, *validation.checks))
+    with watch.stage("latency"):
+        latency = measure_latency(model, folder.unproven, ready.preprocess, ready.options, reporter)
     write_json(folder.validation, validation.to_json())
     if validation.predictions:
         write_document(folder.predictions, predictions_record(validation.predictions, ready.images.test.names))
@@ -164,6 +175,7 @@ def _run_stages(
         options=ready.options.model_dump(mode="json", exclude_none=True),
         stages=[StageRecord(**stage.to_json()) for stage in watch.stages],
         validation=validation,
+        latency_here=latency,
     )
     manifest = _with_documents(manifest, folder)
     write_manifest(folder.root, manifest)
@@ -221,8 +233,8 @@ def _export(model: nn.Module, ready: Prepared, folder: RunFolder, reporter: Repo
     opset = choose_opset(_max_opset(ready.target))
     onnx_path = folder.unproven / "model.onnx"
     export_onnx(
-        model, onnx_path, ready.preprocess.img_size,
-        labels=classes, preprocess=preprocess, opset=opset, reporter=reporter,
+        model, onnx_path, ready.preprocess.img_size, labels=classes, preprocess=preprocess,
+        opset=opset, dynamic_batch=ready.options.dynamic_batch, reporter=reporter,
     )  # fmt: skip
     export_openvino(onnx_path, folder.unproven / "openvino" / "model.xml", reporter=reporter)
     write_labels(folder.unproven / "labels.txt", classes)
@@ -247,8 +259,11 @@ def _with_limit_checks(validation: Validation, ready: Prepared, folder: RunFolde
     limits = ready.limits
     checks = list(validation.checks)
     if limits.max_size_mb is not None:
-        size_mb = (folder.unproven / "model.onnx").stat().st_size / 1e6
-        checks.append(at_most("onnx: size", size_mb, limits.max_size_mb, "MB"))
+        for precision in PRECISIONS:
+            path = folder.unproven / onnx_file(precision)
+            if path.is_file():
+                name = f"{runner_name('onnx', precision)}: size"
+                checks.append(at_most(name, path.stat().st_size / 1e6, limits.max_size_mb, "MB"))
     if limits.max_params_m is not None:
         checks.append(at_most("student: parameters", params_m, limits.max_params_m, "M"))
     return replace(validation, checks=tuple(checks))

@@ -19,6 +19,7 @@ from tcs_edge.packaging.manifest import read_manifest
 from tcs_edge.packaging.run_folder import find_run
 from tcs_edge.runtimes.base import ClosingRunner, Runner
 from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.specs.artifacts import Precision, onnx_file
 
 DEFAULT_ARTIFACT = "model.onnx"
 Picture: TypeAlias = str | Path | Image.Image | np.ndarray
@@ -126,13 +127,13 @@ def load_classifier(run: Path, artifact: str = DEFAULT_ARTIFACT) -> Classifier:
     return Classifier(runner, labels, preprocess, artifact)
 
 
-def predict(run: Path, images: Sequence[Path], top: int = 1) -> list[Answer]:
-    """Classify `images` with the run's ONNX file.
+def predict(run: Path, images: Sequence[Path], top: int = 1, precision: Precision = "fp32") -> list[Answer]:
+    """Classify `images` with the run's ONNX file of `precision`.
 
     Raises:
-        ParityFailed, DataError: as `load_classifier` and `Classifier.predict`.
+        ParityFailed, UnknownName, DataError: as `load_classifier` and `Classifier.predict`.
     """
-    with load_classifier(run) as classifier:
+    with load_classifier(run, str(onnx_file(precision))) as classifier:
         return classifier.predict(images, top)
 
 

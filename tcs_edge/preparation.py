@@ -16,9 +16,10 @@ from tcs_edge.packaging.run_folder import find_run
 from tcs_edge.progress import Reporter
 from tcs_edge.project import ProjectFile
 from tcs_edge.report.front import draw_front, front_lines
+from tcs_edge.specs.artifacts import Precision, with_fp32
 from tcs_edge.specs.config import CompressConfig, load_config, with_flags
 from tcs_edge.specs.strict import validated
-from tcs_edge.specs.target import Limits, TargetSpec, load_target
+from tcs_edge.specs.target import Limits, TargetSpec, int8_outlook, load_target
 from tcs_edge.students.build import Init, candidate_from_model, local_file, require_student, student_mean_std
 from tcs_edge.students.candidates import CANDIDATES, Candidate
 from tcs_edge.students.choice import Choice, choose_student
@@ -102,6 +103,7 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
     _require_sense(options)
     images = load_images(options.data, options.seed, reporter)
     options = _settle_machine(options.resolved(typical_side(images.train)))
+    options = options.model_copy(update={"precision": _precisions(options, target, reporter)})
     if options.shots:
         images = few_shot(images, options.shots, options.seed, options.rest_unlabeled)
     if options.unlabeled:  # after the draw: training images that were not drawn may join without their labels
@@ -176,6 +178,14 @@ def _settle_machine(options: CompressConfig) -> CompressConfig:
         "workers": workers if options.workers is None else options.workers,
         "train": options.train.model_copy(update={"amp": precision}),
     })  # fmt: skip
+
+
+def _precisions(options: CompressConfig, target: TargetSpec, reporter: Reporter) -> tuple[Precision, ...]:
+    """What the user asked for, else fp32 and what the target advises."""
+    chosen = options.precision or with_fp32([target.precision.default])
+    if "int8" in chosen:
+        reporter.say(f"int8 on {target.title}: {int8_outlook(target)}")
+    return chosen
 
 
 def _limits(options: CompressConfig, target: TargetSpec) -> Limits:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from tcs_edge.artifact import artifact_checks
+from tcs_edge.artifact import artifact_checks, is_released
 from tcs_edge.data import ImageSet, Preprocess, Split
 from tcs_edge.data.loader import evaluation_loader
 from tcs_edge.errors import DataError
@@ -19,11 +20,13 @@ from tcs_edge.files import write_json
 from tcs_edge.packaging.manifest import read_manifest
 from tcs_edge.packaging.proven import images_of, preprocess_of, proven_run
 from tcs_edge.packaging.run_folder import find_run
+from tcs_edge.pictures import picture_checks
 from tcs_edge.progress import Reporter
 from tcs_edge.runtimes.base import RefusedRunner, Runner
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.runtimes.torch import TorchRunner
+from tcs_edge.specs.artifacts import onnx_file, openvino_file, pixels_file, runner_name
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.students.build import build_student
 from tcs_edge.training.deployed import load_deployed
@@ -47,14 +50,22 @@ def prove(
         at_device_precision: prove the precision too that OpenVINO takes by itself; says little of a
             network that was not trained.
     """
-    threads = options.threads or 1
+    reference = TorchRunner(model)
     with ExitStack() as stack:
-        runners = [stack.enter_context(runner) for runner in _runners(exports, threads, at_device_precision)]
+        runners = [stack.enter_context(runner) for runner in opened_runners(exports, options, at_device_precision)]
         batches = image_batches(images.test, preprocess, options.batch_size, options.workers or 0)
         validation = validate(
-            TorchRunner(model), runners, batches, classes=images.classes, names=images.test.names, reporter=reporter
-        )
-    checks = artifact_checks(exports, images.classes, preprocess.to_json(), max_opset)
+            reference, runners, batches,
+            classes=images.classes, names=images.test.names, max_int8_drop=options.max_drop, reporter=reporter,
+        )  # fmt: skip
+    precisions = options.precision or ("fp32",)
+    checks = artifact_checks(exports, images.classes, preprocess.to_json(), max_opset, precisions)
+    for precision in precisions if options.embed_preprocess else ():
+        if is_released(exports / onnx_file(precision), precision):
+            path = exports / pixels_file(precision)
+            checks += picture_checks(
+                reference, path, images.test, preprocess, images.classes, options.max_drop, reporter
+            )
     return replace(validation, checks=(*checks, *validation.checks))
 
 
@@ -107,20 +118,29 @@ def opset_limit(target: Mapping[str, Any]) -> int | None:
     return limit if isinstance(limit, int) else None
 
 
-def _runners(exports: Path, threads: int, at_device_precision: bool) -> list[Runner]:
-    """ONNX Runtime; OpenVINO at float32; and OpenVINO as it will run, where that is another precision."""
-    xml = exports / "openvino" / "model.xml"
-    return [
-        _opened("onnxruntime", lambda: OrtRunner(exports / "model.onnx", threads)),
-        _opened("openvino", lambda: OpenVinoRunner(xml, threads, precision="f32")),
-        *(opened_device_runner(xml, threads) if at_device_precision else ()),
-    ]
+def opened_runners(exports: Path, options: CompressConfig, at_device_precision: bool = True) -> list[Runner]:
+    """Every file in `exports`: ONNX Runtime, OpenVINO at float32, and OpenVINO as it runs where that is different."""
+    threads = options.threads or 1
+    runners: list[Runner] = []
+    for precision in options.precision or ("fp32",):
+        onnx_path, xml_path = exports / onnx_file(precision), exports / openvino_file(precision)
+        if is_released(onnx_path, precision):
+            name = runner_name("onnxruntime", precision)
+            runners.append(_opened(name, partial(OrtRunner, onnx_path, threads)))
+        if is_released(xml_path, precision):
+            name = runner_name("openvino", precision)
+            runners.append(_opened(name, partial(OpenVinoRunner, xml_path, threads, precision="f32")))
+            runners += opened_device_runner(xml_path, threads, f"{name}-device") if at_device_precision else []
+    return runners
 
 
-def opened_device_runner(path: Path, threads: int) -> list[Runner]:
+def opened_device_runner(path: Path, threads: int, name: str = "openvino-device") -> list[Runner]:
     """OpenVINO as it will run the model on a device; nothing where that is float32 again."""
-    runner = _opened("openvino-device", lambda: OpenVinoRunner(path, threads, precision="device"))
-    return [] if runner.precision == "f32" else [runner]
+    try:
+        runner = OpenVinoRunner(path, threads, precision="device")
+    except DataError as error:
+        return [RefusedRunner(name, str(error))]
+    return [] if runner.arithmetic == "f32" else [runner]
 
 
 def _opened(name: str, make: Callable[[], Runner]) -> Runner:

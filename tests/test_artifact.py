@@ -47,18 +47,33 @@ def test_another_preprocessing_fails_everywhere(exports, labels, preprocess):
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "check"),
+    ("name", "damage", "checks"),
     [
-        ("labels.txt", lambda path: path.write_text("a\nb\n"), "labels.txt"),
-        ("labels.txt", lambda path: path.unlink(), "labels.txt"),
-        ("preprocess.json", lambda path: path.write_text("{"), "preprocess.json"),
-        ("model.onnx", graphs.use_stale_weights, "onnx: one file"),
-        ("openvino/model.xml", lambda path: path.write_text("<net/>"), "openvino: preprocessing"),
+        ("labels.txt", lambda path: path.write_text("a\nb\n"), ["labels.txt"]),
+        ("labels.txt", lambda path: path.unlink(), ["labels.txt"]),
+        ("preprocess.json", lambda path: path.write_text("{"), ["preprocess.json"]),
+        ("model.onnx", graphs.use_stale_weights, ["onnx: one file"]),
+        (
+            "openvino/model.xml",
+            lambda path: path.write_text("<net/>"),
+            ["openvino: precision", "openvino: preprocessing"],
+        ),
     ],
 )
-def test_damage_is_a_failed_check_and_no_crash(exports, labels, preprocess, name, damage, check):
+def test_damage_is_a_failed_check_and_no_crash(exports, labels, preprocess, name, damage, checks):
     damage(exports / name)
-    assert failed(exports, labels, preprocess) == [check]
+    assert failed(exports, labels, preprocess) == checks
+
+
+def test_a_file_of_another_precision_than_its_name_says_fails(exports, labels, preprocess):
+    shutil.copy(exports / "model.onnx", exports / "model.int8.onnx")
+    checks = artifact_checks(exports, labels, preprocess, 21, ("fp32", "int8"))
+    assert [check.name for check in checks if not check.passed] == ["onnx-int8: precision"]
+
+
+def test_a_float16_file_that_is_missing_fails(exports, labels, preprocess):
+    checks = artifact_checks(exports, labels, preprocess, 21, ("fp32", "fp16"))
+    assert {"onnx-fp16: opset", "openvino-fp16: precision"} <= {check.name for check in checks if not check.passed}
 
 
 def test_metadata_that_is_no_json_fails(exports, labels, preprocess):

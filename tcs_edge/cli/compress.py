@@ -77,6 +77,22 @@ def command(
     max_latency_ms: Annotated[float | None, typer.Option(help="Slowest student allowed on the target.")] = None,
     max_size_mb: Annotated[float | None, typer.Option(help="Largest exported ONNX file allowed.")] = None,
     max_params_m: Annotated[float | None, typer.Option(help="Most parameters allowed, in millions.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp16 or int8 beside fp32; repeatable. Default: the target's advice.")
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Accuracy that int8 may lose; 0.01 is one percentage point, the default.")
+    ] = None,
+    dynamic_batch: Annotated[
+        bool | None, typer.Option("--dynamic-batch", help="Export for any number of images at a time, not one.")
+    ] = None,
+    embed_preprocess: Annotated[
+        bool | None,
+        typer.Option("--embed-preprocess", help="Also write ONNX files that take uint8 pictures of any size."),
+    ] = None,
+    compiled_latency: Annotated[
+        bool | None, typer.Option("--compiled-latency", help="Also time torch.compile's model; may take minutes.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     threads: Annotated[int | None, typer.Option(help="Compute threads; default: the cores that are free.")] = None,
     workers: Annotated[int | None, typer.Option(help="Image-decoding processes.")] = None,
@@ -124,12 +140,13 @@ def command(
 
 
 def _print_run(run: Run, as_json: bool) -> None:
-    from tcs_edge.report.summary import print_stages, print_validation
+    from tcs_edge.report.summary import print_latency, print_stages, print_validation
 
     if as_json:
         print_json({"run": str(run.folder.root), **run.manifest.model_dump(mode="json")})
         return
     print_stages(run.manifest)
+    print_latency(run.manifest)
     print_validation(run.validation)
     typer.echo(f"report: {run.folder.report}")
     passed = run.manifest.verdict == "pass"

@@ -15,6 +15,7 @@ def command(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     images: Annotated[list[Path], typer.Argument(help="Pictures to classify.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to show per picture.")] = 1,
+    precision: Annotated[str, typer.Option(help="Which of the run's models: fp32, fp16 or int8.")] = "fp32",
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Classify pictures with the ONNX file of a run that passed its validation.
@@ -25,9 +26,14 @@ def command(
       tcs-edge predict runs/pets photos/test/cat/*.jpg --top 3 --json
     """
     from tcs_edge.cli.output import print_json
+    from tcs_edge.errors import UnknownName
     from tcs_edge.prediction import predict
+    from tcs_edge.specs.artifacts import PRECISIONS
 
-    answers = predict(run, images, top)
+    chosen = next((known for known in PRECISIONS if known == precision), None)
+    if chosen is None:
+        raise UnknownName("precision", precision, PRECISIONS)
+    answers = predict(run, images, top, chosen)
     if json:
         print_json({"schema_version": 1, "predictions": [answer.to_json() for answer in answers]})
         return

@@ -8,18 +8,30 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from tcs_edge.errors import DataError
+from tcs_edge.runtimes.onnx_file import read_onnx
+from tcs_edge.specs.artifacts import Precision
 from tcs_edge.versions import library_versions
 
-KEYS = ("labels", "preprocess", "versions")
+KEYS = ("labels", "preprocess", "versions", "precision")
 
 
-def build_metadata(labels: Sequence[str], preprocess: Mapping[str, Any]) -> dict[str, str]:
-    """The key-value pairs stored inside an artifact; every value is JSON text."""
+def build_metadata(
+    labels: Sequence[str], preprocess: Mapping[str, Any], precision: Precision = "fp32"
+) -> dict[str, str]:
+    """The key-value pairs stored inside an artifact; the precision is a word, every other value JSON text."""
     values = {"labels": list(labels), "preprocess": dict(preprocess), "versions": library_versions()}
-    return {key: json.dumps(values[key], ensure_ascii=False, allow_nan=False) for key in KEYS}
+    texts = {key: json.dumps(value, ensure_ascii=False, allow_nan=False) for key, value in values.items()}
+    return texts | {"precision": precision}
+
+
+def set_onnx_metadata(model: onnx.ModelProto, pairs: Mapping[str, str]) -> None:
+    """Lay `pairs` over the metadata of `model`."""
+    kept = {pair.key: pair.value for pair in model.metadata_props} | dict(pairs)
+    del model.metadata_props[:]
+    for key, value in kept.items():
+        model.metadata_props.add(key=key, value=value)
 
 
 def read_onnx_metadata(path: Path) -> dict[str, str]:
@@ -43,8 +55,4 @@ def stored_pairs(path: Path) -> dict[str, str]:
     Raises:
         DataError: no ONNX file.
     """
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (OSError, DecodeError) as error:
-        raise DataError(f"{path} cannot be read as ONNX: {error}. Export it again.") from None
-    return {pair.key: pair.value for pair in model.metadata_props if pair.key in KEYS}
+    return {pair.key: pair.value for pair in read_onnx(path).metadata_props if pair.key in KEYS}

@@ -14,9 +14,9 @@ import torch
 
 from tcs_edge import __version__
 from tcs_edge.errors import DataError, PromiseMissed, UsageError, reason_of
-from tcs_edge.export.metadata import build_metadata
+from tcs_edge.export.files import save_onnx
+from tcs_edge.export.metadata import build_metadata, set_onnx_metadata
 from tcs_edge.export.preprocess import require_labels
-from tcs_edge.files import atomic_path
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.quiet import quiet
 from tcs_edge.versions import PRODUCER
@@ -67,14 +67,11 @@ def export_onnx(
     require_labels(labels)
     reporter = reporter or Silent()
     reporter.say(f"exporting ONNX (opset {opset}, {'dynamic batch' if dynamic_batch else 'batch 1'})")
-    with atomic_path(path) as draft:
-        _trace(model, draft, img_size, opset, dynamic_batch)
-        proto = onnx.load(draft)
-        _require_promises(proto, opset, len(labels), dynamic_batch)
-        _label(proto, build_metadata(labels, preprocess))
-        onnx.save(proto, draft)
-        _require_valid(draft)
-    return path
+    proto = _trace(model, img_size, opset, dynamic_batch)
+    _require_promises(proto, opset, len(labels), dynamic_batch)
+    _forget_exporter(proto)
+    set_onnx_metadata(proto, build_metadata(labels, preprocess))
+    return save_onnx(proto, path)
 
 
 def _require_opset(opset: int) -> None:
@@ -85,25 +82,24 @@ def _require_opset(opset: int) -> None:
         )
 
 
-def _trace(model: torch.nn.Module, draft: Path, img_size: int, opset: int, dynamic_batch: bool) -> None:
+def _trace(model: torch.nn.Module, img_size: int, opset: int, dynamic_batch: bool) -> onnx.ModelProto:
     frozen = copy.deepcopy(model).cpu().eval()
     # torch specialises a dimension that is 1 in the example, so a dynamic batch is traced with 2.
     example = torch.zeros(2 if dynamic_batch else 1, 3, img_size, img_size)
     dynamic = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
     try:
         with quiet(*CHATTY), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-            torch.onnx.export(
+            program = torch.onnx.export(
                 frozen,
                 (example,),
-                draft,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 opset_version=opset,
                 dynamic_shapes=dynamic,
-                external_data=False,
                 dynamo=True,
                 verbose=False,
             )
+            return program.model_proto
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         raise UsageError(f"torch cannot export this model: {reason_of(error)} Choose another student.") from error
 
@@ -122,20 +118,9 @@ def _require_promises(proto: onnx.ModelProto, opset: int, classes: int, dynamic_
         raise PromiseMissed(f"the batch became {batch.dim_param or batch.dim_value!r} in the exported file.")
 
 
-def _label(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
-    """Replace the exporter's notes by ours."""
-    # The exporter's notes hold stack traces with this machine's paths, and change from run to run.
+def _forget_exporter(proto: onnx.ModelProto) -> None:
+    """Take out the exporter's notes: stack traces with this machine's paths, which change from run to run."""
     graph = proto.graph
-    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info):
+    for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info):
         del part.metadata_props[:]
     proto.producer_name, proto.producer_version = PRODUCER, __version__
-    del proto.metadata_props[:]
-    for key, value in metadata.items():
-        proto.metadata_props.add(key=key, value=value)
-
-
-def _require_valid(path: Path) -> None:
-    try:
-        onnx.checker.check_model(path, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise PromiseMissed(f"the exported ONNX file is not valid: {reason_of(error)}") from error

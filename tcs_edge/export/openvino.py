@@ -17,14 +17,18 @@ from tcs_edge.errors import DataError, MissingError, PromiseMissed, reason_of
 from tcs_edge.export.metadata import KEYS, read_onnx_metadata
 from tcs_edge.files import atomic_path
 from tcs_edge.progress import Reporter, Silent
+from tcs_edge.specs.artifacts import Precision
 
 RT_INFO_GROUP = "tcs_edge"
+WEIGHTS: dict[Precision, str] = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 
 
-def export_openvino(onnx_path: Path, xml_path: Path, *, reporter: Reporter | None = None) -> tuple[Path, Path]:
+def export_openvino(
+    onnx_path: Path, xml_path: Path, *, precision: Precision = "fp32", reporter: Reporter | None = None
+) -> tuple[Path, Path]:
     """Write the model of `onnx_path` as `xml_path` and the .bin beside it; returns both paths.
 
-    Weights stay float32: `save_model` would halve them to float16 unless told otherwise. Labels,
+    Weights stay float32, or become float16 for precision "fp16": arithmetic is the same either way. Labels,
     preprocessing and versions are copied from the ONNX file into the IR's rt_info, group "tcs_edge".
     Either both files appear or neither.
 
@@ -34,13 +38,40 @@ def export_openvino(onnx_path: Path, xml_path: Path, *, reporter: Reporter | Non
         PromiseMissed: OpenVINO wrote an IR that it cannot read back.
     """
     metadata = read_onnx_metadata(onnx_path)
-    (reporter or Silent()).say("exporting OpenVINO IR (float32 weights)")
-    model = _convert(onnx_path, metadata)
+    (reporter or Silent()).say(f"exporting OpenVINO IR ({WEIGHTS[precision]} weights)")
+    return write_ir(read_as_openvino(onnx_path), xml_path, metadata | {"precision": precision})
+
+
+def read_as_openvino(onnx_path: Path) -> ov.Model:
+    """The model of an ONNX file in OpenVINO's form.
+
+    Raises:
+        DataError: OpenVINO cannot read it.
+    """
+    try:
+        return ov.Core().read_model(onnx_path)
+    except RuntimeError as error:
+        raise DataError(
+            f"{onnx_path} cannot be converted by openvino: {reason_of(error)} Choose another --student."
+        ) from error
+
+
+def write_ir(model: ov.Model, xml_path: Path, metadata: Mapping[str, str]) -> tuple[Path, Path]:
+    """Write `model` as `xml_path` and the .bin beside it, `metadata` in its rt_info; returns both paths.
+
+    What is left of float weights becomes float16 where metadata's "precision" is "fp16" and stays as it is
+    otherwise.
+
+    Raises:
+        MissingError, PromiseMissed: as `export_openvino`.
+    """
+    for key, value in metadata.items():
+        model.set_rt_info(value, [RT_INFO_GROUP, key])
     bin_path = xml_path.with_suffix(".bin")
     # Leaving the block renames the .bin first: an .xml is never there without its weights.
     try:
         with atomic_path(xml_path) as draft_xml, atomic_path(bin_path) as draft_bin:
-            _save(model, draft_xml)
+            _save(model, draft_xml, halve=metadata["precision"] == "fp16")
             _require_readable(draft_xml, draft_bin)
             _remove(xml_path, bin_path)
     except BaseException:
@@ -67,21 +98,10 @@ def read_openvino_metadata(xml_path: Path) -> dict[str, str]:
     return pairs
 
 
-def _convert(onnx_path: Path, metadata: Mapping[str, str]) -> ov.Model:
+def _save(model: ov.Model, xml: Path, halve: bool) -> None:
     try:
-        model = ov.Core().read_model(onnx_path)
-    except RuntimeError as error:
-        raise DataError(
-            f"{onnx_path} cannot be converted by openvino: {reason_of(error)} Choose another --student."
-        ) from error
-    for key, value in metadata.items():
-        model.set_rt_info(value, [RT_INFO_GROUP, key])
-    return model
-
-
-def _save(model: ov.Model, xml: Path) -> None:
-    try:
-        ov.save_model(model, xml, compress_to_fp16=False)
+        # The default of save_model is to halve.
+        ov.save_model(model, xml, compress_to_fp16=halve)
     except RuntimeError as error:  # a full disk comes as "iostream error", without a code
         raise MissingError(
             f"openvino cannot write into {xml.parent} ({reason_of(error)}). Free some disk space."

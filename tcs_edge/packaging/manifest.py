@@ -12,7 +12,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from tcs_edge.errors import DataError
 from tcs_edge.files import FileRecord, read_json, record_files, sha256_file, write_json
-from tcs_edge.packaging.run_folder import MANIFEST, MARKER, PROVEN, REJECTED, REPORT, UNPROVEN
+from tcs_edge.packaging.run_folder import MANIFEST, MARKER, PROVEN, REJECTED, REJECTED_SUFFIX, REPORT, UNPROVEN
+from tcs_edge.specs.artifacts import PRECISIONS, Precision, onnx_file, openvino_file, pixels_file
 from tcs_edge.specs.config import SearchName
 from tcs_edge.specs.strict import Spec, complaint
 from tcs_edge.versions import library_versions
@@ -108,6 +109,40 @@ class ParityRecord(Spec):
     finite: bool
 
 
+class HostLatency(Spec):
+    """Wall time of one image on the machine that exported, over `runs` calls."""
+
+    p50_ms: float = Field(gt=0)
+    p90_ms: float = Field(gt=0)
+    p99_ms: float = Field(gt=0)
+    runs: int = Field(ge=2)
+
+
+class LatencyHere(Spec):
+    """Latencies measured after the export, per runner ("pytorch" included), with `threads` threads each."""
+
+    machine: str
+    threads: int = Field(ge=1)
+    runtimes: dict[str, HostLatency]
+    remarks: tuple[str, ...] = ()
+
+
+class ArtifactRecord(Spec):
+    """One deployable model file of the export folder.
+
+    Attributes:
+        path: relative to the run folder; an OpenVINO .xml has its .bin beside it.
+        input: "image" is float32 (B, 3, S, S), preprocessed; "picture" is uint8 (H, W, 3) of any size.
+        bytes: with the .bin.
+    """
+
+    path: str
+    format: Literal["onnx", "openvino"]
+    precision: Precision
+    input: Literal["image", "picture"] = "image"
+    bytes: int = Field(ge=0)
+
+
 class ManifestFile(Spec):
     """One file of the run; `path` is relative to the run folder, with forward slashes."""
 
@@ -145,6 +180,8 @@ class Manifest(Spec):
     verdict: Literal["pass", "fail"]
     files: tuple[ManifestFile, ...]
     export_mb: float = Field(ge=0)
+    artifacts: tuple[ArtifactRecord, ...] = ()
+    latency_here: LatencyHere | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +204,7 @@ def build_manifest(
     options: Mapping[str, Any],
     stages: Iterable[StageRecord],
     validation: Validation,
+    latency_here: LatencyHere | None = None,
 ) -> Manifest:
     """Describe the run in `root` as it lies there now; call it when everything else is written."""
     files = record_files(root, _recordable(root))
@@ -185,6 +223,8 @@ def build_manifest(
         verdict=validation.verdict,
         files=tuple(ManifestFile(**record.to_json()) for record in files),
         export_mb=_export_bytes(files) / 1e6,
+        artifacts=_artifacts(files),
+        latency_here=latency_here,
     )
 
 
@@ -261,6 +301,29 @@ def _is_export(path: str) -> bool:
 
 def _export_bytes(files: Iterable[FileRecord]) -> int:
     return sum(record.bytes for record in files if _is_export(record.path))
+
+
+def _artifacts(files: Iterable[FileRecord]) -> tuple[ArtifactRecord, ...]:
+    """The model files among `files`, in the order of their precisions."""
+    sizes = {record.path.removesuffix(REJECTED_SUFFIX): record for record in files if _is_export(record.path)}
+    found = []
+    for folder in (PROVEN, REJECTED):
+        for precision in PRECISIONS:
+            onnx, pixels, xml = (f"{folder}/{make(precision)}" for make in (onnx_file, pixels_file, openvino_file))
+            found += [
+                _artifact(sizes, onnx, format="onnx", precision=precision),
+                _artifact(sizes, pixels, format="onnx", precision=precision, input="picture"),
+                _artifact(sizes, xml, format="openvino", precision=precision),
+            ]
+    return tuple(record for record in found if record is not None)
+
+
+def _artifact(sizes: Mapping[str, FileRecord], path: str, **facts: Any) -> ArtifactRecord | None:
+    if path not in sizes:
+        return None
+    weights = sizes.get(path.removesuffix(".xml") + ".bin") if path.endswith(".xml") else None
+    total = sizes[path].bytes + (weights.bytes if weights else 0)
+    return ArtifactRecord(path=sizes[path].path, bytes=total, **facts)
 
 
 def _parity_records(validation: Validation) -> dict[str, ParityRecord]:

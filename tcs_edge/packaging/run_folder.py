@@ -84,6 +84,11 @@ class RunFolder:
         return self.reports / "validation.json"
 
     @property
+    def int8(self) -> Path:
+        """What int8 costs layer by layer, and how its accuracy was held."""
+        return self.reports / "int8.json"
+
+    @property
     def unproven(self) -> Path:
         return self.root / UNPROVEN
 

@@ -40,6 +40,21 @@ def print_validation(validation: Validation) -> None:
     out.print(f"verdict: {validation.verdict} ({passed} of {len(validation.checks)} checks passed)", style="bold")
 
 
+def print_latency(manifest: Manifest) -> None:
+    """How fast one image is in every runtime on the machine that exported."""
+    here = manifest.latency_here
+    if here is None:
+        return
+    rows = [
+        (name, f"{sample.p50_ms:.2f}", f"{sample.p90_ms:.2f}", f"{sample.p99_ms:.2f}", str(sample.runs))
+        for name, sample in here.runtimes.items()
+    ]
+    threads = "1 thread" if here.threads == 1 else f"{here.threads} threads"
+    print_table(("runtime", "p50 ms", "p90 ms", "p99 ms", "runs"), rows, title=f"one image on this machine, {threads}")
+    for remark in here.remarks:
+        stdout_console().print(remark)
+
+
 def print_stages(manifest: Manifest) -> None:
     """What each stage took."""
     rows = [

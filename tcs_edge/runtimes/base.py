@@ -10,6 +10,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from tcs_edge.errors import DataError
+from tcs_edge.specs.artifacts import PRECISIONS, Precision
 
 
 class Runner(Protocol):
@@ -17,7 +18,8 @@ class Runner(Protocol):
 
     Attributes:
         name: what results are filed under, unique within one validation, such as "onnxruntime".
-        precision: the arithmetic it really uses, read back from the runtime: "f32", "bf16" or "f16".
+        precision: the coarsest numbers it really computes with, from the file's weights and the arithmetic
+            that the runtime reports: "f32", "f16-weights", "f16", "bf16" or "int8".
         labels: the class names stored inside the artifact; None where it holds none.
     """
 
@@ -89,6 +91,28 @@ def run_all(
         return np.asarray(infer(images), dtype=np.float32)
     rows = [np.array(infer(images[index : index + 1]), dtype=np.float32) for index in range(len(images))]
     return np.concatenate(rows)
+
+
+def stored_precision(text: str | None, source: str) -> Precision:
+    """The precision that an artifact says it has; one that says nothing is fp32.
+
+    Raises:
+        DataError: a word that no artifact of ours holds.
+    """
+    for precision in PRECISIONS:
+        if text in (precision, None):
+            return precision
+    raise DataError(f"{source} says that its precision is {text!r}. Known: {', '.join(PRECISIONS)}.")
+
+
+def coarsest(stored: Precision, arithmetic: str) -> str:
+    """`Runner.precision` of a file with `stored` numbers, run in `arithmetic`.
+
+    Float16 weights in float32 arithmetic lose less than float16 or bfloat16 arithmetic does, int8 loses more.
+    """
+    if stored == "int8":
+        return "int8"
+    return "f16-weights" if stored == "fp16" and arithmetic == "f32" else arithmetic
 
 
 def require_images(images: np.ndarray, img_size: int | None) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import onnxruntime as ort
 
 from tcs_edge.errors import DataError, reason_of
-from tcs_edge.runtimes.base import ClosingRunner, run_all, static_sides, stored_labels
+from tcs_edge.runtimes.base import ClosingRunner, coarsest, run_all, static_sides, stored_labels, stored_precision
 from tcs_edge.runtimes.onnx_file import read_onnx, require_standard
+from tcs_edge.specs.artifacts import runner_name
 
 FLOAT = "tensor(float)"
 SILENT_LOG = 4  # onnxruntime: fatal errors only; everything else arrives as an exception
@@ -19,22 +20,22 @@ SILENT_LOG = 4  # onnxruntime: fatal errors only; everything else arrives as an 
 class OrtRunner(ClosingRunner):
     """Runs an ONNX file with `threads` threads.
 
+    Its name is "onnxruntime", with the file's own precision behind it where that is not fp32.
+
     Raises:
         DataError: the file is missing, truncated, or no image classifier.
     """
 
-    name = "onnxruntime"
-    precision = "f32"
-
     def __init__(self, path: Path, threads: int = 1) -> None:
-        ort.disable_telemetry_events()
-        self._session: Any = _open(Path(path), threads)
+        self._session: Any = open_session(Path(path), threads)
         self._input = self._session.get_inputs()[0]
         shape = [axis if isinstance(axis, int) else None for axis in self._input.shape]
         batch, self._img_size = static_sides(shape, str(path))
         self._one_by_one = batch == 1
-        stored = self._session.get_modelmeta().custom_metadata_map.get("labels")
-        self.labels = stored_labels(stored, self._session.get_outputs()[0].shape[-1], str(path))
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.labels = stored_labels(metadata.get("labels"), self._session.get_outputs()[0].shape[-1], str(path))
+        stored = stored_precision(metadata.get("precision"), str(path))
+        self.name, self.precision = runner_name("onnxruntime", stored), coarsest(stored, "f32")
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """float32 (B, 3, S, S) -> logits float32 (B, classes)."""
@@ -52,7 +53,13 @@ class OrtRunner(ClosingRunner):
         self._session = None
 
 
-def _open(path: Path, threads: int) -> ort.InferenceSession:
+def open_session(path: Path, threads: int, takes: str = FLOAT) -> Any:
+    """A session with one input, of type `takes`, and one output.
+
+    Raises:
+        DataError: the file is missing, truncated, or no such model.
+    """
+    ort.disable_telemetry_events()
     require_standard(path, read_onnx(path))
     try:
         session = ort.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
@@ -61,8 +68,8 @@ def _open(path: Path, threads: int) -> ort.InferenceSession:
     ends = len(session.get_inputs()), len(session.get_outputs())
     if ends != (1, 1):
         raise DataError(f"{path}: a classifier has one input and one output, this has {ends[0]} and {ends[1]}.")
-    if session.get_inputs()[0].type != FLOAT:
-        raise DataError(f"{path} takes {session.get_inputs()[0].type}, a classifier takes {FLOAT}. Export again.")
+    if session.get_inputs()[0].type != takes:
+        raise DataError(f"{path} takes {session.get_inputs()[0].type}, {takes} was expected. Export again.")
     return session
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import openvino as ov
 
 from tcs_edge.errors import DataError, reason_of
-from tcs_edge.runtimes.base import ClosingRunner, run_all, static_sides, stored_labels
+from tcs_edge.runtimes.base import ClosingRunner, coarsest, run_all, static_sides, stored_labels, stored_precision
+from tcs_edge.specs.artifacts import runner_name
 
-Precision = Literal["f32", "bf16", "device"]
-LABELS_KEY = ["tcs_edge", "labels"]
+Arithmetic = Literal["f32", "bf16", "device"]
+RT_INFO_GROUP = "tcs_edge"
 
 
 class OpenVinoRunner(ClosingRunner):
@@ -21,13 +22,16 @@ class OpenVinoRunner(ClosingRunner):
     Args:
         precision: "f32" shows whether the conversion is right; "device" leaves the choice to OpenVINO,
             which takes bf16 or f16 where the CPU has it, as the deployed model will; "bf16" asks for
-            that, which a CPU with AVX-512 also emulates. What came of it is read back into `precision`.
+            that, which a CPU with AVX-512 also emulates. What came of it is read back into `arithmetic`.
+
+    Its name is "openvino", with the file's own precision behind it where that is not fp32, then "-device" or
+    "-bf16" where that was asked for.
 
     Raises:
         DataError: a file is missing, truncated, or no image classifier.
     """
 
-    def __init__(self, path: Path, threads: int = 1, precision: Precision = "f32") -> None:
+    def __init__(self, path: Path, threads: int = 1, precision: Arithmetic = "f32") -> None:
         path = Path(path)
         model = _read(path)
         shape = [axis.get_length() if axis.is_static else None for axis in model.input(0).get_partial_shape()]
@@ -35,9 +39,11 @@ class OpenVinoRunner(ClosingRunner):
         self._one_by_one = batch == 1
         self.labels = _labels(model, path)
         self._compiled: Any = _compile(model, path, threads, precision)
-        self.precision = _precision_name(self._compiled)
-        self.name = "openvino" if precision == "f32" else f"openvino-{precision}"
-        _require_honoured(precision, self.precision)
+        self.arithmetic = _precision_name(self._compiled)
+        _require_honoured(precision, self.arithmetic)
+        stored = stored_precision(_rt_info(model, "precision"), str(path))
+        self.precision = coarsest(stored, self.arithmetic)
+        self.name = runner_name("openvino", stored) + ("" if precision == "f32" else f"-{precision}")
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """float32 (B, 3, S, S) -> logits float32 (B, classes)."""
@@ -68,7 +74,7 @@ def _read(path: Path) -> ov.Model:
     return model
 
 
-def _compile(model: ov.Model, path: Path, threads: int, precision: Precision) -> ov.CompiledModel:
+def _compile(model: ov.Model, path: Path, threads: int, precision: Arithmetic) -> ov.CompiledModel:
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
@@ -87,15 +93,16 @@ def _precision_name(compiled: ov.CompiledModel) -> str:
     return str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
 
 
-def _require_honoured(asked: Precision, came: str) -> None:
+def _require_honoured(asked: Arithmetic, came: str) -> None:
     if asked not in ("device", came):
         raise DataError(f"openvino runs {came} on this CPU, {asked} was asked for. Use --precision device.")
 
 
 def _labels(model: ov.Model, path: Path) -> tuple[str, ...] | None:
-    if not model.has_rt_info(LABELS_KEY):
-        return None
     outputs = model.output(0).get_partial_shape()[-1]
-    return stored_labels(
-        str(model.get_rt_info(LABELS_KEY).value), outputs.get_length() if outputs.is_static else None, str(path)
-    )
+    return stored_labels(_rt_info(model, "labels"), outputs.get_length() if outputs.is_static else None, str(path))
+
+
+def _rt_info(model: ov.Model, key: str) -> str | None:
+    path = [RT_INFO_GROUP, key]
+    return str(model.get_rt_info(path).value) if model.has_rt_info(path) else None

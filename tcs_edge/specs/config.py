@@ -15,6 +15,7 @@ import tomli_w
 from pydantic import Field, ValidationInfo, field_validator
 
 from tcs_edge.errors import SpecError
+from tcs_edge.specs.artifacts import Precision, with_fp32
 from tcs_edge.specs.strict import Spec
 from tcs_edge.specs.training import TrainOptions
 
@@ -84,6 +85,20 @@ class DkdOptions(Spec):
     warmup: float = Field(default=1 / 12, ge=0, lt=1)
 
 
+class Int8Options(Spec):
+    """Options of `--precision int8`, `[int8]` in a config file.
+
+    Attributes:
+        calibration_images: training images that the ranges of the activations are taken from, at most.
+        sensitivity_images: of these, how many measure what each layer costs.
+        rounds: how often layers may go back to float before it is given up.
+    """
+
+    calibration_images: int = Field(default=128, ge=8, le=4096)
+    sensitivity_images: int = Field(default=16, ge=1, le=512)
+    rounds: int = Field(default=6, ge=0, le=64)
+
+
 class CompressConfig(Spec):
     """Options of `tcs-edge compress`; None and "auto" are settled by `resolved`.
 
@@ -106,6 +121,11 @@ class CompressConfig(Spec):
         rest_unlabeled: with `shots`, the training images that were not drawn join without their labels.
         labelled_share: least part of every batch that has labels, where there are images without.
         img_size: pixels of the student's square input.
+        precision: model files to export; fp32 is always among them. None is fp32 and the target's own advice.
+        max_drop: accuracy that int8 may lose, as a share: 0.01 is one percentage point.
+        dynamic_batch: export for any number of images at a time instead of one.
+        embed_preprocess: also write ONNX files that take uint8 pictures of any size.
+        compiled_latency: also measure torch.compile's model after the export; compiling may take minutes.
         device: "auto", "cpu", "cuda", "mps".
         threads: compute threads; None uses the cores that are free.
         train: precision, regularisation and reproducibility of the training loop.
@@ -135,6 +155,11 @@ class CompressConfig(Spec):
     max_latency_ms: float | None = Field(None, gt=0)
     max_size_mb: float | None = Field(None, gt=0)
     max_params_m: float | None = Field(None, gt=0)
+    precision: tuple[Precision, ...] | None = None
+    max_drop: float = Field(0.01, ge=0, lt=1)
+    dynamic_batch: bool = False
+    embed_preprocess: bool = False
+    compiled_latency: bool = False
     device: str = "auto"
     threads: int | None = Field(None, ge=1)
     workers: int | None = Field(None, ge=0)
@@ -144,6 +169,12 @@ class CompressConfig(Spec):
     tcs: TcsOptions = TcsOptions()
     kd: KdOptions = KdOptions()
     dkd: DkdOptions = DkdOptions()
+    int8: Int8Options = Int8Options()
+
+    @field_validator("precision")
+    @classmethod
+    def _fp32_is_there(cls, precision: tuple[Precision, ...] | None) -> tuple[Precision, ...] | None:
+        return None if precision is None else with_fp32(precision)
 
     @field_validator("method")
     @classmethod

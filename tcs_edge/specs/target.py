@@ -13,11 +13,11 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tcs_edge.errors import SpecError, UnknownName
+from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.locate import shipped_files
 from tcs_edge.specs.strict import Spec, validated
 
 Isa = Literal["armv8.0-a", "armv8.2-a", "armv8.4-a", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
-Precision = Literal["fp32", "fp16", "int8"]
 RuntimeName = Literal["onnxruntime", "openvino"]
 
 # At most: two vector units of 128 bits on Arm and x86-64-v2, two of 256 and 512 bits on v3 and v4.
@@ -113,6 +113,17 @@ class TargetSpec(Spec):
         if self.threads > self.cpu.cores:
             raise ValueError(f"threads is {self.threads}, but the CPU has {self.cpu.cores} cores")
         return self
+
+
+def int8_outlook(target: TargetSpec) -> str:
+    """What int8 gains and loses on `target`, from its facts; nothing here was measured on the device."""
+    gain = "a quarter of the size and of the memory traffic"
+    if target.cpu.int8_dot_product:
+        return f"{gain}; the processor has an int8 dot product, so it can be faster: measure on the device."
+    return (
+        f"{gain}, but the processor has no int8 dot product: int8 may be slower than fp32, "
+        f"and accuracy is lost for the size alone. Measure on the device."
+    )
 
 
 def list_targets() -> tuple[str, ...]:

@@ -17,7 +17,9 @@ from tcs_edge.progress import Reporter, Silent
 from tcs_edge.runtimes.base import Runner
 from tcs_edge.validation.accuracy import Accuracy, PairedAccuracy
 from tcs_edge.validation.checks import (
+    INT8,
     Check,
+    Tolerance,
     accuracy_checks,
     at_most,
     holds,
@@ -85,13 +87,15 @@ def validate(
     *,
     classes: Sequence[str] | None = None,
     names: Sequence[str] = (),
+    max_int8_drop: float = INT8.max_drop,
     reporter: Reporter | None = None,
 ) -> Validation:
     """Compare `runners` with `reference` on (images float32 (B, 3, S, S), labels int (B,)) batches.
 
     One batch is in memory, never all images or logits; of every image the reference's class stays.
     `classes` are the trained class names that every artifact has to hold too; `names` those of the
-    images, by which changed classes are told. A runner's `precision` decides which limits apply to it.
+    images, by which changed classes are told. A runner's `precision` decides which limits apply to it;
+    `max_int8_drop` is the share of accuracy that int8 may lose.
 
     Raises:
         UsageError: no runners, two of one name, or a precision without limits.
@@ -103,7 +107,8 @@ def validate(
     run = collect(reference, runners, tracked, names)
     checks: list[Check] = []
     for runner in runners:
-        checks += _judge(runner, reference, run.tallies[runner.name], run.first_images)
+        tolerance = tolerance_for(runner.precision, max_int8_drop)
+        checks += _judge(runner, reference, run.tallies[runner.name], run.first_images, tolerance)
         if classes is not None:
             checks.append(labels_check(runner.name, runner.labels, classes))
     ran = {name: tally for name, tally in run.tallies.items() if not tally.crash}
@@ -128,12 +133,14 @@ def _require_runners(reference: Runner, runners: Sequence[Runner]) -> None:
         tolerance_for(runner.precision)
 
 
-def _judge(runner: Runner, reference: Runner, tally: Tally, first_images: np.ndarray) -> list[Check]:
+def _judge(
+    runner: Runner, reference: Runner, tally: Tally, first_images: np.ndarray, tolerance: Tolerance
+) -> list[Check]:
     """All checks of one runner."""
     name = runner.name
     if tally.crash:
         return [holds(f"{name}: runs on every image", False, tally.crash)]
-    parity, tolerance = tally.meter.result(), tolerance_for(runner.precision)
+    parity = tally.meter.result()
     return [
         holds(f"{name}: runs on every image", True, f"{tally.meter.images} images, {runner.precision}"),
         *parity_checks(name, parity, tally.meter.scale, tolerance),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tcs_edge.errors import SpecError, UsageError
 from tcs_edge.preparation import settle_options
-from tcs_edge.specs.config import CompressConfig, TcsOptions, config_toml, load_config
+from tcs_edge.specs.config import CompressConfig, Int8Options, TcsOptions, config_toml, load_config
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.training import TrainOptions
 
@@ -28,6 +28,9 @@ FIELDS = {
     "augment": st.sampled_from([None, "none", "crop", "crop-flip"]), "max_latency_ms": st.none() | positive,
     "max_size_mb": st.none() | positive, "max_params_m": st.none() | positive, "device": words,
     "threads": st.none() | st.integers(1, 512), "workers": st.none() | st.integers(0, 64),
+    "precision": st.none() | st.lists(st.sampled_from(["fp32", "fp16", "int8"])).map(tuple),
+    "max_drop": st.floats(0, 0.99), "dynamic_batch": st.booleans(), "embed_preprocess": st.booleans(),
+    "int8": st.builds(Int8Options, calibration_images=st.integers(8, 4096), rounds=st.integers(0, 64)),
     "cache_dir": st.none() | paths, "seed": st.integers(0, 2**31 - 1),
     "tcs": st.builds(
         TcsOptions, dims=st.integers(2, 4096), kept_fraction=st.floats(0.01, 1), mimic_weight=st.floats(0, 100),

@@ -52,6 +52,25 @@ def test_lower_precision_never_has_stricter_limits():
     assert [t.min_cosine for t in order] == sorted((t.min_cosine for t in order), reverse=True)
 
 
+def test_int8_may_lose_what_the_user_allows_and_no_more():
+    assert tolerance_for("int8").max_drop == 0.01
+    assert tolerance_for("int8", 0.03).max_drop == 0.03
+    assert tolerance_for("f32", 0.03) is F32
+    real_loss = PairedAccuracy.of_counts(20, 0, 4000)  # half a point, which McNemar's test calls real
+    assert failed(accuracy_checks("x", real_loss, 4000, tolerance_for("int8"))) == []
+    assert len(failed(accuracy_checks("x", real_loss, 4000, tolerance_for("int8", 0.002)))) == 1
+    assert "x: accuracy unchanged (McNemar)" in failed(accuracy_checks("x", real_loss, 4000, tolerance_for("bf16")))
+
+
+def test_int8_that_drowns_in_noise_fails_by_its_signal():
+    reference = np.random.default_rng(0).standard_normal((200, 5)) + 6 * np.eye(5)[np.arange(200) % 5]
+    noisy = reference + np.random.default_rng(1).standard_normal((200, 5))
+    names = failed(parity_checks("x", compare(reference, noisy), float(np.abs(reference).max()), tolerance_for("int8")))
+    assert names == ["x: signal to noise"]
+    quiet = reference + 0.1 * np.random.default_rng(1).standard_normal((200, 5))
+    assert failed(parity_checks("x", compare(reference, quiet), 7.0, tolerance_for("int8"))) == []
+
+
 def test_a_rounding_flip_passes_and_a_real_one_does_not():
     reference = np.full((1000, 2), [10.0, 0.0])
     tie, real = reference.copy(), reference.copy()

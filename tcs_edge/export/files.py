@@ -1,0 +1,30 @@
+"""Writing our ONNX files: one file each, valid, and whole or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import EncodeError
+
+from tcs_edge.errors import PromiseMissed, reason_of
+from tcs_edge.files import atomic_path
+
+MAX_BYTES = 2**31 - 1  # protobuf's own limit: a larger model needs external data
+
+
+def save_onnx(model: onnx.ModelProto, path: Path) -> Path:
+    """Write `model` as one file and check it; returns `path`.
+
+    Raises:
+        PromiseMissed: it is not valid, or too large for one file.
+    """
+    if model.ByteSize() > MAX_BYTES:
+        raise PromiseMissed(f"{path.name} would be {model.ByteSize() / 1e9:.1f} GB, one ONNX file holds 2.1 GB.")
+    with atomic_path(path) as draft:
+        try:
+            onnx.save(model, draft)
+            onnx.checker.check_model(draft, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, EncodeError, ValueError) as error:
+            raise PromiseMissed(f"the exported {path.name} is not valid: {reason_of(error)}") from error
+    return path

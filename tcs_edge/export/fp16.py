@@ -1,0 +1,53 @@
+"""The ONNX file with float16 weights: half the size, the same float32 arithmetic.
+
+Converters that turn the whole graph into float16 make it slower on CPUs, which have no kernels for most of
+it (onnxruntime issue 25824: 4 times on a Raspberry Pi 5). Here only what is stored shrinks: a Cast behind
+each weight restores float32, and runtimes fold it away when they load the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from tcs_edge.export.files import save_onnx
+from tcs_edge.export.metadata import set_onnx_metadata
+from tcs_edge.runtimes.onnx_file import read_onnx
+
+SMALLEST = 256  # elements; biases and scales would save next to nothing
+STORED = "_fp16"
+
+
+def export_onnx_fp16(source: Path, path: Path) -> Path:
+    """Write the model of `source` (ours, fp32) with float16 weights; returns `path`.
+
+    A weight beyond float16's range stays float32: an infinity would be a broken model.
+
+    Raises:
+        DataError: `source` is not ours.
+        PromiseMissed: the result is not valid.
+    """
+    model = read_onnx(source)
+    casts = [_halve(tensor) for tensor in model.graph.initializer if _fits(tensor)]
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    set_onnx_metadata(model, {"precision": "fp16"})
+    return save_onnx(model, path)
+
+
+def _fits(tensor: onnx.TensorProto) -> bool:
+    if tensor.data_type != onnx.TensorProto.FLOAT:
+        return False
+    values = numpy_helper.to_array(tensor)
+    return values.size >= SMALLEST and bool(np.abs(values).max() <= np.finfo(np.float16).max)
+
+
+def _halve(tensor: onnx.TensorProto) -> onnx.NodeProto:
+    """Make the initialiser float16 under another name; the node that gives its old name float32 again."""
+    name, values = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
+    tensor.CopyFrom(numpy_helper.from_array(values, name + STORED))
+    return helper.make_node("Cast", [name + STORED], [name], name=f"{name}_cast", to=onnx.TensorProto.FLOAT)

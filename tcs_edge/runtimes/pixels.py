@@ -1,0 +1,50 @@
+"""ONNX Runtime on a file that takes pictures as they are: its preprocessing is inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tcs_edge.errors import DataError, reason_of
+from tcs_edge.runtimes.base import ClosingRunner, coarsest, stored_labels, stored_precision
+from tcs_edge.runtimes.onnxruntime import open_session
+from tcs_edge.specs.artifacts import runner_name
+
+UINT8 = "tensor(uint8)"
+
+
+class PixelsRunner(ClosingRunner):
+    """Runs an ONNX file whose input is one uint8 picture (H, W, 3), RGB, of any size.
+
+    Its name is "onnxruntime-pixels", with the file's own precision in between where that is not fp32.
+
+    Raises:
+        DataError: the file is missing, truncated, or takes no pictures.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self._session = open_session(path, threads, UINT8)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.labels = stored_labels(metadata.get("labels"), self._session.get_outputs()[0].shape[-1], str(path))
+        stored = stored_precision(metadata.get("precision"), str(path))
+        self.name = f"{runner_name('onnxruntime', stored)}-pixels"
+        self.precision = "int8" if coarsest(stored, "f32") == "int8" else "pixels"
+
+    def run(self, picture: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) -> logits float32 (1, classes).
+
+        Raises:
+            DataError: another type or shape, or a runtime that failed.
+        """
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+            raise DataError(f"the model takes a uint8 picture (H, W, 3), got {picture.dtype} {picture.shape}.")
+        try:
+            logits: np.ndarray = self._session.run(None, {self._session.get_inputs()[0].name: picture})[0]
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise DataError(f"onnxruntime failed on a picture {picture.shape}: {reason_of(error)}") from error
+        return logits
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None

@@ -1,0 +1,88 @@
+"""How long a call takes: warmed up, repeated, in turns with what it is compared with.
+
+Percentiles, not means: one interrupted call in a hundred moves a mean and leaves the median alone. How many
+threads compute is the caller's choice, made when a runner is opened, and written beside the numbers.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+FEWEST_RUNS = 2
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class LatencySample:
+    """Percentiles of the wall time of one call, in milliseconds, over `runs` timed calls."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    runs: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Self:
+        """Percentiles of measured times, linear between neighbours as numpy's are.
+
+        Raises:
+            ValueError: fewer than two times.
+        """
+        cuts = [1000 * cut for cut in statistics.quantiles(seconds, n=100, method="inclusive")]
+        return cls(cuts[49], cuts[89], cuts[98], len(seconds))
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, as JSON values."""
+        return asdict(self)
+
+
+def time_runner(
+    run: Callable[[], object], warmup: int, repeats: int, clock: Clock = time.perf_counter
+) -> LatencySample:
+    """Time `repeats` calls of `run`, after `warmup` calls that are not counted.
+
+    Args:
+        repeats: at least 2.
+        clock: seconds that only grow.
+
+    Raises:
+        ValueError: too few repeats, or a negative warm-up.
+    """
+    return time_interleaved({"": run}, warmup, repeats, clock=clock)[""]
+
+
+def time_interleaved(
+    runs: Mapping[str, Callable[[], object]],
+    warmup: int,
+    repeats: int,
+    block: int = 10,
+    clock: Clock = time.perf_counter,
+) -> dict[str, LatencySample]:
+    """Time several calls in turns of `block`, so that a busy or hot minute falls on all of them alike.
+
+    A turn begins with one call that is not counted: it brings weights and code back into the caches.
+
+    Raises:
+        ValueError: too few repeats, a negative warm-up, or an empty turn.
+    """
+    if repeats < FEWEST_RUNS or warmup < 0 or block < 1:
+        raise ValueError(f"need repeats >= {FEWEST_RUNS}, warmup >= 0, block >= 1; got {repeats}, {warmup}, {block}")
+    for run in runs.values():
+        for _ in range(warmup):
+            run()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for done in range(0, repeats, block):
+        for name, run in runs.items():
+            run()
+            seconds[name] += [_seconds(run, clock) for _ in range(min(block, repeats - done))]
+    return {name: LatencySample.of(times) for name, times in seconds.items()}
+
+
+def _seconds(run: Callable[[], object], clock: Clock) -> float:
+    started = clock()
+    run()
+    return clock() - started

@@ -1,0 +1,156 @@
+"""A whole run with every precision, and one whose int8 does not hold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from tcs_edge.precisions import int8_schemes
+from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.specs.target import int8_outlook, list_targets, load_target
+from tcs_edge.validation import checks
+
+EXPORTS = {
+    "model.onnx", "model.fp16.onnx", "model.int8.onnx", "model.pixels.onnx", "model.fp16.pixels.onnx",
+    "model.int8.pixels.onnx", "openvino/model.xml", "openvino/model.bin", "openvino/model.fp16.xml",
+    "openvino/model.fp16.bin", "openvino/model.int8.xml", "openvino/model.int8.bin", "labels.txt", "preprocess.json",
+}  # fmt: skip
+ALL = ("--precision", "int8", "--precision", "fp16")
+
+
+@pytest.fixture(scope="module")
+def result(cli, tiny, tmp_path_factory):
+    out = tmp_path_factory.mktemp("precisions") / "run"
+    return cli(*tiny(), *ALL, "--embed-preprocess", "--dynamic-batch", "--max-drop", "0.1", "--out", out, "--json")
+
+
+@pytest.fixture(scope="module")
+def document(result):
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def run(document, tmp_path_factory):
+    from pathlib import Path
+
+    return Path(document["run"])
+
+
+def exported(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_every_precision_is_exported_and_listed(document, run):
+    assert exported(run / "export") == EXPORTS
+    listed = {(a["path"], a["format"], a["precision"], a["input"]): a["bytes"] for a in document["artifacts"]}
+    assert len(listed) == 9
+    assert ("export/model.int8.pixels.onnx", "onnx", "int8", "picture") in listed
+    xml = ("export/openvino/model.int8.xml", "openvino", "int8", "image")
+    assert listed[xml] == sum(
+        (run / "export/openvino" / f"model.int8.{kind}").stat().st_size for kind in ("xml", "bin")
+    )
+
+
+@pytest.mark.slow
+def test_every_file_is_proved_at_its_own_precision(document):
+    parity = {name: record["precision"] for name, record in document["parity"].items()}
+    assert parity["onnxruntime"] == parity["openvino"] == "f32"
+    assert parity["onnxruntime-fp16"] == parity["openvino-fp16"] == "f16-weights"
+    assert parity["onnxruntime-int8"] == parity["openvino-int8"] == "int8"
+    assert set(document["accuracy"]) == set(parity) | {"pytorch"}
+
+
+@pytest.mark.slow
+def test_every_check_that_was_promised_was_made(run):
+    names = {check["name"] for check in json.loads((run / "reports/validation.json").read_text())["checks"]}
+    assert {
+        "onnxruntime-int8: released", "openvino-int8: released", "onnxruntime-int8: signal to noise",
+        "onnxruntime-int8-pixels: odd sizes", "onnxruntime-pixels: same class", "onnx-int8: opset",
+        "onnx-fp16: precision", "openvino-int8: precision", "onnxruntime: batch size does not matter",
+    } <= names  # fmt: skip
+    assert not any(name.startswith("onnxruntime-int8: accuracy unchanged") for name in names)
+
+
+@pytest.mark.slow
+def test_the_report_tells_what_every_layer_costs(run):
+    report = json.loads((run / "reports/int8.json").read_text())
+    assert [made["format"] for made in report["formats"]] == ["onnx", "openvino"]
+    assert all(made["released"] for made in report["formats"])
+    assert {"name", "kind", "noise"} == set(report["layers"][0])
+    assert report["calibration_images"] == 72
+    assert "int8 dot product" in report["outlook"]
+
+
+@pytest.mark.slow
+def test_latency_of_every_file_is_in_the_manifest(document):
+    here = document["latency_here"]
+    assert {"pytorch", "onnxruntime-int8", "openvino-fp16"} <= set(here["runtimes"])
+    assert here["threads"] == 1
+
+
+@pytest.mark.slow
+def test_any_number_of_images_runs_at_once(run):
+    for name in ("model.onnx", "model.int8.onnx", "model.fp16.onnx"):
+        assert onnx.load(run / "export" / name).graph.input[0].type.tensor_type.shape.dim[0].dim_param
+        with OrtRunner(run / "export" / name) as runner:
+            images = np.random.default_rng(0).standard_normal((3, 3, 64, 64)).astype(np.float32)
+            together, alone = runner.run(images), np.concatenate([runner.run(image[None]) for image in images])
+            np.testing.assert_allclose(together, alone, atol=1e-4 * np.abs(alone).max())
+
+
+@pytest.mark.slow
+def test_pictures_are_classified_with_the_precision_asked_for(cli, run, photos):
+    picture = next((photos / "test" / "red").iterdir())
+    said = cli("predict", run, picture, "--precision", "int8")
+    assert said.exit_code == 0, said.stderr
+    assert "red" in said.stdout
+    wrong = cli("predict", run, picture, "--precision", "int4")
+    assert wrong.exit_code == 2
+    assert "unknown precision 'int4'" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_the_run_is_proved_again_and_a_changed_int8_file_is_noticed(cli, run, tmp_path):
+    assert cli("validate", run).exit_code == 0
+    spoilt = shutil.copytree(run, tmp_path / "run")
+    (spoilt / "export" / "model.int8.onnx").unlink()
+    again = cli("validate", spoilt)
+    assert again.exit_code == 1
+    assert "model.int8.onnx (missing)" in again.stderr
+
+
+@pytest.mark.slow
+def test_an_int8_that_does_not_hold_fails_the_run_and_leaves_no_int8_file(cli, tiny, tmp_path, monkeypatch):
+    impossible = checks.Tolerance(1e-9, 1.0, 1.0, None, max_drop=0.0, alpha=None, min_sqnr_db=300.0)
+    monkeypatch.setitem(checks.TOLERANCES, "int8", impossible)
+    config = tmp_path / "quick.toml"
+    config.write_text("[int8]\nrounds = 0\nsensitivity_images = 1\n")
+    result = cli(*tiny(epochs=1), "--precision", "int8", "--config", config, "--out", tmp_path / "run")
+    assert result.exit_code == 1, result.stderr
+    assert "FAILED onnxruntime-int8: released" in result.stdout
+    assert "the dearest layers are" in result.stdout
+    assert not any("int8" in name for name in exported(tmp_path / "run" / "export.REJECTED"))
+    assert not (tmp_path / "run" / "export").exists()
+
+
+def test_a_precision_that_does_not_exist_is_a_usage_error(cli, tiny, tmp_path):
+    result = cli(*tiny(), "--precision", "int4", "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "precision" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", list_targets())
+def test_schemes_follow_the_processor(name):
+    target = load_target(name)
+    for scheme in int8_schemes(target):
+        arm = target.cpu.isa.startswith("arm")
+        assert scheme.signed_activations == arm
+        assert scheme.seven_bit_weights == (not arm and not target.cpu.int8_dot_product)
+    assert ("may be slower" in int8_outlook(target)) == (not target.cpu.int8_dot_product)
