@@ -110,12 +110,15 @@ def test_a_file_that_went_away_is_a_data_error(tmp_path, workers):
 
 
 INTERRUPTED = """
+import signal
 import time
 import numpy as np
 from tcs_edge.data import Preprocess, Split
 from tcs_edge.data.loader import evaluation_loader
 
 if __name__ == "__main__":
+    # A job in the background of a shell script starts with Ctrl-C ignored, and these tests may run in one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     split = Split(np.zeros((4000, 8, 8), np.uint8), np.zeros(4000, np.int64), tuple(map(str, range(4000))))
     try:
         for _ in evaluation_loader(split, Preprocess(8), 2, workers=2):
