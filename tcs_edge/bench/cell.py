@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from tcs_edge.bench.cells import SCHEMA_VERSION, Cell, Found
-from tcs_edge.bench.latency import median_ms
 from tcs_edge.data import ImageSet
 from tcs_edge.data.loader import evaluation_loader
 from tcs_edge.errors import TcsEdgeError
@@ -25,12 +24,15 @@ from tcs_edge.knowledge import gather_features, make_knowledge
 from tcs_edge.preparation import Prepared, prepare
 from tcs_edge.progress import Silent
 from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.runtimes.timing import time_runner
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.stopwatch import Stopwatch
 from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.threads import use_threads
 from tcs_edge.training.deployed import deployed_cost
 from tcs_edge.training.distil import FOLD_IMAGES, TrainingFiles, distil
+
+WARMUP_RUNS, TIMED_RUNS = 20, 100
 
 
 def main(question: Path) -> int:
@@ -122,7 +124,8 @@ def _deploy(model: nn.Module, path: Path, ready: Prepared) -> tuple[float, float
     image = preprocess(ready.images.test.image(0))[None]
     try:
         with OrtRunner(path, ready.options.threads or 1) as runner:
-            return path.stat().st_size / 1e6, median_ms(lambda: runner.run(image))
+            sample = time_runner(lambda: runner.run(image), WARMUP_RUNS, TIMED_RUNS)
+            return path.stat().st_size / 1e6, sample.p50_ms
     finally:
         path.unlink()
 
