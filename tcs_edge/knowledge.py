@@ -144,7 +144,8 @@ def _coordinates(features: Features, options: CompressConfig, reporter: Reporter
 def _targets(features: Features, coordinates: Coordinates, options: CompressConfig) -> Tensor:
     """Coordinates (N, k) of the training images; the control gives each image another one's."""
     rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
-    targets = torch.cat([coordinates.transform(part) for part in rows])
+    # As float16, which is how they are kept: the float32 copy of all of them would be the largest thing here.
+    targets = torch.cat([coordinates.transform(part).to(torch.float16) for part in rows])
     if options.tcs.control != "shuffled-targets":
         return targets
     return targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(options.seed))]

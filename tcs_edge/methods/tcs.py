@@ -79,7 +79,7 @@ class Tcs(Method):
         if probe is None and soft_weight:
             raise ValueError("soft labels need a probe")
         if probe is not None:
-            said = probe(targets).detach().to(torch.float16)
+            said = probe(targets.float()).detach().to(torch.float16)
             self.register_buffer("soft_labels", said, persistent=False)
         if "lsh" in mimic:
             for name in ("directions", "bias", "packed"):
