@@ -17,6 +17,7 @@ from tcs_edge.data import Preprocess, Split
 from tcs_edge.export.files import save_onnx
 from tcs_edge.export.metadata import read_onnx_metadata
 from tcs_edge.export.openvino import write_ir
+from tcs_edge.files import write_bytes
 from tcs_edge.progress import Reporter
 from tcs_edge.quantisation.control import Round, hold_accuracy
 from tcs_edge.quantisation.exam import Exam
@@ -39,7 +40,7 @@ class Quantised:
     Attributes:
         schemes: noise of the logits with every layer in int8, per way of quantising that was tried.
         rounds: every try; the last one is released if it held.
-        seconds: wall time, without the layers' costs.
+        seconds: wall time; the layers' costs are part of what was made first.
     """
 
     format: Format
@@ -86,13 +87,12 @@ class Quantiser:
         """Write int8 ONNX as `path`, if its accuracy holds."""
         started = time.perf_counter()
         model, schemes = self._best
-        costs = self.costs
 
         def build(float_layers: tuple[str, ...], target: Path) -> Runner:
             save_onnx(with_float_layers(model, self._original, float_layers), target)
             return OrtRunner(target, self.threads)
 
-        rounds = self._held_rounds("int8 ONNX", costs, build, path)
+        rounds = self._held_rounds("int8 ONNX", build, path)
         return Quantised("onnx", schemes, rounds, time.perf_counter() - started)
 
     def to_openvino(self, xml_path: Path) -> Quantised:
@@ -104,7 +104,7 @@ class Quantiser:
             write_ir(quantised_ir(self.source, self._images, float_layers, self._is_transformer), target, metadata)
             return OpenVinoRunner(target, self.threads)
 
-        rounds = self._held_rounds("int8 OpenVINO", self.costs, build, xml_path)
+        rounds = self._held_rounds("int8 OpenVINO", build, xml_path)
         return Quantised("openvino", {}, rounds, time.perf_counter() - started)
 
     @cached_property
@@ -144,32 +144,23 @@ class Quantiser:
         return models[best], noises
 
     def _held_rounds(
-        self,
-        title: str,
-        costs: tuple[LayerCost, ...],
-        build: Callable[[tuple[str, ...], Path], Runner],
-        path: Path,
+        self, title: str, build: Callable[[tuple[str, ...], Path], Runner], path: Path
     ) -> tuple[Round, ...]:
-        """Try with more and more float layers; the file of a round that held is moved to `path`."""
-        with TemporaryDirectory(dir=_made(path.parent)) as folder:
+        """Try with more and more float layers; only the files of a round that held are written to `path`."""
+        with TemporaryDirectory() as folder:
             draft = Path(folder) / path.name
 
             def attempt(float_layers: tuple[str, ...]) -> Round:
                 with build(float_layers, draft) as runner:
                     made = self.exam.grade(runner, float_layers)
-                self.reporter.say(f"{title}: {_sentence(made, len(costs))}")
+                self.reporter.say(f"{title}: {_sentence(made, len(self.costs))}")
                 return made
 
-            rounds = hold_accuracy(attempt, costs, self.options.rounds)
+            rounds = hold_accuracy(attempt, self.costs, self.options.rounds)
             if rounds[-1].held:
                 for file in sorted(Path(folder).iterdir()):
-                    file.replace(path.parent / file.name)
+                    write_bytes(path.with_name(file.name), file.read_bytes())
         return rounds
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _sentence(made: Round, layers: int) -> str:
