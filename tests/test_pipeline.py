@@ -60,7 +60,10 @@ def test_the_manifest_tells_where_the_model_comes_from(manifest, teacher_file):
 
 def test_the_manifest_tells_what_the_run_cost(manifest):
     names = [stage["name"] for stage in manifest["stages"]]
-    assert names == ["images and choice", "student", "teacher", "coordinates", "distil", "export", "validate"]
+    assert names == [
+        "images and choice", "student", "teacher", "coordinates", "distil", "export", "precisions", "validate",
+        "latency",
+    ]  # fmt: skip
     for stage in manifest["stages"]:
         assert 0 <= stage["seconds"] < 600
         assert 50 < stage["peak_memory_mb"] < 100_000

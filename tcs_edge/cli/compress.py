@@ -126,6 +126,8 @@ def command(
     from tcs_edge.report.console import ConsoleReporter
 
     given = {name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None}
+    if not precision:  # an option that may be repeated comes as an empty list when it was not given
+        given.pop("precision", None)
     reporter = ConsoleReporter(verbosity=-1 if quiet else int(verbose))
     if config is None and resume is None and (config := find_options(Path())):
         reporter.say(f"options that no flag sets are those of {config}")
