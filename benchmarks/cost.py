@@ -149,6 +149,7 @@ def trainer(ready: Prepared, batches: list[Any]) -> Callable[[], float]:
     student = partial(build_student, ready.student.name, preprocess.img_size, "random", 0)
     features = gather_features(images, preprocess, student(), options, Silent())
     knowledge = make_knowledge(features, images, preprocess, options, Silent()) if features else None
+    del features  # as the pipeline does
     accelerator = make_accelerator(options.device)
     clock = clock_of(accelerator.device)
     data = Data(lambda epoch: batches, len(batches), val=list)

@@ -18,6 +18,7 @@ from tcs_edge.specs.config import CompressConfig
 from tcs_edge.tcs.coordinates import Coordinates, fit_coordinates, random_axes
 from tcs_edge.teachers.features import Features, teacher_features
 from tcs_edge.teachers.load import Teacher, TeacherInfo, build_teacher, describe_teacher
+from tcs_edge.teachers.neighbours import MAX_IMAGES, soft_labels
 from tcs_edge.teachers.probe import LinearProbe, fit_linear_probe
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
 from tcs_edge.teachers.registry import teacher_spec
@@ -78,8 +79,11 @@ def make_knowledge(
     if options.method == "tcs":
         coordinates = _coordinates(features, options, reporter)
         targets = _targets(features, coordinates, options)
-        probe_there = _coordinate_probe(targets, images, options)
-        return Knowledge(answers=targets, probe=probe_there, coordinates=coordinates)
+        probe_there = _coordinate_probe(targets, images)
+        return Knowledge(
+            answers=targets, probe=_as_linear(probe_there), coordinates=coordinates,
+            soft_labels=_soft_labels(targets, images, probe_there, options, reporter),
+        )  # fmt: skip
     grid = features.readout.grid
     linear = _as_linear(probe)
     signed = bool((features.readout.vectors(features.train) < 0).any())
@@ -151,12 +155,22 @@ def _targets(features: Features, coordinates: Coordinates, options: CompressConf
     return targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(options.seed))]
 
 
-def _coordinate_probe(targets: Tensor, images: ImageSet, options: CompressConfig) -> nn.Linear | None:
+def _coordinate_probe(targets: Tensor, images: ImageSet) -> LinearProbe:
     """The teacher's classifier in coordinates (N, k), fitted on the labelled images."""
-    if not (options.tcs.probe_start or options.tcs.soft_weight):
-        return None
     rows = images.train.labelled
-    return _as_linear(fit_linear_probe(targets[rows].numpy(), images.train.labels[rows], len(images.classes)))
+    return fit_linear_probe(targets[rows].numpy(), images.train.labels[rows], len(images.classes))
+
+
+def _soft_labels(
+    targets: Tensor, images: ImageSet, probe: LinearProbe, options: CompressConfig, reporter: Reporter
+) -> Tensor:
+    """Logits (N, classes): the probe's, and where there are images without labels their neighbours' too."""
+    rows = images.train.labelled
+    if not options.tcs.neighbours or len(rows) == len(targets) or len(targets) > MAX_IMAGES:
+        return torch.from_numpy(probe.logits(targets.numpy()))
+    found = soft_labels(targets, images.train.labels, rows, probe)
+    reporter.say(f"soft labels: {found.share:.0%} from the images' neighbours, the rest from the probe")
+    return found.logits
 
 
 def _in_loop(teacher: Teacher, readout: Readout, probe: nn.Linear, student: Preprocess) -> TeacherInLoop:

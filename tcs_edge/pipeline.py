@@ -142,6 +142,8 @@ def _run_stages(
         features = gather_features(ready.images, ready.preprocess, backbone, ready.options, reporter)
     with watch.stage("coordinates"):
         knowledge = _knowledge(features, ready, folder, reporter)
+    teacher = teacher_record(features.meta) if features else None
+    del features  # the student trains without them in memory
     with watch.stage("distil"):
         model = _distil(ready, backbone, knowledge, folder, resume, reporter)
     with watch.stage("export"), reporter.busy("exporting"):
@@ -169,7 +171,7 @@ def _run_stages(
         created=now(),
         seed=ready.options.seed,
         dataset=dataset_record(ready.images),
-        teacher=teacher_record(features.meta) if features else None,
+        teacher=teacher,
         student=student,
         target=ready.target.model_dump(mode="json", exclude_none=True),
         options=ready.options.model_dump(mode="json", exclude_none=True),

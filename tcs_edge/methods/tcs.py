@@ -39,9 +39,9 @@ class Tcs(Method):
         schedule: when iterative feature selection removes coordinates.
         mimic: which mimicking loss; `weight` multiplies it (cross-entropy has weight 1).
         hash_bits: M, for the losses that use hashing.
-        probe: Linear(k, classes) in the teacher's coordinates, for the soft labels and the start of W.
-        probe_start: whether W starts as the probe; at random otherwise.
-        soft_weight: of the probe's soft labels, T^2 KL(probe(z) || student) as in `kd`.
+        probe: Linear(k, classes) in the teacher's coordinates that W starts as; None starts at random.
+        soft_labels: (N, classes) logits of the training images.
+        soft_weight: of the soft labels, T^2 KL(soft label || student) as in `kd`.
         temperature: T > 0.
         seed: of the hash directions.
     """
@@ -64,23 +64,22 @@ class Tcs(Method):
         hash_bits: int = 1024,
         label_smoothing: float = 0.0,
         probe: nn.Linear | None = None,
-        probe_start: bool = True,
+        soft_labels: Tensor | None = None,
         soft_weight: float = 0.0,
         temperature: float = 4.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.head = TcsHead(features, targets.shape[1], classes, schedule, start=probe if probe_start else None)
+        self.head = TcsHead(features, targets.shape[1], classes, schedule, start=probe)
         self.soft_weight, self.temperature = soft_weight, temperature
         self.mimic, self.weight = mimic, weight
         self.hash_bits, self.seed = hash_bits, seed
         self.label_smoothing = label_smoothing
         self.register_buffer("targets", targets.to(torch.float16), persistent=False)
-        if probe is None and soft_weight:
-            raise ValueError("soft labels need a probe")
-        if probe is not None:
-            said = probe(targets.float()).detach().to(torch.float16)
-            self.register_buffer("soft_labels", said, persistent=False)
+        if soft_weight:
+            if soft_labels is None:
+                raise ValueError("a soft_weight needs soft labels")
+            self.register_buffer("soft_labels", soft_labels.to(torch.float16), persistent=False)
         if "lsh" in mimic:
             for name in ("directions", "bias", "packed"):
                 self.register_buffer(name, torch.empty(0), persistent=False)

@@ -94,6 +94,7 @@ class Knowledge:
         signed: whether the teacher's features take negative values.
         grid: g, side of the maps; 0 where there are none.
         coordinates: what `answers` are coordinates in, for TCS.
+        soft_labels: logits (N, classes) that stand in for labels, for TCS.
     """
 
     answers: Tensor | None = None
@@ -102,6 +103,7 @@ class Knowledge:
     signed: bool = True
     grid: int = 0
     coordinates: Coordinates | None = None
+    soft_labels: Tensor | None = None
 
     def ask(self) -> Answers:
         """How a method gets the answers of a batch."""

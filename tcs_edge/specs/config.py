@@ -40,6 +40,8 @@ class TcsOptions(Spec):
         hash_bits: M of the hashing losses.
         probe_start: start the classifier as a linear probe in the teacher's coordinates, instead of at random.
         soft_weight: weight of that probe's soft labels beside cross-entropy.
+        neighbours: where there are images without labels, let an image's neighbours in the coordinates have a say in
+            its soft label, as much as labels that were held out bear out.
         temperature: T of the soft labels.
         control: an experiment that takes something away: axes that are random instead of PCA's (as many, at
             the same scale), another image's targets for each image, or keeping the axes of most variance
@@ -53,6 +55,7 @@ class TcsOptions(Spec):
     hash_bits: int = Field(default=1024, ge=8)
     probe_start: bool = True
     soft_weight: float = Field(default=1.0, ge=0)
+    neighbours: bool = True
     temperature: float = Field(default=4.0, gt=0)
     control: Control = "none"
 

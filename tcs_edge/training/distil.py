@@ -116,8 +116,9 @@ def make_method(
     schedule = SelectionSchedule(kept_fraction=tcs.kept_fraction, by=by)
     return Tcs(
         features, classes, knowledge.rows, schedule,
-        mimic=tcs.mimic, weight=tcs.mimic_weight, hash_bits=tcs.hash_bits, probe=knowledge.probe,
-        probe_start=tcs.probe_start, soft_weight=tcs.soft_weight, temperature=tcs.temperature,
+        mimic=tcs.mimic, weight=tcs.mimic_weight, hash_bits=tcs.hash_bits,
+        probe=knowledge.probe if tcs.probe_start else None,
+        soft_labels=knowledge.soft_labels, soft_weight=tcs.soft_weight, temperature=tcs.temperature,
         label_smoothing=smoothing, seed=options.seed,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ here, and the weights averaged: both are the same for every method.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -33,6 +34,8 @@ Rows = tuple[Tensor, Tensor, Tensor]  # images (B, 3, S, S), labels (B,), indice
 FINITE_WINDOW = 10
 # Writing the state costs less than a second; more often would show in short epochs.
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
+# An epoch of a few labelled images is over sooner than a look at all validation images.
+VALIDATIONS = 20
 # fp16's scaler starts at 65536 and halves at every overflow: below one, nothing it could do is left.
 SMALLEST_LOSS_SCALE = 1.0
 COMPILER = "inductor"
@@ -130,7 +133,7 @@ class _Run:
     ticks: Iterator[int]
 
     def epoch(self, epoch: int) -> dict[str, Any]:
-        """One pass over the training images and one over the validation images; its metrics."""
+        """One pass over the training images, and where it is due one over the validation images; its metrics."""
         torch.manual_seed(epoch_seed(self.seed, epoch))  # dropout and the like: a function of the epoch
         started = time.perf_counter()
         self.wrapped.train()
@@ -138,15 +141,14 @@ class _Run:
         means = _mean_parts(self._steps(epoch, first), first)
         self._require_finite(first + self.data.steps_per_epoch - 1)
         seconds = time.perf_counter() - started
+        metrics = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], **means}
+        if validates(epoch, self.budget.epochs):
+            metrics["val_accuracy"] = self._accuracy()
+        return metrics | {"seconds": round(seconds, 3)}
+
+    def _accuracy(self) -> float:
         with self.average.in_place() if self.average else nullcontext():
-            accuracy = accuracy_of(self.trainee.backbone, self.trainee.method, self.data.val(), self.accelerator)
-        return {
-            "epoch": epoch + 1,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            **means,
-            "val_accuracy": accuracy,
-            "seconds": round(seconds, 3),
-        }
+            return accuracy_of(self.trainee.backbone, self.trainee.method, self.data.val(), self.accelerator)
 
     def _steps(self, epoch: int, first: int) -> Iterator[dict[str, Tensor]]:
         for step, rows in enumerate(self.data.train(epoch), start=first):
@@ -184,6 +186,12 @@ class _Run:
                 f"fp16 gradients are NaN or Inf at every scale, up to step {step}. "
                 "Lower --lr or pass --amp bf16 or no; the last good checkpoint is kept."
             )
+
+
+def validates(epoch: int, epochs: int) -> bool:
+    """Whether validation follows `epoch`, counted from 0: the last and every n-th before, `VALIDATIONS` at most."""
+    every = math.ceil(epochs / VALIDATIONS)
+    return (epochs - 1 - epoch) % every == 0
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

@@ -96,12 +96,12 @@ def test_tcs_mimics_mixed_coordinates_and_soft_bits(batch, mimic):
     assert losses.parts["mimic"].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_probes_soft_labels_are_mixed_as_logits(batch):
+def test_soft_labels_are_mixed_as_logits(batch):
     torch.manual_seed(0)
-    targets, probe = torch.randn(48, 8), nn.Linear(8, CLASSES)
-    method = Tcs(WIDTH, CLASSES, targets, SelectionSchedule(), probe=probe, soft_weight=1.0, temperature=T)
+    targets, logits = torch.randn(48, 8), torch.randn(48, CLASSES)
+    method = Tcs(WIDTH, CLASSES, targets, SelectionSchedule(), soft_labels=logits, soft_weight=1.0, temperature=T)
     rows = replace(batch, images=torch.randn(10, WIDTH)).mixed(MIX)
-    wanted = softmax(blend(probe(targets[rows.index]).detach()) / T, axis=1)
+    wanted = softmax(blend(logits[rows.index]) / T, axis=1)
     said = log_softmax(method.logits(nn.Identity(), rows.images).detach().double().numpy() / T, axis=1)
     expected = T**2 * (wanted * (np.log(wanted) - said)).sum(axis=1).mean()
     assert method.losses(nn.Identity(), rows).parts["soft"].item() == pytest.approx(expected, rel=1e-2, abs=1e-4)

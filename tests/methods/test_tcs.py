@@ -118,19 +118,19 @@ def a_probe():
     return nn.Linear(DIMS, CLASSES)
 
 
-def test_the_classifier_starts_as_the_probe_unless_told_otherwise():
+def test_the_classifier_starts_as_the_probe_where_there_is_one():
     probe = a_probe()
     started = make(probe=probe).head.classifier
     assert torch.equal(started.weight, probe.weight)
     assert torch.equal(started.bias, probe.bias)
-    assert not torch.equal(make(probe=probe, probe_start=False).head.classifier.weight, probe.weight)
+    assert not torch.equal(make().head.classifier.weight, probe.weight)
 
 
-def test_soft_labels_are_what_the_probe_says_of_the_coordinates():
-    probe, rows, temperature = a_probe(), batch(), 3.0
-    method = make("none", probe=probe, soft_weight=0.5, temperature=temperature)
+def test_soft_labels_are_learnt_as_kd_learns_them():
+    rows, temperature, logits = batch(), 3.0, torch.randn(IMAGES, CLASSES)
+    method = make("none", soft_labels=logits, soft_weight=0.5, temperature=temperature)
     losses = method.losses(IDENTITY, rows)
-    wanted = (probe(method.targets[rows.index].float()) / temperature).softmax(1)
+    wanted = (logits[rows.index] / temperature).softmax(1)
     said = (method.logits(IDENTITY, rows.images) / temperature).log_softmax(1)
     expected = temperature**2 * (wanted * (wanted.log() - said)).sum(dim=1).mean()
     torch.testing.assert_close(losses.parts["soft"], expected.detach(), rtol=2e-3, atol=1e-4)
@@ -139,12 +139,12 @@ def test_soft_labels_are_what_the_probe_says_of_the_coordinates():
 
 def test_images_without_labels_are_learnt_from_all_the_same():
     rows = replace(batch(), labels=torch.full((10,), UNLABELED))
-    losses = make(probe=a_probe(), soft_weight=1.0).losses(IDENTITY, rows)
+    losses = make(soft_labels=torch.randn(IMAGES, CLASSES), soft_weight=1.0).losses(IDENTITY, rows)
     assert losses.parts["ce"] == 0
     assert losses.parts["mimic"] > 0
     assert losses.parts["soft"] > 0
 
 
-def test_soft_labels_without_a_probe_are_refused():
-    with pytest.raises(ValueError, match="probe"):
+def test_a_weight_without_soft_labels_is_refused():
+    with pytest.raises(ValueError, match="soft labels"):
         make(soft_weight=1.0)

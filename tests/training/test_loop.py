@@ -12,7 +12,7 @@ from tcs_edge.progress import Silent
 from tcs_edge.training import loop
 from tcs_edge.training.budget import Budget
 from tcs_edge.training.deployed import fold_student, load_deployed, save_deployed
-from tcs_edge.training.loop import Data, accuracy_of, train
+from tcs_edge.training.loop import VALIDATIONS, Data, accuracy_of, train, validates
 
 BUDGET = Budget(epochs=6, batch_size=16, lr=0.02)
 
@@ -30,6 +30,13 @@ def test_it_learns_and_logs_every_epoch(problem, accelerator):
     assert lines[-1]["val_accuracy"] > 0.9
     json.dumps(lines)
     assert accuracy_of(backbone, method, problem.data.val(), accelerator) == lines[-1]["val_accuracy"]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 19, 20, 21, 40, 187])
+def test_validation_follows_the_last_epoch_and_is_rare_where_epochs_are_short(epochs):
+    validated = [epoch for epoch in range(epochs) if validates(epoch, epochs)]
+    assert validated[-1] == epochs - 1
+    assert min(epochs, 10) <= len(validated) <= VALIDATIONS
 
 
 @pytest.mark.parametrize("mimic", ["cosine", "lsh+mse"])
