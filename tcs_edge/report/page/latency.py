@@ -51,9 +51,8 @@ class Latency:
 
 def latency_of(run: RunContents) -> Latency:
     """Everything that a run knows of its latency."""
-    target, rows = run.manifest.target, timed(run)
-    title = str(target.get("title") or target.get("name", "the target"))
-    return Latency(rows, latency_chart(title, run.manifest.student.latency, rows))
+    rows = timed(run)
+    return Latency(rows, latency_chart(run.manifest.student.latency, rows))
 
 
 def timed(run: RunContents) -> tuple[Timed, ...]:
@@ -82,24 +81,24 @@ def runner_title(name: str) -> str:
     return ", ".join([TITLES.get(runtime, runtime), *(WAYS.get(way, way) for way in ways)])
 
 
-def latency_chart(target: str, band: LatencyRecord | None, rows: Sequence[Timed]) -> Chart | None:
-    """The band on `target` and the calls of `rows` on one logarithmic scale; None where nothing is known."""
+def latency_chart(band: LatencyRecord | None, rows: Sequence[Timed]) -> Chart | None:
+    """The band on the target and the calls of `rows` on one logarithmic scale; None where nothing is known."""
     if band is None and not rows:
         return None
-    return Chart(*(_drawn(one_line(target), band, rows, width) for width in (WIDE, NARROW)))
+    return Chart(*(_drawn(band, rows, width) for width in (WIDE, NARROW)))
 
 
-def _drawn(target: str, band: LatencyRecord | None, rows: Sequence[Timed], width: int) -> Markup:
+def _drawn(band: LatencyRecord | None, rows: Sequence[Timed], width: int) -> Markup:
     wide = width == WIDE
     step, above = (34, 0) if wide else (48, 20)  # a phone has no room for names beside the marks
     x = Axis(*_ends(band, rows), start=LABELS_PX if wide else 12, end=width - 14, log=True)
     parts: list[Markup] = []
     down = 4.0
     if band:
-        parts += [_group(down, f"{target}, {band.source}"), _band(band, x, down + GROUP_PX, above)]
+        parts += [_group(down, f"On the target, {one_line(band.source)}"), _band(band, x, down + GROUP_PX, above)]
         down += GROUP_PX + step
     if rows:
-        parts.append(_group(down, "the machine that exported, measured"))
+        parts.append(_group(down, "Where it was exported, measured"))
         parts += [_strip(row, x, down + GROUP_PX + step * number, above) for number, row in enumerate(rows)]
         down += GROUP_PX + step * len(rows)
     label = "Latency of one image on the target and where it was exported; the tables hold the numbers."

@@ -66,7 +66,7 @@ def test_the_page_has_percentiles_source_band_and_remarks(noted_run):
 
 @pytest.mark.parametrize("kind", ["wide", "narrow"])
 def test_every_call_and_percentile_is_drawn_at_its_place(kind):
-    chart = latency_chart("a board", BAND, [row(1.0, 2.0, 8.0)])
+    chart = latency_chart(BAND, [row(1.0, 2.0, 8.0)])
     tree = ElementTree.fromstring(getattr(chart, kind))
     marks = [float(found.get("x1")) for found in tree.iter("line") if "percentile" in found.get("class")]
     (calls,) = [found.get("d") for found in tree.iter("path") if "calls" in found.get("class")]
@@ -76,7 +76,7 @@ def test_every_call_and_percentile_is_drawn_at_its_place(kind):
     (ring,) = list(tree.iter("circle"))
     assert float(ring.get("cx")) == pytest.approx(places[1], abs=0.1)  # 2 ms on both machines
     words = [found.text for found in tree.iter("text")]
-    assert "a board, estimated" in words
+    assert "On the target, estimated" in words
     assert "ONNX Runtime: 1 ms" in words
     # Twice as slow is as far to the right wherever it begins.
     assert (places[2] - places[1]) == pytest.approx(2 * (places[1] - places[0]), abs=0.3)
@@ -84,7 +84,7 @@ def test_every_call_and_percentile_is_drawn_at_its_place(kind):
 
 @given(st.lists(st.lists(TIMES, min_size=1, max_size=8), max_size=5), st.booleans())
 def test_nothing_leaves_the_picture_and_there_is_always_a_scale(rows, banded):
-    chart = latency_chart("t", BAND if banded else None, [row(*calls) for calls in rows])
+    chart = latency_chart(BAND if banded else None, [row(*calls) for calls in rows])
     if not rows and not banded:
         assert chart is None
         return
