@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from tcs_edge.errors import PromiseMissed
-from tcs_edge.gate.check import check_model
+from tcs_edge.gate.check import accept_model, check_model
 from tcs_edge.gate.limits import GateLimits, overridden
 from tcs_edge.project import find_limits
 
@@ -192,15 +192,36 @@ class Gate:
         gate.limits, _ = find_limits(Path(folder), {})
         return gate
 
-    def check(self, model: AnyRun) -> GateResult:
+    def check(self, model: AnyRun, *, selfcheck: AnyPath | None = None) -> GateResult:
         """Judge a run, a run folder, a manifest.json, or an .onnx or .xml file; a miss is a verdict, no exception.
 
-        Raises:
-            UsageError: nothing to gate there, no limits at all, or a baseline that cannot be compared with.
-        """
-        return check_model(_run_path(model), self.limits, self.allow_other_target)
+        Args:
+            selfcheck: selfcheck.json from the device: the latency measured there replaces the estimate.
 
-    def require(self, model: AnyRun) -> GateResult:
+        Raises:
+            UsageError: nothing to gate there, no limits at all, a baseline that cannot be compared with, or a
+                self-check of another model.
+        """
+        return check_model(_run_path(model), self.limits, self.allow_other_target, _path(selfcheck))
+
+    def update_baseline(self, model: AnyRun, baseline: AnyPath, *, selfcheck: AnyPath | None = None) -> GateResult:
+        """Write the model's numbers to the small file `baseline`, to commit; judge the limits that need no comparison.
+
+        A model that is not what was validated fails, and nothing is written.
+
+        Raises:
+            UsageError: nothing to gate there, or a self-check of another model.
+            MissingError: the file cannot be written.
+
+        Examples:
+            >>> Gate().update_baseline("runs/photos", "gate.json").passed
+            True
+            >>> Gate(baseline="gate.json", max_change={"size_mb": "5 %"}).check("runs/photos").passed
+            True
+        """
+        return accept_model(_run_path(model), self.limits, Path(baseline), _path(selfcheck))
+
+    def require(self, model: AnyRun, *, selfcheck: AnyPath | None = None) -> GateResult:
         """As `check`, for a test or a script that must stop.
 
         Raises:
@@ -208,7 +229,7 @@ class Gate:
         """
         from tcs_edge.report.gate import sentence
 
-        result = self.check(model)
+        result = self.check(model, selfcheck=selfcheck)
         if not result.passed:
             misses = "; ".join(sentence(check) for check in result.of("fail"))
             raise PromiseMissed(f"{result.subject.name}: {misses}")

@@ -119,7 +119,9 @@ def read_json(source: Path, schema_version: int) -> dict[str, Any]:
         raise DataError(f"{source} is not JSON: {error}. Restore it, or make it again.") from None
     came = document.get("schema_version") if isinstance(document, dict) else None
     if came != schema_version:
-        raise DataError(f"{source}: schema_version is {came!r}, this version reads {schema_version}. Make it again.")
+        newer = isinstance(came, int) and came > schema_version
+        advice = "Update with: pip install --upgrade tcs-edge" if newer else "Make it again."
+        raise DataError(f"{source}: schema_version is {came!r}, this version reads {schema_version}. {advice}")
     return document
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from tcs_edge.data import Preprocess
 from tcs_edge.errors import reason_of
 from tcs_edge.packaging.manifest import HostLatency, LatencyHere
+from tcs_edge.packaging.reports import CallsRecord
 from tcs_edge.progress import Reporter
 from tcs_edge.proof import opened_runners
 from tcs_edge.quiet import quiet
@@ -27,12 +28,15 @@ from tcs_edge.specs.config import CompressConfig
 WARMUP = 5
 FEWEST, MOST = 20, 200
 BUDGET_SECONDS = 10.0
+DIGITS = 4  # of a millisecond: a tenth of a microsecond
 
 
 def measure_latency(
     model: nn.Module, exports: Path, preprocess: Preprocess, options: CompressConfig, reporter: Reporter
-) -> LatencyHere:
+) -> tuple[LatencyHere, CallsRecord]:
     """Latency of one image in every file of `exports` and in PyTorch, all in turns, `options.threads` threads each.
+
+    Returns percentiles for the manifest and every timed call for the report.
 
     PyTorch compiled is measured too where `options.compiled_latency` asks for it: compiling takes up to
     minutes. What does not run is named in `remarks`, with the reason.
@@ -45,12 +49,14 @@ def measure_latency(
         runners += [stack.enter_context(runner) for runner in opened_runners(exports, options)]
         runs, remarks = _running(runners, image.astype(np.float32))
         samples = time_interleaved(runs, WARMUP, _repeats(runs))
-    return LatencyHere(
+    here = LatencyHere(
         machine=f"{platform.machine()}, {platform.system()}",
         threads=options.threads or 1,
         runtimes={name: HostLatency(**sample.to_json()) for name, sample in samples.items()},
         remarks=remarks,
     )
+    calls = {name: tuple(round(each, DIGITS) for each in sample.calls_ms) for name, sample in samples.items()}
+    return here, CallsRecord(calls_ms=calls)
 
 
 def _running(runners: list[Runner], image: np.ndarray) -> tuple[dict[str, Callable[[], object]], tuple[str, ...]]:

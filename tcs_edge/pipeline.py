@@ -161,7 +161,8 @@ def _run_stages(
         validation = _with_limit_checks(validation, ready, folder, student.params_m)
         validation = replace(validation, checks=(*released, *validation.checks))
     with watch.stage("latency"):
-        latency = measure_latency(model, folder.unproven, ready.preprocess, ready.options, reporter)
+        latency, calls = measure_latency(model, folder.unproven, ready.preprocess, ready.options, reporter)
+    write_document(folder.latency, calls)
     write_json(folder.validation, validation.to_json())
     if validation.predictions:
         write_document(folder.predictions, predictions_record(validation.predictions, ready.images.test.names))

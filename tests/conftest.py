@@ -259,3 +259,32 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return run.root
 
     return make
+
+
+@pytest.fixture
+def selfcheck_of(tmp_path: Path) -> Callable[..., Path]:
+    """selfcheck_of(run, verdict="fail", high_ms=...): a selfcheck.json of the run's model; its path.
+
+    Changes to a latency go into its one row, all others into the document.
+    """
+    from tcs_edge.files import sha256_file
+
+    row = {
+        "model": "lcnet_050", "img_size": 32, "batch": 1, "runtime": "onnxruntime", "runtime_version": "1.22.0",
+        "threads": 4, "precision": "fp32", "arithmetic": "f32", "p50_ms": 3.0, "p90_ms": 3.5, "p99_ms": 4.0,
+        "low_ms": 2.9, "high_ms": 3.2, "runs": 500, "peak_memory_mb": 80.0, "source": "measured",
+    }  # fmt: skip
+
+    def write(run: Path, **changes: object) -> Path:
+        measured = {name: value for name, value in changes.items() if name in row}
+        document = {
+            "schema_version": 1, "kind": "tcs-edge selfcheck", "verdict": "pass", "measured": "2026-03-02",
+            "target": "raspberrypi4", "model_sha256": [sha256_file(run / "export" / "model.onnx")],
+            "machine": {"device": "Raspberry Pi 4"}, "checks": [{"name": "files", "passed": True, "detail": ""}],
+            "rows": [row | measured],
+        }  # fmt: skip
+        path = tmp_path / "selfcheck.json"
+        path.write_text(json.dumps(document | {name: changes[name] for name in changes if name not in row}))
+        return path
+
+    return write

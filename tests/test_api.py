@@ -15,6 +15,7 @@ from PIL import Image
 import tcs_edge
 from tcs_edge import Gate, compress, load
 from tcs_edge.cli.compress import command as compress_command
+from tcs_edge.cli.gate import command as gate_command
 from tcs_edge.errors import DataError, ParityFailed, PromiseMissed, SpecError, UnknownName, UsageError
 from tcs_edge.gate.limits import GateLimits
 from tcs_edge.specs.config import CompressConfig
@@ -59,6 +60,15 @@ def test_compress_takes_every_option_of_the_command():
 def test_the_gate_takes_every_limit():
     arguments = set(inspect.signature(Gate).parameters)
     assert arguments == (set(GateLimits.model_fields) - {"change"}) | {"max_change", "allow_other_target"}
+
+
+def test_the_gate_does_what_every_flag_of_the_command_does():
+    """Flags are limits, arguments of a call, or ways to print what `GateResult` holds."""
+    flags = set(inspect.signature(gate_command).parameters) - {"context"}
+    given = set(inspect.signature(Gate).parameters)
+    called = set(inspect.signature(Gate.check).parameters) | {"update_baseline"}
+    assert flags - given - called == {"json", "junit", "markdown"}
+    assert set(inspect.signature(Gate.require).parameters) == set(inspect.signature(Gate.check).parameters)
 
 
 @pytest.mark.slow
@@ -129,6 +139,29 @@ def test_a_gate_says_what_is_missed(make_run):
         gate.require(large)
     assert Gate(max_size_mb={"warn": 0.5}).check(small).verdict == "warn"
     assert "max_size_mb" in repr(Gate(max_size_mb=1))
+
+
+def test_a_gate_takes_the_latency_of_the_device(make_run, selfcheck_of):
+    run = make_run(latency_ms=10.0)
+    gate = Gate(max_latency_ms=5)
+    assert not gate.check(run).passed
+    assert gate.check(run, selfcheck=selfcheck_of(run)).passed
+    assert gate.require(str(run), selfcheck=str(selfcheck_of(run))).passed
+    with pytest.raises(UsageError, match="another model"):
+        gate.check(make_run("other", weights=5), selfcheck=selfcheck_of(run))
+
+
+def test_a_new_baseline_is_accepted_unless_it_was_not_proved(make_run, tmp_path):
+    small, large = make_run("small"), make_run("large", weights=2_000_000)
+    gate = Gate(max_change={"size_mb": "5 %"}, baseline=tmp_path / "gate.json")
+    assert gate.update_baseline(small, tmp_path / "gate.json").passed
+    assert not gate.check(large).passed
+    assert gate.update_baseline(large, tmp_path / "gate.json").passed
+    assert gate.check(large).passed
+    assert not Gate(max_size_mb=1).update_baseline(large, tmp_path / "other.json").passed
+    refused = gate.update_baseline(make_run("failed", passed=False), tmp_path / "none.json")
+    assert not refused.passed
+    assert not (tmp_path / "none.json").exists()
 
 
 def test_a_gate_refuses_what_makes_no_sense(make_run, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,7 +28,19 @@ def exports(onnx_path, tmp_path_factory):
 
 def measured(model, exports, **options):
     config = CompressConfig(target="t", threads=1, precision=("fp16",), **options)
-    return latency.measure_latency(model, exports, Preprocess(32), config, Silent())
+    return latency.measure_latency(model, exports, Preprocess(32), config, Silent())[0]
+
+
+def test_every_call_is_noted_in_order_and_gives_the_percentiles(model, exports, monkeypatch):
+    monkeypatch.setattr(latency, "BUDGET_SECONDS", 0.1)
+    config = CompressConfig(target="t", threads=1)
+    here, calls = latency.measure_latency(model, exports, Preprocess(32), config, Silent())
+    assert set(calls.calls_ms) == set(here.runtimes)
+    for name, sample in here.runtimes.items():
+        noted = calls.calls_ms[name]
+        assert len(noted) == sample.runs
+        expected = np.percentile(noted, [50, 90, 99])
+        np.testing.assert_allclose([sample.p50_ms, sample.p90_ms, sample.p99_ms], expected, atol=1e-4)
 
 
 def test_every_file_is_timed_beside_pytorch(model, exports, monkeypatch):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,30 +66,31 @@ def command(
       tcs-edge gate runs/pets --max-latency-ms 20 --selfcheck selfcheck.json
       tcs-edge gate runs/pets --baseline git:origin/main:gate.json --max-change size_mb=5%
     """
-    from tcs_edge.gate.check import check_model
+    from tcs_edge.gate.check import accept_model, check_model
     from tcs_edge.project import find_limits
 
     limits, origin = find_limits(Path(), _given(context.params))
-    if update_baseline is not None:
-        _write_baseline(update_baseline, model, selfcheck)
-        # The new numbers are accepted: what is left to judge is what holds without a comparison.
-        limits = limits.absolute()
-        if not limits.any:
-            return
-    result = check_model(model, limits, allow_other_target, selfcheck)
-    _print(result, json)
-    _write_reports(result, junit, markdown)
-    _tell_ci(result, origin or model)
+    with _three_answers():
+        if update_baseline is None:
+            result = check_model(model, limits, allow_other_target, selfcheck)
+        else:
+            result = accept_model(model, limits, update_baseline, selfcheck)
+        _print(result, json)
+        _write_reports(result, junit, markdown)
+        _tell_ci(result, origin or model)
     if not result.passed:
         raise typer.Exit(1)
 
 
-def _write_baseline(path: Path, model: Path, selfcheck: Path | None) -> None:
-    from tcs_edge.gate.baseline import write_baseline
-    from tcs_edge.gate.check import measured_subject
+@contextmanager
+def _three_answers() -> Iterator[None]:
+    """Pass, fail, and usage for everything else, such as a file that cannot be written."""
+    from tcs_edge.errors import MissingError, UsageError
 
-    write_baseline(path, measured_subject(model, selfcheck))
-    typer.echo(f"baseline written: {path}", err=True)
+    try:
+        yield
+    except MissingError as error:
+        raise UsageError(str(error)) from None
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,11 +134,22 @@ def _tell_ci(result: GateResult, place: Path) -> None:
         for line in github_lines(result, _in_repository(place, "GITHUB_WORKSPACE")):
             typer.echo(line, err=True)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            # The runner's own file, which every command of a step adds to.
-            with Path(summary).open("a", encoding="utf-8") as handle:
-                handle.write(gate_markdown(result))
+            _append(Path(summary), gate_markdown(result))
     if os.environ.get("GITLAB_CI") == "true":
         write_text(Path(GITLAB_REPORT), gitlab_report(result, _in_repository(place, "CI_PROJECT_DIR")))
+
+
+def _append(path: Path, text: str) -> None:
+    """Add to the runner's own file, which every command of a step adds to."""
+    from tcs_edge.errors import UsageError
+
+    try:
+        with path.open("a", encoding="utf-8") as handle:
+            handle.write(text)
+    except OSError as error:
+        raise UsageError(
+            f"GITHUB_STEP_SUMMARY names {path}, which cannot be written: {error.strerror}. Unset it outside of CI."
+        ) from None
 
 
 def _in_repository(place: Path, root_variable: str) -> str:

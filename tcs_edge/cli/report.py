@@ -80,4 +80,4 @@ def _require_folder(data: Path | None) -> None:
     from tcs_edge.errors import DataError
 
     if data is not None and not data.is_dir():
-        raise DataError(f"no such image folder: {data}")
+        raise DataError(f"no such image folder: {data}. Pass the folder with the run's images, or leave --data out.")

@@ -133,7 +133,8 @@ def _from_document(document: Mapping[str, Any], name: str) -> Baseline:
     try:
         stored = BaselineFile.model_validate(document)
     except ValidationError as error:
-        raise DataError(f"{name}: {complaint(error, BaselineFile)}. Make it again with --update-baseline.") from None
+        advice = "Make it again with --update-baseline."
+        raise DataError(f"{name}: {complaint(error, BaselineFile, advice)}") from None
     return Baseline(name, stored.values, stored.target, stored.precisions, stored.images)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from tcs_edge.errors import UsageError
-from tcs_edge.gate.baseline import comparable, load_baseline
+from tcs_edge.errors import PromiseMissed, UsageError
+from tcs_edge.gate.baseline import comparable, load_baseline, write_baseline
 from tcs_edge.gate.judge import GateResult, judge
 from tcs_edge.gate.limits import GateLimits
 from tcs_edge.gate.selfcheck import read_selfcheck, with_selfcheck
-from tcs_edge.gate.subject import Subject, load_subject
+from tcs_edge.gate.subject import Promise, Subject, load_subject
+
+WRITTEN = "written as the baseline"
 
 
 def check_model(
@@ -30,6 +33,24 @@ def check_model(
         raise UsageError("no limits to hold the model to. Write [gate] in tcs-edge.toml, or pass --max-size-mb.")
     baseline = comparable(subject, load_baseline(limits.baseline), allow_other_target) if limits.baseline else None
     return judge(subject, limits, baseline)
+
+
+def accept_model(model: Path, limits: GateLimits, baseline: Path, selfcheck: Path | None = None) -> GateResult:
+    """Write the numbers of `model` to the file `baseline`, and judge what holds without a comparison.
+
+    The new numbers are accepted, so changes are not judged; absolute limits are, where there are any. A model that
+    is not what was validated is no baseline: nothing is written then, and the result fails.
+
+    Raises:
+        UsageError: as `check_model`, apart from missing limits. MissingError: the file cannot be written.
+    """
+    subject = measured_subject(model, selfcheck)
+    try:
+        write_baseline(baseline, subject)
+        written = Promise(WRITTEN, True, str(baseline))
+    except PromiseMissed as error:
+        written = Promise(WRITTEN, False, str(error))
+    return judge(replace(subject, promises=(*subject.promises, written)), limits.absolute(), None)
 
 
 def measured_subject(model: Path, selfcheck: Path | None) -> Subject:

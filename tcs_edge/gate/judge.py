@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from tcs_edge.gate.baseline import Baseline
 from tcs_edge.gate.limits import Amount, ChangeLevel, GateLimits, Level
-from tcs_edge.gate.measures import QUANTITIES, Measure, Quantity, is_number
+from tcs_edge.gate.measures import QUANTITIES, Measure, Quantity, Unit, is_number
 from tcs_edge.gate.subject import Promise, Subject
 
 SCHEMA_VERSION = 1
@@ -158,7 +158,7 @@ def _judge_measure(measure: Measure, limits: GateLimits, baseline: Baseline | No
         base=base,
         limit=level.fail if level else None,
         warn_limit=level.warn if level else None,
-        allowed_change=_allowed_text(allowed),
+        allowed_change=_allowed_text(allowed, quantity.unit),
         reasons=tuple(reason for _, reason in findings if reason),
         detail=measure.detail,
     )
@@ -198,7 +198,8 @@ def _against_base(
     for outcome, amount in _levels(allowed.fail, allowed.warn):
         if not worse <= amount.of(base) + ROUNDING * abs(base):
             allowance = "is allowed" if outcome == "fail" else "is where it warns"
-            yield outcome, f"{_worse_text(worse, base, quantity)} worse than the baseline, {amount} {allowance}"
+            allowed_text = _amount_text(amount, quantity.unit)
+            yield outcome, f"{_worse_text(worse, base, quantity)} worse than the baseline, {allowed_text} {allowance}"
             return
     yield "pass", ""
 
@@ -219,15 +220,29 @@ def _unknown(measure: Measure, baseline: Baseline | None) -> str:
 
 
 def _worse_text(worse: float, base: float, quantity: Quantity) -> str:
-    share = f" ({100 * worse / abs(base):.3g} %)" if base and quantity.unit != "share" else ""
+    if quantity.unit == "share":
+        return _points(worse)
+    share = f" ({100 * worse / abs(base):.3g} %)" if base else ""
     return f"{shown_number(worse, quantity.unit)}{share}"
 
 
-def _allowed_text(allowed: ChangeLevel | None) -> str | None:
+def _allowed_text(allowed: ChangeLevel | None, unit: Unit) -> str | None:
     if allowed is None:
         return None
     parts = (("", allowed.fail), ("warn ", allowed.warn))
-    return ", ".join(f"{word}{amount}" for word, amount in parts if amount is not None)
+    return ", ".join(f"{word}{_amount_text(amount, unit)}" for word, amount in parts if amount is not None)
+
+
+def _amount_text(amount: Amount, unit: Unit) -> str:
+    """An allowed change as people read it: per cent of the base, points of a share, or the number's own unit."""
+    if amount.percent:
+        return str(amount)
+    return _points(amount.value) if unit == "share" else f"{amount.value:g} {unit}"
+
+
+def _points(share: float) -> str:
+    amount = f"{100 * share:.3g}"
+    return f"{amount} point{'' if amount == '1' else 's'}"
 
 
 def shown_number(value: float, unit: str, digits: int = 4) -> str:

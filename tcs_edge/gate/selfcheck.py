@@ -81,7 +81,8 @@ def read_selfcheck(path: Path) -> SelfCheck:
     except DataError as error:
         raise UsageError(str(error)) from None
     except ValidationError as error:
-        raise UsageError(f"{path} is no selfcheck.json of a bundle: {complaint(error, SelfCheck)}.") from None
+        advice = "Run the bundle's selfcheck.py on the device again."
+        raise UsageError(f"{path} is no selfcheck.json of a bundle: {complaint(error, SelfCheck, advice)}") from None
 
 
 def with_selfcheck(subject: Subject, check: SelfCheck) -> Subject:

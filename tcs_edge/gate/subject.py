@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +82,8 @@ def _run(root: Path) -> Subject:
     folder = find_run(root)
     if not folder.manifest.is_file():
         raise UsageError(
-            f"{root} has no {MANIFEST}: the run stopped before its verdict. Run: tcs-edge compress --resume {root}"
+            f"{root} has no {MANIFEST}: the run stopped before its verdict. "
+            f"Run: tcs-edge compress --resume {shlex.quote(str(root))}"
         )
     manifest = _manifest(read_document(folder.manifest), str(folder.manifest))
     return _subject(manifest, str(root), _files_promise(verify_files(root, manifest)))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 NOT_RECORDED = (MANIFEST, MARKER, REPORT)
+RUN_AGAIN = "It was changed, or another version wrote it: run compress again."
 
 
 class DatasetRecord(Spec):
@@ -267,7 +268,7 @@ def parse_manifest(document: Mapping[str, Any], origin: str) -> Manifest:
     try:
         return Manifest.model_validate(document)
     except ValidationError as error:
-        raise DataError(f"{origin}: {complaint(error, Manifest)}") from None
+        raise DataError(f"{origin}: {complaint(error, Manifest, RUN_AGAIN)}") from None
 
 
 def verify_files(root: Path, manifest: Manifest) -> tuple[FileProblem, ...]:

@@ -1,4 +1,4 @@
-"""What a run notes down for its report: the choice, the spectrum, the selection and the predictions.
+"""What a run notes down for its report: the choice, the spectrum, the selection, the predictions, the timed calls.
 
 Each is a JSON document in reports/; images are named by their path relative to the data folder.
 """
@@ -6,13 +6,13 @@ Each is a JSON document in reports/; images are named by their path relative to 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
 from tcs_edge.errors import DataError
 from tcs_edge.files import read_json, write_json
-from tcs_edge.packaging.manifest import ExpectedRecord, LatencyRecord
+from tcs_edge.packaging.manifest import RUN_AGAIN, ExpectedRecord, LatencyRecord
 from tcs_edge.specs.strict import Spec, complaint
 
 SCHEMA_VERSION = 1
@@ -101,6 +101,15 @@ class PredictionsRecord(Document):
         return self
 
 
+class CallsRecord(Document):
+    """Wall time in ms of every timed call of one image after the export, in order, per runner ("pytorch" included).
+
+    The manifest's `latency_here` holds their percentiles.
+    """
+
+    calls_ms: dict[str, tuple[Annotated[float, Field(gt=0)], ...]]
+
+
 DocumentType = TypeVar("DocumentType", bound=Document)
 
 
@@ -120,4 +129,4 @@ def read_document(path: Path, kind: type[DocumentType]) -> DocumentType | None:
     try:
         return kind.model_validate(read_json(path, SCHEMA_VERSION))
     except ValidationError as error:
-        raise DataError(f"{path}: {complaint(error, kind)}") from None
+        raise DataError(f"{path}: {complaint(error, kind, RUN_AGAIN)}") from None

@@ -121,6 +121,11 @@ class RunFolder:
         return self.reports / "predictions.json"
 
     @property
+    def latency(self) -> Path:
+        """Every timed call of every exported file, on the machine that exported."""
+        return self.reports / "latency.json"
+
+    @property
     def report(self) -> Path:
         """The page for people; it can be made again at any time, so the manifest does not record it."""
         return self.root / REPORT

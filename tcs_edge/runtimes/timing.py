@@ -18,12 +18,13 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class LatencySample:
-    """Percentiles of the wall time of one call, in milliseconds, over `runs` timed calls."""
+    """Percentiles of the wall time of one call, in milliseconds, over `runs` timed calls, and every one of these."""
 
     p50_ms: float
     p90_ms: float
     p99_ms: float
     runs: int
+    calls_ms: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Self:
@@ -33,11 +34,13 @@ class LatencySample:
             ValueError: fewer than two times.
         """
         cuts = [1000 * cut for cut in statistics.quantiles(seconds, n=100, method="inclusive")]
-        return cls(cuts[49], cuts[89], cuts[98], len(seconds))
+        return cls(cuts[49], cuts[89], cuts[98], len(seconds), tuple(1000 * each for each in seconds))
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, as JSON values."""
-        return asdict(self)
+        """The percentiles and how many calls they are of, as JSON values."""
+        fields = asdict(self)
+        del fields["calls_ms"]
+        return fields
 
 
 def time_runner(

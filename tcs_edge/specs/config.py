@@ -207,6 +207,13 @@ class CompressConfig(Spec):
             raise ValueError("it goes with --shots, which says how many images keep their labels")
         return _learnt_from(wanted, info)
 
+    @field_validator("train")
+    @classmethod
+    def _has_labels_to_smooth(cls, train: TrainOptions, info: ValidationInfo) -> TrainOptions:
+        if train.label_smoothing and info.data.get("method") == "simkd":
+            raise ValueError("simkd imitates a map and reads no labels: leave label_smoothing out")
+        return train
+
     @property
     def builtin(self) -> bool:
         """Whether the built-in demo data is used."""

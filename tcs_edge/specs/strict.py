@@ -32,8 +32,8 @@ def validated(kind: type[SpecType], raw: object, origin: Path) -> SpecType:
         raise SpecError(f"{origin}: {complaint(error, kind)}") from None
 
 
-def complaint(error: ValidationError, kind: type[BaseModel]) -> str:
-    """The first problem of a pydantic error as one line, plus how many more there are."""
+def complaint(error: ValidationError, kind: type[BaseModel], advice: str = "") -> str:
+    """The first problem of a pydantic error as one line, plus how many more there are, and what to do."""
     problems = error.errors(include_url=False)
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"]) or "the document"
@@ -45,7 +45,8 @@ def complaint(error: ValidationError, kind: type[BaseModel]) -> str:
         message = first["msg"].removeprefix("Value error, ")
         text = f"{key}: {message}, got {_short(first['input'])}"
     more = len(problems) - 1
-    return text + (f" (and {more} more)" if more else "")
+    told = text + (f" (and {more} more)" if more else "")
+    return told if not advice else f"{told}{'' if told.endswith(('.', '?')) else '.'} {advice}"
 
 
 def _near(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:

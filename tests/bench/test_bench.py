@@ -12,7 +12,7 @@ from tcs_edge.bench.cells import CONTROLS, METHODS, Base, Cell, Found, arms_of, 
 from tcs_edge.bench.rows import make_rows
 from tcs_edge.bench.run import run_bench
 from tcs_edge.bench.table import to_markdown, write_table
-from tcs_edge.errors import TcsEdgeError, UnknownName, UsageError
+from tcs_edge.errors import SpecError, TcsEdgeError, UnknownName, UsageError
 from tcs_edge.specs.config import CompressConfig
 
 BASE = CompressConfig(target="x86-avx2", epochs=1, tcs={"dims": 7})
@@ -39,6 +39,13 @@ def test_arms_differ_from_the_base_in_what_they_say_and_nothing_else():
         tcs = BASE.tcs.model_copy(update=control)
         expected = BASE.model_copy(update={"seed": 3, "tcs": tcs} | METHODS[cell.arm.split("/")[0]])
         assert cell.options == expected, cell.arm
+
+
+def test_an_option_that_an_arm_cannot_have_is_refused_for_all():
+    smoothed = CompressConfig.model_validate(BASE.model_dump() | {"train": {"label_smoothing": 0.1}})
+    assert len(make_cells([Base(smoothed)], arms_of(["tcs", "kd", "dkd", "ce"], []), [0])) == 4
+    with pytest.raises(SpecError, match="simkd imitates a map and reads no labels"):
+        make_cells([Base(smoothed)], arms_of(["tcs", "simkd"], []), [0])
 
 
 def test_unknown_arms_are_refused():

@@ -127,3 +127,17 @@ def test_the_verdict_is_the_worst_outcome_and_nothing_judged_is_no_pass(limits, 
 def test_numbers_that_differ_are_shown_to_differ():
     assert apart(5.0000001, 5.0, "MB") == ("5.0000001 MB", "5 MB")
     assert apart(0.94999, 0.95, "share") == ("94.999 %", "95 %")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "value", "base", "allowed", "shown", "reason"),
+    [
+        ("accuracy", 0.95, 0.97, 0.01, "1 point", "2 points worse than the baseline, 1 point is allowed"),
+        ("size_mb", 5.0, 4.0, 0.2, "0.2 MB", "1 MB (25 %) worse than the baseline, 0.2 MB is allowed"),
+        ("size_mb", 5.0, 4.0, "5 %", "5 %", "1 MB (25 %) worse than the baseline, 5 % is allowed"),
+    ],
+)
+def test_a_change_and_what_is_allowed_of_it_have_the_same_unit(quantity, value, base, allowed, shown, reason):
+    check = outcome([Measure(quantity, value)], {"change": {quantity: allowed}}, {quantity: base})
+    assert check.allowed_change == shown
+    assert check.reasons == (reason,)

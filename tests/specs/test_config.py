@@ -93,6 +93,7 @@ def test_a_student_from_scratch_trains_longer():
         ({"epochs": 0}, "epochs: "),
         ({"train": {"mix_up": 0.2}}, "Did you mean mixup"),
         ({"train": {"label_smoothing": 1.0}}, "train.label_smoothing: "),
+        ({"method": "simkd", "train": {"label_smoothing": 0.1}}, "reads no labels: leave label_smoothing out"),
         ({"train": {"ema_decay": 1.0}}, "train.ema_decay: "),
         ({"train": {"rand_augment": 31}}, "train.rand_augment: "),
         ({"train": {"amp": "fp8"}}, "'bf16'"),

@@ -103,14 +103,14 @@ def _plane(points: Sequence[Point], limit: float | None, label: str, y_title: st
     ends = [point.latency_ms for point in points] + [point.high_ms for point in points] + ([limit] if limit else [])
     x = Axis(*padded(ends, 0.04, log=True), start=40, end=width - 10, log=True)
     y = Axis(*padded([point.accuracy for point in points], 0.08), start=height - 46, end=26)
-    front = pareto_front(points)
+    front = pareto_front([point for point in points if point.kind != "rejected"])
     marks = [_mark(point, x, y) for point in sorted(points, key=lambda point: point.kind == "chosen")]
     return drawing(
         width, height, label,
         frame(x, y, "latency, ms (one image, median; the line reaches to the upper end of its band)"
               if width == WIDE else "latency, ms (line: up to)", y_title),
         _limit_line(limit, x, y) if limit else Markup(""),
-        path(_stairs(front, x, y), "front"),
+        path(_stairs(front, x, y), "front") if front else Markup(""),
         *marks,
         *_labels(points, front, limit, x, y),
     )  # fmt: skip
@@ -138,23 +138,23 @@ def _mark(point: Point, x: Axis, y: Axis) -> Markup:
 
 
 def _labels(points: Sequence[Point], front: Sequence[Point], limit: float | None, x: Axis, y: Axis) -> list[Markup]:
-    """Names of the chosen student and of the front, where they cover neither a mark nor each other."""
+    """Names of the chosen student, of the front and of what would be on it without limits, where there is room."""
     taken = [_around(point, x, y) for point in points]
     better_not = [_whisker(point, x, y) for point in points if point.kind != "rejected"]
     if limit:
         better_not.append((x(limit) - 2, y.end, x(limit) + 2, y.start))
     labels = []
-    for point in sorted({*front, *(point for point in points if point.kind == "chosen")}, key=_label_order):
+    chosen = [point for point in points if point.kind == "chosen"]
+    for point in sorted({*chosen, *front, *pareto_front(points)}, key=_label_order):
         spot = _free_spot(point, x, y, [*taken, *better_not]) or _free_spot(point, x, y, taken)
         if spot:
             taken.append(spot)
-            chosen = " chosen" if point.kind == "chosen" else ""
-            labels.append(text(spot[0], spot[3] - 3, one_line(point.name), f"mark-label{chosen}"))
+            labels.append(text(spot[0], spot[3] - 3, one_line(point.name), f"mark-label {point.kind}"))
     return labels
 
 
-def _label_order(point: Point) -> tuple[bool, float]:
-    return point.kind != "chosen", point.latency_ms
+def _label_order(point: Point) -> tuple[int, float]:
+    return ("chosen", "fits", "rejected").index(point.kind), point.latency_ms
 
 
 def _around(point: Point, x: Axis, y: Axis) -> Box:

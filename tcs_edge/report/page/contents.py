@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tcs_edge.errors import DataError
 from tcs_edge.files import read_json
-from tcs_edge.packaging.manifest import FileProblem, Manifest, read_manifest, verify_files
+from tcs_edge.packaging.manifest import RUN_AGAIN, FileProblem, Manifest, read_manifest, verify_files
 from tcs_edge.packaging.reports import (
+    CallsRecord,
     ChoiceRecord,
     CoordinatesRecord,
     PredictionsRecord,
@@ -96,6 +98,7 @@ class RunContents:
     problems: tuple[FileProblem, ...]
     validation: ValidationRecord
     epochs: tuple[dict[str, float], ...]
+    calls: CallsRecord | None
     choice: ChoiceRecord | None
     coordinates: CoordinatesRecord | None
     selection: SelectionRecord | None
@@ -126,7 +129,8 @@ def read_run(root: Path) -> RunContents:
     """
     folder = find_run(root)
     if not folder.manifest.exists():
-        raise DataError(f"{root} has no verdict yet. Finish it: tcs-edge compress --resume {root}")
+        place = shlex.quote(str(root))
+        raise DataError(f"{root} has no verdict yet. Finish it: tcs-edge compress --resume {place}")
     manifest = read_manifest(folder.root)
     return RunContents(
         folder=folder,
@@ -134,6 +138,7 @@ def read_run(root: Path) -> RunContents:
         problems=verify_files(folder.root, manifest),
         validation=_validation(folder.validation),
         epochs=_epochs(folder.metrics),
+        calls=read_document(folder.latency, CallsRecord),
         choice=read_document(folder.choice, ChoiceRecord),
         coordinates=read_document(folder.coordinates, CoordinatesRecord),
         selection=read_document(folder.selection, SelectionRecord),
@@ -163,7 +168,7 @@ def _epochs(path: Path) -> tuple[dict[str, float], ...]:
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not one JSON object per line: {error}") from None
+        raise DataError(f"{path} is not one JSON object per line: {error}. {RUN_AGAIN}") from None
     return tuple(_numbers(line) for line in lines if isinstance(line, dict) and "epoch" in line)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tcs_edge.errors import DataError
 from tcs_edge.report.page.charts import (
@@ -18,6 +20,7 @@ from tcs_edge.report.page.confusion import Confusion, confusion
 from tcs_edge.report.page.contents import RunContents, read_run
 from tcs_edge.report.page.environment import environment
 from tcs_edge.report.page.interactive import Interactive
+from tcs_edge.report.page.latency import latency_of
 from tcs_edge.report.page.layers import Sizes, sizes_by_layer
 from tcs_edge.report.page.mistakes import Flips, Mistake, confident_mistakes, flips
 from tcs_edge.report.page.pictures import opener, thumbnail
@@ -73,6 +76,8 @@ def run_page(root: Path, data: Path | None = None, interactive: Interactive | No
         pictures=_pictures(run, data),
         sizes=_sizes(run),
         kept=_kept(run),
+        latency=latency_of(run),
+        options=_options(run.manifest.options),
         interactive=interactive,
     )
 
@@ -123,6 +128,24 @@ def _sizes(run: RunContents) -> Sizes | str:
         return sizes_by_layer(run.onnx) if run.onnx else "There is no model.onnx in this run."
     except DataError as error:
         return str(error)
+
+
+def _options(options: Mapping[str, Any]) -> dict[str, str]:
+    """Every option as "table.name" with its value as text; tables of methods that did not run are left out."""
+    method = options.get("method", "tcs")
+    tables = {"train", method, *(["int8"] if "int8" in (options.get("precision") or ()) else [])}
+    flat = {name: value for name, value in options.items() if not isinstance(value, Mapping)}
+    for table, inner in options.items():
+        if table in tables and isinstance(inner, Mapping):
+            flat |= {f"{table}.{name}": value for name, value in inner.items()}
+    return {name: _told(value) for name, value in flat.items()}
+
+
+def _told(value: Any) -> str:
+    """A value as TOML has it, lists without brackets."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _kept(run: RunContents) -> str:

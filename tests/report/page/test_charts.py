@@ -80,6 +80,25 @@ def test_the_chosen_student_the_limit_and_every_mark_are_drawn(kind):
     assert "student_0: 60.0 %, 1 ms, up to 2 ms (rejected)" in told
 
 
+def test_the_front_is_that_of_students_that_fit():
+    rows = chosen_from(("fast", 1, 60), ("b", 2, 70), ("better", 1.5, 80), chosen="b")
+    fits = rows.candidates[0].model_copy(update={"reasons": ()})
+    chart = choice_chart(rows.model_copy(update={"candidates": (fits, *rows.candidates[1:])}))
+    tree = ElementTree.fromstring(chart.wide)
+    (front,) = [found.get("d") for found in tree.iter("path") if found.get("class") == "front"]
+    places = {
+        found.find("title").text.split(":")[0]: found.find("circle").get("cy") for found in tree.iter("g")
+        if found.find("title") is not None
+    }  # fmt: skip
+    heights = {float(corner.split(" ")[1]) for corner in front[1:].split("L")}
+    assert {round(float(places[name]), 1) for name in ("fast", "b")} == {round(height, 1) for height in heights}
+
+
+def test_without_a_student_that_fits_there_is_no_front():
+    rows = chosen_from(("a", 1, 60), ("b", 2, 70), chosen="-")
+    assert 'class="front"' not in choice_chart(rows).wide
+
+
 def test_the_chosen_student_is_marked_apart():
     chart = choice_chart(chosen_from(("a", 1, 60), ("b", 2, 70), chosen="b"))
     circles = list(ElementTree.fromstring(chart.wide).iter("circle"))

@@ -195,6 +195,28 @@ def test_files_changed_after_the_proof_are_no_pass(noted_run):
     assert "export/labels.txt : changed" in text
 
 
+def test_provenance_has_every_option_of_the_run_and_how_to_make_it_again(noted_run):
+    root = noted_run()
+    document = json.loads((root / "manifest.json").read_text())
+    options = {
+        "method": "kd", "precision": ["fp32", "int8"], "dynamic_batch": False, "kd": {"weight": 0.9},
+        "train": {"mixup": 0.25}, "int8": {"rounds": 6}, "tcs": {"dims": 256}, "dkd": 3,
+    }  # fmt: skip
+    (root / "manifest.json").write_text(json.dumps(document | {"options": options}))
+    text = Outline(run_page(root)).text
+    for shown in ("precision fp32, int8", "dynamic_batch false", "kd.weight 0.9", "train.mixup 0.25", "int8.rounds 6"):
+        assert shown in text
+    assert "tcs.dims" not in text
+    assert "config.resolved.toml" in text
+
+
+def test_every_model_file_is_listed_with_its_size(finished, manifest):
+    text = Outline((finished / "reports" / "report.html").read_text(encoding="utf-8")).text
+    assert len(manifest["artifacts"]) >= 2
+    for artifact in manifest["artifacts"]:
+        assert f"{artifact['path']} {artifact['precision']} prepared float32 images" in text
+
+
 def test_what_a_run_did_not_note_is_said(make_run, noted_run):
     folder = RunFolder(noted_run())
     for path in (folder.choice, folder.coordinates, folder.selection, folder.predictions, folder.metrics):
