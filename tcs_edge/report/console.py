@@ -9,14 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from tcs_edge.progress import Item
@@ -61,9 +53,13 @@ class ConsoleReporter:
         if not self.bars:
             yield from items
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True) as progress:
-            yield from progress.track(items, total=total, description=description)
+        # Only here: commands without a bar, such as the gate, do not wait for it.
+        from rich import progress
+
+        columns = (progress.SpinnerColumn(), progress.TextColumn("{task.description}"), progress.BarColumn())
+        more = (progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
+        with progress.Progress(*columns, *more, console=self.console, transient=True) as bars:
+            yield from bars.track(items, total=total, description=description)
 
     def busy(self, description: str) -> AbstractContextManager[object]:
         return self.console.status(description) if self.bars else nullcontext()
