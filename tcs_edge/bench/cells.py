@@ -31,7 +31,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "top-variance": {"control": "top-variance"},
     "no-mimicking": {"mimic": "none"},
     "no-probe": {"probe_start": False, "soft_weight": 0.0},
-    "no-teacher": {"mimic": "none", "probe_start": False, "soft_weight": 0.0},
+    "no-teacher": {"label_weight": 1.0, "mimic": "none", "probe_start": False, "soft_weight": 0.0},
     "no-selection": {"kept_fraction": 1.0},
 }
 # IbM2's few-shot protocol: these numbers of images per class, three draws, the whole test set.

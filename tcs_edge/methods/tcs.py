@@ -1,6 +1,6 @@
 """TCS: learn the task in the teacher's coordinate system, with the teacher gone.
 
-Total loss = cross-entropy + weight x mimicking + soft_weight x soft labels. The mimicking loss asks
+Total loss = label_weight x cross-entropy + weight x mimicking + soft_weight x soft labels. The mimicking loss asks
 the student's coordinates h for the teacher's z of the same image: by its hash bits (eLSH), by
 position (MSE), by direction (cosine), or by bits and position (LSHL2 of arXiv 2011.01424). With an
 adapter in front and cross-entropy alone, PCA axes would be a no-op (docs/method.md), so mimicking
@@ -37,10 +37,11 @@ class Tcs(Method):
         classes: number of classes.
         targets: (N, k) teacher coordinates of the training images, row i for image i.
         schedule: when iterative feature selection removes coordinates.
-        mimic: which mimicking loss; `weight` multiplies it (cross-entropy has weight 1).
+        mimic: which mimicking loss; `weight` multiplies it.
         hash_bits: M, for the losses that use hashing.
         probe: Linear(k, classes) in the teacher's coordinates that W starts as; None starts at random.
         soft_labels: (N, classes) logits of the training images.
+        label_weight: of cross-entropy on the labels.
         soft_weight: of the soft labels, T^2 KL(soft label || student) as in `kd`.
         temperature: T > 0.
         seed: of the hash directions.
@@ -65,13 +66,14 @@ class Tcs(Method):
         label_smoothing: float = 0.0,
         probe: nn.Linear | None = None,
         soft_labels: Tensor | None = None,
+        label_weight: float = 1.0,
         soft_weight: float = 0.0,
         temperature: float = 4.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.head = TcsHead(features, targets.shape[1], classes, schedule, start=probe)
-        self.soft_weight, self.temperature = soft_weight, temperature
+        self.label_weight, self.soft_weight, self.temperature = label_weight, soft_weight, temperature
         self.mimic, self.weight = mimic, weight
         self.hash_bits, self.seed = hash_bits, seed
         self.label_smoothing = label_smoothing
@@ -88,7 +90,7 @@ class Tcs(Method):
     def losses(self, backbone: nn.Module, batch: Batch) -> Losses:
         logits, coordinates = self.head(backbone(batch.images))
         task = label_loss(logits, batch, self.label_smoothing)
-        total, parts = task, {"ce": task.detach()}
+        total, parts = self.label_weight * task, {"ce": task.detach()}
         if self.mimic != "none":
             mimicking = self._mimicking(coordinates.float(), batch)
             total, parts["mimic"] = total + self.weight * mimicking, mimicking.detach()

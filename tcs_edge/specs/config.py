@@ -35,11 +35,12 @@ class TcsOptions(Spec):
     Attributes:
         dims: k, PCA axes kept at most; fewer where the images span fewer.
         kept_fraction: share of the k coordinates that feature selection leaves, in (0, 1].
-        mimic: the mimicking loss beside cross-entropy.
-        mimic_weight: its weight; cross-entropy has weight 1.
+        label_weight: weight of cross-entropy on the labels.
+        mimic: the mimicking loss beside it.
+        mimic_weight: its weight.
         hash_bits: M of the hashing losses.
         probe_start: start the classifier as a linear probe in the teacher's coordinates, instead of at random.
-        soft_weight: weight of that probe's soft labels beside cross-entropy.
+        soft_weight: weight of that probe's soft labels.
         neighbours: where there are images without labels, let an image's neighbours in the coordinates have a say in
             its soft label, as much as labels that were held out bear out.
         temperature: T of the soft labels.
@@ -50,11 +51,12 @@ class TcsOptions(Spec):
 
     dims: int = Field(default=256, ge=2)
     kept_fraction: float = Field(default=0.5, gt=0, le=1)
+    label_weight: float = Field(default=0.1, ge=0)
     mimic: Mimicking = "cosine"
-    mimic_weight: float = Field(default=1.0, ge=0)
+    mimic_weight: float = Field(default=0.1, ge=0)
     hash_bits: int = Field(default=1024, ge=8)
     probe_start: bool = True
-    soft_weight: float = Field(default=1.0, ge=0)
+    soft_weight: float = Field(default=0.9, ge=0)
     neighbours: bool = True
     temperature: float = Field(default=4.0, gt=0)
     control: Control = "none"

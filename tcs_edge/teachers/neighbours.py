@@ -55,7 +55,7 @@ class SoftLabels:
     """What stands in for the labels of images.
 
     Attributes:
-        logits: float32 (N, classes), logarithms of probabilities.
+        logits: float32 (N, classes).
         share: of an image's soft label that comes from its neighbours; 0 is the probe alone.
     """
 
@@ -96,7 +96,21 @@ def soft_labels(coordinates: Tensor, labels: np.ndarray, labelled: np.ndarray, p
     graph = neighbour_graph(coordinates)
     share = _best_share(graph, coordinates, labels, labelled, len(probe.bias))
     said = _said(probe, coordinates, labels, labelled)
-    return SoftLabels(smoothed(graph, said, share).clamp_min(_SMALLEST).log(), share)
+    logits = smoothed(graph, said, share).clamp_min(_SMALLEST).log()
+    return SoftLabels(_as_sure_as(said, logits) if share else logits, share)
+
+
+def _as_sure_as(said: Tensor, logits: Tensor) -> Tensor:
+    """`logits` times the factor that makes their largest probability, on average, as large as that of `said`.
+
+    Averaging leaves every image with a little of many classes; a temperature would then drown the answer.
+    """
+    wanted = said.amax(dim=1).mean()
+    low, high = 1.0, 16.0
+    for _ in range(20):
+        factor = (low + high) / 2
+        low, high = (factor, high) if (factor * logits).softmax(dim=1).amax(dim=1).mean() < wanted else (low, factor)
+    return factor * logits
 
 
 def _best_share(graph: Graph, coordinates: Tensor, labels: np.ndarray, labelled: np.ndarray, classes: int) -> float:

@@ -94,9 +94,14 @@ def test_labels_that_are_not_named_as_known_are_never_read():
     )
 
 
-def test_soft_labels_are_finite_logarithms_of_probabilities():
-    rows, labels = arcs(50)
-    probe = fit_linear_probe(rows[:10].numpy(), labels[:10], 2)
-    logits = soft_labels(rows, labels, np.arange(10), probe).logits
-    assert torch.isfinite(logits).all()
-    np.testing.assert_allclose(logits.exp().sum(dim=1), 1, atol=1e-3)
+def test_soft_labels_are_as_sure_on_average_as_what_they_were_made_from():
+    rows, labels = arcs(400)
+    labelled = np.arange(24)
+    probe = fit_linear_probe(rows[labelled].numpy(), labels[labelled], 2, l2=0.1)
+    found = soft_labels(rows, labels, labelled, probe)
+    assert found.share > 0
+    assert torch.isfinite(found.logits).all()
+    said = torch.from_numpy(probe.logits(rows.numpy())).softmax(dim=1)
+    said[labelled] = torch.eye(2)[labels[labelled]]
+    sure = found.logits.softmax(dim=1).amax(dim=1).mean()
+    assert float(sure) == pytest.approx(float(said.amax(dim=1).mean()), abs=1e-3)
