@@ -12,6 +12,7 @@ from tcs_edge.cli.completion import target_names
 from tcs_edge.cli.errors import one_line_errors
 
 if TYPE_CHECKING:
+    from tcs_edge.specs.target import RuntimeName
     from tcs_edge.students.choice import Assessment
 
 
@@ -46,7 +47,8 @@ def command(
     profile = load_target_profile(device)
     for line in stale_versions(profile, device):
         typer.echo(f"warning: {line}", err=True)
-    (used,) = known([runtime], "--runtime", ("onnxruntime", "openvino"))
+    known([runtime], "--runtime", ("onnxruntime", "openvino"))
+    used: RuntimeName = "openvino" if runtime == "openvino" else "onnxruntime"
     assessments = assess_all(device, profile, img_size, classes, limits, used)
     if front_svg:
         _draw(assessments, max_latency_ms, front_svg)

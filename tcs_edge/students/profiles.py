@@ -191,7 +191,7 @@ def _by_proxies(
     threads: int,
     against: Reference,
 ) -> Transfer:
-    """What onnxruntime's rows say of the device, or ncnn's, or its facts alone; `against` is onnxruntime's reference."""
+    """What onnxruntime's rows say of the device, or ncnn's, or its facts alone; `against` is onnxruntime's."""
     other, ncnn = proxies
     found = by_rows(other, against) or by_ncnn(ncnn, against)
     if found is None:

@@ -63,9 +63,9 @@ def row(key: Key, state: State, runtime_version: str, measured_on: str) -> dict[
 def protocol(plan: Plan) -> str:
     """How rows were measured, for the profile's citation."""
     return (
-        f"random weights, batch 1, {plan.rounds} rounds of {MIN_RUNS} to {MAX_RUNS} runs within {plan.seconds:g} s after "
-        f"{WARMUP_RUNS} warm-up runs, interleaved in blocks of {BLOCK} latencies, runs that other processes interrupted "
-        f"and blocks in which the machine was slow left out; "
+        f"random weights, batch 1, {plan.rounds} rounds of {MIN_RUNS} to {MAX_RUNS} runs within {plan.seconds:g} s "
+        f"after {WARMUP_RUNS} warm-up runs, interleaved in blocks of {BLOCK} latencies, runs that other processes "
+        "interrupted and blocks in which the machine was slow left out; "
         f"band = lowest and highest median of a round, at most {plan.max_spread:.0%} apart; "
         "memory = what loading and running the model adds to a process"
     )

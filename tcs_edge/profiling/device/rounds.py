@@ -31,8 +31,8 @@ class Plan:
 
     A latency is recorded if the medians of its `rounds` differ by at most `max_spread` of their median, the last
     third of its runs is at most that much slower than the first, its threads waited for a core for at most that share
-    of the time, and the yardstick was at most that much slower in its block than in the fastest one; else it is measured
-    again, up to `retries` times.
+    of the time, and the yardstick was at most that much slower in its block than in the fastest one; else it is
+    measured again, up to `retries` times.
     """
 
     rounds: int = 5
@@ -78,7 +78,8 @@ class State:
         slower = self.pace[str(key)] / min(self.pace.values()) - 1 if str(key) in self.pace else 0.0
         if slower <= plan.max_spread:
             return None
-        return f"slow spell: the machine was {slower:.0%} slower than in its fastest block (limit {plan.max_spread:.0%})"
+        limit = f"(limit {plan.max_spread:.0%})"
+        return f"slow spell: the machine was {slower:.0%} slower than in its fastest block {limit}"
 
 
 def visits(keys: Sequence[Key], open_key: Open, plan: Plan, state: State, say: Say) -> Iterator[Key]:
@@ -95,7 +96,8 @@ def visits(keys: Sequence[Key], open_key: Open, plan: Plan, state: State, say: S
         if not bad or attempt == plan.retries:
             return
         first, reason = next(iter(bad.items()))
-        say(f"{len(bad)} of {len(keys)} too noisy, measuring again ({attempt + 1} of {plan.retries}): {first}: {reason}")
+        count = f"{len(bad)} of {len(keys)} too noisy"
+        say(f"{count}, measuring again ({attempt + 1} of {plan.retries}): {first}: {reason}")
         for key in bad:
             state.forget(key)
 
