@@ -2,8 +2,9 @@ r"""Fit the cost model on a measured profile, and say how far off it is for fami
 
     python benchmarks/fit_cost_model.py --profile profiles/x86-avx512.json --out tcs_edge/students/cost_model.json
 
-For each thread count: non-negative least squares of the relative error, every coefficient drawn towards a prior cost
-(a ridge of weight PULL on coefficient / prior - 1), because forty networks cannot tell thirty kinds of work apart.
+For each runtime and thread count: non-negative least squares of the relative error, every coefficient drawn towards a
+prior cost (a ridge of weight PULL on coefficient / prior - 1), because fifty networks cannot tell thirty kinds of work
+apart.
 The priors are round numbers read off onnxruntime's own profile of a few candidates on the reference machine.
 
 Evaluation leaves whole families out, never single rows: the sizes and widths of one architecture err alike. The band
@@ -19,6 +20,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +29,7 @@ from scipy.stats import spearmanr
 
 from tcs_edge.files import read_json, write_json
 from tcs_edge.specs.profile import load_profile
-from tcs_edge.students.cost_model import MODEL_FILE, SCHEMA_VERSION, TABLES_FILE
+from tcs_edge.students.cost_model import MODEL_FILE, MODEL_VERSION, TABLES_FILE, TABLES_VERSION
 from tcs_edge.students.operators import FEATURES
 
 Vector = NDArray[np.float64]
@@ -43,6 +45,8 @@ PRIOR_MS = {
     "elementwise_mb": 0.05,
 }  # fmt: skip
 MORE_THREADS = 0.7
+FEWEST_FAMILIES = 10
+RUNTIMES, THREADS = ("onnxruntime", "openvino"), (1, 2)
 PULL = 0.5
 TAIL = 0.05
 
@@ -73,14 +77,13 @@ class Rows:
     families: NDArray[np.str_]
 
 
-def measured_rows(profile: Path, tables: Path, threads: int) -> Rows:
-    """The profile's onnxruntime fp32 rows whose operators are known."""
-    counted = read_json(tables, SCHEMA_VERSION)["networks"]
+def measured_rows(profile: Path, tables: Path, runtime: str, threads: int) -> Rows:
+    """The profile's fp32 rows of one runtime whose operators are known."""
+    counted = read_json(tables, TABLES_VERSION)["networks"]
     rows = [
         row
         for row in load_profile(profile).rows
-        if (row.source, row.runtime, row.precision, row.batch, row.threads)
-        == ("measured", "onnxruntime", "fp32", 1, threads)
+        if (row.source, row.runtime, row.precision, row.batch, row.threads) == ("measured", runtime, "fp32", 1, threads)
         and str(row.img_size) in counted.get(row.model, {})
     ]
     return Rows(
@@ -162,49 +165,58 @@ def print_families(rows: Rows, predicted: Vector) -> None:
         print(f"  median error {np.median(abs(ratio - 1)):.1%}  largest {np.max(abs(ratio - 1)):.1%}")
 
 
+def fitted(given: argparse.Namespace, runtime: str) -> dict[str, Any]:
+    """The model of one runtime as the JSON file holds it, with how far off it is; prints the latter."""
+    threads, evaluation, anchored = {}, {}, []
+    for count in THREADS:
+        rows = measured_rows(given.profile, given.tables, runtime, count)
+        if len(np.unique(rows.families)) < FEWEST_FAMILIES:
+            print(f"{runtime}, {count} thread(s): {len(rows.ms)} rows are too few to fit")
+            continue
+        predicted = left_out_predictions(rows, count)
+        low, high = band(np.log(rows.ms / predicted), rows.families)
+        evaluation[str(count)] = figures(predicted, rows)
+        anchored.append(anchored_errors(rows, predicted, lambda size: 64 <= size <= 224))
+        beyond = anchored_errors(rows, predicted, lambda size: size < 64)
+        print_evaluation(f"{runtime}, {count} thread(s)", evaluation[str(count)], (low, high), anchored[-1], beyond)
+        print_families(rows, predicted)
+        coefficients = fit(rows.features, rows.ms, count)
+        threads[str(count)] = {
+            "coefficients_ms": {name: float(f"{c:.4g}") for name, c in zip(FEATURES, coefficients, strict=True)},
+            "low_factor": round(math.exp(low), 4),
+            "high_factor": round(math.exp(high), 4),
+        }
+    count = sum(found["rows"] for found in evaluation.values())
+    return {
+        "citation": f"sum over the operators, fitted on {count:.0f} {runtime} rows measured there "
+        "(benchmarks/fit_cost_model.py)",
+        "own_rows_factor": round(math.exp(np.quantile(np.concatenate(anchored), 0.9)), 3),
+        "evaluation": evaluation,
+        "threads": threads,
+    }
+
+
+def print_evaluation(
+    what: str, found: dict[str, float], factors: tuple[float, float], anchored: Vector, beyond: Vector
+) -> None:
+    low, high = np.exp(factors)
+    print(f"{what}, families left out: {found}; band x {low:.2f} to {high:.2f}")
+    for sizes, errors in (("sizes between", anchored), ("32 px", beyond)):
+        if len(errors):
+            within = np.exp(np.quantile(errors, 0.9))
+            print(f"  own rows at 64 and 224 px: 90 % of {len(errors)} {sizes} within x {within:.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", type=Path, required=True)
     parser.add_argument("--tables", type=Path, default=TABLES_FILE)
     parser.add_argument("--out", type=Path, help=f"normally {MODEL_FILE.name} beside the tables")
-    args = parser.parse_args()
-
-    threads, evaluation, anchored = {}, {}, []
-    for count in (1, 2):
-        rows = measured_rows(args.profile, args.tables, count)
-        predicted = left_out_predictions(rows, count)
-        low, high = band(np.log(rows.ms / predicted), rows.families)
-        evaluation[str(count)] = figures(predicted, rows)
-        print(
-            f"{count} thread(s), families left out: {evaluation[str(count)]}; "
-            f"band x {np.exp(low):.2f} to {np.exp(high):.2f}"
-        )
-        print_families(rows, predicted)
-        anchored.append(anchored_errors(rows, predicted, lambda size: 64 <= size <= 224))
-        beyond = anchored_errors(rows, predicted, lambda size: size < 64)
-        print(
-            f"  own rows at 64 and 224 px: 90 % of sizes between within "
-            f"x {np.exp(np.quantile(anchored[-1], 0.9)):.2f}, "
-            f"32 px within x {np.exp(np.quantile(beyond, 0.9)):.2f}"
-        )
-        coefficients = fit(rows.features, rows.ms, count)
-        threads[str(count)] = {
-            "coefficients_ms": {name: float(f"{c:.4g}") for name, c in zip(FEATURES, coefficients, strict=True)},
-            "low_factor": round(float(np.exp(low)), 4),
-            "high_factor": round(float(np.exp(high)), 4),
-        }
-    if args.out:
-        profile = load_profile(args.profile)
-        document = {
-            "schema_version": SCHEMA_VERSION,
-            "reference": profile.target,
-            "citation": f"sum over the operators, fitted on {evaluation['1']['rows'] + evaluation['2']['rows']} rows "
-            f"measured on {profile.target} (benchmarks/fit_cost_model.py)",
-            "own_rows_factor": round(float(np.exp(np.quantile(np.concatenate(anchored), 0.9))), 3),
-            "evaluation": evaluation,
-            "threads": threads,
-        }
-        write_json(args.out, document)
+    given = parser.parse_args()
+    runtimes = {runtime: fitted(given, runtime) for runtime in RUNTIMES}
+    if given.out:
+        reference = load_profile(given.profile).target
+        write_json(given.out, {"schema_version": MODEL_VERSION, "reference": reference, "runtimes": runtimes})
 
 
 if __name__ == "__main__":

@@ -143,7 +143,8 @@ def board_profile(board: Board, ncnn: NcnnTimes) -> Profile:
 
 def avx2_profile(measured: Iterable[LatencyRow]) -> Profile:
     """The AVX-512 rows carried over to half the vector width."""
-    changes = {"source": "estimated", "citation": "avx2", "p90_ms": None, "p99_ms": None}
+    unknown = ("p90_ms", "p99_ms", "measured_on", "runtime_version")
+    changes = {"source": "estimated", "citation": "avx2", **dict.fromkeys(unknown)}
     rows = tuple(
         row.model_copy(
             update=changes

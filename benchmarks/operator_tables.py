@@ -10,21 +10,20 @@ onnxruntime pads channels to what its registers hold. ncnn's benchmark networks 
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 import torch
 import torchvision
 from torch import nn
 
 from tcs_edge.files import atomic_path, make_folder, write_json
+from tcs_edge.profiling.operators import executed_operators
 from tcs_edge.students.build import build_student, deployable, feature_dim
 from tcs_edge.students.candidates import CANDIDATES
+from tcs_edge.students.cost_model import TABLES_VERSION
 from tcs_edge.students.operators import FEATURES, Operator, cost_features
 
 SIZES = (32, 64, 96, 128, 160, 192, 224, 256)
@@ -58,27 +57,6 @@ def export(name: str, img_size: int, folder: Path) -> Path:
     return path
 
 
-def executed_operators(graph: Path, img_size: int) -> list[Operator]:
-    """The operators of one run, in order, as onnxruntime's profiler saw them."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.enable_profiling = 1, True
-    options.profile_file_prefix = str(graph.with_suffix(""))
-    session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    session.run(None, {"image": np.zeros((1, 3, img_size, img_size), dtype=np.float32)})
-    trace = Path(session.end_profiling())
-    events = json.loads(trace.read_text(encoding="utf-8"))
-    trace.unlink()
-    return [_operator(event["args"]) for event in events if event["name"].endswith("_kernel_time")]
-
-
-def _operator(arguments: dict[str, Any]) -> Operator:
-    shapes = [
-        tuple(tuple(shape) for entry in arguments[side] for shape in entry.values())
-        for side in ("input_type_shape", "output_type_shape")
-    ]
-    return Operator(arguments["op_name"], shapes[0], shapes[1])
-
-
 def table(operators: Iterable[Operator]) -> str:
     """The features of one graph in the order of FEATURES."""
     features = cost_features(operators)
@@ -101,7 +79,9 @@ def main() -> None:
         networks.setdefault(name, {})[str(size)] = table(executed_operators(graph, size))
         print(f"{name} {size} px", flush=True)
     source = f"onnxruntime {ort.__version__}, operators as executed on x86 with AVX-512, batch 1, fp32"
-    write_json(args.out, {"schema_version": 1, "source": source, "features": FEATURES, "networks": networks})
+    write_json(
+        args.out, {"schema_version": TABLES_VERSION, "source": source, "features": FEATURES, "networks": networks}
+    )
     print(f"{len(networks)} networks -> {args.out}")
 
 

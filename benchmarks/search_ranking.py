@@ -7,11 +7,15 @@ ranked by the table, by alignment and by halving, each search timed after the te
 full, one after another; final accuracy is that on the test images, which no search looks at. The result is written
 after each student: the same command goes on where it was stopped. Alignment is left out where the students start from
 random weights; for its seconds without cached features of students, give the run a new `cache_dir`.
+
+Where no pretrained weights are at hand, a first call on other images makes some: `--searches table --keep WEIGHTS`
+writes every student's backbone after its full run, and WEIGHTS is the `student_init` of the second call.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from dataclasses import replace
@@ -19,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from scipy.stats import spearmanr
 
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.loader import evaluation_loader
-from tcs_edge.files import read_json, write_json
+from tcs_edge.files import atomic_path, make_folder, read_json, write_json
 from tcs_edge.knowledge import gather_features, make_knowledge, teacher_pass
 from tcs_edge.preparation import Prepared, prepare, settle_options, with_choice
 from tcs_edge.progress import Reporter
@@ -35,6 +40,7 @@ from tcs_edge.threads import use_threads
 from tcs_edge.training.distil import TrainingFiles, distil
 
 SCHEMA_VERSION = 1
+SEARCHES = ("table", "alignment", "halving")
 FEWEST = 3  # a rank correlation of two students is always 1 or -1
 
 
@@ -45,14 +51,17 @@ def main() -> None:
     use_threads(ready.options.threads or 1)
     document = read_json(given.out, SCHEMA_VERSION) if given.out.exists() else start(ready)
     teacher_pass(ready.images, ready.options, reporter)
-    for search in searches(ready):
+    for search in given.searches or searches(ready):
         if search not in document["searches"]:
-            document["searches"][search] = searched(ready, search, reporter)
+            document["searches"][search] = found = searched(ready, search, reporter)
             write_json(given.out, document)
+            print(f"{search}: {len(found['ranking'])} students in {found['seconds']:.1f} s", flush=True)
+    if given.searches_only:
+        return
     for found in ready.choice.accepted:
         name = found.candidate.name
         if name not in document["final_accuracy"]:
-            document["final_accuracy"][name] = final_accuracy(ready, found, reporter)
+            document["final_accuracy"][name] = final_accuracy(ready, found, given.keep, reporter)
             write_json(given.out, document)
     print_ranking(document)
 
@@ -61,6 +70,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="options of a compress run, as TOML")
     parser.add_argument("--students", nargs="+", help="candidates to rank; default all that fit")
+    parser.add_argument("--searches", nargs="+", choices=SEARCHES, help="default: all that can be")
+    parser.add_argument("--searches-only", action="store_true", help="stop there: for the seconds that they take")
+    parser.add_argument("--keep", type=Path, help="folder for the trained backbones, NAME.safetensors")
     parser.add_argument("--out", type=Path, required=True, help="where the result is written and goes on from")
     return parser.parse_args()
 
@@ -87,7 +99,7 @@ def start(ready: Prepared) -> dict[str, Any]:
 
 
 def searches(ready: Prepared) -> tuple[str, ...]:
-    return ("table", "halving") if ready.given_init == "random" else ("table", "alignment", "halving")
+    return ("table", "halving") if ready.given_init == "random" else SEARCHES
 
 
 def searched(ready: Prepared, search: str, reporter: Reporter) -> dict[str, Any]:
@@ -96,16 +108,16 @@ def searched(ready: Prepared, search: str, reporter: Reporter) -> dict[str, Any]
     if search != "table":
         options = ready.options.model_copy(update={"search": search})
         ready = search_student(settle_search(replace(ready, options=options), reporter), reporter)
-    seconds = time.perf_counter() - started
+    measured = {"seconds": time.perf_counter() - started, "load_average": os.getloadavg()[0]}
     expected = {found.candidate.name: found.expected for found in ready.choice.accepted}
     for name, figure in expected.items():
         if figure is None or figure.search != search:
             raise SystemExit(f"{name} has no figure by {search}: {figure.how if figure else 'not in the table'}")
-    return {"seconds": seconds, "ranking": {name: figure.to_json() for name, figure in expected.items() if figure}}
+    return measured | {"ranking": {name: figure.to_json() for name, figure in expected.items() if figure}}
 
 
-def final_accuracy(ready: Prepared, found: Assessment, reporter: Reporter) -> float:
-    """Test accuracy 0..1 of a full run of one student."""
+def final_accuracy(ready: Prepared, found: Assessment, keep: Path | None, reporter: Reporter) -> float:
+    """Test accuracy 0..1 of a full run of one student, whose backbone may be kept."""
     reporter.say(f"full run of {found.candidate.name}")
     ready = with_choice(ready, replace(ready.choice, winner=found))
     options, preprocess = ready.options, ready.preprocess
@@ -116,6 +128,11 @@ def final_accuracy(ready: Prepared, found: Assessment, reporter: Reporter) -> fl
         files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
         width = feature_dim(backbone, preprocess.img_size)
         model = distil(backbone, width, ready.images, preprocess, knowledge, options, files, False, reporter)
+    if keep:
+        make_folder(keep)
+        state = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
+        with atomic_path(keep / f"{ready.student.name}.safetensors") as draft:
+            save_file(state, draft)
     return accuracy(model, ready.images, preprocess)
 
 

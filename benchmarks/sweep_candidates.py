@@ -1,9 +1,11 @@
 """Export every candidate as `compress` does and hold both runtimes against torch.
 
-    python benchmarks/sweep_candidates.py --img-size 64 [--model NAME ...]
+    python benchmarks/sweep_candidates.py --img-size 224 --out tcs_edge/students/exported_bytes.json [--model NAME ...]
 
-Random weights. Prints one line per candidate: parameters, bytes of the ONNX file, largest difference of the logits
-from torch's, relative to their spread. A candidate that fails goes to LEFT_OUT in tcs_edge/students/candidates.py.
+Random weights, ten classes. Prints one line per candidate: bytes of the ONNX file in float32, float16 and int8 (every
+layer, per channel), largest difference of the float32 logits from torch's, relative to their spread. A candidate that
+fails goes to LEFT_OUT in tcs_edge/students/candidates.py. With --out the bytes of those that do not are written there,
+after each; what the file holds already is kept, and is not exported again.
 """
 
 from __future__ import annotations
@@ -12,25 +14,32 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from tcs_edge.errors import TcsEdgeError
+from tcs_edge.export.files import save_onnx
+from tcs_edge.export.fp16 import export_onnx_fp16
 from tcs_edge.export.onnx import export_onnx
 from tcs_edge.export.openvino import export_openvino
+from tcs_edge.files import read_json, write_json
+from tcs_edge.quantisation.qdq import Scheme, quantised
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.students.build import build_student, deployable, feature_dim
-from tcs_edge.students.candidates import CANDIDATES
+from tcs_edge.students.candidates import CANDIDATES, EXPORTED_VERSION, MEASURED_CLASSES
 
-LABELS = tuple("abcdefghij")
+LABELS = tuple("abcdefghij")[:MEASURED_CLASSES]
 TOLERANCE = 1e-3
+CALIBRATION_IMAGES = 2
+SCHEME = Scheme(per_channel=True, signed_activations=False, seven_bit_weights=False)
 
 
-def sweep(name: str, img_size: int, folder: Path) -> str:
-    """One candidate through the whole export; the line to print."""
+def sweep(name: str, img_size: int, folder: Path) -> tuple[float, dict[str, int]]:
+    """One candidate through the whole export: largest relative difference, bytes by precision."""
     backbone = deployable(build_student(name, img_size, "random", seed=0))
     model = nn.Sequential(backbone, nn.Linear(feature_dim(backbone, img_size), len(LABELS))).eval()
     path = export_onnx(model, folder / f"{name}.onnx", img_size, labels=LABELS, preprocess={"img_size": img_size})
@@ -42,24 +51,50 @@ def sweep(name: str, img_size: int, folder: Path) -> str:
     for runner in (OrtRunner(path), OpenVinoRunner(xml)):
         with runner:
             worst = max(worst, float(np.abs(runner.run(image) - expected).max() / np.ptp(expected)))
-    verdict = "ok" if worst <= TOLERANCE else "FAILED"
-    return f"{verdict} {path.stat().st_size} bytes, difference {worst:.1e}"
+    half = export_onnx_fp16(path, folder / "fp16.onnx")
+    images = np.random.default_rng(1).standard_normal((CALIBRATION_IMAGES, 1, 3, img_size, img_size), np.float32)
+    eighth = save_onnx(quantised(path, SCHEME, iter(images), folder / "ranges.json"), folder / "int8.onnx")
+    files = {"fp32": path, "fp16": half, "int8": eighth}
+    return worst, {precision: file.stat().st_size for precision, file in files.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--img-size", type=int, default=64)
-    parser.add_argument("--model", action="append", help="any timm name; default: every candidate")
-    args = parser.parse_args()
+    given = parse_arguments()
     torch.set_num_threads(1)
-    for name in args.model or CANDIDATES:
+    document = start(given)
+    for name in given.model or CANDIDATES:
+        if name in document["bytes"]:
+            continue
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             try:
-                line = sweep(name, args.img_size, Path(folder))
+                worst, sizes = sweep(name, given.img_size, Path(folder))
+                line = f"{'ok' if worst <= TOLERANCE else 'FAILED'} {sizes}, difference {worst:.1e}"
             except (TcsEdgeError, RuntimeError, ValueError) as error:
-                line = f"FAILED {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                line, sizes = f"FAILED {type(error).__name__}: {' '.join(str(error).split())[:300]}", {}
         print(f"{name}: {line} ({time.perf_counter() - started:.0f} s)", flush=True)
+        if given.out and line.startswith("ok"):
+            document["bytes"][name] = sizes
+            write_json(given.out, document)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--img-size", type=int, default=224)
+    parser.add_argument("--model", action="append", help="any timm name; default: every candidate")
+    parser.add_argument("--out", type=Path, help="where the bytes are written")
+    return parser.parse_args()
+
+
+def start(given: argparse.Namespace) -> dict[str, Any]:
+    if given.out and given.out.exists():
+        return read_json(given.out, EXPORTED_VERSION)
+    return {
+        "schema_version": EXPORTED_VERSION,
+        "source": f"benchmarks/sweep_candidates.py: files as `compress` writes them, random weights, {len(LABELS)} "
+        f"classes, {given.img_size} px; int8: every layer, per channel",
+        "bytes": {},
+    }
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def compress(
     teacher_img_size: int | None = None,
     student: str | None = None,
     search: SearchName | Literal["auto"] | None = None,
+    search_img_sizes: Sequence[int] | None = None,
     student_init: AnyPath | None = None,
     method: MethodName | None = None,
     teacher_in_loop: bool | None = None,

@@ -52,6 +52,7 @@ from tcs_edge.preparation import Prepared, prepare, require_means
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.proof import prove
 from tcs_edge.report.model_card import model_card
+from tcs_edge.report.page.front import choice_svg
 from tcs_edge.report.page.run import run_page
 from tcs_edge.search.student import search_student, settle_search
 from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, runner_name
@@ -196,7 +197,10 @@ def _open_folder(
     folder = open_run(place, overwrite)
     write_text(folder.config, config_toml(ready.options))
     img_size, classes = ready.preprocess.img_size, len(ready.images.classes)
-    write_document(folder.choice, choice_record(ready.choice, ready.target, ready.limits, img_size, classes))
+    choice = choice_record(ready.choice, ready.target, ready.limits, img_size, classes)
+    write_document(folder.choice, choice)
+    if drawn := choice_svg(choice):
+        write_text(folder.front, drawn)
     return folder
 
 

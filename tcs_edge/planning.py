@@ -72,8 +72,14 @@ def _teacher_stage(ready: Prepared) -> PlannedStage:
 
 
 def _search_stage(ready: Prepared) -> PlannedStage:
-    what = f"{ready.options.search} over the {len(ready.choice.accepted)} students that fit; below, the table's first"
+    what = f"{ready.options.search} over the {_fitting(ready)}; below, the table's first"
     return PlannedStage("search", None, what)
+
+
+def _fitting(ready: Prepared) -> str:
+    count, sizes = len(ready.choice.accepted), ready.options.search_img_sizes or ()
+    several = f", at {', '.join(map(str, sizes))} px" if len(sizes) > 1 else ""
+    return f"{count} students that fit{several}"
 
 
 def _teacher_seconds(options: CompressConfig) -> float:

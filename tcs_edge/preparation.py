@@ -13,6 +13,7 @@ from tcs_edge.data.sizes import typical_side
 from tcs_edge.data.unlabeled import with_unlabeled
 from tcs_edge.errors import UsageError
 from tcs_edge.packaging.run_folder import find_run
+from tcs_edge.profiling.operators import counted_operators
 from tcs_edge.progress import Reporter
 from tcs_edge.project import ProjectFile
 from tcs_edge.report.front import draw_front, front_lines
@@ -120,11 +121,11 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
 
 
 def with_choice(ready: Prepared, choice: Choice) -> Prepared:
-    """The same run with the winner of `choice` as its student."""
-    name = choice.winner.candidate.name
+    """The same run with the winner of `choice` as its student, with that input size."""
+    name, img_size = choice.winner.candidate.name, choice.winner.img_size
     mean, std = student_mean_std(name)
-    options = ready.options.model_copy(update={"student": name})
-    preprocess = Preprocess(options.img_size or 0, mean=mean, std=std)
+    options = ready.options.model_copy(update={"student": name, "img_size": img_size})
+    preprocess = Preprocess(img_size, mean=mean, std=std)
     return replace(ready, options=options, choice=choice, preprocess=preprocess)
 
 
@@ -206,7 +207,18 @@ def _choose(options: CompressConfig, target: TargetSpec, limits: Limits, classes
     profile = load_target_profile(target)
     for line in stale_versions(profile, target):
         reporter.warn(line)
-    return choose_student(target, profile, options.img_size or 0, classes, limits, candidates=candidates)
+    sizes = options.search_img_sizes or (options.img_size or 0,)
+    stranger = named != "auto" and named not in CANDIDATES
+    return choose_student(
+        target,
+        profile,
+        sizes[0],
+        classes,
+        limits,
+        candidates=candidates,
+        also_at=sizes[1:],
+        tables=counted_operators(named, sizes, reporter) if stranger else None,
+    )
 
 
 def _tell_images(images: ImageSet, options: CompressConfig, reporter: Reporter) -> None:
@@ -224,9 +236,9 @@ def _tell_images(images: ImageSet, options: CompressConfig, reporter: Reporter) 
 
 def tell_choice(ready: Prepared, reporter: Reporter) -> None:
     """Say who won, and draw what it was chosen from."""
-    choice, target, img_size = ready.choice, ready.target, ready.options.img_size
+    choice, target, img_size = ready.choice, ready.target, ready.preprocess.img_size
     for other in choice.accepted[1:]:
-        reporter.detail(f"  also fits {other.candidate.name}")
+        reporter.detail(f"  also fits {other.label}")
     _tell_front(choice, reporter)
     winner = choice.winner
     latency = winner.latency or "latency unknown"
@@ -246,7 +258,7 @@ def _tell_front(choice: Choice, reporter: Reporter) -> None:
     if choice.named:
         return
     reporter.say("no other that fits is more accurate, faster and smaller:")
-    winner = choice.winner.candidate.name
+    winner = choice.winner.label
     # A figure of another search is on another scale: it has no place in the drawing.
     fitting, rejected = (
         [found for found in group if found.expected and found.expected.search == choice.search]

@@ -22,8 +22,8 @@ FINISHED_FILES = {
     "manifest.json", "config.resolved.toml", "metrics.jsonl", "train.log", "tcs-edge-run.json",
     "README.md", "bom.cdx.json", "checkpoints/deployed.safetensors", "export/model.onnx", "export/openvino/model.xml",
     "export/openvino/model.bin", "export/labels.txt", "export/preprocess.json", "reports/validation.json",
-    "reports/selection.json", "reports/choice.json", "reports/coordinates.json", "reports/predictions.json",
-    "reports/report.html",
+    "reports/selection.json", "reports/choice.json", "reports/front.svg", "reports/coordinates.json",
+    "reports/predictions.json", "reports/report.html",
 }  # fmt: skip
 RUNTIMES = {"pytorch", "onnxruntime", "openvino"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
@@ -11,6 +12,7 @@ from tcs_edge.cli.completion import target_names
 from tcs_edge.cli.errors import one_line_errors
 
 if TYPE_CHECKING:
+    from tcs_edge.specs.target import RuntimeName
     from tcs_edge.students.choice import Assessment
 
 
@@ -24,6 +26,8 @@ def command(
     max_latency_ms: Annotated[float | None, typer.Option(help="Slowest student allowed.")] = None,
     max_size_mb: Annotated[float | None, typer.Option(help="Largest exported ONNX file allowed.")] = None,
     max_params_m: Annotated[float | None, typer.Option(help="Most parameters allowed, in millions.")] = None,
+    runtime: Annotated[str, typer.Option(help="Whose latencies: onnxruntime or openvino.")] = "onnxruntime",
+    front_svg: Annotated[Path | None, typer.Option(help="Also draw them into this SVG file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """List every student with its accuracy, size and latency, best first, and why others are out.
@@ -33,9 +37,9 @@ def command(
       tcs-edge candidates --target raspberrypi4
       tcs-edge candidates --target raspberrypi4 --img-size 128 --max-latency-ms 20 --json
     """
-    from tcs_edge.cli.output import print_json
+    from tcs_edge.cli.output import known, print_json
     from tcs_edge.specs.target import Limits, load_target
-    from tcs_edge.students.choice import assess_all
+    from tcs_edge.students.choice import assess_all, how_to_narrow
     from tcs_edge.students.plausibility import load_target_profile, stale_versions
 
     limits = Limits(max_latency_ms=max_latency_ms, max_size_mb=max_size_mb, max_params_m=max_params_m)
@@ -43,14 +47,22 @@ def command(
     profile = load_target_profile(device)
     for line in stale_versions(profile, device):
         typer.echo(f"warning: {line}", err=True)
-    assessments = assess_all(device, profile, img_size, classes, limits)
+    known([runtime], "--runtime", ("onnxruntime", "openvino"))
+    used: RuntimeName = "openvino" if runtime == "openvino" else "onnxruntime"
+    assessments = assess_all(device, profile, img_size, classes, limits, used)
+    if front_svg:
+        _draw(assessments, max_latency_ms, front_svg)
+    advice = how_to_narrow(assessments, target, img_size)
     if json:
         from tcs_edge.students.record import choice_document
 
-        print_json(choice_document(assessments, target, img_size, classes, limits, winner=None))
+        document = choice_document(assessments, target, img_size, classes, limits, winner=None)
+        print_json(document | {"runtime": used, "to_narrow": advice})
         return
     _print_table(assessments, classes)
     _print_front(assessments)
+    if advice:
+        typer.echo(f"\n{advice}")
 
 
 def _print_table(assessments: Sequence[Assessment], classes: int) -> None:
@@ -61,6 +73,17 @@ def _print_table(assessments: Sequence[Assessment], classes: int) -> None:
         "source", "weights' licence", "out because",
     )  # fmt: skip
     print_table(headings, [_row(found, classes) for found in assessments])
+
+
+def _draw(assessments: Sequence[Assessment], max_latency_ms: float | None, path: Path) -> None:
+    from tcs_edge.errors import PromiseMissed
+    from tcs_edge.files import write_text
+    from tcs_edge.report.page.front import assessments_svg
+
+    drawn = assessments_svg(assessments, max_latency_ms)
+    if drawn is None:
+        raise PromiseMissed("fewer than two students have a latency: there is nothing to draw.")
+    write_text(path, drawn)
 
 
 def _print_front(assessments: Sequence[Assessment]) -> None:

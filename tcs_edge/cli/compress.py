@@ -48,6 +48,10 @@ def command(
     search: Annotated[
         str | None, typer.Option(help="How students are compared: table, alignment, halving; default auto.")
     ] = None,
+    search_img_sizes: Annotated[
+        list[int] | None,
+        typer.Option("--search-img-size", help="With halving: an input size to try; repeatable. Default: see docs."),
+    ] = None,
     student_init: Annotated[
         str | None, typer.Option(help="pretrained, random, a .safetensors file, or a folder of them.")
     ] = None,
@@ -126,8 +130,9 @@ def command(
     from tcs_edge.report.console import ConsoleReporter
 
     given = {name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None}
-    if not precision:  # an option that may be repeated comes as an empty list when it was not given
-        given.pop("precision", None)
+    for repeatable in ("precision", "search_img_sizes"):  # not given, it comes as an empty list
+        if not given.get(repeatable):
+            given.pop(repeatable, None)
     reporter = ConsoleReporter(verbosity=-1 if quiet else int(verbose))
     if config is None and resume is None and (config := find_options(Path())):
         reporter.say(f"options that no flag sets are those of {config}")

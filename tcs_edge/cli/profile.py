@@ -55,6 +55,7 @@ def command(
 
     from tcs_edge.cli.output import known
     from tcs_edge.errors import UsageError
+    from tcs_edge.profiling.device.results import shown
     from tcs_edge.profiling.device.rounds import Plan
     from tcs_edge.profiling.record import Request, record_profile
     from tcs_edge.report.console import ConsoleReporter
@@ -73,7 +74,7 @@ def command(
     reporter = ConsoleReporter(verbosity=-1 if quiet else 0)
     plan = Plan(rounds, seconds, max_spread, retries)
     recording = record_profile(request, plan, out, reporter, datetime.now(UTC).date())
-    for line in recording.refused:
+    for line in shown(recording.refused):
         reporter.warn(line)
     _show(recording.profile, out, json)
     if recording.refused:

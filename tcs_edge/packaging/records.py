@@ -17,10 +17,10 @@ from tcs_edge.packaging.reports import (
     PredictionsRecord,
     read_document,
 )
-from tcs_edge.specs.profile import load_profile
 from tcs_edge.specs.target import Limits, TargetSpec
 from tcs_edge.students.choice import Assessment, Choice, assess_all, front_of
 from tcs_edge.students.expectation import RANKING, Expected
+from tcs_edge.students.plausibility import load_target_profile
 from tcs_edge.tcs.coordinates import Coordinates
 from tcs_edge.teachers.load import TeacherInfo
 from tcs_edge.training.deployed import deployed_cost
@@ -90,16 +90,16 @@ def choice_record(choice: Choice, target: TargetSpec, limits: Limits, img_size: 
     others = (*choice.accepted, *choice.rejected)
     named = choice.named
     if named:
-        others = assess_all(target, load_profile(target.profile), img_size, classes, limits)
-    front = {found.candidate.name for found in front_of(found for found in others if not found.reasons)}
-    rest = [found for found in others if found.candidate.name != choice.winner.candidate.name]
+        others = assess_all(target, load_target_profile(target), img_size, classes, limits)
+    front = {found.label for found in front_of(found for found in others if not found.reasons)}
+    rest = [found for found in others if found.label != choice.winner.label]
     return ChoiceRecord(
         named=named,
         ranking=RANKING[choice.search],
         img_size=img_size,
         limits=limits.model_dump(exclude_none=True),
         candidates=tuple(
-            _candidate_record(found, classes, found is choice.winner, found.candidate.name in front)
+            _candidate_record(found, classes, found is choice.winner, found.label in front)
             for found in (choice.winner, *rest)
         ),
     )
@@ -108,6 +108,7 @@ def choice_record(choice: Choice, target: TargetSpec, limits: Limits, img_size: 
 def _candidate_record(found: Assessment, classes: int, chosen: bool, on_front: bool) -> CandidateRecord:
     return CandidateRecord(
         name=found.candidate.name,
+        img_size=found.img_size if found.sized else None,
         chosen=chosen,
         params_m=found.candidate.total_params_m(classes),
         size_mb=found.size_mb,

@@ -26,11 +26,13 @@ class Document(Spec):
 
 class CandidateRecord(Spec):
     """A student that was looked at: size with its head in 10^6 bytes, published ImageNet top-1 in per cent, the
-    accuracy it was ranked by, and every reason against it (none: it fits).
+    accuracy it was ranked by, and every reason against it (none: it fits). `img_size`: its input, where students
+    were looked at with several sizes; None: the choice's.
 
     `on_front`: no other that fits is at once as accurate, as fast and as small, and better in one of the three."""
 
     name: str
+    img_size: int | None = Field(default=None, ge=1)
     chosen: bool
     params_m: float = Field(ge=0)
     size_mb: float = Field(ge=0)
@@ -41,9 +43,14 @@ class CandidateRecord(Spec):
     latency: LatencyRecord | None = None
     reasons: tuple[str, ...] = ()
 
+    @property
+    def label(self) -> str:
+        """Its name, with the input size where that tells it from others."""
+        return f"{self.name} at {self.img_size} px" if self.img_size else self.name
+
 
 class ChoiceRecord(Document):
-    """Every student that was looked at; `named` says that the user asked for the chosen one."""
+    """Every student that was looked at; `named`: the user asked for the chosen one; `img_size` is its input."""
 
     named: bool
     ranking: str

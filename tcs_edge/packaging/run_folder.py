@@ -106,6 +106,11 @@ class RunFolder:
         return self.reports / "choice.json"
 
     @property
+    def front(self) -> Path:
+        """The same, drawn: accuracy over latency."""
+        return self.reports / "front.svg"
+
+    @property
     def coordinates(self) -> Path:
         """The spectrum of the teacher's features."""
         return self.reports / "coordinates.json"

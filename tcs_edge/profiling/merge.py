@@ -106,10 +106,10 @@ def _assembled(profiles: Sequence[Profile], offers: Sequence[_Offer]) -> Profile
         name = _citation_name(citations, offer.row.citation, offer.citation)
         citations[name] = offer.citation
         rows.append(offer.row.model_copy(update={"citation": name}))
-    described = [profile.machine for profile in profiles if profile.machine]
     return Profile(
         target=profiles[0].target,
-        machine=described[-1] if described else {},
+        # Of what several files describe, the last has the word; it may know one runtime alone.
+        machine={name: text for profile in profiles for name, text in profile.machine.items()},
         notes=tuple(dict.fromkeys(note for profile in profiles for note in profile.notes)),
         citations=citations,
         rows=tuple(rows),

@@ -19,14 +19,15 @@ def draw_front(
 ) -> list[str]:
     """Lines of a chart: expected accuracy in percent upwards, median latency in ms (logarithmic) to the right.
 
+    `winner` is the label of the chosen one.
     Students whose latency or accuracy is not known are left out; without two others there is no chart.
     """
-    best = {found.candidate.name for found in front}
+    best = {found.label for found in front}
     points = []
     for found, mark in [*((f, REJECTED) for f in rejected), *((f, FITS) for f in fitting)]:
         if found.merit:
-            on_front = ON_FRONT if mark == FITS and found.candidate.name in best else mark
-            mark = WINNER if found.candidate.name == winner else on_front
+            on_front = ON_FRONT if mark == FITS and found.label in best else mark
+            mark = WINNER if found.label == winner else on_front
             points.append((math.log(found.merit.latency_ms), found.merit.percent, mark))
     return _chart(points) if len(points) > 1 else []
 
@@ -34,7 +35,7 @@ def draw_front(
 def front_lines(front: Sequence[Assessment]) -> list[str]:
     """One line for each student on the front, fastest first."""
     return [
-        f"  {found.candidate.name}: {found.expected.percent:.1f} %, {found.latency}, {found.size_mb:.1f} MB"
+        f"  {found.label}: {found.expected.percent:.1f} %, {found.latency}, {found.size_mb:.1f} MB"
         for found in front
         if found.expected
     ]

@@ -1,4 +1,7 @@
-"""Search by successive halving (Jamieson, Talwalkar 2016): short TCS runs, the better third goes on for longer."""
+"""Search by successive halving (Jamieson, Talwalkar 2016): short TCS runs, the better third goes on for longer.
+
+Candidates run with every input size that is asked for, all on the teacher's one pass.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from tcs_edge.preparation import Prepared
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.search.alignment import by_table_because
 from tcs_edge.students.build import build_student, feature_dim, student_mean_std
-from tcs_edge.students.candidates import Candidate
+from tcs_edge.students.candidates import Entrant
 from tcs_edge.students.expectation import Expected
 from tcs_edge.teachers.features import Features
 from tcs_edge.training.distil import TrainingFiles, distil
@@ -24,7 +27,7 @@ SHOWN = 5
 
 # Validation accuracy in 0..1 after so many epochs; raises UsageError, DataError, MissingError or TrainingDiverged
 # for a student that cannot be trained.
-Learn = Callable[[Candidate, int], float]
+Learn = Callable[[Entrant, int], float]
 
 
 @dataclass(frozen=True)
@@ -49,28 +52,29 @@ def plan_rounds(students: int, epochs: int) -> tuple[Round, ...]:
 
 
 def by_halving(
-    candidates: Sequence[Candidate], epochs: int, learn: Learn, reporter: Reporter = Silent()
-) -> dict[str, Expected | None]:
-    """What to expect of each candidate, by name: its validation accuracy in the last round that it was in.
+    entrants: Sequence[Entrant], epochs: int, learn: Learn, reporter: Reporter = Silent()
+) -> dict[Entrant, Expected | None]:
+    """What to expect of each entrant: its validation accuracy in the last round that it was in.
 
     Args:
-        candidates: in the order that decides ties.
+        entrants: in the order that decides ties.
         epochs: of a full run.
     """
-    expected: dict[str, Expected | None] = {}
-    left, rounds = list(candidates), plan_rounds(len(candidates), epochs)
+    expected: dict[Entrant, Expected | None] = {}
+    left, rounds = list(entrants), plan_rounds(len(entrants), epochs)
     for number, planned in enumerate(rounds, 1):
         if not (left := left[: planned.students]):
             break
         what = f"round {number} of {len(rounds)}"
         reporter.say(f"search halving, {what}: {len(left)} students, {_epochs(planned.epochs)} each")
         found = {
-            candidate: _result(candidate, planned.epochs, learn, number, what)
-            for candidate in reporter.track(left, what, total=len(left))
+            entrant: _result(entrant, planned.epochs, learn, number, what)
+            for entrant in reporter.track(left, what, total=len(left))
         }
-        expected |= {candidate.name: result for candidate, result in found.items()}
+        expected |= found
         left = _best_first(found, number)
-        reporter.say("  best: " + ", ".join(f"{c.name} {_percent(found[c]):.1f} %" for c in left[:SHOWN]))
+        best = (f"{one.candidate.name} at {one.img_size} px {_percent(found[one]):.1f} %" for one in left[:SHOWN])
+        reporter.say(f"  best: {', '.join(best)}")
     return expected
 
 
@@ -81,33 +85,34 @@ def short_runs(ready: Prepared, features: Features) -> Learn:
     knowledge = make_knowledge(features, ready.images, ready.preprocess, options, Silent())
     images = ready.images
 
-    def learn(candidate: Candidate, epochs: int) -> float:
+    def learn(entrant: Entrant, epochs: int) -> float:
+        candidate, img_size = entrant
         mean, std = student_mean_std(candidate.name)
-        preprocess = replace(ready.preprocess, mean=mean, std=std)
-        backbone = build_student(candidate.name, preprocess.img_size, ready.given_init, options.seed)
-        short = options.model_copy(update={"student": candidate.name, "epochs": epochs})
+        preprocess = replace(ready.preprocess, img_size=img_size, mean=mean, std=std)
+        backbone = build_student(candidate.name, img_size, ready.given_init, options.seed)
+        short = options.model_copy(update={"student": candidate.name, "img_size": img_size, "epochs": epochs})
         with tempfile.TemporaryDirectory(prefix="tcs-edge-search-") as folder:
             files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
-            width = feature_dim(backbone, preprocess.img_size)
+            width = feature_dim(backbone, img_size)
             distil(backbone, width, images, preprocess, knowledge, short, files, False, Silent())
             return float(json.loads(files.metrics.read_text().splitlines()[-1])["val_accuracy"])
 
     return learn
 
 
-def _result(candidate: Candidate, epochs: int, learn: Learn, number: int, what: str) -> Expected | None:
+def _result(entrant: Entrant, epochs: int, learn: Learn, number: int, what: str) -> Expected | None:
     try:
-        accuracy = learn(candidate, epochs)
+        accuracy = learn(entrant, epochs)
     except (UsageError, DataError, MissingError, TrainingDiverged) as error:
-        return by_table_because(candidate, reason_of(error))
-    how = f"validation accuracy of a TCS run of {_epochs(epochs)}, {what}"
+        return by_table_because(entrant.candidate, reason_of(error))
+    how = f"validation accuracy of a TCS run of {_epochs(epochs)} at {entrant.img_size} px, {what}"
     return Expected(100 * accuracy, "halving", how, depth=number)
 
 
-def _best_first(found: dict[Candidate, Expected | None], number: int) -> list[Candidate]:
+def _best_first(found: dict[Entrant, Expected | None], number: int) -> list[Entrant]:
     """Those that could be trained in this round; ties keep their order."""
-    trained = [candidate for candidate, result in found.items() if result and result.depth == number]
-    return sorted(trained, key=lambda candidate: -_percent(found[candidate]))
+    trained = [entrant for entrant, result in found.items() if result and result.depth == number]
+    return sorted(trained, key=lambda entrant: -_percent(found[entrant]))
 
 
 def _percent(result: Expected | None) -> float:

@@ -13,7 +13,7 @@ from tcs_edge.search.alignment import by_alignment, by_table_because, draw_sampl
 from tcs_edge.search.halving import by_halving, short_runs
 from tcs_edge.specs.config import SearchName
 from tcs_edge.students.build import weights_at_hand
-from tcs_edge.students.candidates import Candidate
+from tcs_edge.students.candidates import Candidate, Entrant
 from tcs_edge.students.choice import ranked
 from tcs_edge.students.expectation import Expected
 from tcs_edge.teachers.features import Features, features_cached
@@ -27,7 +27,7 @@ def settle_search(ready: Prepared, reporter: Reporter) -> Prepared:
         MissingError: none of the students' weights are on this machine.
     """
     if not ready.undecided:
-        return _with_search(ready, "table") if ready.options.search == "auto" else ready
+        return decided(_with_search(ready, "table") if ready.options.search == "auto" else ready)
     if ready.options.search == "auto":
         if not _all_is_here(ready):
             tell_choice(settled := _with_search(ready, "table"), reporter)
@@ -39,7 +39,7 @@ def settle_search(ready: Prepared, reporter: Reporter) -> Prepared:
 
 
 def search_student(ready: Prepared, reporter: Reporter) -> Prepared:
-    """The same run with the student that its search ranks first; the teacher's one pass is made here and cached.
+    """The same run with the student and input size that its search ranks first; the teacher's pass is made and cached.
 
     Raises:
         DataError, MissingError: as `teacher_pass`.
@@ -47,28 +47,39 @@ def search_student(ready: Prepared, reporter: Reporter) -> Prepared:
     features = teacher_pass(ready.images, ready.options, reporter)
     look = _align if ready.options.search == "alignment" else _halve
     expected = look(ready, features, reporter)
-    found = with_choice(ready, ranked(ready.choice, lambda candidate: expected[candidate.name]))
+    found = decided(with_choice(ready, ranked(ready.choice, expected.__getitem__)))
     tell_choice(found, reporter)
     return found
 
 
-def _align(ready: Prepared, features: Features, reporter: Reporter) -> dict[str, Expected | None]:
+def decided(ready: Prepared) -> Prepared:
+    """The same run, which has its student and input size now: whoever goes on with it searches no more."""
+    return replace(ready, options=ready.options.model_copy(update={"search_img_sizes": None}))
+
+
+def _align(ready: Prepared, features: Features, reporter: Reporter) -> dict[Entrant, Expected | None]:
     sample = draw_sample(ready.images, features, ready.options.tcs.dims, ready.options.seed)
-    return by_alignment(_fitting(ready), sample, student_features(ready, sample, reporter), reporter)
+    found = by_alignment(_fitting(ready), sample, student_features(ready, sample, reporter), reporter)
+    return {entrant: found[entrant.candidate.name] for entrant in _entrants(ready)}
 
 
-def _halve(ready: Prepared, features: Features, reporter: Reporter) -> dict[str, Expected | None]:
-    here = [candidate for candidate in _fitting(ready) if _at_hand(ready, candidate)]
+def _halve(ready: Prepared, features: Features, reporter: Reporter) -> dict[Entrant, Expected | None]:
+    here = [entrant for entrant in _entrants(ready) if _at_hand(ready, entrant.candidate)]
     left_out = {
-        candidate.name: by_table_because(candidate, "its weights are not on this machine")
-        for candidate in _fitting(ready)
-        if candidate not in here
+        entrant: by_table_because(entrant.candidate, "its weights are not on this machine")
+        for entrant in _entrants(ready)
+        if entrant not in here
     }
     return left_out | by_halving(here, ready.options.epochs or 1, short_runs(ready, features), reporter)
 
 
+def _entrants(ready: Prepared) -> list[Entrant]:
+    return [found.entrant for found in ready.choice.accepted]
+
+
 def _fitting(ready: Prepared) -> list[Candidate]:
-    return [found.candidate for found in ready.choice.accepted]
+    """The candidates that fit, each once."""
+    return list(dict.fromkeys(entrant.candidate for entrant in _entrants(ready)))
 
 
 def _at_hand(ready: Prepared, candidate: Candidate) -> bool:

@@ -6,10 +6,11 @@ left open ("auto") and returns a new config; that one is saved with the run.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import Field, ValidationInfo, field_validator
@@ -24,7 +25,9 @@ Mimicking = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
 Control = Literal["none", "random-axes", "shuffled-targets", "top-variance"]
 SearchName = Literal["table", "alignment", "halving"]
 MethodName = Literal["tcs", "simkd", "kd", "dkd", "ce"]
+ImgSize = Annotated[int, Field(ge=16, le=1024)]
 LOOPABLE = ("simkd", "kd", "dkd")
+SEARCHED_SHARES = (1, 3 / 4, 1 / 2)  # of the pictures' own size
 # Their loss about the teacher needs no label.
 LABEL_FREE = ("tcs", "simkd", "kd")
 
@@ -117,6 +120,8 @@ class CompressConfig(Spec):
         search: where the expected accuracy comes from that students are chosen by: "table" is the published one,
             "alignment" compares pretrained features with the teacher's, "halving" trains briefly; "auto" is
             alignment where everything it reads is on this machine already, else the table.
+        search_img_sizes: input sizes that halving tries every student with; None is `img_size` where it is given, else
+            the pictures' own size, three quarters and half of it.
         student_init: "pretrained", "random", the path of a safetensors file, or of a folder of such files.
         method: how the student is trained; all but TCS are there to compare with.
         teacher_in_loop: keep the teacher in memory and show it the student's own views, instead of one
@@ -144,6 +149,7 @@ class CompressConfig(Spec):
     teacher_img_size: int | None = Field(None, ge=16, le=1024)
     student: str = "auto"
     search: SearchName | Literal["auto"] = "auto"
+    search_img_sizes: tuple[ImgSize, ...] | None = Field(None, min_length=1)
     student_init: str = "auto"
     method: MethodName = "tcs"
     teacher_in_loop: bool = False
@@ -153,7 +159,7 @@ class CompressConfig(Spec):
     labelled_share: float = Field(0.5, gt=0, le=1)
     epochs: int | None = Field(None, ge=1)
     batch_size: int = Field(64, ge=2)
-    img_size: int | None = Field(None, ge=16, le=1024)
+    img_size: ImgSize | None = None
     # Above 1e30 a step of AdamW overflows float32 before the loss can be looked at.
     lr: float | None = Field(None, gt=0, le=1e30)
     augment: Augmentation | None = None
@@ -180,6 +186,13 @@ class CompressConfig(Spec):
     @classmethod
     def _fp32_is_there(cls, precision: tuple[Precision, ...] | None) -> tuple[Precision, ...] | None:
         return None if precision is None else with_fp32(precision)
+
+    @field_validator("search_img_sizes")
+    @classmethod
+    def _are_searched(cls, sizes: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
+        if sizes and (search := info.data.get("search")) != "halving":
+            raise ValueError(f"search {search} looks at one input size; pass --search halving, or --img-size")
+        return sizes
 
     @field_validator("method")
     @classmethod
@@ -251,12 +264,20 @@ def _demo_defaults(config: CompressConfig) -> dict[str, Any]:
 
 
 def _folder_defaults(typical_px: int, config: CompressConfig) -> dict[str, Any]:
-    """No larger than the pictures are: a multiple of 32 (the strides of most students), at most 224."""
+    """No larger than the pictures are, at most 224; a search may try smaller inputs too, where none was asked for."""
     from_scratch = config.student_init == "random"
+    img_size = min(224, _strided(typical_px))
+    several = config.search == "halving" and config.img_size is None
+    smaller = {"search_img_sizes": tuple(dict.fromkeys(_strided(share * img_size) for share in SEARCHED_SHARES))}
     return {
-        "teacher": "dinov2", "student_init": "pretrained", "img_size": min(224, max(32, -(-typical_px // 32) * 32)),
+        "teacher": "dinov2", "student_init": "pretrained", "img_size": img_size,
         "epochs": 60 if from_scratch else 30, "lr": 2e-3 if from_scratch else 1e-3, "augment": "crop-flip",
-    }  # fmt: skip
+    } | (smaller if several else {})  # fmt: skip
+
+
+def _strided(pixels: float) -> int:
+    """The next multiple of 32 (the strides of most students), at least 32."""
+    return max(32, math.ceil(pixels / 32) * 32)
 
 
 def load_config(path: Path) -> dict[str, Any]:

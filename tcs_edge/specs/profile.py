@@ -86,8 +86,8 @@ class Profile(Spec):
     target: str
     machine: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    citations: dict[str, str]
-    rows: tuple[LatencyRow, ...] = Field(min_length=1)
+    citations: dict[str, str] = Field(default_factory=dict)
+    rows: tuple[LatencyRow, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -123,7 +123,10 @@ def load_profile(name_or_path: str | Path) -> Profile:
         ) from None
     except (OSError, ValueError) as error:
         raise SpecError(f"{path} cannot be read as JSON: {error}") from None
-    return validated(Profile, raw, path)
+    profile = validated(Profile, raw, path)
+    if not profile.rows:
+        raise SpecError(f"{path}: rows is empty. Leave `profile` empty in the target file until something is measured.")
+    return profile
 
 
 def save_profile(profile: Profile, path: Path) -> None:

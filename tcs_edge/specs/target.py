@@ -88,7 +88,10 @@ class Limits(Spec):
 
 
 class TargetSpec(Spec):
-    """A device: facts with their sources, and the defaults tcs-edge uses for it."""
+    """A device: facts with their sources, and the defaults tcs-edge uses for it.
+
+    `profile` is the name or path of what is known of its latencies; empty: nothing was measured yet.
+    """
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -102,7 +105,7 @@ class TargetSpec(Spec):
     thermal_note: str
     limits: Limits
     threads: int = Field(ge=1)
-    profile: str
+    profile: str = ""
     sources: dict[str, str]
 
     @model_validator(mode="after")

@@ -1,18 +1,25 @@
 """The students tcs-edge chooses from: small timm image classifiers and the facts about them.
 
-Made by benchmarks/candidate_facts.py from the models themselves; a test compares both.
+Made by benchmarks/candidate_facts.py from the models themselves; a test compares both. The sizes of their files were
+measured by exporting every one (benchmarks/sweep_candidates.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from tcs_edge.errors import UnknownName
+from tcs_edge.files import read_json
 from tcs_edge.specs.target import Precision
 
 BYTES_PER_WEIGHT: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 GRAPH_BYTES_PER_MODEL = 250_000
+EXPORTED_FILE = Path(__file__).parent / "exported_bytes.json"
+EXPORTED_VERSION, MEASURED_CLASSES = 1, 10
 
 Kind = Literal["cnn", "hybrid", "transformer", "unknown"]
 
@@ -47,13 +54,35 @@ class Candidate:
         return self.params_m + (self.feature_dim + 1) * num_classes / 1e6
 
     def size_mb(self, num_classes: int, precision: Precision = "fp32") -> float:
-        """Computed size of the ONNX file in 10^6 bytes, head and graph included.
+        """Size of the ONNX file in 10^6 bytes, head and graph included.
 
-        fp32 came out 0 to 14 % above the file that `compress` writes, on all candidates at 64 px
-        (benchmarks/sweep_candidates.py). The other precisions are computed alike and were not compared.
+        That of the exported file where it was measured, with a head of this many classes instead of its ten; else
+        computed from the parameters.
         """
+        measured = exported_bytes().get(self.name)
+        if measured:
+            more = (self.feature_dim + 1) * (num_classes - MEASURED_CLASSES) * BYTES_PER_WEIGHT[precision]
+            return (measured[precision] + more) / 1e6
         weights = self.total_params_m(num_classes) * BYTES_PER_WEIGHT[precision]
         return weights + GRAPH_BYTES_PER_MODEL / 1e6
+
+    @property
+    def size_source(self) -> Literal["measured", "computed"]:
+        """How `size_mb` is known."""
+        return "measured" if self.name in exported_bytes() else "computed"
+
+
+@cache
+def exported_bytes() -> Mapping[str, Mapping[Precision, int]]:
+    """Bytes of the exported ONNX files with ten classes, by candidate and precision; int8 has every layer in int8."""
+    return read_json(EXPORTED_FILE, EXPORTED_VERSION)["bytes"] if EXPORTED_FILE.is_file() else {}
+
+
+class Entrant(NamedTuple):
+    """A candidate at one side of its square input, in pixels."""
+
+    candidate: Candidate
+    img_size: int
 
 
 # fmt: off

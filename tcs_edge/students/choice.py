@@ -6,14 +6,15 @@ not chosen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from tcs_edge.errors import NoCandidate, UsageError
 from tcs_edge.specs.config import SearchName
 from tcs_edge.specs.profile import Profile, ProfileRuntime
 from tcs_edge.specs.target import Limits, TargetSpec
-from tcs_edge.students.candidates import CANDIDATES, Candidate
+from tcs_edge.students.candidates import CANDIDATES, Candidate, Entrant
+from tcs_edge.students.cost_model import Tables
 from tcs_edge.students.expectation import Expectation, Expected, by_table
 from tcs_edge.students.front import Merit, on_front
 from tcs_edge.students.profiles import DeviceLatencies, Latency, device_latencies
@@ -21,14 +22,27 @@ from tcs_edge.students.profiles import DeviceLatencies, Latency, device_latencie
 
 @dataclass(frozen=True)
 class Assessment:
-    """A candidate on the target: size of the fp32 file with its head in 10^6 bytes, latency and expected accuracy
-    (None: not known), and every reason against it in one line each (none: it is accepted)."""
+    """A candidate on the target, with an input of `img_size` pixels: size of the fp32 file with its head in 10^6
+    bytes, latency and expected accuracy (None: not known), and every reason against it in one line each (none: it is
+    accepted). `sized`: several input sizes are looked at, so its name in messages says which one it is."""
 
     candidate: Candidate
+    img_size: int
     size_mb: float
     latency: Latency | None
     expected: Expected | None = None
     reasons: tuple[str, ...] = ()
+    sized: bool = False
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages."""
+        return f"{self.candidate.name} at {self.img_size} px" if self.sized else self.candidate.name
+
+    @property
+    def entrant(self) -> Entrant:
+        """What it is an assessment of."""
+        return Entrant(self.candidate, self.img_size)
 
     @property
     def merit(self) -> Merit | None:
@@ -72,6 +86,8 @@ def choose_student(
     threads: int | None = None,
     runtime: ProfileRuntime = "onnxruntime",
     expect: Expectation = by_table,
+    also_at: Iterable[int] = (),
+    tables: Tables | None = None,
 ) -> Choice:
     """The best candidate within the limits.
 
@@ -83,6 +99,8 @@ def choose_student(
         limits: upper bounds; None means no bound.
         candidates: those to choose from; a single one checks a student the user named.
         expect: says what accuracy a candidate may reach.
+        also_at: other sides of the input to look at every candidate with.
+        tables: operators of candidates that are in no table of ours.
 
     Raises:
         NoCandidate: nothing fits; the message names the nearest candidate and by how much it misses.
@@ -90,10 +108,11 @@ def choose_student(
             candidate's latency, or not at this image size.
     """
     candidates = tuple(candidates)
-    named = len(candidates) == 1
-    device = device_latencies(target, profile, threads, runtime)
-    demand = _Demand(device, img_size, num_classes, limits, expect, named)
-    assessed = [_assess(candidate, demand) for candidate in candidates]
+    sizes = tuple(dict.fromkeys((img_size, *also_at)))
+    named = len(candidates) * len(sizes) == 1
+    device = device_latencies(target, profile, threads, runtime, tables=tables)
+    demand = _Demand(device, num_classes, limits, expect, named, several_sizes=len(sizes) > 1)
+    assessed = [_assess(Entrant(candidate, size), demand) for candidate in candidates for size in sizes]
     accepted = sorted((a for a in assessed if not a.reasons), key=_rank)
     rejected = tuple(a for a in assessed if a.reasons)
     if not accepted:
@@ -101,20 +120,45 @@ def choose_student(
     return Choice(accepted[0], tuple(accepted), rejected)
 
 
-def ranked(choice: Choice, expect: Expectation) -> Choice:
+def ranked(choice: Choice, expect: Callable[[Entrant], Expected | None]) -> Choice:
     """The same students within the limits, in the order of what `expect` says of the accepted ones."""
-    renewed = [replace(found, expected=expect(found.candidate)) for found in choice.accepted]
+    renewed = [replace(found, expected=expect(found.entrant)) for found in choice.accepted]
     accepted = tuple(sorted(renewed, key=_rank))
     return Choice(accepted[0], accepted, choice.rejected)
 
 
 def assess_all(
-    target: TargetSpec, profile: Profile, img_size: int, num_classes: int, limits: Limits
+    target: TargetSpec,
+    profile: Profile,
+    img_size: int,
+    num_classes: int,
+    limits: Limits,
+    runtime: ProfileRuntime = "onnxruntime",
 ) -> tuple[Assessment, ...]:
     """Every registered candidate on the target: those that fit first, best first, then the others."""
-    demand = _Demand(device_latencies(target, profile), img_size, num_classes, limits, by_table, named=False)
-    assessed = [_assess(candidate, demand) for candidate in CANDIDATES.values()]
+    device = device_latencies(target, profile, runtime=runtime)
+    demand = _Demand(device, num_classes, limits, by_table, named=False, several_sizes=False)
+    assessed = [_assess(Entrant(candidate, img_size), demand) for candidate in CANDIDATES.values()]
     return tuple(sorted(assessed, key=lambda found: (bool(found.reasons), *_rank(found))))
+
+
+def how_to_narrow(assessments: Iterable[Assessment], target: str, img_size: int) -> str | None:
+    """What to run on the device where its latencies are estimates; None where the front was measured there.
+
+    Args:
+        target: its name or file, as the user gave it.
+    """
+    listed = list(assessments)
+    front = front_of(found for found in listed if not found.reasons) or front_of(listed)
+    unsure = [found.candidate.name for found in front if found.latency and found.latency.source != "measured"]
+    if not unsure:
+        return None
+    spread = list(dict.fromkeys((unsure[0], unsure[len(unsure) // 2], unsure[-1])))
+    models = " ".join(f"--model {name}" for name in spread)
+    return (
+        "estimates: measuring a few students on the device narrows the bands of all: tcs-edge bundle-profiler "
+        f"--target {target} {models} --img-size {img_size} --out profiler"
+    )
 
 
 def front_of(assessments: Iterable[Assessment]) -> tuple[Assessment, ...]:
@@ -135,61 +179,66 @@ class _Demand:
     """What every candidate is held against; `named` says that the user asked for this one candidate."""
 
     device: DeviceLatencies
-    img_size: int
     num_classes: int
     limits: Limits
     expect: Expectation
     named: bool
+    several_sizes: bool
 
 
-def _assess(candidate: Candidate, demand: _Demand) -> Assessment:
-    found = _known_latency(candidate.name, demand)
+def _assess(entrant: Entrant, demand: _Demand) -> Assessment:
+    candidate, img_size = entrant
+    latency = _known_latency(entrant, demand)
     size_mb = candidate.size_mb(demand.num_classes)
-    reasons = _reasons(candidate, size_mb, found, demand)
-    return Assessment(candidate, size_mb, found, demand.expect(candidate), reasons)
+    found = Assessment(candidate, img_size, size_mb, latency, demand.expect(candidate), sized=demand.several_sizes)
+    return replace(found, reasons=_reasons(found, demand))
 
 
-def _known_latency(name: str, demand: _Demand) -> Latency | None:
+def _known_latency(entrant: Entrant, demand: _Demand) -> Latency | None:
     try:
-        return demand.device.latency(name, demand.img_size)
+        return demand.device.latency(entrant.candidate.name, entrant.img_size)
     except UsageError:
         if demand.named and demand.limits.max_latency_ms:
             raise
         return None
 
 
-def _reasons(candidate: Candidate, size_mb: float, found: Latency | None, demand: _Demand) -> tuple[str, ...]:
+def _reasons(found: Assessment, demand: _Demand) -> tuple[str, ...]:
     """Why the limits rule this candidate out, one line per missed limit."""
     reasons = []
-    limits = demand.limits
-    if limits.max_latency_ms and found is None:
+    limits, latency = demand.limits, found.latency
+    if limits.max_latency_ms and latency is None:
         reasons.append(
-            f"{candidate.name}: nothing is known of its latency at {demand.img_size} px, "
+            f"nothing is known of its latency at {found.img_size} px, "
             f"so the {limits.max_latency_ms:g} ms limit cannot be checked"
         )
-    if limits.max_latency_ms and found and found.high_ms > limits.max_latency_ms:
-        reasons.append(f"{candidate.name}: {found} is over the {limits.max_latency_ms:g} ms limit")
-    if limits.max_size_mb and size_mb > limits.max_size_mb:
-        reasons.append(f"{candidate.name}: {size_mb:.1f} MB is over the {limits.max_size_mb:g} MB limit")
-    params_m = candidate.total_params_m(demand.num_classes)
+    if limits.max_latency_ms and latency and latency.high_ms > limits.max_latency_ms:
+        reasons.append(f"{latency} is over the {limits.max_latency_ms:g} ms limit")
+    if limits.max_size_mb and found.size_mb > limits.max_size_mb:
+        reasons.append(f"{found.size_mb:.1f} MB is over the {limits.max_size_mb:g} MB limit")
+    params_m = found.candidate.total_params_m(demand.num_classes)
     if limits.max_params_m and params_m > limits.max_params_m:
-        reasons.append(f"{candidate.name}: {params_m:.2f} M parameters are over the {limits.max_params_m:g} M limit")
-    return tuple(reasons)
+        reasons.append(f"{params_m:.2f} M parameters are over the {limits.max_params_m:g} M limit")
+    return tuple(f"{found.label}: {reason}" for reason in reasons)
 
 
 def _rank(assessment: Assessment) -> tuple[float, ...]:
-    """Sort key, best first: the deeper search, then accuracy; what is not known comes last, small breaks ties."""
+    """Sort key, best first: the deeper search, then accuracy; what is not known comes last, small breaks ties.
+
+    A table's figure is that of a large input: of one candidate at several sizes, the largest is nearest to it.
+    """
     speed = assessment.latency.p50_ms if assessment.latency else float("inf")
     percent = assessment.expected.percent if assessment.expected else 0.0
     depth = assessment.expected.depth if assessment.expected else 0
-    return (-depth, -percent, speed, assessment.size_mb)
+    size = 0 if depth else -assessment.img_size
+    return (-depth, -percent, size, speed, assessment.size_mb)
 
 
 def _nothing_fits(target: str, rejected: tuple[Assessment, ...], limits: Limits) -> str:
     """Names the limit that no candidate meets and who came nearest; else the candidate that misses fewest."""
     head = f"no student fits {target}: "
     if limits.max_latency_ms:
-        timed = [(a.latency, a.candidate.name) for a in rejected if a.latency]
+        timed = [(a.latency, a.label) for a in rejected if a.latency]
         if not timed:
             return head + "no candidate's latency is known here. Pass --student NAME without a latency limit."
         found, name = min(timed, key=lambda pair: pair[0].high_ms)
@@ -198,7 +247,7 @@ def _nothing_fits(target: str, rejected: tuple[Assessment, ...], limits: Limits)
     smallest = min(rejected, key=lambda a: a.size_mb)
     if limits.max_size_mb and smallest.size_mb > limits.max_size_mb:
         return (
-            f"{head}the smallest, {smallest.candidate.name}, takes {smallest.size_mb:.1f} MB of "
+            f"{head}the smallest, {smallest.label}, takes {smallest.size_mb:.1f} MB of "
             f"{limits.max_size_mb:g} MB. Raise --max-size-mb."
         )
     nearest = min(rejected, key=lambda a: (len(a.reasons), a.size_mb))

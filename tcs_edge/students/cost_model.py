@@ -2,7 +2,8 @@
 
 The reference machine is the one whose profile was measured in full. Its model is linear with coefficients that
 cannot be negative: ms per call, per 10^6 multiply-accumulates and per 10^6 bytes of each kind of operator, for each
-thread count. benchmarks/fit_cost_model.py fits it, benchmarks/operator_tables.py counts the operators.
+runtime and thread count. benchmarks/fit_cost_model.py fits it, benchmarks/operator_tables.py counts the operators that
+onnxruntime executes; OpenVINO fuses others, but its time is taken for a sum over the same work.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from tcs_edge.errors import MissingError
 from tcs_edge.files import read_json
-from tcs_edge.students.operators import TRANSFORMER_FEATURES
+from tcs_edge.specs.target import RuntimeName
+from tcs_edge.students.operators import MAC_FEATURES, TRANSFORMER_FEATURES
 
-SCHEMA_VERSION = 1
+TABLES_VERSION, MODEL_VERSION = 1, 2
 MODEL_FILE, TABLES_FILE = (Path(__file__).parent / name for name in ("cost_model.json", "operator_tables.json"))
+
+# What a network's operators ask for, by model, image size and feature.
+Tables = Mapping[str, Mapping[int, Mapping[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class ThreadModel:
 
 @dataclass(frozen=True)
 class CostModel:
-    """The fitted model by thread count, and the operators of the networks it is asked about.
+    """The model fitted for one runtime, by thread count, and the operators of the networks it is asked about.
 
     `tables` are features by model and image size; `reference` names the profile of the reference machine.
     Where the latency of a network is known at two sizes, nine in ten sizes between, predicted and corrected by
@@ -62,7 +67,7 @@ class CostModel:
 
     reference: str
     threads: Mapping[int, ThreadModel]
-    tables: Mapping[str, Mapping[int, Mapping[str, float]]]
+    tables: Tables
     own_rows_factor: float
     citation: str
 
@@ -70,6 +75,19 @@ class CostModel:
         """Whether a prediction can be made: the network's operators are known at this size or on both sides."""
         sizes = self.tables.get(model)
         return sizes is not None and min(sizes) <= img_size <= max(sizes)
+
+    def sizes(self, model: str) -> list[int]:
+        """Sides of the input that the network was exported and run with to count its operators, small ones first."""
+        return sorted(self.tables.get(model, {}))
+
+    def with_tables(self, tables: Tables) -> CostModel:
+        """The same model, asked about more networks."""
+        return replace(self, tables={**self.tables, **tables}) if tables else self
+
+    def macs_m(self, model: str, img_size: int) -> float:
+        """10^6 multiply-accumulates that the network's operators execute at this size; see `knows`."""
+        features = self._features(model, img_size)
+        return sum(features.get(name, 0.0) for name in MAC_FEATURES)
 
     def predict(self, model: str, img_size: int, threads: int) -> Prediction:
         """Latency on the reference machine; more threads than it was measured with count as its most.
@@ -102,7 +120,7 @@ def _between(small: float, large: float, share: float) -> float:
 
 
 @cache
-def shipped_cost_model() -> CostModel:
+def shipped_cost_model(runtime: RuntimeName = "onnxruntime") -> CostModel:
     """The model of the reference machine that ships with tcs-edge.
 
     Raises:
@@ -110,19 +128,20 @@ def shipped_cost_model() -> CostModel:
     """
     if not (MODEL_FILE.is_file() and TABLES_FILE.is_file()):
         raise MissingError("tcs-edge is installed without its latency model. Reinstall it: pip install tcs-edge.")
-    return load_cost_model(MODEL_FILE, TABLES_FILE)
+    return load_cost_model(MODEL_FILE, TABLES_FILE, runtime)
 
 
-def load_cost_model(model: Path, tables: Path) -> CostModel:
-    """The model in the two files that the scripts in benchmarks/ write.
+def load_cost_model(model: Path, tables: Path, runtime: RuntimeName = "onnxruntime") -> CostModel:
+    """The model of one runtime in the two files that the scripts in benchmarks/ write.
 
     Raises:
         DataError: a file is missing, is not JSON, or has another schema version.
     """
-    fitted, counted = read_json(model, SCHEMA_VERSION), read_json(tables, SCHEMA_VERSION)
+    document, counted = read_json(model, MODEL_VERSION), read_json(tables, TABLES_VERSION)
+    fitted = document["runtimes"][runtime]
     threads = {int(count): ThreadModel(**entry) for count, entry in fitted["threads"].items()}
     networks = {name: _by_size(counted["features"], sizes) for name, sizes in counted["networks"].items()}
-    return CostModel(fitted["reference"], threads, networks, fitted["own_rows_factor"], fitted["citation"])
+    return CostModel(document["reference"], threads, networks, fitted["own_rows_factor"], fitted["citation"])
 
 
 def _by_size(names: Sequence[str], sizes: Mapping[str, str]) -> dict[int, dict[str, float]]:

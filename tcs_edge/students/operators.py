@@ -28,6 +28,7 @@ FEATURES = (
     "transposed_mb", "scattered_mb", "reordered_mb", "activated_mb", "softmax_mb", "normalised_mb", "reduced_mb",
     "elementwise_mb",
 )  # fmt: skip
+MAC_FEATURES = tuple(name for name in FEATURES if name.endswith("_macs"))
 # What transformers have and convolutional networks have not, or hardly.
 TRANSFORMER_FEATURES = (
     "gemm_macs", "gemm_mb", "matmul_macs", "matmul_mb", "matmuls", "transposed_mb", "scattered_mb", "softmax_mb",

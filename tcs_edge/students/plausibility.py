@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import Counter
 
 from tcs_edge.errors import SpecError
-from tcs_edge.specs.profile import LatencyRow, Profile, load_profile
+from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, load_profile
 from tcs_edge.specs.target import Cpu, Precision, TargetSpec
-from tcs_edge.students.candidates import CANDIDATES
+from tcs_edge.students.candidates import CANDIDATES, Candidate
 
 WINOGRAD_SAVING = 324 / 64
 # How many times the fp32 rate a vector unit reaches; int8 with the dot product.
@@ -22,15 +22,19 @@ AMX_RATE = 8
 SLOWEST_SHARE_OF_PEAK = 1 / 300
 OVERHEAD_MS = 100.0
 MACS_PX = 224
+# Runtimes that convolve without Winograd's algorithm: onnxruntime's CPU kernels have none.
+DIRECT: frozenset[ProfileRuntime] = frozenset({"onnxruntime"})
 
 
 def load_target_profile(target: TargetSpec) -> Profile:
-    """The profile of `target`, every row of which can be true.
+    """The profile of `target`, every row of which can be true; without rows where the target names none.
 
     Raises:
         SpecError: a row cannot be true; the message names it and the bound.
         UnknownName, SpecError: as `load_profile`.
     """
+    if not target.profile:
+        return Profile(target=target.name)
     profile = load_profile(target.profile)
     require_plausible(profile, target)
     return profile
@@ -52,7 +56,7 @@ def objection(row: LatencyRow, cpu: Cpu) -> str | None:
     candidate = CANDIDATES.get(row.model)
     if candidate is None:
         return None
-    macs_m = candidate.macs_m * row.batch * (row.img_size / MACS_PX) ** 2
+    macs_m = candidate_macs_m(candidate, row.img_size) * row.batch
     lowest, highest = bounds_ms(macs_m, cpu, row.threads, row.precision)
     if row.p50_ms < lowest:
         return (
@@ -66,10 +70,25 @@ def objection(row: LatencyRow, cpu: Cpu) -> str | None:
 
 def bounds_ms(macs_m: float, cpu: Cpu, threads: int, precision: Precision) -> tuple[float, float]:
     """The lowest and the highest latency in ms that `macs_m` (10^6) multiply-accumulates can have."""
-    rate = AMX_RATE * RATE[precision] if cpu.amx else RATE[precision]
-    lowest = macs_m / (cpu.peak_gmacs(threads) * rate * WINOGRAD_SAVING)
+    lowest = _at_peak_ms(macs_m, cpu, threads, precision) / WINOGRAD_SAVING
     highest = OVERHEAD_MS + macs_m / (cpu.peak_gmacs(1) * SLOWEST_SHARE_OF_PEAK)
     return lowest, highest
+
+
+def roofline_ms(macs_m: float, cpu: Cpu, threads: int, precision: Precision, runtime: ProfileRuntime) -> float:
+    """The least ms that `macs_m` (10^6) multiply-accumulates take in this runtime: at the processor's peak rate."""
+    saving = 1.0 if runtime in DIRECT else WINOGRAD_SAVING
+    return _at_peak_ms(macs_m, cpu, threads, precision) / saving
+
+
+def candidate_macs_m(candidate: Candidate, img_size: int) -> float:
+    """10^6 multiply-accumulates of one image: they grow with its area."""
+    return candidate.macs_m * (img_size / MACS_PX) ** 2
+
+
+def _at_peak_ms(macs_m: float, cpu: Cpu, threads: int, precision: Precision) -> float:
+    rate = AMX_RATE * RATE[precision] if cpu.amx else RATE[precision]
+    return macs_m / (cpu.peak_gmacs(threads) * rate)
 
 
 def stale_versions(profile: Profile, target: TargetSpec) -> tuple[str, ...]:

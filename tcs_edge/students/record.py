@@ -8,6 +8,7 @@ from typing import Any, get_args
 from tcs_edge.specs.target import Limits, Precision
 from tcs_edge.students.candidates import LEFT_OUT
 from tcs_edge.students.choice import Assessment, front_of
+from tcs_edge.students.cost_model import shipped_cost_model
 
 SCHEMA_VERSION = 1
 
@@ -40,11 +41,15 @@ def _entry(found: Assessment, num_classes: int, on_front: bool) -> dict[str, Any
     return {
         "name": candidate.name,
         "kind": candidate.kind,
+        "img_sizes": shipped_cost_model().sizes(candidate.name),
         "params_m": candidate.total_params_m(num_classes),
         "macs_m_at_224": candidate.macs_m,
         "size_mb": found.size_mb,
         "exported": {
-            precision: {"bytes": round(1e6 * candidate.size_mb(num_classes, precision)), "source": "computed"}
+            precision: {
+                "bytes": round(1e6 * candidate.size_mb(num_classes, precision)),
+                "source": candidate.size_source,
+            }
             for precision in get_args(Precision)
         },
         "expected_accuracy": found.expected.to_json() if found.expected else None,

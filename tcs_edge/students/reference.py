@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from tcs_edge.specs.profile import LatencyRow, Profile, load_profile
-from tcs_edge.students.cost_model import CostModel, Prediction, shipped_cost_model
+from tcs_edge.specs.target import RuntimeName
+from tcs_edge.students.cost_model import CostModel, Prediction, Tables, shipped_cost_model
 
 # A model whose operators nobody counted, between two of its sizes: of 20 points left out of the measured curves
 # (rows 64 px apart) 19 came out within 1.12.
@@ -29,11 +30,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Reference:
-    """What is known of the reference machine with one thread count."""
+    """What is known of the reference machine with one runtime and thread count."""
 
     model: CostModel
     rows: tuple[LatencyRow, ...]
     threads: int
+
+    def with_tables(self, tables: Tables) -> Reference:
+        """The same machine, asked about more networks."""
+        return replace(self, model=self.model.with_tables(tables))
 
     def latency(self, name: str, img_size: int) -> Estimate | None:
         """The latency of a student there; None if neither a row nor its operators are known."""
@@ -65,12 +70,12 @@ class Reference:
 
 
 @cache
-def reference(threads: int) -> Reference:
+def reference(threads: int, runtime: RuntimeName = "onnxruntime") -> Reference:
     """The shipped reference machine: with one thread, or with the most it was measured with up to `threads`."""
-    model = shipped_cost_model()
+    model = shipped_cost_model(runtime)
     count = max(known for known in model.threads if known <= threads)
     profile = load_profile(model.reference)
-    return Reference(model, tuple(rows_of(profile, "onnxruntime", "fp32", count)), count)
+    return Reference(model, tuple(rows_of(profile, runtime, "fp32", count)), count)
 
 
 def rows_of(profile: Profile, runtime: str, precision: str, threads: int) -> list[LatencyRow]:

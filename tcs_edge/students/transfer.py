@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist, fmean
 
 from tcs_edge.specs.profile import LatencyRow
@@ -25,6 +25,9 @@ CONFIDENCE = 0.90
 # beside a board's own (benchmarks/evaluate_transfer.py).
 USUAL_SPREAD, USUAL_NETWORKS = 0.26, 4
 NCNN_TO_ONNXRUNTIME = 168.1 / 88.0
+# That a device is behind the reference with OpenVINO as it is with onnxruntime: nobody published both, so the band
+# holds a factor of two more either way. An assumption, not a measurement.
+OTHER_RUNTIME_FACTOR = 2.0
 # What the boards are slower than their peak arithmetic rate says, against the reference: geometric mean and spread
 # of the logarithms (the same script).
 PEAK_LOG, PEAK_SPREAD, PEAK_BOARDS = math.log(1.51), 0.86, 8
@@ -115,6 +118,14 @@ def by_ncnn(rows: Sequence[LatencyRow], against: Reference) -> Transfer | None:
         f"{runtime_how}"
     )
     return Transfer(mean, half, how, runtime_how, own, applied, runtime / 2, TRANSFORMER_LAG, anchored=True)
+
+
+def for_another_runtime(found: Transfer, runtime: str) -> Transfer:
+    """A device's factor with onnxruntime, taken for that of `runtime`, with a wider band."""
+    half = math.hypot(found.runtime_half, math.log(OTHER_RUNTIME_FACTOR))
+    note = f"taken for {runtime} within x/: {OTHER_RUNTIME_FACTOR:g}"
+    runtime_how = f"{found.runtime_how}, {note}" if found.runtime_how else note
+    return replace(found, runtime_half=half, how=f"{found.how}, {note}", runtime_how=runtime_how)
 
 
 def by_facts(cpu: Cpu, threads: int, reference_cpu: Cpu, reference_threads: int) -> Transfer:

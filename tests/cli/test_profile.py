@@ -77,7 +77,7 @@ def test_noise_is_refused_and_the_work_is_kept(cli: Any, tmp_path: Path) -> None
     if result.exit_code == 0:
         pytest.skip("this machine is so quiet that 25 rounds of 10 ms agree within 1 %")
     assert result.exit_code == 1
-    assert "measuring it again (1 of 1)" in result.stderr
+    assert "too noisy, measuring again (1 of 1)" in result.stderr
     assert "not recorded: " in result.stderr or "nothing could be recorded" in result.stderr
     assert (tmp_path / "mine.work" / "measured.json").is_file()
 

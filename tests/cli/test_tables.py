@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree
 
 import pytest
 import typer
 
 from tcs_edge import __version__
 from tcs_edge.cli.app import app
+from tcs_edge.students.candidates import CANDIDATES
 
 COMMANDS = sorted(typer.main.get_command(app).commands)
 
@@ -85,3 +87,89 @@ def test_an_unknown_target(cli):
         result = cli(*command)
         assert result.exit_code == 2
         assert "raspberrypi4" in result.stderr
+
+
+def test_candidates_say_where_every_latency_comes_from_and_what_narrows_it(cli):
+    document = json.loads(cli("candidates", "--target", "raspberrypi4", "--json").stdout)
+    for candidate in document["candidates"]:
+        latency = candidate["latency"]
+        assert latency["low_ms"] <= latency["p50_ms"] <= latency["high_ms"]
+        assert latency["source"] in ("measured", "published", "estimated")
+        assert latency["citation"]
+        assert {entry["source"] for entry in candidate["exported"].values()} <= {"measured", "computed"}
+        assert len(candidate["img_sizes"]) >= 3
+    assert "tcs-edge bundle-profiler --target raspberrypi4 --model" in document["to_narrow"]
+    assert document["to_narrow"] in cli("candidates", "--target", "raspberrypi4").stdout
+
+
+def test_what_was_measured_needs_no_advice(cli):
+    document = json.loads(cli("candidates", "--target", "x86-avx512", "--json").stdout)
+    assert document["to_narrow"] is None
+    assert {candidate["latency"]["source"] for candidate in document["candidates"]} == {"measured"}
+
+
+def test_candidates_of_the_other_runtime(cli):
+    arguments = ("candidates", "--target", "x86-avx512", "--json")
+    one, other = (json.loads(cli(*arguments, *more).stdout) for more in ((), ("--runtime", "openvino")))
+    assert (one["runtime"], other["runtime"]) == ("onnxruntime", "openvino")
+    p50 = [{c["name"]: c["latency"]["p50_ms"] for c in found["candidates"]} for found in (one, other)]
+    assert p50[0].keys() == p50[1].keys()
+    assert all(p50[0][name] != p50[1][name] for name in p50[0])
+    wrong = cli(*arguments, "--runtime", "tflite")
+    assert wrong.exit_code == 2
+    assert "Known: onnxruntime, openvino" in wrong.stderr
+
+
+def test_candidates_can_be_drawn_into_a_file(cli, tmp_path):
+    path = tmp_path / "front.svg"
+    result = cli("candidates", "--target", "raspberrypi4", "--max-latency-ms", 100, "--front-svg", path)
+    assert result.exit_code == 0, result.stderr
+    drawn = ElementTree.parse(path)
+    titles = [found.text for found in drawn.iter("{http://www.w3.org/2000/svg}title")]
+    assert len(titles) == len(CANDIDATES)
+    assert any("(rejected)" in title for title in titles)
+    assert any("(fits)" in title for title in titles)
+
+
+BARE = """
+name = "new-board"
+extends = "raspberrypi4"
+title = "A board that nobody measured"
+profile = ""
+"""
+
+
+def test_a_target_without_any_row_works_and_says_what_to_run(cli, tmp_path):
+    path = tmp_path / "new.toml"
+    path.write_text(BARE)
+    bare = json.loads(cli("candidates", "--target", path, "--json").stdout)
+    known = json.loads(cli("candidates", "--target", "raspberrypi4", "--json").stdout)
+    widths = [
+        {c["name"]: c["latency"]["high_ms"] / c["latency"]["low_ms"] for c in found["candidates"]}
+        for found in (bare, known)
+    ]
+    assert all(widths[0][name] > widths[1][name] for name in CANDIDATES)
+    citation = bare["candidates"][0]["latency"]["citation"]
+    assert "by the processors' facts alone" in citation
+    assert "the latency of any one student measured there narrows it" in citation
+    assert f"bundle-profiler --target {path} " in bare["to_narrow"]
+
+
+def test_one_measured_row_narrows_the_band_of_all(cli, tmp_path):
+    path = tmp_path / "new.toml"
+    path.write_text(BARE)
+    before = json.loads(cli("candidates", "--target", path, "--json").stdout)["candidates"]
+    slow = next(c["latency"]["p50_ms"] for c in before if c["name"] == "resnet18")
+    row = {
+        "model": "resnet18", "img_size": 224, "runtime": "onnxruntime", "threads": 4, "precision": "fp32",
+        "p50_ms": slow, "low_ms": slow, "high_ms": slow, "source": "measured", "citation": "us",
+    }  # fmt: skip
+    profile = {"schema_version": 1, "target": "new-board", "citations": {"us": "us"}, "rows": [row]}
+    (tmp_path / "new.json").write_text(json.dumps(profile))
+    path.write_text(BARE.replace('profile = ""', 'profile = "new.json"'))
+    after = {
+        c["name"]: c["latency"] for c in json.loads(cli("candidates", "--target", path, "--json").stdout)["candidates"]
+    }
+    for candidate in before:
+        old, new = candidate["latency"], after[candidate["name"]]
+        assert new["high_ms"] / new["low_ms"] < old["high_ms"] / old["low_ms"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tcs_edge.profiling.device import rounds
 from tcs_edge.profiling.device.graphs import Key
+from tcs_edge.profiling.device.results import shown
 from tcs_edge.profiling.device.rounds import Plan, State, objection, visits
 
 KEYS = [Key(model, 96, "onnxruntime", 1) for model in "abc"]
@@ -85,8 +86,8 @@ def test_a_noisy_key_alone_is_measured_again_and_that_is_said(scripted: list[flo
     state = State()
     assert len(list(walk(state, KEYS[:1], said))) == 10
     assert said == [
-        "a 96 px onnxruntime 1 thread fp32: noise: the medians of its rounds differ by 800% (limit 15%); "
-        "measuring it again (1 of 2)"
+        "1 of 1 too noisy, measuring again (1 of 2): a 96 px onnxruntime 1 thread fp32: noise: the medians of its "
+        "rounds differ by 800% (limit 15%)"
     ]
     assert state.rounds(KEYS[0]) == [[1.0] * 10] * 5
 
@@ -105,3 +106,48 @@ def test_an_interrupted_walk_goes_on_where_it_stopped(scripted: list[float]) -> 
     first.close()
     assert len(list(walk(state))) == 15 - len(done)
     assert all(len(state.rounds(key)) == 5 for key in KEYS)
+
+
+def test_a_drift_over_the_blocks_spoils_no_block(monkeypatch: pytest.MonkeyPatch, scripted: list[float]) -> None:
+    """Rounds over all keys at once would differ by more than they may; those of a block do not."""
+    monkeypatch.setattr(rounds, "BLOCK", 2)
+    keys = [Key(f"m{number}", 96, "onnxruntime", 1) for number in range(8)]
+    scripted += [1.003**number for number in range(1000)]
+    state = State()
+    order = [key.model for key in walk(state, keys)]
+    assert [set(order[start : start + 10]) for start in range(0, 40, 10)] == [
+        {f"m{number}", f"m{number + 1}"} for number in range(0, 8, 2)
+    ]
+    assert [key.model for key in keys if state.restarts.get(str(key))] == []
+
+
+def test_a_block_in_a_slow_spell_is_measured_again(monkeypatch: pytest.MonkeyPatch, scripted: list[float]) -> None:
+    """Its own rounds agree; the yardstick, which every block visits, tells."""
+    monkeypatch.setattr(rounds, "BLOCK", 2)
+    keys = [Key(f"m{number}", 96, "onnxruntime", 1) for number in range(4)]
+    said: list[str] = []
+    scripted += [1.0] * 10 + [1.6] * 15
+    state = State()
+    list(walk(state, keys, said))
+    assert said == [
+        "2 of 4 too noisy, measuring again (1 of 2): m2 96 px onnxruntime 1 thread fp32: slow spell: the machine was "
+        "60% slower than in its fastest block (limit 15%)"
+    ]
+    assert state.rounds(keys[2]) == [[1.0] * 10] * 5
+    assert not any(state.objection(key, PLAN) for key in keys)
+
+
+def test_a_slow_spell_that_lasts_is_not_recorded(monkeypatch: pytest.MonkeyPatch, scripted: list[float]) -> None:
+    monkeypatch.setattr(rounds, "BLOCK", 2)
+    keys = [Key(f"m{number}", 96, "onnxruntime", 1) for number in range(4)]
+    scripted += [1.0] * 10 + [1.6] * 1000
+    state = State()
+    list(walk(state, keys))
+    assert [key.model for key in keys if state.objection(key, PLAN)] == ["m2", "m3"]
+
+
+def test_many_refusals_are_told_in_a_few_lines() -> None:
+    assert shown(["a", "b"]) == ["a", "b"]
+    lines = shown([f"line {number}" for number in range(600)])
+    assert len(lines) == 11
+    assert lines[-1] == "and 590 more that were not recorded"

@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 
 from tcs_edge.errors import TrainingDiverged
 from tcs_edge.search.halving import Round, by_halving, plan_rounds
-from tcs_edge.students.candidates import Candidate
+from tcs_edge.students.candidates import Candidate, Entrant
 
 
-def students(count: int) -> list[Candidate]:
-    return [Candidate(f"s{number:02d}", "cnn", 1.0, 10, 10, top1=50.0 + number) for number in range(count)]
+def students(count: int, *sizes: int) -> list[Entrant]:
+    names = (Candidate(f"s{number:02d}", "cnn", 1.0, 10, 10, top1=50.0 + number) for number in range(count))
+    return [Entrant(candidate, size) for candidate in names for size in sizes or (32,)]
+
+
+def by_name(found):
+    return {entrant.candidate.name: result for entrant, result in found.items()}
 
 
 def test_rounds_of_a_usual_search():
@@ -41,9 +46,10 @@ class Planted:
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
 
-    def __call__(self, candidate: Candidate, epochs: int) -> float:
-        self.asked.append((candidate.name, epochs))
-        number = int(candidate.name[1:])
+    def __call__(self, entrant: Entrant, epochs: int) -> float:
+        name = entrant.candidate.name
+        self.asked.append((name, epochs))
+        number = int(name[1:])
         early = epochs < 10
         return 0.99 if early and number == 5 else number / 20
 
@@ -61,34 +67,46 @@ class Lines:
 
 def test_the_best_learner_is_left_and_the_budgets_are_told():
     learn, lines = Planted(), Lines()
-    found = by_halving(students(9), 30, learn, lines)
+    found = by_name(by_halving(students(9), 30, learn, lines))
     assert max(found, key=lambda name: (found[name].depth, found[name].percent)) == "s08"
     assert found["s08"].percent == pytest.approx(40)
     assert (found["s08"].search, found["s08"].depth, found["s00"].depth) == ("halving", 2, 1)
-    assert "10 epochs, round 2 of 2" in found["s08"].how
+    assert "10 epochs at 32 px, round 2 of 2" in found["s08"].how
     assert [epochs for _, epochs in learn.asked] == [3] * 9 + [10] * 3
     assert {name for name, epochs in learn.asked if epochs == 10} == {"s05", "s07", "s08"}
     assert lines.said[0] == "search halving, round 1 of 2: 9 students, 3 epochs each"
+    assert lines.said[1].startswith("  best: s05 at 32 px 99.0 %, s08 at 32 px 40.0 %")
+
+
+def test_input_sizes_compete_like_students():
+    def learn(entrant: Entrant, epochs: int) -> float:
+        return int(entrant.candidate.name[1:]) / 100 + (0.5 if entrant.img_size == 48 else 0.0)
+
+    found = by_halving(students(3, 32, 48, 64), 30, learn)
+    best = max(found, key=lambda entrant: (found[entrant].depth, found[entrant].percent))
+    assert (best.candidate.name, best.img_size) == ("s02", 48)
+    assert {entrant.img_size for entrant, result in found.items() if result.depth == 2} == {48}
+    assert len(found) == 9
 
 
 def test_ties_keep_the_order_given():
-    learn = lambda candidate, epochs: 0.5  # noqa: E731
-    found = by_halving(students(9), 30, learn)
+    learn = lambda entrant, epochs: 0.5  # noqa: E731
+    found = by_name(by_halving(students(9), 30, learn))
     assert {name for name, result in found.items() if result.depth == 2} == {"s00", "s01", "s02"}
 
 
 def test_a_student_that_diverges_is_out_and_says_why():
-    def learn(candidate: Candidate, epochs: int) -> float:
-        if candidate.name != "s01":
+    def learn(entrant: Entrant, epochs: int) -> float:
+        if entrant.candidate.name != "s01":
             raise TrainingDiverged("the loss was NaN")
         return 0.3
 
-    found = by_halving(students(4), 9, learn)
+    found = by_name(by_halving(students(4), 9, learn))
     assert (found["s01"].search, found["s01"].depth) == ("halving", 2)
     assert found["s03"].search == "table"
     assert "the loss was NaN" in found["s03"].how
     assert all(result.search == "table" for result in by_halving(students(2), 9, _never).values())
 
 
-def _never(candidate: Candidate, epochs: int) -> float:
+def _never(entrant: Entrant, epochs: int) -> float:
     raise TrainingDiverged("the loss was NaN")

@@ -93,15 +93,50 @@ def test_halving_trains_every_student_shortly_and_repeats_itself(options):
 def test_halving_leaves_students_without_weights_to_the_table(options, monkeypatch):
     trained = []
 
-    def learn(candidate, epochs):
-        trained.append(candidate.name)
-        return 0.5 + 0.1 * NAMES.index(candidate.name)
+    def learn(entrant, epochs):
+        trained.append(entrant.candidate.name)
+        return 0.5 + 0.1 * NAMES.index(entrant.candidate.name)
 
     monkeypatch.setattr("tcs_edge.search.student.short_runs", lambda *_: learn)
     ready = searched(options(search="halving"))
     assert sorted(trained) == sorted(NAMES[:2])
     assert ready.student.name == NAMES[1]
     assert figures(ready)[NAMES[2]][0] == "table"
+
+
+def test_halving_chooses_the_input_size_too(options, monkeypatch):
+    """Accuracies that favour one size; the run goes on with it and would not search again."""
+    seen = []
+
+    def learn(entrant, epochs):
+        seen.append((entrant.candidate.name, entrant.img_size))
+        return 0.4 + 0.01 * NAMES.index(entrant.candidate.name) + (0.3 if entrant.img_size == 48 else 0.0)
+
+    monkeypatch.setattr("tcs_edge.search.student.short_runs", lambda *_: learn)
+    config = options(search="halving", student_init="random", img_size=None, search_img_sizes=(64, 48, 32))
+    ready = searched(config)
+    assert set(seen) == {(name, size) for name in NAMES for size in (32, 48, 64)}
+    assert (ready.student.name, ready.options.img_size, ready.preprocess.img_size) == (NAMES[2], 48, 48)
+    assert ready.choice.winner.label == f"{NAMES[2]} at 48 px"
+    assert f"at 48 px, round {ready.choice.winner.expected.depth} of" in ready.choice.winner.expected.how
+    again = prepare(CompressConfig.model_validate(ready.options.model_dump()), Silent())
+    assert (again.undecided, again.preprocess.img_size) == (False, 48)
+
+
+def test_a_named_student_may_have_its_input_size_searched(options, monkeypatch):
+    learn = lambda entrant, epochs: entrant.img_size / 100  # noqa: E731
+    monkeypatch.setattr("tcs_edge.search.student.short_runs", lambda *_: learn)
+    ready = searched(options(search="halving", student=NAMES[0], img_size=None, search_img_sizes=(32, 64)))
+    assert (ready.student.name, ready.preprocess.img_size) == (NAMES[0], 64)
+
+
+@pytest.mark.slow
+def test_short_runs_of_other_sizes_share_the_teachers_pass(options, tmp_path):
+    config = options(search="halving", student=NAMES[0], student_init="random", img_size=None, epochs=1,
+                     search_img_sizes=(32, 48), cache_dir=tmp_path / "cache")  # fmt: skip
+    ready = searched(config)
+    assert {found.expected.search for found in ready.choice.accepted} == {"halving"}
+    assert len(list((tmp_path / "cache").iterdir())) == 1, "one teacher, one pass"
 
 
 def test_the_default_is_alignment_once_everything_it_reads_is_here(options, candidates, tmp_path, monkeypatch):
@@ -122,6 +157,8 @@ def test_the_plan_names_the_search(options):
     stages = make_plan(options(search="alignment"), Silent()).stages
     assert [stage.name for stage in stages][:2] == ["teacher", "search"]
     assert stages[1].what.startswith("alignment over the 3 students that fit")
+    several = make_plan(options(search="halving", img_size=None, search_img_sizes=(32, 48)), Silent()).stages
+    assert several[1].what.startswith("halving over the 6 students that fit, at 32, 48 px")
 
 
 def test_no_weights_at_all_are_refused_before_the_teacher_is_asked(options, tmp_path):
@@ -135,6 +172,7 @@ def test_no_weights_at_all_are_refused_before_the_teacher_is_asked(options, tmp_
         ({"search": "nonsense"}, "search"),
         ({"search": "alignment", "student_init": "random"}, "alignment compares pretrained students"),
         ({"search": "halving", "method": "ce"}, "ce has no teacher"),
+        ({"search": "table", "search_img_size": "48"}, "search table looks at one input size"),
         ({"search": "alignment", "student_init": "{folder}/lcnet_050.safetensors"}, "holds one"),
     ],
 )

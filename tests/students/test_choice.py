@@ -191,7 +191,7 @@ def test_choosing_by_table_takes_less_than_two_seconds() -> None:
 def test_a_deeper_search_ranks_first_and_has_the_front_for_itself(target: TargetSpec, profile: Profile) -> None:
     choice = choose_student(target, profile, 96, 10, Limits(max_latency_ms=30), candidates=ALL)
     found = {"fast": Expected(40.0, "alignment", "looked at", depth=1), "good": Expected(75.0, "table", "published")}
-    again = ranked(choice, lambda candidate: found[candidate.name])
+    again = ranked(choice, lambda entrant: found[entrant.candidate.name])
     assert [a.candidate.name for a in again.accepted] == ["fast", "good"]
     assert again.winner.candidate is FAST
     assert again.search == "alignment"

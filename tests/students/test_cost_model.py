@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from tcs_edge.errors import DataError
 from tcs_edge.specs.profile import LatencyRow, load_profile
+from tcs_edge.specs.target import RuntimeName
 from tcs_edge.students.candidates import CANDIDATES
 from tcs_edge.students.cost_model import (
     MODEL_FILE,
@@ -29,8 +30,9 @@ def toy(**tables: dict[int, dict[str, float]]) -> CostModel:
     return CostModel("here", threads, tables, 1.1, "made up")
 
 
-def measured(threads: int) -> list[LatencyRow]:
-    return [row for row in load_profile("x86-avx512").rows if row.threads == threads and row.img_size <= 256]
+def measured(threads: int, runtime: RuntimeName) -> list[LatencyRow]:
+    rows = load_profile("x86-avx512").rows
+    return [row for row in rows if (row.threads, row.runtime) == (threads, runtime) and row.img_size <= 256]
 
 
 def test_a_prediction_is_the_sum_over_the_operators_with_its_band() -> None:
@@ -66,23 +68,27 @@ def test_the_operators_of_every_candidate_are_known(name: str) -> None:
     assert 0.85 < macs / CANDIDATES[name].macs_m < 1.45
 
 
-def test_the_shipped_model_is_what_the_shipped_figures_say() -> None:
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_the_shipped_model_is_what_the_shipped_figures_say(runtime: RuntimeName) -> None:
     """Fitted rows must come out at least as well as families that were left out."""
-    evaluation = json.loads(MODEL_FILE.read_text())["evaluation"]
-    model = shipped_cost_model()
-    for threads in (1, 2):
-        rows = measured(threads)
+    # OpenVINO was measured on a tenth of the rows.
+    worst, covered = (0.25, 0.85) if runtime == "onnxruntime" else (0.35, 0.80)
+    evaluation = json.loads(MODEL_FILE.read_text())["runtimes"][runtime]["evaluation"]
+    model = shipped_cost_model(runtime)
+    for threads in model.threads:
+        rows = measured(threads, runtime)
         real = np.array([row.p50_ms for row in rows])
         guess = np.array([model.predict(row.model, row.img_size, threads).p50_ms for row in rows])
         said = evaluation[str(threads)]
         assert np.median(np.abs(guess / real - 1)) <= said["median_error"] <= 0.10
-        assert np.quantile(np.abs(guess / real - 1), 0.9) <= said["p90_error"] <= 0.25
+        assert np.quantile(np.abs(guess / real - 1), 0.9) <= said["p90_error"] <= worst
         assert spearmanr(guess, real)[0] >= said["rank_correlation"] >= 0.95
-        assert 0.85 <= said["coverage_of_90_percent_band"] <= 0.97
+        assert covered <= said["coverage_of_90_percent_band"] <= 0.97
 
 
-def test_the_coefficients_are_costs() -> None:
-    for model in shipped_cost_model().threads.values():
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_the_coefficients_are_costs(runtime: RuntimeName) -> None:
+    for model in shipped_cost_model(runtime).threads.values():
         assert set(model.coefficients_ms) == set(FEATURES)
         assert min(model.coefficients_ms.values()) >= 0
         assert 0 < model.low_factor < 1 < model.high_factor

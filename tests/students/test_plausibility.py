@@ -89,9 +89,10 @@ def test_another_runtime_version_is_stale(tmp_path: Path) -> None:
     target = load_target("x86-avx512")
     profile = load_profile("x86-avx512")
     assert stale_versions(profile, target) == ()
-    older = profile.model_copy(update={"machine": profile.machine | {"onnxruntime": "1.19.0"}})
-    (line,) = stale_versions(older, target)
-    assert f"{len(profile.rows)} latencies of x86-avx512 were measured with onnxruntime 1.19.0" in line
+    old = {"runtime_version": "1.19.0"}
+    rows = tuple(row.model_copy(update=old) for row in profile.rows if row.runtime == "onnxruntime")
+    (line,) = stale_versions(profile.model_copy(update={"rows": rows}), target)
+    assert f"{len(rows)} latencies of x86-avx512 were measured with onnxruntime 1.19.0" in line
     assert "runs 1.31.1: measure again with `tcs-edge profile --target x86-avx512`" in line
 
 

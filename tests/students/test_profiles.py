@@ -110,10 +110,57 @@ def test_an_unknown_model_is_named(target: TargetSpec, make_row: MakeRow, make_p
 def test_a_runtime_without_rows_is_no_answer() -> None:
     assert shipped("raspberrypi4", "resnet18", 224, runtime="ncnn").source == "published"
     assert shipped("raspberrypi4", "resnet18", 224).source == "estimated"
-    with pytest.raises(UsageError, match="no row with openvino in fp32"):
-        shipped("raspberrypi4", "resnet18", 224, runtime="openvino")
     with pytest.raises(UsageError, match="no row with onnxruntime in int8"):
         shipped("raspberrypi4", "resnet18", 224, precision="int8")
+
+
+@pytest.mark.parametrize(("board", "threads"), [("raspberrypi5", 1), ("raspberrypi5", 4), ("jetson-orin-nano", 1)])
+@pytest.mark.parametrize("model", ["resnet18", "resnet34", "resnet10t", "lcnet_050"])
+def test_no_estimate_is_below_what_the_processor_can_do(board: str, threads: int, model: str) -> None:
+    """ncnn's fp16 rows, which save by Winograd's algorithm too, let expect resnet18 at 1.7 times the fp32 peak."""
+    found = shipped(board, model, 224, threads=threads)
+    cpu = load_target(board).cpu
+    macs = CANDIDATES[model].macs_m * 1e6
+    least_ms = 1e3 * macs / (threads * (cpu.fp32_macs_per_cycle or 8) * (cpu.boost_ghz or cpu.frequency_ghz) * 1e9)
+    assert found.high_ms >= found.p50_ms >= found.low_ms >= 0.999999 * least_ms
+    raised = "at the peak rate of" in found.citation
+    assert raised == (found.low_ms == pytest.approx(least_ms))
+    if model != "lcnet_050" and threads == 1:
+        assert raised
+        assert found.high_ms > 1.2 * found.p50_ms, "a raised estimate has a band still"
+
+
+def test_a_measured_row_is_not_raised(target: TargetSpec, make_row: MakeRow, make_profile: MakeProfile) -> None:
+    """Whether it can be true is asked when the profile is read, with a bound that leaves every runtime its tricks."""
+    assert latency(target, make_profile(make_row("resnet18", 0.01)), "resnet18", 96).p50_ms == 0.01
+
+
+def test_openvino_is_predicted_by_its_own_model_on_the_reference() -> None:
+    target = load_target("x86-avx512")
+    rows = [row for row in load_profile("x86-avx512").rows if row.runtime == "openvino" and row.threads == 1]
+    assert len({row.model for row in rows}) >= 10
+    unmeasured = min(set(CANDIDATES) - {row.model for row in rows})
+    found = latency(target, load_profile("x86-avx512"), unmeasured, 100, runtime="openvino", threads=1)
+    assert found.source == "estimated"
+    assert "openvino" in found.citation
+    row = next(row for row in rows if (row.model, row.img_size) == ("resnet18", 128))
+    exact = latency(target, load_profile("x86-avx512"), "resnet18", 128, runtime="openvino", threads=1)
+    assert (exact.p50_ms, exact.source) == (row.p50_ms, "measured")
+
+
+def test_openvino_on_a_device_is_onnxruntimes_factor_with_a_wider_band(
+    target: TargetSpec, make_row: MakeRow, make_profile: MakeProfile
+) -> None:
+    slow = 5 * shipped("x86-avx512", "resnet18", 96, threads=1).p50_ms
+    profile = make_profile(make_row("resnet18", slow, threads=1))
+    found, own = (
+        latency(target, profile, "starnet_s1", 96, threads=1, runtime=runtime)
+        for runtime in ("openvino", "onnxruntime")
+    )
+    reference = shipped("x86-avx512", "starnet_s1", 96, threads=1, runtime="openvino")
+    assert found.p50_ms == pytest.approx(5 * reference.p50_ms)
+    assert "taken for openvino within" in found.citation
+    assert found.high_ms / found.low_ms > own.high_ms / own.low_ms
 
 
 def test_measured_rows_displace_estimated_ones(make_row: MakeRow, make_profile: MakeProfile) -> None:

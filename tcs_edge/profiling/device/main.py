@@ -15,7 +15,7 @@ from typing import Any
 
 from .graphs import Key, UnusableRuntime
 from .machine import describe_machine
-from .results import profile_document, refusals
+from .results import profile_document, refusals, shown
 from .rounds import Plan
 from .session import OtherMeasurement, measure
 
@@ -78,7 +78,7 @@ def _options(bundle: dict[str, Any], arguments: list[str] | None) -> argparse.Na
 
 
 def _finish(document: dict[str, Any], refused: list[str], out: Path) -> int:
-    for line in refused:
+    for line in shown(refused):
         _say(f"warning: {line}")
     if not document["rows"]:
         return _complain("nothing could be recorded. Against noise, leave the device alone or raise --max-spread.", 1)

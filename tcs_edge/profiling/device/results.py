@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from .graphs import Key
-from .rounds import Plan, State
+from .rounds import BLOCK, Plan, State
 from .timing import MAX_RUNS, MIN_RUNS, WARMUP_RUNS
+
+SHOWN_REFUSALS = 10
 
 
 def refusals(keys: Sequence[Key], state: State, plan: Plan) -> list[str]:
@@ -20,6 +22,12 @@ def refusals(keys: Sequence[Key], state: State, plan: Plan) -> list[str]:
         if reason:
             lines.append(f"not recorded: {key}: {reason}")
     return lines
+
+
+def shown(refused: Sequence[str]) -> list[str]:
+    """The first of many refusals, and how many more there are: the profile's notes hold all."""
+    more = len(refused) - SHOWN_REFUSALS
+    return [*refused[:SHOWN_REFUSALS], *([f"and {more} more that were not recorded"] if more > 0 else [])]
 
 
 def recordable(keys: Sequence[Key], state: State, plan: Plan) -> list[Key]:
@@ -55,8 +63,9 @@ def row(key: Key, state: State, runtime_version: str, measured_on: str) -> dict[
 def protocol(plan: Plan) -> str:
     """How rows were measured, for the profile's citation."""
     return (
-        f"random weights, batch 1, {plan.rounds} interleaved rounds of {MIN_RUNS} to {MAX_RUNS} runs within "
-        f"{plan.seconds:g} s after {WARMUP_RUNS} warm-up runs, runs that other processes interrupted left out; "
+        f"random weights, batch 1, {plan.rounds} rounds of {MIN_RUNS} to {MAX_RUNS} runs within {plan.seconds:g} s "
+        f"after {WARMUP_RUNS} warm-up runs, interleaved in blocks of {BLOCK} latencies, runs that other processes "
+        "interrupted and blocks in which the machine was slow left out; "
         f"band = lowest and highest median of a round, at most {plan.max_spread:.0%} apart; "
         "memory = what loading and running the model adds to a process"
     )

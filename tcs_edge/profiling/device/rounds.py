@@ -1,7 +1,9 @@
-"""Interleaved rounds: every round visits each latency once, so that slow drift of the machine hits all alike.
+"""Interleaved rounds: every round of a block visits each of its latencies once, so that drift hits all alike.
 
-A latency whose rounds disagree is measured again, and left out if it never settles. The state after every
-visit can be saved and read back, so that an interrupted measurement goes on where it stopped.
+A block takes a minute or two: over half an hour the clock of an ordinary machine drifts further than rounds may differ.
+One latency, the yardstick, is visited in every block: it tells in which blocks the whole machine was slow. A latency
+whose rounds disagree, or whose block was slow, is measured again, and left out if it never settles. The state after
+every visit can be saved and read back, so that an interrupted measurement goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import numpy as np
 from .graphs import Key
 from .timing import seconds_waited, time_runs
 
-# Idle sessions cost memory only; reopening them for every visit costs most of a small measurement's time.
-MAX_OPEN = 16
+# Latencies in a block. They stay open: opening one for every visit takes longer than measuring it.
+BLOCK = 24
 
 Open = Callable[[Key], Callable[[], Any]]
 Say = Callable[[str], None]
@@ -28,8 +30,9 @@ class Plan:
     """How to measure.
 
     A latency is recorded if the medians of its `rounds` differ by at most `max_spread` of their median, the last
-    third of its runs is at most that much slower than the first, and its threads waited for a core for at most
-    that share of the time; else it is measured again, up to `retries` times.
+    third of its runs is at most that much slower than the first, its threads waited for a core for at most that share
+    of the time, and the yardstick was at most that much slower in its block than in the fastest one; else it is
+    measured again, up to `retries` times.
     """
 
     rounds: int = 5
@@ -41,10 +44,12 @@ class Plan:
 @dataclass
 class State:
     """What is measured so far: samples in ms by key and round, what share of each round its threads waited for a
-    core, how often a key was started afresh, memory in 10^6 bytes, and the graphs that do not run, with the reason."""
+    core, what the yardstick took in its block in ms, how often a key was started afresh, memory in 10^6 bytes, and the
+    graphs that do not run, with the reason."""
 
     samples: dict[str, list[list[float]]] = field(default_factory=dict)
     waits: dict[str, list[float]] = field(default_factory=dict)
+    pace: dict[str, float] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
     peak_memory_mb: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -61,27 +66,56 @@ class State:
     def forget(self, key: Key) -> None:
         """Start a key afresh."""
         self.samples[str(key)], self.waits[str(key)] = [], []
+        self.pace.pop(str(key), None)
+        self.restarts[str(key)] = self.restarts.get(str(key), 0) + 1
 
     def objection(self, key: Key, plan: Plan) -> str | None:
         """Why a key's rounds must not be recorded, in words; None if they may."""
-        return objection(self.rounds(key), self.waits.get(str(key), [0.0]), plan)
+        found = objection(self.rounds(key), self.waits.get(str(key), [0.0]), plan)
+        return found or self._slow_spell(key, plan)
+
+    def _slow_spell(self, key: Key, plan: Plan) -> str | None:
+        slower = self.pace[str(key)] / min(self.pace.values()) - 1 if str(key) in self.pace else 0.0
+        if slower <= plan.max_spread:
+            return None
+        limit = f"(limit {plan.max_spread:.0%})"
+        return f"slow spell: the machine was {slower:.0%} slower than in its fastest block {limit}"
 
 
 def visits(keys: Sequence[Key], open_key: Open, plan: Plan, state: State, say: Say) -> Iterator[Key]:
-    """Measure until every key has its rounds; yields after each visit, `state` being up to date then."""
-    opened: dict[Key, Callable[[], Any]] = {}
-    while True:
+    """Measure until every key has its rounds; yields after each visit, `state` being up to date then.
+
+    Keys go block by block, so that the rounds of each lie close together. What must not be recorded is measured
+    again when all others are done, at another time.
+    """
+    for attempt in range(plan.retries + 1):
         pending = [key for key in keys if len(state.rounds(key)) < plan.rounds]
-        if not pending:
+        for start in range(0, len(pending), BLOCK):
+            yield from _block(pending[start : start + BLOCK], keys[0], open_key, plan, state)
+        bad = {key: reason for key in keys if (reason := state.objection(key, plan))}
+        if not bad or attempt == plan.retries:
             return
-        number = min(len(state.rounds(key)) for key in pending)
-        for key in shuffled([key for key in pending if len(state.rounds(key)) == number], number):
-            run = opened.get(key) or open_key(key)
-            if len(keys) <= MAX_OPEN:
-                opened[key] = run
-            state.add_round(key, *_visit(run, plan.seconds))
-            _start_afresh_if_bad(key, plan, state, say)
-            yield key
+        first, reason = next(iter(bad.items()))
+        count = f"{len(bad)} of {len(keys)} too noisy"
+        say(f"{count}, measuring again ({attempt + 1} of {plan.retries}): {first}: {reason}")
+        for key in bad:
+            state.forget(key)
+
+
+def _block(block: Sequence[Key], yardstick: Key, open_key: Open, plan: Plan, state: State) -> Iterator[Key]:
+    """All rounds of a few keys, which stay open; the yardstick is visited too, to tell how fast the machine is now."""
+    opened = {key: open_key(key) for key in dict.fromkeys((yardstick, *block))}
+    paces: list[float] = []
+    for number in range(plan.rounds):
+        for key in shuffled([key for key in opened if key == yardstick or len(state.rounds(key)) <= number], number):
+            samples, wait = _visit(opened[key], plan.seconds)
+            if key == yardstick:
+                paces.append(float(np.median(samples)))
+            if key in block and len(state.rounds(key)) <= number:
+                state.add_round(key, samples, wait)
+                # As far as it is known: a block that is interrupted is not visited again for those that are done.
+                state.pace.update({str(one): float(np.median(paces)) for one in block if paces})
+                yield key
 
 
 def _visit(run: Callable[[], Any], seconds: float) -> tuple[list[float], float]:
@@ -93,17 +127,6 @@ def _visit(run: Callable[[], Any], seconds: float) -> tuple[list[float], float]:
 def shuffled(keys: Sequence[Key], seed: int) -> list[Key]:
     """Another order in every round, the same one every time."""
     return [keys[index] for index in np.random.default_rng(seed).permutation(len(keys))]
-
-
-def _start_afresh_if_bad(key: Key, plan: Plan, state: State, say: Say) -> None:
-    restarts = state.restarts.get(str(key), 0)
-    if len(state.rounds(key)) < plan.rounds or restarts >= plan.retries:
-        return
-    reason = state.objection(key, plan)
-    if reason:
-        say(f"{key}: {reason}; measuring it again ({restarts + 1} of {plan.retries})")
-        state.forget(key)
-        state.restarts[str(key)] = restarts + 1
 
 
 def objection(rounds: Sequence[Sequence[float]], waits: Sequence[float], plan: Plan) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from markupsafe import Markup
 
@@ -21,6 +22,7 @@ from tcs_edge.report.page.svg import (
     text_width,
 )
 from tcs_edge.report.text import one_line
+from tcs_edge.specs.config import SearchName
 
 WIDE, NARROW = 760, 360
 SMALLEST_SHARE = 1e-4  # per cent of the variance; what is below is drawn at the bottom
@@ -29,6 +31,12 @@ DOTS_UP_TO = 15  # epochs
 LEGEND_GAP_PX = 34
 STRIP_PX = 10.0
 LINE_STYLES = 4
+# What a search's figures are, for the reader who cannot see the picture, and above the axis.
+ACCURACIES: dict[SearchName, tuple[str, str]] = {
+    "table": ("Published ImageNet accuracy", "ImageNet top-1, %"),
+    "alignment": ("Alignment with teacher and labels", "alignment, %"),
+    "halving": ("Validation accuracy of short runs", "accuracy of a short run, %"),
+}
 
 
 @dataclass(frozen=True)
@@ -65,13 +73,18 @@ class Point:
 
 
 def choice_chart(choice: ChoiceRecord) -> Chart | None:
-    """Published accuracy against latency on the target; None where fewer than two students have both."""
-    points = [point for found in choice.candidates if (point := _point(found))]
+    """Expected accuracy against latency on the target; None where fewer than two students have both."""
+    points = choice_points(choice)
     if len(points) < 2:
         return None
-    limit = choice.limits.get("max_latency_ms")
-    label = f"Published ImageNet accuracy against latency of {len(points)} students; the table below holds the numbers."
-    return Chart(*(_plane(points, limit, label, "ImageNet top-1, %", width) for width in (WIDE, NARROW)))
+    draw = partial(students_plane, points, choice.limits.get("max_latency_ms"), search_of(choice))
+    return Chart(draw(WIDE), draw(NARROW))
+
+
+def students_plane(points: Sequence[Point], limit: float | None, search: SearchName, width: int = WIDE) -> Markup:
+    """At least two students, and the latency limit in ms, if any; `search` says whose accuracies these are."""
+    what, y_title = ACCURACIES[search]
+    return _plane(points, limit, f"{what} against latency of {len(points)} students.", y_title, width)
 
 
 def runs_chart(points: Sequence[Point]) -> Chart | None:
@@ -82,11 +95,25 @@ def runs_chart(points: Sequence[Point]) -> Chart | None:
     return Chart(*(_plane(points, None, label, "test accuracy, %", width) for width in (WIDE, NARROW)))
 
 
-def _point(found: CandidateRecord) -> Point | None:
-    if found.latency is None or found.top1 is None:
+def search_of(choice: ChoiceRecord) -> SearchName:
+    """What the chosen student, which stands first, was ranked by."""
+    expected = choice.candidates[0].expected_accuracy if choice.candidates else None
+    return expected.search if expected else "table"
+
+
+def choice_points(choice: ChoiceRecord) -> list[Point]:
+    """The students whose latency is known and whose accuracy is on the scale of the choice's search."""
+    search = search_of(choice)
+    return [point for found in choice.candidates if (point := _point(found, search))]
+
+
+def _point(found: CandidateRecord, search: SearchName) -> Point | None:
+    expected = found.expected_accuracy
+    accuracy = found.top1 if search == "table" else expected.percent if expected and expected.search == search else None
+    if found.latency is None or accuracy is None:
         return None
     kind = "chosen" if found.chosen else "rejected" if found.reasons else "fits"
-    return Point(found.name, found.latency.p50_ms, found.latency.high_ms, found.top1, kind)
+    return Point(found.label, found.latency.p50_ms, found.latency.high_ms, accuracy, kind)
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:

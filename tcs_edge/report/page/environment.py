@@ -25,7 +25,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"name": shown_name, "percent": percent, "sig": significant, "mb": megabytes}
-    made.globals["stylesheet"] = Markup(resource("style.css"))
+    made.globals["stylesheet"] = Markup(resource("chart.css") + resource("style.css"))
     return made
 
 

@@ -13,6 +13,7 @@ from tcs_edge.report.page.charts import (
     Series,
     choice_chart,
     lines_chart,
+    search_of,
     selection_series,
     spectrum_chart,
 )
@@ -40,6 +41,7 @@ class Charts:
     """The run's pictures; None where the run has nothing to draw."""
 
     choice: Chart | None
+    choice_by: str
     losses: Chart | None
     accuracy: Chart | None
     spectrum: Chart | None
@@ -90,7 +92,8 @@ def _charts(run: RunContents) -> Charts:
         if run.selection and run.selection.rounds:
             steps = selection_series(run.coordinates, run.selection)
             selection = lines_chart([steps], "coordinates left", "Coordinates left at each step, falling.", "step")
-    return Charts(choice_chart(run.choice) if run.choice else None, *_training(run), spectrum, selection)
+    choice, choice_by = (choice_chart(run.choice), search_of(run.choice)) if run.choice else (None, "table")
+    return Charts(choice, choice_by, *_training(run), spectrum, selection)
 
 
 def _training(run: RunContents) -> tuple[Chart | None, Chart | None]:

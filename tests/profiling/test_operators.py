@@ -1,0 +1,56 @@
+"""Operators counted on this machine, of networks that are in no table."""
+
+from __future__ import annotations
+
+import pytest
+
+from tcs_edge.profiling.operators import counted_operators
+from tcs_edge.specs.profile import Profile
+from tcs_edge.specs.target import load_target
+from tcs_edge.students.candidates import CANDIDATES
+from tcs_edge.students.cost_model import shipped_cost_model
+from tcs_edge.students.operators import MAC_FEATURES
+from tcs_edge.students.profiles import device_latencies
+
+
+class Warnings:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.lines.append(text)
+
+    def busy(self, what: str):
+        from contextlib import nullcontext
+
+        return nullcontext()
+
+
+def test_a_candidate_counted_here_is_what_its_table_says():
+    """Up to the width of this processor's registers, to which channels are padded."""
+    name = "test_resnet"
+    counted = counted_operators(name, [64], Warnings())[name]
+    assert set(counted) == {64, 224}
+    for size, features in counted.items():
+        table = shipped_cost_model().tables[name][size]
+        assert sum(features.get(key, 0) for key in MAC_FEATURES) == pytest.approx(
+            sum(table.get(key, 0) for key in MAC_FEATURES), rel=0.15
+        )
+
+
+def test_a_stranger_gets_a_latency_from_its_operators():
+    name = "test_byobnet"
+    assert name not in CANDIDATES
+    target = load_target("raspberrypi4")
+    tables = counted_operators(name, [64], Warnings())
+    device = device_latencies(target, Profile(target=target.name), threads=1, tables=tables)
+    found = device.latency(name, 64)
+    assert 0 < found.low_ms < found.p50_ms < found.high_ms
+    assert found.source == "estimated"
+
+
+def test_a_size_that_cannot_be_is_said_with_the_reason():
+    said = Warnings()
+    counted = counted_operators("test_vit", [60], said)
+    assert 60 not in counted.get("test_vit", {})
+    assert said.lines[0].startswith("no latency can be predicted for test_vit at 60 px:")
