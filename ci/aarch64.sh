@@ -15,14 +15,13 @@ mkdir -p "$folder/apt/lists/partial" "$folder/apt/archives/partial" "$folder/roo
 folder=$(realpath "$folder")
 touch "$folder/apt/status"
 apt=(-qq -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o "Dir::State::lists=$folder/apt/lists"
-    -o "Dir::State::status=$folder/apt/status" -o "Dir::Cache=$folder/apt" -o APT::Sandbox::User=root)
+    -o "Dir::State::status=$folder/apt/status" -o "Dir::Cache=$folder/apt" -o APT::Sandbox::User=root
+    -o Debug::NoLocking=1)
 
 apt-get "${apt[@]}" update
 python=$(apt-cache "${apt[@]}" show python3 | sed -n 's/^Version: \([0-9]*\.[0-9]*\).*/\1/p' | head -1)
-kinds=(--recurse --no-pre-depends --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances)
-needed=$(apt-cache "${apt[@]}" depends "${kinds[@]}" "python$python-minimal" "libpython$python-stdlib" libstdc++6 libgomp1 |
-    grep '^[a-z]')
-(cd "$folder/apt/archives" && for name in $needed; do apt-get "${apt[@]}" download "$name" 2>/dev/null || true; done)
+apt-get "${apt[@]}" install --download-only --yes --no-install-recommends \
+    "python$python-minimal" "libpython$python-stdlib" libstdc++6 libgomp1
 for package in "$folder"/apt/archives/*.deb; do dpkg -x "$package" "$folder/root"; done
 
 platforms=()

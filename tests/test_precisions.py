@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 
@@ -49,6 +50,10 @@ def exported(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+def words_of(page):
+    return re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8"))
+
+
 @pytest.mark.slow
 def test_every_precision_is_exported_and_listed(document, run):
     assert exported(run / "export") == EXPORTS
@@ -89,9 +94,9 @@ def test_the_report_tells_what_every_layer_costs(run):
     assert {"name", "kind", "noise"} == set(report["layers"][0])
     assert report["calibration_images"] == 72
     assert "int8 dot product" in report["outlook"]
-    page = (run / "reports/report.html").read_text()
-    assert "ONNX: released; per-channel noise" in page
-    assert all(f">{layer['name']}<" in page for layer in report["layers"])
+    words = words_of(run / "reports/report.html")
+    assert "ONNX: released; per-channel noise" in words
+    assert all(layer["name"] in words for layer in report["layers"])
 
 
 @pytest.mark.slow
@@ -142,10 +147,9 @@ def test_an_int8_that_does_not_hold_fails_the_run_and_leaves_no_int8_file(cli, t
     assert result.exit_code == 1, result.stderr
     assert "FAILED onnxruntime-int8: released" in result.stdout
     assert "the dearest layers are" in result.stdout
-    page = (tmp_path / "run/reports/report.html").read_text()
-    assert "ONNX: not released, no try held" in page
-    dearest = json.loads((tmp_path / "run/reports/int8.json").read_text())["layers"][0]["name"]
-    assert f">{dearest}<" in page
+    words = words_of(tmp_path / "run/reports/report.html")
+    assert "ONNX: not released, no try held" in words
+    assert json.loads((tmp_path / "run/reports/int8.json").read_text())["layers"][0]["name"] in words
     assert not any("int8" in name for name in exported(tmp_path / "run" / "export.REJECTED"))
     assert not (tmp_path / "run" / "export").exists()
 

@@ -147,7 +147,7 @@ def _judge(
         *parity_checks(name, parity, tally.meter.scale, tolerance),
         *accuracy_checks(name, tally.paired(), tally.meter.images, tolerance),
         _batch_sizes_check(runner, first_images, tolerance.max_rel_diff),
-        *_hostile_checks(runner, reference, first_images.shape[-1], tolerance.max_hostile_rel_diff),
+        *_hostile_checks(runner, reference, first_images.shape[-1], tolerance),
     ]
 
 
@@ -166,10 +166,10 @@ def _batch_sizes_check(runner: Runner, images: np.ndarray, limit: float) -> Chec
     return at_most(name, worst, limit, "of max |logit|", "batches of 1, 2 and 4")
 
 
-def _hostile_checks(runner: Runner, reference: Runner, img_size: int, limit: float | None) -> list[Check]:
+def _hostile_checks(runner: Runner, reference: Runner, img_size: int, tolerance: Tolerance) -> list[Check]:
     """Black, white, noise and huge images: finite logits, and equal ones where there is a limit."""
-    checks = []
-    for kind, images in hostile_images(img_size).items():
+    checks, limit = [], tolerance.max_hostile_rel_diff
+    for kind, images in hostile_images(img_size, huge=tolerance.huge).items():
         name = f"{runner.name}: {kind} image"
         try:
             expected, logits = reference.run(images), runner.run(images)
