@@ -56,6 +56,7 @@ def compress(
     max_params_m: float | None = None,
     precision: Sequence[Precision] | None = None,
     max_drop: float | None = None,
+    opset: int | None = None,
     dynamic_batch: bool | None = None,
     embed_preprocess: bool | None = None,
     compiled_latency: bool | None = None,
@@ -91,7 +92,7 @@ def compress(
         config: TOML file with these options; arguments win.
         out: the run folder; default runs/<date>-<target>-<student>.
         overwrite: replace an earlier run in `out`.
-        resume: folder of an interrupted run that goes on.
+        resume: folder of an interrupted run that goes on, or of a failed one that is to export other files.
 
     Returns:
         The run. Exports that fail their proof raise nothing: look at `run.passed`; `load` refuses them.

@@ -48,16 +48,15 @@ from tcs_edge.packaging.records import (
 from tcs_edge.packaging.reports import write_document
 from tcs_edge.packaging.run_folder import RunFolder, default_out, find_unfinished, open_run, require_usable
 from tcs_edge.precisions import export_precisions
-from tcs_edge.preparation import Prepared, prepare, require_means
+from tcs_edge.preparation import Prepared, asks_for_other_exports, prepare, require_means
 from tcs_edge.progress import Reporter, Silent
-from tcs_edge.proof import prove
+from tcs_edge.proof import openvino_arithmetic, prove
 from tcs_edge.report.model_card import model_card
 from tcs_edge.report.page.front import choice_svg
 from tcs_edge.report.page.run import run_page
 from tcs_edge.search.student import search_student, settle_search
 from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, runner_name
 from tcs_edge.specs.config import CompressConfig, config_toml
-from tcs_edge.specs.target import TargetSpec
 from tcs_edge.stopwatch import Stopwatch
 from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.teachers.features import Features
@@ -102,13 +101,14 @@ def compress(
     Args:
         out: the run folder; default runs/<date>-<target>-<student>.
         overwrite: replace an earlier run in `out`.
-        resume: folder of an interrupted run that goes on; `options` are that run's.
+        resume: folder of an interrupted run that goes on, or of one that failed its proof and is to export other
+            files; `options` are that run's but for what `preparation.RESUMABLE` names.
 
     Raises:
         TcsEdgeError: see the exit codes in `errors`. A failed proof is no exception but a verdict.
     """
     if resume:
-        find_unfinished(resume)
+        find_unfinished(resume, asks_for_other_exports(options, resume))
     elif out:
         require_usable(out, overwrite)
     watch = Stopwatch()
@@ -139,6 +139,7 @@ def _run_stages(
     reporter: Reporter,
     now: Callable[[], datetime],
 ) -> Run:
+    target = ready.target.model_dump(mode="json", exclude_none=True)
     with watch.stage("teacher"):
         features = gather_features(ready.images, ready.preprocess, backbone, ready.options, reporter)
     with watch.stage("coordinates"):
@@ -155,8 +156,9 @@ def _run_stages(
         )
     with watch.stage("validate"):
         validation = prove(
-            model, folder.unproven, ready.images, ready.preprocess, ready.options, reporter, _max_opset(ready.target)
-        )
+            model, folder.unproven, ready.images, ready.preprocess, ready.options, reporter,
+            ready.target.max_opset, arithmetic=openvino_arithmetic(target),
+        )  # fmt: skip
         memory_mb = peak_memory_mb(folder.unproven / "model.onnx")
         student = student_record(ready.choice.winner, model, ready.preprocess.img_size, str(ready.init), memory_mb)
         validation = _with_limit_checks(validation, ready, folder, student.params_m)
@@ -175,7 +177,7 @@ def _run_stages(
         dataset=dataset_record(ready.images),
         teacher=teacher,
         student=student,
-        target=ready.target.model_dump(mode="json", exclude_none=True),
+        target=target,
         options=ready.options.model_dump(mode="json", exclude_none=True),
         stages=[StageRecord(**stage.to_json()) for stage in watch.stages],
         validation=validation,
@@ -192,7 +194,10 @@ def _open_folder(
     ready: Prepared, out: Path | None, overwrite: bool, resume: Path | None, now: Callable[[], datetime]
 ) -> RunFolder:
     if resume:
-        return find_unfinished(resume)
+        folder = find_unfinished(resume, asks_for_other_exports(ready.options, resume))
+        folder.reopen()
+        write_text(folder.config, config_toml(ready.options))
+        return folder
     place = out or default_out(ready.target.name, ready.student.name, now().date())
     folder = open_run(place, overwrite)
     write_text(folder.config, config_toml(ready.options))
@@ -237,7 +242,7 @@ def _distil(
 
 def _export(model: nn.Module, ready: Prepared, folder: RunFolder, reporter: Reporter) -> None:
     classes, preprocess = ready.images.classes, ready.preprocess.to_json()
-    opset = choose_opset(_max_opset(ready.target))
+    opset = choose_opset(ready.target.max_opset, ready.options.opset)
     onnx_path = folder.unproven / "model.onnx"
     export_onnx(
         model, onnx_path, ready.preprocess.img_size, labels=classes, preprocess=preprocess,
@@ -253,12 +258,6 @@ def _with_documents(manifest: Manifest, folder: RunFolder) -> Manifest:
     write_text(folder.model_card, model_card(manifest))
     write_text(folder.bom, bom_text(build_bom(manifest, exported_files(manifest), manifest.versions)))
     return with_files(manifest, folder.root, (folder.model_card, folder.bom))
-
-
-def _max_opset(target: TargetSpec) -> int | None:
-    """The highest ONNX opset that the target's runtime takes; None where it does not say."""
-    runtime = target.runtimes.get("onnxruntime")
-    return runtime.max_opset if runtime else None
 
 
 def _with_limit_checks(validation: Validation, ready: Prepared, folder: RunFolder, params_m: float) -> Validation:

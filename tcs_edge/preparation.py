@@ -12,6 +12,7 @@ from tcs_edge.data.shots import few_shot
 from tcs_edge.data.sizes import typical_side
 from tcs_edge.data.unlabeled import with_unlabeled
 from tcs_edge.errors import UsageError
+from tcs_edge.export.onnx import choose_opset
 from tcs_edge.packaging.run_folder import find_run
 from tcs_edge.profiling.operators import counted_operators
 from tcs_edge.progress import Reporter
@@ -33,8 +34,10 @@ from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.modes import require_compiler
 from tcs_edge.weights import check_safetensors
 
-# What may differ when a run goes on: the machine, not the result.
-RESUMABLE = frozenset({"threads", "workers", "device"})
+# What the files depend on that are made after the training, and not the training.
+EXPORTED = frozenset({"precision", "max_drop", "opset", "dynamic_batch", "embed_preprocess", "compiled_latency"})
+# What may differ when a run goes on: the machine and the files, not the trained model.
+RESUMABLE = EXPORTED | {"threads", "workers", "device"}
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,16 @@ def settle_options(given: Mapping[str, Any], config: Path | None, resume: Path |
     return validated(ProjectFile, options, config or Path("options")).compress_config()
 
 
+def asks_for_other_exports(options: CompressConfig, run: Path) -> bool:
+    """Whether `options` ask for other files than the folder `run` was made with.
+
+    Raises:
+        DataError, SpecError: no run, or one without its options.
+    """
+    before = settle_options({}, None, run)
+    return any(getattr(options, name) != getattr(before, name) for name in EXPORTED)
+
+
 def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
     """Read the images, settle what was left open, and choose the student; for now by the table, if a search follows.
 
@@ -102,6 +115,7 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
     """
     target = load_target(options.target)
     _require_sense(options)
+    choose_opset(target.max_opset, options.opset)
     images = load_images(options.data, options.seed, reporter)
     options = _settle_machine(options.resolved(typical_side(images.train)))
     options = options.model_copy(update={"precision": _precisions(options, target, reporter)})

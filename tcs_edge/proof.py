@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -25,12 +25,15 @@ from tcs_edge.progress import Reporter
 from tcs_edge.runtimes.base import RefusedRunner, Runner
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.runtimes.rounding import open_rounding
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.specs.artifacts import onnx_file, openvino_file, pixels_file, runner_name
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.students.build import build_student
 from tcs_edge.training.deployed import load_deployed
 from tcs_edge.validation.validate import Validation, validate
+
+OpenVinoArithmetic = Literal["f32", "f16", "bf16"]
 
 
 def prove(
@@ -42,6 +45,7 @@ def prove(
     reporter: Reporter,
     max_opset: int | None = None,
     at_device_precision: bool = True,
+    arithmetic: OpenVinoArithmetic = "f32",
 ) -> Validation:
     """Compare the files in `exports` with `model` on every test image; see `validation.validate`.
 
@@ -49,10 +53,13 @@ def prove(
         max_opset: the highest ONNX opset that the target's runtime takes; None for any.
         at_device_precision: prove the precision too that OpenVINO takes by itself; says little of a
             network that was not trained.
+        arithmetic: what OpenVINO computes in on the target.
     """
     reference = TorchRunner(model)
     with ExitStack() as stack:
-        runners = [stack.enter_context(runner) for runner in opened_runners(exports, options, at_device_precision)]
+        opened = opened_runners(exports, options, at_device_precision)
+        opened += opened_target_runners(exports, options, arithmetic, {runner.precision for runner in opened})
+        runners = [stack.enter_context(runner) for runner in opened]
         batches = image_batches(images.test, preprocess, options.batch_size, options.workers or 0)
         validation = validate(
             reference, runners, batches,
@@ -92,8 +99,10 @@ def revalidate(run: Path, data: Path | None, reporter: Reporter) -> Revalidation
     images = images_of(run, manifest, data, reporter)
     preprocess = preprocess_of(folder)
     model = trained_model(run)
-    max_opset = opset_limit(manifest.target)
-    validation = prove(model, folder.export, images, preprocess, options, reporter, max_opset)
+    validation = prove(
+        model, folder.export, images, preprocess, options, reporter,
+        opset_limit(manifest.target), arithmetic=openvino_arithmetic(manifest.target),
+    )  # fmt: skip
     if validation.verdict == "pass":
         return Revalidation(validation, None)
     write_json(folder.validation, validation.to_json())
@@ -116,6 +125,38 @@ def opset_limit(target: Mapping[str, Any]) -> int | None:
     """The highest opset that a target's onnxruntime takes, from the target as a manifest holds it."""
     limit = target.get("runtimes", {}).get("onnxruntime", {}).get("max_opset")
     return limit if isinstance(limit, int) else None
+
+
+def openvino_arithmetic(target: Mapping[str, Any]) -> OpenVinoArithmetic:
+    """What OpenVINO computes in by itself on a target, as a manifest holds it.
+
+    It takes float16 on Arm processors that have such arithmetic, and bfloat16 on x86 with matrix units
+    (OpenVINO documentation, CPU device, inference precision).
+    """
+    cpu = target.get("cpu", {})
+    if "openvino" not in target.get("runtimes", {}):
+        return "f32"
+    if str(cpu.get("isa", "")).startswith("arm"):
+        return "f16" if cpu.get("fp16_arithmetic") else "f32"
+    return "bf16" if cpu.get("amx") else "f32"
+
+
+def opened_target_runners(
+    exports: Path, options: CompressConfig, arithmetic: OpenVinoArithmetic, proved: Collection[str]
+) -> list[Runner]:
+    """The float files as OpenVINO computes them on the target, by rounding; none where that is among those `proved`.
+
+    int8 is left out: its own rounding is the coarser one by far.
+    """
+    if arithmetic == "f32" or arithmetic in proved:
+        return []
+    runners: list[Runner] = []
+    for precision in options.precision or ("fp32",):
+        if precision != "int8":
+            name = f"{runner_name('openvino', precision)}-{arithmetic}"
+            make = partial(open_rounding, exports / onnx_file(precision), arithmetic, name, options.threads or 1)
+            runners.append(_opened(name, make))
+    return runners
 
 
 def opened_runners(exports: Path, options: CompressConfig, at_device_precision: bool = True) -> list[Runner]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 
 import numpy as np
 import onnx
 import pytest
 
+from tcs_edge import pipeline, preparation
 from tcs_edge.precisions import int8_schemes
+from tcs_edge.proof import openvino_arithmetic
+from tcs_edge.runtimes.onnx_file import default_opset
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.specs.target import int8_outlook, list_targets, load_target
 from tcs_edge.validation import checks
@@ -43,6 +48,10 @@ def run(document, tmp_path_factory):
 
 def exported(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def words_of(page):
+    return re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
@@ -85,6 +94,9 @@ def test_the_report_tells_what_every_layer_costs(run):
     assert {"name", "kind", "noise"} == set(report["layers"][0])
     assert report["calibration_images"] == 72
     assert "int8 dot product" in report["outlook"]
+    words = words_of(run / "reports/report.html")
+    assert "ONNX: released; per-channel noise" in words
+    assert all(layer["name"] in words for layer in report["layers"])
 
 
 @pytest.mark.slow
@@ -135,8 +147,97 @@ def test_an_int8_that_does_not_hold_fails_the_run_and_leaves_no_int8_file(cli, t
     assert result.exit_code == 1, result.stderr
     assert "FAILED onnxruntime-int8: released" in result.stdout
     assert "the dearest layers are" in result.stdout
+    words = words_of(tmp_path / "run/reports/report.html")
+    assert "ONNX: not released, no try held" in words
+    assert json.loads((tmp_path / "run/reports/int8.json").read_text())["layers"][0]["name"] in words
     assert not any("int8" in name for name in exported(tmp_path / "run" / "export.REJECTED"))
     assert not (tmp_path / "run" / "export").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_failed_on_int8_goes_on_without_it_and_without_training(cli, tiny, tmp_path, monkeypatch):
+    impossible = checks.Tolerance(1e-9, 1.0, 1.0, None, max_drop=0.0, alpha=None, min_sqnr_db=300.0)
+    config, out = tmp_path / "quick.toml", tmp_path / "my run"
+    config.write_text("[int8]\nrounds = 0\nsensitivity_images = 1\n")
+    with monkeypatch.context() as patched:
+        patched.setitem(checks.TOLERANCES, "int8", impossible)
+        failed = cli(*tiny(epochs=1), "--precision", "int8", "--precision", "fp16", "--config", config, "--out", out)
+    assert failed.exit_code == 1, failed.stderr
+    weights = (out / "checkpoints/deployed.safetensors").read_bytes()
+    monkeypatch.setattr(pipeline, "distil", None)  # whoever trains again calls it
+
+    same = cli("compress", "--resume", out)
+    assert (same.exit_code, len(same.stderr.splitlines())) == (2, 1)
+    assert "--precision fp32" in same.stderr
+    assert (out / "export.REJECTED").is_dir(), "a refused command changes nothing"
+    retrained = cli("compress", "--resume", out, "--epochs", "3", "--precision", "fp32")
+    assert retrained.exit_code == 2
+    assert "--epochs" in retrained.stderr
+
+    advice = next(line for line in failed.stdout.splitlines() if line.startswith("only int8 failed"))
+    again = cli(*shlex.split(advice.split("tcs-edge ")[1].split(", or")[0]))
+    assert again.exit_code == 0, again.stderr
+    assert exported(out / "export") == {
+        "model.onnx", "openvino/model.xml", "openvino/model.bin", "labels.txt", "preprocess.json",
+    }  # fmt: skip
+    assert not (out / "export.REJECTED").exists()
+    assert not (out / "reports/int8.json").exists()
+    assert (out / "checkpoints/deployed.safetensors").read_bytes() == weights
+    assert cli("validate", out).exit_code == 0
+    assert 'precision = [\n    "fp32",\n]' in (out / "config.resolved.toml").read_text()
+    assert "nothing to resume" in cli("compress", "--resume", out, "--precision", "fp16").stderr
+
+
+@pytest.mark.slow
+def test_files_of_an_interrupted_export_are_not_released_unproved(cli, tiny, tmp_path, monkeypatch):
+    def stop(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "prove", stop)
+        assert cli(*tiny(epochs=1), "--precision", "fp16", "--out", out).exit_code == 130
+    assert (out / "export.unproven/model.fp16.onnx").exists()
+    again = cli("compress", "--resume", out, "--precision", "fp32")
+    assert again.exit_code == 0, again.stderr
+    assert not any("fp16" in name for name in exported(out / "export"))
+
+
+@pytest.mark.slow
+def test_the_opset_asked_for_and_the_arithmetic_of_the_target(cli, tiny, tmp_path):
+    options = ("--opset", "20", "--precision", "fp16", "--embed-preprocess")
+    result = cli(*tiny(target="apple-m"), *options, "--out", tmp_path / "run", "--json")
+    assert result.exit_code == 0, result.stderr
+    for name in ("model.onnx", "model.fp16.onnx", "model.pixels.onnx"):
+        assert default_opset(onnx.load(tmp_path / "run/export" / name)) == 20
+    parity = {name: record["precision"] for name, record in json.loads(result.stdout)["parity"].items()}
+    assert parity["openvino-f16"] == parity["openvino-fp16-f16"] == "f16"
+    assert not any(
+        "f16" in name for name in json.loads(result.stdout)["latency_here"]["runtimes"] if "fp16" not in name
+    )
+    again = cli("validate", tmp_path / "run", "--json")
+    assert again.exit_code == 0, again.stderr
+    assert "openvino-f16: finite logits" in {check["name"] for check in json.loads(again.stdout)["checks"]}
+
+
+@pytest.mark.parametrize("name", list_targets())
+def test_openvino_takes_float16_on_arm_that_has_it(name):
+    target = load_target(name).model_dump(mode="json")
+    assert openvino_arithmetic(target) == ("f16" if name == "apple-m" else "f32")
+
+
+def test_openvino_takes_bfloat16_where_there_are_matrix_units():
+    target = load_target("x86-avx512").model_dump(mode="json")
+    assert openvino_arithmetic(target | {"cpu": target["cpu"] | {"amx": True}}) == "bf16"
+    assert openvino_arithmetic({}) == "f32"
+
+
+@pytest.mark.parametrize(("opset", "said"), [("22", "the target reads 21 at most"), ("13", "writes 18 to 24")])
+def test_an_opset_that_cannot_be_is_refused_before_the_images_are_read(cli, tiny, tmp_path, monkeypatch, opset, said):
+    monkeypatch.setattr(preparation, "load_images", None)
+    result = cli(*tiny(), "--opset", opset, "--out", tmp_path / "run")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert said in result.stderr
 
 
 def test_a_precision_that_does_not_exist_is_a_usage_error(cli, tiny, tmp_path):

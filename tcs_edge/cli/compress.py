@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,6 +88,7 @@ def command(
     max_drop: Annotated[
         float | None, typer.Option(help="Accuracy that int8 may lose; 0.01 is one percentage point, the default.")
     ] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX opset, 18 to 24; default 18, the most portable.")] = None,
     dynamic_batch: Annotated[
         bool | None, typer.Option("--dynamic-batch", help="Export for any number of images at a time, not one.")
     ] = None,
@@ -107,7 +109,9 @@ def command(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<date>-<target>-<student>.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in --out.")] = False,
-    resume: Annotated[Path | None, typer.Option(help="Continue this interrupted run folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue this interrupted run, or export a failed one anew.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
@@ -159,6 +163,9 @@ def _print_run(run: Run, as_json: bool) -> None:
     passed = run.manifest.verdict == "pass"
     where = run.folder.export if passed else run.folder.rejected
     typer.echo(f"{'model' if passed else 'NOT DEPLOYABLE'}: {where} ({run.manifest.export_mb:.1f} MB)")
+    if not passed and all("-int8" in check.name for check in run.validation.failures):
+        again = f"tcs-edge compress --resume {shlex.quote(str(run.path))}"
+        typer.echo(f"only int8 failed. Without training again: {again} --precision fp32, or with a larger --max-drop")
 
 
 def _print_plan(plan: Plan, as_json: bool) -> None:

@@ -55,6 +55,8 @@ def _print(outcome: SelfTest) -> None:
     print_table(("fault", "student", "caught by"), rows)
     for result in outcome.false_alarms:
         typer.echo(f"FALSE ALARM {result.student}: {'; '.join(result.alarms[:3])}")
+    for fault in outcome.untried:
+        typer.echo(f"NOT TRIED {fault}: name a --student that it can be put into")
     caught = len(outcome.broken) - len(outcome.missed)
     typer.echo(f"faults caught: {caught} of {len(outcome.broken)}")
     typer.echo(f"false alarms: {len(outcome.false_alarms)} of {len(outcome.good)} good artifacts")

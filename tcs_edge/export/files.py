@@ -19,8 +19,7 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> Path:
     Raises:
         PromiseMissed: it is not valid, or too large for one file.
     """
-    if model.ByteSize() > MAX_BYTES:
-        raise PromiseMissed(f"{path.name} would be {model.ByteSize() / 1e9:.1f} GB, one ONNX file holds 2.1 GB.")
+    require_one_file(path.name, model.ByteSize())
     with atomic_path(path) as draft:
         try:
             onnx.save(model, draft)
@@ -28,3 +27,15 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> Path:
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, EncodeError, ValueError) as error:
             raise PromiseMissed(f"the exported {path.name} is not valid: {reason_of(error)}") from error
     return path
+
+
+def require_one_file(name: str, size_bytes: int) -> None:
+    """Fail before anything is written where one ONNX file cannot hold `size_bytes`.
+
+    Raises:
+        PromiseMissed: it is larger than 2 GiB.
+    """
+    if size_bytes > MAX_BYTES:
+        raise PromiseMissed(
+            f"{name} would be {size_bytes / 1e9:.1f} GB, one ONNX file holds 2.1 GB. Choose a smaller --student."
+        )

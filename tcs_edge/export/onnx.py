@@ -14,7 +14,7 @@ import torch
 
 from tcs_edge import __version__
 from tcs_edge.errors import DataError, PromiseMissed, UsageError, reason_of
-from tcs_edge.export.files import save_onnx
+from tcs_edge.export.files import require_one_file, save_onnx
 from tcs_edge.export.metadata import build_metadata, set_onnx_metadata
 from tcs_edge.export.preprocess import require_labels
 from tcs_edge.progress import Reporter, Silent
@@ -28,18 +28,26 @@ DEFAULT_OPSET = 18  # runs from onnxruntime 1.14 on, so the lowest is also the m
 HIGHEST_OPSET = 24
 
 
-def choose_opset(highest: int | None) -> int:
+def choose_opset(highest: int | None, asked: int | None = None) -> int:
     """The opset to export for a target that reads opsets up to `highest` (None: any).
 
+    Args:
+        asked: the one to take; None takes the lowest.
+
     Raises:
-        UsageError: the target reads none that the exporter writes.
+        UsageError: the target reads none that the exporter writes, or not the one that was asked for.
     """
     if highest is not None and highest < LOWEST_OPSET:
         raise UsageError(
             f"the target reads ONNX opset {highest} at most, torch's exporter writes {LOWEST_OPSET} "
             "at least. Pin a newer runtime in the target, or deploy the OpenVINO export."
         )
-    return DEFAULT_OPSET
+    if asked is None:
+        return DEFAULT_OPSET
+    _require_opset(asked)
+    if highest is not None and asked > highest:
+        raise UsageError(f"opset {asked} was asked for, the target reads {highest} at most. Use {DEFAULT_OPSET}.")
+    return asked
 
 
 def export_onnx(
@@ -61,10 +69,11 @@ def export_onnx(
     Raises:
         UsageError: an opset that the exporter does not write, or a model it cannot export.
         DataError: labels that do not fit the model.
-        PromiseMissed: the file's opset or structure is not what was asked for.
+        PromiseMissed: the file's opset or structure is not what was asked for, or one file cannot hold it.
     """
     _require_opset(opset)
     require_labels(labels)
+    require_one_file(path.name, sum(tensor.nbytes for tensor in model.state_dict().values()))
     reporter = reporter or Silent()
     reporter.say(f"exporting ONNX (opset {opset}, {'dynamic batch' if dynamic_batch else 'batch 1'})")
     proto = _trace(model, img_size, opset, dynamic_batch)

@@ -158,6 +158,15 @@ class RunFolder:
             raise UsageError(f"{self.root} has no {PROVEN}/ to revoke.")
         return self._reject(self.export)
 
+    def reopen(self) -> None:
+        """Clear what an earlier export left, its verdict included; the trained weights stay."""
+        self.manifest.unlink(missing_ok=True)
+        self.int8.unlink(missing_ok=True)
+        for folder in (self.rejected, self.export, self.unproven):
+            if folder.exists():
+                shutil.rmtree(folder)
+        make_folder(self.unproven)
+
     def _reject(self, folder: Path) -> Path:
         _require_absent(self.rejected)
         # Off the deployable name first, so that a crash in between leaves nothing deployable.
@@ -227,15 +236,27 @@ def find_run(root: Path) -> RunFolder:
     return RunFolder(root)
 
 
-def find_unfinished(root: Path) -> RunFolder:
-    """An existing run that has no verdict yet.
+def find_unfinished(root: Path, other_exports: bool = False) -> RunFolder:
+    """An existing run that can go on: it has no verdict yet, or failed its proof.
+
+    Args:
+        other_exports: whether other files are asked for than those that failed; the same would fail again.
 
     Raises:
-        DataError: as `find_run`. UsageError: it is finished.
+        DataError: as `find_run`. UsageError: it is finished, and there is nothing to go on with.
     """
     folder = find_run(root)
-    if folder.manifest.exists():
+    if not folder.manifest.exists():
+        return folder
+    if not folder.rejected.is_dir():
         raise UsageError(f"{root} is finished: there is nothing to resume. Leave --resume out to start a new run.")
+    if not folder.deployed_weights.exists():
+        raise UsageError(f"{root} failed its proof and holds no trained weights. Leave --resume out to start anew.")
+    if not other_exports:
+        raise UsageError(
+            f"{root} is finished and failed its proof. To export again without training again, change what failed: "
+            "add --precision fp32 (without int8), or a larger --max-drop."
+        )
     return folder
 
 

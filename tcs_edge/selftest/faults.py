@@ -84,6 +84,7 @@ FAULTS = (
     Fault("stale external data", "model", _stale_weights),
     Fault("baked batch", "model", _onnx(graphs.bake_batch)),
     Fault("transposed input", "model", _onnx(graphs.transpose_input)),
+    Fault("clipped input", "model", _onnx(graphs.clip_input)),
     Fault("quantisation scale off by 2", "int8", _int8),
     Fault("off-by-one crop", "script", _script(CROP, "left, top = (width - size) // 2 + 1, ")),
 )  # fmt: skip

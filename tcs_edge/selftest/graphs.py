@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 Edit = Callable[[onnx.ModelProto], None]
+BEYOND_PHOTOGRAPHS = 4.0  # in standard deviations from the mean
 
 
 def edit_onnx(path: Path, edit: Edit) -> None:
@@ -77,6 +78,13 @@ def transpose_input(model: onnx.ModelProto) -> None:
     _before_input(model, "Transpose", {"perm": [0, 1, 3, 2]})
 
 
+def clip_input(model: onnx.ModelProto) -> None:
+    """Cut off what no photograph reaches, as a quantiser or a careless script would."""
+    _before_input(
+        model, "Clip", {}, np.array(-BEYOND_PHOTOGRAPHS, np.float32), np.array(BEYOND_PHOTOGRAPHS, np.float32)
+    )
+
+
 def set_opset(version: int) -> Edit:
     """Claim another version of the standard operators."""
 
@@ -100,7 +108,7 @@ def double_a_scale(model: onnx.ModelProto) -> None:
     """Make the weights of one quantised layer, the one with most of them, twice as large."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in weights]
-    node = max(nodes, key=lambda node: int(np.prod(weights[node.input[0]].dims)))
+    node = max(nodes, key=lambda node: _weight_count(weights[node.input[0]]))
     scale = weights[node.input[1]]
     scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(2), scale.name))
 
@@ -115,19 +123,24 @@ def use_stale_weights(path: Path) -> None:
 
 
 def _largest_weight(model: onnx.ModelProto) -> tuple[onnx.TensorProto, np.ndarray]:
-    """The float32 initialiser with two or more axes and the most values, and a copy of these."""
+    """The float32 initialiser with two or more axes and the most weights, and a copy of its values."""
     tensors = [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) > 1]
-    tensor = max(tensors, key=lambda tensor: int(np.prod(tensor.dims)))
+    tensor = max(tensors, key=_weight_count)
     return tensor, numpy_helper.to_array(tensor).copy()
 
 
-def _before_input(model: onnx.ModelProto, kind: str, attributes: dict, constant: np.ndarray | None = None) -> None:
+def _weight_count(tensor: onnx.TensorProto) -> int:
+    """How many weights are not zero: an untrained residual branch may be nothing but zeros."""
+    return int(np.count_nonzero(numpy_helper.to_array(tensor)))
+
+
+def _before_input(model: onnx.ModelProto, kind: str, attributes: dict, *constants: np.ndarray) -> None:
     """Put a node between the picture and all that reads it."""
     graph = model.graph
     name, changed = graph.input[0].name, f"{graph.input[0].name}_{kind.lower()}"
     for node in graph.node:
         node.input[:] = [changed if source == name else source for source in node.input]
-    graph.node.insert(0, _node(graph, kind, name, changed, attributes, constant))
+    graph.node.insert(0, _node(graph, kind, name, changed, attributes, constants))
 
 
 def _behind_output(model: onnx.ModelProto, kind: str, attributes: dict, constant: np.ndarray) -> None:
@@ -136,14 +149,14 @@ def _behind_output(model: onnx.ModelProto, kind: str, attributes: dict, constant
     name, plain = graph.output[0].name, f"{graph.output[0].name}_plain"
     for node in graph.node:
         node.output[:] = [plain if made == name else made for made in node.output]
-    graph.node.append(_node(graph, kind, plain, name, attributes, constant))
+    graph.node.append(_node(graph, kind, plain, name, attributes, (constant,)))
 
 
 def _node(
-    graph: onnx.GraphProto, kind: str, source: str, made: str, attributes: dict, constant: np.ndarray | None
+    graph: onnx.GraphProto, kind: str, source: str, made: str, attributes: dict, constants: Sequence[np.ndarray]
 ) -> onnx.NodeProto:
     inputs = [source]
-    if constant is not None:
-        inputs.append(f"{made}_constant")
+    for constant in constants:
+        inputs.append(f"{made}_constant_{len(inputs)}")
         graph.initializer.append(numpy_helper.from_array(constant, inputs[-1]))
     return helper.make_node(kind, inputs, [made], **attributes)

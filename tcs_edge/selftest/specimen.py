@@ -24,6 +24,7 @@ HEIGHT, WIDTH = 72, 90  # of the pictures: not square, so that the crop's place 
 TRAIN_IMAGES, TEST_IMAGES = 256, 48
 RIDGE = 1e-2  # of the features' mean square: the closed-form classifier stays well conditioned
 LOGIT_SCALE = 10.0
+ASLEEP, AWAKE = 1e-3, 0.5  # the scale of a residual branch as architectures start it, and as training may leave it
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def _coloured(split: Split, inks: np.ndarray, papers: np.ndarray, rng: np.random
 
 @torch.no_grad()
 def _fitted(backbone: nn.Module, pixels: Tensor, labels: np.ndarray) -> nn.Module:
+    _wake_branches(backbone)
     _set_batch_norms(backbone, pixels)
     features = torch.cat([backbone(part) for part in pixels.split(32)]).double()
     linear = nn.Linear(features.shape[1], int(labels.max()) + 1)
@@ -91,6 +93,14 @@ def _fitted(backbone: nn.Module, pixels: Tensor, labels: np.ndarray) -> nn.Modul
     linear.weight.copy_(weights.T)
     linear.bias.copy_(-(centre @ weights))
     return nn.Sequential(deployable(backbone), linear).eval()
+
+
+def _wake_branches(backbone: nn.Module) -> None:
+    """Open the residual branches whose scale starts at zero: what happens in them would never show."""
+    for name, scale in backbone.named_parameters():
+        is_vector = scale.numel() == max(scale.shape, default=1)
+        if is_vector and not name.endswith(("bias", "token")) and scale.abs().max() < ASLEEP:
+            scale.fill_(AWAKE)
 
 
 def _set_batch_norms(backbone: nn.Module, pixels: Tensor) -> None:

@@ -133,6 +133,7 @@ class CompressConfig(Spec):
         img_size: pixels of the student's square input.
         precision: model files to export; fp32 is always among them. None is fp32 and the target's own advice.
         max_drop: accuracy that int8 may lose, as a share: 0.01 is one percentage point.
+        opset: of the ONNX files; None is the lowest that the exporter writes, which most runtimes read.
         dynamic_batch: export for any number of images at a time instead of one.
         embed_preprocess: also write ONNX files that take uint8 pictures of any size.
         compiled_latency: also measure torch.compile's model after the export; compiling may take minutes.
@@ -168,6 +169,7 @@ class CompressConfig(Spec):
     max_params_m: float | None = Field(None, gt=0)
     precision: tuple[Precision, ...] | None = None
     max_drop: float = Field(0.01, ge=0, lt=1)
+    opset: int | None = Field(None, ge=1)
     dynamic_batch: bool = False
     embed_preprocess: bool = False
     compiled_latency: bool = False

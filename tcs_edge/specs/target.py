@@ -108,6 +108,12 @@ class TargetSpec(Spec):
     profile: str = ""
     sources: dict[str, str]
 
+    @property
+    def max_opset(self) -> int | None:
+        """The highest ONNX opset that onnxruntime takes there; None where nothing says."""
+        runtime = self.runtimes.get("onnxruntime")
+        return runtime.max_opset if runtime else None
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         unsourced = [group for group in SOURCED if not self.sources.get(group)]

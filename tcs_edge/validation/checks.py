@@ -27,6 +27,7 @@ from typing import Any
 
 from tcs_edge.errors import UsageError
 from tcs_edge.validation.accuracy import PairedAccuracy
+from tcs_edge.validation.hostile import HUGE
 from tcs_edge.validation.parity import Parity
 from tcs_edge.validation.statistics import accuracy_drop
 
@@ -38,7 +39,8 @@ class Tolerance:
     `max_hostile_rel_diff` holds for black, white, noise and huge inputs; None asks for finite logits only.
     A p-value below `alpha` calls an accuracy difference real; None where a real one is allowed. `max_drop` is
     the non-inferiority margin: the accuracy, a share, that may be lost. `min_sqnr_db` is the least ratio of
-    signal to noise over all logits; None where the largest difference says more.
+    signal to noise over all logits; None where the largest difference says more. `huge` is what noise is
+    multiplied with for the input of huge values.
     """
 
     max_rel_diff: float
@@ -48,10 +50,12 @@ class Tolerance:
     max_drop: float
     alpha: float | None = 0.01
     min_sqnr_db: float | None = None
+    huge: float = HUGE
 
 
 F32 = Tolerance(1e-4, 0.99999, 0.99, max_hostile_rel_diff=1e-3, max_drop=0.002)
-F16 = Tolerance(2e-2, 0.99, 0.97, max_hostile_rel_diff=None, max_drop=0.01)
+# float16 ends at 65504: noise times 1000 passes that inside any network, times 10 no picture of bytes reaches.
+F16 = Tolerance(2e-2, 0.99, 0.97, max_hostile_rel_diff=None, max_drop=0.01, huge=10.0)
 BF16 = Tolerance(1e-1, 0.9, 0.9, max_hostile_rel_diff=None, max_drop=0.02)
 F16_WEIGHTS = Tolerance(2e-2, 0.999, 0.98, max_hostile_rel_diff=None, max_drop=0.005)
 INT8 = Tolerance(1.0, 0.0, 0.9, max_hostile_rel_diff=None, max_drop=0.01, alpha=None, min_sqnr_db=12.0)

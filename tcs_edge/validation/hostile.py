@@ -8,7 +8,7 @@ WHITE = 3.0  # about where (1 - mean) / std of the usual normalisations lies
 TINY, HUGE = 1e-3, 1e3
 
 
-def hostile_images(img_size: int, seed: int = 0) -> dict[str, np.ndarray]:
+def hostile_images(img_size: int, seed: int = 0, huge: float = HUGE) -> dict[str, np.ndarray]:
     """Normalised float32 images (1, 3, img_size, img_size) by name: black, white, noise, tiny and huge values."""
     shape = (1, 3, img_size, img_size)
     noise = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
@@ -17,5 +17,5 @@ def hostile_images(img_size: int, seed: int = 0) -> dict[str, np.ndarray]:
         "white": np.full(shape, WHITE, dtype=np.float32),
         "noise": noise,
         "tiny": noise * np.float32(TINY),
-        "huge": noise * np.float32(HUGE),
+        "huge": noise * np.float32(huge),
     }

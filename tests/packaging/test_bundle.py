@@ -285,3 +285,19 @@ def test_a_fresh_environment_without_torch(bundled, tmp_path):
     code, document = selfcheck(bundled, tmp_path, python=str(python))
     assert (code, failed(document)) == (0, "")
     assert document["rows"][0]["runtime_version"] == "1.20.0"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_it_passes_on_64_bit_arm_under_qemu(bundled, tmp_path):
+    python = os.environ.get("TCS_EDGE_AARCH64")
+    if not python:
+        pytest.skip("no emulated Arm: set TCS_EDGE_AARCH64 to the python that ci/aarch64.sh makes")
+    out = tmp_path / "selfcheck.json"
+    command = [python, bundled / "selfcheck.py", "--seconds", "0.1", "--threads", "1", "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1700)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(out.read_text(encoding="utf-8"))
+    assert document["machine"]["architecture"] == "aarch64"
+    assert [check["name"] for check in document["checks"]] == ["files", "preprocessing", "outputs"]
+    assert failed(document) == ""

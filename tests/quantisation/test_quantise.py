@@ -9,6 +9,7 @@ import pytest
 
 from tcs_edge.data import Preprocess, Split
 from tcs_edge.errors import DataError
+from tcs_edge.export.onnx import export_onnx
 from tcs_edge.export.openvino import read_openvino_metadata
 from tcs_edge.progress import Silent
 from tcs_edge.quantisation.exam import prepare_exam
@@ -67,6 +68,31 @@ def test_int8_openvino_is_released_with_its_weights(onnx_path, xml_path, exam, t
     with OpenVinoRunner(path) as runner:
         assert (runner.name, runner.precision, runner.labels) == ("openvino-int8", "int8", labels)
     assert "nncf" not in "".join(capfd.readouterr()).lower()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kind"), [("test_vit", "TRANSFORMER"), ("test_efficientnet", None)])
+def test_nncf_is_told_what_is_a_transformer(name, kind, labels, preprocess, tmp_path, monkeypatch):
+    import nncf
+    import timm
+    import torch
+
+    seen, quantize = [], nncf.quantize
+
+    def watched(*arguments, **options):
+        seen.append(options["model_type"] and options["model_type"].name)
+        return quantize(*arguments, **options)
+
+    monkeypatch.setattr(nncf, "quantize", watched)
+    torch.manual_seed(0)
+    options = {"img_size": 32} if name == "test_vit" else {}
+    model = timm.create_model(name, num_classes=len(labels), **options).eval()
+    source = export_onnx(model, tmp_path / "model.onnx", 32, labels=labels, preprocess=preprocess)
+    with OrtRunner(source) as reference:
+        split = pictures(12, seed=1)
+        exam = prepare_exam(split, PREPROCESS, reference, max_drop=0.5, seed=0)
+    quantiser(source, exam, rounds=0).to_openvino(tmp_path / "int8.xml")
+    assert seen == [kind]
 
 
 def test_what_cannot_hold_leaves_no_file_and_says_what_failed(onnx_path, exam, tmp_path, monkeypatch):

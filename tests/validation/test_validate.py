@@ -175,6 +175,24 @@ def test_a_difference_on_huge_values_counts_unless_the_model_itself_is_chaos_the
     assert failures(validate(chaos, [Fake(fault=chaotic_when_huge(1.0))], batches())) == ""
 
 
+def sways_when_huge(offset=0.0):
+    def fault(images, logits):
+        sway = 1e-3 * np.sin(float(images.sum()) * 1e4) + offset
+        return logits * np.float32(1 + sway * (np.abs(images).max() > 100))
+
+    return fault
+
+
+def test_a_model_that_sways_excuses_no_more_than_swaying():
+    swaying = Fake("pytorch", sways_when_huge())
+    good = validate(swaying, [Fake(fault=sways_when_huge(offset=0.002))], batches())
+    assert failures(good) == ""
+    excused = next(check for check in good.checks if check.name == "fake: huge image")
+    assert 1e-3 < excused.value < excused.limit < 0.03
+    assert "with its input's last bits" in excused.detail
+    assert "huge image" in failures(validate(swaying, [Fake(fault=sways_when_huge(offset=0.1))], batches()))
+
+
 def test_a_crash_does_not_hide_the_other_runners():
     validation = validate(REFERENCE, [Fake("bad", crashes), Fake("good")], batches())
     assert validation.verdict == "fail"

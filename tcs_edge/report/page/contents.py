@@ -6,7 +6,7 @@ import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -29,6 +29,9 @@ class _Lenient(BaseModel):
     """The part of validation.json that the report shows; what later versions add is left alone."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+RecordType = TypeVar("RecordType", bound=_Lenient)
 
 
 class FlipRecord(_Lenient):
@@ -83,6 +86,45 @@ class ValidationRecord(_Lenient):
         return tuple(check for check in self.checks if not check.passed)
 
 
+class LayerRecord(_Lenient):
+    """What one layer costs in int8; see `quantisation.sensitivity.LayerCost`."""
+
+    name: str
+    kind: str
+    noise: float
+
+
+class Int8RoundRecord(_Lenient):
+    """One try at int8; see `quantisation.control.Round`."""
+
+    float_layers: tuple[str, ...]
+    accuracy: float
+    drop: float
+    drop_high: float
+    sqnr_db: float | None
+    failures: tuple[str, ...]
+
+
+class Int8FormatRecord(_Lenient):
+    """How one int8 format came out; see `quantisation.quantise.Quantised`."""
+
+    format: str
+    released: bool
+    schemes: dict[str, float]
+    rounds: tuple[Int8RoundRecord, ...]
+
+
+class Int8Report(_Lenient):
+    """reports/int8.json."""
+
+    outlook: str
+    calibration_images: int
+    validation_images: int
+    max_drop: float
+    layers: tuple[LayerRecord, ...]
+    formats: tuple[Int8FormatRecord, ...]
+
+
 @dataclass(frozen=True)
 class RunContents:
     """A finished run as it lies in its folder; None or empty where a run has no such thing.
@@ -103,6 +145,7 @@ class RunContents:
     coordinates: CoordinatesRecord | None
     selection: SelectionRecord | None
     predictions: PredictionsRecord | None
+    int8: Int8Report | None
     onnx: Path | None
 
     @property
@@ -136,22 +179,23 @@ def read_run(root: Path) -> RunContents:
         folder=folder,
         manifest=manifest,
         problems=verify_files(folder.root, manifest),
-        validation=_validation(folder.validation),
+        validation=_parsed(folder.validation, ValidationRecord),
         epochs=_epochs(folder.metrics),
         calls=read_document(folder.latency, CallsRecord),
         choice=read_document(folder.choice, ChoiceRecord),
         coordinates=read_document(folder.coordinates, CoordinatesRecord),
         selection=read_document(folder.selection, SelectionRecord),
         predictions=_predictions(folder.predictions, len(manifest.dataset.classes)),
+        int8=_parsed(folder.int8, Int8Report) if folder.int8.exists() else None,
         onnx=_onnx(folder),
     )
 
 
-def _validation(path: Path) -> ValidationRecord:
+def _parsed(path: Path, kind: type[RecordType]) -> RecordType:
     try:
-        return ValidationRecord.model_validate(read_json(path, schema_version=1))
+        return kind.model_validate(read_json(path, schema_version=1))
     except ValidationError as error:
-        raise DataError(f"{path}: {complaint(error, ValidationRecord)}") from None
+        raise DataError(f"{path}: {complaint(error, kind)}") from None
 
 
 def _predictions(path: Path, classes: int) -> PredictionsRecord | None:

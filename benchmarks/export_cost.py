@@ -1,0 +1,211 @@
+"""What a student's files weigh, what each precision loses, and what exporting, int8 and the proof cost.
+
+    python benchmarks/export_cost.py --data photos/ --student tf_efficientnet_lite0 --init weights.safetensors
+
+Nothing is trained: the backbone keeps the weights of `--init`, and a linear probe on its features of `--train` images
+is the classifier. Then the product's own code exports fp32, fp16 and int8, holds int8 to `--max-drop` on the validation
+images, and proves every file on `--test` test images. Prints tables; `--out` writes everything as JSON, the cost of
+every layer included. Exits 1 where the proof fails or an int8 was not released.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tcs_edge.data import ImageSet, Preprocess, Split
+from tcs_edge.data.folders import load_folder
+from tcs_edge.export.onnx import export_onnx
+from tcs_edge.export.openvino import export_openvino
+from tcs_edge.export.preprocess import write_labels, write_preprocess
+from tcs_edge.files import write_json
+from tcs_edge.precisions import Int8Record, export_fp16, export_int8
+from tcs_edge.progress import Silent
+from tcs_edge.proof import openvino_arithmetic, prove
+from tcs_edge.quantisation.control import Round
+from tcs_edge.report.console import ConsoleReporter, print_table
+from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, openvino_file
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.target import load_target
+from tcs_edge.stopwatch import Stopwatch
+from tcs_edge.students.build import build_student, deployable, student_mean_std
+from tcs_edge.teachers.probe import fit_linear_probe
+from tcs_edge.threads import use_threads
+from tcs_edge.validation.validate import Validation
+
+BATCH = 64
+DEAREST = 10  # layers in the table
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    use_threads(arguments.threads)
+    reporter = Silent() if arguments.quiet else ConsoleReporter()
+    watch, cpu_s = Stopwatch(), {}
+    images, preprocess = few_images(arguments), student_preprocess(arguments)
+    with timed(watch, cpu_s, "linear probe"):
+        model = probed(arguments, images.train, preprocess)
+    with tempfile.TemporaryDirectory() as place:
+        exports = Path(place) / "export"
+        options = settled(arguments)
+        with timed(watch, cpu_s, "export fp32"):
+            export_fp32(model, exports, images.classes, preprocess)
+        with timed(watch, cpu_s, "prove fp32"):
+            fp32 = prove(model, exports, images, preprocess, options, reporter)
+        with timed(watch, cpu_s, "export fp16"):
+            export_fp16(exports, reporter)
+        with timed(watch, cpu_s, "int8"):
+            target = load_target(arguments.target)
+            record = export_int8(exports, images, preprocess, target, options, reporter)
+        with timed(watch, cpu_s, "prove all"):
+            every = options.model_copy(update={"precision": PRECISIONS})
+            arithmetic = openvino_arithmetic(target.model_dump(mode="json"))
+            validation = prove(model, exports, images, preprocess, every, reporter, arithmetic=arithmetic)
+        sizes = file_sizes(exports)
+    show(watch, cpu_s, sizes, record, validation)
+    if arguments.out:
+        document = {"settings": {name: str(value) for name, value in vars(arguments).items()}, "bytes": sizes}
+        stages = [stage.to_json() | {"cpu_seconds": cpu_s[stage.name]} for stage in watch.stages]
+        proofs = {"proof_fp32": fp32.to_json(), "proof": validation.to_json()}
+        write_json(
+            arguments.out, {"schema_version": 1, **document, "stages": stages, "int8": record.to_json(), **proofs}
+        )
+    released = all(made.held for made in record.formats)
+    return 0 if released and validation.verdict == fp32.verdict == "pass" else 1
+
+
+@contextmanager
+def timed(watch: Stopwatch, cpu_s: dict[str, float], name: str) -> Iterator[None]:
+    """Stage `name`: wall time as a user waits, and the seconds of computing, which other programs do not stretch."""
+    started = time.process_time()
+    with watch.stage(name):
+        yield
+    cpu_s[name] = round(time.process_time() - started, 1)
+
+
+def few_images(arguments: argparse.Namespace) -> ImageSet:
+    """The images of the folder, as many of each part as were asked for, drawn by the seed."""
+    images = load_folder(arguments.data)
+    parts = {name: getattr(images, name) for name in ("train", "val", "test")}
+    few = {name: drawn(part, getattr(arguments, name)) for name, part in parts.items()}
+    return ImageSet(images.name, images.classes, few["train"], few["val"], few["test"], images.fingerprint)
+
+
+def drawn(split: Split, count: int) -> Split:
+    """At most `count` images of `split`."""
+    return split.subset(np.sort(np.random.default_rng(0).permutation(len(split))[:count]))
+
+
+def student_preprocess(arguments: argparse.Namespace) -> Preprocess:
+    mean, std = student_mean_std(arguments.student)
+    return Preprocess(arguments.img_size, mean=mean, std=std)
+
+
+@torch.no_grad()
+def probed(arguments: argparse.Namespace, train: Split, preprocess: Preprocess) -> nn.Module:
+    """The student with the weights of `--init` and a linear probe behind it, in eval mode."""
+    init = arguments.init if arguments.init in ("pretrained", "random") else Path(arguments.init)
+    backbone = deployable(build_student(arguments.student, arguments.img_size, init, seed=0))
+    starts = range(0, len(train), BATCH)
+    features = torch.cat([backbone(pixels(train, range(s, min(s + BATCH, len(train))), preprocess)) for s in starts])
+    probe = fit_linear_probe(features.numpy(), train.labels)
+    classes, width = probe.weight.shape
+    head = nn.Linear(width, classes)
+    head.weight.copy_(torch.from_numpy(probe.weight))
+    head.bias.copy_(torch.from_numpy(probe.bias))
+    return nn.Sequential(backbone, head).eval()
+
+
+def pixels(split: Split, rows: range, preprocess: Preprocess) -> torch.Tensor:
+    return torch.from_numpy(np.stack([preprocess(split.image(row)) for row in rows]))
+
+
+def settled(arguments: argparse.Namespace) -> CompressConfig:
+    given = {"target": arguments.target, "threads": arguments.threads, "workers": 0, "max_drop": arguments.max_drop}
+    return CompressConfig.model_validate(given)
+
+
+def export_fp32(model: nn.Module, exports: Path, classes: tuple[str, ...], preprocess: Preprocess) -> None:
+    steps = preprocess.to_json()
+    source = exports / onnx_file("fp32")
+    export_onnx(model, source, preprocess.img_size, labels=classes, preprocess=steps)
+    export_openvino(source, exports / openvino_file("fp32"))
+    write_labels(exports / "labels.txt", classes)
+    write_preprocess(exports / "preprocess.json", steps)
+
+
+def file_sizes(exports: Path) -> dict[str, int]:
+    """Bytes of every file in `exports`, by its path there."""
+    files = sorted(path for path in exports.rglob("*") if path.is_file())
+    return {path.relative_to(exports).as_posix(): path.stat().st_size for path in files}
+
+
+def show(
+    watch: Stopwatch, cpu_s: dict[str, float], sizes: dict[str, int], record: Int8Record, validation: Validation
+) -> None:
+    stages = [(s.name, f"{s.seconds:.1f}", f"{cpu_s[s.name]:.1f}", f"{s.peak_memory_mb:.0f}") for s in watch.stages]
+    print_table(("stage", "s", "s of one core", "peak MB"), stages)
+    print_table(("file", "bytes"), [(name, str(size)) for name, size in sizes.items() if "model" in name])
+    for made in record.formats:
+        print_table(
+            (f"int8 {made.format}", "lost, points", "at 95 %", "SQNR dB", ""), rounds(made.rounds, len(record.costs))
+        )
+        if made.schemes:
+            sys.stdout.write(
+                "noise: " + ", ".join(f"{name} {share:.2g}" for name, share in made.schemes.items()) + "\n"
+            )
+    print_table(
+        ("dearest layers", "kind", "noise"), [(c.name, c.kind, f"{c.noise:.2g}") for c in record.costs[:DEAREST]]
+    )
+    rows = [
+        (name, f"{100 * accuracy.value:.2f}", flips(validation, name))
+        for name, accuracy in validation.accuracies.items()
+    ]
+    print_table((f"{validation.images} test images", "accuracy %", "changed class"), rows)
+    for check in validation.failures:
+        sys.stdout.write(f"FAILED {check.name}: {check.value} (limit {check.limit}) {check.detail}\n")
+    sys.stdout.write(f"verdict: {validation.verdict}\n")
+
+
+def rounds(made: tuple[Round, ...], layers: int) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"{layers - len(one.float_layers)} of {layers}", f"{100 * one.drop:.2f}", f"{100 * one.drop_high:.2f}",
+            f"{one.sqnr_db:.1f}", "held" if one.held else ", ".join(one.failures),
+        )
+        for one in made
+    ]  # fmt: skip
+
+
+def flips(validation: Validation, name: str) -> str:
+    return str(validation.parities[name].flipped) if name in validation.parities else ""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    options: dict[str, Any] = {
+        "data": {"type": Path, "required": True}, "student": {"required": True},
+        "init": {"default": "pretrained", "help": "pretrained, random or a .safetensors file"},
+        "img-size": {"type": int, "default": 64}, "target": {"default": "x86-avx512"},
+        "max-drop": {"type": float, "default": 0.01}, "threads": {"type": int, "default": 2},
+        "train": {"type": int, "default": 2000}, "val": {"type": int, "default": 2000},
+        "test": {"type": int, "default": 2000}, "out": {"type": Path},
+    }  # fmt: skip
+    for name, settings in options.items():
+        parser.add_argument(f"--{name}", **settings)
+    parser.add_argument("--quiet", action="store_true")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
