@@ -1,7 +1,7 @@
 """The students tcs-edge chooses from: small timm image classifiers and the facts about them.
 
-Made by benchmarks/candidate_facts.py from the models themselves; a test compares both. The sizes of their files were
-measured by exporting every one (benchmarks/sweep_candidates.py).
+Made by benchmarks/candidate_facts.py from the models themselves; a test compares both. The sizes of their files are
+those of exported ones where benchmarks/sweep_candidates.py measured them.
 """
 
 from __future__ import annotations
