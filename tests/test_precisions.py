@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -33,16 +34,20 @@ def result(cli, tiny, tmp_path_factory):
     return cli(*tiny(), *ALL, "--embed-preprocess", "--dynamic-batch", "--max-drop", "0.1", "--out", out, "--json")
 
 
+def failed_checks(run):
+    checks = json.loads((Path(run) / "reports" / "validation.json").read_text(encoding="utf-8"))["checks"]
+    return [check for check in checks if not check["passed"]]
+
+
 @pytest.fixture(scope="module")
 def document(result):
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0, failed_checks(found["run"])
+    return found
 
 
 @pytest.fixture(scope="module")
 def run(document, tmp_path_factory):
-    from pathlib import Path
-
     return Path(document["run"])
 
 

@@ -38,7 +38,9 @@ def deploy(images, tmp_path):
         width = {"tcs": 12, "kd": 10, "dkd": 10}.get(method)
         answers = torch.randn(IMAGES, width, generator=torch.Generator().manual_seed(0)) if width else None
         torch.manual_seed(0)
-        knowledge = Knowledge(answers=answers, probe=torch.nn.Linear(width, 10)) if width else None
+        probe = torch.nn.Linear(width or 1, 10)
+        said = probe(answers).detach() if width else None
+        knowledge = Knowledge(answers=answers, probe=probe, soft_labels=said) if width else None
         preprocess = Preprocess(SIZE)
         model = distil(
             backbone, feature_dim(backbone, SIZE), images, preprocess, knowledge, options, files, False, Silent()
