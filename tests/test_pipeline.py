@@ -23,7 +23,7 @@ FINISHED_FILES = {
     "README.md", "bom.cdx.json", "checkpoints/deployed.safetensors", "export/model.onnx", "export/openvino/model.xml",
     "export/openvino/model.bin", "export/labels.txt", "export/preprocess.json", "reports/validation.json",
     "reports/selection.json", "reports/choice.json", "reports/front.svg", "reports/coordinates.json",
-    "reports/predictions.json", "reports/report.html",
+    "reports/predictions.json", "reports/latency.json", "reports/report.html",
 }  # fmt: skip
 RUNTIMES = {"pytorch", "onnxruntime", "openvino"}
 
