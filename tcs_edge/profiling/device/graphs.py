@@ -68,6 +68,8 @@ def _open_onnxruntime(path: Path, key: Key, image: np.ndarray) -> Callable[[], A
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = key.threads, 1
     options.log_severity_level = SILENT_LOG
+    # Its threads would go on spinning for tens of milliseconds after a visit, on the cores of the next one.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: image}
     return lambda: session.run(None, feed)

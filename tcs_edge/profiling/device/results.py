@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .graphs import Key
-from .rounds import BLOCK, Plan, State
+from .rounds import BLOCK, Plan, State, agreeing
 from .timing import MAX_RUNS, MIN_RUNS, WARMUP_RUNS
 
 SHOWN_REFUSALS = 10
@@ -35,9 +35,10 @@ def recordable(keys: Sequence[Key], state: State, plan: Plan) -> list[Key]:
     return [key for key in keys if str(key) not in state.failed and not state.objection(key, plan)]
 
 
-def row(key: Key, state: State, runtime_version: str, measured_on: str) -> dict[str, Any]:
-    """The profile row of a key from its rounds; latencies in ms, memory in 10^6 bytes."""
-    rounds = state.rounds(key)
+def row(key: Key, state: State, plan: Plan, runtime_version: str, measured_on: str) -> dict[str, Any]:
+    """The profile row of a key from the rounds that agree; latencies in ms, memory in 10^6 bytes."""
+    visits = state.rounds(key)
+    rounds = [visits[index] for index in agreeing(visits, plan.max_spread)]
     medians = [float(np.median(samples)) for samples in rounds]
     p50 = float(np.median(medians))
     pooled = np.concatenate([np.asarray(samples) for samples in rounds])
@@ -64,8 +65,8 @@ def protocol(plan: Plan) -> str:
     """How rows were measured, for the profile's citation."""
     return (
         f"random weights, batch 1, {plan.rounds} rounds of {MIN_RUNS} to {MAX_RUNS} runs within {plan.seconds:g} s "
-        f"after {WARMUP_RUNS} warm-up runs, interleaved in blocks of {BLOCK} latencies, runs that other processes "
-        "interrupted and blocks in which the machine was slow left out; "
+        f"after {WARMUP_RUNS} warm-up runs, interleaved in blocks of {BLOCK} latencies; runs that other processes "
+        "interrupted, slow rounds among fast ones and blocks in which the machine was slow left out; "
         f"band = lowest and highest median of a round, at most {plan.max_spread:.0%} apart; "
         "memory = what loading and running the model adds to a process"
     )
@@ -82,5 +83,5 @@ def profile_document(
         "machine": machine,
         "notes": refusals(keys, state, plan),
         "citations": {"measured": f"{machine['cpu']}, {measured_on}, {versions}: {protocol(plan)}"},
-        "rows": [row(key, state, machine[key.runtime], measured_on) for key in recordable(keys, state, plan)],
+        "rows": [row(key, state, plan, machine[key.runtime], measured_on) for key in recordable(keys, state, plan)],
     }

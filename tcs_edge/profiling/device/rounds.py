@@ -1,9 +1,11 @@
 """Interleaved rounds: every round of a block visits each of its latencies once, so that drift hits all alike.
 
 A block takes a minute or two: over half an hour the clock of an ordinary machine drifts further than rounds may differ.
-One latency, the yardstick, is visited in every block: it tells in which blocks the whole machine was slow. A latency
-whose rounds disagree, or whose block was slow, is measured again, and left out if it never settles. The state after
-every visit can be saved and read back, so that an interrupted measurement goes on where it stopped.
+Other work, on this machine or beside a virtual one, makes rounds slower for seconds and never faster. So a latency is
+visited until enough of its fastest rounds agree, the newest among them: on a machine that gets hot and stays slow, the
+newest do not. One latency, the yardstick, is visited in every block: it tells in which blocks the whole machine was
+slow. What never settles, or whose block was slow, is measured again later, and then left out. The state after every
+visit can be saved and read back, so that an interrupted measurement goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from .timing import seconds_waited, time_runs
 
 # Latencies in a block. They stay open: opening one for every visit takes longer than measuring it.
 BLOCK = 24
+# Visits to a latency whose rounds do not agree yet, in rounds asked for, before it has to wait for another time.
+PATIENCE = 4
 
 Open = Callable[[Key], Callable[[], Any]]
 Say = Callable[[str], None]
@@ -29,10 +33,10 @@ Say = Callable[[str], None]
 class Plan:
     """How to measure.
 
-    A latency is recorded if the medians of its `rounds` differ by at most `max_spread` of their median, the last
-    third of its runs is at most that much slower than the first, its threads waited for a core for at most that share
-    of the time, and the yardstick was at most that much slower in its block than in the fastest one; else it is
-    measured again, up to `retries` times.
+    A latency is recorded if `rounds` of its visits agree, the newest among them: the medians of the fastest differ by
+    at most `max_spread` of their median. Of these, the last third of the runs is at most that much slower than the
+    first, and the threads waited for a core for at most that share of the time; and the yardstick was at most that
+    much slower in its block than in the fastest one. Else it is measured again, up to `retries` times.
     """
 
     rounds: int = 5
@@ -43,9 +47,9 @@ class Plan:
 
 @dataclass
 class State:
-    """What is measured so far: samples in ms by key and round, what share of each round its threads waited for a
-    core, what the yardstick took in its block in ms, how often a key was started afresh, memory in 10^6 bytes, and the
-    graphs that do not run, with the reason."""
+    """What is measured so far: samples in ms by key and visit, what share of each visit its threads waited for a
+    core, the least that the yardstick took in its block in ms, how often a key was started afresh, memory in 10^6
+    bytes, and the graphs that do not run, with the reason."""
 
     samples: dict[str, list[list[float]]] = field(default_factory=dict)
     waits: dict[str, list[float]] = field(default_factory=dict)
@@ -55,13 +59,18 @@ class State:
     failed: dict[str, str] = field(default_factory=dict)
 
     def rounds(self, key: Key) -> list[list[float]]:
-        """The rounds of one key, in the order they were measured."""
+        """Every visit to one key, in the order they were measured."""
         return self.samples.setdefault(str(key), [])
 
     def add_round(self, key: Key, samples: list[float], wait: float) -> None:
         """One visit's samples in ms, and the share of its time that its threads waited for a core."""
         self.rounds(key).append(samples)
         self.waits.setdefault(str(key), []).append(wait)
+
+    def settled(self, key: Key, plan: Plan) -> bool:
+        """Whether a key has its rounds, and they agree; how fast its block was does not count."""
+        visited = self.rounds(key)
+        return len(visited) >= plan.rounds and not objection(visited, self.waits[str(key)], plan)
 
     def forget(self, key: Key) -> None:
         """Start a key afresh."""
@@ -88,10 +97,12 @@ def visits(keys: Sequence[Key], open_key: Open, plan: Plan, state: State, say: S
     Keys go block by block, so that the rounds of each lie close together. What must not be recorded is measured
     again when all others are done, at another time.
     """
+    # The one with the most threads notices company on any core.
+    yardstick = max(keys, key=lambda key: key.threads)
     for attempt in range(plan.retries + 1):
-        pending = [key for key in keys if len(state.rounds(key)) < plan.rounds]
+        pending = [key for key in keys if not state.settled(key, plan)]
         for start in range(0, len(pending), BLOCK):
-            yield from _block(pending[start : start + BLOCK], keys[0], open_key, plan, state)
+            yield from _block(pending[start : start + BLOCK], yardstick, open_key, plan, state)
         bad = {key: reason for key in keys if (reason := state.objection(key, plan))}
         if not bad or attempt == plan.retries:
             return
@@ -106,15 +117,19 @@ def _block(block: Sequence[Key], yardstick: Key, open_key: Open, plan: Plan, sta
     """All rounds of a few keys, which stay open; the yardstick is visited too, to tell how fast the machine is now."""
     opened = {key: open_key(key) for key in dict.fromkeys((yardstick, *block))}
     paces: list[float] = []
-    for number in range(plan.rounds):
-        for key in shuffled([key for key in opened if key == yardstick or len(state.rounds(key)) <= number], number):
+    for number in range(PATIENCE * plan.rounds):
+        unsettled = [key for key in block if not state.settled(key, plan)]
+        if not unsettled:
+            return
+        waiting = [key for key in unsettled if len(state.rounds(key)) <= number]
+        for key in shuffled([key for key in opened if key == yardstick or key in waiting], number):
             samples, wait = _visit(opened[key], plan.seconds)
             if key == yardstick:
                 paces.append(float(np.median(samples)))
-            if key in block and len(state.rounds(key)) <= number:
+            if key in waiting:
                 state.add_round(key, samples, wait)
                 # As far as it is known: a block that is interrupted is not visited again for those that are done.
-                state.pace.update({str(one): float(np.median(paces)) for one in block if paces})
+                state.pace.update({str(one): min(paces) for one in block if paces})
                 yield key
 
 
@@ -129,19 +144,35 @@ def shuffled(keys: Sequence[Key], seed: int) -> list[Key]:
     return [keys[index] for index in np.random.default_rng(seed).permutation(len(keys))]
 
 
-def objection(rounds: Sequence[Sequence[float]], waits: Sequence[float], plan: Plan) -> str | None:
-    """Why rounds of samples, with their shares of waiting, must not be recorded, in words; None if they may."""
-    runs = np.concatenate([np.asarray(samples) for samples in rounds])
-    third = max(1, len(runs) // 3)
+def agreeing(visits: Sequence[Sequence[float]], max_spread: float) -> list[int]:
+    """Which visits agree: the fastest, as many as have medians within `max_spread` of their median."""
+    medians = [float(np.median(samples)) for samples in visits]
+    fastest = sorted(range(len(medians)), key=medians.__getitem__)
+    while _spread([medians[index] for index in fastest]) > max_spread:
+        fastest.pop()
+    return sorted(fastest)
+
+
+def objection(visits: Sequence[Sequence[float]], waits: Sequence[float], plan: Plan) -> str | None:
+    """Why visits' samples, with their shares of waiting, must not be recorded, in words; None if they may."""
+    kept = agreeing(visits, plan.max_spread)
     limit = f"(limit {plan.max_spread:.0%})"
-    wait = float(np.median(waits))
+    wait = float(np.median([waits[index] for index in kept] or waits))
     if wait > plan.max_spread:
         return f"busy machine: its threads waited for a core {wait:.0%} of the time {limit}"
+    medians = [float(np.median(samples)) for samples in visits]
+    slower = medians[-1] / min(medians) - 1
+    if len(visits) - 1 not in kept and medians[-1] == max(medians):
+        return f"throttling: its last round is its slowest, {slower:.0%} above its fastest {limit}"
+    if len(kept) < plan.rounds or len(visits) - 1 not in kept:
+        return f"noise: the medians of its {len(visits)} rounds differ by {_spread(medians):.0%} {limit}"
+    runs = np.concatenate([np.asarray(visits[index]) for index in kept])
+    third = max(1, len(runs) // 3)
     drift = float(np.median(runs[-third:]) / np.median(runs[:third])) - 1
     if drift > plan.max_spread:
         return f"throttling: its last third is {drift:.0%} slower than its first {limit}"
-    medians = [float(np.median(samples)) for samples in rounds]
-    spread = (max(medians) - min(medians)) / float(np.median(medians))
-    if spread > plan.max_spread:
-        return f"noise: the medians of its rounds differ by {spread:.0%} {limit}"
     return None
+
+
+def _spread(medians: Sequence[float]) -> float:
+    return (max(medians) - min(medians)) / float(np.median(medians))

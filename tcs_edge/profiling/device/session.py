@@ -47,10 +47,10 @@ def measure(keys: Sequence[Key], graph_of: GraphOf, plan: Plan, work: Path, say:
         with pinned(max(key.threads for key in keys)):
             _exhaust(track(_try_out(keys, graph_of, state), "memory", len(keys)))
             able = [key for key in keys if str(key) not in state.failed]
-            missing = sum(plan.rounds - len(state.rounds(key)) for key in able)
+            missing = sum(max(0, plan.rounds - len(state.rounds(key))) for key in able)
             steps = visits(able, lambda key: open_graph(graph_of(key), key), plan, state, say)
-            # What is measured again takes its time, but is no progress.
-            firsts = (key for key in _saving(steps, save) if str(key) not in state.restarts)
+            # What is measured again or more often takes its time, but is no progress.
+            firsts = (key for key in _saving(steps, save) if _first(key, plan, state))
             _exhaust(track(firsts, "measuring", missing))
     finally:
         save()
@@ -72,10 +72,14 @@ def _exhaust(steps: Iterable[Any]) -> None:
         pass
 
 
+def _first(key: Key, plan: Plan, state: State) -> bool:
+    return str(key) not in state.restarts and len(state.rounds(key)) <= plan.rounds
+
+
 def _forget_refused(keys: Sequence[Key], plan: Plan, state: State) -> None:
     """Whoever starts again wants another try at what was too noisy the last time."""
     for key in keys:
-        if len(state.rounds(key)) == plan.rounds and state.objection(key, plan):
+        if len(state.rounds(key)) >= plan.rounds and state.objection(key, plan):
             state.forget(key)
         state.restarts.pop(str(key), None)
 
