@@ -73,6 +73,7 @@ class Tcs(Method):
     ) -> None:
         super().__init__()
         self.head = TcsHead(features, targets.shape[1], classes, schedule, start=probe)
+        self._lr_scale = min(1.0, 1.0 / float(self.head.classifier.weight.detach().abs().sum(dim=1).mean()))
         self.label_weight, self.soft_weight, self.temperature = label_weight, soft_weight, temperature
         self.mimic, self.weight = mimic, weight
         self.hash_bits, self.seed = hash_bits, seed
@@ -104,6 +105,15 @@ class Tcs(Method):
 
     def deployed(self, backbone: nn.Module) -> nn.Module:
         return nn.Sequential(backbone, self.head.fold())
+
+    def lr_scale(self) -> float:
+        """1 / mean ||W_c||_1 as training starts, at most 1.
+
+        A step of AdamW moves every weight by about the learning rate, a coordinate by that times ||g||_1, and so a
+        logit by that times ||W_c||_1: behind an adapter, logits would move that many times faster than those of
+        one Linear on the backbone, which a short run did not bear (docs/decisions/0007).
+        """
+        return self._lr_scale
 
     def after_backward(self, step: int, total_steps: int) -> None:
         rounds = len(self.head.selection.history)

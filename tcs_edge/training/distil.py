@@ -158,17 +158,25 @@ def _settled(value: Any) -> Any:
 
 
 class _MetricsLog:
-    """Keeps metrics.jsonl: one line per epoch, rewritten whole; an epoch done again replaces its line."""
+    """Keeps metrics.jsonl: one line per epoch, appended; of a resumed run, lines of epochs that are done again go."""
 
     def __init__(self, path: Path, resume: bool) -> None:
         self.path = path
-        self.lines: dict[int, dict[str, Any]] = {}
-        if resume and path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                metrics = json.loads(line)
-                self.lines[metrics["epoch"]] = metrics
+        self.earlier = path.read_text(encoding="utf-8").splitlines() if resume and path.exists() else []
+        self.started = False
 
     def __call__(self, metrics: dict[str, Any]) -> None:
-        self.lines[metrics["epoch"]] = metrics
-        text = "".join(json.dumps(self.lines[epoch]) + "\n" for epoch in sorted(self.lines))
-        write_text(self.path, text)
+        if not self.started:
+            kept = [line for line in self.earlier if _epoch(line) < metrics["epoch"]]
+            write_text(self.path, "".join(f"{line}\n" for line in kept))
+            self.started = True
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(metrics) + "\n")
+
+
+def _epoch(line: str) -> float:
+    """Number of the epoch that a line is of; infinite where the line broke off."""
+    try:
+        return float(json.loads(line)["epoch"])
+    except json.JSONDecodeError:
+        return math.inf

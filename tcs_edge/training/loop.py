@@ -158,7 +158,7 @@ class _Run:
     def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         total_steps = self.budget.epochs * self.data.steps_per_epoch
         for group in self.optimizer.param_groups:
-            group["lr"] = self.budget.lr_at(step, total_steps)
+            group["lr"] = self.budget.lr_at(step, total_steps) * group["lr_scale"]
         with self.accelerator.autocast():
             losses = self.wrapped(batch)
         self.optimizer.zero_grad()
@@ -249,12 +249,16 @@ def _require_finite_weights(module: nn.Module, step: int) -> None:
             )
 
 
-def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {
-            "params": [parameter for parameter in parameters if parameter.ndim > 1],
-            "weight_decay": weight_decay,
-        },
-        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _parameter_groups(trainee: Trainee, weight_decay: float) -> list[dict[str, Any]]:
+    """The student's weights and the method's, each with and without decay; `lr_scale` multiplies the learning rate."""
+    parts = [(trainee.backbone, 1.0), (trainee.method, trainee.method.lr_scale())]
+    groups = []
+    for module, scale in parts:
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        matrices = [parameter for parameter in trained if parameter.ndim > 1]
+        vectors = [parameter for parameter in trained if parameter.ndim <= 1]
+        groups += [
+            {"params": matrices, "weight_decay": weight_decay, "lr_scale": scale},
+            {"params": vectors, "weight_decay": 0.0, "lr_scale": scale},
+        ]
+    return groups

@@ -148,3 +148,34 @@ def test_images_without_labels_are_learnt_from_all_the_same():
 def test_a_weight_without_soft_labels_is_refused():
     with pytest.raises(ValueError, match="soft labels"):
         make(soft_weight=1.0)
+
+
+@pytest.mark.parametrize("dims", [16, 256])
+def test_at_its_own_learning_rate_a_step_moves_logits_about_as_far_as_with_one_linear_layer(dims):
+    def moved(method, lr):
+        features, labels = torch.rand(64, 1024), torch.arange(64) % CLASSES
+        rows = Batch(features, labels, torch.arange(64) % IMAGES)
+        before = method.logits(IDENTITY, features).detach()
+        optimizer = torch.optim.AdamW(method.parameters(), lr=lr)
+        method.losses(IDENTITY, rows).total.backward()
+        optimizer.step()
+        return float((method.logits(IDENTITY, features) - before).detach().abs().mean())
+
+    torch.manual_seed(0)
+    tcs = Tcs(1024, CLASSES, torch.randn(IMAGES, dims), SelectionSchedule(), mimic="none")
+    one_layer = moved(CrossEntropy(1024, CLASSES), 2e-3)
+    norms = tcs.head.classifier.weight.abs().sum(dim=1)
+    assert tcs.lr_scale() == pytest.approx(min(1.0, float(1 / norms.detach().mean())))
+    assert 0.3 < moved(tcs, 2e-3 * tcs.lr_scale()) / one_layer < 3
+    assert tcs.lr_scale() > 0.3 or moved(make_again(dims), 2e-3) / one_layer > 3
+
+
+def make_again(dims):
+    torch.manual_seed(0)
+    return Tcs(1024, CLASSES, torch.randn(IMAGES, dims), SelectionSchedule(), mimic="none")
+
+
+def test_the_learning_rate_of_a_head_that_starts_as_a_probe_goes_by_the_probe():
+    probe = nn.Linear(DIMS, CLASSES)
+    nn.init.constant_(probe.weight, -2.0)
+    assert make(probe=probe).lr_scale() == pytest.approx(1 / (2 * DIMS))

@@ -32,6 +32,25 @@ def test_it_learns_and_logs_every_epoch(problem, accelerator):
     assert accuracy_of(backbone, method, problem.data.val(), accelerator) == lines[-1]["val_accuracy"]
 
 
+def test_the_methods_weights_learn_at_their_own_rate_and_the_log_names_the_backbones(problem, accelerator, monkeypatch):
+    steps, lines = [], []
+    backbone, method = problem.backbone(), problem.method()
+    monkeypatch.setattr(method, "lr_scale", lambda: 0.25)
+
+    class Watched(torch.optim.AdamW):
+        def step(self, *args, **options):
+            own = {id(weight) for weight in method.parameters()}
+            steps.append({(id(group["params"][0]) in own, group["lr"]) for group in self.param_groups})
+            return super().step(*args, **options)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Watched)
+    train(backbone, method, problem.data, BUDGET, 0, accelerator, log=lines.append)
+    for number, rates in enumerate(steps):
+        lr = BUDGET.lr_at(number, len(steps))
+        assert rates == {(False, lr), (True, 0.25 * lr)}
+    assert lines[-1]["lr"] == BUDGET.lr_at(len(steps) - 1, len(steps))
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 19, 20, 21, 40, 187])
 def test_validation_follows_the_last_epoch_and_is_rare_where_epochs_are_short(epochs):
     validated = [epoch for epoch in range(epochs) if validates(epoch, epochs)]
