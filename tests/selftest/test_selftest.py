@@ -8,12 +8,14 @@ import re
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
+from torch import Tensor, nn
 
 from tcs_edge.proof import prove
 from tcs_edge.selftest import graphs, sweep
 from tcs_edge.selftest.faults import FAULTS
-from tcs_edge.selftest.specimen import coloured_digits
+from tcs_edge.selftest.specimen import SHIFTS, _rounding, _set_batch_norms, _shift, coloured_digits
 from tcs_edge.selftest.sweep import HASHES, QUICK, FaultResult, GoodResult, SelfTest
 from tcs_edge.validation.validate import Validation
 
@@ -108,6 +110,34 @@ def test_the_pictures_are_coloured_and_not_square():
 def weights(path) -> np.ndarray:
     tensors = [numpy_helper.to_array(t).ravel() for t in onnx.load(path).graph.initializer if len(t.dims) > 1]
     return np.concatenate([values for values in tensors if values.dtype == np.float32])
+
+
+class Branches(nn.Module):
+    """What repvgg does before its branches are merged: three normalised branches are added, forty times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1, bias=False) for _ in range(40))
+        self.norms = nn.ModuleList(nn.ModuleList(nn.BatchNorm2d(8) for _ in range(2)) for _ in range(40))
+
+    def forward(self, images: Tensor) -> Tensor:
+        out = nn.functional.pad(images, (0, 0, 0, 0, 0, 5))
+        for conv, (norm, own) in zip(self.convs, self.norms, strict=True):
+            out = torch.relu(norm(conv(out)) + own(out))
+        return out.mean(dim=(2, 3))
+
+
+@torch.no_grad()
+def test_batch_norms_are_shifted_as_far_as_rounding_matters_least():
+    torch.manual_seed(0)
+    network, pixels = Branches(), torch.rand(64, 3, 8, 8)
+    norms = [norm for pair in network.norms for norm in pair]
+    by_shift = {shift: _rounding(_shift(network, norms, shift, pixels), pixels) for shift in SHIFTS}
+    _set_batch_norms(network, pixels)
+    assert _rounding(network, pixels) == min(by_shift.values())
+    assert min(by_shift.values()) < by_shift[1.0] / 2
+    assert not network.training
+    assert {norm.momentum for norm in norms} == {0.1}
 
 
 @pytest.mark.parametrize("bit", [0, 23, 30])
