@@ -15,7 +15,7 @@ from torch import nn
 
 from tcs_edge.data import Preprocess
 from tcs_edge.errors import reason_of
-from tcs_edge.packaging.manifest import HostLatency, LatencyHere
+from tcs_edge.packaging.manifest_schema import HostLatency, LatencyHere
 from tcs_edge.packaging.reports import CallsRecord
 from tcs_edge.progress import Reporter
 from tcs_edge.proof import opened_runners

@@ -28,14 +28,8 @@ from tcs_edge.knowledge import gather_features, make_knowledge
 from tcs_edge.latency import measure_latency
 from tcs_edge.methods import Knowledge
 from tcs_edge.packaging.bom import bom_text, build_bom
-from tcs_edge.packaging.manifest import (
-    Manifest,
-    StageRecord,
-    build_manifest,
-    exported_files,
-    with_files,
-    write_manifest,
-)
+from tcs_edge.packaging.manifest import build_manifest, exported_files, with_files, write_manifest
+from tcs_edge.packaging.manifest_schema import Manifest, StageRecord
 from tcs_edge.packaging.records import (
     choice_record,
     coordinates_record,

@@ -201,13 +201,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     """make_run(name="head", weights=1000, correct=90, ...): a run folder without any training; its path."""
     from datetime import UTC, datetime
 
-    from tcs_edge.packaging.manifest import (
-        DatasetRecord,
-        LatencyRecord,
-        StudentRecord,
-        build_manifest,
-        write_manifest,
-    )
+    from tcs_edge.packaging.manifest import build_manifest, write_manifest
+    from tcs_edge.packaging.manifest_schema import DatasetRecord, LatencyRecord, StudentRecord
     from tcs_edge.packaging.run_folder import open_run
     from tcs_edge.validation.accuracy import Accuracy
     from tcs_edge.validation.checks import holds

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, TypeGuard
 
-from tcs_edge.packaging.manifest import AccuracyRecord, LatencyRecord, Manifest
+from tcs_edge.packaging.manifest_schema import AccuracyRecord, LatencyRecord, Manifest
 from tcs_edge.packaging.run_folder import PROVEN, REJECTED, UNPROVEN
 
 REFERENCE = "pytorch"  # the trained model: measured with the exports, but not shipped

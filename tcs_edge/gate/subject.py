@@ -12,7 +12,8 @@ from typing import Any
 from tcs_edge.errors import DataError, UsageError, reason_of
 from tcs_edge.files import sha256_file
 from tcs_edge.gate.measures import Measure, manifest_measures
-from tcs_edge.packaging.manifest import SCHEMA_VERSION, FileProblem, Manifest, parse_manifest, verify_files
+from tcs_edge.packaging.manifest import SCHEMA_VERSION, FileProblem, parse_manifest, verify_files
+from tcs_edge.packaging.manifest_schema import Manifest
 from tcs_edge.packaging.run_folder import MANIFEST, MARKER, find_run
 
 SHOWN_PROBLEMS = 3

@@ -10,7 +10,7 @@ from typing import Any
 
 from tcs_edge.files import FileRecord
 from tcs_edge.packaging.licences import Licence, licences_of, student_licence
-from tcs_edge.packaging.manifest import Manifest, ManifestFile
+from tcs_edge.packaging.manifest_schema import Manifest, ManifestFile
 
 SPEC_VERSION = "1.6"
 MODEL_REF, TEACHER_REF, IMAGES_REF = "student", "teacher", "images"

@@ -16,7 +16,8 @@ from tcs_edge.files import FileRecord, make_folder, read_json, record_files, wri
 from tcs_edge.packaging.bom import bom_text, build_bom
 from tcs_edge.packaging.bundle_text import licence_notes, pinned_packages, readme_text, requirements_text
 from tcs_edge.packaging.golden import write_golden
-from tcs_edge.packaging.manifest import Manifest, ManifestFile, exported_files
+from tcs_edge.packaging.manifest import exported_files
+from tcs_edge.packaging.manifest_schema import Manifest, ManifestFile
 from tcs_edge.packaging.proven import images_of, preprocess_of, proven_run
 from tcs_edge.packaging.run_folder import BOM, MODEL_CARD, RunFolder
 from tcs_edge.progress import Reporter, Silent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import PIL
 
 from tcs_edge.packaging.licences import licences_of
-from tcs_edge.packaging.manifest import Manifest
+from tcs_edge.packaging.manifest_schema import Manifest
 from tcs_edge.specs.target import RuntimeName
 
 # Run on x86-64 and on aarch64 with Python 3.11; it and all pinned runtimes have wheels for 3.11 to 3.13.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tcs_edge.packaging.manifest import Manifest
+from tcs_edge.packaging.manifest_schema import Manifest
 from tcs_edge.students.candidates import CANDIDATES
 
 SPDX = {

@@ -7,7 +7,8 @@ from pathlib import Path
 from tcs_edge.data import ImageSet, Preprocess, load_images
 from tcs_edge.errors import DataError, ParityFailed
 from tcs_edge.files import read_json
-from tcs_edge.packaging.manifest import Manifest, read_manifest, verify_files
+from tcs_edge.packaging.manifest import read_manifest, verify_files
+from tcs_edge.packaging.manifest_schema import Manifest
 from tcs_edge.packaging.run_folder import RunFolder, find_run
 from tcs_edge.progress import Reporter
 

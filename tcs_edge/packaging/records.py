@@ -9,7 +9,13 @@ from pathlib import Path
 from torch import nn
 
 from tcs_edge.data import ImageSet
-from tcs_edge.packaging.manifest import DatasetRecord, ExpectedRecord, LatencyRecord, StudentRecord, TeacherRecord
+from tcs_edge.packaging.manifest_schema import (
+    DatasetRecord,
+    ExpectedRecord,
+    LatencyRecord,
+    StudentRecord,
+    TeacherRecord,
+)
 from tcs_edge.packaging.reports import (
     CandidateRecord,
     ChoiceRecord,

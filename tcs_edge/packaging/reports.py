@@ -12,7 +12,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from tcs_edge.errors import DataError
 from tcs_edge.files import read_json, write_json
-from tcs_edge.packaging.manifest import RUN_AGAIN, ExpectedRecord, LatencyRecord
+from tcs_edge.packaging.manifest import RUN_AGAIN
+from tcs_edge.packaging.manifest_schema import ExpectedRecord, LatencyRecord
 from tcs_edge.specs.strict import Spec, complaint
 
 SCHEMA_VERSION = 1

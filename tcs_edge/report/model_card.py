@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from tcs_edge.packaging.licences import SPDX, Licence, licences_of, student_licence
-from tcs_edge.packaging.manifest import AccuracyRecord, Manifest
+from tcs_edge.packaging.manifest_schema import AccuracyRecord, Manifest
 from tcs_edge.report.text import markdown_name, markdown_text, one_line
 
 SHOWN_CLASSES = 100

@@ -10,17 +10,8 @@ import numpy as np
 import pytest
 
 from tcs_edge.errors import DataError
-from tcs_edge.packaging.manifest import (
-    DatasetRecord,
-    FileProblem,
-    StageRecord,
-    StudentRecord,
-    TeacherRecord,
-    build_manifest,
-    read_manifest,
-    verify_files,
-    write_manifest,
-)
+from tcs_edge.packaging.manifest import FileProblem, build_manifest, read_manifest, verify_files, write_manifest
+from tcs_edge.packaging.manifest_schema import DatasetRecord, StageRecord, StudentRecord, TeacherRecord
 from tcs_edge.packaging.run_folder import open_run
 from tcs_edge.validation.accuracy import Accuracy
 from tcs_edge.validation.checks import holds

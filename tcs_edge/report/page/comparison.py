@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tcs_edge.errors import UsageError
-from tcs_edge.packaging.manifest import AccuracyRecord
+from tcs_edge.packaging.manifest_schema import AccuracyRecord
 from tcs_edge.report.page.charts import Chart, Point, Series, lines_chart, runs_chart
 from tcs_edge.report.page.contents import RunContents, read_run
 from tcs_edge.report.page.environment import environment, percent, significant

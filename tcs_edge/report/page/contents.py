@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tcs_edge.errors import DataError
 from tcs_edge.files import read_json
-from tcs_edge.packaging.manifest import RUN_AGAIN, FileProblem, Manifest, read_manifest, verify_files
+from tcs_edge.packaging.manifest import RUN_AGAIN, FileProblem, read_manifest, verify_files
+from tcs_edge.packaging.manifest_schema import Manifest
 from tcs_edge.packaging.reports import (
     CallsRecord,
     ChoiceRecord,

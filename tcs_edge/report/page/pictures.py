@@ -11,7 +11,7 @@ from PIL import Image
 
 from tcs_edge.data.decode import open_rgb
 from tcs_edge.errors import DataError
-from tcs_edge.packaging.manifest import Manifest
+from tcs_edge.packaging.manifest_schema import Manifest
 
 SIDE_PX = 160
 PIXEL_ART_PX = 64  # images up to this size are shown as they are: every pixel counts

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tcs_edge.packaging.manifest import LatencyRecord
+from tcs_edge.packaging.manifest_schema import LatencyRecord
 from tcs_edge.packaging.reports import (
     CallsRecord,
     CandidateRecord,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcs_edge.packaging.manifest import LatencyRecord
+from tcs_edge.packaging.manifest_schema import LatencyRecord
 from tcs_edge.packaging.reports import (
     CandidateRecord,
     ChoiceRecord,

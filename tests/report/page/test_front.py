@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from tcs_edge.packaging.manifest import ExpectedRecord, LatencyRecord
+from tcs_edge.packaging.manifest_schema import ExpectedRecord, LatencyRecord
 from tcs_edge.packaging.reports import CandidateRecord, ChoiceRecord
 from tcs_edge.report.page.front import choice_svg
 from tcs_edge.specs.config import SearchName

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcs_edge.errors import DataError
-from tcs_edge.packaging.manifest import HostLatency, LatencyRecord
+from tcs_edge.packaging.manifest_schema import HostLatency, LatencyRecord
 from tcs_edge.packaging.run_folder import RunFolder
 from tcs_edge.report.page.contents import read_run
 from tcs_edge.report.page.latency import Timed, latency_chart, runner_title, timed

@@ -92,7 +92,7 @@ def test_large_images_shrink_and_tiny_ones_keep_every_pixel():
 
 
 def test_an_image_that_is_gone_has_no_thumbnail(manifest, photos):
-    from tcs_edge.packaging.manifest import Manifest
+    from tcs_edge.packaging.manifest_schema import Manifest
 
     open_image = opener(Manifest.model_validate(manifest), photos)
     assert open_image is not None
