@@ -139,11 +139,10 @@ def test_openvino_is_predicted_by_its_own_model_on_the_reference() -> None:
     target, profile = load_target("x86-avx512"), load_profile("x86-avx512")
     rows = [row for row in profile.rows if row.runtime == "openvino" and row.threads == 1]
     assert {row.model for row in rows} == set(CANDIDATES)
-    found = latency(target, profile, "resnet18", 100, runtime="openvino", threads=1)
+    found = latency(target, profile, "regnety_004", 224, runtime="openvino", threads=1)  # no candidate
     assert found.source == "estimated"
     assert "openvino" in found.citation
     row = next(row for row in rows if (row.model, row.img_size) == ("resnet18", 128))
-    assert found.high_ms < row.p50_ms
     exact = latency(target, profile, "resnet18", 128, runtime="openvino", threads=1)
     assert (exact.p50_ms, exact.source) == (row.p50_ms, "measured")
 
