@@ -112,8 +112,20 @@ def export_int8(
         quantiser.to_onnx(exports / onnx_file("int8")),
         quantiser.to_openvino(exports / openvino_file("int8")),
     )
+    warn_of_large_int8(exports, reporter)
     outlook, drop = int8_outlook(target), options.max_drop
     return Int8Record(outlook, len(calibration), len(exam.labels), drop, quantiser.costs, formats)
+
+
+def warn_of_large_int8(exports: Path, reporter: Reporter) -> None:
+    """Say so where so many layers stay in float that weights in float16 would make the smaller ONNX file."""
+    plain, eighth = exports / onnx_file("fp32"), exports / onnx_file("int8")
+    if eighth.is_file() and 2 * eighth.stat().st_size > plain.stat().st_size:
+        int8_mb, fp16_mb = eighth.stat().st_size / 1e6, plain.stat().st_size / 2e6
+        reporter.warn(
+            f"{eighth.name} has {int8_mb:.1f} MB, with float16 weights it would have about {fp16_mb:.1f} MB: too many "
+            "layers stay in float. If size is what counts, take --precision fp16."
+        )
 
 
 def int8_schemes(target: TargetSpec) -> tuple[Scheme, ...]:

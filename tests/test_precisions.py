@@ -13,7 +13,8 @@ import onnx
 import pytest
 
 from tcs_edge import pipeline, preparation
-from tcs_edge.precisions import int8_schemes
+from tcs_edge.precisions import int8_schemes, warn_of_large_int8
+from tcs_edge.progress import Silent
 from tcs_edge.proof import openvino_arithmetic
 from tcs_edge.runtimes.onnx_file import default_opset
 from tcs_edge.runtimes.onnxruntime import OrtRunner
@@ -52,6 +53,19 @@ def document(result):
 @pytest.fixture(scope="module")
 def run(document, tmp_path_factory):
     return Path(document["run"])
+
+
+@pytest.mark.parametrize(("int8_bytes", "warned"), [(None, False), (1_700_000, False), (4_700_000, True)])
+def test_an_int8_file_larger_than_float16_is_told(tmp_path, monkeypatch, int8_bytes, warned):
+    told = []
+    monkeypatch.setattr(Silent, "warn", lambda self, text: told.append(text))
+    (tmp_path / "model.onnx").write_bytes(bytes(8_000_000))
+    if int8_bytes:
+        (tmp_path / "model.int8.onnx").write_bytes(bytes(int8_bytes))
+    warn_of_large_int8(tmp_path, Silent())
+    assert [text.split(": ")[0] for text in told] == [
+        "model.int8.onnx has 4.7 MB, with float16 weights it would have about 4.0 MB"
+    ] * warned
 
 
 def exported(folder):
