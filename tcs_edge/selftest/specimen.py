@@ -27,6 +27,7 @@ TRAIN_IMAGES, TEST_IMAGES = 256, 48
 RIDGE = 1e-2  # of the features' mean square: the closed-form classifier stays well conditioned
 LOGIT_SCALE = 10.0
 SHIFTS = (1.0, 0.5, 0.25, 0.0)  # of batch norms, in standard deviations
+HARMLESS = 1e-5  # rounding that the float32 limit of 1e-4 leaves room for
 ASLEEP, AWAKE = 1e-3, 0.5  # the scale of a residual branch as architectures start it, and as training may leave it
 
 
@@ -112,12 +113,16 @@ def _set_batch_norms(backbone: nn.Module, pixels: Tensor) -> None:
     Centred ones make an untrained network chaotic: every layer amplifies what differs by up to 1.2 (Yang et al.
     2019, A Mean Field Theory of Batch Normalization), so that after 60 layers rounding looks like a fault. Shifted,
     most values pass the activation behind as they are, and differences do not grow; but where branches add up, the
-    shift grows until pictures differ in the last digits only. So of a few shifts that one is taken at which
-    rounding matters least.
+    shift grows until pictures differ in the last digits only. So the first of a few shifts is taken at which
+    rounding is harmless, or else that at which it matters least.
     """
     norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
     if norms:
-        tried = {_rounding(_shift(backbone, norms, shift, pixels), pixels): shift for shift in SHIFTS}
+        tried: dict[float, float] = {}
+        for shift in SHIFTS:
+            tried[_rounding(_shift(backbone, norms, shift, pixels), pixels)] = shift
+            if min(tried) < HARMLESS:
+                break
         _shift(backbone, norms, tried[min(tried)], pixels)
     backbone.eval()
 

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from tcs_edge.proof import prove
-from tcs_edge.selftest import graphs, sweep
+from tcs_edge.selftest import graphs, specimen, sweep
 from tcs_edge.selftest.faults import FAULTS
 from tcs_edge.selftest.specimen import SHIFTS, _rounding, _set_batch_norms, _shift, coloured_digits
 from tcs_edge.selftest.sweep import HASHES, QUICK, FaultResult, GoodResult, SelfTest
@@ -128,13 +128,17 @@ class Branches(nn.Module):
 
 
 @torch.no_grad()
-def test_batch_norms_are_shifted_as_far_as_rounding_matters_least():
+def test_batch_norms_are_shifted_as_far_as_rounding_matters_least(monkeypatch):
     torch.manual_seed(0)
     network, pixels = Branches(), torch.rand(64, 3, 8, 8)
     norms = [norm for pair in network.norms for norm in pair]
     by_shift = {shift: _rounding(_shift(network, norms, shift, pixels), pixels) for shift in SHIFTS}
+    monkeypatch.setattr(specimen, "HARMLESS", 0.0)
     _set_batch_norms(network, pixels)
     assert _rounding(network, pixels) == min(by_shift.values())
+    monkeypatch.setattr(specimen, "HARMLESS", by_shift[1.0] * 2)
+    _set_batch_norms(network, pixels)
+    assert _rounding(network, pixels) == by_shift[1.0]
     assert min(by_shift.values()) < by_shift[1.0] / 2
     assert not network.training
     assert {norm.momentum for norm in norms} == {0.1}
