@@ -97,6 +97,8 @@ def visits(keys: Sequence[Key], open_key: Open, plan: Plan, state: State, say: S
     Keys go block by block, so that the rounds of each lie close together. What must not be recorded is measured
     again when all others are done, at another time.
     """
+    if not keys:
+        return
     # The one with the most threads notices company on any core.
     yardstick = max(keys, key=lambda key: key.threads)
     for attempt in range(plan.retries + 1):
