@@ -73,7 +73,7 @@ class Tcs(Method):
     ) -> None:
         super().__init__()
         self.head = TcsHead(features, targets.shape[1], classes, schedule, start=probe)
-        self._lr_scale = min(1.0, 1.0 / float(self.head.classifier.weight.detach().abs().sum(dim=1).mean()))
+        self._lr_scale = 1.0 / max(1.0, float(self.head.classifier.weight.detach().abs().sum(dim=1).mean()))
         self.label_weight, self.soft_weight, self.temperature = label_weight, soft_weight, temperature
         self.mimic, self.weight = mimic, weight
         self.hash_bits, self.seed = hash_bits, seed

@@ -116,15 +116,17 @@ def _set_batch_norms(backbone: nn.Module, pixels: Tensor) -> None:
     shift grows until pictures differ in the last digits only. So the first of a few shifts is taken at which
     rounding is harmless, or else that at which it matters least.
     """
-    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
-    if norms:
-        tried: dict[float, float] = {}
-        for shift in SHIFTS:
-            tried[_rounding(_shift(backbone, norms, shift, pixels), pixels)] = shift
-            if min(tried) < HARMLESS:
-                break
-        _shift(backbone, norms, tried[min(tried)], pixels)
     backbone.eval()
+    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    if not norms:
+        return
+    tried: dict[float, float] = {}
+    for shift in SHIFTS:
+        rounding = _rounding(_shift(backbone, norms, shift, pixels), pixels)
+        if rounding < HARMLESS:
+            return
+        tried[rounding] = shift
+    _shift(backbone, norms, tried[min(tried)], pixels)
 
 
 def _shift(backbone: nn.Module, norms: Sequence[_BatchNorm], shift: float, pixels: Tensor) -> nn.Module:

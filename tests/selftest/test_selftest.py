@@ -113,7 +113,7 @@ def weights(path) -> np.ndarray:
 
 
 class Branches(nn.Module):
-    """What repvgg does before its branches are merged: three normalised branches are added, forty times."""
+    """What repvgg does before its branches are merged: normalised branches are added, forty times."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -159,7 +159,7 @@ def objection(visits: Sequence[Sequence[float]], waits: Sequence[float], plan: P
     """Why visits' samples, with their shares of waiting, must not be recorded, in words; None if they may."""
     kept = agreeing(visits, plan.max_spread)
     limit = f"(limit {plan.max_spread:.0%})"
-    wait = float(np.median([waits[index] for index in kept] or waits))
+    wait = float(np.median([waits[index] for index in kept]))
     if wait > plan.max_spread:
         return f"busy machine: its threads waited for a core {wait:.0%} of the time {limit}"
     medians = [float(np.median(samples)) for samples in visits]
