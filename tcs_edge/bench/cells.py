@@ -30,6 +30,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "shuffled-targets": {"control": "shuffled-targets"},
     "top-variance": {"control": "top-variance"},
     "no-mimicking": {"mimic": "none"},
+    "no-opening": {"opening": 0.0},
     "no-probe": {"probe_start": False, "soft_weight": 0.0},
     "no-teacher": {"label_weight": 1.0, "mimic": "none", "probe_start": False, "soft_weight": 0.0},
     "no-selection": {"kept_fraction": 1.0},
@@ -92,10 +93,11 @@ class Cell:
         return f"teacher-{kind}{loop}-{self.place}".replace("/", "-")
 
     def question(self) -> dict[str, Any]:
-        """Everything the cell's result depends on, as JSON values."""
+        """Everything the cell's result depends on, as JSON values; what only other methods read is left out."""
         options = self.options.model_dump(mode="json", exclude_none=True)
-        for machine in ("threads", "workers", "cache_dir"):
-            options.pop(machine, None)
+        others = {"tcs", "kd", "dkd"} - {self.options.method}
+        for unread in ("threads", "workers", "cache_dir", *others):
+            options.pop(unread, None)
         return {"arm": self.arm, "options": options}
 
 

@@ -27,8 +27,8 @@ def command(
     controls: Annotated[
         str,
         typer.Option(
-            help="Of TCS: random-axes, shuffled-targets, top-variance, no-mimicking, no-probe, no-teacher, "
-            "no-selection."
+            help="Of TCS: random-axes, shuffled-targets, top-variance, no-mimicking, no-opening, no-probe, "
+            "no-selection, no-teacher."
         ),
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = 3,

@@ -4,7 +4,8 @@ Total loss = label_weight x cross-entropy + weight x mimicking + soft_weight x s
 the student's coordinates h for the teacher's z of the same image: by its hash bits (eLSH), by
 position (MSE), by direction (cosine), or by bits and position (LSHL2 of arXiv 2011.01424). With an
 adapter in front and cross-entropy alone, PCA axes would be a no-op (docs/method.md), so mimicking
-is on by default.
+is on by default. The first steps may be mimicking alone, which finds the coordinates before the task
+is read from them (docs/decisions/0008).
 
 A linear probe in the coordinates is SimKD's reused classifier without its projector: the
 classifier W starts as it, and what it says of z are the soft labels. Neither needs the image's
@@ -36,8 +37,9 @@ class Tcs(Method):
         features: d_s, width of the student's backbone.
         classes: number of classes.
         targets: (N, k) teacher coordinates of the training images, row i for image i.
-        schedule: when iterative feature selection removes coordinates.
+        schedule: when iterative feature selection removes coordinates, in shares of the steps after the opening.
         mimic: which mimicking loss; `weight` multiplies it.
+        opening: share of all steps, the first, that are mimicking alone, in [0, 1); none where nothing is mimicked.
         hash_bits: M, for the losses that use hashing.
         probe: Linear(k, classes) in the teacher's coordinates that W starts as; None starts at random.
         soft_labels: (N, classes) logits of the training images.
@@ -53,6 +55,7 @@ class Tcs(Method):
     directions: Tensor
     bias: Tensor
     packed: Tensor
+    opened: Tensor
 
     def __init__(
         self,
@@ -69,10 +72,13 @@ class Tcs(Method):
         label_weight: float = 1.0,
         soft_weight: float = 0.0,
         temperature: float = 4.0,
+        opening: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.head = TcsHead(features, targets.shape[1], classes, schedule, start=probe)
+        self.opening = opening if weight and mimic != "none" else 0.0
+        self.register_buffer("opened", torch.tensor(not self.opening))
+        self.head = TcsHead(features, targets.shape[1], classes, schedule.after(self.opening), start=probe)
         self._lr_scale = 1.0 / max(1.0, float(self.head.classifier.weight.detach().abs().sum(dim=1).mean()))
         self.label_weight, self.soft_weight, self.temperature = label_weight, soft_weight, temperature
         self.mimic, self.weight = mimic, weight
@@ -92,12 +98,12 @@ class Tcs(Method):
         logits, coordinates = self.head(backbone(batch.images))
         task = label_loss(logits, batch, self.label_smoothing)
         total, parts = self.label_weight * task, {"ce": task.detach()}
-        if self.mimic != "none":
-            mimicking = self._mimicking(coordinates.float(), batch)
-            total, parts["mimic"] = total + self.weight * mimicking, mimicking.detach()
         if self.soft_weight:
             soft = softened_kl(logits.float(), batch.blend(self.soft_labels[batch.index].float()), self.temperature)
             total, parts["soft"] = total + self.soft_weight * soft, soft.detach()
+        if self.mimic != "none":
+            mimicking = self._mimicking(coordinates.float(), batch)
+            total, parts["mimic"] = self.opened * total + self.weight * mimicking, mimicking.detach()
         return Losses(total, parts)
 
     def logits(self, backbone: nn.Module, images: Tensor) -> Tensor:
@@ -116,6 +122,7 @@ class Tcs(Method):
         return self._lr_scale
 
     def after_backward(self, step: int, total_steps: int) -> None:
+        self.opened.fill_(step + 1 >= self.opening * total_steps)
         rounds = len(self.head.selection.history)
         self.head.selection.after_backward(step, total_steps)
         if len(self.head.selection.history) > rounds and "lsh" in self.mimic:

@@ -41,6 +41,7 @@ class TcsOptions(Spec):
         label_weight: weight of cross-entropy on the labels.
         mimic: the mimicking loss beside it.
         mimic_weight: its weight.
+        opening: share of all steps, the first, in which the student learns by mimicking alone.
         hash_bits: M of the hashing losses.
         probe_start: start the classifier as a linear probe in the teacher's coordinates, instead of at random.
         soft_weight: weight of that probe's soft labels.
@@ -57,6 +58,7 @@ class TcsOptions(Spec):
     label_weight: float = Field(default=0.1, ge=0)
     mimic: Mimicking = "cosine"
     mimic_weight: float = Field(default=0.1, ge=0)
+    opening: float = Field(default=0.2, ge=0, lt=1)
     hash_bits: int = Field(default=1024, ge=8)
     probe_start: bool = True
     soft_weight: float = Field(default=0.9, ge=0)

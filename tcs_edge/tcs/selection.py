@@ -8,7 +8,7 @@ cubic ramp (Zhu & Gupta 2017, arXiv 1710.01878, eq. 1), fast at first and gentle
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -32,6 +32,11 @@ class SelectionSchedule:
     kept_fraction: float = 0.5
     rounds: int = 20
     by: Literal["importance", "variance"] = "importance"
+
+    def after(self, opening: float) -> SelectionSchedule:
+        """This schedule in the steps that follow the first `opening` of all, a share in [0, 1)."""
+        start, end = (opening + (1 - opening) * share for share in (self.start, self.end))
+        return replace(self, start=start, end=end)
 
     def kept(self, dims: int, progress: float) -> int:
         """How many of `dims` coordinates stay at `progress` in [0, 1]."""

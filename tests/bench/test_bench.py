@@ -13,7 +13,7 @@ from tcs_edge.bench.rows import make_rows
 from tcs_edge.bench.run import run_bench
 from tcs_edge.bench.table import to_markdown, write_table
 from tcs_edge.errors import SpecError, TcsEdgeError, UnknownName, UsageError
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.config import CompressConfig, DkdOptions, TcsOptions
 
 BASE = CompressConfig(target="x86-avx2", epochs=1, tcs={"dims": 7})
 
@@ -171,6 +171,15 @@ def test_a_cell_that_fails_says_why_and_with_which_code(base, tmp_path):
 def test_a_cells_question_does_not_depend_on_the_machine():
     plain, busy = (Cell("ce", BASE.model_copy(update={"threads": count})) for count in (1, 8))
     assert plain.question() == busy.question()
+
+
+def test_a_cells_question_leaves_out_what_only_other_methods_read():
+    changed = BASE.model_copy(update={"tcs": TcsOptions(dims=9), "dkd": DkdOptions(beta=3.0)})
+    before, after = (
+        {cell.arm: cell.question() for cell in make_cells([Base(base)], arms_of(["tcs", "kd", "dkd", "ce"], []), [0])}
+        for base in (BASE, changed)
+    )
+    assert {arm for arm in before if before[arm] != after[arm]} == {"tcs", "dkd"}
 
 
 def test_a_teachers_pass_that_was_kept_must_be_this_teachers(base, tmp_path, monkeypatch):

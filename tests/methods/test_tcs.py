@@ -75,6 +75,37 @@ def test_without_mimicking_the_loss_is_cross_entropy():
     torch.testing.assert_close(losses.total.detach(), losses.parts["ce"])
 
 
+def test_the_opening_is_mimicking_alone_and_the_rest_the_whole_loss():
+    method = make("cosine", weight=0.5, opening=0.25, soft_labels=torch.randn(IMAGES, CLASSES), soft_weight=2.0)
+    for step in range(8):
+        losses = method.losses(IDENTITY, batch())
+        method.zero_grad()
+        losses.total.backward()
+        task = losses.parts["ce"] + 2 * losses.parts["soft"]
+        expected = 0.5 * losses.parts["mimic"] + (0 if step < 2 else task)
+        torch.testing.assert_close(losses.total.detach(), expected)
+        assert method.head.adapter.weight.grad.any()
+        for of_the_task in (method.head.classifier.weight, method.head.selection.weight):
+            assert bool(of_the_task.grad.any()) == (step >= 2)
+        method.after_backward(step, 8)
+
+
+def test_no_coordinate_leaves_before_the_task_was_heard():
+    method = make("cosine", opening=0.5)
+    for step in range(100):
+        method.zero_grad()
+        method.losses(IDENTITY, batch()).total.backward()
+        method.after_backward(step, 100)
+    assert [event["step"] >= 55 for event in method.history()] == [True] * len(method.history())
+    assert len(method.head.selection.kept_indices()) == DIMS // 2
+
+
+@pytest.mark.parametrize("nothing", [{"mimic": "none"}, {"weight": 0.0}])
+def test_without_mimicking_there_is_no_opening(nothing):
+    losses = make(opening=0.5, **nothing).losses(IDENTITY, batch())
+    torch.testing.assert_close(losses.total.detach(), losses.parts["ce"])
+
+
 def test_targets_are_not_part_of_a_checkpoint():
     assert not {"targets", "packed", "directions", "bias"} & set(make("lsh", hash_bits=64).state_dict())
 

@@ -66,6 +66,14 @@ def test_the_first_round_is_not_before_the_start():
     assert schedule.kept(100, 0.8) == pytest.approx(10)
 
 
+def test_a_schedule_after_an_opening_is_the_same_in_the_steps_that_follow():
+    schedule = SelectionSchedule(start=0.2, end=0.8, kept_fraction=0.1)
+    later = schedule.after(0.5)
+    assert later.kept(100, 0.5) == 100
+    for share in (0.115, 0.215, 0.315, 0.415, 0.515, 0.615, 0.715, 0.815):
+        assert later.kept(100, 0.5 + 0.5 * share) == schedule.kept(100, share)
+
+
 def test_the_variance_control_removes_the_last_axes_whatever_the_task_uses():
     selection = FeatureSelection(10, SelectionSchedule(0.0, 0.5, 0.4, rounds=3, by="variance"))
     for step in range(100):

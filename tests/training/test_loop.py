@@ -58,10 +58,10 @@ def test_validation_follows_the_last_epoch_and_is_rare_where_epochs_are_short(ep
     assert min(epochs, 10) <= len(validated) <= VALIDATIONS
 
 
-@pytest.mark.parametrize("mimic", ["cosine", "lsh+mse"])
-def test_a_resumed_run_ends_exactly_where_an_unbroken_one_does(problem, accelerator, tmp_path, mimic):
+@pytest.mark.parametrize(("mimic", "opening"), [("cosine", 0.0), ("cosine", 0.7), ("lsh+mse", 0.2)])
+def test_a_resumed_run_ends_exactly_where_an_unbroken_one_does(problem, accelerator, tmp_path, mimic, opening):
     def finish(stop_after, path, resume=False, backbone=None, method=None):
-        backbone, method = problem.backbone(), problem.method(mimic=mimic, hash_bits=64)
+        backbone, method = problem.backbone(), problem.method(mimic=mimic, opening=opening, hash_bits=64)
         seen = []
 
         def batches(epoch):
