@@ -129,9 +129,10 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
     for rejected in choice.rejected:
         reporter.say(f"  rejected {'; '.join(rejected.reasons)}")
     ready = with_choice(Prepared(options, target, images, limits, choice, Preprocess(options.img_size or 0)), choice)
-    if not ready.undecided:
-        tell_choice(ready, reporter)
-    return ready
+    if ready.undecided:
+        return ready
+    tell_choice(ready, reporter)
+    return decided(ready)
 
 
 def with_choice(ready: Prepared, choice: Choice) -> Prepared:
@@ -141,6 +142,12 @@ def with_choice(ready: Prepared, choice: Choice) -> Prepared:
     options = ready.options.model_copy(update={"student": name, "img_size": img_size})
     preprocess = Preprocess(img_size, mean=mean, std=std)
     return replace(ready, options=options, choice=choice, preprocess=preprocess)
+
+
+def decided(ready: Prepared) -> Prepared:
+    """The same run, which has its student and input size now: whoever goes on with it searches no more."""
+    options = ready.options.model_copy(update={"search_img_sizes": None})
+    return replace(ready, options=options.for_student(ready.student.kind))
 
 
 def require_means(options: CompressConfig) -> None:

@@ -69,7 +69,7 @@ def project_toml(project: Project, compress_help: Mapping[str, str], gate_help: 
 
 def _options(project: Project, limits: Limits, help_texts: Mapping[str, str]) -> Iterator[str]:
     start = CompressConfig.model_validate({"target": project.target, "data": project.data or Path("photos")})
-    defaults = start.resolved(TYPICAL_PX).model_dump(mode="json") | limits.model_dump()
+    defaults = start.resolved(TYPICAL_PX).for_student("cnn").model_dump(mode="json") | limits.model_dump()
     written = {"target": project.target} | ({"data": project.data.as_posix()} if project.data else {})
     documented = attribute_docs(CompressConfig) | dict(help_texts)
     plain = [name for name, field in CompressConfig.model_fields.items() if table_of(field) is None]

@@ -49,7 +49,11 @@ def test_without_images_data_stays_open():
 def test_every_line_that_is_switched_on_is_the_default():
     toml = text(Project("raspberrypi4", Path("photos")))
     start = CompressConfig.model_validate({"target": "raspberrypi4", "data": "photos"})
-    settled = start.resolved(224).model_copy(update=load_target("raspberrypi4").limits.model_dump(exclude_none=True))
+    settled = (
+        start.resolved(224)
+        .for_student("cnn")
+        .model_copy(update=load_target("raspberrypi4").limits.model_dump(exclude_none=True))
+    )
     written = read(switched_on(toml)).compress_config()
     assert written == settled
 

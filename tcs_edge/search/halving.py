@@ -90,7 +90,9 @@ def short_runs(ready: Prepared, features: Features) -> Learn:
         mean, std = student_mean_std(candidate.name)
         preprocess = replace(ready.preprocess, img_size=img_size, mean=mean, std=std)
         backbone = build_student(candidate.name, img_size, ready.given_init, options.seed)
-        short = options.model_copy(update={"student": candidate.name, "img_size": img_size, "epochs": epochs})
+        short = options.for_student(candidate.kind).model_copy(
+            update={"student": candidate.name, "img_size": img_size, "epochs": epochs}
+        )
         with tempfile.TemporaryDirectory(prefix="tcs-edge-search-") as folder:
             files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
             width = feature_dim(backbone, img_size)

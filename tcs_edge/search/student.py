@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tcs_edge.errors import MissingError, UsageError
 from tcs_edge.knowledge import teacher_pass
-from tcs_edge.preparation import Prepared, tell_choice, with_choice
+from tcs_edge.preparation import Prepared, decided, tell_choice, with_choice
 from tcs_edge.progress import Reporter
 from tcs_edge.search.alignment import by_alignment, by_table_because, draw_sample, student_features
 from tcs_edge.search.halving import by_halving, short_runs
@@ -30,7 +30,7 @@ def settle_search(ready: Prepared, reporter: Reporter) -> Prepared:
         return decided(_with_search(ready, "table") if ready.options.search == "auto" else ready)
     if ready.options.search == "auto":
         if not _all_is_here(ready):
-            tell_choice(settled := _with_search(ready, "table"), reporter)
+            tell_choice(settled := decided(_with_search(ready, "table")), reporter)
             return settled
         ready = _with_search(ready, "alignment")
         reporter.say("the teacher's features are cached: students are compared on the images (see --search)")
@@ -50,11 +50,6 @@ def search_student(ready: Prepared, reporter: Reporter) -> Prepared:
     found = decided(with_choice(ready, ranked(ready.choice, expected.__getitem__)))
     tell_choice(found, reporter)
     return found
-
-
-def decided(ready: Prepared) -> Prepared:
-    """The same run, which has its student and input size now: whoever goes on with it searches no more."""
-    return replace(ready, options=ready.options.model_copy(update={"search_img_sizes": None}))
 
 
 def _align(ready: Prepared, features: Features, reporter: Reporter) -> dict[Entrant, Expected | None]:

@@ -110,7 +110,7 @@ class Int8Options(Spec):
 
 
 class CompressConfig(Spec):
-    """Options of `tcs-edge compress`; None and "auto" are settled by `resolved`.
+    """Options of `tcs-edge compress`; `resolved` settles None and "auto", and `for_student` what hangs on the student.
 
     Attributes:
         target: a name from `tcs-edge targets`, or the path of a target file.
@@ -246,6 +246,16 @@ class CompressConfig(Spec):
         """
         return self._with_defaults(_demo_defaults(self) if self.builtin else _folder_defaults(typical_px, self))
 
+    def for_student(self, kind: str) -> CompressConfig:
+        """This config with the choices settled that depend on the student.
+
+        Args:
+            kind: "cnn", "hybrid", "transformer" or "unknown", as of a `Candidate`.
+        """
+        # docs/decisions/0009: a transformer at a CNN's rate lost three to five points.
+        from_scratch, fine_tuning = (3e-4, 1e-4) if kind == "transformer" else (2e-3, 1e-3)
+        return self._with_defaults({"lr": from_scratch if self.student_init == "random" else fine_tuning})
+
     def _with_defaults(self, defaults: Mapping[str, Any]) -> CompressConfig:
         open_fields = {name: value for name, value in defaults.items() if getattr(self, name) in (None, "auto")}
         return self.model_copy(update=open_fields)
@@ -275,7 +285,7 @@ def _folder_defaults(typical_px: int, config: CompressConfig) -> dict[str, Any]:
     smaller = {"search_img_sizes": tuple(dict.fromkeys(_strided(share * img_size) for share in SEARCHED_SHARES))}
     return {
         "teacher": "dinov2", "student_init": "pretrained", "img_size": img_size,
-        "epochs": 60 if from_scratch else 30, "lr": 2e-3 if from_scratch else 1e-3, "augment": "crop-flip",
+        "epochs": 60 if from_scratch else 30, "augment": "crop-flip",
     } | (smaller if several else {})  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import timm
 import torch
+from timm.layers import PatchEmbed
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tcs_edge.errors import DataError, MissingError, UnknownName, UsageError, reason_of
 from tcs_edge.hub import HubFile, fetch, timm_hub_file
 from tcs_edge.quiet import quiet
-from tcs_edge.students.candidates import CANDIDATES, Candidate
+from tcs_edge.students.candidates import CANDIDATES, Candidate, Kind
 from tcs_edge.weights import check_safetensors, read_state
 
 Init = Literal["pretrained", "random"] | Path
@@ -101,7 +102,9 @@ def candidate_from_model(name: str) -> Candidate:
     params_m = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     # The counter reports two floating-point operations per multiply-accumulate.
     macs_m = counter.get_total_flops() / 2 / 1e6
-    return Candidate(name, "unknown", params_m, int(features.shape[1]), macs_m)
+    in_patches = any(isinstance(module, PatchEmbed) for module in model.modules())
+    kind: Kind = "transformer" if in_patches else "unknown"
+    return Candidate(name, kind, params_m, int(features.shape[1]), macs_m)
 
 
 def _new_model(name: str, img_size: int, seed: int) -> nn.Module:

@@ -55,18 +55,19 @@ def test_a_config_comes_back_from_its_file(tmp_path_factory, config):
 
 
 @settings(deadline=None)
-@given(configs, st.integers(1, 5000))
-def test_nothing_that_a_run_needs_is_left_open(config, typical_px):
-    settled = config.resolved(typical_px)
+@given(configs, st.integers(1, 5000), st.sampled_from(["cnn", "hybrid", "transformer", "unknown"]))
+def test_nothing_that_a_run_needs_is_left_open(config, typical_px, kind):
+    settled = config.resolved(typical_px).for_student(kind)
     needed = ("teacher", "student_init", "method", "epochs", "batch_size", "img_size", "lr", "augment")
     assert [name for name in needed if getattr(settled, name) in (None, "auto")] == []
-    assert settled.resolved(typical_px) == settled
+    assert settled.resolved(typical_px).for_student("cnn") == settled
 
 
 @settings(deadline=None)
 @given(configs, st.integers(1, 5000))
 def test_what_was_chosen_stays(config, typical_px):
-    settled, chosen = config.resolved(typical_px), config.model_dump(exclude_none=True)
+    settled = config.resolved(typical_px).for_student("transformer")
+    chosen = config.model_dump(exclude_none=True)
     changed = [name for name, value in chosen.items() if value != "auto" and settled.model_dump()[name] != value]
     assert changed == []
 
@@ -82,6 +83,16 @@ def test_a_student_from_scratch_trains_longer():
         for init in ("random", "auto")
     }
     assert (defaults["random"] or 0) > (defaults["auto"] or 0)
+
+
+@pytest.mark.parametrize("init", ["random", "pretrained", "weights.safetensors"])
+def test_a_transformer_learns_more_slowly_and_what_has_weights_already_too(init):
+    def lr(kind, init=init, **given):
+        return CompressConfig(target="t", data=Path("d"), student_init=init, **given).resolved(64).for_student(kind).lr
+
+    assert lr("transformer") < lr("cnn") == lr("unknown")
+    assert lr("cnn") <= lr("cnn", "random")
+    assert lr("transformer", lr=0.5) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,11 @@ def test_any_timm_name_will_do() -> None:
     assert (facts.kind, facts.tag, facts.top1) == ("unknown", None, None)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("lcnet_035", "unknown"), ("vit_small_patch14_dinov2", "transformer")])
+def test_any_model_of_patches_is_known_as_a_transformer(name, kind):
+    assert candidate_from_model(name).kind == kind
+
+
 @pytest.mark.parametrize("make", [lambda n: build_student(n, 32, "random", seed=0), candidate_from_model])
 def test_an_unknown_name_shows_near_matches(make: object) -> None:
     with pytest.raises(UnknownName, match=r"'lcnet_05'. Did you mean .*lcnet_050"):

@@ -32,7 +32,7 @@ def deploy(images, tmp_path):
         options = CompressConfig(
             target="t", student="lcnet_050", student_init="random", method=method, train=train,
             epochs=1, batch_size=8, device="cpu", threads=1, workers=0,
-        ).resolved(SIZE)  # fmt: skip
+        ).resolved(SIZE).for_student("cnn")  # fmt: skip
         files = TrainingFiles(*(tmp_path / name for name in ("state", "metrics", "selection")))
         backbone = build_student("lcnet_050", SIZE, "random", 0)
         width = {"tcs": 12, "kd": 10, "dkd": 10}.get(method)
