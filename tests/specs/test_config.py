@@ -60,16 +60,18 @@ def test_nothing_that_a_run_needs_is_left_open(config, typical_px, kind):
     settled = config.resolved(typical_px).for_student(kind)
     needed = ("teacher", "student_init", "method", "epochs", "batch_size", "img_size", "lr", "augment")
     assert [name for name in needed if getattr(settled, name) in (None, "auto")] == []
+    assert settled.tcs.opening is not None
     assert settled.resolved(typical_px).for_student("cnn") == settled
 
 
 @settings(deadline=None)
 @given(configs, st.integers(1, 5000))
 def test_what_was_chosen_stays(config, typical_px):
-    settled = config.resolved(typical_px).for_student("transformer")
+    settled = config.resolved(typical_px).for_student("transformer").model_dump()
     chosen = config.model_dump(exclude_none=True)
-    changed = [name for name, value in chosen.items() if value != "auto" and settled.model_dump()[name] != value]
-    assert changed == []
+    for table in ("tcs", "kd", "dkd", "int8", "train"):
+        assert settled.pop(table).items() >= chosen.pop(table).items()
+    assert [name for name, value in chosen.items() if value != "auto" and settled[name] != value] == []
 
 
 @pytest.mark.parametrize(("typical_px", "img_size"), [(1, 32), (32, 32), (33, 64), (64, 64), (200, 224), (3000, 224)])
@@ -83,6 +85,14 @@ def test_a_student_from_scratch_trains_longer():
         for init in ("random", "auto")
     }
     assert (defaults["random"] or 0) > (defaults["auto"] or 0)
+
+
+def test_a_transformer_has_no_opening_unless_it_is_asked_for():
+    def opening(kind, **tcs):
+        return CompressConfig(target="t", tcs=tcs).resolved(64).for_student(kind).tcs.opening
+
+    assert (opening("transformer"), opening("cnn"), opening("hybrid")) == (0, 0.2, 0.2)
+    assert opening("transformer", opening=0.3) == opening("cnn", opening=0.3) == 0.3
 
 
 @pytest.mark.parametrize("init", ["random", "pretrained", "weights.safetensors"])
