@@ -276,7 +276,7 @@ def _demo_defaults(config: CompressConfig) -> dict[str, Any]:
     # The limits make the choice quick; a student that the user named is not held against them.
     limits = {"max_latency_ms": 2.5, "max_params_m": 1.0} if config.student == "auto" else {}
     return limits | {
-        "teacher": "digits", "student_init": "random", "img_size": 32, "epochs": 20, "lr": 3e-3, "augment": "crop",
+        "teacher": "digits", "student_init": "random", "img_size": 32, "epochs": 25, "lr": 3e-3, "augment": "crop",
     }  # fmt: skip
 
 
