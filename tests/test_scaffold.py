@@ -13,7 +13,8 @@ from tcs_edge.cli.app import app
 from tcs_edge.gate.limits import Changes, GateLimits
 from tcs_edge.project import ProjectFile
 from tcs_edge.scaffold import Project, attribute_docs, project_toml, table_of
-from tcs_edge.specs.config import CompressConfig, TcsOptions
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.methods import TcsOptions
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import list_targets, load_target
 

@@ -27,7 +27,7 @@ def settle_search(ready: Prepared, reporter: Reporter) -> Prepared:
         MissingError: none of the students' weights are on this machine.
     """
     if not ready.undecided:
-        return decided(_with_search(ready, "table") if ready.options.search == "auto" else ready)
+        return _with_search(ready, "table") if ready.options.search == "auto" else ready
     if ready.options.search == "auto":
         if not _all_is_here(ready):
             tell_choice(settled := decided(_with_search(ready, "table")), reporter)

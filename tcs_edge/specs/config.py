@@ -10,90 +10,27 @@ import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tomli_w
 from pydantic import Field, ValidationInfo, field_validator
 
 from tcs_edge.errors import SpecError
 from tcs_edge.specs.artifacts import Precision, with_fp32
+from tcs_edge.specs.methods import DkdOptions, KdOptions, TcsOptions
 from tcs_edge.specs.strict import Spec
 from tcs_edge.specs.training import TrainOptions
 
 Augmentation = Literal["none", "crop", "crop-flip"]
-Mimicking = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
-Control = Literal["none", "random-axes", "shuffled-targets", "top-variance"]
 SearchName = Literal["table", "alignment", "halving"]
 MethodName = Literal["tcs", "simkd", "kd", "dkd", "ce"]
 ImgSize = Annotated[int, Field(ge=16, le=1024)]
 LOOPABLE = ("simkd", "kd", "dkd")
 SEARCHED_SHARES = (1, 3 / 4, 1 / 2)  # of the pictures' own size
+OPEN = (None, "auto")
+AnySpec = TypeVar("AnySpec", bound=Spec)
 # Their loss about the teacher needs no label.
 LABEL_FREE = ("tcs", "simkd", "kd")
-
-
-class TcsOptions(Spec):
-    """The method's own options, `[tcs]` in a config file.
-
-    Attributes:
-        dims: k, PCA axes kept at most; fewer where the images span fewer.
-        kept_fraction: share of the k coordinates that feature selection leaves, in (0, 1].
-        label_weight: weight of cross-entropy on the labels.
-        mimic: the mimicking loss beside it.
-        mimic_weight: its weight.
-        opening: share of all steps, the first, in which the student learns by mimicking alone; None is 0.2, and 0 for
-            a transformer.
-        hash_bits: M of the hashing losses.
-        probe_start: start the classifier as a linear probe in the teacher's coordinates, instead of at random.
-        soft_weight: weight of that probe's soft labels.
-        neighbours: where there are images without labels, let an image's neighbours in the coordinates have a say in
-            its soft label, as much as labels that were held out bear out.
-        temperature: T of the soft labels.
-        control: an experiment that takes something away: axes that are random instead of PCA's (as many, at
-            the same scale), another image's targets for each image, or keeping the axes of most variance
-            instead of those that the task uses.
-    """
-
-    dims: int = Field(default=256, ge=2)
-    kept_fraction: float = Field(default=0.5, gt=0, le=1)
-    label_weight: float = Field(default=0.1, ge=0)
-    mimic: Mimicking = "cosine"
-    mimic_weight: float = Field(default=0.1, ge=0)
-    opening: float | None = Field(default=None, ge=0, lt=1)
-    hash_bits: int = Field(default=1024, ge=8)
-    probe_start: bool = True
-    soft_weight: float = Field(default=0.9, ge=0)
-    neighbours: bool = True
-    temperature: float = Field(default=4.0, gt=0)
-    control: Control = "none"
-
-
-class KdOptions(Spec):
-    """Options of `--method kd`, `[kd]` in a config file.
-
-    Attributes:
-        temperature: T of both softmaxes.
-        weight: of the teacher's part, in [0, 1]; cross-entropy has the rest.
-    """
-
-    temperature: float = Field(default=4.0, gt=0)
-    weight: float = Field(default=0.9, ge=0, le=1)
-
-
-class DkdOptions(Spec):
-    """Options of `--method dkd`, `[dkd]` in a config file; cross-entropy has weight 1.
-
-    Attributes:
-        temperature: T of both softmaxes.
-        alpha: weight of the part about the label.
-        beta: weight of the part about the other classes.
-        warmup: share of the steps over which both rise from zero.
-    """
-
-    temperature: float = Field(default=4.0, gt=0)
-    alpha: float = Field(default=1.0, ge=0)
-    beta: float = Field(default=8.0, ge=0)
-    warmup: float = Field(default=1 / 12, ge=0, lt=1)
 
 
 class Int8Options(Spec):
@@ -245,7 +182,7 @@ class CompressConfig(Spec):
         Args:
             typical_px: median shorter side of the training images, in pixels.
         """
-        return self._with_defaults(_demo_defaults(self) if self.builtin else _folder_defaults(typical_px, self))
+        return _filled(self, _demo_defaults(self) if self.builtin else _folder_defaults(typical_px, self))
 
     def for_student(self, kind: str) -> CompressConfig:
         """This config with the choices settled that depend on the student.
@@ -255,13 +192,13 @@ class CompressConfig(Spec):
         """
         # docs/decisions/0008 and 0009: a transformer lost three points to the opening, and as many to a CNN's rate.
         from_scratch, fine_tuning, opening = (3e-4, 1e-4, 0.0) if kind == "transformer" else (2e-3, 1e-3, 0.2)
-        tcs = self.tcs.model_copy(update={"opening": opening}) if self.tcs.opening is None else self.tcs
-        settled = self._with_defaults({"lr": from_scratch if self.student_init == "random" else fine_tuning})
-        return settled.model_copy(update={"tcs": tcs})
+        settled = _filled(self, {"lr": from_scratch if self.student_init == "random" else fine_tuning})
+        return settled.model_copy(update={"tcs": _filled(self.tcs, {"opening": opening})})
 
-    def _with_defaults(self, defaults: Mapping[str, Any]) -> CompressConfig:
-        open_fields = {name: value for name, value in defaults.items() if getattr(self, name) in (None, "auto")}
-        return self.model_copy(update=open_fields)
+
+def _filled(spec: AnySpec, defaults: Mapping[str, Any]) -> AnySpec:
+    """`spec` with `defaults` where it leaves a choice open."""
+    return spec.model_copy(update={name: value for name, value in defaults.items() if getattr(spec, name) in OPEN})
 
 
 def _learnt_from(wanted: Any, info: ValidationInfo) -> Any:

@@ -13,7 +13,8 @@ from tcs_edge.bench.rows import make_rows
 from tcs_edge.bench.run import run_bench
 from tcs_edge.bench.table import to_markdown, write_table
 from tcs_edge.errors import SpecError, TcsEdgeError, UnknownName, UsageError
-from tcs_edge.specs.config import CompressConfig, DkdOptions, TcsOptions
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.methods import DkdOptions, TcsOptions
 
 BASE = CompressConfig(target="x86-avx2", epochs=1, tcs={"dims": 7})
 

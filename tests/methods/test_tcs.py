@@ -96,7 +96,7 @@ def test_no_coordinate_leaves_before_the_task_was_heard():
         method.zero_grad()
         method.losses(IDENTITY, batch()).total.backward()
         method.after_backward(step, 100)
-    assert [event["step"] >= 55 for event in method.history()] == [True] * len(method.history())
+    assert min(event["step"] for event in method.history()) >= 55
     assert len(method.head.selection.kept_indices()) == DIMS // 2
 
 

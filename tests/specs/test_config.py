@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tcs_edge.errors import SpecError, UsageError
 from tcs_edge.preparation import settle_options
-from tcs_edge.specs.config import CompressConfig, Int8Options, TcsOptions, config_toml, load_config
+from tcs_edge.specs.config import CompressConfig, Int8Options, config_toml, load_config
+from tcs_edge.specs.methods import TcsOptions
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.training import TrainOptions
 
