@@ -7,8 +7,8 @@ Everything is measured in one run, on real images decoded beforehand, through th
 - step rates: the training loop, in turn (ce, tcs, kd, simkd, ce, ...), so that a machine that slows down slows all;
   a ratio is the median over the rounds, with the lowest and the highest. KD and SimKD keep the teacher in the loop.
   On a CPU a second is a second of this process's computing, so that other programs count little.
-- training memory: a fresh process per method; the peak while training less what the process held before (libraries and
-  images), so the teacher counts where it stays in memory. On a GPU: the most that torch took there.
+- training memory: a fresh process per method; the peak while training less what the process held before (images) and
+  less the libraries' code, so the teacher counts where it stays in memory. On a GPU: the most that torch took there.
 - teacher: the whole pass (loading, decoding, checking, writing the cache) against the bare model on decoded batches.
 - coordinates: memory that fitting them takes at 1x and 10x images, each in a fresh process.
 
@@ -189,7 +189,7 @@ def training_memory(arguments: argparse.Namespace) -> dict[str, float]:
     """Peak of training in 10^6 bytes, above what the process held before, and in all."""
     ready = prepared(arguments, arguments.part.partition(":")[2])
     batches = decoded_batches(ready, arguments.steps)
-    before_mb = psutil.Process().memory_info().rss / 1e6
+    before_mb = psutil.Process().memory_info().rss / 1e6 - _code_mb()
     run = trainer(ready, batches)
     watch = Stopwatch()
     with watch.stage("training"):
@@ -197,7 +197,12 @@ def training_memory(arguments: argparse.Namespace) -> dict[str, float]:
     peak_mb = watch.stages[0].peak_memory_mb
     if torch.cuda.is_available() and arguments.device != "cpu":
         return {"training": torch.cuda.max_memory_allocated() / 1e6, "process": peak_mb}
-    return {"training": peak_mb - before_mb, "process": peak_mb}
+    return {"training": peak_mb - _code_mb() - before_mb, "process": peak_mb}
+
+
+def _code_mb() -> float:
+    """What this process holds of files, which is its libraries' code; 0 where the system does not say."""
+    return float(getattr(psutil.Process().memory_info(), "shared", 0)) / 1e6
 
 
 def teacher_pass(arguments: argparse.Namespace) -> dict[str, Any]:
