@@ -40,9 +40,9 @@ class Method(nn.Module, ABC):
     def deployed(self, backbone: nn.Module) -> nn.Module:
         """The model that is deployed, (B, 3, S, S) -> (B, classes), around `backbone` itself."""
 
-    def lr_scale(self) -> float:
-        """The learning rate of the method's own weights over that of the backbone's, > 0."""
-        return 1.0
+    def own_lr(self, lr: float) -> float:
+        """The peak learning rate of the method's own weights, > 0, where the backbone's is `lr`."""
+        return lr
 
     def after_backward(self, step: int, total_steps: int) -> None:
         """Called between the backward pass and the optimiser; step counts from 0."""

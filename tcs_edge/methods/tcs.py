@@ -29,6 +29,9 @@ from tcs_edge.tcs.selection import Pruning, SelectionSchedule
 
 Mimic = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
 
+# A rate of AdamW that one linear layer on the backbone's features bears in a short run (docs/decisions/0007).
+LR_OF_ONE_LAYER = 2e-3
+
 
 class Tcs(Method):
     """Adapter, trainable mask and classifier over k coordinates, with cached targets.
@@ -79,7 +82,7 @@ class Tcs(Method):
         self.opening = opening if weight and mimic != "none" else 0.0
         self.register_buffer("opened", torch.tensor(not self.opening))
         self.head = TcsHead(features, targets.shape[1], classes, schedule.after(self.opening), start=probe)
-        self._lr_scale = 1.0 / max(1.0, float(self.head.classifier.weight.detach().abs().sum(dim=1).mean()))
+        self._row_norm = max(1.0, float(self.head.classifier.weight.detach().abs().sum(dim=1).mean()))
         self.label_weight, self.soft_weight, self.temperature = label_weight, soft_weight, temperature
         self.mimic, self.weight = mimic, weight
         self.hash_bits, self.seed = hash_bits, seed
@@ -112,14 +115,15 @@ class Tcs(Method):
     def deployed(self, backbone: nn.Module) -> nn.Module:
         return nn.Sequential(backbone, self.head.fold())
 
-    def lr_scale(self) -> float:
-        """1 / mean ||W_c||_1 as training starts, at most 1.
+    def own_lr(self, lr: float) -> float:
+        """`lr` / mean ||W_c||_1 as training starts; of 2e-3 where `lr` is lower, but at most `lr` itself.
 
         A step of AdamW moves every weight by about the learning rate, a coordinate by that times ||g||_1, and so a
         logit by that times ||W_c||_1: behind an adapter, logits would move that many times faster than those of
-        one Linear on the backbone, which a short run did not bear (docs/decisions/0007).
+        one Linear on the backbone, which a short run did not bear. One Linear bears 2e-3; a backbone that asks for
+        a lower rate does not ask for a slower head (docs/decisions/0007).
         """
-        return self._lr_scale
+        return min(lr, max(lr, LR_OF_ONE_LAYER) / self._row_norm)
 
     def after_backward(self, step: int, total_steps: int) -> None:
         self.opened.fill_(step + 1 >= self.opening * total_steps)

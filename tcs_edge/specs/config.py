@@ -28,6 +28,9 @@ ImgSize = Annotated[int, Field(ge=16, le=1024)]
 LOOPABLE = ("simkd", "kd", "dkd")
 SEARCHED_SHARES = (1, 3 / 4, 1 / 2)  # of the pictures' own size
 OPEN = (None, "auto")
+# Weights of TCS's losses: with the probe's soft labels above all, or as arXiv 2412.09388 has them.
+SOFTENED = {"label_weight": 0.1, "soft_weight": 0.9, "mimic_weight": 0.1}
+UNSOFTENED = {"label_weight": 1.0, "soft_weight": 0.0, "mimic_weight": 1.0}
 AnySpec = TypeVar("AnySpec", bound=Spec)
 # Their loss about the teacher needs no label.
 LABEL_FREE = ("tcs", "simkd", "kd")
@@ -176,6 +179,11 @@ class CompressConfig(Spec):
         """Whether the built-in demo data is used."""
         return self.data is None
 
+    @property
+    def all_labelled(self) -> bool:
+        """Whether every image that the student learns from has a label."""
+        return self.unlabeled is None and not self.rest_unlabeled
+
     def resolved(self, typical_px: int) -> CompressConfig:
         """This config with data-dependent choices settled.
 
@@ -190,10 +198,12 @@ class CompressConfig(Spec):
         Args:
             kind: "cnn", "hybrid", "transformer" or "unknown", as of a `Candidate`.
         """
-        # docs/decisions/0008 and 0009: a transformer lost three points to the opening, and as many to a CNN's rate.
-        from_scratch, fine_tuning, opening = (3e-4, 1e-4, 0.0) if kind == "transformer" else (2e-3, 1e-3, 0.2)
+        # docs/decisions/0006 to 0010: what a CNN learns best by is not what a transformer does.
+        transformer = kind == "transformer"
+        from_scratch, fine_tuning, opening = (3e-4, 1e-4, 0.0) if transformer else (2e-3, 1e-3, 0.2)
         settled = _filled(self, {"lr": from_scratch if self.student_init == "random" else fine_tuning})
-        return settled.model_copy(update={"tcs": _filled(self.tcs, {"opening": opening})})
+        weights = UNSOFTENED if transformer and self.all_labelled else SOFTENED
+        return settled.model_copy(update={"tcs": _filled(self.tcs, {"opening": opening, **weights})})
 
 
 def _filled(spec: AnySpec, defaults: Mapping[str, Any]) -> AnySpec:

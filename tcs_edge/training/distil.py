@@ -116,10 +116,11 @@ def make_method(
     schedule = SelectionSchedule(kept_fraction=tcs.kept_fraction, by=by)
     return Tcs(
         features, classes, knowledge.rows, schedule,
-        label_weight=tcs.label_weight, mimic=tcs.mimic, weight=tcs.mimic_weight, opening=_settled(tcs.opening),
+        label_weight=_settled(tcs.label_weight), mimic=tcs.mimic, weight=_settled(tcs.mimic_weight),
+        opening=_settled(tcs.opening),
         hash_bits=tcs.hash_bits,
         probe=knowledge.probe if tcs.probe_start else None,
-        soft_labels=knowledge.soft_labels, soft_weight=tcs.soft_weight, temperature=tcs.temperature,
+        soft_labels=knowledge.soft_labels, soft_weight=_settled(tcs.soft_weight), temperature=tcs.temperature,
         label_smoothing=smoothing, seed=options.seed,
     )  # fmt: skip
 

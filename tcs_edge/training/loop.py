@@ -89,7 +89,7 @@ def train(
     """
     reporter = reporter or Silent()
     trainee = Trainee(backbone, method)
-    optimizer = torch.optim.AdamW(_parameter_groups(trainee, budget.weight_decay), lr=budget.lr)
+    optimizer = torch.optim.AdamW(_parameter_groups(trainee, budget), lr=budget.lr)
     trainee.to(accelerator.device, memory_format=torch.channels_last)
     average = WeightAverage(trainee, options.ema_decay) if options.ema_decay else None
     done = load_checkpoint(checkpoint, trainee, optimizer, average) if resume and checkpoint else Progress()
@@ -249,16 +249,16 @@ def _require_finite_weights(module: nn.Module, step: int) -> None:
             )
 
 
-def _parameter_groups(trainee: Trainee, weight_decay: float) -> list[dict[str, Any]]:
+def _parameter_groups(trainee: Trainee, budget: Budget) -> list[dict[str, Any]]:
     """The student's weights and the method's, each with and without decay; `lr_scale` multiplies the learning rate."""
-    parts = [(trainee.backbone, 1.0), (trainee.method, trainee.method.lr_scale())]
+    parts = [(trainee.backbone, 1.0), (trainee.method, trainee.method.own_lr(budget.lr) / budget.lr)]
     groups = []
     for module, scale in parts:
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         matrices = [parameter for parameter in trained if parameter.ndim > 1]
         vectors = [parameter for parameter in trained if parameter.ndim <= 1]
         groups += [
-            {"params": matrices, "weight_decay": weight_decay, "lr_scale": scale},
+            {"params": matrices, "weight_decay": budget.weight_decay, "lr_scale": scale},
             {"params": vectors, "weight_decay": 0.0, "lr_scale": scale},
         ]
     return groups

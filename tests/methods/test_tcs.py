@@ -198,13 +198,21 @@ def test_at_its_own_learning_rate_a_step_moves_logits_about_as_far_as_with_one_l
 
     tcs = wide()
     one_layer = moved(CrossEntropy(1024, CLASSES), 2e-3)
+    own = tcs.own_lr(2e-3)
     norms = tcs.head.classifier.weight.abs().sum(dim=1)
-    assert tcs.lr_scale() == pytest.approx(min(1.0, float(1 / norms.detach().mean())))
-    assert 0.3 < moved(tcs, 2e-3 * tcs.lr_scale()) / one_layer < 3
-    assert tcs.lr_scale() > 0.3 or moved(wide(), 2e-3) / one_layer > 3
+    assert own == pytest.approx(2e-3 / max(1.0, float(norms.detach().mean())))
+    assert 0.3 < moved(tcs, own) / one_layer < 3
+    assert own > 0.3 * 2e-3 or moved(wide(), 2e-3) / one_layer > 3
 
 
 def test_the_learning_rate_of_a_head_that_starts_as_a_probe_goes_by_the_probe():
     probe = nn.Linear(DIMS, CLASSES)
     nn.init.constant_(probe.weight, -2.0)
-    assert make(probe=probe).lr_scale() == pytest.approx(1 / (2 * DIMS))
+    assert make(probe=probe).own_lr(2e-3) == pytest.approx(2e-3 / (2 * DIMS))
+
+
+@pytest.mark.parametrize(("lr", "own"), [(2e-3, 2e-4), (4e-3, 4e-4), (5e-4, 2e-4), (2e-4, 2e-4), (1e-4, 1e-4)])
+def test_a_low_rate_of_the_backbone_does_not_slow_the_head_down_further(lr, own):
+    probe = nn.Linear(DIMS, CLASSES)
+    nn.init.constant_(probe.weight, 10 / DIMS)
+    assert make(probe=probe).own_lr(lr) == pytest.approx(own)

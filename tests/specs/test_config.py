@@ -61,7 +61,7 @@ def test_nothing_that_a_run_needs_is_left_open(config, typical_px, kind):
     settled = config.resolved(typical_px).for_student(kind)
     needed = ("teacher", "student_init", "method", "epochs", "batch_size", "img_size", "lr", "augment")
     assert [name for name in needed if getattr(settled, name) in (None, "auto")] == []
-    assert settled.tcs.opening is not None
+    assert None not in settled.tcs.model_dump().values()
     assert settled.resolved(typical_px).for_student("cnn") == settled
 
 
@@ -94,6 +94,20 @@ def test_a_transformer_has_no_opening_unless_it_is_asked_for():
 
     assert (opening("transformer"), opening("cnn"), opening("hybrid")) == (0, 0.2, 0.2)
     assert opening("transformer", opening=0.3) == opening("cnn", opening=0.3) == 0.3
+
+
+def test_a_transformer_hears_soft_labels_only_where_images_have_no_label_unless_it_is_asked_for():
+    def weights(kind, soft_weight=None, **images):
+        tcs = TcsOptions(soft_weight=soft_weight)
+        settled = CompressConfig(target="t", data=Path("d"), tcs=tcs, **images).resolved(64).for_student(kind).tcs
+        return settled.label_weight, settled.soft_weight, settled.mimic_weight
+
+    softened = (0.1, 0.9, 0.1)
+    assert weights("transformer") == weights("transformer", shots=5) == (1, 0, 1)
+    assert weights("transformer", shots=5, rest_unlabeled=True) == softened
+    assert weights("transformer", unlabeled=Path("more")) == softened
+    assert weights("cnn") == weights("hybrid") == weights("cnn", unlabeled=Path("more")) == softened
+    assert weights("transformer", soft_weight=0.5) == (1, 0.5, 1)
 
 
 @pytest.mark.parametrize("init", ["random", "pretrained", "weights.safetensors"])

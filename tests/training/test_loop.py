@@ -35,7 +35,7 @@ def test_it_learns_and_logs_every_epoch(problem, accelerator):
 def test_the_methods_weights_learn_at_their_own_rate_and_the_log_names_the_backbones(problem, accelerator, monkeypatch):
     steps, lines = [], []
     backbone, method = problem.backbone(), problem.method()
-    monkeypatch.setattr(method, "lr_scale", lambda: 0.25)
+    monkeypatch.setattr(method, "own_lr", lambda lr: 0.25 * lr)
 
     class Watched(torch.optim.AdamW):
         def step(self, *args, **options):
