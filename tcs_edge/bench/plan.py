@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from tcs_edge.bench.budget import BenchBudget
@@ -45,9 +44,8 @@ def plan_bases(
     bases: list[Base] = []
     for student in students:
         # Methods are compared here, so "auto" is settled by what needs no teacher.
-        all_images = {"student": student, "search": "table", "shots": None, "rest_unlabeled": False}
+        all_images = {"student": student, "search": "table", "shots": None}
         ready = prepare(options.model_copy(update=all_images), reporter)
-        ready = replace(ready, options=ready.options.model_copy(update={"rest_unlabeled": options.rest_unlabeled}))
         bases += [_base(ready.options, count, _draw(ready, count), budget) for count in shots]
         reporter = Silent()  # the images are the same for the next student
     if any(changes["method"] != "ce" for changes in arms.values()):

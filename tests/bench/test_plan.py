@@ -64,3 +64,10 @@ def test_a_method_that_needs_labels_sees_as_many_images_without_the_others(optio
     assert (cells["tcs"].rest_unlabeled, cells["tcs"].epochs) == (True, 10)
     for arm in ("ce", "dkd"):
         assert (cells[arm].rest_unlabeled, cells[arm].epochs, cells[arm].shots) == (False, base.labelled_epochs, 2)
+
+
+@pytest.mark.parametrize(("rest", "soft_weight"), [(True, 0.9), (False, 0.0)])
+def test_what_hangs_on_images_without_labels_is_settled_for_the_draw(options, rest, soft_weight):
+    options = options.model_copy(update={"shots": 2, "rest_unlabeled": rest})
+    (base,) = plan_bases(options, ["deit_tiny_patch16_224"], [2], None, CE)
+    assert base.options.tcs.soft_weight == soft_weight
