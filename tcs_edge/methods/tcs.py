@@ -121,7 +121,7 @@ class Tcs(Method):
         A step of AdamW moves every weight by about the learning rate, a coordinate by that times ||g||_1, and so a
         logit by that times ||W_c||_1: behind an adapter, logits would move that many times faster than those of
         one Linear on the backbone, which a short run did not bear. One Linear bears 2e-3; a backbone that asks for
-        a lower rate does not ask for a slower head (docs/decisions/0007).
+        a lower rate does not ask for a slower head (docs/decisions/0007 and 0010).
         """
         return min(lr, max(lr, LR_OF_ONE_LAYER) / self._row_norm)
 
