@@ -77,13 +77,20 @@ def load_checkpoint(
         raise DataError(
             f"checkpoint {path} does not fit this run ({reason_of(error)}). Start again without --resume."
         ) from None
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _below(tensors, "optimizer/").items():
         index, slot = name.split("/")
-        state.setdefault(int(index), {})[slot] = value
+        state.setdefault(int(index), {})[slot] = _laid_out_like(weights[int(index)], value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return Progress(**progress)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _laid_out_like(weight: Tensor, value: Tensor) -> Tensor:
+    """A moment in its weight's memory format, which the file does not keep: a fused AdamW on a CPU pairs their
+    numbers as they lie in memory, whatever the strides say."""
+    return torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value

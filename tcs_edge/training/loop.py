@@ -89,7 +89,9 @@ def train(
     """
     reporter = reporter or Silent()
     trainee = Trainee(backbone, method)
-    optimizer = torch.optim.AdamW(_parameter_groups(trainee, budget), lr=budget.lr)
+    # One kernel for all weights, several times as fast on a CPU. With fp16 it would take over the scaler's work.
+    fused = None if accelerator.scaler else True
+    optimizer = torch.optim.AdamW(_parameter_groups(trainee, budget), lr=budget.lr, fused=fused)
     trainee.to(accelerator.device, memory_format=torch.channels_last)
     average = WeightAverage(trainee, options.ema_decay) if options.ema_decay else None
     done = load_checkpoint(checkpoint, trainee, optimizer, average) if resume and checkpoint else Progress()

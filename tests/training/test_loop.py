@@ -51,6 +51,20 @@ def test_the_methods_weights_learn_at_their_own_rate_and_the_log_names_the_backb
     assert lines[-1]["lr"] == BUDGET.lr_at(len(steps) - 1, len(steps))
 
 
+def test_the_optimizers_kernel_steps_as_torchs_plain_loop_does(problem, accelerator, monkeypatch):
+    plain_adamw = torch.optim.AdamW
+
+    def trained():
+        backbone = problem.backbone()
+        train(backbone, problem.method(), problem.data, BUDGET, 0, accelerator)
+        assert not backbone[0].weight.is_contiguous()  # channels last, whose numbers lie in another order
+        return backbone[0].weight.detach()
+
+    fused = trained()
+    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, lr, fused: plain_adamw(groups, lr=lr, foreach=False))
+    torch.testing.assert_close(fused, trained(), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 19, 20, 21, 40, 187])
 def test_validation_follows_the_last_epoch_and_is_rare_where_epochs_are_short(epochs):
     validated = [epoch for epoch in range(epochs) if validates(epoch, epochs)]
