@@ -198,12 +198,15 @@ class CompressConfig(Spec):
         Args:
             kind: "cnn", "hybrid", "transformer" or "unknown", as of a `Candidate`.
         """
-        # docs/decisions/0006 to 0010: what a CNN learns best by is not what a transformer does.
-        transformer = kind == "transformer"
-        from_scratch, fine_tuning, opening = (3e-4, 1e-4, 0.0) if transformer else (2e-3, 1e-3, 0.2)
-        settled = _filled(self, {"lr": from_scratch if self.student_init == "random" else fine_tuning})
-        weights = UNSOFTENED if transformer and self.all_labelled else SOFTENED
-        return settled.model_copy(update={"tcs": _filled(self.tcs, {"opening": opening, **weights})})
+        # What a CNN learns best by is not what a transformer does, or given weights (docs/decisions/0006 to 0012).
+        transformer, scratch = kind == "transformer", self.student_init == "random"
+        from_scratch, fine_tuning = (3e-4, 1e-4) if transformer else (2e-3, 1e-3)
+        settled = _filled(self, {"lr": from_scratch if scratch else fine_tuning})
+        labels_suffice = self.all_labelled and not scratch
+        weights = UNSOFTENED if labels_suffice or (self.all_labelled and transformer) else SOFTENED
+        opening = 0.2 if scratch and not transformer else 0.0
+        tcs = _filled(self.tcs, {"opening": opening, "probe_start": not labels_suffice, **weights})
+        return settled.model_copy(update={"tcs": tcs})
 
 
 def _filled(spec: AnySpec, defaults: Mapping[str, Any]) -> AnySpec:

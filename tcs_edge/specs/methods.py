@@ -18,16 +18,16 @@ class TcsOptions(Spec):
     Attributes:
         dims: k, PCA axes kept at most; fewer where the images span fewer.
         kept_fraction: share of the k coordinates that feature selection leaves, in (0, 1].
-        label_weight: weight of cross-entropy on the labels; None is 0.1, and 1 for a transformer where every image
-            has a label.
+        label_weight: weight of cross-entropy on the labels; None is 0.1, and 1 where every image has a label and the
+            student is a transformer or starts from given weights.
         mimic: the mimicking loss beside it.
         mimic_weight: its weight; None as `label_weight`.
         opening: share of all steps, the first, in which the student learns by mimicking alone; None is 0.2, and 0 for
-            a transformer.
+            a transformer or a student that starts from given weights.
         hash_bits: M of the hashing losses.
-        probe_start: start the classifier as a linear probe in the teacher's coordinates, instead of at random.
-        soft_weight: weight of that probe's soft labels; None is 0.9, and 0 for a transformer where every image has a
-            label.
+        probe_start: start the classifier as a linear probe in the teacher's coordinates, instead of at random; None is
+            yes, and no where every image has a label and the student starts from given weights.
+        soft_weight: weight of that probe's soft labels; None is 0.9, and 0 where `label_weight` is 1.
         neighbours: where there are images without labels, let an image's neighbours in the coordinates have a say in
             its soft label, as much as labels that were held out bear out.
         temperature: T of the soft labels.
@@ -43,7 +43,7 @@ class TcsOptions(Spec):
     mimic_weight: float | None = Field(default=None, ge=0)
     opening: float | None = Field(default=None, ge=0, lt=1)
     hash_bits: int = Field(default=1024, ge=8)
-    probe_start: bool = True
+    probe_start: bool | None = None
     soft_weight: float | None = Field(default=None, ge=0)
     neighbours: bool = True
     temperature: float = Field(default=4.0, gt=0)

@@ -88,26 +88,40 @@ def test_a_student_from_scratch_trains_longer():
     assert (defaults["random"] or 0) > (defaults["auto"] or 0)
 
 
-def test_a_transformer_has_no_opening_unless_it_is_asked_for():
-    def opening(kind, **tcs):
-        return CompressConfig(target="t", tcs=tcs).resolved(64).for_student(kind).tcs.opening
-
-    assert (opening("transformer"), opening("cnn"), opening("hybrid")) == (0, 0.2, 0.2)
-    assert opening("transformer", opening=0.3) == opening("cnn", opening=0.3) == 0.3
+def settled_tcs(kind, init, **given):
+    config = CompressConfig(target="t", data=Path("d"), student_init=init, **given)
+    return config.resolved(64).for_student(kind).tcs
 
 
-def test_a_transformer_hears_soft_labels_only_where_images_have_no_label_unless_it_is_asked_for():
-    def weights(kind, soft_weight=None, **images):
-        tcs = TcsOptions(soft_weight=soft_weight)
-        settled = CompressConfig(target="t", data=Path("d"), tcs=tcs, **images).resolved(64).for_student(kind).tcs
-        return settled.label_weight, settled.soft_weight, settled.mimic_weight
+def test_only_what_starts_from_nothing_and_is_no_transformer_has_an_opening_unless_it_is_asked_for():
+    openings = {
+        (kind, init): settled_tcs(kind, init).opening
+        for kind in ("cnn", "hybrid", "transformer")
+        for init in ("random", "pretrained", "weights.safetensors")
+    }
+    assert {case for case, opening in openings.items() if opening} == {("cnn", "random"), ("hybrid", "random")}
+    asked = TcsOptions(opening=0.3)
+    assert settled_tcs("transformer", "random", tcs=asked).opening == 0.3
+    assert settled_tcs("cnn", "pretrained", tcs=asked).opening == 0.3
 
-    softened = (0.1, 0.9, 0.1)
-    assert weights("transformer") == weights("transformer", shots=5) == (1, 0, 1)
-    assert weights("transformer", shots=5, rest_unlabeled=True) == softened
-    assert weights("transformer", unlabeled=Path("more")) == softened
-    assert weights("cnn") == weights("hybrid") == weights("cnn", unlabeled=Path("more")) == softened
-    assert weights("transformer", soft_weight=0.5) == (1, 0.5, 1)
+
+WITHOUT_LABELS = {"--unlabeled": {"unlabeled": Path("more")}, "--shots": {"shots": 5, "rest_unlabeled": True}}
+
+
+@pytest.mark.parametrize("images", [{}, {"shots": 5}, *WITHOUT_LABELS.values()], ids=str)
+@pytest.mark.parametrize("init", ["random", "pretrained", "weights.safetensors"])
+@pytest.mark.parametrize("kind", ["cnn", "hybrid", "transformer"])
+def test_the_teachers_answers_are_for_images_without_labels_and_for_cnns_from_nothing(kind, init, images):
+    tcs = settled_tcs(kind, init, **images)
+    by_labels = images not in WITHOUT_LABELS.values() and (kind == "transformer" or init != "random")
+    weights = (1, 0, 1) if by_labels else (0.1, 0.9, 0.1)
+    assert (tcs.label_weight, tcs.soft_weight, tcs.mimic_weight) == weights
+    assert tcs.probe_start == (init == "random" or images in WITHOUT_LABELS.values())
+
+
+def test_weights_that_were_asked_for_stay():
+    tcs = settled_tcs("cnn", "pretrained", tcs=TcsOptions(soft_weight=0.5, probe_start=True))
+    assert (tcs.label_weight, tcs.soft_weight, tcs.mimic_weight, tcs.probe_start) == (1, 0.5, 1, True)
 
 
 @pytest.mark.parametrize("init", ["random", "pretrained", "weights.safetensors"])
