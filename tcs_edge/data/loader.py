@@ -1,13 +1,14 @@
 """Batches for training and evaluation.
 
 A training batch depends on (seed, epoch) alone: the order is drawn from them, each image's view
-from them and the image's position. A run that resumes at an epoch boundary, or that uses another
-number of workers, sees the same numbers.
+from them, the image's position, and how often it came before in the epoch. A run that resumes at an
+epoch boundary, or that uses another number of workers, sees the same numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -22,19 +23,21 @@ from tcs_edge.data.workers import worker_settings
 from tcs_edge.errors import DataError
 
 Sample = tuple[torch.Tensor, int, int]
+Draw = tuple[int, int]  # an image's position, and how often it was drawn before in this epoch
 
 
 class _Views(Dataset[Sample]):
-    """Position -> (view float32 (3, S, S), label, position)."""
+    """A draw -> (view float32 (3, S, S), label, position)."""
 
-    def __init__(self, images: Images, view: Callable[[Image.Image, int], torch.Tensor]) -> None:
+    def __init__(self, images: Images, view: Callable[[Image.Image, Draw], torch.Tensor]) -> None:
         self.images, self.view = images, view
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Sample:
-        return self.view(self.images.image(index), index), int(self.images.labels[index]), index
+    def __getitem__(self, draw: Draw) -> Sample:
+        index, _ = draw
+        return self.view(self.images.image(index), draw), int(self.images.labels[index]), index
 
 
 class _Loader(DataLoader[Sample]):
@@ -48,14 +51,16 @@ class _Loader(DataLoader[Sample]):
 
 
 class _RandomView:
-    """The view of (seed, epoch, index); a class and not a closure, so that workers can be spawned."""
+    """The view of (seed, epoch, draw); a class and not a closure, so that workers can be spawned."""
 
     def __init__(self, augment: Augment, seed: int, epoch: int) -> None:
         self.augment, self.seed, self.epoch = augment, seed, epoch
 
-    def __call__(self, image: Image.Image, index: int) -> torch.Tensor:
+    def __call__(self, image: Image.Image, draw: Draw) -> torch.Tensor:
+        index, again = draw
         # index + 1: stream 0 orders the epoch
-        return self.augment(image, np.random.default_rng([self.seed, self.epoch, index + 1]))
+        stream = [self.seed, self.epoch, index + 1, *([again] if again else [])]
+        return self.augment(image, np.random.default_rng(stream))
 
 
 class _PlainView:
@@ -64,7 +69,7 @@ class _PlainView:
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
 
-    def __call__(self, image: Image.Image, _index: int) -> torch.Tensor:
+    def __call__(self, image: Image.Image, _draw: Draw) -> torch.Tensor:
         return torch.from_numpy(self.preprocess(image))
 
 
@@ -117,11 +122,21 @@ def evaluation_loader(images: Images, preprocess: Preprocess, batch_size: int, w
     return _loader(_Views(images, _PlainView(preprocess)), order, batch_size, workers, drop_last=False)
 
 
-def _loader(views: _Views, order: Sequence[int], batch_size: int, workers: int, drop_last: bool) -> DataLoader[Sample]:
+def _draws(order: Iterable[int]) -> list[Draw]:
+    """Every position in `order` with the number of times that it came before."""
+    seen: Counter[int] = Counter()
+    found = []
+    for index in order:
+        found.append((index, seen[index]))
+        seen[index] += 1
+    return found
+
+
+def _loader(views: _Views, order: Iterable[int], batch_size: int, workers: int, drop_last: bool) -> DataLoader[Sample]:
     return _Loader(
         views,
         batch_size=batch_size,
-        sampler=order,
+        sampler=_draws(order),
         drop_last=drop_last,
         generator=torch.Generator(),  # its own, so that iterating leaves torch's global stream alone
         **worker_settings(workers),

@@ -172,6 +172,19 @@ def test_every_batch_has_its_share_of_labels(labelled, share):
     assert drawn[labelled:].max() == 1
 
 
+def test_an_image_that_is_drawn_again_in_an_epoch_is_seen_from_another_side():
+    images = make(48)
+    few = Split(images.sources, np.where(np.arange(48) < 2, images.labels, UNLABELED), images.names)
+    batches = list(training_loader(few, CROP, 8, seed=3, epoch=1, labelled_share=0.5))
+    views, index = torch.cat([batch[0] for batch in batches]), torch.cat([batch[2] for batch in batches])
+    plain = {int(one): view for batch in epoch_of(images, 3, 1) for view, one in zip(batch[0], batch[2], strict=True)}
+    for image in (0, 1):
+        seen = views[index == image]
+        assert len(seen) == 12
+        assert len({view.numpy().tobytes() for view in seen}) > 8  # of an image of ten pixels a view may come twice
+        assert torch.equal(seen[0], plain[image])  # the first is the one of an epoch without repetitions
+
+
 def test_the_order_is_another_one_in_every_epoch():
     labels = np.where(np.arange(100) < 10, 0, UNLABELED)
     first, second = (epoch_order(labels, 0.5, np.random.default_rng([0, epoch, 0])) for epoch in (0, 1))
