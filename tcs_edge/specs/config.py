@@ -31,6 +31,7 @@ OPEN = (None, "auto")
 # Weights of TCS's losses: with the probe's soft labels above all, or as arXiv 2412.09388 has them.
 SOFTENED = {"label_weight": 0.1, "soft_weight": 0.9, "mimic_weight": 0.1}
 UNSOFTENED = {"label_weight": 1.0, "soft_weight": 0.0, "mimic_weight": 1.0}
+FINE_TUNED = UNSOFTENED | {"mimic_weight": 0.1}
 AnySpec = TypeVar("AnySpec", bound=Spec)
 # Their loss about the teacher needs no label.
 LABEL_FREE = ("tcs", "simkd", "kd")
@@ -202,10 +203,13 @@ class CompressConfig(Spec):
         transformer, scratch = kind == "transformer", self.student_init == "random"
         from_scratch, fine_tuning = (3e-4, 1e-4) if transformer else (2e-3, 1e-3)
         settled = _filled(self, {"lr": from_scratch if scratch else fine_tuning})
-        labels_suffice = self.all_labelled and not scratch
-        weights = UNSOFTENED if labels_suffice or (self.all_labelled and transformer) else SOFTENED
         opening = 0.2 if scratch and not transformer else 0.0
-        tcs = _filled(self.tcs, {"opening": opening, "probe_start": not labels_suffice, **weights})
+        probe_start, weights = True, SOFTENED
+        if self.all_labelled and not scratch:
+            probe_start, weights = False, FINE_TUNED
+        elif self.all_labelled and transformer:
+            weights = UNSOFTENED
+        tcs = _filled(self.tcs, {"opening": opening, "probe_start": probe_start, **weights})
         return settled.model_copy(update={"tcs": tcs})
 
 

@@ -21,7 +21,8 @@ class TcsOptions(Spec):
         label_weight: weight of cross-entropy on the labels; None is 0.1, and 1 where every image has a label and the
             student is a transformer or starts from given weights.
         mimic: the mimicking loss beside it.
-        mimic_weight: its weight; None as `label_weight`.
+        mimic_weight: its weight; None is 0.1, and 1 for a transformer from random weights where every image has a
+            label.
         opening: share of all steps, the first, in which the student learns by mimicking alone; None is 0.2, and 0 for
             a transformer or a student that starts from given weights.
         hash_bits: M of the hashing losses.

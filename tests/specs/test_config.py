@@ -113,15 +113,18 @@ WITHOUT_LABELS = {"--unlabeled": {"unlabeled": Path("more")}, "--shots": {"shots
 @pytest.mark.parametrize("kind", ["cnn", "hybrid", "transformer"])
 def test_the_teachers_answers_are_for_images_without_labels_and_for_cnns_from_nothing(kind, init, images):
     tcs = settled_tcs(kind, init, **images)
-    by_labels = images not in WITHOUT_LABELS.values() and (kind == "transformer" or init != "random")
-    weights = (1, 0, 1) if by_labels else (0.1, 0.9, 0.1)
+    weights, probe_start = (0.1, 0.9, 0.1), True
+    if images not in WITHOUT_LABELS.values() and init != "random":
+        weights, probe_start = (1, 0, 0.1), False
+    elif images not in WITHOUT_LABELS.values() and kind == "transformer":
+        weights = (1, 0, 1)
     assert (tcs.label_weight, tcs.soft_weight, tcs.mimic_weight) == weights
-    assert tcs.probe_start == (init == "random" or images in WITHOUT_LABELS.values())
+    assert tcs.probe_start is probe_start
 
 
 def test_weights_that_were_asked_for_stay():
     tcs = settled_tcs("cnn", "pretrained", tcs=TcsOptions(soft_weight=0.5, probe_start=True))
-    assert (tcs.label_weight, tcs.soft_weight, tcs.mimic_weight, tcs.probe_start) == (1, 0.5, 1, True)
+    assert (tcs.label_weight, tcs.soft_weight, tcs.mimic_weight, tcs.probe_start) == (1, 0.5, 0.1, True)
 
 
 @pytest.mark.parametrize("init", ["random", "pretrained", "weights.safetensors"])
