@@ -28,7 +28,7 @@ class TcsOptions(Spec):
         hash_bits: M of the hashing losses.
         probe_start: start the classifier as a linear probe in the teacher's coordinates, instead of at random; None is
             yes, and no where every image has a label and the student starts from given weights.
-        soft_weight: weight of that probe's soft labels; None is 0.9, and 0 where `label_weight` is 1.
+        soft_weight: weight of that probe's soft labels; None is 0.9, and 0 where an open `label_weight` is 1.
         neighbours: where there are images without labels, let an image's neighbours in the coordinates have a say in
             its soft label, as much as labels that were held out bear out.
         temperature: T of the soft labels.
