@@ -72,7 +72,7 @@ def trainer(ready: Prepared, batches: list[Any]) -> Callable[[], float]:
     images, preprocess, options = ready.images, ready.preprocess, ready.options
     student = partial(build_student, ready.student.name, preprocess.img_size, "random", 0)
     features = gather_features(images, preprocess, student(), options, Silent())
-    knowledge = make_knowledge(features, images, preprocess, options, Silent()) if features else None
+    knowledge = make_knowledge(features, images, preprocess, None, options, Silent()) if features else None
     del features  # as the pipeline does
     accelerator = make_accelerator(options.device)
     clock = clock_of(accelerator.device)

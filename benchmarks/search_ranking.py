@@ -123,7 +123,7 @@ def final_accuracy(ready: Prepared, found: Assessment, keep: Path | None, report
     options, preprocess = ready.options, ready.preprocess
     backbone = build_student(ready.student.name, preprocess.img_size, ready.init, options.seed)
     features = gather_features(ready.images, preprocess, backbone, options, reporter)
-    knowledge = make_knowledge(features, ready.images, preprocess, options, reporter) if features else None
+    knowledge = make_knowledge(features, ready.images, preprocess, backbone, options, reporter) if features else None
     with tempfile.TemporaryDirectory() as folder:
         files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
         width = feature_dim(backbone, preprocess.img_size)

@@ -10,18 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from tcs_edge.data import ImageSet, Preprocess
+from tcs_edge.data.loader import evaluation_loader
 from tcs_edge.errors import UsageError
 from tcs_edge.maps import map_shape
 from tcs_edge.methods import Knowledge, TeacherInLoop
 from tcs_edge.progress import Reporter
 from tcs_edge.specs.config import CompressConfig
+from tcs_edge.students.features import features_before_training
 from tcs_edge.tcs.coordinates import Coordinates, fit_coordinates, random_axes
 from tcs_edge.teachers.features import Features, teacher_features
 from tcs_edge.teachers.load import Teacher, TeacherInfo, build_teacher, describe_teacher
-from tcs_edge.teachers.neighbours import MAX_IMAGES, soft_labels
+from tcs_edge.teachers.neighbours import MAX_IMAGES
 from tcs_edge.teachers.probe import LinearProbe, fit_linear_probe
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
 from tcs_edge.teachers.registry import teacher_spec
+from tcs_edge.teachers.soft_labels import soft_labels
 from tcs_edge.training.accelerator import make_accelerator
 
 ROWS_AT_ONCE = 4096
@@ -64,12 +67,18 @@ def teacher_pass(images: ImageSet, options: CompressConfig, reporter: Reporter, 
 
 
 def make_knowledge(
-    features: Features, images: ImageSet, preprocess: Preprocess, options: CompressConfig, reporter: Reporter
+    features: Features,
+    images: ImageSet,
+    preprocess: Preprocess,
+    backbone: nn.Module | None,
+    options: CompressConfig,
+    reporter: Reporter,
 ) -> Knowledge:
     """What `options.method` learns from, out of the teacher's features of `images`.
 
     Args:
         preprocess: the student's.
+        backbone: the student before training, which may know more than the teacher; None where it is not settled.
     """
     if teacher_spec(features.meta.name).non_commercial:
         reporter.warn(
@@ -79,10 +88,9 @@ def make_knowledge(
     if options.method == "tcs":
         coordinates = _coordinates(features, options, reporter)
         targets = _targets(features, coordinates, options)
-        probe_there = _coordinate_probe(targets, images)
         return Knowledge(
-            answers=targets, probe=_as_linear(probe_there), coordinates=coordinates,
-            soft_labels=_soft_labels(targets, images, probe_there, options, reporter),
+            answers=targets, probe=_as_linear(_coordinate_probe(targets, images)), coordinates=coordinates,
+            soft_labels=_soft_labels(targets, images, preprocess, backbone, options, reporter),
         )  # fmt: skip
     grid = features.readout.grid
     linear = _as_linear(probe)
@@ -162,15 +170,40 @@ def _coordinate_probe(targets: Tensor, images: ImageSet) -> LinearProbe:
 
 
 def _soft_labels(
-    targets: Tensor, images: ImageSet, probe: LinearProbe, options: CompressConfig, reporter: Reporter
-) -> Tensor:
-    """Logits (N, classes): the probe's, and where there are images without labels their neighbours' too."""
-    rows = images.train.labelled
-    if not options.tcs.neighbours or len(rows) == len(targets) or len(targets) > MAX_IMAGES:
-        return torch.from_numpy(probe.logits(targets.numpy()))
-    found = soft_labels(targets, images.train.labels, rows, probe)
-    reporter.say(f"soft labels: {found.share:.0%} from the images' neighbours, the rest from the probe")
+    targets: Tensor,
+    images: ImageSet,
+    preprocess: Preprocess,
+    backbone: nn.Module | None,
+    options: CompressConfig,
+    reporter: Reporter,
+) -> Tensor | None:
+    """Logits (N, classes) of the training images, where the student hears soft labels."""
+    if options.tcs.soft_weight == 0:
+        return None
+    sources = {"teacher": targets}
+    if backbone is not None and options.student_init != "random" and options.tcs.own_features:
+        sources["student"] = _own_coordinates(backbone, images, preprocess, options)
+    labelled = images.train.labelled
+    neighbours = options.tcs.neighbours and len(labelled) < len(targets) <= MAX_IMAGES
+    found = soft_labels(sources, images.train.labels, labelled, len(images.classes), neighbours)
+    if found.found_again and len(sources) > 1:
+        again = {name: f"{part:.0%}" for name, part in found.found_again.items()}
+        reporter.say(
+            f"soft labels: read from the {found.source}; of the labels held out, the teacher's coordinates find "
+            f"{again['teacher']} again, the student's features before training {again['student']}"
+        )
+    if neighbours:
+        reporter.say(f"soft labels: {found.share:.0%} from the images' neighbours, the rest from the probe")
     return found.logits
+
+
+def _own_coordinates(backbone: nn.Module, images: ImageSet, preprocess: Preprocess, options: CompressConfig) -> Tensor:
+    """Coordinates (N, k) of the student's own features before training, at most as many as of the teacher's."""
+    loader = evaluation_loader(images.train, preprocess, options.batch_size, options.workers or 0)
+    device = make_accelerator(options.device).device
+    pixels = (batch for batch, _, _ in loader)
+    features = torch.from_numpy(features_before_training(backbone, pixels, device, options.student_init))
+    return fit_coordinates(features.split(ROWS_AT_ONCE), options.tcs.dims).transform(features)
 
 
 def _in_loop(teacher: Teacher, readout: Readout, probe: nn.Linear, student: Preprocess) -> TeacherInLoop:

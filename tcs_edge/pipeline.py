@@ -137,7 +137,7 @@ def _run_stages(
     with watch.stage("teacher"):
         features = gather_features(ready.images, ready.preprocess, backbone, ready.options, reporter)
     with watch.stage("coordinates"):
-        knowledge = _knowledge(features, ready, folder, reporter)
+        knowledge = _knowledge(features, ready, backbone, folder, reporter)
     teacher = teacher_record(features.meta) if features else None
     del features  # the student trains without them in memory
     with watch.stage("distil"):
@@ -203,10 +203,12 @@ def _open_folder(
     return folder
 
 
-def _knowledge(features: Features | None, ready: Prepared, folder: RunFolder, reporter: Reporter) -> Knowledge | None:
+def _knowledge(
+    features: Features | None, ready: Prepared, backbone: nn.Module, folder: RunFolder, reporter: Reporter
+) -> Knowledge | None:
     if features is None:
         return None
-    knowledge = make_knowledge(features, ready.images, ready.preprocess, ready.options, reporter)
+    knowledge = make_knowledge(features, ready.images, ready.preprocess, backbone, ready.options, reporter)
     if knowledge.coordinates:
         record = coordinates_record(knowledge.coordinates, ready.options.tcs.control)
         write_document(folder.coordinates, record)

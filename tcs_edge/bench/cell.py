@@ -61,7 +61,7 @@ def run_cell(cell: Cell, question: Path) -> dict[str, object]:
     ready, backbone = _ready(cell)
     images, preprocess, options = ready.images, ready.preprocess, ready.options
     features = gather_features(images, preprocess, backbone, options, Silent())
-    knowledge = make_knowledge(features, images, preprocess, options, Silent()) if features else None
+    knowledge = make_knowledge(features, images, preprocess, backbone, options, Silent()) if features else None
     del features
     width = feature_dim(backbone, preprocess.img_size)
     traces = TrainingFiles(*(question.with_suffix(end) for end in (".state", ".metrics.jsonl", ".selection")))

@@ -21,6 +21,7 @@ from tcs_edge.search.ridge import align
 from tcs_edge.students.build import build_student, deployable, student_mean_std, weights_at_hand
 from tcs_edge.students.candidates import Candidate
 from tcs_edge.students.expectation import Expected, by_table
+from tcs_edge.students.features import features_before_training
 from tcs_edge.tcs.coordinates import fit_coordinates
 from tcs_edge.teachers.cache import FeatureStore, default_cache_dir, feature_ingredients
 from tcs_edge.teachers.features import Features
@@ -132,20 +133,9 @@ def _store(ready: Prepared, candidate: Candidate, weights: Path, preprocess: Pre
 
 
 def _forward(ready: Prepared, name: str, weights: Path, preprocess: Preprocess, views: np.ndarray) -> np.ndarray:
-    """float16 (n, d) features of the network as it would be deployed, before any training.
-
-    Raises:
-        DataError: they are not finite in fp16.
-    """
+    """float16 (n, d) features of the network as it would be deployed."""
+    model = deployable(build_student(name, preprocess.img_size, weights, ready.options.seed))
+    starts = range(0, len(views), BATCH_SIZE)
+    pixels = (np.stack([preprocess.normalise(view) for view in views[start : start + BATCH_SIZE]]) for start in starts)
     device = make_accelerator(ready.options.device).device
-    model = deployable(build_student(name, preprocess.img_size, weights, ready.options.seed)).to(device)
-    model = model.to(memory_format=torch.channels_last)
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(views), BATCH_SIZE):
-            batch = np.stack([preprocess.normalise(view) for view in views[start : start + BATCH_SIZE]])
-            parts.append(model(torch.from_numpy(batch).to(device)).half().cpu().numpy())
-    features = np.concatenate(parts)
-    if not np.isfinite(features).all():
-        raise DataError(f"the features of {weights.name} are NaN, Inf or beyond fp16")
-    return features
+    return features_before_training(model, map(torch.from_numpy, pixels), device, weights.name)

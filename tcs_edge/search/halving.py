@@ -82,7 +82,7 @@ def short_runs(ready: Prepared, features: Features) -> Learn:
     """TCS runs on the teacher's features, whatever method the run itself has; nothing of them is kept."""
     options = ready.options.model_copy(update={"method": "tcs", "teacher_in_loop": False})
     # The winner's run says of the teacher what there is to say.
-    knowledge = make_knowledge(features, ready.images, ready.preprocess, options, Silent())
+    knowledge = make_knowledge(features, ready.images, ready.preprocess, None, options, Silent())
     images = ready.images
 
     def learn(entrant: Entrant, epochs: int) -> float:

@@ -204,12 +204,10 @@ class CompressConfig(Spec):
         from_scratch, fine_tuning = (3e-4, 1e-4) if transformer else (2e-3, 1e-3)
         settled = _filled(self, {"lr": from_scratch if scratch else fine_tuning})
         opening = 0.2 if scratch and not transformer else 0.0
-        probe_start, weights = True, SOFTENED
-        if self.all_labelled and not scratch:
-            probe_start, weights = False, FINE_TUNED
-        elif self.all_labelled and transformer:
-            weights = UNSOFTENED
-        tcs = _filled(self.tcs, {"opening": opening, "probe_start": probe_start, **weights})
+        weights = SOFTENED
+        if self.all_labelled and (transformer or not scratch):
+            weights = UNSOFTENED if scratch else FINE_TUNED
+        tcs = _filled(self.tcs, {"opening": opening, "probe_start": scratch, **weights})
         return settled.model_copy(update={"tcs": tcs})
 
 

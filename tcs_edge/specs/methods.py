@@ -27,10 +27,12 @@ class TcsOptions(Spec):
             a transformer or a student that starts from given weights.
         hash_bits: M of the hashing losses.
         probe_start: start the classifier as a linear probe in the teacher's coordinates, instead of at random; None is
-            yes, and no where every image has a label and the student starts from given weights.
+            yes, and no where the student starts from given weights.
         soft_weight: weight of that probe's soft labels; None is 0.9, and 0 where an open `label_weight` is 1.
         neighbours: where there are images without labels, let an image's neighbours in the coordinates have a say in
             its soft label, as much as labels that were held out bear out.
+        own_features: where the student starts from given weights, let its own features before training answer instead
+            of the teacher's, if they find labels that were held out again more often.
         temperature: T of the soft labels.
         control: an experiment that takes something away: axes that are random instead of PCA's (as many, at
             the same scale), another image's targets for each image, or keeping the axes of most variance
@@ -47,6 +49,7 @@ class TcsOptions(Spec):
     probe_start: bool | None = None
     soft_weight: float | None = Field(default=None, ge=0)
     neighbours: bool = True
+    own_features: bool = True
     temperature: float = Field(default=4.0, gt=0)
     control: Control = "none"
 

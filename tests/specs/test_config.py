@@ -113,13 +113,13 @@ WITHOUT_LABELS = {"--unlabeled": {"unlabeled": Path("more")}, "--shots": {"shots
 @pytest.mark.parametrize("kind", ["cnn", "hybrid", "transformer"])
 def test_the_teachers_answers_are_for_images_without_labels_and_for_cnns_from_nothing(kind, init, images):
     tcs = settled_tcs(kind, init, **images)
-    weights, probe_start = (0.1, 0.9, 0.1), True
+    weights = (0.1, 0.9, 0.1)
     if images not in WITHOUT_LABELS.values() and init != "random":
-        weights, probe_start = (1, 0, 0.1), False
+        weights = (1, 0, 0.1)
     elif images not in WITHOUT_LABELS.values() and kind == "transformer":
         weights = (1, 0, 1)
     assert (tcs.label_weight, tcs.soft_weight, tcs.mimic_weight) == weights
-    assert tcs.probe_start is probe_start
+    assert tcs.probe_start is (init == "random")
 
 
 def test_weights_that_were_asked_for_stay():

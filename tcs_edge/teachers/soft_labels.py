@@ -1,0 +1,122 @@
+"""What stands in for the labels of images: the answers of a probe, spread by neighbours, from whoever knows most.
+
+Images may be described by the teacher's coordinates, and by the features of a student that starts from
+given weights. Which of them answers, and how much neighbours have a say, is settled by labels that are
+held out: a teacher that knows less than the student already does, or whose neighbourhoods mix the
+classes, would be a bad example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from tcs_edge.teachers.neighbours import Graph, neighbour_graph, smoothed
+from tcs_edge.teachers.probe import LinearProbe, fit_linear_probe
+
+SHARES = (0.0, 0.5, 0.8)
+# With one label per class there is nothing to hold out.
+UNTRIED_SHARE = 0.8
+FOLDS = 5
+_SMALLEST = 1e-4  # probability; its logarithm stays within what float16 and a temperature bear
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """What stands in for the labels of images.
+
+    Attributes:
+        logits: float32 (N, classes).
+        source: whose description of the images they were read from.
+        share: of an image's soft label that comes from its neighbours; 0 is the probe alone.
+        found_again: part of the held-out labels that each source found again, 0..1; empty where none were held out.
+    """
+
+    logits: Tensor
+    source: str
+    share: float
+    found_again: Mapping[str, float]
+
+
+def soft_labels(
+    sources: Mapping[str, Tensor], labels: np.ndarray, labelled: np.ndarray, classes: int, neighbours: bool = True
+) -> SoftLabels:
+    """The answers of the source, and with the neighbours' share, by which most held-out labels are found again.
+
+    Args:
+        sources: descriptions (N, k) of the same images; the first wins a tie, and where nothing can be held out.
+        labels: int (N,), read only at the rows `labelled`.
+        neighbours: whether they may have a say.
+    """
+    graphs = {name: neighbour_graph(rows) if neighbours else None for name, rows in sources.items()}
+    shares = SHARES if neighbours else SHARES[:1]
+    tried = _tried(sources, graphs, shares, labels, labelled, classes)
+    source, share = next(iter(sources)), UNTRIED_SHARE if neighbours else 0.0
+    if tried:
+        source, share = max(tried, key=lambda choice: tried[choice])
+    rows, graph = sources[source], graphs[source]
+    probe = fit_linear_probe(rows[labelled].numpy(), labels[labelled], classes)
+    found_again = {name: max(tried[name, one] for one in shares) for name in sources} if tried else {}
+    if graph is None:
+        return SoftLabels(torch.from_numpy(probe.logits(rows.numpy())), source, share, found_again)
+    said = _said(probe, rows, labels, labelled)
+    logits = smoothed(graph, said, share).clamp_min(_SMALLEST).log()
+    return SoftLabels(_as_sure_as(said, logits) if share else logits, source, share, found_again)
+
+
+def _tried(
+    sources: Mapping[str, Tensor],
+    graphs: Mapping[str, Graph | None],
+    shares: tuple[float, ...],
+    labels: np.ndarray,
+    labelled: np.ndarray,
+    classes: int,
+) -> dict[tuple[str, float], float]:
+    """Part of the held-out labels found again by (source, share); empty where nothing can or need be held out."""
+    folds = min(FOLDS, int(np.bincount(labels[labelled], minlength=classes).min()))
+    if folds < 2 or len(sources) * len(shares) < 2:
+        return {}
+    fold_of = _folds(labels[labelled], folds)
+    right = dict.fromkeys(((name, share) for name in sources for share in shares), 0)
+    for fold in range(folds):
+        known, held_out = labelled[fold_of != fold], labelled[fold_of == fold]
+        for name, rows in sources.items():
+            probe, graph = fit_linear_probe(rows[known].numpy(), labels[known], classes), graphs[name]
+            said = _said(probe, rows, labels, known)
+            for share in shares:
+                spread = smoothed(graph, said, share) if graph else said
+                right[name, share] += int((spread[held_out].argmax(dim=1).numpy() == labels[held_out]).sum())
+    return {choice: count / len(labelled) for choice, count in right.items()}
+
+
+def _as_sure_as(said: Tensor, logits: Tensor) -> Tensor:
+    """`logits` times the factor that makes their largest probability, on average, as large as that of `said`.
+
+    Averaging leaves every image with a little of many classes; a temperature would then drown the answer.
+    """
+    wanted = said.amax(dim=1).mean()
+    low, high = 1.0, 16.0
+    for _ in range(20):
+        factor = (low + high) / 2
+        low, high = (factor, high) if (factor * logits).softmax(dim=1).amax(dim=1).mean() < wanted else (low, factor)
+    return factor * logits
+
+
+def _folds(labels: np.ndarray, folds: int) -> np.ndarray:
+    """(n,) a fold for each label, so that every class is spread over all folds."""
+    order = np.argsort(labels, kind="stable")
+    fold_of = np.empty(len(labels), np.int64)
+    fold_of[order] = np.arange(len(labels)) % folds
+    return fold_of
+
+
+def _said(probe: LinearProbe, rows: Tensor, labels: np.ndarray, known: np.ndarray) -> Tensor:
+    """Probabilities (N, classes): the label where it is known, what the probe says elsewhere."""
+    said = torch.from_numpy(probe.logits(rows.numpy())).softmax(dim=1)
+    said[known] = one_hot(torch.from_numpy(labels[known]).long(), said.shape[1]).float()
+    return said

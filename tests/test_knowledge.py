@@ -1,0 +1,129 @@
+"""What TCS is told about images without labels: by the teacher, or by a student that already knows more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tcs_edge.data.images import UNLABELED, ImageSet, Split
+from tcs_edge.data.preprocess import Preprocess
+from tcs_edge.errors import DataError
+from tcs_edge.knowledge import make_knowledge
+from tcs_edge.progress import Silent
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.students.features import features_before_training
+from tcs_edge.teachers.features import Features
+from tcs_edge.teachers.load import TeacherInfo
+
+LABELLED, IMAGES, DIM, SIDE = 20, 80, 12, 16
+INFO = TeacherInfo("timm/test_vit", "made", Preprocess(SIDE), DIM, "mit", 1.0, Path("made"), "0" * 64, "made")
+
+
+class Recorder(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+class Brightness(nn.Module):
+    """A student that already sees the difference: per-channel means, through a normalisation that training moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.norm(pixels.mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def images() -> ImageSet:
+    """Dark and bright noise; of the training images all but `LABELLED` have no label."""
+
+    def split(part: str, count: int, seed: int) -> Split:
+        labels = np.arange(count) % 2
+        pixels = (
+            np.random.default_rng(seed).integers(0, 100, (count, SIDE, SIDE, 3)) + 100 * labels[:, None, None, None]
+        )
+        return Split(pixels.astype(np.uint8), labels, tuple(f"{part}/{i}" for i in range(count)))
+
+    train = split("train", IMAGES, 1)
+    some = np.where(np.arange(IMAGES) < LABELLED, train.labels, UNLABELED)
+    return ImageSet(
+        "noise", ("dark", "bright"), replace(train, labels=some), split("val", 8, 2), split("test", 8, 3), "f"
+    )
+
+
+def features(knows: bool) -> Features:
+    """Of a teacher that tells the classes apart on its first axis, or that knows nothing."""
+    rows = np.random.default_rng(7).normal(size=(IMAGES + 8, DIM)).astype(np.float16)
+    if knows:
+        rows[:, 0] += 6 * (np.r_[np.arange(IMAGES), np.arange(8)] % 2)
+    return Features(rows[:IMAGES], rows[IMAGES:], "k", INFO, 0, 0.0)
+
+
+def options(init: str = "weights.safetensors", **tcs: Any) -> CompressConfig:
+    given = {"target": "raspberrypi4", "teacher": "timm/test_vit", "student": "lcnet_050", "student_init": init}
+    machine = {"shots": LABELLED // 2, "rest_unlabeled": True, "device": "cpu", "workers": 0, "batch_size": 16}
+    config = CompressConfig(**given, **machine, tcs=tcs)
+    return config.for_student("cnn")
+
+
+def right(logits: torch.Tensor | None) -> float:
+    assert logits is not None
+    return float((logits.argmax(dim=1).numpy() == np.arange(IMAGES) % 2)[LABELLED:].mean())
+
+
+def test_given_weights_that_know_more_than_the_teacher_answer_in_its_place(images):
+    reporter, student = Recorder(), Brightness().train()
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    found = make_knowledge(features(knows=False), images, Preprocess(SIDE), student, options(), reporter)
+    assert right(found.soft_labels) > 0.95
+    assert any("read from the student" in line and "100%" in line for line in reporter.said)
+    assert student.training
+    for name, value in student.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("given", "backbone"),
+    [({"init": "random"}, Brightness()), ({"own_features": False}, Brightness()), ({}, None)],
+)
+def test_otherwise_the_teacher_answers_however_little_it_knows(images, given, backbone):
+    reporter = Recorder()
+    found = make_knowledge(features(knows=False), images, Preprocess(SIDE), backbone, options(**given), reporter)
+    assert right(found.soft_labels) < 0.8
+    assert not any("read from" in line for line in reporter.said)
+
+
+def test_a_teacher_that_knows_more_than_the_student_answers(images):
+    reporter = Recorder()
+    blind = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 4), nn.LayerNorm(4))
+    found = make_knowledge(features(knows=True), images, Preprocess(SIDE), blind, options(), reporter)
+    assert right(found.soft_labels) > 0.95
+    assert any("read from the teacher" in line for line in reporter.said)
+
+
+def test_the_targets_stay_the_teachers(images):
+    given = (features(knows=False), images, Preprocess(SIDE))
+    ours = make_knowledge(*given, Brightness(), options(), Silent())
+    theirs = make_knowledge(*given, None, options(), Silent())
+    torch.testing.assert_close(ours.rows, theirs.rows)
+
+
+def test_no_soft_labels_are_made_that_nobody_hears(images):
+    given = features(knows=True), images, Preprocess(SIDE), Brightness(), options(soft_weight=0), Silent()
+    assert make_knowledge(*given).soft_labels is None
+
+
+def test_features_that_are_not_finite_are_refused():
+    with pytest.raises(DataError, match=r"features of w\.safetensors are NaN"):
+        features_before_training(nn.Flatten(), [torch.full((2, 3), torch.nan)], torch.device("cpu"), "w.safetensors")
