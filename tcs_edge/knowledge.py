@@ -182,7 +182,7 @@ def _soft_labels(
         return None
     sources = {"teacher": targets}
     if backbone is not None and options.student_init != "random" and options.tcs.own_features:
-        sources["student"] = _own_coordinates(backbone, images, preprocess, options)
+        sources["student"] = _own_coordinates(backbone, images, preprocess, options, reporter)
     labelled = images.train.labelled
     neighbours = options.tcs.neighbours and len(labelled) < len(targets) <= MAX_IMAGES
     found = soft_labels(sources, images.train.labels, labelled, len(images.classes), neighbours)
@@ -197,12 +197,16 @@ def _soft_labels(
     return found.logits
 
 
-def _own_coordinates(backbone: nn.Module, images: ImageSet, preprocess: Preprocess, options: CompressConfig) -> Tensor:
+def _own_coordinates(
+    backbone: nn.Module, images: ImageSet, preprocess: Preprocess, options: CompressConfig, reporter: Reporter
+) -> Tensor:
     """Coordinates (N, k) of the student's own features before training, at most as many as of the teacher's."""
     loader = evaluation_loader(images.train, preprocess, options.batch_size, options.workers or 0)
     device = make_accelerator(options.device).device
-    pixels = (batch for batch, _, _ in loader)
-    features = torch.from_numpy(features_before_training(backbone, pixels, device, options.student_init))
+    pixels = (batch for batch, _, _ in reporter.track(loader, "student features before training", total=len(loader)))
+    features = torch.from_numpy(
+        features_before_training(backbone, pixels, device, f"{options.student} ({options.student_init})")
+    )
     return fit_coordinates(features.split(ROWS_AT_ONCE), options.tcs.dims).transform(features)
 
 

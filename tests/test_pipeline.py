@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import gc
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
 
 from tcs_edge import pipeline, preparation
 from tcs_edge.files import sha256_file
 from tcs_edge.specs.config import CompressConfig, load_config
+from tcs_edge.students.build import build_student
 from tcs_edge.training import loop
 
 FINISHED_FILES = {
@@ -142,6 +144,28 @@ def test_a_stopped_run_goes_on_with_the_command_it_printed(
     once_more = cli(*command)
     assert once_more.exit_code == 2
     assert "nothing to resume" in once_more.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_hears_the_soft_labels_that_it_heard_before(
+    cli, tiny, stopped_mid_epoch, tmp_path, monkeypatch
+):
+    """They may come from the student's own features before training, which are gone once it is trained."""
+    weights = tmp_path / "weights.safetensors"
+    save_file(build_student("lcnet_050", 64, "random", seed=1).state_dict(), weights)
+    command = [*tiny(shots=6, student_init=weights), "--rest-unlabeled"]
+    runs = tmp_path / "stopped", tmp_path / "whole"
+    assert cli(*command, "--out", runs[0]).exit_code == 130
+    monkeypatch.undo()
+    assert cli("compress", "--resume", runs[0]).exit_code == 0
+    assert cli(*command, "--out", runs[1]).exit_code == 0
+    deployed = [(run / "checkpoints/deployed.safetensors").read_bytes() for run in runs]
+    assert deployed[0] == deployed[1]
+    said = [
+        set(re.findall("soft labels: read from the (teacher|student)", (run / "train.log").read_text())) for run in runs
+    ]
+    assert said[0] == said[1]
+    assert len(said[0]) == 1
 
 
 @pytest.mark.slow
