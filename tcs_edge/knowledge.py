@@ -24,7 +24,7 @@ from tcs_edge.teachers.neighbours import MAX_IMAGES
 from tcs_edge.teachers.probe import LinearProbe, fit_linear_probe
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
 from tcs_edge.teachers.registry import teacher_spec
-from tcs_edge.teachers.soft_labels import soft_labels
+from tcs_edge.teachers.soft_labels import possible_folds, soft_labels
 from tcs_edge.training.accelerator import make_accelerator
 
 ROWS_AT_ONCE = 4096
@@ -88,9 +88,10 @@ def make_knowledge(
     if options.method == "tcs":
         coordinates = _coordinates(features, options, reporter)
         targets = _targets(features, coordinates, options)
+        probe_there = _coordinate_probe(targets, images)
         return Knowledge(
-            answers=targets, probe=_as_linear(_coordinate_probe(targets, images)), coordinates=coordinates,
-            soft_labels=_soft_labels(targets, images, preprocess, backbone, options, reporter),
+            answers=targets, probe=_as_linear(probe_there), coordinates=coordinates,
+            soft_labels=_soft_labels(targets, probe_there, images, preprocess, backbone, options, reporter),
         )  # fmt: skip
     grid = features.readout.grid
     linear = _as_linear(probe)
@@ -171,6 +172,7 @@ def _coordinate_probe(targets: Tensor, images: ImageSet) -> LinearProbe:
 
 def _soft_labels(
     targets: Tensor,
+    probe: LinearProbe,
     images: ImageSet,
     preprocess: Preprocess,
     backbone: nn.Module | None,
@@ -181,12 +183,14 @@ def _soft_labels(
     if options.tcs.soft_weight == 0:
         return None
     sources = {"teacher": targets}
-    if backbone is not None and options.student_init != "random" and options.tcs.own_features:
+    labelled, classes = images.train.labelled, len(images.classes)
+    # Without labels to hold out nobody could say that the student knows more: its pass would be for nothing.
+    asked = options.tcs.own_features and possible_folds(images.train.labels[labelled], classes) > 1
+    if backbone is not None and options.student_init != "random" and asked:
         sources["student"] = _own_coordinates(backbone, images, preprocess, options, reporter)
-    labelled = images.train.labelled
     neighbours = options.tcs.neighbours and len(labelled) < len(targets) <= MAX_IMAGES
-    found = soft_labels(sources, images.train.labels, labelled, len(images.classes), neighbours)
-    if found.found_again and len(sources) > 1:
+    found = soft_labels(sources, images.train.labels, labelled, classes, neighbours, probe)
+    if len(sources) > 1:
         again = {name: f"{part:.0%}" for name, part in found.found_again.items()}
         reporter.say(
             f"soft labels: read from the {found.source}; of the labels held out, the teacher's coordinates find "
@@ -207,7 +211,9 @@ def _own_coordinates(
     features = torch.from_numpy(
         features_before_training(backbone, pixels, device, f"{options.student} ({options.student_init})")
     )
-    return fit_coordinates(features.split(ROWS_AT_ONCE), options.tcs.dims).transform(features)
+    rows = features.split(ROWS_AT_ONCE)
+    coordinates = fit_coordinates(rows, options.tcs.dims)
+    return torch.cat([coordinates.transform(part) for part in rows])  # in parts: a part at a time is in float64
 
 
 def _in_loop(teacher: Teacher, readout: Readout, probe: nn.Linear, student: Preprocess) -> TeacherInLoop:

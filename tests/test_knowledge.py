@@ -127,3 +127,16 @@ def test_no_soft_labels_are_made_that_nobody_hears(images):
 def test_features_that_are_not_finite_are_refused():
     with pytest.raises(DataError, match=r"features of w\.safetensors are NaN"):
         features_before_training(nn.Flatten(), [torch.full((2, 3), torch.nan)], torch.device("cpu"), "w.safetensors")
+
+
+def test_a_student_is_not_asked_where_no_label_can_be_held_out(images):
+    class Unasked(nn.Module):
+        def forward(self, _pixels: torch.Tensor) -> torch.Tensor:
+            raise AssertionError("a pass for nothing")
+
+    one_each = np.where(np.arange(IMAGES) < 2, images.train.labels, UNLABELED)
+    few = replace(images, train=replace(images.train, labels=one_each))
+    given = features(knows=True), few, Preprocess(SIDE)
+    found = make_knowledge(*given, Unasked(), options(), Silent())
+    alone = make_knowledge(*given, None, options(), Silent())
+    torch.testing.assert_close(found.soft_labels, alone.soft_labels)

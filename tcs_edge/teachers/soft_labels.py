@@ -44,7 +44,12 @@ class SoftLabels:
 
 
 def soft_labels(
-    sources: Mapping[str, Tensor], labels: np.ndarray, labelled: np.ndarray, classes: int, neighbours: bool = True
+    sources: Mapping[str, Tensor],
+    labels: np.ndarray,
+    labelled: np.ndarray,
+    classes: int,
+    neighbours: bool = True,
+    probe: LinearProbe | None = None,
 ) -> SoftLabels:
     """The answers of the source, and with the neighbours' share, by which most held-out labels are found again.
 
@@ -52,21 +57,29 @@ def soft_labels(
         sources: descriptions (N, k) of the same images; the first wins a tie, and where nothing can be held out.
         labels: int (N,), read only at the rows `labelled`.
         neighbours: whether they may have a say.
+        probe: the first source's, where it is fitted on the labelled rows already.
     """
     graphs = {name: neighbour_graph(rows) if neighbours else None for name, rows in sources.items()}
     shares = SHARES if neighbours else SHARES[:1]
     tried = _tried(sources, graphs, shares, labels, labelled, classes)
-    source, share = next(iter(sources)), UNTRIED_SHARE if neighbours else 0.0
+    first = next(iter(sources))
+    source, share = first, UNTRIED_SHARE if neighbours else 0.0
     if tried:
         source, share = max(tried, key=lambda choice: tried[choice])
     rows, graph = sources[source], graphs[source]
-    probe = fit_linear_probe(rows[labelled].numpy(), labels[labelled], classes)
+    if probe is None or source != first:
+        probe = fit_linear_probe(rows[labelled].numpy(), labels[labelled], classes)
     found_again = {name: max(tried[name, one] for one in shares) for name in sources} if tried else {}
     if graph is None:
         return SoftLabels(torch.from_numpy(probe.logits(rows.numpy())), source, share, found_again)
     said = _said(probe, rows, labels, labelled)
     logits = smoothed(graph, said, share).clamp_min(_SMALLEST).log()
     return SoftLabels(_as_sure_as(said, logits) if share else logits, source, share, found_again)
+
+
+def possible_folds(labels: np.ndarray, classes: int) -> int:
+    """How many folds `labels` (n,) can be held out in, each class in every one; below 2 nothing can."""
+    return min(FOLDS, int(np.bincount(labels, minlength=classes).min()))
 
 
 def _tried(
@@ -78,7 +91,7 @@ def _tried(
     classes: int,
 ) -> dict[tuple[str, float], float]:
     """Part of the held-out labels found again by (source, share); empty where nothing can or need be held out."""
-    folds = min(FOLDS, int(np.bincount(labels[labelled], minlength=classes).min()))
+    folds = possible_folds(labels[labelled], classes)
     if folds < 2 or len(sources) * len(shares) < 2:
         return {}
     fold_of = _folds(labels[labelled], folds)
