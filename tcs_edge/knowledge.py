@@ -24,9 +24,10 @@ from tcs_edge.teachers.neighbours import MAX_IMAGES
 from tcs_edge.teachers.probe import LinearProbe, fit_linear_probe
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
 from tcs_edge.teachers.registry import teacher_spec
-from tcs_edge.teachers.soft_labels import possible_folds, soft_labels
+from tcs_edge.teachers.soft_labels import SoftLabels, possible_folds, soft_labels
 from tcs_edge.training.accelerator import make_accelerator
 
+TEACHER = "teacher"
 ROWS_AT_ONCE = 4096
 # Maps of all images lie in memory while the student trains.
 MAX_MAPS_MB = 2048.0
@@ -88,11 +89,12 @@ def make_knowledge(
     if options.method == "tcs":
         coordinates = _coordinates(features, options, reporter)
         targets = _targets(features, coordinates, options)
-        probe_there = _coordinate_probe(targets, images)
-        return Knowledge(
-            answers=targets, probe=_as_linear(probe_there), coordinates=coordinates,
-            soft_labels=_soft_labels(targets, probe_there, images, preprocess, backbone, options, reporter),
-        )  # fmt: skip
+        start = _coordinate_probe(targets, images)
+        found = _soft_labels(targets, start, images, preprocess, backbone, options, reporter)
+        if found and found.source == TEACHER:
+            start = found.probe
+        said = found.logits if found else None
+        return Knowledge(answers=targets, probe=_as_linear(start), coordinates=coordinates, soft_labels=said)
     grid = features.readout.grid
     linear = _as_linear(probe)
     signed = bool((features.readout.vectors(features.train) < 0).any())
@@ -178,11 +180,11 @@ def _soft_labels(
     backbone: nn.Module | None,
     options: CompressConfig,
     reporter: Reporter,
-) -> Tensor | None:
-    """Logits (N, classes) of the training images, where the student hears soft labels."""
+) -> SoftLabels | None:
+    """What stands in for labels, where the student hears soft labels."""
     if options.tcs.soft_weight == 0:
         return None
-    sources = {"teacher": targets}
+    sources = {TEACHER: targets}
     labelled, classes = images.train.labelled, len(images.classes)
     # Without labels to hold out nobody could say that the student knows more: its pass would be for nothing.
     asked = options.tcs.own_features and possible_folds(images.train.labels[labelled], classes) > 1
@@ -194,11 +196,12 @@ def _soft_labels(
         again = {name: f"{part:.0%}" for name, part in found.found_again.items()}
         reporter.say(
             f"soft labels: read from the {found.source}; of the labels held out, the teacher's coordinates find "
-            f"{again['teacher']} again, the student's features before training {again['student']}"
+            f"{again[TEACHER]} again, the student's features before training {again['student']}"
         )
     if neighbours:
-        reporter.say(f"soft labels: {found.share:.0%} from the images' neighbours, the rest from the probe")
-    return found.logits
+        heard = f"{found.share:.0%} from their neighbours" if found.share else "nothing from their neighbours"
+        reporter.say(f"soft labels: images take over {heard}, and a linear probe is fitted on that")
+    return found
 
 
 def _own_coordinates(

@@ -112,6 +112,18 @@ def test_a_teacher_that_knows_more_than_the_student_answers(images):
     assert any("read from the teacher" in line for line in reporter.said)
 
 
+def test_a_classifier_can_start_as_the_very_probe_that_gives_the_soft_labels(images):
+    found = make_knowledge(features(knows=True), images, Preprocess(SIDE), None, options("random"), Silent())
+    with torch.no_grad():
+        torch.testing.assert_close(found.probe(found.rows.float()), found.soft_labels, rtol=1e-4, atol=1e-4)
+
+
+def test_a_classifier_never_starts_as_a_probe_on_the_students_own_features(images):
+    found = make_knowledge(features(knows=False), images, Preprocess(SIDE), Brightness(), options(), Silent())
+    assert right(found.soft_labels) > 0.95
+    assert found.probe.in_features == found.rows.shape[1] != 3
+
+
 def test_the_targets_stay_the_teachers(images):
     given = (features(knows=False), images, Preprocess(SIDE))
     ours = make_knowledge(*given, Brightness(), options(), Silent())

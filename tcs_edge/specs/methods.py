@@ -29,8 +29,8 @@ class TcsOptions(Spec):
         probe_start: start the classifier as a linear probe in the teacher's coordinates, instead of at random; None is
             yes, and no where the student starts from given weights.
         soft_weight: weight of that probe's soft labels; None is 0.9, and 0 where an open `label_weight` is 1.
-        neighbours: where there are images without labels, let an image's neighbours in the coordinates have a say in
-            its soft label, as much as labels that were held out bear out.
+        neighbours: where there are images without labels, fit the probe on what images take over from their
+            neighbours in the coordinates too, as much as labels that were held out bear out.
         own_features: where the student starts from given weights, let its own features before training answer instead
             of the teacher's, if they find labels that were held out again more often.
         temperature: T of the soft labels.

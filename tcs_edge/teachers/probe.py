@@ -47,14 +47,16 @@ def fit_linear_probe(
     so `l2` means the same for every teacher.
 
     Args:
-        features: (N, d), any float type; labels: int (N,) in 0..classes-1.
+        features: (N, d), any float type.
+        labels: int (N,) in 0..classes-1, or probabilities float (N, classes).
         l2: weight of sum(weight ** 2) / 2 beside the mean cross-entropy.
     """
     x = torch.from_numpy(features.astype(np.float32))
-    y = torch.from_numpy(np.asarray(labels, np.int64))
+    soft = labels.ndim == 2
+    y = torch.from_numpy(np.asarray(labels, np.float32 if soft else np.int64))
     mean = x.mean(dim=0)
     scale = (x - mean).square().mean().sqrt().clamp_min(1e-12)
-    count = int(y.max()) + 1 if classes is None else classes
+    count = classes or (labels.shape[1] if soft else int(labels.max()) + 1)
     weight, bias = _minimise((x - mean) / scale, y, count, l2, steps)
     weight = weight / scale
     return LinearProbe(weight.numpy(), (bias - weight @ mean).numpy())

@@ -1,9 +1,10 @@
-"""What stands in for the labels of images: the answers of a probe, spread by neighbours, from whoever knows most.
+"""What stands in for labels: the answers of a linear probe that heard the neighbours, from whoever knows most.
 
 Images may be described by the teacher's coordinates, and by the features of a student that starts from
-given weights. Which of them answers, and how much neighbours have a say, is settled by labels that are
-held out: a teacher that knows less than the student already does, or whose neighbourhoods mix the
-classes, would be a bad example.
+given weights. A probe on few labels is fitted once more on what neighbours make of them, so that the images
+without labels shape it, and its answers stay what one linear layer in the coordinates can say. Which
+description answers, and how much neighbours have a say, is settled by labels that are held out: a teacher
+that knows less than the student already does, or whose neighbourhoods mix the classes, would be a bad example.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from torch.nn.functional import one_hot
 from tcs_edge.teachers.neighbours import Graph, neighbour_graph, smoothed
 from tcs_edge.teachers.probe import LinearProbe, fit_linear_probe
 
-SHARES = (0.0, 0.5, 0.8)
+# The first wins a tie: few labels often cannot tell these apart, and half from the neighbours was then the best guess.
+SHARES = (0.5, 0.8, 0.0)
 # With one label per class there is nothing to hold out.
 UNTRIED_SHARE = 0.8
 FOLDS = 5
-_SMALLEST = 1e-4  # probability; its logarithm stays within what float16 and a temperature bear
+_SMALLEST = 1e-4  # probability whose logarithm still counts
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,15 @@ class SoftLabels:
     """What stands in for the labels of images.
 
     Attributes:
-        logits: float32 (N, classes).
+        logits: float32 (N, classes), what `probe` says.
+        probe: linear classifier of the source's rows.
         source: whose description of the images they were read from.
-        share: of an image's soft label that comes from its neighbours; 0 is the probe alone.
+        share: how much of the probabilities that the probe was fitted on came from neighbours; 0 is the labels alone.
         found_again: part of the held-out labels that each source found again, 0..1; empty where none were held out.
     """
 
     logits: Tensor
+    probe: LinearProbe
     source: str
     share: float
     found_again: Mapping[str, float]
@@ -60,21 +64,16 @@ def soft_labels(
         probe: the first source's, where it is fitted on the labelled rows already.
     """
     graphs = {name: neighbour_graph(rows) if neighbours else None for name, rows in sources.items()}
-    shares = SHARES if neighbours else SHARES[:1]
+    shares = SHARES if neighbours else (0.0,)
     tried = _tried(sources, graphs, shares, labels, labelled, classes)
     first = next(iter(sources))
-    source, share = first, UNTRIED_SHARE if neighbours else 0.0
-    if tried:
-        source, share = max(tried, key=lambda choice: tried[choice])
-    rows, graph = sources[source], graphs[source]
+    source, share = max(tried, key=lambda choice: tried[choice]) if tried else (first, UNTRIED_SHARE * neighbours)
+    rows = sources[source]
     if probe is None or source != first:
         probe = fit_linear_probe(rows[labelled].numpy(), labels[labelled], classes)
+    probe = _having_heard(graphs[source], share, probe, rows, labels, labelled)
     found_again = {name: max(tried[name, one] for one in shares) for name in sources} if tried else {}
-    if graph is None:
-        return SoftLabels(torch.from_numpy(probe.logits(rows.numpy())), source, share, found_again)
-    said = _said(probe, rows, labels, labelled)
-    logits = smoothed(graph, said, share).clamp_min(_SMALLEST).log()
-    return SoftLabels(_as_sure_as(said, logits) if share else logits, source, share, found_again)
+    return SoftLabels(torch.from_numpy(probe.logits(rows.numpy())), probe, source, share, found_again)
 
 
 def possible_folds(labels: np.ndarray, classes: int) -> int:
@@ -99,25 +98,36 @@ def _tried(
     for fold in range(folds):
         known, held_out = labelled[fold_of != fold], labelled[fold_of == fold]
         for name, rows in sources.items():
-            probe, graph = fit_linear_probe(rows[known].numpy(), labels[known], classes), graphs[name]
-            said = _said(probe, rows, labels, known)
+            alone = fit_linear_probe(rows[known].numpy(), labels[known], classes)
             for share in shares:
-                spread = smoothed(graph, said, share) if graph else said
-                right[name, share] += int((spread[held_out].argmax(dim=1).numpy() == labels[held_out]).sum())
+                probe = _having_heard(graphs[name], share, alone, rows, labels, known)
+                said = probe.logits(rows[held_out].numpy()).argmax(axis=1)
+                right[name, share] += int((said == labels[held_out]).sum())
     return {choice: count / len(labelled) for choice, count in right.items()}
 
 
-def _as_sure_as(said: Tensor, logits: Tensor) -> Tensor:
-    """`logits` times the factor that makes their largest probability, on average, as large as that of `said`.
+def _having_heard(
+    graph: Graph | None, share: float, probe: LinearProbe, rows: Tensor, labels: np.ndarray, known: np.ndarray
+) -> LinearProbe:
+    """`probe` fitted again, on all images: on the `known` labels and what `probe` says elsewhere, spread by `share`."""
+    if graph is None or not share:
+        return probe
+    said = _said(probe, rows, labels, known)
+    spread = _as_sure_as(said, smoothed(graph, said, share))
+    return fit_linear_probe(rows.numpy(), spread.numpy())
+
+
+def _as_sure_as(said: Tensor, spread: Tensor) -> Tensor:
+    """Probabilities `spread` to the power, renormalised, by which the largest is on average as large as in `said`.
 
     Averaging leaves every image with a little of many classes; a temperature would then drown the answer.
     """
-    wanted = said.amax(dim=1).mean()
+    wanted, logits = said.amax(dim=1).mean(), spread.clamp_min(_SMALLEST).log()
     low, high = 1.0, 16.0
     for _ in range(20):
         factor = (low + high) / 2
         low, high = (factor, high) if (factor * logits).softmax(dim=1).amax(dim=1).mean() < wanted else (low, factor)
-    return factor * logits
+    return (factor * logits).softmax(dim=1)
 
 
 def _folds(labels: np.ndarray, folds: int) -> np.ndarray:

@@ -29,6 +29,19 @@ def test_probe_equals_scikit_learns_logistic_regression() -> None:
     assert np.abs(got / got.sum(axis=1, keepdims=True) - expected).max() < 2e-3
 
 
+def test_a_probe_on_probabilities_equals_scikit_learns_on_weighted_copies() -> None:
+    x, _ = _blobs(200, 0, spread=3.0)
+    wanted = np.random.default_rng(5).dirichlet([1.0, 0.5, 2.0], len(x))
+    l2 = 0.01
+    mean = x.mean(axis=0)
+    scaled = (x - mean) / np.sqrt(((x - mean) ** 2).mean())
+    reference = LogisticRegression(C=1 / (l2 * len(x)), tol=1e-8, max_iter=1000)
+    reference.fit(np.repeat(scaled, 3, axis=0), np.tile(np.arange(3), len(x)), sample_weight=wanted.ravel())
+    logits = fit_linear_probe(x, wanted, l2=l2).logits(x)
+    got = np.exp(logits - logits.max(axis=1, keepdims=True))
+    assert np.abs(got / got.sum(axis=1, keepdims=True) - reference.predict_proba(scaled)).max() < 2e-3
+
+
 def test_probe_learns_and_chance_stays_chance() -> None:
     (x, y), (xv, yv) = _blobs(200, 0), _blobs(200, 1)
     assert linear_probe(x.astype(np.float16), y, xv.astype(np.float16), yv) > 0.9
