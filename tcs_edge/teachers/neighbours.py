@@ -18,7 +18,7 @@ NEIGHBOURS = 10
 ROUNDS = 30
 # Every image is compared with every other: beyond this it takes minutes.
 MAX_IMAGES = 50_000
-_SIMILARITIES_AT_ONCE = 16_000_000
+_SIMILARITIES_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
