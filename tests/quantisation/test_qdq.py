@@ -31,9 +31,12 @@ def test_every_heavy_layer_is_int8_and_weights_are_stored_so(int8, original):
     assert int8.ByteSize() < 0.5 * original.ByteSize()
 
 
-def test_it_is_near_the_float_model_and_not_the_same(int8, original):
+def test_it_is_near_the_float_model_and_not_the_same(onnx_path, calibration, original, tmp_path):
+    # Eight-bit weights saturate on an x86 processor without int8 dot products, seven-bit ones nowhere.
+    anywhere = Scheme(per_channel=True, signed_activations=False, seven_bit_weights=True)
+    int8 = quantised(onnx_path, anywhere, calibration, tmp_path / "ranges.json")
     share = noise_share(run_model(original, IMAGES), run_model(int8, IMAGES))
-    assert 1e-9 < share < 0.1
+    assert 1e-9 < share < 0.02
 
 
 def test_it_runs_as_int8_and_keeps_what_the_file_says(int8, tmp_path, labels):
