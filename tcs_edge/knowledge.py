@@ -199,8 +199,8 @@ def _soft_labels(
             f"{again[TEACHER]} again, the student's features before training {again['student']}"
         )
     if neighbours:
-        heard = f"{found.share:.0%} from their neighbours" if found.share else "nothing from their neighbours"
-        reporter.say(f"soft labels: images take over {heard}, and a linear probe is fitted on that")
+        heard = f"the labels and {found.share:.0%} of what neighbours say" if found.share else "the labels alone"
+        reporter.say(f"soft labels: a linear probe fitted on {heard}")
     return found
 
 

@@ -67,7 +67,9 @@ def soft_labels(
     shares = SHARES if neighbours else (0.0,)
     tried = _tried(sources, graphs, shares, labels, labelled, classes)
     first = next(iter(sources))
-    source, share = max(tried, key=lambda choice: tried[choice]) if tried else (first, UNTRIED_SHARE * neighbours)
+    source, share = first, UNTRIED_SHARE if neighbours else 0.0
+    if tried:
+        source, share = max(tried, key=lambda choice: tried[choice])
     rows = sources[source]
     if probe is None or source != first:
         probe = fit_linear_probe(rows[labelled].numpy(), labels[labelled], classes)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from tcs_edge.teachers.neighbours import neighbour_graph, smoothed
 from tcs_edge.teachers.probe import fit_linear_probe
-from tcs_edge.teachers.soft_labels import UNTRIED_SHARE, soft_labels
+from tcs_edge.teachers.soft_labels import UNTRIED_SHARE, _as_sure_as, soft_labels
 
 
 def clusters(strength, seed, count=300, width=8):
@@ -72,7 +73,9 @@ def test_soft_labels_are_as_sure_on_average_as_what_they_were_made_from():
     assert torch.isfinite(found.logits).all()
     said = torch.from_numpy(probe.logits(rows.numpy())).softmax(dim=1)
     said[labelled] = torch.eye(2)[labels[labelled]]
-    sure = found.logits.softmax(dim=1).amax(dim=1).mean()
+    spread = _as_sure_as(said, smoothed(neighbour_graph(rows), said, found.share))
+    assert float(spread.amax(dim=1).mean()) == pytest.approx(float(said.amax(dim=1).mean()), abs=1e-3)
+    sure = found.logits.softmax(dim=1).amax(dim=1).mean()  # the probe fitted on that comes near it
     assert float(sure) == pytest.approx(float(said.amax(dim=1).mean()), abs=0.02)
 
 
