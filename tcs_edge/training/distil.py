@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tcs_edge.allocator import return_freed_memory
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import keep_decoded
@@ -66,6 +67,7 @@ def distil(
         UsageError: `options.train` asks for what the device cannot do.
         ParityFailed: the fold does not equal the trained head.
     """
+    return_freed_memory()  # the teacher's, which is gone
     torch.manual_seed(options.seed)
     method = make_method(options, backbone, feature_dim, len(images.classes), preprocess.img_size, knowledge)
     accelerator = make_accelerator(options.device, options.train.amp)

@@ -161,9 +161,9 @@ class _Run:
         total_steps = self.budget.epochs * self.data.steps_per_epoch
         for group in self.optimizer.param_groups:
             group["lr"] = self.budget.lr_at(step, total_steps) * group["lr_scale"]
+        self.optimizer.zero_grad()  # before the feature maps need the room
         with self.accelerator.autocast():
             losses = self.wrapped(batch)
-        self.optimizer.zero_grad()
         self.accelerator.backward(losses.total)
         norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.budget.grad_clip)
         # fp16: where gradients overflowed, the scaler leaves the step out, and no score may be taken from them.
