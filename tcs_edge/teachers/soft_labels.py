@@ -5,12 +5,14 @@ given weights. A probe on few labels is fitted once more on what neighbours make
 without labels shape it, and its answers stay what one linear layer in the coordinates can say. Which
 description answers, and how much neighbours have a say, is settled by labels that are held out: a teacher
 that knows less than the student already does, or whose neighbourhoods mix the classes, would be a bad example.
+Between two that know as much, the teacher teaches more: what the student says of itself is no news to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import torch
@@ -55,10 +57,11 @@ def soft_labels(
     neighbours: bool = True,
     probe: LinearProbe | None = None,
 ) -> SoftLabels:
-    """The answers of the source, and with the neighbours' share, by which most held-out labels are found again.
+    """The answers of one source, with the neighbours' share by which it finds most held-out labels again.
 
     Args:
-        sources: descriptions (N, k) of the same images; the first wins a tie, and where nothing can be held out.
+        sources: descriptions (N, k) of the same images; the first answers unless another finds more labels again by
+            more than one standard error, and where nothing can be held out.
         labels: int (N,), read only at the rows `labelled`.
         neighbours: whether they may have a say.
         probe: the first source's, where it is fitted on the labelled rows already.
@@ -68,13 +71,16 @@ def soft_labels(
     tried = _tried(sources, graphs, shares, labels, labelled, classes)
     first = next(iter(sources))
     source, share = first, UNTRIED_SHARE if neighbours else 0.0
-    if tried:
-        source, share = max(tried, key=lambda choice: tried[choice])
+    best = {name: _best_share(by_share) for name, by_share in tried.items()}
+    found = {name: tried[name][one] for name, one in best.items()}
+    if found:
+        source = _whose(found)
+        share = best[source]
     rows = sources[source]
     if probe is None or source != first:
         probe = fit_linear_probe(rows[labelled].numpy(), labels[labelled], classes)
     probe = _having_heard(graphs[source], share, probe, rows, labels, labelled)
-    found_again = {name: max(tried[name, one] for one in shares) for name in sources} if tried else {}
+    found_again = {name: float(each.mean()) for name, each in found.items()}
     return SoftLabels(torch.from_numpy(probe.logits(rows.numpy())), probe, source, share, found_again)
 
 
@@ -90,13 +96,13 @@ def _tried(
     labels: np.ndarray,
     labelled: np.ndarray,
     classes: int,
-) -> dict[tuple[str, float], float]:
-    """Part of the held-out labels found again by (source, share); empty where nothing can or need be held out."""
+) -> dict[str, dict[float, np.ndarray]]:
+    """By source and share, bool (n,): which held-out labels are found again; empty where nothing can or need be."""
     folds = possible_folds(labels[labelled], classes)
     if folds < 2 or len(sources) * len(shares) < 2:
         return {}
     fold_of = _folds(labels[labelled], folds)
-    right = dict.fromkeys(((name, share) for name in sources for share in shares), 0)
+    right = {name: {share: np.zeros(len(labelled), bool) for share in shares} for name in sources}
     for fold in range(folds):
         known, held_out = labelled[fold_of != fold], labelled[fold_of == fold]
         for name, rows in sources.items():
@@ -104,8 +110,23 @@ def _tried(
             for share in shares:
                 probe = _having_heard(graphs[name], share, alone, rows, labels, known)
                 said = probe.logits(rows[held_out].numpy()).argmax(axis=1)
-                right[name, share] += int((said == labels[held_out]).sum())
-    return {choice: count / len(labelled) for choice, count in right.items()}
+                right[name][share][fold_of == fold] = said == labels[held_out]
+    return right
+
+
+def _best_share(found: Mapping[float, np.ndarray]) -> float:
+    """The first of those by which most labels are found again."""
+    return max(found, key=lambda share: int(found[share].sum()))
+
+
+def _whose(found: Mapping[str, np.ndarray]) -> str:
+    """The first source, or another that finds more labels again, bool (n,), by more than one standard error."""
+    first, *others = found
+    if not others:
+        return first
+    best = max(others, key=lambda name: int(found[name].sum()))
+    won, lost = int((found[best] & ~found[first]).sum()), int((found[first] & ~found[best]).sum())
+    return best if won - lost > sqrt(won + lost) else first
 
 
 def _having_heard(

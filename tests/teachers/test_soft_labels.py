@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tcs_edge.teachers.neighbours import neighbour_graph, smoothed
 from tcs_edge.teachers.probe import fit_linear_probe
-from tcs_edge.teachers.soft_labels import UNTRIED_SHARE, _as_sure_as, soft_labels
+from tcs_edge.teachers.soft_labels import UNTRIED_SHARE, _as_sure_as, _whose, soft_labels
 
 
 def clusters(strength, seed, count=300, width=8):
@@ -111,6 +113,24 @@ def test_the_first_source_answers_where_they_tie_or_nothing_can_be_held_out():
     assert tie.source == "teacher"
     untried = soft_labels({"teacher": rows, "student": 2 * rows}, labels, np.array([0, 1]), 2)
     assert (untried.source, untried.share, untried.found_again) == ("teacher", UNTRIED_SHARE, {})
+
+
+def test_a_few_labels_more_are_no_reason_to_ask_another_than_the_first():
+    (known, labels), (own, _) = clusters(1.0, 1), clusters(1.1, 2)
+    found = soft_labels({"teacher": known, "student": own}, labels, np.arange(40), 2)
+    assert found.found_again["teacher"] < found.found_again["student"] < found.found_again["teacher"] + 0.2
+    assert found.source == "teacher"
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 5))
+def test_another_answers_where_it_is_better_by_more_than_one_standard_error(won, lost, both):
+    first = np.array([False] * won + [True] * lost + [True] * both, bool)
+    other = np.array([True] * won + [False] * lost + [True] * both, bool)
+    gain = other.astype(float) - first
+    # of the mean gain, were both equally good
+    error = np.sqrt(np.mean(gain**2) / len(gain)) if len(gain) else 0.0
+    better = won > lost and gain.mean() > error + 1e-9
+    assert _whose({"teacher": first, "student": other}) == ("student" if better else "teacher")
 
 
 def test_without_neighbours_the_probe_says_it_all():
