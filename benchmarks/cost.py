@@ -8,8 +8,8 @@ Everything is measured in one run, on real images decoded beforehand, through th
   a ratio is the median over the rounds, with the lowest and the highest. KD and SimKD keep the teacher in the loop.
   On a CPU a second is a second of this process's computing, so that other programs count little.
 - training memory: a fresh process per method and round, in turn; the peak while training less what the process held
-  before (images) and less the libraries' code and buffers, so the teacher counts where it stays in memory. On a GPU: the most that
-  torch took there.
+  before (images) and less the libraries' code and buffers, so the teacher counts where it stays in memory. On a
+  GPU: the most that torch took there.
 - teacher: the whole pass (loading, decoding, checking, writing the cache) against the bare model on decoded batches.
 - coordinates: memory that fitting them takes at 1x and 10x images, each in a fresh process.
 

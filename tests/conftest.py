@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 # One thread per test process: two processes that spin with two threads each are far slower than one.
 # Before torch and numpy are imported, and inherited by every process a test starts.
@@ -20,6 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tcs_edge.cli.app import app
+from tcs_edge.progress import Silent
 
 # A machine that does other work as well is no failure.
 settings.register_profile("unhurried", deadline=None)
@@ -29,6 +30,33 @@ COLOURS = {"blue": (40, 80, 200), "green": (50, 190, 70), "red": (210, 60, 40)}
 COUNTS = {"train": 24, "val": 8, "test": 12}
 
 Cli = Callable[..., Any]
+Item = TypeVar("Item")
+
+
+class Recorder(Silent):
+    """Keeps what a stage says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+    def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+        count = 0
+        for item in items:
+            count += 1
+            yield item
+        assert total is None or count <= total
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
 
 
 def _picture(colour: tuple[int, int, int], seed: int) -> Image.Image:

@@ -25,14 +25,6 @@ LABELLED, IMAGES, DIM, SIDE = 20, 80, 12, 16
 INFO = TeacherInfo("timm/test_vit", "made", Preprocess(SIDE), DIM, "mit", 1.0, Path("made"), "0" * 64, "made")
 
 
-class Recorder(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
 class Brightness(nn.Module):
     """A student that already sees the difference: per-channel means, through a normalisation that training moves."""
 
@@ -82,12 +74,12 @@ def right(logits: torch.Tensor | None) -> float:
     return float((logits.argmax(dim=1).numpy() == np.arange(IMAGES) % 2)[LABELLED:].mean())
 
 
-def test_given_weights_that_know_more_than_the_teacher_answer_in_its_place(images):
-    reporter, student = Recorder(), Brightness().train()
+def test_given_weights_that_know_more_than_the_teacher_answer_in_its_place(images, recorder):
+    student = Brightness().train()
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    found = make_knowledge(features(knows=False), images, Preprocess(SIDE), student, options(), reporter)
+    found = make_knowledge(features(knows=False), images, Preprocess(SIDE), student, options(), recorder)
     assert right(found.soft_labels) > 0.95
-    assert any("read from the student" in line and "100%" in line for line in reporter.said)
+    assert any("read from the student" in line and "100%" in line for line in recorder.said)
     assert student.training
     for name, value in student.state_dict().items():
         assert torch.equal(value, before[name]), name
@@ -97,19 +89,17 @@ def test_given_weights_that_know_more_than_the_teacher_answer_in_its_place(image
     ("given", "backbone"),
     [({"init": "random"}, Brightness()), ({"own_features": False}, Brightness()), ({}, None)],
 )
-def test_otherwise_the_teacher_answers_however_little_it_knows(images, given, backbone):
-    reporter = Recorder()
-    found = make_knowledge(features(knows=False), images, Preprocess(SIDE), backbone, options(**given), reporter)
+def test_otherwise_the_teacher_answers_however_little_it_knows(images, given, backbone, recorder):
+    found = make_knowledge(features(knows=False), images, Preprocess(SIDE), backbone, options(**given), recorder)
     assert right(found.soft_labels) < 0.8
-    assert not any("read from" in line for line in reporter.said)
+    assert not any("read from" in line for line in recorder.said)
 
 
-def test_a_teacher_that_knows_more_than_the_student_answers(images):
-    reporter = Recorder()
+def test_a_teacher_that_knows_more_than_the_student_answers(images, recorder):
     blind = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 4), nn.LayerNorm(4))
-    found = make_knowledge(features(knows=True), images, Preprocess(SIDE), blind, options(), reporter)
+    found = make_knowledge(features(knows=True), images, Preprocess(SIDE), blind, options(), recorder)
     assert right(found.soft_labels) > 0.95
-    assert any("read from the teacher" in line for line in reporter.said)
+    assert any("read from the teacher" in line for line in recorder.said)
 
 
 def test_a_classifier_can_start_as_the_very_probe_that_gives_the_soft_labels(images):

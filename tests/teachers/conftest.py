@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -14,30 +13,6 @@ import torch
 from safetensors.torch import save_file
 
 from tcs_edge.data.images import ImageSet, Split
-from tcs_edge.progress import Silent
-
-Item = TypeVar("Item")
-
-
-class Recorder(Silent):
-    """Keeps what a stage says."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
-
-    def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-        count = 0
-        for item in items:
-            count += 1
-            yield item
-        assert total is None or count <= total
 
 
 def _random_weights(architecture: str, folder: Path) -> Path:
@@ -67,11 +42,6 @@ def image_set() -> ImageSet:
     """20 train, 7 val and 5 test images of noise."""
     train, val, test = _split("train", 20, 1), _split("val", 7, 2), _split("test", 5, 3)
     return ImageSet("noise", ("a", "b"), train, val, test, fingerprint="f" * 64)
-
-
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
 
 
 @pytest.fixture(scope="session")
