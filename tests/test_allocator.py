@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import subprocess
 import sys
@@ -33,6 +34,13 @@ def test_freed_blocks_between_used_ones_go_back_to_the_system() -> None:
     assert float(returned.stdout) > 100  # of 160 MB
 
 
-def test_where_the_c_library_cannot_be_asked_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_system_is_no_linux_the_c_library_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: pytest.fail("asked"))
+    return_freed_memory()
+
+
+def test_a_c_library_that_cannot_be_asked_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
     return_freed_memory()

@@ -67,7 +67,7 @@ def distil(
         UsageError: `options.train` asks for what the device cannot do.
         ParityFailed: the fold does not equal the trained head.
     """
-    return_freed_memory()  # the teacher's, which is gone
+    return_freed_memory()  # what the teacher's pass and the fits freed
     torch.manual_seed(options.seed)
     method = make_method(options, backbone, feature_dim, len(images.classes), preprocess.img_size, knowledge)
     accelerator = make_accelerator(options.device, options.train.amp)
