@@ -9,30 +9,6 @@ import pytest
 from tcs_edge.specs.profile import LatencyRow, Profile
 
 
-class Remarks:
-    """A reporter that remembers what the user would read."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
-
-    def detail(self, text: str) -> None: ...
-
-    def track(self, items: Any, description: str, total: int | None = None) -> Any:
-        yield from items
-
-
-@pytest.fixture
-def remarks() -> Remarks:
-    return Remarks()
-
-
 @pytest.fixture
 def make_profile() -> Callable[..., Profile]:
     """make_profile(10.0, source="measured", day=3): a profile of raspberrypi4 with one row."""
