@@ -70,12 +70,10 @@ def soft_labels(
     shares = SHARES if neighbours else (0.0,)
     tried = _tried(sources, graphs, shares, labels, labelled, classes)
     first = next(iter(sources))
-    source, share = first, UNTRIED_SHARE if neighbours else 0.0
     best = {name: _best_share(by_share) for name, by_share in tried.items()}
-    found = {name: tried[name][one] for name, one in best.items()}
-    if found:
-        source = _whose(found)
-        share = best[source]
+    found = {name: tried[name][share] for name, share in best.items()}
+    source = _whose(found) if found else first
+    share = best.get(source, UNTRIED_SHARE if neighbours else 0.0)
     rows = sources[source]
     if probe is None or source != first:
         probe = fit_linear_probe(rows[labelled].numpy(), labels[labelled], classes)
