@@ -79,7 +79,8 @@ def make_knowledge(
 
     Args:
         preprocess: the student's.
-        backbone: the student before training, which may know more than the teacher; None where it is not settled.
+        backbone: the student before training, which may know more than the teacher; None where it is not settled, or
+            nobody would ask it.
     """
     if teacher_spec(features.meta.name).non_commercial:
         reporter.warn(
@@ -107,6 +108,15 @@ def make_knowledge(
         maps = torch.from_numpy(features.train).unflatten(1, (features.readout.channels, grid, grid))
         return Knowledge(answers=maps, probe=linear, signed=signed, grid=grid)
     return Knowledge(answers=torch.from_numpy(probe.logits(features.train)))
+
+
+def student_is_asked(images: ImageSet, options: CompressConfig) -> bool:
+    """Whether a student's own features before training may answer instead of the teacher; `options` are settled."""
+    hears = options.method == "tcs" and options.tcs.soft_weight != 0 and options.tcs.own_features
+    if not hears or options.student_init == "random":
+        return False
+    # Without labels to hold out nobody could say that the student knows more: its pass would be for nothing.
+    return possible_folds(images.train.labels[images.train.labelled], len(images.classes)) > 1
 
 
 def _readout(images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: CompressConfig) -> Readout:
@@ -186,10 +196,9 @@ def _soft_labels(
         return None
     sources = {TEACHER: targets}
     labelled, classes = images.train.labelled, len(images.classes)
-    # Without labels to hold out nobody could say that the student knows more: its pass would be for nothing.
-    asked = options.tcs.own_features and possible_folds(images.train.labels[labelled], classes) > 1
-    if backbone is not None and options.student_init != "random" and asked:
-        sources["student"] = _own_coordinates(backbone, images, preprocess, options, reporter)
+    if backbone is not None and student_is_asked(images, options):
+        own = _own_coordinates(backbone, images, preprocess, options, reporter)
+        sources |= {} if own is None else {"student": own}
     neighbours = options.tcs.neighbours and len(labelled) < len(targets) <= MAX_IMAGES
     found = soft_labels(sources, images.train.labels, labelled, classes, neighbours, probe)
     if len(sources) > 1:
@@ -206,14 +215,20 @@ def _soft_labels(
 
 def _own_coordinates(
     backbone: nn.Module, images: ImageSet, preprocess: Preprocess, options: CompressConfig, reporter: Reporter
-) -> Tensor:
-    """Coordinates (N, k) of the student's own features before training, at most as many as of the teacher's."""
+) -> Tensor | None:
+    """Coordinates (N, k) of the student's own features before training, at most as many as of the teacher's.
+
+    None where every image has the same features, as those of weights that were never trained may underflow to.
+    """
     loader = evaluation_loader(images.train, preprocess, options.batch_size, options.workers or 0)
     device = make_accelerator(options.device).device
     pixels = (batch for batch, _, _ in reporter.track(loader, "student features before training", total=len(loader)))
     features = torch.from_numpy(
         features_before_training(backbone, pixels, device, f"{options.student} ({options.student_init})")
     )
+    if torch.equal(features, features[:1].expand_as(features)):
+        reporter.say("soft labels: read from the teacher; the student's features before training are all the same")
+        return None
     rows = features.split(ROWS_AT_ONCE)
     coordinates = fit_coordinates(rows, options.tcs.dims)
     return torch.cat([coordinates.transform(part) for part in rows])  # in parts: a part at a time is in float64

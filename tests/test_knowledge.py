@@ -102,6 +102,18 @@ def test_a_teacher_that_knows_more_than_the_student_answers(images, recorder):
     assert any("read from the teacher" in line for line in recorder.said)
 
 
+def test_a_student_that_sees_no_difference_at_all_leaves_the_answer_to_the_teacher(images, recorder):
+    """Untrained weights may be so small that every feature is 0 in fp16."""
+
+    class Dark(Brightness):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return 1e-12 * super().forward(pixels)
+
+    found = make_knowledge(features(knows=True), images, Preprocess(SIDE), Dark(), options(), recorder)
+    assert right(found.soft_labels) > 0.95
+    assert any("student's features before training are all the same" in line for line in recorder.said)
+
+
 def test_a_classifier_can_start_as_the_very_probe_that_gives_the_soft_labels(images):
     found = make_knowledge(features(knows=True), images, Preprocess(SIDE), None, options("random"), Silent())
     with torch.no_grad():

@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tcs_edge import preparation
 from tcs_edge.data.images import Split
-from tcs_edge.errors import MissingError
+from tcs_edge.errors import MissingError, TrainingDiverged
 from tcs_edge.knowledge import teacher_pass
 from tcs_edge.planning import make_plan
 from tcs_edge.preparation import Prepared, prepare
 from tcs_edge.progress import Silent
-from tcs_edge.search import alignment
+from tcs_edge.search import alignment, halving
 from tcs_edge.search.student import search_student, settle_search
 from tcs_edge.specs.config import CompressConfig
+from tcs_edge.students.build import build_student
 from tcs_edge.training import loop
 
 NAMES = ("lcnet_050", "mobilenetv3_small_050", "mobilenetv4_conv_small_050")
@@ -88,6 +91,36 @@ def test_halving_trains_every_student_shortly_and_repeats_itself(options):
     assert {search for search, _ in found.values()} == {"halving"}
     assert ready.choice.winner.expected.percent == max(percent for _, percent in found.values())
     assert figures(searched(config)) == found
+
+
+@pytest.mark.parametrize(("asked", "right"), [(True, 1.0), (False, 0.6)])
+def test_a_short_run_hears_the_soft_labels_that_the_full_run_would(options, tmp_path, monkeypatch, asked, right):
+    """Those of a student from given weights, where it knows more than the teacher; here colours, of which that one
+    knows nothing."""
+    backbone, heard = build_student(NAMES[0], 32, "random", seed=1), []
+    for part in torch.randn(20, 8, 3, 32, 32, generator=torch.Generator().manual_seed(1)):
+        backbone(part)  # in training mode: until its normalisations know the scale of what they see
+    save_file(
+        {key: value.contiguous() for key, value in backbone.state_dict().items()}, tmp_path / f"{NAMES[0]}.safetensors"
+    )
+
+    def distil(_backbone, _width, _images, _preprocess, knowledge, *_rest):
+        heard.append(knowledge)
+        raise TrainingDiverged("enough was heard")
+
+    monkeypatch.setattr(halving, "distil", distil)
+    few: dict[str, Any] = {"search": "halving", "shots": 4, "rest_unlabeled": True, "student_init": str(tmp_path)}
+    ready = prepare(options(**few, tcs={"own_features": asked}), Silent())
+    features = teacher_pass(ready.images, ready.options, Silent())
+    noise = np.random.default_rng(3).normal(size=features.train.shape).astype(np.float16)
+    student = next(one.entrant for one in ready.choice.accepted if one.candidate.name == NAMES[0])
+    with pytest.raises(TrainingDiverged):
+        halving.short_runs(ready, replace(features, train=noise))(student, 1)
+    whole = prepare(options(), Silent()).images.train
+    truth = dict(zip(whole.names, whole.labels, strict=True))
+    said = heard[0].soft_labels.argmax(dim=1).numpy()
+    found = np.mean([label == truth[name] for label, name in zip(said, ready.images.train.names, strict=True)])
+    assert found >= right if asked else found < right
 
 
 def test_halving_leaves_students_without_weights_to_the_table(options, monkeypatch):
