@@ -30,10 +30,10 @@ class Moments:
     @classmethod
     def of(cls, features: Tensor) -> Moments:
         """Moments of one batch of features (B, d), B >= 1."""
-        batch = features.to(torch.float64)
-        mean = batch.mean(dim=0)
-        centred = batch - mean
-        return cls(batch.shape[0], mean, centred.T @ centred)
+        centred = features.to(torch.float64, copy=True)  # centred in place: a second copy is half of what this takes
+        mean = centred.mean(dim=0)
+        centred -= mean
+        return cls(len(centred), mean, centred.T @ centred)
 
     def merge(self, other: Moments) -> Moments:
         """Moments of the union of two disjoint sets (Chan et al. 1983, eq. 2.1)."""
