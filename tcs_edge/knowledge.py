@@ -24,10 +24,11 @@ from tcs_edge.teachers.neighbours import MAX_IMAGES
 from tcs_edge.teachers.probe import LinearProbe, fit_linear_probe
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
 from tcs_edge.teachers.registry import teacher_spec
-from tcs_edge.teachers.soft_labels import SoftLabels, possible_folds, soft_labels
+from tcs_edge.teachers.soft_labels import SoftLabels, soft_labels
 from tcs_edge.training.accelerator import make_accelerator
 
-TEACHER = "teacher"
+TEACHER, STUDENT = "teacher", "student"
+SOURCES = {TEACHER: "teacher's coordinates", STUDENT: "student's own features before training"}
 ROWS_AT_ONCE = 4096
 # Maps of all images lie in memory while the student trains.
 MAX_MAPS_MB = 2048.0
@@ -79,8 +80,8 @@ def make_knowledge(
 
     Args:
         preprocess: the student's.
-        backbone: the student before training, which may know more than the teacher; None where it is not settled, or
-            nobody would ask it.
+        backbone: the student before training, which may know what the teacher does not; None where it is not settled,
+            or nobody would ask it.
     """
     if teacher_spec(features.meta.name).non_commercial:
         reporter.warn(
@@ -92,8 +93,7 @@ def make_knowledge(
         targets = _targets(features, coordinates, options)
         start = _coordinate_probe(targets, images)
         found = _soft_labels(targets, start, images, preprocess, backbone, options, reporter)
-        if found and found.source == TEACHER:
-            start = found.probe
+        start = found.probe if found else start
         said = found.logits if found else None
         return Knowledge(answers=targets, probe=_as_linear(start), coordinates=coordinates, soft_labels=said)
     grid = features.readout.grid
@@ -110,13 +110,10 @@ def make_knowledge(
     return Knowledge(answers=torch.from_numpy(probe.logits(features.train)))
 
 
-def student_is_asked(images: ImageSet, options: CompressConfig) -> bool:
-    """Whether a student's own features before training may answer instead of the teacher; `options` are settled."""
+def student_is_asked(options: CompressConfig) -> bool:
+    """Whether a student's own features before training answer beside the teacher; `options` are settled."""
     hears = options.method == "tcs" and options.tcs.soft_weight != 0 and options.tcs.own_features
-    if not hears or options.student_init == "random":
-        return False
-    # Without labels to hold out nobody could say that the student knows more: its pass would be for nothing.
-    return possible_folds(images.train.labels[images.train.labelled], len(images.classes)) > 1
+    return hears and options.student_init != "random"
 
 
 def _readout(images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: CompressConfig) -> Readout:
@@ -196,21 +193,23 @@ def _soft_labels(
         return None
     sources = {TEACHER: targets}
     labelled, classes = images.train.labelled, len(images.classes)
-    if backbone is not None and student_is_asked(images, options):
+    if backbone is not None and student_is_asked(options):
         own = _own_coordinates(backbone, images, preprocess, options, reporter)
-        sources |= {} if own is None else {"student": own}
+        sources |= {} if own is None else {STUDENT: own}
     neighbours = options.tcs.neighbours and len(labelled) < len(targets) <= MAX_IMAGES
     found = soft_labels(sources, images.train.labels, labelled, classes, neighbours, probe)
-    if len(sources) > 1:
-        again = {name: f"{part:.0%}" for name, part in found.found_again.items()}
-        reporter.say(
-            f"soft labels: read from the {found.source}; of the labels held out, the teacher's coordinates find "
-            f"{again[TEACHER]} again, the student's features before training {again['student']}"
-        )
-    if neighbours:
-        heard = f"the labels and {found.share:.0%} of what neighbours say" if found.share else "the labels alone"
-        reporter.say(f"soft labels: a linear probe fitted on {heard}")
+    if neighbours or len(sources) > 1:
+        for name in sources:
+            reporter.say(f"soft labels: {_told(found, name)}")
     return found
+
+
+def _told(found: SoftLabels, source: str) -> str:
+    share = found.shares[source]
+    heard = f"the labels and {share:.0%} of what neighbours say" if share else "the labels alone"
+    again = found.found_again.get(source)
+    tried = "" if again is None else f", which finds {again:.0%} of the labels again when they are held out"
+    return f"{found.weights[source]:.0%} from the {SOURCES[source]}, by a linear probe fitted on {heard}{tried}"
 
 
 def _own_coordinates(
@@ -227,7 +226,7 @@ def _own_coordinates(
         features_before_training(backbone, pixels, device, f"{options.student} ({options.student_init})")
     )
     if torch.equal(features, features[:1].expand_as(features)):
-        reporter.say("soft labels: read from the teacher; the student's features before training are all the same")
+        reporter.say("soft labels: none from the student's own features before training, which are all the same")
         return None
     rows = features.split(ROWS_AT_ONCE)
     coordinates = fit_coordinates(rows, options.tcs.dims)

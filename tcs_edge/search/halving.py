@@ -94,7 +94,7 @@ def short_runs(ready: Prepared, features: Features) -> Learn:
             update={"student": candidate.name, "img_size": img_size, "epochs": epochs}
         )
         knowledge = teachers
-        if student_is_asked(images, short):
+        if student_is_asked(short):
             knowledge = make_knowledge(features, images, preprocess, backbone, short, Silent())
         with tempfile.TemporaryDirectory(prefix="tcs-edge-search-") as folder:
             files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
