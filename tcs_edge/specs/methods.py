@@ -31,8 +31,8 @@ class TcsOptions(Spec):
         soft_weight: weight of that probe's soft labels; None is 0.9, and 0 where an open `label_weight` is 1.
         neighbours: where there are images without labels, fit the probe on what images take over from their
             neighbours in the coordinates too, as much as labels that were held out bear out.
-        own_features: where the student starts from given weights, let its own features before training answer instead
-            of the teacher's, if they find labels that were held out again more often, by more than one standard error.
+        own_features: where the student starts from given weights, let its own features before training answer beside
+            the teacher's; how much each has a say is settled by labels that are held out, half and half without any.
         temperature: T of the soft labels.
         control: an experiment that takes something away: axes that are random instead of PCA's (as many, at
             the same scale), another image's targets for each image, or keeping the axes of most variance
