@@ -91,9 +91,8 @@ def make_knowledge(
     if options.method == "tcs":
         coordinates = _coordinates(features, options, reporter)
         targets = _targets(features, coordinates, options)
-        start = _coordinate_probe(targets, images)
-        found = _soft_labels(targets, start, images, preprocess, backbone, options, reporter)
-        start = found.probe if found else start
+        found = _soft_labels(targets, images, preprocess, backbone, options, reporter)
+        start = found.probe if found else _coordinate_probe(targets, images)
         said = found.logits if found else None
         return Knowledge(answers=targets, probe=_as_linear(start), coordinates=coordinates, soft_labels=said)
     grid = features.readout.grid
@@ -181,7 +180,6 @@ def _coordinate_probe(targets: Tensor, images: ImageSet) -> LinearProbe:
 
 def _soft_labels(
     targets: Tensor,
-    probe: LinearProbe,
     images: ImageSet,
     preprocess: Preprocess,
     backbone: nn.Module | None,
@@ -197,7 +195,7 @@ def _soft_labels(
         own = _own_coordinates(backbone, images, preprocess, options, reporter)
         sources |= {} if own is None else {STUDENT: own}
     neighbours = options.tcs.neighbours and len(labelled) < len(targets) <= MAX_IMAGES
-    found = soft_labels(sources, images.train.labels, labelled, classes, neighbours, probe)
+    found = soft_labels(sources, images.train.labels, labelled, classes, neighbours)
     if neighbours or len(sources) > 1:
         for name in sources:
             reporter.say(f"soft labels: {_told(found, name)}")

@@ -54,7 +54,6 @@ def soft_labels(
     labelled: np.ndarray,
     classes: int,
     neighbours: bool = True,
-    probe: LinearProbe | None = None,
 ) -> SoftLabels:
     """The weighted answers of the sources, each with the neighbours' share by which it finds most labels again.
 
@@ -62,7 +61,6 @@ def soft_labels(
         sources: descriptions (N, k) of the same images.
         labels: int (N,), read only at the rows `labelled`.
         neighbours: whether they may have a say.
-        probe: the first source's, where it is fitted on the labelled rows already.
     """
     graphs = {name: neighbour_graph(rows) if neighbours else None for name, rows in sources.items()}
     tried = _tried(sources, graphs, SHARES if neighbours else (0.0,), labels, labelled, classes)
@@ -70,16 +68,15 @@ def soft_labels(
     shares = {name: _best_share(tried[name]) if tried else untried for name in sources}
     found = {name: tried[name][shares[name]] for name in tried}
     weights = _weights(found, classes) if found else dict.fromkeys(sources, 1 / len(sources))
-    first = next(iter(sources))
-    alone = {first: probe} if probe else {}
-    alone |= {name: _fitted(sources[name], labels, labelled, classes) for name in sources if name not in alone}
     probes = {
-        name: _having_heard(graphs[name], shares[name], alone[name], rows, labels, labelled)
+        name: _having_heard(
+            graphs[name], shares[name], _fitted(rows, labels, labelled, classes), rows, labels, labelled
+        )
         for name, rows in sources.items()
     }
     logits = sum(weights[name] * torch.from_numpy(probes[name].logits(rows.numpy())) for name, rows in sources.items())
     found_again = {name: float(each.mean()) for name, each in found.items()}
-    return SoftLabels(logits, probes[first], weights, shares, found_again)
+    return SoftLabels(logits, probes[next(iter(sources))], weights, shares, found_again)
 
 
 def _possible_folds(labels: np.ndarray, classes: int) -> int:
