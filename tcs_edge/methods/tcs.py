@@ -8,8 +8,9 @@ is on by default. The first steps may be mimicking alone, which finds the coordi
 is read from them (docs/decisions/0008).
 
 A linear probe in the coordinates is SimKD's reused classifier without its projector: the
-classifier W starts as it, and what it says of z are the soft labels. Neither needs the image's
-label, and both still fold into one layer.
+classifier W starts as it, and what it says of z are the soft labels (with given weights averaged
+with what a probe on the student's own features says). Neither needs the image's label, and both
+still fold into one layer.
 """
 
 from __future__ import annotations

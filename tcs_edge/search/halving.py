@@ -9,10 +9,12 @@ import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from tcs_edge.errors import DataError, MissingError, TrainingDiverged, UsageError, reason_of
 from tcs_edge.knowledge import make_knowledge, student_is_asked
+from tcs_edge.methods import Knowledge
 from tcs_edge.preparation import Prepared
 from tcs_edge.progress import Reporter, Silent
 from tcs_edge.search.alignment import by_table_because
@@ -82,8 +84,11 @@ def short_runs(ready: Prepared, features: Features) -> Learn:
     """TCS runs on the teacher's features, whatever method the run itself has; nothing of them is kept."""
     options = ready.options.model_copy(update={"method": "tcs", "teacher_in_loop": False})
     images = ready.images
-    # The winner's run says of the teacher what there is to say.
-    teachers = make_knowledge(features, images, ready.preprocess, None, options, Silent())
+
+    @cache
+    def of_the_teacher() -> Knowledge:
+        # The winner's run says of the teacher what there is to say.
+        return make_knowledge(features, images, ready.preprocess, None, options, Silent())
 
     def learn(entrant: Entrant, epochs: int) -> float:
         candidate, img_size = entrant
@@ -93,9 +98,10 @@ def short_runs(ready: Prepared, features: Features) -> Learn:
         short = options.for_student(candidate.kind).model_copy(
             update={"student": candidate.name, "img_size": img_size, "epochs": epochs}
         )
-        knowledge = teachers
         if student_is_asked(short):
             knowledge = make_knowledge(features, images, preprocess, backbone, short, Silent())
+        else:
+            knowledge = of_the_teacher()
         with tempfile.TemporaryDirectory(prefix="tcs-edge-search-") as folder:
             files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
             width = feature_dim(backbone, img_size)

@@ -1,4 +1,4 @@
-"""PCA of the teacher's features: the coordinate system that the student learns in.
+"""PCA of features: of the teacher's it is the coordinate system that the student learns in.
 
 The features of N images are never held together in float64: their first two moments are
 accumulated batch by batch and merged (Chan, Golub, LeVeque 1983), so memory is O(d^2)

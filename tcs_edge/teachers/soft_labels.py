@@ -22,7 +22,7 @@ from tcs_edge.teachers.probe import LinearProbe, fit_linear_probe
 
 # The first wins a tie: few labels often cannot tell these apart, and half from the neighbours was then the best guess.
 SHARES = (0.5, 0.8, 0.0)
-# With one label per class there is nothing to hold out.
+# With one label per class there is nothing to hold out. A class that has only one never is.
 UNTRIED_SHARE = 0.8
 FOLDS = 5
 _SMALLEST = 1e-4  # probability whose logarithm still counts
@@ -38,7 +38,8 @@ class SoftLabels:
         weights: of each source's logits; they sum to 1.
         shares: by source, how much of the probabilities that its probe was fitted on came from neighbours; 0 is the
             labels alone.
-        found_again: part of the held-out labels that each source found again, 0..1; empty where none were held out.
+        found_again: part of the held-out labels that each source found again, 0..1, averaged over the classes; empty
+            where none were held out.
     """
 
     logits: Tensor
@@ -66,8 +67,8 @@ def soft_labels(
     tried = _tried(sources, graphs, SHARES if neighbours else (0.0,), labels, labelled, classes)
     untried = UNTRIED_SHARE if neighbours else 0.0
     shares = {name: _best_share(tried[name]) if tried else untried for name in sources}
-    found = {name: tried[name][shares[name]] for name in tried}
-    weights = _weights(found, classes) if found else dict.fromkeys(sources, 1 / len(sources))
+    found_again = {name: tried[name][shares[name]] for name in tried}
+    weights = _weights(found_again, classes) if found_again else dict.fromkeys(sources, 1 / len(sources))
     probes = {
         name: _having_heard(
             graphs[name], shares[name], _fitted(rows, labels, labelled, classes), rows, labels, labelled
@@ -75,13 +76,7 @@ def soft_labels(
         for name, rows in sources.items()
     }
     logits = sum(weights[name] * torch.from_numpy(probes[name].logits(rows.numpy())) for name, rows in sources.items())
-    found_again = {name: float(each.mean()) for name, each in found.items()}
     return SoftLabels(logits, probes[next(iter(sources))], weights, shares, found_again)
-
-
-def _possible_folds(labels: np.ndarray, classes: int) -> int:
-    """How many folds `labels` (n,) can be held out in, each class in every one; below 2 nothing can."""
-    return min(FOLDS, int(np.bincount(labels, minlength=classes).min()))
 
 
 def _tried(
@@ -91,14 +86,14 @@ def _tried(
     labels: np.ndarray,
     labelled: np.ndarray,
     classes: int,
-) -> dict[str, dict[float, np.ndarray]]:
-    """By source and share, bool (n,): which held-out labels are found again; empty where nothing can or need be."""
-    folds = _possible_folds(labels[labelled], classes)
-    if folds < 2 or len(sources) * len(shares) < 2:
+) -> dict[str, dict[float, float]]:
+    """By source and share: part of the held-out labels found again, each class counting alike; empty where nothing
+    can or need be held out."""
+    fold_of = _folds(labels[labelled])
+    if fold_of.max() < 1 or len(sources) * len(shares) < 2:
         return {}
-    fold_of = _folds(labels[labelled], folds)
     right = {name: {share: np.zeros(len(labelled), bool) for share in shares} for name in sources}
-    for fold in range(folds):
+    for fold in range(fold_of.max() + 1):
         known, held_out = labelled[fold_of != fold], labelled[fold_of == fold]
         for name, rows in sources.items():
             alone = _fitted(rows, labels, known, classes)
@@ -106,22 +101,31 @@ def _tried(
                 probe = _having_heard(graphs[name], share, alone, rows, labels, known)
                 said = probe.logits(rows[held_out].numpy()).argmax(axis=1)
                 right[name][share][fold_of == fold] = said == labels[held_out]
-    return right
+    held = fold_of >= 0
+    return {
+        name: {share: _mean_recall(each[held], labels[labelled][held]) for share, each in by_share.items()}
+        for name, by_share in right.items()
+    }
 
 
-def _best_share(found: Mapping[float, np.ndarray]) -> float:
+def _mean_recall(right: np.ndarray, labels: np.ndarray) -> float:
+    """Part of `right`, bool (n,), by class of `labels` (n,), averaged; always saying one class gives 1 / classes."""
+    recalls = [right[labels == label].mean() for label in np.unique(labels)]
+    return round(float(np.mean(recalls)), 9)  # so that ties are ties
+
+
+def _best_share(found: Mapping[float, float]) -> float:
     """The first of those by which most labels are found again."""
-    return max(found, key=lambda share: int(found[share].sum()))
+    return max(found, key=lambda share: found[share])
 
 
-def _weights(found: Mapping[str, np.ndarray], classes: int) -> dict[str, float]:
-    """By source, from which labels it finds again, bool (n,): as the square of what it finds beyond guessing.
+def _weights(found_again: Mapping[str, float], classes: int) -> dict[str, float]:
+    """By source, from the part of the labels that it finds again: as the square of what that is beyond guessing.
 
     Logits that are averaged so are a logarithmic opinion pool (Genest, Zidek 1986). The square leans further to the
     one that knows more than log-odds would (docs/decisions/0013).
     """
-    guessing = 1 / classes
-    squares = {name: max(0.0, float(each.mean()) - guessing) ** 2 for name, each in found.items()}
+    squares = {name: max(0.0, part - 1 / classes) ** 2 for name, part in found_again.items()}
     total = sum(squares.values())
     return {name: square / total if total else 1 / len(squares) for name, square in squares.items()}
 
@@ -154,11 +158,17 @@ def _fitted(rows: Tensor, labels: np.ndarray, labelled: np.ndarray, classes: int
     return fit_linear_probe(rows[labelled].numpy(), labels[labelled], classes)
 
 
-def _folds(labels: np.ndarray, folds: int) -> np.ndarray:
-    """(n,) a fold for each label, so that every class is spread over all folds."""
-    order = np.argsort(labels, kind="stable")
-    fold_of = np.empty(len(labels), np.int64)
-    fold_of[order] = np.arange(len(labels)) % folds
+def _folds(labels: np.ndarray) -> np.ndarray:
+    """(n,) a fold for each label, so that every class is spread over all of them; -1 in a class of one label.
+
+    As many as the smallest other class has labels, at most `FOLDS`.
+    """
+    counts = np.bincount(labels)
+    several = np.flatnonzero(counts[labels] > 1)
+    fold_of = np.full(len(labels), -1)
+    if len(several):
+        folds = min(FOLDS, int(counts[counts > 1].min()))
+        fold_of[several[np.argsort(labels[several], kind="stable")]] = np.arange(len(several)) % folds
     return fold_of
 
 

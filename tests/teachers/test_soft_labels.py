@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tcs_edge.teachers.neighbours import neighbour_graph, smoothed
 from tcs_edge.teachers.probe import fit_linear_probe
-from tcs_edge.teachers.soft_labels import UNTRIED_SHARE, _as_sure_as, _weights, soft_labels
+from tcs_edge.teachers.soft_labels import UNTRIED_SHARE, _as_sure_as, _folds, _weights, soft_labels
 
 
 def clusters(strength, seed, count=300, width=8):
@@ -137,18 +137,42 @@ def test_where_nothing_can_be_held_out_each_has_as_much_of_the_say():
     assert found.shares == {"teacher": UNTRIED_SHARE, "student": UNTRIED_SHARE}
 
 
-@given(st.integers(0, 30), st.integers(0, 30), st.integers(2, 12))
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(2, 12))
 def test_weights_go_as_the_square_of_what_is_found_beyond_guessing(first, second, classes):
-    found = {"teacher": np.arange(30) < first, "student": np.arange(30) < second}
-    weights = _weights(found, classes)
+    weights = _weights({"teacher": first, "student": second}, classes)
     assert sum(weights.values()) == pytest.approx(1)
-    beyond = {"teacher": max(0.0, first / 30 - 1 / classes), "student": max(0.0, second / 30 - 1 / classes)}
-    if not any(beyond.values()):
-        assert weights == {"teacher": 0.5, "student": 0.5}
-    else:
-        assert weights["teacher"] * beyond["student"] ** 2 == pytest.approx(
-            weights["student"] * beyond["teacher"] ** 2, abs=1e-12
-        )
+    beyond = {"teacher": max(0.0, first - 1 / classes), "student": max(0.0, second - 1 / classes)}
+    if max(beyond.values()) > 1e-6:
+        ours, theirs = weights["teacher"] * beyond["student"] ** 2, weights["student"] * beyond["teacher"] ** 2
+        assert ours == pytest.approx(theirs, abs=1e-12)
+
+
+def test_what_guesses_the_larger_class_has_no_say():
+    (rows, _), labels = clusters(0.0, 1), (np.arange(300) % 10 == 0).astype(int)
+    own = rows.clone()
+    own[:, 0] += 8.0 * torch.tensor(labels)
+    rows *= 1e-3  # so little that a probe says the larger class of all
+    found = soft_labels({"teacher": rows, "student": own}, labels, np.arange(100), 2, neighbours=False)
+    assert found.found_again["teacher"] == pytest.approx(0.5)
+    assert found.weights["student"] == pytest.approx(1)
+
+
+def test_a_class_of_one_label_does_not_keep_the_others_from_being_held_out():
+    rows, labels = clusters(3.0, 2)
+    labels = np.where(np.arange(300) == 7, 2, labels)
+    found = soft_labels({"teacher": rows, "student": torch.randn(300, 4)}, labels, np.arange(40), 3)
+    assert found.found_again["teacher"] > 0.9
+    assert found.weights["teacher"] > 0.9
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40))
+def test_folds_hold_every_class_of_several_labels_in_each(labels):
+    counts = np.bincount(labels, minlength=5)
+    fold_of = _folds(np.array(labels))
+    for label in np.flatnonzero(counts):
+        held = {int(fold) for fold in fold_of[np.array(labels) == label]}
+        assert held == (set(range(fold_of.max() + 1)) if counts[label] > 1 else {-1})
+    assert fold_of.max() + 1 == (min(5, counts[counts > 1].min()) if (counts > 1).any() else 0)
 
 
 def test_without_neighbours_the_probe_says_it_all():
