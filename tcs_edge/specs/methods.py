@@ -28,8 +28,7 @@ class TcsOptions(Spec):
         hash_bits: M of the hashing losses.
         probe_start: start the classifier as a linear probe in the teacher's coordinates, instead of at random; None is
             yes, and no where the student starts from given weights.
-        soft_weight: weight of that probe's soft labels (see also `own_features`); None is 0.9, and 0 where an open
-            `label_weight` is 1.
+        soft_weight: weight of that probe's soft labels; None is 0.9, and 0 where an open `label_weight` is 1.
         neighbours: where there are images without labels, fit the probe on what images take over from their
             neighbours in the coordinates too, as much as labels that were held out bear out.
         own_features: where the student starts from given weights, let its own features before training answer beside
