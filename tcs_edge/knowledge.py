@@ -24,7 +24,7 @@ from tcs_edge.teachers.neighbours import MAX_IMAGES
 from tcs_edge.teachers.probe import LinearProbe, fit_linear_probe
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
 from tcs_edge.teachers.registry import teacher_spec
-from tcs_edge.teachers.soft_labels import SoftLabels, soft_labels
+from tcs_edge.teachers.soft_labels import SoftLabels, labelled_probe, soft_labels
 from tcs_edge.training.accelerator import make_accelerator
 
 TEACHER, STUDENT = "teacher", "student"
@@ -92,7 +92,8 @@ def make_knowledge(
         coordinates = _coordinates(features, options, reporter)
         targets = _targets(features, coordinates, options)
         found = _soft_labels(targets, images, preprocess, backbone, options, reporter)
-        start = found.probe if found else _coordinate_probe(targets, images)
+        train = images.train
+        start = found.probe if found else labelled_probe(targets, train.labels, train.labelled, len(images.classes))
         said = found.logits if found else None
         return Knowledge(answers=targets, probe=_as_linear(start), coordinates=coordinates, soft_labels=said)
     grid = features.readout.grid
@@ -170,12 +171,6 @@ def _targets(features: Features, coordinates: Coordinates, options: CompressConf
     if options.tcs.control != "shuffled-targets":
         return targets
     return targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(options.seed))]
-
-
-def _coordinate_probe(targets: Tensor, images: ImageSet) -> LinearProbe:
-    """The teacher's classifier in coordinates (N, k), fitted on the labelled images."""
-    rows = images.train.labelled
-    return fit_linear_probe(targets[rows].numpy(), images.train.labels[rows], len(images.classes))
 
 
 def _soft_labels(

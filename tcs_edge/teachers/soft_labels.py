@@ -68,10 +68,11 @@ def soft_labels(
     untried = UNTRIED_SHARE if neighbours else 0.0
     shares = {name: _best_share(tried[name]) if tried else untried for name in sources}
     found_again = {name: tried[name][shares[name]] for name in tried}
-    weights = _weights(found_again, classes) if found_again else dict.fromkeys(sources, 1 / len(sources))
+    held_out = int((np.bincount(labels[labelled]) > 1).sum())
+    weights = _weights(found_again, held_out) if found_again else dict.fromkeys(sources, 1 / len(sources))
     probes = {
         name: _having_heard(
-            graphs[name], shares[name], _fitted(rows, labels, labelled, classes), rows, labels, labelled
+            graphs[name], shares[name], labelled_probe(rows, labels, labelled, classes), rows, labels, labelled
         )
         for name, rows in sources.items()
     }
@@ -96,7 +97,7 @@ def _tried(
     for fold in range(fold_of.max() + 1):
         known, held_out = labelled[fold_of != fold], labelled[fold_of == fold]
         for name, rows in sources.items():
-            alone = _fitted(rows, labels, known, classes)
+            alone = labelled_probe(rows, labels, known, classes)
             for share in shares:
                 probe = _having_heard(graphs[name], share, alone, rows, labels, known)
                 said = probe.logits(rows[held_out].numpy()).argmax(axis=1)
@@ -121,6 +122,8 @@ def _best_share(found: Mapping[float, float]) -> float:
 
 def _weights(found_again: Mapping[str, float], classes: int) -> dict[str, float]:
     """By source, from the part of the labels that it finds again: as the square of what that is beyond guessing.
+
+    `classes` are those that were held out: who guesses among them finds one part in so many.
 
     Logits that are averaged so are a logarithmic opinion pool (Genest, Zidek 1986). The square leans further to the
     one that knows more than log-odds would (docs/decisions/0013).
@@ -154,7 +157,8 @@ def _as_sure_as(said: Tensor, spread: Tensor) -> Tensor:
     return (factor * logits).softmax(dim=1)
 
 
-def _fitted(rows: Tensor, labels: np.ndarray, labelled: np.ndarray, classes: int) -> LinearProbe:
+def labelled_probe(rows: Tensor, labels: np.ndarray, labelled: np.ndarray, classes: int) -> LinearProbe:
+    """The linear probe of rows (N, k) that is fitted on the labels (N,) at the rows `labelled`."""
     return fit_linear_probe(rows[labelled].numpy(), labels[labelled], classes)
 
 
