@@ -78,7 +78,7 @@ def compress(
 ) -> Run:
     """Distil, export and prove a classifier for a device, as `tcs-edge compress` does.
 
-    Every option left at None is settled as there; docs/cli.md says what each one is for. Progress goes to
+    Every option left at None is settled as there; docs/reference/cli.md says what each one is for. Progress goes to
     stderr unless `quiet`. No `tcs-edge.toml` is looked for: name it with `config`.
 
     Args:
@@ -139,7 +139,7 @@ class Gate:
     """Limits that a model has to meet, as `tcs-edge gate` holds them.
 
     A limit is a number, or {"fail": ..., "warn": ...}; sizes are in 10^6 bytes, counts in millions, shares
-    in 0..1. docs/gate.md says what each one is held against.
+    in 0..1. docs/how-to/gate.md says what each one is held against.
 
     Args:
         max_change: how much worse than the baseline at most: {"size_mb": "5 %", "accuracy": 0.01}.

@@ -3,7 +3,7 @@
 #
 #   examples/own_device/measure.sh [IMG_SIZE [FLAGS of `tcs-edge profile`]]
 #
-# Without torch on the device, `tcs-edge bundle-profiler` makes a folder that measures there: docs/profiles.md.
+# Without torch on the device, `tcs-edge bundle-profiler` makes a folder that measures there: docs/how-to/profiles.md.
 set -euo pipefail
 
 img_size=${1:-224}

@@ -21,7 +21,7 @@ NOT_OPTIONS = frozenset({"config", "out", "overwrite", "resume", "dry_run", "jso
 
 def _training(text: str, *names: str) -> Any:
     """An option that has a panel of its own in --help."""
-    return typer.Option(*names, help=text, rich_help_panel="Training: docs/training.md")
+    return typer.Option(*names, help=text, rich_help_panel="Training: docs/how-to/training.md")
 
 
 @one_line_errors

@@ -3,9 +3,9 @@
 Total loss = label_weight x cross-entropy + weight x mimicking + soft_weight x soft labels. The mimicking loss asks
 the student's coordinates h for the teacher's z of the same image: by its hash bits (eLSH), by
 position (MSE), by direction (cosine), or by bits and position (LSHL2 of arXiv 2011.01424). With an
-adapter in front and cross-entropy alone, PCA axes would be a no-op (docs/method.md), so mimicking
+adapter in front and cross-entropy alone, PCA axes would be a no-op (docs/explanation/method.md), so mimicking
 is on by default. The first steps may be mimicking alone, which finds the coordinates before the task
-is read from them (docs/decisions/0008).
+is read from them (docs/explanation/decisions/0008).
 
 A linear probe in the coordinates is SimKD's reused classifier without its projector: the
 classifier W starts as it, and what it says of z are the soft labels (with given weights averaged
@@ -30,7 +30,7 @@ from tcs_edge.tcs.selection import Pruning, SelectionSchedule
 
 Mimic = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
 
-# A rate of AdamW that one linear layer on the backbone's features bears in a short run (docs/decisions/0007).
+# A rate of AdamW that one linear layer on the backbone's features bears in a short run (docs/explanation/decisions/0007).
 LR_OF_ONE_LAYER = 2e-3
 
 
@@ -122,7 +122,7 @@ class Tcs(Method):
         A step of AdamW moves every weight by about the learning rate, a coordinate by that times ||g||_1, and so a
         logit by that times ||W_c||_1: behind an adapter, logits would move that many times faster than those of
         one Linear on the backbone, which a short run did not bear. One Linear bears 2e-3; a backbone that asks for
-        a lower rate does not ask for a slower head (docs/decisions/0007 and 0010).
+        a lower rate does not ask for a slower head (docs/explanation/decisions/0007 and 0010).
         """
         return min(lr, max(lr, LR_OF_ONE_LAYER) / self._row_norm)
 

@@ -199,7 +199,7 @@ class CompressConfig(Spec):
         Args:
             kind: "cnn", "hybrid", "transformer" or "unknown", as of a `Candidate`.
         """
-        # What a CNN learns best by is not what a transformer does, or given weights (docs/decisions/0006 to 0012).
+        # What a CNN learns best by is not what a transformer does, or given weights (docs/explanation/decisions/0006 to 0012).
         transformer, scratch = kind == "transformer", self.student_init == "random"
         from_scratch, fine_tuning = (3e-4, 1e-4) if transformer else (2e-3, 1e-3)
         settled = _filled(self, {"lr": from_scratch if scratch else fine_tuning})

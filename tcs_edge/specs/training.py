@@ -12,7 +12,7 @@ Amp = Literal["auto", "no", "bf16", "fp16"]
 
 
 class TrainOptions(Spec):
-    """Options of the training loop, `[train]` in a config file; docs/training.md says when to use which.
+    """Options of the training loop, `[train]` in a config file; docs/how-to/training.md says when to use which.
 
     Attributes:
         amp: mixed precision: "no", "bf16", "fp16", or "auto" for what the device is good at.

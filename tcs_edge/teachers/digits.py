@@ -1,7 +1,7 @@
 """The built-in teacher: a small residual network that learnt handwritten digits without a label.
 
 It lets the demo run with no download. `benchmarks/train_digits_teacher.py` makes the weights;
-docs/digits-teacher.md says how good they are.
+docs/explanation/digits-teacher.md says how good they are.
 """
 
 from __future__ import annotations

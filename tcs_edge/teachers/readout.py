@@ -1,7 +1,7 @@
 """Which of a teacher's numbers are kept: its pooled features, or its last feature map.
 
 Maps are averaged down to the grid that they are compared on before they are stored: that is exactly
-what training would do with them, and often a twentieth of the size (docs/decisions/0003-simkd-maps.md).
+what training would do with them, and often a twentieth of the size (docs/explanation/decisions/0003-simkd-maps.md).
 """
 
 from __future__ import annotations

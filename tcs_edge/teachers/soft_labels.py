@@ -126,7 +126,7 @@ def _weights(found_again: Mapping[str, float], classes: int) -> dict[str, float]
     `classes` are those that were held out: who guesses among them finds one part in so many.
 
     Logits that are averaged so are a logarithmic opinion pool (Genest, Zidek 1986). The square leans further to the
-    one that knows more than log-odds would (docs/decisions/0013).
+    one that knows more than log-odds would (docs/explanation/decisions/0013).
     """
     squares = {name: max(0.0, part - 1 / classes) ** 2 for name, part in found_again.items()}
     total = sum(squares.values())

@@ -9,7 +9,7 @@
 | bf16 | 1e-1 | 0.90    | 0.90 | finite | 0.02  | 5.0e-2, 0.964, 0.946 (trained networks) |
 | int8 | 1.0  | 0.00    | 0.90 | finite | `--max-drop` | 0.55, 0.986, 0.970 (a trained network, released) |
 
-int8 also has to keep a signal-to-noise ratio of 12 dB. docs/decisions/0002-parity-thresholds.md and
+int8 also has to keep a signal-to-noise ratio of 12 dB. docs/explanation/decisions/0002-parity-thresholds.md and
 0004-int8.md say how these were measured.
 
 `max_rel_diff` is the largest |difference| of a logit over the largest |logit| of the reference. If no

@@ -29,8 +29,8 @@ def load_script(path: Path):
 
 
 def test_the_page_of_commands_is_what_the_program_says():
-    made = load_script(ROOT / "docs" / "make_cli_reference.py")
-    assert made.PAGE.read_text(encoding="utf-8") == made.reference(), "run: python docs/make_cli_reference.py"
+    made = load_script(ROOT / "tools" / "make_cli_reference.py")
+    assert made.PAGE.read_text(encoding="utf-8") == made.reference(), "run: python tools/make_cli_reference.py"
 
 
 def examples() -> list[str]:

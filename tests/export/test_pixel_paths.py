@@ -126,7 +126,7 @@ def test_the_paths_side_by_side(photographs, classifier, tmp_path, capsys):
     assert found["numpy"].levels <= 1
     assert found["in the graph"].levels <= 1
     assert found["in the graph"].logits <= PIXELS.max_rel_diff
-    assert found["OpenCV, INTER_LINEAR"].levels > 20, "OpenCV antialiases now: docs/precision.md is out of date"
+    assert found["OpenCV, INTER_LINEAR"].levels > 20, "OpenCV antialiases now: docs/how-to/precision.md is out of date"
     assert found["OpenCV, INTER_LINEAR"].logits > 3 * found["in the graph"].logits
 
 

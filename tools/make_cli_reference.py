@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the commands themselves: python docs/make_cli_reference.py"""
+"""Write docs/reference/cli.md from the commands themselves: python tools/make_cli_reference.py"""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import typer
 from tcs_edge.cli.app import app
 from tcs_edge.files import write_text
 
-PAGE = Path(__file__).with_name("cli.md")
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "cli.md"
 INTRODUCTION = """# Commands
 
-Made by `python docs/make_cli_reference.py` from the program itself; `tcs-edge COMMAND --help` shows the same.
+Made by `python tools/make_cli_reference.py` from the program itself; `tcs-edge COMMAND --help` shows the same.
 
 Every command ends with 0 when all is well, 1 when a promise was missed, 2 for wrong usage, 3 for images that cannot be
-used, 4 when something is missing, 70 for a bug of ours, 130 after Ctrl-C: [troubleshooting.md](troubleshooting.md).
+used, 4 when something is missing, 70 for a bug of ours, 130 after Ctrl-C: [troubleshooting.md](../how-to/troubleshooting.md).
 
 `tcs-edge --install-completion` lets bash, zsh, fish and PowerShell complete commands, options, and the names of
 targets, teachers, students and methods."""
