@@ -1,0 +1,59 @@
+"""Development tasks: `nox -l` lists them, `nox -s lint` runs one.
+
+Every session calls commands of `.ci/run`. Its environment lies below `.nox/` and is reused by later runs; one that
+holds the whole package takes some 6 GB on Linux. `nox --no-venv -s lint` installs nothing and uses the active
+environment.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests"]
+
+DEV = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install into the session's own environment; leave an active one (`--no-venv`) as it is."""
+    if session.virtualenv.is_sandboxed:
+        session.install(*requirements)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests; arguments after `--` go to pytest."""
+    install(session, "-e", ".[dev]")
+    session.run("python", "-m", "pytest", *(session.posargs or ["-n", "2"]))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, lint and import contracts; the package itself is not installed."""
+    install(session, *(line for line in DEV if line.startswith(("ruff", "import-linter"))))
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    install(session, "-e", ".[dev]")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write docs/reference/cli.md again, then check commands, options and examples in the docs."""
+    install(session, "-e", ".[dev]")
+    session.run("python", "tools/make_cli_reference.py")
+    session.run("python", "-m", "pytest", "-q", "tests/cli/test_reference.py")
+
+
+@nox.session(python=False)
+def ci(session: nox.Session) -> None:
+    """Run `.ci/run`, everything that a change must pass; it makes or uses `.venv`."""
+    session.run("bash", ".ci/run")
