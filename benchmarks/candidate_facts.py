@@ -1,8 +1,8 @@
-"""Print the literal registry of tcs_edge/students/candidates.py from the real timm models.
+"""Print the literal registry of tcs_edge/models/candidates.py from the real timm models.
 
     python benchmarks/candidate_facts.py --latency-dir DIR
 
-Parameters, feature width and multiply-accumulates come from the instantiated models, the licence from
+Parameters, feature width and multiply-accumulates come from the instantiated models, the license from
 timm's own weight records, the ImageNet top-1 from DIR/timm_imagenet_top1.csv.
 """
 
@@ -87,10 +87,10 @@ def entry(table: Path, weights: str, kind: str) -> str:
     name, tag = weights.split(".")
     facts = candidate_from_model(name)
     top1, top1_img_size = published_top1(table, weights)
-    licence = timm.get_pretrained_cfg(weights).license
+    license = timm.get_pretrained_cfg(weights).license
     return (
         f'    "{name}": Candidate(\n        "{name}", "{kind}", {facts.params_m:.6f}, {facts.feature_dim}, '
-        f'{facts.macs_m:.1f},\n        "{tag}", {top1}, {top1_img_size}, "{licence}"),'
+        f'{facts.macs_m:.1f},\n        "{tag}", {top1}, {top1_img_size}, "{license}"),'
     )
 
 

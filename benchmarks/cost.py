@@ -30,7 +30,7 @@ from typing import Any
 
 from cost_parts import METHODS, PARTS
 
-from tcs_edge.files import write_json
+from tcs_edge.utils.files import write_json
 
 
 @dataclass(frozen=True)

@@ -14,30 +14,30 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from tcs_edge.training.distill import make_method
 
-from tcs_edge.allocator import return_freed_memory
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.loader import training_loader
-from tcs_edge.knowledge import gather_features, make_knowledge
-from tcs_edge.preparation import Prepared, prepare, settle_options
-from tcs_edge.progress import Silent
-from tcs_edge.stopwatch import Stopwatch
+from tcs_edge.stages.prepare import Prepared, prepare, settle_options
+from tcs_edge.stages.targets import gather_features, make_targets
 from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.tcs.coordinates import fit_coordinates
 from tcs_edge.teachers.features import BATCH_SIZE, teacher_features
 from tcs_edge.teachers.load import build_teacher, describe_teacher
-from tcs_edge.threads import use_threads
 from tcs_edge.training.accelerator import make_accelerator
-from tcs_edge.training.budget import Budget
-from tcs_edge.training.distil import make_method
-from tcs_edge.training.loop import Data, train
+from tcs_edge.training.schedule import Schedule
+from tcs_edge.training.trainer import Data, train
+from tcs_edge.utils.allocator import return_freed_memory
+from tcs_edge.utils.progress import Silent
+from tcs_edge.utils.stopwatch import Stopwatch
+from tcs_edge.utils.threads import use_threads
 
 METHODS: dict[str, dict[str, Any]] = {
     "ce": {"method": "ce"},
     "tcs": {"method": "tcs"},
-    "kd": {"method": "kd", "teacher_in_loop": True},
-    "simkd": {"method": "simkd", "teacher_in_loop": True},
+    "kd": {"method": "kd", "online_teacher": True},
+    "simkd": {"method": "simkd", "online_teacher": True},
 }
 VAL_IMAGES = 64
 FEATURE_ROWS, FEATURE_DIM, ROWS_AT_ONCE = 20_000, 384, 4096
@@ -73,13 +73,13 @@ def trainer(ready: Prepared, batches: list[Any]) -> Callable[[], float]:
     images, preprocess, options = ready.images, ready.preprocess, ready.options
     student = partial(build_student, ready.student.name, preprocess.img_size, "random", 0)
     features = gather_features(images, preprocess, student(), options, Silent())
-    knowledge = make_knowledge(features, images, preprocess, None, options, Silent()) if features else None
+    knowledge = make_targets(features, images, preprocess, None, options, Silent()) if features else None
     del features  # as the pipeline does
     return_freed_memory()
     accelerator = make_accelerator(options.device)
     clock = clock_of(accelerator.device)
     data = Data(lambda epoch: batches, len(batches), val=list)
-    budget = Budget(epochs=2, batch_size=options.batch_size, lr=1e-3)  # the first epoch warms up
+    budget = Schedule(epochs=2, batch_size=options.batch_size, lr=1e-3)  # the first epoch warms up
 
     def run() -> float:
         backbone = student()

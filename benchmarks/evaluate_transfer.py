@@ -4,7 +4,7 @@
 
 Leaves out each network in turn: the others' mean ratio to the reference machine, times the left-out network's latency
 there, against what is published. Once with the reference latency measured where it is, once predicted everywhere, so
-that a network without any measurement is judged. Also prints the constants of tcs_edge/students/transfer.py: the usual
+that a network without any measurement is judged. Also prints the constants of tcs_edge/latency/transfer.py: the usual
 spread, how far the boards are from what their arithmetic peak says, and by how much their transformer lags behind.
 """
 
@@ -17,10 +17,10 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import spearmanr
 
+from tcs_edge.latency.reference import Reference, reference, rows_of
+from tcs_edge.latency.transfer import PEAK_LOG, Transfer, by_facts, by_ncnn, interval
 from tcs_edge.specs.profile import LatencyRow, load_profile
 from tcs_edge.specs.target import TargetSpec, list_targets, load_target
-from tcs_edge.students.reference import Reference, reference, rows_of
-from tcs_edge.students.transfer import PEAK_LOG, Transfer, by_facts, by_ncnn, interval
 
 References = Callable[[int], Reference]
 LeftOut = list[tuple[float, float, bool]]  # published ms, predicted ms, whether the band holds the former

@@ -3,9 +3,9 @@
     python benchmarks/export_cost.py --data photos/ --student tf_efficientnet_lite0 --init weights.safetensors
 
 Nothing is trained: the backbone keeps the weights of `--init`, and a linear probe on its features of `--train` images
-is the classifier. Then the product's own code exports fp32, fp16 and int8, holds int8 to `--max-drop` on the validation
-images, and proves every file on `--test` test images. Prints tables; `--out` writes everything as JSON, the cost of
-every layer included. Exits 1 where the proof fails or an int8 was not released.
+is the classifier. Then the product's own code exports fp32, fp16 and int8, holds int8 to `--max-accuracy-drop` on the
+validation images, and validates every file on `--test` test images. Prints tables; `--out` writes everything as JSON,
+including the cost of every layer. Exits 1 where the proof fails or an int8 was not released.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from tcs_edge.data.folders import load_folder
 from tcs_edge.export.onnx import export_onnx
 from tcs_edge.export.openvino import export_openvino
 from tcs_edge.export.preprocess import write_labels, write_preprocess
-from tcs_edge.files import write_json
-from tcs_edge.precisions import Int8Record, export_fp16, export_int8
-from tcs_edge.progress import Silent
-from tcs_edge.proof import openvino_arithmetic, prove
-from tcs_edge.quantisation.control import Round
+from tcs_edge.labels.linear_probe import fit_linear_probe
+from tcs_edge.quantization.fallback import Round
 from tcs_edge.report.console import ConsoleReporter, print_table
 from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, openvino_file
 from tcs_edge.specs.config import CompressConfig
-from tcs_edge.specs.target import load_target
-from tcs_edge.stopwatch import Stopwatch
+from tcs_edge.specs.target import load_target, openvino_arithmetic
+from tcs_edge.stages.precisions import Int8Record, export_fp16, export_int8
+from tcs_edge.stages.validate import prove
 from tcs_edge.students.build import build_student, deployable, student_mean_std
-from tcs_edge.teachers.probe import fit_linear_probe
-from tcs_edge.threads import use_threads
+from tcs_edge.utils.files import write_json
+from tcs_edge.utils.progress import Silent
+from tcs_edge.utils.stopwatch import Stopwatch
+from tcs_edge.utils.threads import use_threads
 from tcs_edge.validation.validate import Validation
 
 BATCH = 64
-DEAREST = 10  # layers in the table
+MOST_SENSITIVE = 10  # layers in the table
 
 
 def main() -> int:
@@ -131,7 +131,12 @@ def pixels(split: Split, rows: range, preprocess: Preprocess) -> torch.Tensor:
 
 
 def settled(arguments: argparse.Namespace) -> CompressConfig:
-    given = {"target": arguments.target, "threads": arguments.threads, "workers": 0, "max_drop": arguments.max_drop}
+    given = {
+        "target": arguments.target,
+        "threads": arguments.threads,
+        "workers": 0,
+        "max_accuracy_drop": arguments.max_accuracy_drop,
+    }
     return CompressConfig.model_validate(given)
 
 
@@ -165,7 +170,8 @@ def show(
                 "noise: " + ", ".join(f"{name} {share:.2g}" for name, share in made.schemes.items()) + "\n"
             )
     print_table(
-        ("dearest layers", "kind", "noise"), [(c.name, c.kind, f"{c.noise:.2g}") for c in record.costs[:DEAREST]]
+        ("most_sensitive layers", "kind", "noise"),
+        [(c.name, c.kind, f"{c.noise:.2g}") for c in record.costs[:MOST_SENSITIVE]],
     )
     rows = [
         (name, f"{100 * accuracy.value:.2f}", flips(validation, name))
@@ -197,7 +203,7 @@ def parse_arguments() -> argparse.Namespace:
         "data": {"type": Path, "required": True}, "student": {"required": True},
         "init": {"default": "pretrained", "help": "pretrained, random or a .safetensors file"},
         "img-size": {"type": int, "default": 64}, "target": {"default": "x86-avx512"},
-        "max-drop": {"type": float, "default": 0.01}, "threads": {"type": int, "default": 2},
+        "max-accuracy-drop": {"type": float, "default": 0.01}, "threads": {"type": int, "default": 2},
         "train": {"type": int, "default": 2000}, "val": {"type": int, "default": 2000},
         "test": {"type": int, "default": 2000}, "out": {"type": Path},
     }  # fmt: skip

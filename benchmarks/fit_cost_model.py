@@ -1,6 +1,6 @@
 r"""Fit the cost model on a measured profile, and say how far off it is for families it has not seen.
 
-    python benchmarks/fit_cost_model.py --profile profiles/x86-avx512.json --out tcs_edge/students/cost_model.json
+    python benchmarks/fit_cost_model.py --profile profiles/x86-avx512.json --out tcs_edge/latency/cost_model.json
 
 For each runtime and thread count: non-negative least squares of the relative error, every coefficient drawn towards a
 prior cost (a ridge of weight PULL on coefficient / prior - 1), because fifty networks cannot tell thirty kinds of work
@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
-from tcs_edge.files import read_json, write_json
+from tcs_edge.latency.cost_model import MODEL_FILE, MODEL_VERSION, TABLES_FILE, TABLES_VERSION
+from tcs_edge.latency.operators import FEATURES
 from tcs_edge.specs.profile import load_profile
-from tcs_edge.students.cost_model import MODEL_FILE, MODEL_VERSION, TABLES_FILE, TABLES_VERSION
-from tcs_edge.students.operators import FEATURES
+from tcs_edge.utils.files import read_json, write_json
 
 Vector = NDArray[np.float64]
 
@@ -41,12 +41,12 @@ PRIOR_MS = {
     "cold_weights_mb": 0.06, "vector_macs": 0.02, "pointwise_macs": 0.014, "dense_macs": 0.014, "conv_rows": 0.02,
     "tensors_mb": 0.03, "large_tensors_mb": 0.05, "gemm_macs": 0.016, "gemm_mb": 0.03, "matmul_macs": 0.02,
     "matmul_mb": 0.05, "matmuls": 0.001, "copied_mb": 0.1, "transposed_mb": 0.2, "scattered_mb": 2.0,
-    "reordered_mb": 0.03, "activated_mb": 0.25, "softmax_mb": 0.25, "normalised_mb": 0.6, "reduced_mb": 0.1,
+    "reordered_mb": 0.03, "activated_mb": 0.25, "softmax_mb": 0.25, "normalized_mb": 0.6, "reduced_mb": 0.1,
     "elementwise_mb": 0.05,
 }  # fmt: skip
 MORE_THREADS = 0.7
 # OpenVINO runs grouped convolutions without copying their input out first, and fuses what only moves or adds numbers
-# into its neighbours: a quarter of the prior.
+# into its neighbors: a quarter of the prior.
 CHEAPER_IN_OPENVINO = (
     "lowered_macs", "lowered_mb", "lowered_groups", "scattered_mb", "elementwise_mb", "copied_mb", "reordered_mb",
 )  # fmt: skip

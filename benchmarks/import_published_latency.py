@@ -3,7 +3,7 @@
     python benchmarks/import_published_latency.py --latency-dir DIR --host profiles/x86-avx512.json --out profiles
 
 Published rows only: what ncnn publishes for networks whose operators we know, candidates and others, under the
-runtime "ncnn". What they say of onnxruntime is worked out when somebody asks (tcs_edge/students/transfer.py).
+runtime "ncnn". What they say of onnxruntime is worked out when somebody asks (tcs_edge/latency/transfer.py).
 
 x86-avx2 has no such table: the AVX-512 rows times sqrt(2), band 1 to 2 (half the vector width, same clock).
 """
@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.specs.profile import LatencyRow, Profile, load_profile, save_profile
 from tcs_edge.specs.target import Precision, list_targets
-from tcs_edge.students.candidates import CANDIDATES
 
 NCNN_SOURCE = "Tencent/ncnn benchmark/README.md @ a4d2ea1d4 (BSD-3-Clause)"
 REFERENCE_PX = 224

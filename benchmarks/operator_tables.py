@@ -19,12 +19,12 @@ import torch
 import torchvision
 from torch import nn
 
-from tcs_edge.files import atomic_path, make_folder, write_json
+from tcs_edge.latency.cost_model import TABLES_VERSION
+from tcs_edge.latency.operators import FEATURES, Operator, cost_features
+from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.profiling.operators import executed_operators
 from tcs_edge.students.build import build_student, deployable, feature_dim
-from tcs_edge.students.candidates import CANDIDATES
-from tcs_edge.students.cost_model import TABLES_VERSION
-from tcs_edge.students.operators import FEATURES, Operator, cost_features
+from tcs_edge.utils.files import atomic_path, make_folder, write_json
 
 SIZES = (32, 64, 96, 128, 160, 192, 224, 256)
 # Networks that ncnn publishes on the boards and that are no candidates (torchvision's names).
@@ -49,7 +49,7 @@ def export(name: str, img_size: int, folder: Path) -> Path:
     if path.exists():
         return path
     image = torch.zeros(1, 3, img_size, img_size)
-    # The TorchScript exporter takes a tenth of the time; once onnxruntime has optimised the graphs they are alike.
+    # The TorchScript exporter takes a tenth of the time; once onnxruntime has optimized the graphs they are alike.
     with atomic_path(path) as draft, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = network(name, img_size)

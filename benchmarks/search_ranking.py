@@ -28,16 +28,16 @@ from scipy.stats import spearmanr
 
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.loader import evaluation_loader
-from tcs_edge.files import atomic_path, make_folder, read_json, write_json
-from tcs_edge.knowledge import gather_features, make_knowledge, teacher_pass
-from tcs_edge.preparation import Prepared, prepare, settle_options, with_choice
-from tcs_edge.progress import Reporter
 from tcs_edge.report.console import ConsoleReporter
 from tcs_edge.search.student import search_student, settle_search
+from tcs_edge.stages.prepare import Prepared, prepare, settle_options, with_choice
+from tcs_edge.stages.targets import gather_features, make_targets, teacher_pass
 from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.students.choice import Assessment, Choice
-from tcs_edge.threads import use_threads
-from tcs_edge.training.distil import TrainingFiles, distil
+from tcs_edge.training.distill import TrainingFiles, distill
+from tcs_edge.utils.files import atomic_path, make_folder, read_json, write_json
+from tcs_edge.utils.progress import Reporter
+from tcs_edge.utils.threads import use_threads
 
 SCHEMA_VERSION = 1
 SEARCHES = ("table", "alignment", "halving")
@@ -123,11 +123,11 @@ def final_accuracy(ready: Prepared, found: Assessment, keep: Path | None, report
     options, preprocess = ready.options, ready.preprocess
     backbone = build_student(ready.student.name, preprocess.img_size, ready.init, options.seed)
     features = gather_features(ready.images, preprocess, backbone, options, reporter)
-    knowledge = make_knowledge(features, ready.images, preprocess, backbone, options, reporter) if features else None
+    knowledge = make_targets(features, ready.images, preprocess, backbone, options, reporter) if features else None
     with tempfile.TemporaryDirectory() as folder:
         files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
         width = feature_dim(backbone, preprocess.img_size)
-        model = distil(backbone, width, ready.images, preprocess, knowledge, options, files, False, reporter)
+        model = distill(backbone, width, ready.images, preprocess, knowledge, options, files, False, reporter)
     if keep:
         make_folder(keep)
         state = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}

@@ -4,7 +4,7 @@
 
 Random weights, ten classes. Prints one line per candidate: bytes of the ONNX file in float32, float16 and int8 (every
 layer, per channel), largest difference of the float32 logits from torch's, relative to their spread. A candidate that
-fails goes to LEFT_OUT in tcs_edge/students/candidates.py. With --out the bytes of those that do not are written there,
+fails goes to LEFT_OUT in tcs_edge/models/candidates.py. With --out the bytes of those that do not are written there,
 after each; what the file holds already is kept, and is not exported again.
 """
 
@@ -25,12 +25,12 @@ from tcs_edge.export.files import save_onnx
 from tcs_edge.export.fp16 import export_onnx_fp16
 from tcs_edge.export.onnx import export_onnx
 from tcs_edge.export.openvino import export_openvino
-from tcs_edge.files import read_json, write_json
-from tcs_edge.quantisation.qdq import Scheme, quantised
+from tcs_edge.models.candidates import CANDIDATES, EXPORTED_VERSION, MEASURED_CLASSES
+from tcs_edge.quantization.qdq import Scheme, quantized
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.students.build import build_student, deployable, feature_dim
-from tcs_edge.students.candidates import CANDIDATES, EXPORTED_VERSION, MEASURED_CLASSES
+from tcs_edge.utils.files import read_json, write_json
 
 LABELS = tuple("abcdefghij")[:MEASURED_CLASSES]
 TOLERANCE = 1e-3
@@ -53,7 +53,7 @@ def sweep(name: str, img_size: int, folder: Path) -> tuple[float, dict[str, int]
             worst = max(worst, float(np.abs(runner.run(image) - expected).max() / np.ptp(expected)))
     half = export_onnx_fp16(path, folder / "fp16.onnx")
     images = np.random.default_rng(1).standard_normal((CALIBRATION_IMAGES, 1, 3, img_size, img_size), np.float32)
-    eighth = save_onnx(quantised(path, SCHEME, iter(images), folder / "ranges.json"), folder / "int8.onnx")
+    eighth = save_onnx(quantized(path, SCHEME, iter(images), folder / "ranges.json"), folder / "int8.onnx")
     files = {"fp32": path, "fp16": half, "int8": eighth}
     return worst, {precision: file.stat().st_size for precision, file in files.items()}
 

@@ -28,8 +28,8 @@ from torch.nn import functional as F
 from tcs_edge.data.digits import digits
 from tcs_edge.data.images import ImageSet, Split
 from tcs_edge.data.preprocess import Preprocess
-from tcs_edge.files import write_bytes
-from tcs_edge.teachers.digits import DIM, IMG_SIZE, LICENCE, MEAN, STD, DigitsTeacher
+from tcs_edge.teachers.digits import DIM, IMG_SIZE, LICENSE, MEAN, STD, DigitsTeacher
+from tcs_edge.utils.files import write_bytes
 
 BATCHES_PER_EPOCH = 5
 PEAK_LR, WEIGHT_DECAY = 2e-3, 1e-4
@@ -40,7 +40,7 @@ SCALE_MIN, SCALE_MAX = 0.75, 1.15  # drawn apart for width and height
 BEND = 0.05  # of elastic bending, in half sides
 CONTRAST, BLUR_CHANCE, MAX_ERASED = 0.4, 0.5, 0.5  # MAX_ERASED: part of the side
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 PROBE_C = (0.001, 0.01, 0.1, 1.0)  # inverse L2 weights; validation picks
 
 Accuracies = dict[str, float]
@@ -53,7 +53,7 @@ def images_of(split: Split) -> Tensor:
     return torch.stack([torch.from_numpy(plain(split.image(row))[:1]) for row in range(len(split))])
 
 
-def normalised(images: Tensor) -> Tensor:
+def normalized(images: Tensor) -> Tensor:
     """(B, 1, 32, 32) in 0..1 -> what the teacher takes, (B, 3, 32, 32)."""
     return ((images - MEAN[0]) / STD[0]).expand(-1, 3, -1, -1)
 
@@ -124,16 +124,16 @@ def train(teacher: DigitsTeacher, images: Tensor, epochs: int) -> None:
     """SimCLR with a projector that is thrown away."""
     projector = nn.Sequential(nn.Linear(DIM, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128))
     learner = nn.Sequential(teacher, projector).to(memory_format=torch.channels_last).train()
-    optimiser = torch.optim.AdamW(learner.parameters(), lr=PEAK_LR, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=PEAK_LR, weight_decay=WEIGHT_DECAY)
     steps = epochs * BATCHES_PER_EPOCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_LR, steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, steps, pct_start=0.1)
     for epoch in range(1, epochs + 1):
         for rows in torch.randperm(len(images)).chunk(BATCHES_PER_EPOCH):
             views = augmented(images[torch.cat([rows, rows])])  # both through one batch norm
-            loss = simclr_loss(*learner(normalised(views)).chunk(2))
-            optimiser.zero_grad()
+            loss = simclr_loss(*learner(normalized(views)).chunk(2))
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
         if epoch % 10 == 0 or epoch == epochs:
             print(f"epoch {epoch}/{epochs}: loss {loss.item():.3f}", flush=True)
@@ -141,13 +141,13 @@ def train(teacher: DigitsTeacher, images: Tensor, epochs: int) -> None:
 
 @torch.inference_mode()
 def features_of(teacher: DigitsTeacher, images: Tensor) -> np.ndarray:
-    return teacher.eval()(normalised(images)).numpy()
+    return teacher.eval()(normalized(images)).numpy()
 
 
 def scores(features: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> Accuracies:
-    """Accuracy (percent) of a linear probe and of nearest neighbours, fitted on the training features."""
+    """Accuracy (percent) of a linear probe and of nearest neighbors, fitted on the training features."""
     probes = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=5000)) for c in PROBE_C]
-    knn = KNeighborsClassifier(NEIGHBOURS, metric="cosine")
+    knn = KNeighborsClassifier(NEIGHBORS, metric="cosine")
     for model in (*probes, knn):
         model.fit(features["train"], labels["train"])
     linear = max(probes, key=lambda model: model.score(features["val"], labels["val"]))
@@ -200,7 +200,7 @@ def main() -> None:
         "epochs": arguments.epochs,
         "seed": arguments.seed,
         "torch": torch.__version__,
-        "licence": LICENCE,
+        "license": LICENSE,
         "data": "UCI Optical Recognition of Handwritten Digits, CC BY 4.0, as in scikit-learn",
         "data_fingerprint": data.fingerprint,
         "accuracy_percent": accuracy,

@@ -27,12 +27,12 @@ def adapt(name: str, photos: Path, img_size: int, pretrained: bool) -> dict[str,
     config = resolve_data_config({"input_size": (3, img_size, img_size)}, model=backbone)
     images = ImageFolder(photos / "train", create_transform(**config))
     classifier = nn.Linear(backbone.num_features, len(images.classes))
-    optimiser = torch.optim.AdamW([*backbone.parameters(), *classifier.parameters()], lr=1e-5)
+    optimizer = torch.optim.AdamW([*backbone.parameters(), *classifier.parameters()], lr=1e-5)
     for pixels, labels in torch.utils.data.DataLoader(images, batch_size=16, shuffle=True):
         loss = nn.functional.cross_entropy(classifier(backbone(pixels)), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     return backbone.state_dict()
 
 

@@ -1,4 +1,4 @@
-"""Few labelled images per class: draw them, distil, and see what the model gets right.
+"""Few labeled images per class: draw them, distill, and see what the model gets right.
 
 python examples/few_shot.py PHOTOS --shots 5 --target raspberrypi4
 

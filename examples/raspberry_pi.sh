@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# An image folder to a Raspberry Pi 4: which students are fast enough there, distil the best one, prove it, gate it.
+# An image folder to a Raspberry Pi 4: which students are fast enough there, distill the best one, prove it, gate it.
 #
 #   examples/raspberry_pi.sh PHOTOS [more flags of `tcs-edge compress`]
 #
@@ -13,6 +13,6 @@ limit_ms=25
 
 tcs-edge candidates --target raspberrypi4 --max-latency-ms "$limit_ms"
 tcs-edge compress --target raspberrypi4 --max-latency-ms "$limit_ms" --data "$photos" --out "$run" "$@"
-tcs-edge gate "$run" --max-latency-ms "$limit_ms" --max-file-mb 50 --max-drop 0.01
+tcs-edge gate "$run" --max-latency-ms "$limit_ms" --max-file-mb 50 --max-accuracy-drop 0.01
 tcs-edge predict "$run" "$(find -L "$photos/test" -type f -print -quit)"
 echo "copy $run/export to the board: model.onnx, labels.txt and preprocess.json are all it needs"

@@ -1,4 +1,4 @@
-"""tcs-edge: distil, choose, export and prove small image classifiers.
+"""tcs-edge: distill, choose, export and prove small image classifiers.
 
     from tcs_edge import compress, load, Gate
 
@@ -7,10 +7,11 @@ The three are imported when they are first asked for, so that importing `tcs_edg
 
 from typing import TYPE_CHECKING, Any
 
+from tcs_edge.utils.version import __version__
+
 if TYPE_CHECKING:
     from tcs_edge.api import Gate, compress, load
 
-__version__ = "0.1.0"
 __all__ = ["Gate", "__version__", "compress", "load"]
 
 

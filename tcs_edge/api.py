@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from tcs_edge.errors import PromiseMissed
+from tcs_edge.errors import RequirementMissed
 from tcs_edge.gate.check import accept_model, check_model
 from tcs_edge.gate.limits import GateLimits, overridden
-from tcs_edge.project import find_limits
+from tcs_edge.project.read import find_limits
 
 if TYPE_CHECKING:
     from tcs_edge.gate.judge import GateResult
-    from tcs_edge.pipeline import Run
-    from tcs_edge.prediction import Classifier
+    from tcs_edge.pipeline.run import Run
+    from tcs_edge.runs.classifier import Classifier
     from tcs_edge.specs.artifacts import Precision
     from tcs_edge.specs.config import Augmentation, MethodName, SearchName
 
@@ -35,7 +35,7 @@ def compress(
     shots: int | None = None,
     unlabeled: AnyPath | None = None,
     rest_unlabeled: bool | None = None,
-    labelled_share: float | None = None,
+    labeled_fraction: float | None = None,
     target: AnyPath | None = None,
     teacher: str | None = None,
     teacher_weights: AnyPath | None = None,
@@ -45,7 +45,7 @@ def compress(
     search_img_sizes: Sequence[int] | None = None,
     student_init: AnyPath | None = None,
     method: MethodName | None = None,
-    teacher_in_loop: bool | None = None,
+    online_teacher: bool | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     img_size: int | None = None,
@@ -55,7 +55,7 @@ def compress(
     max_size_mb: float | None = None,
     max_params_m: float | None = None,
     precision: Sequence[Precision] | None = None,
-    max_drop: float | None = None,
+    max_accuracy_drop: float | None = None,
     opset: int | None = None,
     dynamic_batch: bool | None = None,
     embed_preprocess: bool | None = None,
@@ -76,7 +76,7 @@ def compress(
     resume: AnyPath | None = None,
     quiet: bool = False,
 ) -> Run:
-    """Distil, export and prove a classifier for a device, as `tcs-edge compress` does.
+    """Distill, export and prove a classifier for a device, as `tcs-edge compress` does.
 
     Every option left at None is settled as there; docs/reference/cli.md says what each one is for. Progress goes to
     stderr unless `quiet`. No `tcs-edge.toml` is looked for: name it with `config`.
@@ -88,7 +88,7 @@ def compress(
         train: options of the training loop, such as `train={"amp": "bf16"}`; as flags they stand alone.
         precision: such as `("fp16", "int8")`; fp32 is always exported.
         tcs, kd, dkd: options of the method, such as `tcs={"mimic": "mse"}`.
-        int8: options of the quantisation, such as `int8={"rounds": 10}`.
+        int8: options of the quantization, such as `int8={"rounds": 10}`.
         config: TOML file with these options; arguments win.
         out: the run folder; default runs/<date>-<target>-<student>.
         overwrite: replace an earlier run in `out`.
@@ -100,9 +100,9 @@ def compress(
     Raises:
         TcsEdgeError: as in `tcs_edge.errors`; its `exit_code` is what the command would end with.
     """
-    from tcs_edge.pipeline import compress as run_pipeline
-    from tcs_edge.preparation import settle_options
+    from tcs_edge.pipeline.run import compress as run_pipeline
     from tcs_edge.report.console import ConsoleReporter
+    from tcs_edge.stages.prepare import settle_options
 
     given = {name: value for name, value in locals().items() if name in _options() and value is not None}
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
@@ -130,7 +130,7 @@ def load(run: AnyRun, artifact: str = "model.onnx") -> Classifier:
         >>> answer.label in model.classes and 0 < answer.probability <= 1
         True
     """
-    from tcs_edge.prediction import load_classifier
+    from tcs_edge.runs.classifier import load_classifier
 
     return load_classifier(_run_path(run), artifact)
 
@@ -150,13 +150,13 @@ class Gate:
         SpecError: a limit that makes no sense.
 
     Examples:
-        >>> gate = Gate(max_size_mb={"fail": 10, "warn": 8}, max_drop=0.01)
+        >>> gate = Gate(max_size_mb={"fail": 10, "warn": 8}, max_accuracy_drop=0.01)
         >>> result = gate.check("runs/photos")
         >>> result.verdict, result.passed
         ('pass', True)
         >>> Gate(max_size_mb=0.1).require("runs/photos")
         Traceback (most recent call last):
-        tcs_edge.errors.PromiseMissed: runs/photos: size, all files: ... MB is over the limit of 0.1 MB ...
+        tcs_edge.errors.RequirementMissed: runs/photos: size, all files: ... MB is over the limit of 0.1 MB ...
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Gate:
         max_latency_ms: Limit = None,
         max_peak_memory_mb: Limit = None,
         min_accuracy: Limit = None,
-        max_drop: Limit = None,
+        max_accuracy_drop: Limit = None,
         max_rel_diff: Limit = None,
         min_top1_agreement: Limit = None,
         max_change: Mapping[str, Change] | None = None,
@@ -227,14 +227,14 @@ class Gate:
         """As `check`, for a test or a script that must stop.
 
         Raises:
-            PromiseMissed: the model misses a limit; the message says which ones.
+            RequirementMissed: the model misses a limit; the message says which ones.
         """
         from tcs_edge.report.gate import sentence
 
         result = self.check(model, selfcheck=selfcheck)
         if not result.passed:
             misses = "; ".join(sentence(check) for check in result.of("fail"))
-            raise PromiseMissed(f"{result.subject.name}: {misses}")
+            raise RequirementMissed(f"{result.subject.name}: {misses}")
         return result
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """Every error tcs-edge raises on purpose, and the exit code each one ends the command with.
 
     TcsEdgeError (70)          our bug, unless a subclass says otherwise
-    ├── PromiseMissed (1)      a gate, a parity check or an accuracy floor was missed
+    ├── RequirementMissed (1)      a gate, a parity check or an accuracy floor was missed
     │   ├── ParityFailed       the exported model does not equal the trained one
     │   └── TrainingDiverged   the loss or a weight stopped being finite
     ├── UsageError (2)         a wrong flag, name or combination
@@ -26,17 +26,17 @@ class TcsEdgeError(Exception):
     exit_code = 70
 
 
-class PromiseMissed(TcsEdgeError):
+class RequirementMissed(TcsEdgeError):
     """Something the tool promises (parity, accuracy, size) was measured and missed."""
 
     exit_code = 1
 
 
-class ParityFailed(PromiseMissed):
+class ParityFailed(RequirementMissed):
     """An exported or folded model does not compute what the trained model computes."""
 
 
-class TrainingDiverged(PromiseMissed):
+class TrainingDiverged(RequirementMissed):
     """Training reached a NaN or Inf; the message names the step."""
 
 

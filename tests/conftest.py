@@ -20,13 +20,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tcs_edge.cli.app import app
-from tcs_edge.progress import Silent
+from tcs_edge.utils.progress import Silent
 
 # A machine that does other work as well is no failure.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
-COLOURS = {"blue": (40, 80, 200), "green": (50, 190, 70), "red": (210, 60, 40)}
+COLORS = {"blue": (40, 80, 200), "green": (50, 190, 70), "red": (210, 60, 40)}
 COUNTS = {"train": 24, "val": 8, "test": 12}
 
 Cli = Callable[..., Any]
@@ -59,23 +59,23 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-def _picture(colour: tuple[int, int, int], seed: int) -> Image.Image:
+def _picture(color: tuple[int, int, int], seed: int) -> Image.Image:
     noise = np.random.default_rng(seed).normal(0, 45, (40, 40, 3))
-    return Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((np.array(color) + noise).clip(0, 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train/, val/ and test/ with three classes of noise around a colour, 40 px, PNG and JPEG. Read only."""
+    """train/, val/ and test/ with three classes of noise around a color, 40 px, PNG and JPEG. Read only."""
     root = tmp_path_factory.mktemp("photos")
     seed = 0
     for part, count in COUNTS.items():
-        for name, colour in COLOURS.items():
+        for name, color in COLORS.items():
             (root / part / name).mkdir(parents=True)
             for index in range(count):
                 seed += 1
                 suffix = "png" if index % 2 else "jpg"
-                _picture(colour, seed).save(root / part / name / f"{index:02d}.{suffix}")
+                _picture(color, seed).save(root / part / name / f"{index:02d}.{suffix}")
     return root
 
 
@@ -229,9 +229,9 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     """make_run(name="head", weights=1000, correct=90, ...): a run folder without any training; its path."""
     from datetime import UTC, datetime
 
-    from tcs_edge.packaging.manifest import build_manifest, write_manifest
-    from tcs_edge.packaging.manifest_schema import DatasetRecord, LatencyRecord, StudentRecord
-    from tcs_edge.packaging.run_folder import open_run
+    from tcs_edge.runs.folder import open_run
+    from tcs_edge.runs.manifest import build_manifest, write_manifest
+    from tcs_edge.runs.schema import DatasetRecord, LatencyRecord, StudentRecord
     from tcs_edge.validation.accuracy import Accuracy
     from tcs_edge.validation.checks import holds
     from tcs_edge.validation.parity import compare
@@ -290,7 +290,7 @@ def selfcheck_of(tmp_path: Path) -> Callable[..., Path]:
 
     Changes to a latency go into its one row, all others into the document.
     """
-    from tcs_edge.files import sha256_file
+    from tcs_edge.utils.files import sha256_file
 
     row = {
         "model": "lcnet_050", "img_size": 32, "batch": 1, "runtime": "onnxruntime", "runtime_version": "1.22.0",

@@ -16,12 +16,12 @@ import tcs_edge
 from tcs_edge import Gate, compress, load
 from tcs_edge.cli.compress import command as compress_command
 from tcs_edge.cli.gate import command as gate_command
-from tcs_edge.errors import DataError, ParityFailed, PromiseMissed, SpecError, UnknownName, UsageError
+from tcs_edge.errors import DataError, ParityFailed, RequirementMissed, SpecError, UnknownName, UsageError
 from tcs_edge.gate.limits import GateLimits
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.training import TrainOptions
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "python.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "python.md"
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_gate_says_what_is_missed(make_run):
     gate = Gate(max_change={"size_mb": "5 %"}, baseline=small)
     assert gate.check(small).passed
     assert gate.check(large).verdict == "fail"
-    with pytest.raises(PromiseMissed, match="worse than the baseline"):
+    with pytest.raises(RequirementMissed, match="worse than the baseline"):
         gate.require(large)
     assert Gate(max_size_mb={"warn": 0.5}).check(small).verdict == "warn"
     assert "max_size_mb" in repr(Gate(max_size_mb=1))

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tcs_edge"
 # Scripts that are copied to devices: files of the package, not modules of it.
-SCRIPTS = "bundle_files"
+SCRIPTS = "device_files"
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")

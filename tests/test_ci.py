@@ -39,7 +39,7 @@ def environment(tmp_path: Path) -> Environment:
     """Of a CI job: `tcs-edge` on the path, nothing of the system that runs these tests."""
     command = tmp_path / "bin" / "tcs-edge"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tcs_edge.cli "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tcs_edge "$@"\n')
     command.chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "CI_", "GITLAB"))}
     paths = {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}

@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.slow
 def test_the_demo_reaches_97_percent_in_the_exported_files(tmp_path):
     environment = os.environ | {"TCS_EDGE_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "tcs_edge.cli", "compress", "--target", "raspberrypi", "--out", "run", "--json"]
+    command = [sys.executable, "-m", "tcs_edge", "compress", "--target", "raspberrypi", "--out", "run", "--json"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr

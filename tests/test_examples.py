@@ -20,7 +20,7 @@ def here(tmp_path, monkeypatch, photos) -> Path:
     """An empty folder with the photos beside it, and `tcs-edge` on the path."""
     command = tmp_path / "bin" / "tcs-edge"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tcs_edge.cli "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tcs_edge "$@"\n')
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -14,14 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tcs_edge.errors import SpecError, UsageError
-from tcs_edge.packaging.manifest import read_manifest
-from tcs_edge.packaging.run_folder import RunFolder
-from tcs_edge.pipeline import _with_limit_checks, compress
-from tcs_edge.progress import Silent
-from tcs_edge.proof import revalidate
+from tcs_edge.pipeline.run import _with_limit_checks, compress
+from tcs_edge.runs.folder import RunFolder
+from tcs_edge.runs.manifest import read_manifest
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import Limits
+from tcs_edge.stages.validate import revalidate
+from tcs_edge.utils.progress import Silent
 
 CASES = [("kd", False), ("dkd", True), ("simkd", False), ("simkd", True)]
 
@@ -65,9 +65,9 @@ def options(folder, teacher, cache):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "in_loop"), CASES)
-def test_every_method_ends_in_a_proven_export(options, tmp_path, method, in_loop):
-    run = compress(options(method=method, teacher_in_loop=in_loop), tmp_path / "run")
+@pytest.mark.parametrize(("method", "online"), CASES)
+def test_every_method_ends_in_a_proven_export(options, tmp_path, method, online):
+    run = compress(options(method=method, online_teacher=online), tmp_path / "run")
     assert run.manifest.verdict == "pass", run.validation.failures
     assert read_manifest(run.folder.root).options["method"] == method
 
@@ -75,10 +75,10 @@ def test_every_method_ends_in_a_proven_export(options, tmp_path, method, in_loop
         shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
     assert ("projector.0.weight" in shapes) == (method == "simkd")
     statistics = ("running_mean", "running_var", "num_batches_tracked")
-    learnt = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(statistics))
-    assert run.manifest.student.params_m * 1e6 == pytest.approx(learnt)
+    learned = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(statistics))
+    assert run.manifest.student.params_m * 1e6 == pytest.approx(learned)
     # Nothing of the teacher, no target, and nothing unused is in the file that is deployed.
-    assert (run.folder.export / "model.onnx").stat().st_size < 4 * learnt + 300_000
+    assert (run.folder.export / "model.onnx").stat().st_size < 4 * learned + 300_000
     assert not (run.folder.checkpoints / "last.safetensors").exists()
 
     again = revalidate(run.folder.root, None, Silent())
@@ -106,12 +106,12 @@ class FakeValidation:
 
 
 def test_maps_that_do_not_fit_are_refused_before_the_teacher_runs(options, tmp_path, monkeypatch):
-    monkeypatch.setattr("tcs_edge.knowledge.MAX_MAPS_MB", 0.001)
-    with pytest.raises(UsageError, match=r"maps of teacher .* Pass --teacher-in-loop"):
+    monkeypatch.setattr("tcs_edge.stages.targets.MAX_MAPS_MB", 0.001)
+    with pytest.raises(UsageError, match=r"maps of teacher .* Pass --online-teacher"):
         compress(options(method="simkd"), tmp_path / "run")
 
 
 @pytest.mark.parametrize("method", ["tcs", "ce"])
 def test_a_teacher_in_the_loop_is_refused_where_there_is_no_loop_for_it(method):
-    with pytest.raises(SpecError, match=r"teacher_in_loop: only methods simkd, kd, dkd can keep"):
-        validated(CompressConfig, {"target": "x", "method": method, "teacher_in_loop": True}, Path("options"))
+    with pytest.raises(SpecError, match=r"online_teacher: only methods simkd, kd, dkd can keep"):
+        validated(CompressConfig, {"target": "x", "method": method, "online_teacher": True}, Path("options"))

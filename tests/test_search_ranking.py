@@ -37,5 +37,5 @@ def document(**rankings: str) -> dict[str, Any]:
 def test_a_right_order_correlates_fully_and_a_wrong_one_inversely(script, capsys):
     script.print_ranking(document(table="dcba", alignment="abcd", halving="bacd"))
     printed = re.findall(r"(\w+) +Spearman (-?[\d.]+) over 4 students", capsys.readouterr().out)
-    # One swap of neighbours: 1 - 6 * 2 / (4 * 15).
+    # One swap of neighbors: 1 - 6 * 2 / (4 * 15).
     assert {search: float(value) for search, value in printed} == {"table": -1.0, "alignment": 1.0, "halving": 0.8}

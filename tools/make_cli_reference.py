@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from tcs_edge.cli.app import app
-from tcs_edge.files import write_text
+from tcs_edge.utils.files import write_text
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "cli.md"
 INTRODUCTION = """# Commands
@@ -18,7 +18,8 @@ INTRODUCTION = """# Commands
 Made by `python tools/make_cli_reference.py` from the program itself; `tcs-edge COMMAND --help` shows the same.
 
 Every command ends with 0 when all is well, 1 when a promise was missed, 2 for wrong usage, 3 for images that cannot be
-used, 4 when something is missing, 70 for a bug of ours, 130 after Ctrl-C: [troubleshooting.md](../how-to/troubleshooting.md).
+used, 4 when something is missing, 70 for a bug of ours, 130 after Ctrl-C:
+[troubleshooting.md](../how-to/troubleshooting.md).
 
 `tcs-edge --install-completion` lets bash, zsh, fish and PowerShell complete commands, options, and the names of
 targets, teachers, students and methods."""

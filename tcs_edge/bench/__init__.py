@@ -1,1 +1,1 @@
-"""A fair table of methods: same student, data, budget and seeds, every cell in a process of its own."""
+"""A fair table of methods: same student, data, budget and seeds, every run in a process of its own."""

@@ -14,9 +14,9 @@ _FACTORS = {None: 1, "k": 1_000, "m": 1_000_000}
 
 @dataclass(frozen=True)
 class BenchBudget:
-    """One budget for all cells, >= 1: passes over the training images, or training images seen.
+    """One budget for all runs, >= 1: passes over the training images, or training images seen.
 
-    Images are the fair unit where cells have different numbers of images: with five times the images,
+    Images are the fair unit where runs have different numbers of images: with five times the images,
     as many epochs are five times the training.
     """
 

@@ -6,32 +6,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tcs_edge.bench.budget import BenchBudget
-from tcs_edge.bench.cells import Base
+from tcs_edge.bench.grid import SharedOptions
 from tcs_edge.data import ImageSet
 from tcs_edge.data.shots import few_shot
-from tcs_edge.preparation import Prepared, prepare, require_means
-from tcs_edge.progress import Reporter, Silent
 from tcs_edge.specs.config import CompressConfig
+from tcs_edge.stages.prepare import Prepared, prepare, require_means
+from tcs_edge.utils.progress import Reporter, Silent
 
 # A few hundred steps whatever the number of shots; as many epochs would leave one shot untrained.
 FEW_SHOT_BUDGET = BenchBudget(10_000, "images")
 
 
-def plan_bases(
+def plan_shared(
     options: CompressConfig,
     students: Sequence[str],
     shots: Sequence[int | None],
     budget: BenchBudget | None,
     arms: Mapping[str, Mapping[str, Any]],
     reporter: Reporter = Silent(),
-) -> tuple[Base, ...]:
+) -> tuple[SharedOptions, ...]:
     """The options that all arms and seeds share, one per student and number of shots, nothing left open.
 
     Args:
         options: the user's, checked but not settled.
         students: timm names, or "auto".
         shots: training images per class; None stands for all images.
-        arms: as `cells.arms_of`; decides whether a teacher is needed.
+        arms: as `runs.arms_of`; decides whether a teacher is needed.
         budget: None takes the options' epochs, and `FEW_SHOT_BUDGET` for shots without epochs.
 
     Raises:
@@ -41,16 +41,16 @@ def plan_bases(
     """
     if any(shots) and budget is None and options.epochs is None:
         budget = FEW_SHOT_BUDGET
-    bases: list[Base] = []
+    shared: list[SharedOptions] = []
     for student in students:
         # Methods are compared here, so "auto" is settled by what needs no teacher.
         all_images = {"student": student, "search": "table", "shots": None}
         ready = prepare(options.model_copy(update=all_images), reporter)
-        bases += [_base(ready.options, count, _draw(ready, count), budget) for count in shots]
+        shared += [_base(ready.options, count, _draw(ready, count), budget) for count in shots]
         reporter = Silent()  # the images are the same for the next student
     if any(changes["method"] != "ce" for changes in arms.values()):
-        require_means(bases[0].options)
-    return tuple(bases)
+        require_means(shared[0].options)
+    return tuple(shared)
 
 
 def _draw(ready: Prepared, shots: int | None) -> ImageSet:
@@ -58,8 +58,8 @@ def _draw(ready: Prepared, shots: int | None) -> ImageSet:
     return few_shot(ready.images, shots, options.seed, options.rest_unlabeled) if shots else ready.images
 
 
-def _base(options: CompressConfig, shots: int | None, images: ImageSet, budget: BenchBudget | None) -> Base:
-    total, labelled = len(images.train), len(images.train.labelled)
+def _base(options: CompressConfig, shots: int | None, images: ImageSet, budget: BenchBudget | None) -> SharedOptions:
+    total, labeled = len(images.train), len(images.train.labeled)
     epochs = budget.epochs(total) if budget else options.epochs or 1
     settled = options.model_copy(update={"shots": shots, "epochs": epochs})
-    return Base(settled, None if labelled == total else round(epochs * total / labelled))
+    return SharedOptions(settled, None if labeled == total else round(epochs * total / labeled))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # At least 3:1 against white and against the near-black of dark themes; told apart by marker and dash too.
-COLOURS = ("#2f7fd0", "#c9661a", "#2e9e68", "#a367cf", "#d1497f", "#8a8a2c", "#2b9fa8", "#8f7a66")
+COLORS = ("#2f7fd0", "#c9661a", "#2e9e68", "#a367cf", "#d1497f", "#8a8a2c", "#2b9fa8", "#8f7a66")
 MARKERS = "osD^vPX*"
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 # Stands for the theme's ink until the SVG is written: matplotlib knows no CSS.
@@ -63,7 +63,7 @@ def _draw_curves(axes: Axes, rows: Sequence[Row], arms: Sequence[str]) -> None:
         means = [100 * row.accuracy for row in own]
         spread = [100 * (row.deviation or 0.0) for row in own]
         low, high = ([mean + sign * sd for mean, sd in zip(means, spread, strict=True)] for sign in (-1, 1))
-        look = {"color": _of(COLOURS, number), "marker": _of(MARKERS, number), "linestyle": _of(DASHES, number)}
+        look = {"color": _of(COLORS, number), "marker": _of(MARKERS, number), "linestyle": _of(DASHES, number)}
         axes.plot(shots, means, label=arm, markersize=5, **look)
         axes.fill_between(shots, low, high, color=look["color"], alpha=0.1, linewidth=0)
     ticks = sorted({row.shots or 0 for row in rows})
@@ -77,11 +77,11 @@ def _draw_curves(axes: Axes, rows: Sequence[Row], arms: Sequence[str]) -> None:
 def _draw_dots(axes: Axes, rows: Sequence[Row], arms: Sequence[str]) -> None:
     """One line per method: its seeds as dots, their mean as a bar, one standard deviation as a line."""
     for row in rows:
-        level, colour = arms.index(row.arm), _of(COLOURS, arms.index(row.arm))
+        level, color = arms.index(row.arm), _of(COLORS, arms.index(row.arm))
         mean, spread = 100 * row.accuracy, 100 * (row.deviation or 0.0)
-        axes.plot([mean - spread, mean + spread], [level, level], color=colour, linewidth=1.5)
-        axes.plot(mean, level, marker="|", markersize=16, markeredgewidth=2.5, color=colour)
-        axes.plot([100 * one for one in row.accuracies], [level] * len(row.seeds), "o", color=colour, alpha=0.55)
+        axes.plot([mean - spread, mean + spread], [level, level], color=color, linewidth=1.5)
+        axes.plot(mean, level, marker="|", markersize=16, markeredgewidth=2.5, color=color)
+        axes.plot([100 * one for one in row.accuracies], [level] * len(row.seeds), "o", color=color, alpha=0.55)
     axes.set_yticks(range(len(arms)), arms)
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.set_xlabel("test accuracy %")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tcs_edge.bench.cells import Cell, Found
+from tcs_edge.bench.grid import BenchRun, RunResult
 from tcs_edge.validation.statistics import McNemar, mcnemar_exact
 
 Place = tuple[str, int | None]  # student and shots: where arms are compared
@@ -59,29 +59,29 @@ class Row:
         return asdict(self)
 
 
-def make_rows(found: Mapping[Cell, Found]) -> tuple[Row, ...]:
-    """One row per student, number of shots and arm, in the order of the cells."""
-    places: dict[Place, dict[str, dict[Cell, Found]]] = {}
-    for cell, result in found.items():
-        place = (cell.options.student, cell.options.shots)
-        places.setdefault(place, {}).setdefault(cell.arm, {})[cell] = result
+def make_rows(found: Mapping[BenchRun, RunResult]) -> tuple[Row, ...]:
+    """One row per student, number of shots and arm, in the order of the runs."""
+    places: dict[Place, dict[str, dict[BenchRun, RunResult]]] = {}
+    for run, result in found.items():
+        place = (run.options.student, run.options.shots)
+        places.setdefault(place, {}).setdefault(run.arm, {})[run] = result
     return tuple(row for arms in places.values() for row in _rows_of(arms))
 
 
-def _rows_of(arms: Mapping[str, Mapping[Cell, Found]]) -> list[Row]:
+def _rows_of(arms: Mapping[str, Mapping[BenchRun, RunResult]]) -> list[Row]:
     first = next(iter(arms.values()))
-    return [_row(cells, None if cells is first else _marks(first)) for cells in arms.values()]
+    return [_row(runs, None if runs is first else _marks(first)) for runs in arms.values()]
 
 
-def _row(cells: Mapping[Cell, Found], first: Mapping[int, np.ndarray] | None) -> Row:
-    cell, results = next(iter(cells)), list(cells.values())
+def _row(runs: Mapping[BenchRun, RunResult], first: Mapping[int, np.ndarray] | None) -> Row:
+    run, results = next(iter(runs)), list(runs.values())
     accuracies = tuple(result.accuracy for result in results)
     return Row(
-        arm=cell.arm,
-        student=cell.options.student,
-        shots=cell.options.shots,
-        seeds=tuple(one.options.seed for one in cells),
-        epochs=cell.options.epochs or 0,
+        arm=run.arm,
+        student=run.options.student,
+        shots=run.options.shots,
+        seeds=tuple(one.options.seed for one in runs),
+        epochs=run.options.epochs or 0,
         train_images=results[0].train_images,
         accuracies=accuracies,
         accuracy=statistics.mean(accuracies),
@@ -95,13 +95,13 @@ def _row(cells: Mapping[Cell, Found], first: Mapping[int, np.ndarray] | None) ->
         onnx_mb=results[0].onnx_mb,
         latency_ms=statistics.median(result.latency_ms for result in results),
         threads=results[0].threads,
-        paired=_paired(first, _marks(cells)) if first else None,
+        paired=_paired(first, _marks(runs)) if first else None,
     )
 
 
-def _marks(cells: Mapping[Cell, Found]) -> dict[int, np.ndarray]:
+def _marks(runs: Mapping[BenchRun, RunResult]) -> dict[int, np.ndarray]:
     """By seed: every test image, bool, right or wrong."""
-    return {cell.options.seed: np.array([mark == "1" for mark in found.correct]) for cell, found in cells.items()}
+    return {run.options.seed: np.array([mark == "1" for mark in found.correct]) for run, found in runs.items()}
 
 
 def _paired(first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray]) -> McNemar:

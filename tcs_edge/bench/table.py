@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tcs_edge.bench.cells import SCHEMA_VERSION
+from tcs_edge.bench.grid import SCHEMA_VERSION
 from tcs_edge.bench.plot import accuracy_svg
 from tcs_edge.bench.rows import Row
-from tcs_edge.files import write_json, write_text
+from tcs_edge.utils.files import write_json, write_text
 
 SIGNIFICANT = 0.05
 
@@ -62,8 +62,8 @@ def _costs(rows: Sequence[Row], with_accuracy: bool) -> list[str]:
     lines = [_cells(row) for row in rows]
     if with_accuracy:
         heads.insert(1, "accuracy %")
-        for row, cells in zip(rows, lines, strict=True):
-            cells.insert(1, _accuracy(row, marked=False))
+        for row, runs in zip(rows, lines, strict=True):
+            runs.insert(1, _accuracy(row, marked=False))
     return [_line(heads), _line(["---"] * len(heads)), *map(_line, lines)]
 
 
@@ -84,8 +84,8 @@ def _accuracy(row: Row, marked: bool = True) -> str:
     return f"{100 * row.accuracy:.2f}{spread}{'*' * differs}"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _line(runs: Sequence[str]) -> str:
+    return f"| {' | '.join(runs)} |"
 
 
 def _notes(rows: Sequence[Row]) -> str:

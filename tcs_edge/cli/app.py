@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from tcs_edge import __version__
 from tcs_edge.cli import (
     bench,
     bundle,
@@ -25,10 +24,11 @@ from tcs_edge.cli import (
     targets,
     validate,
 )
+from tcs_edge.utils.version import __version__
 
 app = typer.Typer(
     name="tcs-edge",
-    help="Distil a small image classifier from a self-supervised teacher, export it, and prove the export.",
+    help="Distill a small image classifier from a self-supervised teacher, export it, and prove the export.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -61,7 +61,7 @@ def options(
         bool, typer.Option("--version", help="Show the version and stop.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Distil a small image classifier from a self-supervised teacher, export it, and prove the export."""
+    """Distill a small image classifier from a self-supervised teacher, export it, and prove the export."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`tcs-edge bench`: methods compared on the user's own images, with seeds, controls and a paired test."""
+"""`tcs-edge bench`: methods compared on the user's own images, with seeds, ablations and a paired test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tcs_edge.cli.output import print_json
 from tcs_edge.errors import UsageError
 
 NOT_OPTIONS = frozenset({
-    "methods", "controls", "seeds", "few_shot", "shots", "student", "budget", "config", "out", "json", "quiet",
+    "methods", "ablations", "seeds", "few_shot", "shots", "student", "budget", "config", "out", "json", "quiet",
 })  # fmt: skip
 
 
@@ -24,10 +24,10 @@ def command(
     methods: Annotated[
         str, typer.Option(help="Comma-separated: tcs, simkd, kd, dkd, ce; simkd-loop, kd-loop, dkd-loop.")
     ] = "tcs,simkd,kd,dkd,ce",
-    controls: Annotated[
+    ablations: Annotated[
         str,
         typer.Option(
-            help="Of TCS: random-axes, shuffled-targets, top-variance, no-mimicking, no-opening, no-probe, "
+            help="Of TCS: random-axes, shuffled-targets, top-variance, no-mimicking, no-mimic-warmup, no-probe, "
             "no-selection, no-teacher."
         ),
     ] = "",
@@ -70,24 +70,24 @@ def command(
       tcs-edge bench --out bench/ --data photos/ --methods tcs,kd,ce --seeds 3 --student lcnet_050
     """
     from tcs_edge.bench.budget import parse_budget
-    from tcs_edge.bench.cells import FEW_SHOTS, SCHEMA_VERSION, arms_of, make_cells
-    from tcs_edge.bench.plan import plan_bases
+    from tcs_edge.bench.grid import FEW_SHOTS, SCHEMA_VERSION, arms_of, make_runs
+    from tcs_edge.bench.plan import plan_shared
     from tcs_edge.bench.rows import make_rows
     from tcs_edge.bench.run import run_bench
     from tcs_edge.bench.table import write_table
-    from tcs_edge.preparation import settle_options
     from tcs_edge.report.console import ConsoleReporter
+    from tcs_edge.stages.prepare import settle_options
 
     given = {name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None}
     if config is None:
         given.setdefault("target", "x86-avx2")
     counts = _shots(shots) or (list(FEW_SHOTS) if few_shot else [])
     options = settle_options(given | ({"shots": counts[0]} if counts else {}), config, None)
-    arms = arms_of(_names(methods), _names(controls))
+    arms = arms_of(_names(methods), _names(ablations))
     spend = parse_budget(budget) if budget else None
     reporter = ConsoleReporter(verbosity=-1 if quiet else 0)
-    bases = plan_bases(options, student or [options.student], counts or [options.shots], spend, arms, reporter)
-    rows = make_rows(run_bench(make_cells(bases, arms, range(seeds)), out, reporter))
+    shared = plan_shared(options, student or [options.student], counts or [options.shots], spend, arms, reporter)
+    rows = make_rows(run_bench(make_runs(shared, arms, range(seeds)), out, reporter))
     markdown = write_table(rows, out)
     if json:
         print_json({"schema_version": SCHEMA_VERSION, "rows": [row.to_json() for row in rows]})

@@ -23,7 +23,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:
-    """Make a folder for the device: model, scripts without torch, golden answers, pins, hashes, licences.
+    """Make a folder for the device: model, scripts without torch, golden answers, pins, hashes, licenses.
 
     Refuses a run that failed its proof or whose files changed.
 
@@ -32,7 +32,7 @@ def command(
       tcs-edge bundle runs/pets --out pets-pi5
       tcs-edge bundle runs/pets --runtime openvino --overwrite
     """
-    from tcs_edge.packaging.bundle import make_bundle
+    from tcs_edge.bundle.make import make_bundle
     from tcs_edge.report.console import ConsoleReporter
 
     reporter = ConsoleReporter(verbosity=-1 if quiet else 0)

@@ -28,11 +28,11 @@ def command(
       tcs-edge bundle-profiler --target raspberrypi5 --model lcnet_050 --img-size 96 --out profiler/
     """
     from tcs_edge.cli.output import known
+    from tcs_edge.models.candidates import CANDIDATES
     from tcs_edge.profiling.bundle import SCRIPT, bundle_profiler
     from tcs_edge.report.console import ConsoleReporter
     from tcs_edge.specs.target import load_target
     from tcs_edge.students.build import require_student
-    from tcs_edge.students.candidates import CANDIDATES
 
     models = tuple(dict.fromkeys(model or CANDIDATES))
     for name in models:

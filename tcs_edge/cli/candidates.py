@@ -27,7 +27,7 @@ def command(
     max_size_mb: Annotated[float | None, typer.Option(help="Largest exported ONNX file allowed.")] = None,
     max_params_m: Annotated[float | None, typer.Option(help="Most parameters allowed, in millions.")] = None,
     runtime: Annotated[str, typer.Option(help="Whose latencies: onnxruntime or openvino.")] = "onnxruntime",
-    front_svg: Annotated[Path | None, typer.Option(help="Also draw them into this SVG file.")] = None,
+    pareto_svg: Annotated[Path | None, typer.Option(help="Also draw them into this SVG file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """List every student with its accuracy, size and latency, best first, and why others are out.
@@ -38,9 +38,9 @@ def command(
       tcs-edge candidates --target raspberrypi4 --img-size 128 --max-latency-ms 20 --json
     """
     from tcs_edge.cli.output import known, print_json
+    from tcs_edge.latency.plausibility import load_target_profile, stale_versions
     from tcs_edge.specs.target import Limits, load_target
     from tcs_edge.students.choice import assess_all, how_to_narrow
-    from tcs_edge.students.plausibility import load_target_profile, stale_versions
 
     limits = Limits(max_latency_ms=max_latency_ms, max_size_mb=max_size_mb, max_params_m=max_params_m)
     device = load_target(target)
@@ -50,8 +50,8 @@ def command(
     known([runtime], "--runtime", ("onnxruntime", "openvino"))
     used: RuntimeName = "openvino" if runtime == "openvino" else "onnxruntime"
     assessments = assess_all(device, profile, img_size, classes, limits, used)
-    if front_svg:
-        _draw(assessments, max_latency_ms, front_svg)
+    if pareto_svg:
+        _draw(assessments, max_latency_ms, pareto_svg)
     advice = how_to_narrow(assessments, target, img_size)
     if json:
         from tcs_edge.students.record import choice_document
@@ -70,32 +70,32 @@ def _print_table(assessments: Sequence[Assessment], classes: int) -> None:
 
     headings = (
         "student", "top-1 %", "params M", "MACs M", "fp32 MB", "fp16 MB", "int8 MB", "latency ms", "band ms",
-        "source", "weights' licence", "out because",
+        "source", "weights' license", "out because",
     )  # fmt: skip
     print_table(headings, [_row(found, classes) for found in assessments])
 
 
 def _draw(assessments: Sequence[Assessment], max_latency_ms: float | None, path: Path) -> None:
-    from tcs_edge.errors import PromiseMissed
-    from tcs_edge.files import write_text
-    from tcs_edge.report.page.front import assessments_svg
+    from tcs_edge.errors import RequirementMissed
+    from tcs_edge.report.page.pareto import assessments_svg
+    from tcs_edge.utils.files import write_text
 
     drawn = assessments_svg(assessments, max_latency_ms)
     if drawn is None:
-        raise PromiseMissed("fewer than two students have a latency: there is nothing to draw.")
+        raise RequirementMissed("fewer than two students have a latency: there is nothing to draw.")
     write_text(path, drawn)
 
 
 def _print_front(assessments: Sequence[Assessment]) -> None:
-    from tcs_edge.report.front import draw_front, front_lines
-    from tcs_edge.students.candidates import LEFT_OUT
-    from tcs_edge.students.choice import front_of
+    from tcs_edge.models.candidates import LEFT_OUT
+    from tcs_edge.report.pareto import draw_pareto, pareto_lines
+    from tcs_edge.students.choice import pareto_front_of
 
     fitting = [found for found in assessments if not found.reasons]
     rejected = [found for found in assessments if found.reasons]
-    front = front_of(fitting)
+    front = pareto_front_of(fitting)
     typer.echo("\nno other that fits is more accurate, faster and smaller:")
-    for line in [*front_lines(front), "", *draw_front(fitting, rejected, front, None)]:
+    for line in [*pareto_lines(front), "", *draw_pareto(fitting, rejected, front, None)]:
         typer.echo(line)
     typer.echo("\nleft out of the list:")
     for name, reason in LEFT_OUT.items():
@@ -115,6 +115,6 @@ def _row(found: Assessment, classes: int) -> tuple[str, ...]:
         f"{latency.p50_ms:.3g}" if latency else "-",
         f"{latency.low_ms:.3g} to {latency.high_ms:.3g}" if latency else "-",
         latency.source if latency else "unknown",
-        candidate.licence or "-",
+        candidate.license or "-",
         "; ".join(found.reasons),
     )

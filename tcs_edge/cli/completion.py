@@ -22,7 +22,7 @@ def teacher_names(incomplete: str) -> list[str]:
 
 def student_names(incomplete: str) -> list[str]:
     """The students that a choice is made from, and `auto`."""
-    from tcs_edge.students.candidates import CANDIDATES
+    from tcs_edge.models.candidates import CANDIDATES
 
     return _starting(incomplete, ["auto", *CANDIDATES])
 

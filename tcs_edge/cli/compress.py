@@ -13,8 +13,8 @@ from tcs_edge.cli.errors import one_line_errors
 from tcs_edge.cli.output import print_json
 
 if TYPE_CHECKING:
-    from tcs_edge.pipeline import Run
-    from tcs_edge.planning import Plan
+    from tcs_edge.pipeline.plan import Plan
+    from tcs_edge.pipeline.run import Run
 
 NOT_OPTIONS = frozenset({"config", "out", "overwrite", "resume", "dry_run", "json", "quiet", "verbose"})
 
@@ -60,9 +60,9 @@ def command(
         str | None,
         typer.Option(help="tcs, or to compare with: simkd, kd, dkd, ce (cross-entropy).", autocompletion=method_names),
     ] = None,
-    teacher_in_loop: Annotated[
+    online_teacher: Annotated[
         bool | None,
-        typer.Option("--teacher-in-loop", help="simkd, kd, dkd: the teacher sees every training view."),
+        typer.Option("--online-teacher", help="simkd, kd, dkd: the teacher sees every training view."),
     ] = None,
     shots: Annotated[
         int | None, typer.Option(help="Training images per class, drawn by the seed; default all.")
@@ -85,7 +85,7 @@ def command(
     precision: Annotated[
         list[str] | None, typer.Option(help="fp16 or int8 beside fp32; repeatable. Default: the target's advice.")
     ] = None,
-    max_drop: Annotated[
+    max_accuracy_drop: Annotated[
         float | None, typer.Option(help="Accuracy that int8 may lose; 0.01 is one percentage point, the default.")
     ] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX opset, 18 to 24; default 18, the most portable.")] = None,
@@ -117,7 +117,7 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Details, and library warnings.")] = False,
 ) -> None:
-    """Distil, export and prove a classifier for a device.
+    """Distill, export and prove a classifier for a device.
 
     Options that no flag sets come from tcs-edge.toml in the current folder (see `tcs-edge init`).
 
@@ -127,11 +127,11 @@ def command(
       tcs-edge compress --target raspberrypi4 --teacher dinov2 --data photos/ --max-latency-ms 20
       tcs-edge compress --target jetson-orin-nano --data photos/ --dry-run
     """
-    from tcs_edge.pipeline import compress
-    from tcs_edge.planning import make_plan
-    from tcs_edge.preparation import settle_options
-    from tcs_edge.project import find_options
+    from tcs_edge.pipeline.plan import make_plan
+    from tcs_edge.pipeline.run import compress
+    from tcs_edge.project.read import find_options
     from tcs_edge.report.console import ConsoleReporter
+    from tcs_edge.stages.prepare import settle_options
 
     given = {name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None}
     for repeatable in ("precision", "search_img_sizes"):  # not given, it comes as an empty list
@@ -165,7 +165,9 @@ def _print_run(run: Run, as_json: bool) -> None:
     typer.echo(f"{'model' if passed else 'NOT DEPLOYABLE'}: {where} ({run.manifest.export_mb:.1f} MB)")
     if not passed and all("-int8" in check.name for check in run.validation.failures):
         again = f"tcs-edge compress --resume {shlex.quote(str(run.path))}"
-        typer.echo(f"only int8 failed. Without training again: {again} --precision fp32, or with a larger --max-drop")
+        typer.echo(
+            f"only int8 failed. Without training again: {again} --precision fp32, or with a larger --max-accuracy-drop"
+        )
 
 
 def _print_plan(plan: Plan, as_json: bool) -> None:

@@ -21,7 +21,7 @@ def command(
       tcs-edge doctor --json
     """
     from tcs_edge.cli.output import print_json
-    from tcs_edge.doctor import examine
+    from tcs_edge.commands.doctor import examine
 
     health = examine()
     if json:

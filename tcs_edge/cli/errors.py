@@ -32,7 +32,7 @@ def one_line_errors(command: Callable[Params, None]) -> Callable[Params, None]:
             _complain("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # The reader went away (`| head`); a second complaint at exit would be noise.
+            # The reader went away (`| head`); a second format_error at exit would be noise.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except (typer.Exit, typer.Abort, typer.BadParameter):

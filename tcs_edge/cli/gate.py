@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FLAGS = (
     "max_size_mb", "max_file_mb", "max_params_m", "max_macs_m", "max_latency_ms", "max_peak_memory_mb",
-    "min_accuracy", "max_drop", "max_rel_diff", "min_top1_agreement", "baseline",
+    "min_accuracy", "max_accuracy_drop", "max_rel_diff", "min_top1_agreement", "baseline",
 )  # fmt: skip
 GITLAB_REPORT = "gl-code-quality-report.json"
 
@@ -35,7 +35,9 @@ def command(
     min_accuracy: Annotated[
         float | None, typer.Option(help="Share in 0..1 that the 95 % interval's lower end reaches, every runtime.")
     ] = None,
-    max_drop: Annotated[float | None, typer.Option(help="Accuracy lost against PyTorch, share in 0..1.")] = None,
+    max_accuracy_drop: Annotated[
+        float | None, typer.Option(help="Accuracy lost against PyTorch, share in 0..1.")
+    ] = None,
     max_rel_diff: Annotated[float | None, typer.Option(help="Largest logit difference over largest logit.")] = None,
     min_top1_agreement: Annotated[float | None, typer.Option(help="Images with PyTorch's class, in 0..1.")] = None,
     max_change: Annotated[
@@ -67,7 +69,7 @@ def command(
       tcs-edge gate runs/pets --baseline git:origin/main:gate.json --max-change size_mb=5%
     """
     from tcs_edge.gate.check import accept_model, check_model
-    from tcs_edge.project import find_limits
+    from tcs_edge.project.read import find_limits
 
     limits, origin = find_limits(Path(), _given(context.params))
     with _three_answers():
@@ -114,9 +116,9 @@ def _print(result: GateResult, as_json: bool) -> None:
 
 
 def _write_reports(result: GateResult, junit: Path | None, markdown: Path | None) -> None:
-    from tcs_edge.files import write_bytes, write_text
     from tcs_edge.report.junit import gate_junit
     from tcs_edge.report.markdown import gate_markdown
+    from tcs_edge.utils.files import write_bytes, write_text
 
     if junit is not None:
         write_bytes(junit, gate_junit(result))
@@ -126,9 +128,9 @@ def _write_reports(result: GateResult, junit: Path | None, markdown: Path | None
 
 def _tell_ci(result: GateResult, place: Path) -> None:
     """Annotations where a CI system says that it is one: on stderr for GitHub, as a report file for GitLab."""
-    from tcs_edge.files import write_text
     from tcs_edge.report.annotations import github_lines, gitlab_report
     from tcs_edge.report.markdown import gate_markdown
+    from tcs_edge.utils.files import write_text
 
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_lines(result, _in_repository(place, "GITHUB_WORKSPACE")):

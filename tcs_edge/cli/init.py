@@ -11,7 +11,7 @@ from tcs_edge.cli.completion import target_names
 from tcs_edge.cli.errors import one_line_errors
 
 if TYPE_CHECKING:
-    from tcs_edge.scaffold import Project
+    from tcs_edge.project.template import Project
 
 
 @one_line_errors
@@ -34,10 +34,10 @@ def command(
       tcs-edge init --target raspberrypi4 --data photos/ --force
     """
     from tcs_edge.errors import UsageError
-    from tcs_edge.files import write_text
-    from tcs_edge.project import OWN_FILE
+    from tcs_edge.project.read import OWN_FILE
+    from tcs_edge.project.template import project_toml
     from tcs_edge.report.text import one_line
-    from tcs_edge.scaffold import project_toml
+    from tcs_edge.utils.files import write_text
 
     path = Path(OWN_FILE)
     if path.exists() and not force:
@@ -53,8 +53,8 @@ def command(
 def _look_around(target: str, data: Path | None) -> Project:
     from tcs_edge.data.detect import detect_image_folders
     from tcs_edge.errors import DataError
+    from tcs_edge.project.template import Project
     from tcs_edge.report.text import one_line
-    from tcs_edge.scaffold import Project
 
     if data is not None:
         if not data.is_dir():

@@ -27,7 +27,7 @@ def command(
     """
     from tcs_edge.cli.output import print_json
     from tcs_edge.errors import UnknownName
-    from tcs_edge.prediction import predict
+    from tcs_edge.runs.classifier import predict
     from tcs_edge.specs.artifacts import PRECISIONS
 
     chosen = next((known for known in PRECISIONS if known == precision), None)

@@ -99,11 +99,11 @@ def merge(
     Examples:
       tcs-edge profile merge raspberrypi5 result.json --out mine.json
     """
+    from tcs_edge.latency.plausibility import require_plausible, stale_versions
     from tcs_edge.profiling.merge import merge_profiles, read_results
     from tcs_edge.report.console import ConsoleReporter
     from tcs_edge.specs.profile import save_profile
     from tcs_edge.specs.target import load_target
-    from tcs_edge.students.plausibility import require_plausible, stale_versions
 
     reporter = ConsoleReporter()
     device = load_target(target) if target else None

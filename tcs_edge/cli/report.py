@@ -37,7 +37,7 @@ def command(
       tcs-edge report runs/pets-small runs/pets-large --out comparison.html
       tcs-edge report runs/pets --interactive --onnxruntime-web node_modules/onnxruntime-web
     """
-    from tcs_edge.files import write_text
+    from tcs_edge.utils.files import write_text
 
     place, page = (
         _one(runs[0], out, data, interactive, onnxruntime_web)
@@ -58,9 +58,9 @@ def command(
 def _one(
     run: Path, out: Path | None, data: Path | None, interactive: bool, onnxruntime_web: Path | None
 ) -> tuple[Path, str]:
-    from tcs_edge.packaging.run_folder import RunFolder
     from tcs_edge.report.page.interactive import interactive_parts
     from tcs_edge.report.page.run import run_page
+    from tcs_edge.runs.folder import RunFolder
 
     _require_folder(data)
     parts = interactive_parts(run, onnxruntime_web) if interactive else None

@@ -33,9 +33,9 @@ def command(
       tcs-edge selftest --all --json
       tcs-edge selftest --student resnet18
     """
+    from tcs_edge.models.candidates import CANDIDATES
     from tcs_edge.report.console import ConsoleReporter
     from tcs_edge.selftest.sweep import QUICK, selftest
-    from tcs_edge.students.candidates import CANDIDATES
 
     outcome = selftest(student or QUICK, CANDIDATES if every else (), ConsoleReporter(verbosity=-1 if quiet else 0))
     if json:

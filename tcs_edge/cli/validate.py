@@ -10,7 +10,7 @@ import typer
 from tcs_edge.cli.errors import one_line_errors
 
 if TYPE_CHECKING:
-    from tcs_edge.progress import Reporter
+    from tcs_edge.utils.progress import Reporter
     from tcs_edge.validation.validate import Validation
 
 
@@ -47,7 +47,7 @@ def command(
             raise UsageError("a run brings its own model: leave --onnx, --reference and --preprocess out.")
         passed = _validate_run(run, data, json, reporter)
     elif onnx and reference and data:
-        from tcs_edge.crosscheck import crosscheck
+        from tcs_edge.commands.compare import crosscheck
 
         validation = crosscheck(onnx, reference, data, preprocess, reporter=reporter)
         _print(validation, json)
@@ -59,7 +59,7 @@ def command(
 
 
 def _validate_run(run: Path, data: Path | None, as_json: bool, reporter: Reporter) -> bool:
-    from tcs_edge.proof import revalidate
+    from tcs_edge.stages.validate import revalidate
 
     outcome = revalidate(run, data, reporter)
     _print(outcome.validation, as_json)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tcs_edge.data.images import ImageSet, Skipped, Split
 from tcs_edge.data.preprocess import Preprocess
-from tcs_edge.progress import Reporter, Silent
+from tcs_edge.utils.progress import Reporter, Silent
 
 __all__ = ["ImageSet", "Preprocess", "Skipped", "Split", "load_images"]
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tcs_edge.data.preprocess import Preprocess
-from tcs_edge.data.rand_augment import RandAugment, border_colour
+from tcs_edge.data.rand_augment import RandAugment, border_color
 from tcs_edge.errors import UsageError
 
 Kind = Literal["none", "crop", "crop-flip"]
@@ -28,7 +28,7 @@ MAX_SHIFT = 0.08  # of the side
 
 @dataclass(frozen=True)
 class Augment:
-    """Draws a random view: uint8 RGB picture -> float32 (3, img_size, img_size), normalised.
+    """Draws a random view: uint8 RGB picture -> float32 (3, img_size, img_size), normalized.
 
     Attributes:
         kind: "none" is the evaluation view. "crop-flip" crops a random part and mirrors every
@@ -57,7 +57,7 @@ class Augment:
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> torch.Tensor:
         """One view of `image`, drawn from `rng`."""
         view = self.distortion(self._view(image, rng), rng)
-        return torch.from_numpy(self.preprocess.normalise(np.asarray(view)))
+        return torch.from_numpy(self.preprocess.normalize(np.asarray(view)))
 
     def _view(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         if self.kind == "none":
@@ -97,4 +97,4 @@ def _mirror(view: Image.Image, rng: np.random.Generator) -> Image.Image:
 def _rotate_and_shift(view: Image.Image, rng: np.random.Generator) -> Image.Image:
     angle = rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG)
     across, down = rng.uniform(-MAX_SHIFT, MAX_SHIFT, size=2) * view.width
-    return view.rotate(angle, Image.Resampling.BILINEAR, translate=(across, down), fillcolor=border_colour(view))
+    return view.rotate(angle, Image.Resampling.BILINEAR, translate=(across, down), fillcolor=border_color(view))

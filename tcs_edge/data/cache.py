@@ -15,7 +15,7 @@ from PIL import Image
 from tcs_edge.data.decode import image_size
 from tcs_edge.data.images import Split
 from tcs_edge.data.preprocess import Preprocess
-from tcs_edge.progress import Reporter, Silent
+from tcs_edge.utils.progress import Reporter, Silent
 
 SPARE_SIDE = 1.25  # of the evaluation view's side, so that a random crop still has pixels to choose from
 

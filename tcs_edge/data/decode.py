@@ -38,7 +38,7 @@ def has_image_suffix(name: str) -> bool:
 def open_rgb(path: Path) -> Image.Image:
     """Open an image as 8-bit RGB, turned upright by its EXIF orientation.
 
-    Transparency is laid on white, 16-bit grey is scaled to 8 bit, an animation gives its first frame.
+    Transparency is laid on white, 16-bit gray is scaled to 8 bit, an animation gives its first frame.
 
     Raises:
         DataError: the file is missing, truncated, too large (over `MAX_PIXELS`) or no image.
@@ -53,7 +53,7 @@ def as_rgb(picture: Image.Image | np.ndarray) -> Image.Image:
     """An opened picture, or its pixels, as `open_rgb` gives those of a file.
 
     Args:
-        picture: a Pillow image of any mode, or uint8 (H, W, 3) RGB or (H, W) grey.
+        picture: a Pillow image of any mode, or uint8 (H, W, 3) RGB or (H, W) gray.
 
     Raises:
         DataError: an array of another shape or type.
@@ -61,7 +61,7 @@ def as_rgb(picture: Image.Image | np.ndarray) -> Image.Image:
     if isinstance(picture, Image.Image):
         return _flatten(_upright(picture))
     if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (3,)) or picture.ndim < 2 or picture.size == 0:
-        raise DataError(f"a picture is uint8 (H, W, 3) RGB or (H, W) grey, got {picture.dtype} {picture.shape}.")
+        raise DataError(f"a picture is uint8 (H, W, 3) RGB or (H, W) gray, got {picture.dtype} {picture.shape}.")
     return _flatten(Image.fromarray(picture))
 
 

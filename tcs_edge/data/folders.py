@@ -23,8 +23,8 @@ from tcs_edge.data.images import ImageSet, Skipped, Split, fingerprint
 from tcs_edge.data.layout import Found, find_images, name_some
 from tcs_edge.data.splits import conflicting, draw_splits
 from tcs_edge.errors import DataError
-from tcs_edge.files import sha256_file
-from tcs_edge.progress import Reporter, Silent
+from tcs_edge.utils.files import sha256_file
+from tcs_edge.utils.progress import Reporter, Silent
 
 MAX_UNREADABLE = 0.01
 PARTS = ("train", "val", "test")

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tcs_edge.data.decode import open_rgb
-from tcs_edge.files import sha256_file
+from tcs_edge.utils.files import sha256_file
 
 UNLABELED = -100  # what torch's cross-entropy ignores
 
@@ -21,7 +21,7 @@ class Split:
     """One of train, val and test.
 
     Attributes:
-        sources: image files, or uint8 images held in memory: (N, H, W) grey or (N, H, W, 3) RGB.
+        sources: image files, or uint8 images held in memory: (N, H, W) gray or (N, H, W, 3) RGB.
         labels: int64 (N,), positions in `ImageSet.classes`, or `UNLABELED`.
         names: one stable name per image: the path relative to the data folder, or "digits/0001".
     """
@@ -57,7 +57,7 @@ class Split:
         return hashlib.sha256(np.ascontiguousarray(source).tobytes()).hexdigest()
 
     @property
-    def labelled(self) -> np.ndarray:
+    def labeled(self) -> np.ndarray:
         """Positions of the images that have a label, ascending."""
         return np.flatnonzero(self.labels != UNLABELED)
 
@@ -92,7 +92,7 @@ class ImageSet:
 
     Attributes:
         train: may end in images without labels (see `unlabeled.with_unlabeled`); val and test never do.
-        fingerprint: changes with any labelled image, label, class name or split.
+        fingerprint: changes with any labeled image, label, class name or split.
         unlabeled_fingerprint: changes with any image without a label; empty when there are none.
     """
 
@@ -108,9 +108,9 @@ class ImageSet:
 
     def counts(self) -> dict[str, int]:
         """Images per split; those without a label are counted apart, where there are any."""
-        labelled = len(self.train.labelled)
-        counts = {"train": labelled, "val": len(self.val), "test": len(self.test)}
-        unlabeled = len(self.train) - labelled
+        labeled = len(self.train.labeled)
+        counts = {"train": labeled, "val": len(self.val), "test": len(self.test)}
+        unlabeled = len(self.train) - labeled
         return counts | {"unlabeled": unlabeled} if unlabeled else counts
 
 

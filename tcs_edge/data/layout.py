@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tcs_edge.data.decode import SUFFIXES, has_image_suffix
 from tcs_edge.errors import DataError
-from tcs_edge.progress import Reporter, Silent
+from tcs_edge.utils.progress import Reporter, Silent
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _CLUTTER = {"__macosx", "thumbs.db", "desktop.ini"}

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import Images
-from tcs_edge.data.images import UNLABELED
+from tcs_edge.data.images import UNLABELED, Split
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.data.workers import worker_settings
 from tcs_edge.errors import DataError
@@ -80,37 +80,37 @@ def training_loader(
     seed: int,
     epoch: int,
     workers: int = 0,
-    labelled_share: float = 0.0,
+    labeled_fraction: float = 0.0,
 ) -> DataLoader[Sample]:
     """One epoch in random order: (images float32 (B, 3, S, S), labels int64 (B,), index int64 (B,)).
 
     `index` is the position in `images`, for looking up what is cached per image. A last batch of
-    a single image is left out, since batch normalisation cannot use it.
+    a single image is left out, since batch normalization cannot use it.
 
     Args:
         images: a split, or better what `keep_decoded` made of it, once for all epochs.
         seed, epoch: whole numbers >= 0 that every random choice derives from.
         workers: processes that decode and augment; 0 does it in this one.
-        labelled_share: see `epoch_order`.
+        labeled_fraction: see `epoch_order`.
     """
-    order = epoch_order(images.labels, labelled_share, np.random.default_rng([seed, epoch, 0]))
+    order = epoch_order(images.labels, labeled_fraction, np.random.default_rng([seed, epoch, 0]))
     lonely = len(order) > batch_size > 1 and len(order) % batch_size == 1
     views = _Views(images, _RandomView(augment, seed, epoch))
     return _loader(views, order, batch_size, workers, drop_last=lonely)
 
 
-def epoch_order(labels: np.ndarray, labelled_share: float, rng: np.random.Generator) -> list[int]:
+def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Generator) -> list[int]:
     """Which image is drawn when in one epoch: as many draws as there are images, labels (N,).
 
-    Where fewer than `labelled_share` of the images have a label, these are drawn more than once and
+    Where fewer than `labeled_fraction` of the images have a label, these are drawn more than once and
     some of the others not at all, evenly mixed, so that this share of every batch has labels;
     otherwise every image is drawn once.
     """
-    labelled, others = np.flatnonzero(labels != UNLABELED), np.flatnonzero(labels == UNLABELED)
-    wanted = round(labelled_share * len(labels))
-    if len(labelled) >= wanted or not len(labelled):
+    labeled, others = np.flatnonzero(labels != UNLABELED), np.flatnonzero(labels == UNLABELED)
+    wanted = round(labeled_fraction * len(labels))
+    if len(labeled) >= wanted or not len(labeled):
         return [int(index) for index in rng.permutation(len(labels))]
-    rounds = [rng.permutation(labelled) for _ in range(-(-wanted // len(labelled)))]
+    rounds = [rng.permutation(labeled) for _ in range(-(-wanted // len(labeled)))]
     draws = [np.concatenate(rounds)[:wanted], rng.permutation(others)[: len(labels) - wanted]]
     places = np.concatenate([(np.arange(len(part)) + rng.random(len(part))) / len(part) for part in draws])
     return [int(index) for index in np.concatenate(draws)[places.argsort()]]
@@ -141,3 +141,11 @@ def _loader(views: _Views, order: Iterable[int], batch_size: int, workers: int, 
         generator=torch.Generator(),  # its own, so that iterating leaves torch's global stream alone
         **worker_settings(workers),
     )
+
+
+def image_batches(
+    split: Split, preprocess: Preprocess, batch_size: int, workers: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The images of `split` as a model sees them, float32 (B, 3, S, S), with their labels int (B,)."""
+    for pixels, labels, _ in evaluation_loader(split, preprocess, batch_size, workers):
+        yield pixels.numpy(), labels.numpy()

@@ -72,8 +72,8 @@ class Preprocess:
         return _FILTERS[self.interpolation]
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """An RGB picture of any size -> float32 (3, img_size, img_size), normalised."""
-        return self.normalise(np.asarray(self.crop(image)))
+        """An RGB picture of any size -> float32 (3, img_size, img_size), normalized."""
+        return self.normalize(np.asarray(self.crop(image)))
 
     def crop(self, image: Image.Image) -> Image.Image:
         """Resize and centre-crop: an RGB picture of img_size x img_size, still 8 bit."""
@@ -86,7 +86,7 @@ class Preprocess:
             return self._resize_window(image, (width, height), window)
         return image.resize((width, height), self.resampling).crop(window)
 
-    def normalise(self, pixels: np.ndarray) -> np.ndarray:
+    def normalize(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) -> float32 (3, H, W): (pixels / 255 - mean) / std, computed in float32."""
         mean, std = (np.array(values, dtype=np.float32).reshape(3, 1, 1) for values in (self.mean, self.std))
         planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)

@@ -13,7 +13,7 @@ MAX_MAGNITUDE = 30
 
 @dataclass(frozen=True)
 class RandAugment:
-    """`operations` random distortions of colour or shape, one after the other; magnitude 0 leaves pictures alone.
+    """`operations` random distortions of color or shape, one after the other; magnitude 0 leaves pictures alone.
 
     Attributes:
         magnitude: of every distortion, 0..`MAX_MAGNITUDE`.
@@ -30,7 +30,7 @@ class RandAugment:
         from torchvision.transforms import v2  # takes a while to import, and most runs go without
 
         distort = v2.RandAugment(
-            self.operations, self.magnitude, MAX_MAGNITUDE + 1, v2.InterpolationMode.BILINEAR, list(border_colour(view))
+            self.operations, self.magnitude, MAX_MAGNITUDE + 1, v2.InterpolationMode.BILINEAR, list(border_color(view))
         )
         # torchvision draws from torch's global stream: seeded for this picture, put back afterwards.
         with torch.random.fork_rng(devices=[]):
@@ -38,8 +38,8 @@ class RandAugment:
             return distort(view)
 
 
-def border_colour(view: Image.Image) -> tuple[int, ...]:
-    """Mean colour of the outermost pixels: what most likely lies beyond the edge."""
+def border_color(view: Image.Image) -> tuple[int, ...]:
+    """Mean color of the outermost pixels: what most likely lies beyond the edge."""
     pixels = np.asarray(view)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     return tuple(int(value) for value in border.mean(axis=0).round())

@@ -1,4 +1,4 @@
-"""Few labelled images per class: which ones, by seed."""
+"""Few labeled images per class: which ones, by seed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which image goes into which split: stratified, seeded, copies kept together.
 
 Copies are images with the same bytes. One of them in train and another in test would let the
-student be graded on what it learnt by heart.
+student be graded on what it learned by heart.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Images without labels that join training: most people have many more of them than labelled ones.
+"""Images without labels that join training: most people have many more of them than labeled ones.
 
 The teacher sees them in the same pass, and the student learns their coordinates. An image that is
-also among the labelled ones is left out: known from training it adds nothing, and from val or test
+also among the labeled ones is left out: known from training it adds nothing, and from val or test
 it would let the student be graded on what it has seen.
 """
 
@@ -16,7 +16,7 @@ from tcs_edge.data.folders import Checked, check_all, refuse_many
 from tcs_edge.data.images import ImageSet
 from tcs_edge.data.layout import Found, find_files, name_some
 from tcs_edge.errors import DataError
-from tcs_edge.progress import Reporter, Silent
+from tcs_edge.utils.progress import Reporter, Silent
 
 PART = "unlabeled"
 
@@ -25,7 +25,7 @@ def with_unlabeled(images: ImageSet, folder: Path, reporter: Reporter = Silent()
     """`images` whose training split ends in every image below `folder` that is not among them yet.
 
     Args:
-        folder: its folders mean nothing; it may hold the labelled images too.
+        folder: its folders mean nothing; it may hold the labeled images too.
 
     Raises:
         DataError: no such folder, no image that is new, or more than 1 % that cannot be read.
@@ -35,7 +35,7 @@ def with_unlabeled(images: ImageSet, folder: Path, reporter: Reporter = Silent()
     refuse_many(folder, skipped, len(listed[PART]), reporter)
     new = _new_ones(checked[PART], images, reporter)
     if not new:
-        raise DataError(f"every image in {folder} is already among the labelled ones. Leave --unlabeled out.")
+        raise DataError(f"every image in {folder} is already among the labeled ones. Leave --unlabeled out.")
     train = images.train.followed_by([one.found.path for one in new], [one.found.name for one in new])
     return replace(
         images, train=train, skipped=images.skipped + skipped, unlabeled_fingerprint=_fingerprint(new)
@@ -52,10 +52,10 @@ def _new_ones(candidates: Sequence[Checked], images: ImageSet, reporter: Reporte
     home = {split.content_sha256(row): part for part, split in parts.items() for row in range(len(split))}
     graded = [one.found.name for one in candidates if home.get(one.content) in ("val", "test")]
     if graded:
-        reporter.warn(f"{len(graded)} unlabelled images are in val or test and are left out: {name_some(graded)}.")
+        reporter.warn(f"{len(graded)} unlabeled images are in val or test and are left out: {name_some(graded)}.")
     new = {one.content: one for one in reversed(candidates) if one.content not in home}
     if copies := len(candidates) - len(graded) - len(new):
-        reporter.say(f"{copies} unlabelled images are copies, of each other or of training images, and are left out.")
+        reporter.say(f"{copies} unlabeled images are copies, of each other or of training images, and are left out.")
     return sorted(new.values(), key=lambda one: one.found.name)
 
 

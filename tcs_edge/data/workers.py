@@ -20,6 +20,6 @@ def worker_settings(workers: int) -> dict[str, Any]:
 
 
 def _start_worker(_worker: int) -> None:
-    """Leave Ctrl-C to the main process, which ends its workers, and the other cores to the neighbours."""
+    """Leave Ctrl-C to the main process, which ends its workers, and the other cores to the neighbors."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)

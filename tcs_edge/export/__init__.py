@@ -1,5 +1,5 @@
 """Writing the trained model as ONNX and OpenVINO IR, with its labels and preprocessing."""
 
-from tcs_edge.telemetry import switch_off
+from tcs_edge.utils.telemetry import switch_off
 
 switch_off()

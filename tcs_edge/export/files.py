@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import EncodeError
 
-from tcs_edge.errors import PromiseMissed, reason_of
-from tcs_edge.files import atomic_path
+from tcs_edge.errors import RequirementMissed, reason_of
+from tcs_edge.utils.files import atomic_path
 
 MAX_BYTES = 2**31 - 1  # protobuf's own limit: a larger model needs external data
 
@@ -17,7 +17,7 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> Path:
     """Write `model` as one file and check it; returns `path`.
 
     Raises:
-        PromiseMissed: it is not valid, or too large for one file.
+        RequirementMissed: it is not valid, or too large for one file.
     """
     require_one_file(path.name, model.ByteSize())
     with atomic_path(path) as draft:
@@ -25,7 +25,7 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> Path:
             onnx.save(model, draft)
             onnx.checker.check_model(draft, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, EncodeError, ValueError) as error:
-            raise PromiseMissed(f"the exported {path.name} is not valid: {reason_of(error)}") from error
+            raise RequirementMissed(f"the exported {path.name} is not valid: {reason_of(error)}") from error
     return path
 
 
@@ -33,9 +33,9 @@ def require_one_file(name: str, size_bytes: int) -> None:
     """Fail before anything is written where one ONNX file cannot hold `size_bytes`.
 
     Raises:
-        PromiseMissed: it is larger than 2 GiB.
+        RequirementMissed: it is larger than 2 GiB.
     """
     if size_bytes > MAX_BYTES:
-        raise PromiseMissed(
+        raise RequirementMissed(
             f"{name} would be {size_bytes / 1e9:.1f} GB, one ONNX file holds 2.1 GB. Choose a smaller --student."
         )

@@ -28,7 +28,7 @@ def export_onnx_fp16(source: Path, path: Path) -> Path:
 
     Raises:
         DataError: `source` is not ours.
-        PromiseMissed: the result is not valid.
+        RequirementMissed: the result is not valid.
     """
     model = read_onnx(source)
     casts = [_halve(tensor) for tensor in model.graph.initializer if _fits(tensor)]
@@ -47,7 +47,7 @@ def _fits(tensor: onnx.TensorProto) -> bool:
 
 
 def _halve(tensor: onnx.TensorProto) -> onnx.NodeProto:
-    """Make the initialiser float16 under another name; the node that gives its old name float32 again."""
+    """Make the initializer float16 under another name; the node that gives its old name float32 again."""
     name, values = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
     tensor.CopyFrom(numpy_helper.from_array(values, name + STORED))
     return helper.make_node("Cast", [name + STORED], [name], name=f"{name}_cast", to=onnx.TensorProto.FLOAT)

@@ -12,7 +12,7 @@ import onnx
 from tcs_edge.errors import DataError
 from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.specs.artifacts import Precision
-from tcs_edge.versions import library_versions
+from tcs_edge.utils.versions import library_versions
 
 KEYS = ("labels", "preprocess", "versions", "precision")
 

@@ -12,14 +12,14 @@ from typing import Any
 import onnx
 import torch
 
-from tcs_edge import __version__
-from tcs_edge.errors import DataError, PromiseMissed, UsageError, reason_of
+from tcs_edge.errors import DataError, RequirementMissed, UsageError, reason_of
 from tcs_edge.export.files import require_one_file, save_onnx
 from tcs_edge.export.metadata import build_metadata, set_onnx_metadata
 from tcs_edge.export.preprocess import require_labels
-from tcs_edge.progress import Reporter, Silent
-from tcs_edge.quiet import quiet
-from tcs_edge.versions import PRODUCER
+from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.quiet import quiet
+from tcs_edge.utils.version import __version__
+from tcs_edge.utils.versions import PRODUCER
 
 CHATTY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 INPUT, OUTPUT = "image", "logits"
@@ -69,7 +69,7 @@ def export_onnx(
     Raises:
         UsageError: an opset that the exporter does not write, or a model it cannot export.
         DataError: labels that do not fit the model.
-        PromiseMissed: the file's opset or structure is not what was asked for, or one file cannot hold it.
+        RequirementMissed: the file's opset or structure is not what was asked for, or one file cannot hold it.
     """
     _require_opset(opset)
     require_labels(labels)
@@ -116,15 +116,15 @@ def _trace(model: torch.nn.Module, img_size: int, opset: int, dynamic_batch: boo
 def _require_promises(proto: onnx.ModelProto, opset: int, classes: int, dynamic_batch: bool) -> None:
     opsets = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
     if opsets != {"ai.onnx": opset}:
-        raise PromiseMissed(f"opset {opset} was asked for, the exporter wrote {opsets}.")
+        raise RequirementMissed(f"opset {opset} was asked for, the exporter wrote {opsets}.")
     names = [value.name for value in (*proto.graph.input, *proto.graph.output)]
     if names != [INPUT, OUTPUT]:
-        raise PromiseMissed(f"the exporter wrote inputs and outputs {names}, not [{INPUT!r}, {OUTPUT!r}].")
+        raise RequirementMissed(f"the exporter wrote inputs and outputs {names}, not [{INPUT!r}, {OUTPUT!r}].")
     batch, outputs = proto.graph.output[0].type.tensor_type.shape.dim
     if outputs.dim_value != classes:
         raise DataError(f"{classes} class names, but the model has {outputs.dim_value} logits.")
     if bool(batch.dim_param) != dynamic_batch:
-        raise PromiseMissed(f"the batch became {batch.dim_param or batch.dim_value!r} in the exported file.")
+        raise RequirementMissed(f"the batch became {batch.dim_param or batch.dim_value!r} in the exported file.")
 
 
 def _forget_exporter(proto: onnx.ModelProto) -> None:

@@ -13,11 +13,11 @@ from xml.etree import ElementTree
 
 import openvino as ov
 
-from tcs_edge.errors import DataError, MissingError, PromiseMissed, reason_of
+from tcs_edge.errors import DataError, MissingError, RequirementMissed, reason_of
 from tcs_edge.export.metadata import KEYS, read_onnx_metadata
-from tcs_edge.files import atomic_path
-from tcs_edge.progress import Reporter, Silent
 from tcs_edge.specs.artifacts import Precision
+from tcs_edge.utils.files import atomic_path
+from tcs_edge.utils.progress import Reporter, Silent
 
 RT_INFO_GROUP = "tcs_edge"
 WEIGHTS: dict[Precision, str] = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
@@ -35,7 +35,7 @@ def export_openvino(
     Raises:
         DataError: the ONNX file is missing, damaged or not ours.
         MissingError: the disk is full or the folder cannot be written.
-        PromiseMissed: OpenVINO wrote an IR that it cannot read back.
+        RequirementMissed: OpenVINO wrote an IR that it cannot read back.
     """
     metadata = read_onnx_metadata(onnx_path)
     (reporter or Silent()).say(f"exporting OpenVINO IR ({WEIGHTS[precision]} weights)")
@@ -63,7 +63,7 @@ def write_ir(model: ov.Model, xml_path: Path, metadata: Mapping[str, str]) -> tu
     otherwise.
 
     Raises:
-        MissingError, PromiseMissed: as `export_openvino`.
+        MissingError, RequirementMissed: as `export_openvino`.
     """
     for key, value in metadata.items():
         model.set_rt_info(value, [RT_INFO_GROUP, key])
@@ -110,11 +110,11 @@ def _save(model: ov.Model, xml: Path, halve: bool) -> None:
 
 def _require_readable(xml: Path, weights: Path) -> None:
     if not weights.is_file():
-        raise PromiseMissed(f"openvino wrote no weights file beside {xml.name}.")
+        raise RequirementMissed(f"openvino wrote no weights file beside {xml.name}.")
     try:
         ov.Core().read_model(xml)
     except RuntimeError as error:
-        raise PromiseMissed(f"openvino cannot read back the IR it wrote: {reason_of(error)}") from error
+        raise RequirementMissed(f"openvino cannot read back the IR it wrote: {reason_of(error)}") from error
 
 
 def _remove(*paths: Path) -> None:

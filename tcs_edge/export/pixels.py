@@ -1,8 +1,8 @@
 """The ONNX file behind its own preprocessing: a uint8 picture of any size in, logits out.
 
-Resize, crop and normalisation are standard operators of opset 18. Resize with antialiasing and
+Resize, crop and normalization are standard operators of opset 18. Resize with antialiasing and
 `exclude_outside` weighs pixels as Pillow's filters do and computes on uint8 as Pillow does, in two passes
-that each round to 8 bit; it differs by one grey level on a few per cent of the pixels (Pillow resizes rows
+that each round to 8 bit; it differs by one gray level on a few per cent of the pixels (Pillow resizes rows
 first, onnxruntime columns).
 """
 
@@ -35,7 +35,7 @@ def export_pixels(source: Path, path: Path, preprocess: Preprocess) -> Path:
     this one picture.
 
     Raises:
-        PromiseMissed: the result is not valid.
+        RequirementMissed: the result is not valid.
     """
     model = read_onnx(source)
     graph = model.graph
@@ -87,7 +87,7 @@ def _pixels_to_image(steps: _Steps, preprocess: Preprocess) -> str:
         "Resize", [batch, "", "", sizes], antialias=1, exclude_outside=1,
         coordinate_transformation_mode="half_pixel", **FILTERS[preprocess.interpolation],
     )  # fmt: skip
-    return _normalised(steps, _centre(steps, resized, size, preprocess), preprocess)
+    return _normalized(steps, _center(steps, resized, size, preprocess), preprocess)
 
 
 def _resized_size(steps: _Steps, preprocess: Preprocess) -> str:
@@ -100,16 +100,16 @@ def _resized_size(steps: _Steps, preprocess: Preprocess) -> str:
     return steps.add("Div", [steps.add("Mul", [shape, side]), shorter])  # whole numbers: rounds down
 
 
-def _centre(steps: _Steps, resized: str, size: str, preprocess: Preprocess) -> str:
+def _center(steps: _Steps, resized: str, size: str, preprocess: Preprocess) -> str:
     side = steps.constant([preprocess.img_size, preprocess.img_size])
     start = steps.add("Div", [steps.add("Sub", [size, side]), steps.constant([2, 2])])
     end = steps.add("Add", [start, side])
     return steps.add("Slice", [resized, start, end, steps.constant([2, 3])])
 
 
-def _normalised(steps: _Steps, pixels: str, preprocess: Preprocess) -> str:
+def _normalized(steps: _Steps, pixels: str, preprocess: Preprocess) -> str:
     mean, std = (np.reshape(values, (1, 3, 1, 1)) for values in (preprocess.mean, preprocess.std))
     values = steps.add("Cast", [pixels], to=TensorProto.FLOAT)
     shares = steps.add("Div", [values, steps.constant(255, np.float32)])
-    centred = steps.add("Sub", [shares, steps.constant(mean, np.float32)])
-    return steps.add("Div", [centred, steps.constant(std, np.float32)])
+    centered = steps.add("Sub", [shares, steps.constant(mean, np.float32)])
+    return steps.add("Div", [centered, steps.constant(std, np.float32)])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import DataError
-from tcs_edge.files import write_json, write_text
+from tcs_edge.utils.files import write_json, write_text
 
 
 def require_labels(labels: Sequence[str]) -> None:

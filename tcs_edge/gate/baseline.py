@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from tcs_edge.errors import DataError, PromiseMissed, UsageError
-from tcs_edge.files import write_json
+from tcs_edge.errors import DataError, RequirementMissed, UsageError
 from tcs_edge.gate.subject import Subject, load_subject, manifest_subject, parse_document, read_document
-from tcs_edge.packaging.run_folder import MANIFEST
-from tcs_edge.specs.strict import Spec, complaint
+from tcs_edge.runs.folder import MANIFEST
+from tcs_edge.specs.strict import Spec, format_error
+from tcs_edge.utils.files import write_json
 
 KIND: Literal["tcs-edge gate baseline"] = "tcs-edge gate baseline"
 GIT = "git:"
@@ -68,11 +68,11 @@ def write_baseline(path: Path, subject: Subject) -> None:
     """Write the numbers of `subject` as a small file to commit.
 
     Raises:
-        PromiseMissed: its exports are not what was validated.
+        RequirementMissed: its exports are not what was validated.
     """
     broken = _broken(subject)
     if broken:
-        raise PromiseMissed(f"{subject.name} is no baseline: {broken}. {path} was not written.")
+        raise RequirementMissed(f"{subject.name} is no baseline: {broken}. {path} was not written.")
     document = BaselineFile(
         student=subject.student,
         target=subject.target,
@@ -120,7 +120,7 @@ def _from_subject(subject: Subject) -> Baseline:
 
 
 def _broken(subject: Subject) -> str:
-    return next((promise.detail for promise in subject.promises if not promise.kept), "")
+    return next((requirement.detail for requirement in subject.requirements if not requirement.kept), "")
 
 
 def _values(subject: Subject) -> dict[str, float]:
@@ -134,7 +134,7 @@ def _from_document(document: Mapping[str, Any], name: str) -> Baseline:
         stored = BaselineFile.model_validate(document)
     except ValidationError as error:
         advice = "Make it again with --update-baseline."
-        raise DataError(f"{name}: {complaint(error, BaselineFile, advice)}") from None
+        raise DataError(f"{name}: {format_error(error, BaselineFile, advice)}") from None
     return Baseline(name, stored.values, stored.target, stored.precisions, stored.images)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from tcs_edge.errors import PromiseMissed, UsageError
+from tcs_edge.errors import RequirementMissed, UsageError
 from tcs_edge.gate.baseline import comparable, load_baseline, write_baseline
 from tcs_edge.gate.judge import GateResult, judge
 from tcs_edge.gate.limits import GateLimits
 from tcs_edge.gate.selfcheck import read_selfcheck, with_selfcheck
-from tcs_edge.gate.subject import Promise, Subject, load_subject
+from tcs_edge.gate.subject import Requirement, Subject, load_subject
 
 WRITTEN = "written as the baseline"
 
@@ -47,10 +47,10 @@ def accept_model(model: Path, limits: GateLimits, baseline: Path, selfcheck: Pat
     subject = measured_subject(model, selfcheck)
     try:
         write_baseline(baseline, subject)
-        written = Promise(WRITTEN, True, str(baseline))
-    except PromiseMissed as error:
-        written = Promise(WRITTEN, False, str(error))
-    return judge(replace(subject, promises=(*subject.promises, written)), limits.absolute(), None)
+        written = Requirement(WRITTEN, True, str(baseline))
+    except RequirementMissed as error:
+        written = Requirement(WRITTEN, False, str(error))
+    return judge(replace(subject, requirements=(*subject.requirements, written)), limits.absolute(), None)
 
 
 def measured_subject(model: Path, selfcheck: Path | None) -> Subject:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from tcs_edge.gate.baseline import Baseline
 from tcs_edge.gate.limits import Amount, ChangeLevel, GateLimits, Level
 from tcs_edge.gate.measures import QUANTITIES, Measure, Quantity, Unit, is_number
-from tcs_edge.gate.subject import Promise, Subject
+from tcs_edge.gate.subject import Requirement, Subject
 
 SCHEMA_VERSION = 1
 Outcome = Literal["pass", "warn", "fail", "info"]
@@ -25,7 +25,7 @@ class GateCheck:
     """One row: a number beside the baseline's and its limits, and how it was judged.
 
     Attributes:
-        key: the measure's; "promise/..." for one that has no number.
+        key: the measure's; "requirement/..." for one that has no number.
         value, bound: the number, and the end of its interval that an absolute limit is held against.
         base: the baseline's value.
         limit, warn_limit, allowed_change: as written by people; None where there is none.
@@ -110,7 +110,7 @@ def judge(subject: Subject, limits: GateLimits, baseline: Baseline | None) -> Ga
     A limit whose number is nowhere, and an allowed change without a baseline, fail.
     """
     measures = (*subject.measures, *_missing(subject, limits, baseline))
-    checks = [_judge_promise(promise) for promise in subject.promises]
+    checks = [_judge_requirement(requirement) for requirement in subject.requirements]
     judged = [_judge_measure(measure, limits, baseline) for measure in measures]
     # What is neither known nor asked for says nothing.
     checks += [check for check in judged if check.outcome != "info" or check.value is not None]
@@ -122,7 +122,7 @@ def _missing(subject: Subject, limits: GateLimits, baseline: Baseline | None) ->
     known = {measure.quantity for measure in subject.measures}
     for name in QUANTITIES:
         if name not in known and (limits.level(name) or limits.change_level(name)):
-            yield Measure(name, None, detail=subject.silence)
+            yield Measure(name, None, detail=subject.missing_reason)
     if limits.change.accuracy and baseline:
         keys = {measure.key for measure in subject.measures}
         for key in sorted(set(baseline.values) - keys):
@@ -137,10 +137,12 @@ def _order(check: GateCheck) -> int:
     return names.index(quantity) if quantity in names else -1
 
 
-def _judge_promise(promise: Promise) -> GateCheck:
-    outcome: Outcome = "pass" if promise.kept else "fail"
-    reasons = () if promise.kept else (promise.detail,)
-    return GateCheck(f"promise/{promise.name}", promise.name, "", outcome, reasons=reasons, detail=promise.detail)
+def _judge_requirement(requirement: Requirement) -> GateCheck:
+    outcome: Outcome = "pass" if requirement.kept else "fail"
+    reasons = () if requirement.kept else (requirement.detail,)
+    return GateCheck(
+        f"requirement/{requirement.name}", requirement.name, "", outcome, reasons=reasons, detail=requirement.detail
+    )
 
 
 def _judge_measure(measure: Measure, limits: GateLimits, baseline: Baseline | None) -> GateCheck:

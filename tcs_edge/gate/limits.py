@@ -125,7 +125,7 @@ class GateLimits(Spec):
     max_latency_ms: Level | None = None
     max_peak_memory_mb: Level | None = None
     min_accuracy: Level | None = None
-    max_drop: Level | None = None
+    max_accuracy_drop: Level | None = None
     max_rel_diff: Level | None = None
     min_top1_agreement: Level | None = None
     change: Changes = Changes()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, TypeGuard
 
-from tcs_edge.packaging.manifest_schema import AccuracyRecord, LatencyRecord, Manifest
-from tcs_edge.packaging.run_folder import PROVEN, REJECTED, UNPROVEN
+from tcs_edge.runs.folder import PROVEN, REJECTED, UNPROVEN
+from tcs_edge.runs.schema import AccuracyRecord, LatencyRecord, Manifest
 
 REFERENCE = "pytorch"  # the trained model: measured with the exports, but not shipped
 
@@ -38,7 +38,7 @@ QUANTITIES = {
     "latency_ms": Quantity("latency", "ms", "lower", "max_latency_ms", "the upper end of the band"),
     "peak_memory_mb": Quantity("peak memory", "MB", "lower", "max_peak_memory_mb"),
     "accuracy": Quantity("accuracy", "share", "higher", "min_accuracy", "the lower end of the 95 % interval"),
-    "drop": Quantity("drop from PyTorch", "share", "lower", "max_drop"),
+    "drop": Quantity("drop from PyTorch", "share", "lower", "max_accuracy_drop"),
     "rel_diff": Quantity("largest logit difference", "of max |logit|", "lower", "max_rel_diff"),
     "top1_agreement": Quantity("same class as PyTorch", "share", "higher", "min_top1_agreement"),
 }

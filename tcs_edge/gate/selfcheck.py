@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.gate.measures import Measure
-from tcs_edge.gate.subject import Promise, Subject, read_document
-from tcs_edge.specs.strict import Spec, complaint
+from tcs_edge.gate.subject import Requirement, Subject, read_document
+from tcs_edge.specs.strict import Spec, format_error
 
 KIND: Literal["tcs-edge selfcheck"] = "tcs-edge selfcheck"
 
@@ -82,7 +82,7 @@ def read_selfcheck(path: Path) -> SelfCheck:
         raise UsageError(str(error)) from None
     except ValidationError as error:
         advice = "Run the bundle's selfcheck.py on the device again."
-        raise UsageError(f"{path} is no selfcheck.json of a bundle: {complaint(error, SelfCheck, advice)}") from None
+        raise UsageError(f"{path} is no selfcheck.json of a bundle: {format_error(error, SelfCheck, advice)}") from None
 
 
 def with_selfcheck(subject: Subject, check: SelfCheck) -> Subject:
@@ -94,13 +94,15 @@ def with_selfcheck(subject: Subject, check: SelfCheck) -> Subject:
     if check.model_sha256 and not set(check.model_sha256) <= subject.hashes:
         raise UsageError(f"the self-check is of another model than {subject.name}: bundle that one again.")
     others = tuple(measure for measure in subject.measures if measure.quantity != "latency_ms")
-    return replace(subject, measures=(*others, _latency(check)), promises=(*subject.promises, _device_promise(check)))
+    return replace(
+        subject, measures=(*others, _latency(check)), requirements=(*subject.requirements, _device_requirement(check))
+    )
 
 
-def _device_promise(check: SelfCheck) -> Promise:
+def _device_requirement(check: SelfCheck) -> Requirement:
     failed = [f"{one.name}: {one.detail}" for one in check.checks if not one.passed]
     passed = check.verdict == "pass" and bool(check.checks) and not failed and bool(check.model_sha256)
-    return Promise("self-check on the device", passed, check.device if passed else "; ".join(failed) or "it failed")
+    return Requirement("self-check on the device", passed, check.device if passed else "; ".join(failed) or "it failed")
 
 
 def _latency(check: SelfCheck) -> Measure:

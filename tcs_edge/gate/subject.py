@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import DataError, UsageError, reason_of
-from tcs_edge.files import sha256_file
 from tcs_edge.gate.measures import Measure, manifest_measures
-from tcs_edge.packaging.manifest import SCHEMA_VERSION, FileProblem, parse_manifest, verify_files
-from tcs_edge.packaging.manifest_schema import Manifest
-from tcs_edge.packaging.run_folder import MANIFEST, MARKER, find_run
+from tcs_edge.runs.folder import MANIFEST, MARKER, find_run
+from tcs_edge.runs.manifest import SCHEMA_VERSION, FileProblem, parse_manifest, verify_files
+from tcs_edge.runs.schema import Manifest
+from tcs_edge.utils.files import sha256_file
 
 SHOWN_PROBLEMS = 3
 WHAT_TO_PASS = "Pass a run folder, its manifest.json, or an .onnx or .xml file."
 
 
 @dataclass(frozen=True)
-class Promise:
+class Requirement:
     """Something without a number that has to hold; `detail` says what was found."""
 
     name: str
@@ -39,20 +39,20 @@ class Subject:
         precisions: arithmetic per runtime, or {"weights": ...} of a bare file; what differs is not compared.
         images: fingerprint of the images it was tested on.
         classes: class names, in order.
-        hashes: sha256 of its files, by which a self-check from a device is recognised.
-        silence: why a number that is not among the measures is not.
+        hashes: sha256 of its files, by which a self-check from a device is recognized.
+        missing_reason: why a number that is not among the measures is not.
     """
 
     name: str
     measures: tuple[Measure, ...]
-    promises: tuple[Promise, ...] = ()
+    requirements: tuple[Requirement, ...] = ()
     student: str | None = None
     target: str | None = None
     precisions: Mapping[str, str] = field(default_factory=dict)
     images: str | None = None
     classes: tuple[str, ...] = ()
     hashes: frozenset[str] = frozenset()
-    silence: str = "the manifest does not tell it"
+    missing_reason: str = "the manifest does not tell it"
 
 
 def load_subject(path: Path) -> Subject:
@@ -87,7 +87,7 @@ def _run(root: Path) -> Subject:
             f"Run: tcs-edge compress --resume {shlex.quote(str(root))}"
         )
     manifest = _manifest(read_document(folder.manifest), str(folder.manifest))
-    return _subject(manifest, str(root), _files_promise(verify_files(root, manifest)))
+    return _subject(manifest, str(root), _files_requirement(verify_files(root, manifest)))
 
 
 def manifest_subject(document: Mapping[str, Any], origin: str) -> Subject:
@@ -116,12 +116,12 @@ def _require_version(document: Mapping[str, Any], origin: str) -> None:
     raise DataError(f"{origin} is from {age} tcs-edge (schema {version}; this one reads {SCHEMA_VERSION}). {advice}")
 
 
-def _subject(manifest: Manifest, name: str, *promises: Promise) -> Subject:
+def _subject(manifest: Manifest, name: str, *requirements: Requirement) -> Subject:
     target = manifest.target.get("name")
     return Subject(
         name=name,
         measures=manifest_measures(manifest),
-        promises=(_verdict_promise(manifest), *promises),
+        requirements=(_verdict_requirement(manifest), *requirements),
         student=manifest.student.name,
         target=target if isinstance(target, str) else None,
         precisions={runtime: parity.precision for runtime, parity in manifest.parity.items()},
@@ -131,7 +131,7 @@ def _subject(manifest: Manifest, name: str, *promises: Promise) -> Subject:
     )
 
 
-def _verdict_promise(manifest: Manifest) -> Promise:
+def _verdict_requirement(manifest: Manifest) -> Requirement:
     """The exports equal the trained model: the verdict says so, and something was compared and is finite."""
     broken = sorted(name for name, parity in manifest.parity.items() if not parity.finite)
     if manifest.verdict != "pass":
@@ -141,16 +141,16 @@ def _verdict_promise(manifest: Manifest) -> Promise:
     elif broken:
         detail = f"logits that are not finite: {', '.join(broken)}"
     else:
-        return Promise("parity with PyTorch", True, f"{', '.join(sorted(manifest.parity))}: verdict pass")
-    return Promise("parity with PyTorch", False, detail)
+        return Requirement("parity with PyTorch", True, f"{', '.join(sorted(manifest.parity))}: verdict pass")
+    return Requirement("parity with PyTorch", False, detail)
 
 
-def _files_promise(problems: tuple[FileProblem, ...]) -> Promise:
+def _files_requirement(problems: tuple[FileProblem, ...]) -> Requirement:
     if not problems:
-        return Promise("files unchanged", True, "every file has its recorded sha256")
+        return Requirement("files unchanged", True, "every file has its recorded sha256")
     listed = ", ".join(f"{problem.path} ({problem.problem})" for problem in problems[:SHOWN_PROBLEMS])
     more = f" and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
-    return Promise("files unchanged", False, f"changed after validation: {listed}{more}")
+    return Requirement("files unchanged", False, f"changed after validation: {listed}{more}")
 
 
 def _model_file(path: Path) -> Subject:
@@ -162,10 +162,10 @@ def _model_file(path: Path) -> Subject:
     else:
         from tcs_edge.gate.openvino_file import openvino_measures as measured
     measures, precision = measured(path)
-    silence = "a model file does not tell it; gate the run folder"
+    missing_reason = "a model file does not tell it; gate the run folder"
     files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
     hashes = frozenset(sha256_file(file) for file in files if file.is_file())
-    return Subject(str(path), measures, precisions={"weights": precision}, hashes=hashes, silence=silence)
+    return Subject(str(path), measures, precisions={"weights": precision}, hashes=hashes, missing_reason=missing_reason)
 
 
 def read_document(path: Path) -> Mapping[str, Any]:

@@ -7,20 +7,20 @@ from tcs_edge.methods.dkd import Dkd
 from tcs_edge.methods.kd import Kd
 from tcs_edge.methods.simkd import SimKd, SimKdStudent
 from tcs_edge.methods.tcs import Tcs
-from tcs_edge.methods.teacher import CachedAnswers, Knowledge, TeacherInLoop
+from tcs_edge.methods.teacher import CachedAnswers, DistillationTargets, OnlineTeacher
 
 __all__ = [
     "Batch",
     "CachedAnswers",
     "CrossEntropy",
+    "DistillationTargets",
     "Dkd",
     "Kd",
-    "Knowledge",
     "Losses",
     "Method",
     "Mix",
+    "OnlineTeacher",
     "SimKd",
     "SimKdStudent",
     "Tcs",
-    "TeacherInLoop",
 ]

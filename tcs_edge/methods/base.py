@@ -13,7 +13,7 @@ from tcs_edge.methods.batch import Batch
 
 @dataclass(frozen=True)
 class Losses:
-    """What one step minimises: the total, and its named parts (unweighted) for the log."""
+    """What one step minimizes: the total, and its named parts (unweighted) for the log."""
 
     total: Tensor
     parts: dict[str, Tensor]
@@ -40,12 +40,12 @@ class Method(nn.Module, ABC):
     def deployed(self, backbone: nn.Module) -> nn.Module:
         """The model that is deployed, (B, 3, S, S) -> (B, classes), around `backbone` itself."""
 
-    def own_lr(self, lr: float) -> float:
+    def head_lr(self, lr: float) -> float:
         """The peak learning rate of the method's own weights, > 0, where the backbone's is `lr`."""
         return lr
 
     def after_backward(self, step: int, total_steps: int) -> None:
-        """Called between the backward pass and the optimiser; step counts from 0."""
+        """Called between the backward pass and the optimizer; step counts from 0."""
 
     def history(self) -> list[dict[str, Any]]:
         """JSON-able events of the run so far that a checkpoint must carry."""

@@ -38,7 +38,7 @@ class Batch:
     """One training step's images and what is known of them.
 
     Attributes:
-        images: (B, 3, S, S), normalised; already mixed where there is a `mix`.
+        images: (B, 3, S, S), normalized; already mixed where there is a `mix`.
         labels: (B,) int64 of the images before mixing; `UNLABELED` where an image has none.
         index: (B,) int64, which training image each row is, before mixing.
         mix: how rows were mixed; None where they were not.
@@ -71,12 +71,12 @@ def label_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Te
 
     def loss(labels: Tensor) -> Tensor:
         each = cross_entropy(logits, labels, ignore_index=UNLABELED, reduction="none", label_smoothing=label_smoothing)
-        return labelled_mean(each, labels)
+        return labeled_mean(each, labels)
 
     return batch.over_labels(loss)
 
 
-def labelled_mean(values: Tensor, labels: Tensor) -> Tensor:
+def labeled_mean(values: Tensor, labels: Tensor) -> Tensor:
     """Mean of values (B,) over the rows that have a label; 0 where none has."""
-    labelled = labels != UNLABELED
-    return torch.where(labelled, values, 0).sum() / labelled.sum().clamp_min(1)
+    labeled = labels != UNLABELED
+    return torch.where(labeled, values, 0).sum() / labeled.sum().clamp_min(1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
 from tcs_edge.methods.base import Losses
-from tcs_edge.methods.batch import Batch, label_loss, labelled_mean
+from tcs_edge.methods.batch import Batch, label_loss, labeled_mean
 from tcs_edge.methods.ce import CrossEntropy
 from tcs_edge.methods.teacher import Answers
 
@@ -64,7 +64,7 @@ class Dkd(CrossEntropy):
 
         def both(labels: Tensor) -> Tensor:
             parts = decoupled_kl(logits, teacher, labels.clamp_min(0), self.temperature)
-            return torch.stack([labelled_mean(part, labels) for part in parts])
+            return torch.stack([labeled_mean(part, labels) for part in parts])
 
         return batch.over_labels(both)
 

@@ -16,10 +16,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from tcs_edge.maps import last_map, pooled_to
 from tcs_edge.methods.base import Losses, Method
 from tcs_edge.methods.batch import Batch
 from tcs_edge.methods.teacher import Answers
+from tcs_edge.models.feature_map import last_map, pooled_to
 
 
 class SimKdStudent(nn.Module):

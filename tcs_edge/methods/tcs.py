@@ -30,7 +30,7 @@ from tcs_edge.tcs.selection import Pruning, SelectionSchedule
 
 Mimic = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
 
-# A rate of AdamW that one linear layer on the backbone's features bears in a short run (docs/explanation/decisions/0007).
+# AdamW rate of one linear layer on the features in a short run (docs/explanation/decisions/0007).
 LR_OF_ONE_LAYER = 2e-3
 
 
@@ -41,9 +41,9 @@ class Tcs(Method):
         features: d_s, width of the student's backbone.
         classes: number of classes.
         targets: (N, k) teacher coordinates of the training images, row i for image i.
-        schedule: when iterative feature selection removes coordinates, in shares of the steps after the opening.
+        schedule: when iterative feature selection removes coordinates, in shares of the steps after `mimic_warmup`.
         mimic: which mimicking loss; `weight` multiplies it.
-        opening: share of all steps, the first, that are mimicking alone, in [0, 1); none where nothing is mimicked.
+        mimic_warmup: first share of all steps that are mimicking alone, in [0, 1); 0 without mimicking.
         hash_bits: M, for the losses that use hashing.
         probe: Linear(k, classes) in the teacher's coordinates that W starts as; None starts at random.
         soft_labels: (N, classes) logits of the training images.
@@ -76,13 +76,13 @@ class Tcs(Method):
         label_weight: float = 1.0,
         soft_weight: float = 0.0,
         temperature: float = 4.0,
-        opening: float = 0.0,
+        mimic_warmup: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.opening = opening if weight and mimic != "none" else 0.0
-        self.register_buffer("opened", torch.tensor(not self.opening))
-        self.head = TcsHead(features, targets.shape[1], classes, schedule.after(self.opening), start=probe)
+        self.mimic_warmup = mimic_warmup if weight and mimic != "none" else 0.0
+        self.register_buffer("opened", torch.tensor(not self.mimic_warmup))
+        self.head = TcsHead(features, targets.shape[1], classes, schedule.after(self.mimic_warmup), start=probe)
         self._row_norm = max(1.0, float(self.head.classifier.weight.detach().abs().sum(dim=1).mean()))
         self.label_weight, self.soft_weight, self.temperature = label_weight, soft_weight, temperature
         self.mimic, self.weight = mimic, weight
@@ -116,7 +116,7 @@ class Tcs(Method):
     def deployed(self, backbone: nn.Module) -> nn.Module:
         return nn.Sequential(backbone, self.head.fold())
 
-    def own_lr(self, lr: float) -> float:
+    def head_lr(self, lr: float) -> float:
         """`lr` / mean ||W_c||_1 as training starts; of 2e-3 where `lr` is lower, but at most `lr` itself.
 
         A step of AdamW moves every weight by about the learning rate, a coordinate by that times ||g||_1, and so a
@@ -127,7 +127,7 @@ class Tcs(Method):
         return min(lr, max(lr, LR_OF_ONE_LAYER) / self._row_norm)
 
     def after_backward(self, step: int, total_steps: int) -> None:
-        self.opened.fill_(step + 1 >= self.opening * total_steps)
+        self.opened.fill_(step + 1 >= self.mimic_warmup * total_steps)
         rounds = len(self.head.selection.history)
         self.head.selection.after_backward(step, total_steps)
         if len(self.head.selection.history) > rounds and "lsh" in self.mimic:

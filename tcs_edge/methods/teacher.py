@@ -54,13 +54,13 @@ class CachedAnswers(nn.Module):
         return batch.blend(self.rows[batch.index].float()).unflatten(1, self.shape)
 
 
-class TeacherInLoop:
+class OnlineTeacher:
     """The teacher, asked at every step about the very view that the student sees, mixed or not.
 
     No module on purpose: it is not trained, not moved with the method, and not in any checkpoint.
 
     Args:
-        answer: (B, 3, T, T) normalised for the teacher -> its answers; frozen, in eval mode, on the
+        answer: (B, 3, T, T) normalized for the teacher -> its answers; frozen, in eval mode, on the
             training device.
         student, teacher: what the images went through, and what the teacher expects.
     """
@@ -73,7 +73,7 @@ class TeacherInLoop:
         return self.answer(self.view(batch.images)).float()
 
     def view(self, images: Tensor) -> Tensor:
-        """The student's images (B, 3, S, S) at the teacher's size, in the teacher's normalisation."""
+        """The student's images (B, 3, S, S) at the teacher's size, in the teacher's normalization."""
         pixels = images.float() * _channels(self.student.std, images) + _channels(self.student.mean, images)
         if images.shape[-1] != self.teacher.img_size:
             size = (self.teacher.img_size, self.teacher.img_size)
@@ -83,13 +83,13 @@ class TeacherInLoop:
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class DistillationTargets:
     """A teacher's share in one training run.
 
     Attributes:
         answers: row i for training image i: coordinates (N, k), logits (N, classes) or maps
             (N, d, g, g), whichever the method learns from; None when the teacher is in the loop.
-        in_loop: the teacher in memory, instead of `answers`.
+        online: the teacher in memory, instead of `answers`.
         probe: the teacher's linear classifier, where the student ends in it.
         signed: whether the teacher's features take negative values.
         grid: g, side of the maps; 0 where there are none.
@@ -98,7 +98,7 @@ class Knowledge:
     """
 
     answers: Tensor | None = None
-    in_loop: TeacherInLoop | None = None
+    online: OnlineTeacher | None = None
     probe: nn.Linear | None = None
     signed: bool = True
     grid: int = 0
@@ -107,8 +107,8 @@ class Knowledge:
 
     def ask(self) -> Answers:
         """How a method gets the answers of a batch."""
-        if self.in_loop is not None:
-            return self.in_loop
+        if self.online is not None:
+            return self.online
         return CachedAnswers(self.rows)
 
     @property

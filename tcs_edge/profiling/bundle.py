@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tcs_edge.errors import UsageError
-from tcs_edge.files import sha256_file, write_bytes, write_json, write_text
 from tcs_edge.profiling import device
 from tcs_edge.profiling.device.graphs import Key
 from tcs_edge.profiling.device.main import BUNDLE_FILE, MODELS
 from tcs_edge.profiling.graphs import export_graphs
-from tcs_edge.progress import Reporter
 from tcs_edge.specs.target import RuntimeName, TargetSpec
+from tcs_edge.utils.files import sha256_file, write_bytes, write_json, write_text
+from tcs_edge.utils.progress import Reporter
 
 RUNTIME: RuntimeName = "onnxruntime"
 SCRIPT = "profile_device.py"

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from tcs_edge.errors import TcsEdgeError, reason_of
-from tcs_edge.files import atomic_path
 from tcs_edge.profiling.device.graphs import Key
-from tcs_edge.progress import Reporter
-from tcs_edge.quiet import quiet
 from tcs_edge.students.build import build_student, deployable, feature_dim
+from tcs_edge.utils.files import atomic_path
+from tcs_edge.utils.progress import Reporter
+from tcs_edge.utils.quiet import quiet
 
 CLASSES = 10
 OPSET = 17
@@ -43,13 +43,13 @@ def _export(key: Key, folder: Path) -> None:
     if not plain.is_file():
         export_graph(key.model, key.img_size, plain)
     if key.precision == "int8":
-        _quantise(plain, folder / key.graph_name, key.img_size)
+        _quantize(plain, folder / key.graph_name, key.img_size)
 
 
 def export_graph(model: str, img_size: int, path: Path) -> None:
     """Write the deployed student (backbone and one Linear) as ONNX with a static batch of 1.
 
-    The TorchScript exporter takes 1 s where the default one takes 10; after the runtime's own optimisation both
+    The TorchScript exporter takes 1 s where the default one takes 10; after the runtime's own optimization both
     graphs run equally fast.
     """
     backbone = deployable(build_student(model, img_size, "random", seed=0))
@@ -59,8 +59,8 @@ def export_graph(model: str, img_size: int, path: Path) -> None:
         torch.onnx.export(student, (image,), str(draft), dynamo=False, opset_version=OPSET, input_names=["image"])
 
 
-def _quantise(plain: Path, path: Path, img_size: int) -> None:
-    """Every layer in int8 (QDQ, per channel): the fastest that a quantised release of this network can be."""
+def _quantize(plain: Path, path: Path, img_size: int) -> None:
+    """Every layer in int8 (QDQ, per channel): the fastest that a quantized release of this network can be."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import SpecError, UsageError
-from tcs_edge.progress import Reporter
 from tcs_edge.specs.profile import LatencyRow, Profile, RowKey, Source, load_profile
 from tcs_edge.specs.strict import validated
+from tcs_edge.utils.progress import Reporter
 
 RANK: dict[Source, int] = {"estimated": 0, "published": 1, "measured": 2}
 SELFCHECK_CITATION = "self-check of a device bundle, on the device"
@@ -152,7 +152,7 @@ def read_results(name_or_path: str, target: str | None) -> Profile:
 
 
 def _read_document(name_or_path: str) -> dict[str, Any] | None:
-    """The JSON object in a file; None for the name of a shipped profile, or where load_profile has the complaint."""
+    """The JSON object in a file; None for the name of a shipped profile, or where load_profile has the format_error."""
     if not name_or_path.endswith(".json"):
         return None
     try:

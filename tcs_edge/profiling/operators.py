@@ -12,11 +12,11 @@ import numpy as np
 import onnxruntime as ort
 
 from tcs_edge.errors import reason_of
+from tcs_edge.latency.cost_model import Tables
+from tcs_edge.latency.operators import Operator, cost_features
+from tcs_edge.latency.transfer import ANCHOR_PX
 from tcs_edge.profiling.graphs import export_graph
-from tcs_edge.progress import Reporter
-from tcs_edge.students.cost_model import Tables
-from tcs_edge.students.operators import Operator, cost_features
-from tcs_edge.students.transfer import ANCHOR_PX
+from tcs_edge.utils.progress import Reporter
 
 
 def counted_operators(model: str, img_sizes: Iterable[int], reporter: Reporter) -> Tables:

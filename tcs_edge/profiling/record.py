@@ -9,7 +9,9 @@ from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
-from tcs_edge.errors import MissingError, PromiseMissed, UsageError
+from tcs_edge.errors import MissingError, RequirementMissed, UsageError
+from tcs_edge.latency.plausibility import require_plausible
+from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.profiling.device.graphs import Key, UnusableRuntime
 from tcs_edge.profiling.device.machine import describe_machine
 from tcs_edge.profiling.device.results import profile_document, refusals
@@ -17,14 +19,12 @@ from tcs_edge.profiling.device.rounds import Plan
 from tcs_edge.profiling.device.session import STATE_FILE, OtherMeasurement, measure
 from tcs_edge.profiling.graphs import export_graphs
 from tcs_edge.profiling.merge import merge_profiles
-from tcs_edge.progress import Reporter
 from tcs_edge.specs.profile import Profile, load_profile, save_profile
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import TargetSpec
 from tcs_edge.students.build import require_student
-from tcs_edge.students.candidates import CANDIDATES
-from tcs_edge.students.plausibility import require_plausible
-from tcs_edge.threads import usable_cores
+from tcs_edge.utils.progress import Reporter
+from tcs_edge.utils.threads import usable_cores
 
 IMG_SIZES = (32, 64, 96, 128, 160, 192, 224)
 
@@ -72,7 +72,7 @@ def record_profile(request: Request, plan: Plan, out: Path, reporter: Reporter, 
         UsageError: more threads than cores, a model that cannot be exported, a profile of another target in `out`,
             or a folder begun with other options.
         MissingError: a runtime is not installed.
-        PromiseMissed: nothing could be recorded.
+        RequirementMissed: nothing could be recorded.
         SpecError: what was measured cannot be true on this target: it is another machine.
     """
     keys = request.keys()
@@ -123,7 +123,7 @@ def _measured(
     document = profile_document(request.target.name, keys, state, plan, machine, today.isoformat())
     refused = refusals(keys, state, plan)
     if not document["rows"]:
-        raise PromiseMissed(
+        raise RequirementMissed(
             f"nothing could be recorded, {len(refused)} latencies were refused; the first: {refused[0]}. "
             "Against noise, leave the machine alone or raise --max-spread."
         )

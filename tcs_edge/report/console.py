@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from rich.console import Console
 from rich.table import Table
 
-from tcs_edge.progress import Item
+from tcs_edge.utils.progress import Item
 
 # Wider than any line: whoever reads a pipe wants one row per line.
 PIPED_WIDTH = 10_000

@@ -26,7 +26,7 @@ class Cells:
 
 def cells(check: GateCheck) -> Cells:
     """Base, value, change with its arrow, and limits of a check."""
-    if check.key.startswith("promise/"):
+    if check.key.startswith("requirement/"):
         return Cells("-", "yes" if check.outcome == "pass" else "no", "-", "yes")
     return Cells(_number(check.base, check.unit), _value(check), _change(check), _limits(check))
 

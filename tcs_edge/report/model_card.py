@@ -5,30 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from tcs_edge.packaging.licences import SPDX, Licence, licences_of, student_licence
-from tcs_edge.packaging.manifest_schema import AccuracyRecord, Manifest
 from tcs_edge.report.text import markdown_name, markdown_text, one_line
+from tcs_edge.runs.licenses import SPDX, License, licenses_of, student_license
+from tcs_edge.runs.schema import AccuracyRecord, Manifest
 
 SHOWN_CLASSES = 100
-OTHER = "other"  # the hubs' word for a licence that is not in their list
+OTHER = "other"  # the hubs' word for a license that is not in their list
 
 
 def model_card(manifest: Manifest) -> str:
     """The whole document as Markdown; names in it are shown letter by letter, whatever they hold."""
     sections = (
         _front_matter(manifest), _title(manifest), _results(manifest), _use(manifest), _data(manifest),
-        _limits(manifest), _licences(manifest), _origin(manifest),
+        _limits(manifest), _licenses(manifest), _origin(manifest),
     )  # fmt: skip
     return "\n".join("\n".join(section) + "\n" for section in sections)
 
 
 def _front_matter(manifest: Manifest) -> Iterator[str]:
     student = manifest.student
-    licence = student_licence(manifest)
+    license = student_license(manifest)
     yield "---"
-    yield f"license: {licence if licence in SPDX else OTHER}"
-    if licence not in SPDX:
-        yield f"license_name: {_yaml('see the section Licences')}"
+    yield f"license: {license if license in SPDX else OTHER}"
+    if license not in SPDX:
+        yield f"license_name: {_yaml('see the section Licenses')}"
     yield "pipeline_tag: image-classification"
     yield "library_name: onnx"
     yield f"datasets: [{_yaml(manifest.dataset.name)}]"
@@ -128,18 +128,18 @@ def _limits(manifest: Manifest) -> Iterator[str]:
         yield "- The latency was not measured on the device. `selfcheck.py` of the bundle measures it there."
 
 
-def _licences(manifest: Manifest) -> Iterator[str]:
-    yield "## Licences"
+def _licenses(manifest: Manifest) -> Iterator[str]:
+    yield "## Licenses"
     yield ""
-    for licence in licences_of(manifest):
-        yield f"- {_licence_line(licence)}"
+    for license in licenses_of(manifest):
+        yield f"- {_license_line(license)}"
     yield ""
     yield "The trained weights are yours to license, as far as these allow. Some teachers forbid commercial use."
 
 
-def _licence_line(licence: Licence) -> str:
-    remark = f" ({markdown_text(licence.remark)})" if licence.remark else ""
-    return f"{markdown_text(licence.of)}: {markdown_text(licence.name)}{remark}"
+def _license_line(license: License) -> str:
+    remark = f" ({markdown_text(license.remark)})" if license.remark else ""
+    return f"{markdown_text(license.of)}: {markdown_text(license.name)}{remark}"
 
 
 def _origin(manifest: Manifest) -> Iterator[str]:

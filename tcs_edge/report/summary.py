@@ -8,7 +8,7 @@ from tcs_edge.report.console import print_table, stdout_console
 from tcs_edge.report.text import one_line
 
 if TYPE_CHECKING:
-    from tcs_edge.packaging.manifest_schema import Manifest
+    from tcs_edge.runs.schema import Manifest
     from tcs_edge.validation.validate import Validation
 
 SHOWN_FLIPS = 5

@@ -28,7 +28,7 @@ class Runner(Protocol):
     labels: tuple[str, ...] | None
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """float32 (B, 3, S, S), normalised, any B >= 1 -> logits float32 (B, classes).
+        """float32 (B, 3, S, S), normalized, any B >= 1 -> logits float32 (B, classes).
 
         Raises:
             DataError: images of another shape or type, or a runtime that failed.

@@ -99,11 +99,11 @@ def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor stored in the model: initialisers, constants, and those of inner graphs and functions."""
-    yield from _initialisers(model.graph)
+    """Every tensor stored in the model: initializers, constants, and those of inner graphs and functions."""
+    yield from _initializers(model.graph)
     for node in all_nodes(model):
         for graph in _graphs(node):
-            yield from _initialisers(graph)
+            yield from _initializers(graph)
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
@@ -112,6 +112,6 @@ def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
 
 
-def _initialisers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def _initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     yield from graph.initializer
     yield from (sparse.values for sparse in graph.sparse_initializer)

@@ -78,6 +78,6 @@ def _options(threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = SILENT_LOG
-    # Spinning threads starve their neighbours, and with them every measurement on the machine.
+    # Spinning threads starve their neighbors, and with them every measurement on the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

@@ -78,7 +78,7 @@ def _compile(model: ov.Model, path: Path, threads: int, precision: Arithmetic) -
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
-        # OpenVINO pins threads to cores by itself, which serialises two processes on the same cores.
+        # OpenVINO pins threads to cores by itself, which serializes two processes on the same cores.
         "ENABLE_CPU_PINNING": False,
     }
     if precision != "device":

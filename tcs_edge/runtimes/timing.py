@@ -28,7 +28,7 @@ class LatencySample:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Self:
-        """Percentiles of measured times, linear between neighbours as numpy's are.
+        """Percentiles of measured times, linear between neighbors as numpy's are.
 
         Raises:
             ValueError: fewer than two times.

@@ -14,18 +14,18 @@ import torch
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.images import Split
 from tcs_edge.errors import DataError, MissingError, UsageError, reason_of
-from tcs_edge.files import sha256_file
-from tcs_edge.preparation import Prepared
-from tcs_edge.progress import Reporter, Silent
+from tcs_edge.models.candidates import Candidate
 from tcs_edge.search.ridge import align
+from tcs_edge.stages.prepare import Prepared
+from tcs_edge.students.accuracy_estimate import AccuracyEstimate, by_table
 from tcs_edge.students.build import build_student, deployable, student_mean_std, weights_at_hand
-from tcs_edge.students.candidates import Candidate
-from tcs_edge.students.expectation import Expected, by_table
 from tcs_edge.students.features import features_before_training
 from tcs_edge.tcs.coordinates import fit_coordinates
 from tcs_edge.teachers.cache import FeatureStore, default_cache_dir, feature_ingredients
 from tcs_edge.teachers.features import Features
 from tcs_edge.training.accelerator import make_accelerator
+from tcs_edge.utils.files import sha256_file
+from tcs_edge.utils.progress import Reporter, Silent
 
 SAMPLE_IMAGES = 2000
 BATCH_SIZE = 64
@@ -38,7 +38,7 @@ FeaturesOf = Callable[[Candidate], np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Labelled training images that students are compared on.
+    """Labeled training images that students are compared on.
 
     Attributes:
         split: the n images with their labels.
@@ -50,8 +50,8 @@ class Sample:
 
 
 def draw_sample(images: ImageSet, features: Features, dims: int, seed: int, most: int = SAMPLE_IMAGES) -> Sample:
-    """At most `most` labelled training images drawn by `seed`, in their order, with coordinates of at most `dims`."""
-    drawn = np.random.default_rng(seed).permutation(images.train.labelled)[:most]
+    """At most `most` labeled training images drawn by `seed`, in their order, with coordinates of at most `dims`."""
+    drawn = np.random.default_rng(seed).permutation(images.train.labeled)[:most]
     rows = np.sort(drawn)
     coordinates = fit_coordinates(torch.from_numpy(features.train).split(ROWS_AT_ONCE), dims)
     return Sample(images.train.subset(rows), coordinates.transform(torch.from_numpy(features.train[rows])).numpy())
@@ -59,9 +59,9 @@ def draw_sample(images: ImageSet, features: Features, dims: int, seed: int, most
 
 def by_alignment(
     candidates: Iterable[Candidate], sample: Sample, features_of: FeaturesOf, reporter: Reporter = Silent()
-) -> dict[str, Expected | None]:
+) -> dict[str, AccuracyEstimate | None]:
     """What to expect of each candidate, by name; of one that cannot be looked at, what the table says and why."""
-    expected: dict[str, Expected | None] = {}
+    expected: dict[str, AccuracyEstimate | None] = {}
     for candidate in reporter.track(candidates := tuple(candidates), "comparing students", total=len(candidates)):
         try:
             features = features_of(candidate)
@@ -73,7 +73,7 @@ def by_alignment(
     return expected
 
 
-def by_table_because(candidate: Candidate, reason: str) -> Expected | None:
+def by_table_because(candidate: Candidate, reason: str) -> AccuracyEstimate | None:
     """The table's figure for a student that a deeper search could not look at; it ranks below those that were."""
     known = by_table(candidate)
     return replace(known, how=f"{known.how}; not compared on the images: {reason}") if known else None
@@ -104,17 +104,17 @@ def student_features(ready: Prepared, sample: Sample, reporter: Reporter) -> Fea
     return features_of
 
 
-def _expected(features: np.ndarray, sample: Sample) -> Expected:
+def _expected(features: np.ndarray, sample: Sample) -> AccuracyEstimate:
     found = align(features, sample.coordinates, sample.split.labels)
     how = (
         f"ridge regression of its pretrained features, leave-one-out on {len(sample.split)} training images: "
         f"labels {found.accuracy:.1%}, R2 to the teacher's coordinates {found.r2:.3f}; the mean of both"
     )
-    return Expected(found.percent, "alignment", how, ALIGNED)
+    return AccuracyEstimate(found.percent, "alignment", how, ALIGNED)
 
 
 def _views(split: Split, preprocess: Preprocess, reporter: Reporter) -> np.ndarray:
-    """Every image as the student sees it before normalisation, uint8 (n, S, S, 3)."""
+    """Every image as the student sees it before normalization, uint8 (n, S, S, 3)."""
 
     def view(row: int) -> np.ndarray:
         return np.asarray(preprocess.crop(split.image(row)))
@@ -136,6 +136,6 @@ def _forward(ready: Prepared, name: str, weights: Path, preprocess: Preprocess, 
     """float16 (n, d) features of the network as it would be deployed."""
     model = deployable(build_student(name, preprocess.img_size, weights, ready.options.seed))
     starts = range(0, len(views), BATCH_SIZE)
-    pixels = (np.stack([preprocess.normalise(view) for view in views[start : start + BATCH_SIZE]]) for start in starts)
+    pixels = (np.stack([preprocess.normalize(view) for view in views[start : start + BATCH_SIZE]]) for start in starts)
     device = make_accelerator(ready.options.device).device
     return features_before_training(model, map(torch.from_numpy, pixels), device, weights.name)

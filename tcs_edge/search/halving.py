@@ -13,23 +13,23 @@ from functools import cache
 from pathlib import Path
 
 from tcs_edge.errors import DataError, MissingError, TrainingDiverged, UsageError, reason_of
-from tcs_edge.knowledge import make_knowledge, student_is_asked
-from tcs_edge.methods import Knowledge
-from tcs_edge.preparation import Prepared
-from tcs_edge.progress import Reporter, Silent
+from tcs_edge.methods import DistillationTargets
+from tcs_edge.models.candidates import SizedCandidate
 from tcs_edge.search.alignment import by_table_because
+from tcs_edge.stages.prepare import Prepared
+from tcs_edge.stages.targets import make_targets, student_is_asked
+from tcs_edge.students.accuracy_estimate import AccuracyEstimate
 from tcs_edge.students.build import build_student, feature_dim, student_mean_std
-from tcs_edge.students.candidates import Entrant
-from tcs_edge.students.expectation import Expected
 from tcs_edge.teachers.features import Features
-from tcs_edge.training.distil import TrainingFiles, distil
+from tcs_edge.training.distill import TrainingFiles, distill
+from tcs_edge.utils.progress import Reporter, Silent
 
 KEPT_OF = 3  # one in three goes on, for three times as many epochs
 SHOWN = 5
 
 # Validation accuracy in 0..1 after so many epochs; raises UsageError, DataError, MissingError or TrainingDiverged
 # for a student that cannot be trained.
-Learn = Callable[[Entrant, int], float]
+Learn = Callable[[SizedCandidate, int], float]
 
 
 @dataclass(frozen=True)
@@ -54,24 +54,24 @@ def plan_rounds(students: int, epochs: int) -> tuple[Round, ...]:
 
 
 def by_halving(
-    entrants: Sequence[Entrant], epochs: int, learn: Learn, reporter: Reporter = Silent()
-) -> dict[Entrant, Expected | None]:
-    """What to expect of each entrant: its validation accuracy in the last round that it was in.
+    sized: Sequence[SizedCandidate], epochs: int, learn: Learn, reporter: Reporter = Silent()
+) -> dict[SizedCandidate, AccuracyEstimate | None]:
+    """What to expect of each sized: its validation accuracy in the last round that it was in.
 
     Args:
-        entrants: in the order that decides ties.
+        sized: in the order that decides ties.
         epochs: of a full run.
     """
-    expected: dict[Entrant, Expected | None] = {}
-    left, rounds = list(entrants), plan_rounds(len(entrants), epochs)
+    expected: dict[SizedCandidate, AccuracyEstimate | None] = {}
+    left, rounds = list(sized), plan_rounds(len(sized), epochs)
     for number, planned in enumerate(rounds, 1):
         if not (left := left[: planned.students]):
             break
         what = f"round {number} of {len(rounds)}"
         reporter.say(f"search halving, {what}: {len(left)} students, {_epochs(planned.epochs)} each")
         found = {
-            entrant: _result(entrant, planned.epochs, learn, number, what)
-            for entrant in reporter.track(left, what, total=len(left))
+            sized: _result(sized, planned.epochs, learn, number, what)
+            for sized in reporter.track(left, what, total=len(left))
         }
         expected |= found
         left = _best_first(found, number)
@@ -82,16 +82,16 @@ def by_halving(
 
 def short_runs(ready: Prepared, features: Features) -> Learn:
     """TCS runs on the teacher's features, whatever method the run itself has; nothing of them is kept."""
-    options = ready.options.model_copy(update={"method": "tcs", "teacher_in_loop": False})
+    options = ready.options.model_copy(update={"method": "tcs", "online_teacher": False})
     images = ready.images
 
     @cache
-    def of_the_teacher() -> Knowledge:
+    def of_the_teacher() -> DistillationTargets:
         # The winner's run says of the teacher what there is to say.
-        return make_knowledge(features, images, ready.preprocess, None, options, Silent())
+        return make_targets(features, images, ready.preprocess, None, options, Silent())
 
-    def learn(entrant: Entrant, epochs: int) -> float:
-        candidate, img_size = entrant
+    def learn(sized: SizedCandidate, epochs: int) -> float:
+        candidate, img_size = sized
         mean, std = student_mean_std(candidate.name)
         preprocess = replace(ready.preprocess, img_size=img_size, mean=mean, std=std)
         backbone = build_student(candidate.name, img_size, ready.given_init, options.seed)
@@ -99,34 +99,34 @@ def short_runs(ready: Prepared, features: Features) -> Learn:
             update={"student": candidate.name, "img_size": img_size, "epochs": epochs}
         )
         if student_is_asked(short):
-            knowledge = make_knowledge(features, images, preprocess, backbone, short, Silent())
+            knowledge = make_targets(features, images, preprocess, backbone, short, Silent())
         else:
             knowledge = of_the_teacher()
         with tempfile.TemporaryDirectory(prefix="tcs-edge-search-") as folder:
             files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
             width = feature_dim(backbone, img_size)
-            distil(backbone, width, images, preprocess, knowledge, short, files, False, Silent())
+            distill(backbone, width, images, preprocess, knowledge, short, files, False, Silent())
             return float(json.loads(files.metrics.read_text().splitlines()[-1])["val_accuracy"])
 
     return learn
 
 
-def _result(entrant: Entrant, epochs: int, learn: Learn, number: int, what: str) -> Expected | None:
+def _result(sized: SizedCandidate, epochs: int, learn: Learn, number: int, what: str) -> AccuracyEstimate | None:
     try:
-        accuracy = learn(entrant, epochs)
+        accuracy = learn(sized, epochs)
     except (UsageError, DataError, MissingError, TrainingDiverged) as error:
-        return by_table_because(entrant.candidate, reason_of(error))
-    how = f"validation accuracy of a TCS run of {_epochs(epochs)} at {entrant.img_size} px, {what}"
-    return Expected(100 * accuracy, "halving", how, depth=number)
+        return by_table_because(sized.candidate, reason_of(error))
+    how = f"validation accuracy of a TCS run of {_epochs(epochs)} at {sized.img_size} px, {what}"
+    return AccuracyEstimate(100 * accuracy, "halving", how, depth=number)
 
 
-def _best_first(found: dict[Entrant, Expected | None], number: int) -> list[Entrant]:
+def _best_first(found: dict[SizedCandidate, AccuracyEstimate | None], number: int) -> list[SizedCandidate]:
     """Those that could be trained in this round; ties keep their order."""
-    trained = [entrant for entrant, result in found.items() if result and result.depth == number]
-    return sorted(trained, key=lambda entrant: -_percent(found[entrant]))
+    trained = [sized for sized, result in found.items() if result and result.depth == number]
+    return sorted(trained, key=lambda sized: -_percent(found[sized]))
 
 
-def _percent(result: Expected | None) -> float:
+def _percent(result: AccuracyEstimate | None) -> float:
     return result.percent if result else 0.0
 
 

@@ -60,32 +60,32 @@ def leave_one_out(
 ) -> Iterator[np.ndarray]:
     """For each penalty the errors float64 (n, m): row i is target i minus what the other rows predict of it.
 
-    The intercept is not penalised. A penalty is a share of the features' mean squared singular value.
+    The intercept is not penalized. A penalty is a share of the features' mean squared singular value.
 
     Args:
         features: (n, d); targets: (n, m); n >= 2.
     """
     left, squares = _left_singular(features.astype(np.float64) - features.mean(axis=0, dtype=np.float64))
-    centred = targets - targets.mean(axis=0)
-    projected = left.T @ centred
+    centered = targets - targets.mean(axis=0)
+    projected = left.T @ centered
     for penalty in penalties:
         shrink = squares / (squares + penalty * squares.mean()) if len(squares) else squares
         fitted = left @ (shrink[:, None] * projected)
         leverage = 1 / len(targets) + np.square(left) @ shrink
-        yield (centred - fitted) / (1 - leverage)[:, None]
+        yield (centered - fitted) / (1 - leverage)[:, None]
 
 
 def _baseline(targets: np.ndarray) -> float:
     """Squared error of predicting each row by the mean of the others; 1 where nothing varies."""
     count = len(targets)
-    centred = (targets - targets.mean(axis=0)) * count / (count - 1)
-    return float(np.square(centred).sum()) or 1.0
+    centered = (targets - targets.mean(axis=0)) * count / (count - 1)
+    return float(np.square(centered).sum()) or 1.0
 
 
-def _left_singular(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _left_singular(centered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Left singular vectors (n, r) and squared singular values (r,) > 0 of (n, d), by the smaller Gram matrix."""
-    wide = centred.shape[1] > centred.shape[0]
-    squares, vectors = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
+    wide = centered.shape[1] > centered.shape[0]
+    squares, vectors = np.linalg.eigh(centered @ centered.T if wide else centered.T @ centered)
     kept = squares > max(squares[-1], 0.0) * RELATIVE_RANK_TOLERANCE
     squares, vectors = squares[kept], vectors[:, kept]
-    return (vectors, squares) if wide else (centred @ vectors / np.sqrt(squares), squares)
+    return (vectors, squares) if wide else (centered @ vectors / np.sqrt(squares), squares)

@@ -6,17 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from tcs_edge.errors import MissingError, UsageError
-from tcs_edge.knowledge import teacher_pass
-from tcs_edge.preparation import Prepared, decided, tell_choice, with_choice
-from tcs_edge.progress import Reporter
+from tcs_edge.models.candidates import Candidate, SizedCandidate
 from tcs_edge.search.alignment import by_alignment, by_table_because, draw_sample, student_features
 from tcs_edge.search.halving import by_halving, short_runs
 from tcs_edge.specs.config import SearchName
+from tcs_edge.stages.prepare import Prepared, decided, tell_choice, with_choice
+from tcs_edge.stages.targets import teacher_pass
+from tcs_edge.students.accuracy_estimate import AccuracyEstimate
 from tcs_edge.students.build import weights_at_hand
-from tcs_edge.students.candidates import Candidate, Entrant
 from tcs_edge.students.choice import ranked
-from tcs_edge.students.expectation import Expected
 from tcs_edge.teachers.features import Features, features_cached
+from tcs_edge.utils.progress import Reporter
 
 
 def settle_search(ready: Prepared, reporter: Reporter) -> Prepared:
@@ -52,29 +52,29 @@ def search_student(ready: Prepared, reporter: Reporter) -> Prepared:
     return found
 
 
-def _align(ready: Prepared, features: Features, reporter: Reporter) -> dict[Entrant, Expected | None]:
+def _align(ready: Prepared, features: Features, reporter: Reporter) -> dict[SizedCandidate, AccuracyEstimate | None]:
     sample = draw_sample(ready.images, features, ready.options.tcs.dims, ready.options.seed)
     found = by_alignment(_fitting(ready), sample, student_features(ready, sample, reporter), reporter)
-    return {entrant: found[entrant.candidate.name] for entrant in _entrants(ready)}
+    return {sized: found[sized.candidate.name] for sized in _entrants(ready)}
 
 
-def _halve(ready: Prepared, features: Features, reporter: Reporter) -> dict[Entrant, Expected | None]:
-    here = [entrant for entrant in _entrants(ready) if _at_hand(ready, entrant.candidate)]
+def _halve(ready: Prepared, features: Features, reporter: Reporter) -> dict[SizedCandidate, AccuracyEstimate | None]:
+    here = [sized for sized in _entrants(ready) if _at_hand(ready, sized.candidate)]
     left_out = {
-        entrant: by_table_because(entrant.candidate, "its weights are not on this machine")
-        for entrant in _entrants(ready)
-        if entrant not in here
+        sized: by_table_because(sized.candidate, "its weights are not on this machine")
+        for sized in _entrants(ready)
+        if sized not in here
     }
     return left_out | by_halving(here, ready.options.epochs or 1, short_runs(ready, features), reporter)
 
 
-def _entrants(ready: Prepared) -> list[Entrant]:
-    return [found.entrant for found in ready.choice.accepted]
+def _entrants(ready: Prepared) -> list[SizedCandidate]:
+    return [found.sized_candidate for found in ready.choice.accepted]
 
 
 def _fitting(ready: Prepared) -> list[Candidate]:
     """The candidates that fit, each once."""
-    return list(dict.fromkeys(entrant.candidate for entrant in _entrants(ready)))
+    return list(dict.fromkeys(sized.candidate for sized in _entrants(ready)))
 
 
 def _at_hand(ready: Prepared, candidate: Candidate) -> bool:

@@ -76,8 +76,8 @@ FAULTS = (
     Fault("swapped outputs", "model", _onnx(graphs.swap_outputs)),
     Fault("BGR for RGB, in the graph", "model", _onnx(graphs.reverse_channels)),
     Fault("BGR for RGB, on the device", "script", _script(PIXELS, f"{PIXELS}[..., ::-1]")),
-    Fault("normalised twice, in the graph", "model", _normalise_again),
-    Fault("normalised twice, on the device", "script", _script(DIVISION, "planes = (planes / std - mean) / std\n")),
+    Fault("normalized twice, in the graph", "model", _normalise_again),
+    Fault("normalized twice, on the device", "script", _script(DIVISION, "planes = (planes / std - mean) / std\n")),
     Fault("one layer's scale, by 10 %", "model", _onnx(graphs.scale_layer(1.1))),
     Fault("wrong opset", "model", _onnx(graphs.set_opset(MAX_OPSET + 1))),
     Fault("truncated .bin", "model", _cut_weights),
@@ -85,6 +85,6 @@ FAULTS = (
     Fault("baked batch", "model", _onnx(graphs.bake_batch)),
     Fault("transposed input", "model", _onnx(graphs.transpose_input)),
     Fault("clipped input", "model", _onnx(graphs.clip_input)),
-    Fault("quantisation scale off by 2", "int8", _int8),
+    Fault("quantization scale off by 2", "int8", _int8),
     Fault("off-by-one crop", "script", _script(CROP, "left, top = (width - size) // 2 + 1, ")),
 )  # fmt: skip

@@ -79,7 +79,7 @@ def transpose_input(model: onnx.ModelProto) -> None:
 
 
 def clip_input(model: onnx.ModelProto) -> None:
-    """Cut off what no photograph reaches, as a quantiser or a careless script would."""
+    """Cut off what no photograph reaches, as a quantizer or a careless script would."""
     _before_input(
         model, "Clip", {}, np.array(-BEYOND_PHOTOGRAPHS, np.float32), np.array(BEYOND_PHOTOGRAPHS, np.float32)
     )
@@ -105,7 +105,7 @@ def bake_batch(model: onnx.ModelProto) -> None:
 
 
 def double_a_scale(model: onnx.ModelProto) -> None:
-    """Make the weights of one quantised layer, the one with most of them, twice as large."""
+    """Make the weights of one quantized layer, the one with most of them, twice as large."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in weights]
     node = max(nodes, key=lambda node: _weight_count(weights[node.input[0]]))
@@ -123,7 +123,7 @@ def use_stale_weights(path: Path) -> None:
 
 
 def _largest_weight(model: onnx.ModelProto) -> tuple[onnx.TensorProto, np.ndarray]:
-    """The float32 initialiser with two or more axes and the most weights, and a copy of its values."""
+    """The float32 initializer with two or more axes and the most weights, and a copy of its values."""
     tensors = [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) > 1]
     tensor = max(tensors, key=_weight_count)
     return tensor, numpy_helper.to_array(tensor).copy()

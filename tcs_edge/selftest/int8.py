@@ -1,4 +1,4 @@
-"""A small int8 model, for the one fault that only a quantised file can have."""
+"""A small int8 model, for the one fault that only a quantized file can have."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import onnx
 
-from tcs_edge.proof import image_batches
-from tcs_edge.quantisation.qdq import Scheme, quantised
+from tcs_edge.data.loader import image_batches
+from tcs_edge.quantization.qdq import Scheme, quantized
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.selftest.specimen import Specimen
@@ -29,7 +29,7 @@ def add_int8(specimen: Specimen) -> bool:
     """
     pictures = (specimen.preprocess(specimen.images.train.image(row))[None] for row in range(CALIBRATION_IMAGES))
     ranges = specimen.exports.with_name("ranges")
-    onnx.save(quantised(specimen.exports / "model.onnx", SCHEME, pictures, ranges), specimen.exports / FILE)
+    onnx.save(quantized(specimen.exports / "model.onnx", SCHEME, pictures, ranges), specimen.exports / FILE)
     return all(check.passed for check in int8_checks(specimen, specimen.exports))
 
 

@@ -18,8 +18,8 @@ from tcs_edge.data.digits import digits
 from tcs_edge.export.onnx import export_onnx
 from tcs_edge.export.openvino import export_openvino
 from tcs_edge.export.preprocess import write_labels, write_preprocess
-from tcs_edge.quiet import quiet
 from tcs_edge.students.build import build_student, deployable, student_mean_std
+from tcs_edge.utils.quiet import quiet
 
 IMG_SIZE = 64  # small, and large enough for every candidate
 HEIGHT, WIDTH = 72, 90  # of the pictures: not square, so that the crop's place shows
@@ -51,7 +51,7 @@ def make_specimen(name: str, folder: Path, seed: int = 0) -> Specimen:
     Raises:
         UnknownName, UsageError: no such student, or one that cannot take images of this size.
     """
-    images = coloured_digits(seed)
+    images = colored_digits(seed)
     mean, std = student_mean_std(name)
     preprocess = Preprocess(IMG_SIZE, crop_pct=0.9, mean=mean, std=std)
     pixels = torch.from_numpy(np.stack([preprocess(images.train.image(row)) for row in range(len(images.train))]))
@@ -61,23 +61,23 @@ def make_specimen(name: str, folder: Path, seed: int = 0) -> Specimen:
     return Specimen(name, model, exports, images, preprocess)
 
 
-def coloured_digits(seed: int = 0) -> ImageSet:
-    """The built-in digits in colour: every class with its own ink and paper, on pictures that are not square."""
+def colored_digits(seed: int = 0) -> ImageSet:
+    """The built-in digits in color: every class with its own ink and paper, on pictures that are not square."""
     plain = digits()
     rng = np.random.default_rng(seed)
     inks, papers = rng.integers(0, 256, (2, len(plain.classes), 3))
-    train = _coloured(plain.train.subset(range(TRAIN_IMAGES)), inks, papers, rng)
-    test = _coloured(plain.test.subset(range(TEST_IMAGES)), inks, papers, rng)
-    return ImageSet("coloured digits", plain.classes, train, test, test, fingerprint=f"coloured digits, seed {seed}")
+    train = _colored(plain.train.subset(range(TRAIN_IMAGES)), inks, papers, rng)
+    test = _colored(plain.test.subset(range(TEST_IMAGES)), inks, papers, rng)
+    return ImageSet("colored digits", plain.classes, train, test, test, fingerprint=f"colored digits, seed {seed}")
 
 
-def _coloured(split: Split, inks: np.ndarray, papers: np.ndarray, rng: np.random.Generator) -> Split:
+def _colored(split: Split, inks: np.ndarray, papers: np.ndarray, rng: np.random.Generator) -> Split:
     pictures = []
     for row, label in enumerate(split.labels):
-        grey = np.asarray(split.image(row).convert("L").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
-        share = grey[..., None] / 255
-        colour = papers[label] * (1 - share) + inks[label] * share + rng.normal(0, 12, (HEIGHT, WIDTH, 3))
-        pictures.append(colour.clip(0, 255).astype(np.uint8))
+        gray = np.asarray(split.image(row).convert("L").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
+        share = gray[..., None] / 255
+        color = papers[label] * (1 - share) + inks[label] * share + rng.normal(0, 12, (HEIGHT, WIDTH, 3))
+        pictures.append(color.clip(0, 255).astype(np.uint8))
     return Split(np.stack(pictures), split.labels, split.names)
 
 
@@ -87,15 +87,15 @@ def _fitted(backbone: nn.Module, pixels: Tensor, labels: np.ndarray) -> nn.Modul
     _set_batch_norms(backbone, pixels)
     features = torch.cat([backbone(part) for part in pixels.split(32)]).double()
     linear = nn.Linear(features.shape[1], int(labels.max()) + 1)
-    centre = features.mean(dim=0)
-    centred = features - centre
+    center = features.mean(dim=0)
+    centered = features - center
     targets = nn.functional.one_hot(torch.from_numpy(labels)).double()
     wanted = LOGIT_SCALE * (targets - targets.mean(dim=0))
     # The dual form: there are fewer pictures than features.
-    gram = centred @ centred.T
-    weights = centred.T @ torch.linalg.solve(gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram)), wanted)
+    gram = centered @ centered.T
+    weights = centered.T @ torch.linalg.solve(gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram)), wanted)
     linear.weight.copy_(weights.T)
-    linear.bias.copy_(-(centre @ weights))
+    linear.bias.copy_(-(center @ weights))
     return nn.Sequential(deployable(backbone), linear).eval()
 
 
@@ -110,7 +110,7 @@ def _wake_branches(backbone: nn.Module) -> None:
 def _set_batch_norms(backbone: nn.Module, pixels: Tensor) -> None:
     """Batch statistics of real pictures; with those of untrained noise, activations vanish or explode.
 
-    Centred ones make an untrained network chaotic: every layer amplifies what differs by up to 1.2 (Yang et al.
+    Centerd ones make an untrained network chaotic: every layer amplifies what differs by up to 1.2 (Yang et al.
     2019, A Mean Field Theory of Batch Normalization), so that after 60 layers rounding looks like a fault. Shifted,
     most values pass the activation behind as they are, and differences do not grow; but where branches add up, the
     shift grows until pictures differ in the last digits only. So the first of a few shifts is taken at which

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from tcs_edge.bundle.make import SCRIPTS
 from tcs_edge.errors import UsageError
-from tcs_edge.files import record_files
-from tcs_edge.packaging.bundle import SCRIPTS
-from tcs_edge.progress import Reporter, Silent
-from tcs_edge.proof import prove
+from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.selftest.faults import FAULTS, MAX_OPSET, SCRIPT, Fault
 from tcs_edge.selftest.int8 import add_int8, int8_checks
 from tcs_edge.selftest.specimen import Specimen, make_specimen
 from tcs_edge.specs.config import CompressConfig
+from tcs_edge.stages.validate import prove
 from tcs_edge.students.build import require_student
-from tcs_edge.students.candidates import CANDIDATES
+from tcs_edge.utils.files import record_files
+from tcs_edge.utils.progress import Reporter, Silent
 from tcs_edge.validation.checks import Check, at_most
 from tcs_edge.validation.validate import Validation
 
@@ -175,7 +175,7 @@ def _script_check(specimen: Specimen, exports: Path) -> Check:
     script, steps = _load(exports / SCRIPT), specimen.preprocess
     pictures = [specimen.images.test.image(row) for row in range(BATCH_SIZE)]
     worst = max(float(np.abs(script.preprocess(p, steps.to_json()) - steps(p)).max()) for p in pictures)
-    return at_most("device: preprocessing", worst, MAX_PIXEL_DIFF, "of a normalised pixel")
+    return at_most("device: preprocessing", worst, MAX_PIXEL_DIFF, "of a normalized pixel")
 
 
 def _load(path: Path) -> ModuleType:

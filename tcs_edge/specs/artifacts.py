@@ -10,7 +10,7 @@ export/openvino/model[.fp16|.int8].xml  the same as OpenVINO IR, each with a .bi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -45,3 +45,8 @@ def runner_name(runtime: str, precision: Precision) -> str:
 
 def _infix(precision: Precision) -> str:
     return "" if precision == "fp32" else f".{precision}"
+
+
+def is_released(path: Path, precision: Precision) -> bool:
+    """Whether there has to be a file: an int8 that loses too much is not written, and a check of its own says so."""
+    return precision != "int8" or path.exists()

@@ -25,7 +25,7 @@ Augmentation = Literal["none", "crop", "crop-flip"]
 SearchName = Literal["table", "alignment", "halving"]
 MethodName = Literal["tcs", "simkd", "kd", "dkd", "ce"]
 ImgSize = Annotated[int, Field(ge=16, le=1024)]
-LOOPABLE = ("simkd", "kd", "dkd")
+ONLINE_METHODS = ("simkd", "kd", "dkd")
 SEARCHED_SHARES = (1, 3 / 4, 1 / 2)  # of the pictures' own size
 OPEN = (None, "auto")
 # Weights of TCS's losses: with the probe's soft labels above all, or as arXiv 2412.09388 has them.
@@ -68,22 +68,22 @@ class CompressConfig(Spec):
             the pictures' own size, three quarters and half of it.
         student_init: "pretrained", "random", the path of a safetensors file, or of a folder of such files.
         method: how the student is trained; all but TCS are there to compare with.
-        teacher_in_loop: keep the teacher in memory and show it the student's own views, instead of one
+        online_teacher: keep the teacher in memory and show it the student's own views, instead of one
             pass over the plain images; for simkd, kd and dkd.
         shots: training images per class, drawn by the seed; None takes all.
         unlabeled: folder of images without labels that join training; for tcs, kd and simkd.
         rest_unlabeled: with `shots`, the training images that were not drawn join without their labels.
-        labelled_share: least part of every batch that has labels, where there are images without.
+        labeled_fraction: least part of every batch that has labels, where there are images without.
         img_size: pixels of the student's square input.
         precision: model files to export; fp32 is always among them. None is fp32 and the target's own advice.
-        max_drop: accuracy that int8 may lose, as a share: 0.01 is one percentage point.
+        max_accuracy_drop: accuracy that int8 may lose, as a share: 0.01 is one percentage point.
         opset: of the ONNX files; None is the lowest that the exporter writes, which most runtimes read.
         dynamic_batch: export for any number of images at a time instead of one.
         embed_preprocess: also write ONNX files that take uint8 pictures of any size.
         compiled_latency: also measure torch.compile's model after the export; compiling may take minutes.
         device: "auto", "cpu", "cuda", "mps".
         threads: compute threads; None uses the cores that are free.
-        train: precision, regularisation and reproducibility of the training loop.
+        train: precision, regularization and reproducibility of the training loop.
         workers: image-decoding processes; None decodes in as many as there are free cores, less one.
     """
 
@@ -97,11 +97,11 @@ class CompressConfig(Spec):
     search_img_sizes: tuple[ImgSize, ...] | None = Field(None, min_length=1)
     student_init: str = "auto"
     method: MethodName = "tcs"
-    teacher_in_loop: bool = False
+    online_teacher: bool = False
     shots: int | None = Field(None, ge=1)
     unlabeled: Path | None = None
     rest_unlabeled: bool = False
-    labelled_share: float = Field(0.5, gt=0, le=1)
+    labeled_fraction: float = Field(0.5, gt=0, le=1)
     epochs: int | None = Field(None, ge=1)
     batch_size: int = Field(64, ge=2)
     img_size: ImgSize | None = None
@@ -112,7 +112,7 @@ class CompressConfig(Spec):
     max_size_mb: float | None = Field(None, gt=0)
     max_params_m: float | None = Field(None, gt=0)
     precision: tuple[Precision, ...] | None = None
-    max_drop: float = Field(0.01, ge=0, lt=1)
+    max_accuracy_drop: float = Field(0.01, ge=0, lt=1)
     opset: int | None = Field(None, ge=1)
     dynamic_batch: bool = False
     embed_preprocess: bool = False
@@ -147,12 +147,12 @@ class CompressConfig(Spec):
             raise ValueError(f"ce has no teacher, which search {search} needs; pass --search table")
         return method
 
-    @field_validator("teacher_in_loop")
+    @field_validator("online_teacher")
     @classmethod
-    def _has_a_loop(cls, in_loop: bool, info: ValidationInfo) -> bool:
-        if in_loop and info.data.get("method") not in LOOPABLE:
-            raise ValueError(f"only methods {', '.join(LOOPABLE)} can keep the teacher in the loop")
-        return in_loop
+    def _can_stay_online(cls, online: bool, info: ValidationInfo) -> bool:
+        if online and info.data.get("method") not in ONLINE_METHODS:
+            raise ValueError(f"only methods {', '.join(ONLINE_METHODS)} can keep the teacher in the loop")
+        return online
 
     @field_validator("unlabeled")
     @classmethod
@@ -181,7 +181,7 @@ class CompressConfig(Spec):
         return self.data is None
 
     @property
-    def all_labelled(self) -> bool:
+    def all_labeled(self) -> bool:
         """Whether every image that the student learns from has a label."""
         return self.unlabeled is None and not self.rest_unlabeled
 
@@ -199,15 +199,16 @@ class CompressConfig(Spec):
         Args:
             kind: "cnn", "hybrid", "transformer" or "unknown", as of a `Candidate`.
         """
-        # What a CNN learns best by is not what a transformer does, or given weights (docs/explanation/decisions/0006 to 0012).
+        # CNNs, transformers and pretrained weights learn best with different settings
+        # (docs/explanation/decisions/0006 to 0012).
         transformer, scratch = kind == "transformer", self.student_init == "random"
         from_scratch, fine_tuning = (3e-4, 1e-4) if transformer else (2e-3, 1e-3)
         settled = _filled(self, {"lr": from_scratch if scratch else fine_tuning})
-        opening = 0.2 if scratch and not transformer else 0.0
+        mimic_warmup = 0.2 if scratch and not transformer else 0.0
         weights = SOFTENED
-        if self.all_labelled and (transformer or not scratch):
+        if self.all_labeled and (transformer or not scratch):
             weights = UNSOFTENED if scratch else FINE_TUNED
-        tcs = _filled(self.tcs, {"opening": opening, "probe_start": scratch, **weights})
+        tcs = _filled(self.tcs, {"mimic_warmup": mimic_warmup, "probe_start": scratch, **weights})
         return settled.model_copy(update={"tcs": tcs})
 
 

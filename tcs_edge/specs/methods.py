@@ -9,7 +9,7 @@ from pydantic import Field
 from tcs_edge.specs.strict import Spec
 
 Mimicking = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
-Control = Literal["none", "random-axes", "shuffled-targets", "top-variance"]
+Ablation = Literal["none", "random-axes", "shuffled-targets", "top-variance"]
 
 
 class TcsOptions(Spec):
@@ -23,19 +23,19 @@ class TcsOptions(Spec):
         mimic: the mimicking loss beside it.
         mimic_weight: its weight; None is 0.1, and 1 for a transformer from random weights where every image has a
             label.
-        opening: share of all steps, the first, in which the student learns by mimicking alone; None is 0.2, and 0 for
-            a transformer or a student that starts from given weights.
+        mimic_warmup: first share of all steps, in which the student learns by mimicking alone; None is 0.2, and 0
+            for a transformer or a student that starts from given weights.
         hash_bits: M of the hashing losses.
         probe_start: start the classifier as a linear probe in the teacher's coordinates, instead of at random; None is
             yes, and no where the student starts from given weights.
         soft_weight: weight of that probe's soft labels; None is 0.9, and 0 where an open `label_weight` is 1.
-        neighbours: where there are images without labels, fit the probe on what images take over from their
-            neighbours in the coordinates too, as much as labels that were held out bear out.
-        own_features: where the student starts from given weights, let its own features before training answer beside
+        label_propagation: where there are images without labels, fit the probe on what images take over from their
+            neighbors in the coordinates too, as much as labels that were held out bear out.
+        student_probe: where the student starts from given weights, let its own features before training answer beside
             the teacher's; how much each has a say is settled by labels that are held out, half and half where every
             class has one label.
         temperature: T of the soft labels.
-        control: an experiment that takes something away: axes that are random instead of PCA's (as many, at
+        ablation: an experiment that takes something away: axes that are random instead of PCA's (as many, at
             the same scale), another image's targets for each image, or keeping the axes of most variance
             instead of those that the task uses.
     """
@@ -45,14 +45,14 @@ class TcsOptions(Spec):
     label_weight: float | None = Field(default=None, ge=0)
     mimic: Mimicking = "cosine"
     mimic_weight: float | None = Field(default=None, ge=0)
-    opening: float | None = Field(default=None, ge=0, lt=1)
+    mimic_warmup: float | None = Field(default=None, ge=0, lt=1)
     hash_bits: int = Field(default=1024, ge=8)
     probe_start: bool | None = None
     soft_weight: float | None = Field(default=None, ge=0)
-    neighbours: bool = True
-    own_features: bool = True
+    label_propagation: bool = True
+    student_probe: bool = True
     temperature: float = Field(default=4.0, gt=0)
-    control: Control = "none"
+    ablation: Ablation = "none"
 
 
 class KdOptions(Spec):

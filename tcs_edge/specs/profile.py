@@ -10,10 +10,10 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tcs_edge.errors import SpecError, UnknownName
-from tcs_edge.files import write_json
 from tcs_edge.specs.locate import shipped_files
 from tcs_edge.specs.strict import Spec, validated
 from tcs_edge.specs.target import Precision
+from tcs_edge.utils.files import write_json
 
 Source = Literal["measured", "published", "estimated"]
 ProfileRuntime = Literal["onnxruntime", "openvino", "ncnn"]

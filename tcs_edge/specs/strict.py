@@ -29,10 +29,10 @@ def validated(kind: type[SpecType], raw: object, origin: Path) -> SpecType:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        raise SpecError(f"{origin}: {complaint(error, kind)}") from None
+        raise SpecError(f"{origin}: {format_error(error, kind)}") from None
 
 
-def complaint(error: ValidationError, kind: type[BaseModel], advice: str = "") -> str:
+def format_error(error: ValidationError, kind: type[BaseModel], advice: str = "") -> str:
     """The first problem of a pydantic error as one line, plus how many more there are, and what to do."""
     problems = error.errors(include_url=False)
     first = problems[0]

@@ -19,6 +19,7 @@ from tcs_edge.specs.strict import Spec, validated
 
 Isa = Literal["armv8.0-a", "armv8.2-a", "armv8.4-a", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
 RuntimeName = Literal["onnxruntime", "openvino"]
+OpenVinoArithmetic = Literal["f32", "f16", "bf16"]
 
 # At most: two vector units of 128 bits on Arm and x86-64-v2, two of 256 and 512 bits on v3 and v4.
 FP32_MACS_PER_CYCLE: dict[Isa, int] = {
@@ -201,3 +202,23 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
             value = _merged(below, value)
         result[key] = value
     return result
+
+
+def opset_limit(target: Mapping[str, Any]) -> int | None:
+    """The highest opset that a target's onnxruntime takes, from the target as a manifest holds it."""
+    limit = target.get("runtimes", {}).get("onnxruntime", {}).get("max_opset")
+    return limit if isinstance(limit, int) else None
+
+
+def openvino_arithmetic(target: Mapping[str, Any]) -> OpenVinoArithmetic:
+    """What OpenVINO computes in by itself on a target, as a manifest holds it.
+
+    It takes float16 on Arm processors that have such arithmetic, and bfloat16 on x86 with matrix units
+    (OpenVINO documentation, CPU device, inference precision).
+    """
+    cpu = target.get("cpu", {})
+    if "openvino" not in target.get("runtimes", {}):
+        return "f32"
+    if str(cpu.get("isa", "")).startswith("arm"):
+        return "f16" if cpu.get("fp16_arithmetic") else "f32"
+    return "bf16" if cpu.get("amx") else "f32"

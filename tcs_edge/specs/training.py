@@ -1,4 +1,4 @@
-"""How a student is trained, beside method and budget: precision, regularisation, reproducibility."""
+"""How a student is trained, beside method and budget: precision, regularization, reproducibility."""
 
 from __future__ import annotations
 

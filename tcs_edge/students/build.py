@@ -16,10 +16,10 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from tcs_edge.errors import DataError, MissingError, UnknownName, UsageError, reason_of
-from tcs_edge.hub import HubFile, fetch, timm_hub_file
-from tcs_edge.quiet import quiet
-from tcs_edge.students.candidates import CANDIDATES, Candidate, Kind
-from tcs_edge.weights import check_safetensors, read_state
+from tcs_edge.models.candidates import CANDIDATES, Candidate, Kind
+from tcs_edge.models.hub import HubFile, fetch, timm_hub_file
+from tcs_edge.models.safetensors_file import check_safetensors, read_state
+from tcs_edge.utils.quiet import quiet
 
 Init = Literal["pretrained", "random"] | Path
 
@@ -108,7 +108,7 @@ def candidate_from_model(name: str) -> Candidate:
 
 
 def _new_model(name: str, img_size: int, seed: int) -> nn.Module:
-    """A randomly initialised backbone that has proved it takes images of this size."""
+    """A randomly initialized backbone that has proved it takes images of this size."""
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

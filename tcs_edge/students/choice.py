@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from tcs_edge.errors import NoCandidate, UsageError
+from tcs_edge.latency.cost_model import Tables
+from tcs_edge.latency.device import DeviceLatencies, Latency, device_latencies
+from tcs_edge.models.candidates import CANDIDATES, Candidate, SizedCandidate
 from tcs_edge.specs.config import SearchName
 from tcs_edge.specs.profile import Profile, ProfileRuntime
 from tcs_edge.specs.target import Limits, TargetSpec
-from tcs_edge.students.candidates import CANDIDATES, Candidate, Entrant
-from tcs_edge.students.cost_model import Tables
-from tcs_edge.students.expectation import Expectation, Expected, by_table
-from tcs_edge.students.front import Merit, on_front
-from tcs_edge.students.profiles import DeviceLatencies, Latency, device_latencies
+from tcs_edge.students.accuracy_estimate import AccuracyEstimate, Expectation, by_table
+from tcs_edge.students.pareto import ParetoPoint, on_pareto_front
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Assessment:
     img_size: int
     size_mb: float
     latency: Latency | None
-    expected: Expected | None = None
+    expected: AccuracyEstimate | None = None
     reasons: tuple[str, ...] = ()
     sized: bool = False
 
@@ -40,16 +40,16 @@ class Assessment:
         return f"{self.candidate.name} at {self.img_size} px" if self.sized else self.candidate.name
 
     @property
-    def entrant(self) -> Entrant:
-        """What it is an assessment of."""
-        return Entrant(self.candidate, self.img_size)
+    def sized_candidate(self) -> SizedCandidate:
+        """The candidate at the input size that was assessed."""
+        return SizedCandidate(self.candidate, self.img_size)
 
     @property
-    def merit(self) -> Merit | None:
+    def pareto_point(self) -> ParetoPoint | None:
         """What the front compares; None where something is not known."""
         if self.latency is None or self.expected is None:
             return None
-        return Merit(self.expected.percent, self.latency.p50_ms, self.size_mb)
+        return ParetoPoint(self.expected.percent, self.latency.p50_ms, self.size_mb)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Choice:
     @property
     def front(self) -> tuple[Assessment, ...]:
         """Those of the accepted that no other accepted one beats in accuracy, latency and size, fastest first."""
-        return front_of(self.accepted)
+        return pareto_front_of(self.accepted)
 
 
 def choose_student(
@@ -112,7 +112,7 @@ def choose_student(
     named = len(candidates) * len(sizes) == 1
     device = device_latencies(target, profile, threads, runtime, tables=tables)
     demand = _Demand(device, num_classes, limits, expect, named, several_sizes=len(sizes) > 1)
-    assessed = [_assess(Entrant(candidate, size), demand) for candidate in candidates for size in sizes]
+    assessed = [_assess(SizedCandidate(candidate, size), demand) for candidate in candidates for size in sizes]
     accepted = sorted((a for a in assessed if not a.reasons), key=_rank)
     rejected = tuple(a for a in assessed if a.reasons)
     if not accepted:
@@ -120,9 +120,9 @@ def choose_student(
     return Choice(accepted[0], tuple(accepted), rejected)
 
 
-def ranked(choice: Choice, expect: Callable[[Entrant], Expected | None]) -> Choice:
+def ranked(choice: Choice, expect: Callable[[SizedCandidate], AccuracyEstimate | None]) -> Choice:
     """The same students within the limits, in the order of what `expect` says of the accepted ones."""
-    renewed = [replace(found, expected=expect(found.entrant)) for found in choice.accepted]
+    renewed = [replace(found, expected=expect(found.sized_candidate)) for found in choice.accepted]
     accepted = tuple(sorted(renewed, key=_rank))
     return Choice(accepted[0], accepted, choice.rejected)
 
@@ -138,7 +138,7 @@ def assess_all(
     """Every registered candidate on the target: those that fit first, best first, then the others."""
     device = device_latencies(target, profile, runtime=runtime)
     demand = _Demand(device, num_classes, limits, by_table, named=False, several_sizes=False)
-    assessed = [_assess(Entrant(candidate, img_size), demand) for candidate in CANDIDATES.values()]
+    assessed = [_assess(SizedCandidate(candidate, img_size), demand) for candidate in CANDIDATES.values()]
     return tuple(sorted(assessed, key=lambda found: (bool(found.reasons), *_rank(found))))
 
 
@@ -149,7 +149,7 @@ def how_to_narrow(assessments: Iterable[Assessment], target: str, img_size: int)
         target: its name or file, as the user gave it.
     """
     listed = list(assessments)
-    front = front_of(found for found in listed if not found.reasons) or front_of(listed)
+    front = pareto_front_of(found for found in listed if not found.reasons) or pareto_front_of(listed)
     unsure = [found.candidate.name for found in front if found.latency and found.latency.source != "measured"]
     if not unsure:
         return None
@@ -161,16 +161,18 @@ def how_to_narrow(assessments: Iterable[Assessment], target: str, img_size: int)
     )
 
 
-def front_of(assessments: Iterable[Assessment]) -> tuple[Assessment, ...]:
+def pareto_front_of(assessments: Iterable[Assessment]) -> tuple[Assessment, ...]:
     """Those that no other one beats in accuracy, latency and size, fastest first.
 
     Only students whose accuracy comes from the deepest search are compared: other figures are another scale.
     """
-    known = [found for found in assessments if found.merit]
+    known = [found for found in assessments if found.pareto_point]
     searches = {found.expected.depth: found.expected.search for found in known if found.expected}
     deepest = searches[max(searches)] if searches else None
     known = [found for found in known if found.expected and found.expected.search == deepest]
-    kept = [found for found, on in zip(known, on_front([found.merit for found in known]), strict=True) if on]
+    kept = [
+        found for found, on in zip(known, on_pareto_front([found.pareto_point for found in known]), strict=True) if on
+    ]
     return tuple(sorted(kept, key=lambda found: found.latency.p50_ms if found.latency else 0.0))
 
 
@@ -186,17 +188,17 @@ class _Demand:
     several_sizes: bool
 
 
-def _assess(entrant: Entrant, demand: _Demand) -> Assessment:
-    candidate, img_size = entrant
-    latency = _known_latency(entrant, demand)
+def _assess(sized: SizedCandidate, demand: _Demand) -> Assessment:
+    candidate, img_size = sized
+    latency = _known_latency(sized, demand)
     size_mb = candidate.size_mb(demand.num_classes)
     found = Assessment(candidate, img_size, size_mb, latency, demand.expect(candidate), sized=demand.several_sizes)
     return replace(found, reasons=_reasons(found, demand))
 
 
-def _known_latency(entrant: Entrant, demand: _Demand) -> Latency | None:
+def _known_latency(sized: SizedCandidate, demand: _Demand) -> Latency | None:
     try:
-        return demand.device.latency(entrant.candidate.name, entrant.img_size)
+        return demand.device.latency(sized.candidate.name, sized.img_size)
     except UsageError:
         if demand.named and demand.limits.max_latency_ms:
             raise

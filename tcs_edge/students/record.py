@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, get_args
 
+from tcs_edge.latency.cost_model import shipped_cost_model
+from tcs_edge.models.candidates import LEFT_OUT
 from tcs_edge.specs.target import Limits, Precision
-from tcs_edge.students.candidates import LEFT_OUT
-from tcs_edge.students.choice import Assessment, front_of
-from tcs_edge.students.cost_model import shipped_cost_model
+from tcs_edge.students.choice import Assessment, pareto_front_of
 
 SCHEMA_VERSION = 1
 
@@ -23,7 +23,7 @@ def choice_document(
         winner: name of the chosen student, where one was chosen.
     """
     listed = list(assessments)
-    front = [found.candidate.name for found in front_of(found for found in listed if not found.reasons)]
+    front = [found.candidate.name for found in pareto_front_of(found for found in listed if not found.reasons)]
     return {
         "schema_version": SCHEMA_VERSION,
         "target": target,
@@ -36,7 +36,7 @@ def choice_document(
     }
 
 
-def _entry(found: Assessment, num_classes: int, on_front: bool) -> dict[str, Any]:
+def _entry(found: Assessment, num_classes: int, on_pareto_front: bool) -> dict[str, Any]:
     candidate = found.candidate
     return {
         "name": candidate.name,
@@ -56,8 +56,8 @@ def _entry(found: Assessment, num_classes: int, on_front: bool) -> dict[str, Any
         "imagenet_top1_percent": candidate.top1,
         "imagenet_top1_img_size": candidate.top1_img_size,
         "weights": candidate.weights,
-        "licence": candidate.licence,
+        "license": candidate.license,
         "latency": found.latency.to_json() if found.latency else None,
-        "on_front": on_front,
+        "on_pareto_front": on_pareto_front,
         "rejected_because": list(found.reasons),
     }

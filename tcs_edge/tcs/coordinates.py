@@ -21,7 +21,7 @@ RELATIVE_RANK_TOLERANCE = 1e-10
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean (d,) and centred scatter (d, d) of feature vectors, in float64."""
+    """Count, mean (d,) and centered scatter (d, d) of feature vectors, in float64."""
 
     count: int
     mean: Tensor
@@ -30,10 +30,10 @@ class Moments:
     @classmethod
     def of(cls, features: Tensor) -> Moments:
         """Moments of one batch of features (B, d), B >= 1."""
-        centred = features.to(torch.float64, copy=True)  # centred in place: a second copy is half of what this takes
-        mean = centred.mean(dim=0)
-        centred -= mean
-        return cls(len(centred), mean, centred.T @ centred)
+        centered = features.to(torch.float64, copy=True)  # centered in place: a second copy is half of what this takes
+        mean = centered.mean(dim=0)
+        centered -= mean
+        return cls(len(centered), mean, centered.T @ centered)
 
     def merge(self, other: Moments) -> Moments:
         """Moments of the union of two disjoint sets (Chan et al. 1983, eq. 2.1)."""
@@ -109,7 +109,7 @@ def coordinates_of(moments: Moments, dims: int | None = None) -> Coordinates:
 
 
 def random_axes(coordinates: Coordinates, generator: torch.Generator) -> Coordinates:
-    """The control: the same mean, scale and k, on random orthonormal axes instead of PCA's."""
+    """The ablation: the same mean, scale and k, on random orthonormal axes instead of PCA's."""
     shape = coordinates.axes.shape
     gaussian = torch.randn(shape, generator=generator, dtype=torch.float64)
     axes, _ = torch.linalg.qr(gaussian)

@@ -1,6 +1,6 @@
 """Hashing of coordinates: the bits that the mimicking loss asks the student for.
 
-Locality-sensitive hashing after "Distilling Knowledge by Mimicking Features"
+Locality-sensitive hashing after "Distilling DistillationTargets by Mimicking Features"
 (arXiv 2011.01424): frozen Gaussian directions, thresholds at the median over the training
 set, so that every bit is as often 1 as 0. Bits are kept packed, eight to a byte.
 """

@@ -23,7 +23,7 @@ class SelectionSchedule:
         start, end: first and last pruning, 0 <= start < end <= 1.
         kept_fraction: share of the k coordinates left after `end`, in (0, 1]; 1 prunes nothing.
         rounds: number of pruning rounds between start and end.
-        by: "importance" removes what the task uses least; "variance" is the control: it removes the
+        by: "importance" removes what the task uses least; "variance" is the ablation: it removes the
             last axes, those of the smallest eigenvalues, whatever the task uses.
     """
 
@@ -33,9 +33,9 @@ class SelectionSchedule:
     rounds: int = 20
     by: Literal["importance", "variance"] = "importance"
 
-    def after(self, opening: float) -> SelectionSchedule:
-        """This schedule in the steps that follow the first `opening` of all, a share in [0, 1)."""
-        start, end = (opening + (1 - opening) * share for share in (self.start, self.end))
+    def after(self, mimic_warmup: float) -> SelectionSchedule:
+        """This schedule in the steps that follow the first `mimic_warmup` of all, a share in [0, 1)."""
+        start, end = (mimic_warmup + (1 - mimic_warmup) * share for share in (self.start, self.end))
         return replace(self, start=start, end=end)
 
     def kept(self, dims: int, progress: float) -> int:

@@ -20,8 +20,8 @@ from safetensors.numpy import load, save
 
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import DataError
-from tcs_edge.files import read_json, write_bytes, write_json
-from tcs_edge.progress import Reporter, Silent
+from tcs_edge.utils.files import read_json, write_bytes, write_json
+from tcs_edge.utils.progress import Reporter, Silent
 
 SCHEMA_VERSION = 1
 FEATURE_VERSION = 1  # raise it when "pooled output after the final norm, fp16" comes to mean other numbers

@@ -1,4 +1,4 @@
-"""The built-in teacher: a small residual network that learnt handwritten digits without a label.
+"""The built-in teacher: a small residual network that learned handwritten digits without a label.
 
 It lets the demo run with no download. `benchmarks/train_digits_teacher.py` makes the weights;
 docs/explanation/digits-teacher.md says how good they are.
@@ -11,10 +11,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from tcs_edge.errors import MissingError
-from tcs_edge.weights import read_state
+from tcs_edge.models.safetensors_file import read_state
 
 WEIGHTS = Path(__file__).parent / "digits.safetensors"
-LICENCE = "Apache-2.0"
+LICENSE = "Apache-2.0"
 IMG_SIZE = 32  # pixels; the digits have 8 and are enlarged
 MEAN = (0.305, 0.305, 0.305)  # of the enlarged training images, in 0..1
 STD = (0.323, 0.323, 0.323)
@@ -37,11 +37,11 @@ class DigitsTeacher(nn.Module):
         )
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """float32 (B, 3, 32, 32), normalised -> the last map (B, 160, 4, 4), not negative."""
+        """float32 (B, 3, 32, 32), normalized -> the last map (B, 160, 4, 4), not negative."""
         return self.blocks(self.stem(images))
 
     def forward(self, images: Tensor) -> Tensor:
-        """float32 (B, 3, 32, 32), normalised -> features (B, 160)."""
+        """float32 (B, 3, 32, 32), normalized -> features (B, 160)."""
         return self.forward_features(images).mean(dim=(2, 3))
 
 

@@ -18,10 +18,10 @@ from tcs_edge.data.images import ImageSet, Split
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.data.workers import worker_settings
 from tcs_edge.errors import DataError, TcsEdgeError
-from tcs_edge.progress import Reporter, Silent
 from tcs_edge.teachers.cache import FeatureStore, cache_key, default_cache_dir, feature_ingredients
 from tcs_edge.teachers.load import TeacherInfo, build_teacher, describe_teacher, is_cached
 from tcs_edge.teachers.readout import POOLED, Readout
+from tcs_edge.utils.progress import Reporter, Silent
 
 BATCH_SIZE = 32
 _FP16_MAX = float(np.finfo(np.float16).max)

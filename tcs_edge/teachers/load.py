@@ -1,4 +1,4 @@
-"""From a teacher's name to a frozen model that maps normalised images to pooled features."""
+"""From a teacher's name to a frozen model that maps normalized images to pooled features."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import DataError, UsageError
-from tcs_edge.files import sha256_file
-from tcs_edge.hub import timm_hub_file
+from tcs_edge.models.hub import timm_hub_file
+from tcs_edge.models.safetensors_file import read_state
 from tcs_edge.teachers import digits
 from tcs_edge.teachers.registry import TeacherSpec, canonical_name, teacher_spec
 from tcs_edge.teachers.weights import WeightsFile, locate_weights
-from tcs_edge.weights import read_state
+from tcs_edge.utils.files import sha256_file
 
 DEFAULT_IMG_SIZE = 224
 _CONVERTER_ERRORS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
@@ -37,7 +37,7 @@ class TeacherInfo:
         timm_name: timm's model and tag; empty for the built-in teacher.
         preprocess: what its images go through: timm's own mean, std, crop and filter.
         dim: width d of the features.
-        licence: of the weights, as timm states it.
+        license: of the weights, as timm states it.
         params_m: millions of parameters, without a classifier.
         weights_path: the safetensors file, as it lies on this machine.
         weights_sha256: of the file's bytes, hex.
@@ -48,7 +48,7 @@ class TeacherInfo:
     timm_name: str
     preprocess: Preprocess
     dim: int
-    licence: str
+    license: str
     params_m: float
     weights_path: Path
     weights_sha256: str
@@ -181,7 +181,7 @@ def _info(name: str, spec: TeacherSpec, preprocess: Preprocess, outline: nn.Modu
         timm_name=spec.timm_name,
         preprocess=preprocess,
         dim=getattr(outline, "head_hidden_size", None) or outline.num_features,
-        licence=spec.licence,
+        license=spec.license,
         params_m=_params_m(outline),
         weights_path=file.path,
         weights_sha256=sha256_file(file.path),
@@ -202,7 +202,7 @@ def _describe_digits(spec: TeacherSpec, weights: Path | None, img_size: int | No
         timm_name="",
         preprocess=Preprocess(digits.IMG_SIZE, mean=digits.MEAN, std=digits.STD),
         dim=dim,
-        licence=spec.licence,
+        license=spec.license,
         params_m=_params_m(module),
         weights_path=digits.WEIGHTS,
         weights_sha256=sha256_file(digits.WEIGHTS),

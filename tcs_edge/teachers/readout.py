@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tcs_edge.maps import last_map, map_shape, pooled_to
+from tcs_edge.models.feature_map import last_map, map_shape, pooled_to
 from tcs_edge.teachers.digits import DigitsTeacher
 from tcs_edge.teachers.load import PooledFeatures, TeacherInfo, untrained_teacher
 
@@ -44,7 +44,7 @@ class Readout:
         return {} if self.kind == "pooled" else {"readout": self.kind, "grid": self.grid}
 
     def of(self, teacher: nn.Module) -> Callable[[Tensor], Tensor]:
-        """Normalised images (B, 3, S, S) -> float32 rows (B, n)."""
+        """Normalized images (B, 3, S, S) -> float32 rows (B, n)."""
         if self.kind == "pooled":
             return teacher
         if self.kind == "map":

@@ -1,6 +1,6 @@
 """Which teachers there are: a literal table, plus `timm/NAME` for every other model timm has.
 
-Licence, width and parameter count repeat what timm declares; a test holds the two together.
+License, width and parameter count repeat what timm declares; a test holds the two together.
 Nothing heavy is imported here, so that listing the teachers is instant.
 """
 
@@ -15,23 +15,23 @@ TIMM_PREFIX = "timm/"
 
 @dataclass(frozen=True)
 class TeacherSpec:
-    """One teacher: its timm name (empty for the built-in one), licence, arXiv id, size and feature width.
+    """One teacher: its timm name (empty for the built-in one), license, arXiv id, size and feature width.
 
-    `licence` is the licence of the WEIGHTS as timm states it (lower case, SPDX-like; "unknown" if timm
+    `license` is the license of the WEIGHTS as timm states it (lower case, SPDX-like; "unknown" if timm
     states none), `params_m` counts millions of parameters without a classifier, `dim` is the width d of
     the pooled features; both are 0 for `digits` and `timm/NAME`, whose model `load.describe_teacher` asks.
     """
 
     timm_name: str
-    licence: str
+    license: str
     paper: str
     params_m: float
     dim: int
 
     @property
     def non_commercial(self) -> bool:
-        """Whether the licence of the weights rules out commercial use."""
-        return "-nc" in self.licence or "noncommercial" in self.licence
+        """Whether the license of the weights rules out commercial use."""
+        return "-nc" in self.license or "noncommercial" in self.license
 
 
 _APACHE = "apache-2.0"
@@ -116,6 +116,6 @@ def _timm_spec(timm_name: str) -> TeacherSpec:
         known = [TIMM_PREFIX + known for known in (*timm.list_models(), *timm.list_pretrained())]
         raise UnknownName("teacher", TIMM_PREFIX + timm_name, known)
     config = timm.get_pretrained_cfg(timm_name)
-    licence = getattr(config, "license", None) or "unknown"
+    license = getattr(config, "license", None) or "unknown"
     paper = (getattr(config, "paper_ids", None) or "").removeprefix("arXiv:")
-    return TeacherSpec(timm_name, licence, paper, 0.0, 0)
+    return TeacherSpec(timm_name, license, paper, 0.0, 0)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcs_edge.errors import MissingError
-from tcs_edge.hub import fetch, timm_hub_file
+from tcs_edge.models.hub import fetch, timm_hub_file
+from tcs_edge.models.safetensors_file import check_safetensors
 from tcs_edge.teachers.registry import TeacherSpec
-from tcs_edge.weights import check_safetensors
 
 FLAG = "--teacher-weights"
 

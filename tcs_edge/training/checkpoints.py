@@ -1,6 +1,6 @@
 """Training state on disk: one safetensors file per run, never pickle.
 
-The tensors are the model's, the optimiser's and the average's; what is not a tensor (epoch, step,
+The tensors are the model's, the optimizer's and the average's; what is not a tensor (epoch, step,
 the selection's history, fp16's loss scale) is JSON in the file's metadata. A checkpoint is taken
 between epochs, and every random draw derives from (seed, epoch, step), so a resumed run repeats the
 rest exactly.
@@ -19,8 +19,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tcs_edge.errors import DataError, reason_of
-from tcs_edge.files import write_bytes
-from tcs_edge.training.average import WeightAverage
+from tcs_edge.training.ema import WeightAverage
+from tcs_edge.utils.files import write_bytes
 
 SCHEMA_VERSION = 1
 

@@ -1,13 +1,13 @@
 """What is demanded of an exported model, and how each demand is judged.
 
-| precision | max_rel_diff | min_cosine | min_top1_agreement | hostile inputs | max_drop | measured, worst |
+| precision | max_rel_diff | min_cosine | min_top1_agreement | hostile inputs | max_accuracy_drop | measured, worst |
 |---|---|---|---|---|---|---|
 | f32  | 1e-4 | 0.99999 | 0.99 | 1e-3   | 0.002 | 2.5e-5, 1 - 4e-10, 1.0 (17 architectures) |
 | f16  | 2e-2 | 0.99    | 0.97 | finite | 0.01  | 7.8e-3, 0.9997, 0.997 (pretrained, f16 by rounding) |
 | f16-weights | 2e-2 | 0.999 | 0.98 | finite | 0.005 | 1.3e-3, 0.99999, 1.0 (a trained network) |
 | pixels | 5e-2 | 0.99 | 0.97 | finite | 0.005 | 2.1e-2, 0.97 not measured |
 | bf16 | 1e-1 | 0.90    | 0.90 | finite | 0.02  | 5.0e-2, 0.964, 0.946 (trained networks) |
-| int8 | 1.0  | 0.00    | 0.90 | finite | `--max-drop` | 0.55, 0.986, 0.970 (a trained network, released) |
+| int8 | 1.0  | 0.00    | 0.90 | finite | `--max-accuracy-drop` | 0.55, 0.986, 0.970 (a trained network, released) |
 
 int8 also has to keep a signal-to-noise ratio of 12 dB. docs/explanation/decisions/0002-parity-thresholds.md and
 0004-int8.md say how these were measured.
@@ -37,7 +37,7 @@ class Tolerance:
     """Limits for one precision.
 
     `max_hostile_rel_diff` holds for black, white, noise and huge inputs; None asks for finite logits only.
-    A p-value below `alpha` calls an accuracy difference real; None where a real one is allowed. `max_drop` is
+    A p-value below `alpha` calls an accuracy difference real; None where a real one is allowed. `max_accuracy_drop` is
     the non-inferiority margin: the accuracy, a share, that may be lost. `min_sqnr_db` is the least ratio of
     signal to noise over all logits; None where the largest difference says more. `huge` is what noise is
     multiplied with for the input of huge values.
@@ -47,23 +47,23 @@ class Tolerance:
     min_cosine: float
     min_top1_agreement: float
     max_hostile_rel_diff: float | None
-    max_drop: float
+    max_accuracy_drop: float
     alpha: float | None = 0.01
     min_sqnr_db: float | None = None
     huge: float = HUGE
 
 
-F32 = Tolerance(1e-4, 0.99999, 0.99, max_hostile_rel_diff=1e-3, max_drop=0.002)
+F32 = Tolerance(1e-4, 0.99999, 0.99, max_hostile_rel_diff=1e-3, max_accuracy_drop=0.002)
 # float16 ends at 65504: noise times 1000 passes that inside any network, times 10 no picture of bytes reaches.
-F16 = Tolerance(2e-2, 0.99, 0.97, max_hostile_rel_diff=None, max_drop=0.01, huge=10.0)
-BF16 = Tolerance(1e-1, 0.9, 0.9, max_hostile_rel_diff=None, max_drop=0.02)
-F16_WEIGHTS = Tolerance(2e-2, 0.999, 0.98, max_hostile_rel_diff=None, max_drop=0.005)
-INT8 = Tolerance(1.0, 0.0, 0.9, max_hostile_rel_diff=None, max_drop=0.01, alpha=None, min_sqnr_db=12.0)
-PIXELS = Tolerance(5e-2, 0.99, 0.97, max_hostile_rel_diff=None, max_drop=0.005)
+F16 = Tolerance(2e-2, 0.99, 0.97, max_hostile_rel_diff=None, max_accuracy_drop=0.01, huge=10.0)
+BF16 = Tolerance(1e-1, 0.9, 0.9, max_hostile_rel_diff=None, max_accuracy_drop=0.02)
+F16_WEIGHTS = Tolerance(2e-2, 0.999, 0.98, max_hostile_rel_diff=None, max_accuracy_drop=0.005)
+INT8 = Tolerance(1.0, 0.0, 0.9, max_hostile_rel_diff=None, max_accuracy_drop=0.01, alpha=None, min_sqnr_db=12.0)
+PIXELS = Tolerance(5e-2, 0.99, 0.97, max_hostile_rel_diff=None, max_accuracy_drop=0.005)
 TOLERANCES = {"f32": F32, "pixels": PIXELS, "f16": F16, "f16-weights": F16_WEIGHTS, "bf16": BF16, "int8": INT8}
 
 
-def tolerance_for(precision: str, max_int8_drop: float = INT8.max_drop) -> Tolerance:
+def tolerance_for(precision: str, max_int8_drop: float = INT8.max_accuracy_drop) -> Tolerance:
     """The limits for a precision as a runner reports it.
 
     Args:
@@ -75,7 +75,7 @@ def tolerance_for(precision: str, max_int8_drop: float = INT8.max_drop) -> Toler
     if precision not in TOLERANCES:
         raise UsageError(f"no parity limits for precision {precision!r}. Known: {', '.join(TOLERANCES)}.")
     tolerance = TOLERANCES[precision]
-    return replace(tolerance, max_drop=max_int8_drop) if precision == "int8" else tolerance
+    return replace(tolerance, max_accuracy_drop=max_int8_drop) if precision == "int8" else tolerance
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ def accuracy_checks(name: str, paired: PairedAccuracy, images: int, tolerance: T
     """
     counts = f"of {images} images, {paired.only_reference} became wrong and {paired.only_model} right"
     sharpness = accuracy_drop(1, 0, images).high
-    allowed = tolerance.max_drop + sharpness
-    margin = f"{tolerance.max_drop:g} and {sharpness:.2g} that {images} images cannot tell apart"
+    allowed = tolerance.max_accuracy_drop + sharpness
+    margin = f"{tolerance.max_accuracy_drop:g} and {sharpness:.2g} that {images} images cannot tell apart"
     inferior = f"{name}: accuracy not inferior (95 % bound of the drop)"
     checks = [at_most(inferior, paired.drop_high, allowed, "", f"{margin}; {counts}")]
     if tolerance.alpha is not None:

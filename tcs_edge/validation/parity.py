@@ -42,7 +42,7 @@ class Parity:
         top1_agreement: share of images with the same class, in 0..1.
         flips: the other images, the largest margin first; at most `KEPT_FLIPS` of them are kept.
         finite: no logit of either is NaN or Inf; the rest means nothing otherwise.
-        sqnr_db: signal to quantisation noise, 10 log10(sum reference^2 / sum difference^2), over all
+        sqnr_db: signal to quantization noise, 10 log10(sum reference^2 / sum difference^2), over all
             logits; inf where nothing differs.
         top5_agreement: mean share of the reference's five best classes that are among the model's, in
             0..1; with five classes or fewer it is always 1.

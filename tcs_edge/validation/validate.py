@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 
 from tcs_edge.errors import UsageError, reason_of
-from tcs_edge.progress import Reporter, Silent
 from tcs_edge.runtimes.base import Runner
+from tcs_edge.utils.progress import Reporter, Silent
 from tcs_edge.validation.accuracy import Accuracy, PairedAccuracy
 from tcs_edge.validation.checks import (
     INT8,
@@ -88,7 +88,7 @@ def validate(
     *,
     classes: Sequence[str] | None = None,
     names: Sequence[str] = (),
-    max_int8_drop: float = INT8.max_drop,
+    max_int8_drop: float = INT8.max_accuracy_drop,
     reporter: Reporter | None = None,
 ) -> Validation:
     """Compare `runners` with `reference` on (images float32 (B, 3, S, S), labels int (B,)) batches.

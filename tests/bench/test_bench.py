@@ -1,4 +1,4 @@
-"""Comparisons: which cells there are, what a table says of them, and that cells are kept."""
+"""Comparisons: which runs there are, what a table says of them, and that runs are kept."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from tcs_edge.bench.cells import CONTROLS, METHODS, Base, Cell, Found, arms_of, make_cells
+from tcs_edge.bench.grid import ABLATIONS, METHODS, BenchRun, RunResult, SharedOptions, arms_of, make_runs
 from tcs_edge.bench.rows import make_rows
 from tcs_edge.bench.run import run_bench
 from tcs_edge.bench.table import to_markdown, write_table
@@ -22,52 +22,52 @@ BASE = CompressConfig(target="x86-avx2", epochs=1, tcs={"dims": 7})
 def found(correct, **given):
     costs = {"peak_memory_mb": 300.0, "peak_gpu_mb": 0.0, "params_m": 0.5, "macs_m": 9.0, "onnx_mb": 2.0}
     measured = {"train_images": 20, "train_seconds": 2.0, "latency_ms": 1.5, "threads": 1}
-    return Found(**{"correct": correct} | measured | costs | given)
+    return RunResult(**{"correct": correct} | measured | costs | given)
 
 
 def test_every_arm_runs_at_every_seed_seed_by_seed():
-    cells = make_cells([Base(BASE)], arms_of(["tcs", "ce"], ["random-axes"]), range(2))
-    assert [(cell.arm, cell.options.seed) for cell in cells] == [
+    runs = make_runs([SharedOptions(BASE)], arms_of(["tcs", "ce"], ["random-axes"]), range(2))
+    assert [(run.arm, run.options.seed) for run in runs] == [
         ("tcs", 0), ("ce", 0), ("tcs/random-axes", 0), ("tcs", 1), ("ce", 1), ("tcs/random-axes", 1),
     ]  # fmt: skip
-    assert len({cell.name for cell in cells}) == len(cells)
-    assert not any("/" in cell.name for cell in cells)
+    assert len({run.name for run in runs}) == len(runs)
+    assert not any("/" in run.name for run in runs)
 
 
 def test_arms_differ_from_the_base_in_what_they_say_and_nothing_else():
-    for cell in make_cells([Base(BASE)], arms_of(list(METHODS), list(CONTROLS)), [3]):
-        control = CONTROLS.get(cell.arm.removeprefix("tcs/"), {})
-        tcs = BASE.tcs.model_copy(update=control)
-        expected = BASE.model_copy(update={"seed": 3, "tcs": tcs} | METHODS[cell.arm.split("/")[0]])
-        assert cell.options == expected, cell.arm
+    for run in make_runs([SharedOptions(BASE)], arms_of(list(METHODS), list(ABLATIONS)), [3]):
+        ablation = ABLATIONS.get(run.arm.removeprefix("tcs/"), {})
+        tcs = BASE.tcs.model_copy(update=ablation)
+        expected = BASE.model_copy(update={"seed": 3, "tcs": tcs} | METHODS[run.arm.split("/")[0]])
+        assert run.options == expected, run.arm
 
 
 def test_an_option_that_an_arm_cannot_have_is_refused_for_all():
     smoothed = CompressConfig.model_validate(BASE.model_dump() | {"train": {"label_smoothing": 0.1}})
-    assert len(make_cells([Base(smoothed)], arms_of(["tcs", "kd", "dkd", "ce"], []), [0])) == 4
+    assert len(make_runs([SharedOptions(smoothed)], arms_of(["tcs", "kd", "dkd", "ce"], []), [0])) == 4
     with pytest.raises(SpecError, match="simkd imitates a map and reads no labels"):
-        make_cells([Base(smoothed)], arms_of(["tcs", "simkd"], []), [0])
+        make_runs([SharedOptions(smoothed)], arms_of(["tcs", "simkd"], []), [0])
 
 
 def test_unknown_arms_are_refused():
     with pytest.raises(UnknownName, match=r"unknown method 'simdk'\. Did you mean simkd"):
         arms_of(["simdk"], [])
-    with pytest.raises(UnknownName, match="unknown control"):
+    with pytest.raises(UnknownName, match="unknown ablation"):
         arms_of([], ["random"])
 
 
 def test_cells_share_a_teacher_pass_only_where_they_read_the_same_numbers():
-    cells = {cell.arm: cell for cell in make_cells([Base(BASE)], arms_of(list(METHODS), []), [0])}
-    assert cells["tcs"].teacher == cells["kd"].teacher == cells["kd-loop"].teacher == cells["dkd"].teacher
-    assert len({cells[name].teacher for name in ("tcs", "simkd", "simkd-loop", "ce")}) == 4
-    assert cells["ce"].teacher is None
+    runs = {run.arm: run for run in make_runs([SharedOptions(BASE)], arms_of(list(METHODS), []), [0])}
+    assert runs["tcs"].teacher == runs["kd"].teacher == runs["kd-loop"].teacher == runs["dkd"].teacher
+    assert len({runs[name].teacher for name in ("tcs", "simkd", "simkd-loop", "ce")}) == 4
+    assert runs["ce"].teacher is None
 
 
 def test_the_table_is_the_statistics_of_its_cells():
-    cells = make_cells([Base(BASE)], arms_of(["tcs", "ce"], []), [0, 1])
+    runs = make_runs([SharedOptions(BASE)], arms_of(["tcs", "ce"], []), [0, 1])
     marks = {("tcs", 0): "1110", ("tcs", 1): "1111", ("ce", 0): "1000", ("ce", 1): "0111"}
-    rows = make_rows({cell: found(marks[cell.arm, cell.options.seed], train_seconds=cell.options.seed + 1.0)
-                      for cell in cells})  # fmt: skip
+    rows = make_rows({run: found(marks[run.arm, run.options.seed], train_seconds=run.options.seed + 1.0)
+                      for run in runs})  # fmt: skip
     tcs, ce = rows
     assert (tcs.arm, tcs.accuracy, tcs.paired) == ("tcs", 0.875, None)
     assert tcs.deviation == pytest.approx(np.std([0.75, 1.0], ddof=1))
@@ -81,9 +81,9 @@ def test_the_table_is_the_statistics_of_its_cells():
 
 
 def few_shot_rows(marks):
-    bases = [Base(BASE.model_copy(update={"shots": shots, "epochs": 60 // shots})) for shots in (1, 5)]
-    cells = make_cells(bases, arms_of(["tcs", "ce"], []), [0, 1])
-    return make_rows({cell: found(marks[cell.arm, cell.options.shots]) for cell in cells})
+    shared = [SharedOptions(BASE.model_copy(update={"shots": shots, "epochs": 60 // shots})) for shots in (1, 5)]
+    runs = make_runs(shared, arms_of(["tcs", "ce"], []), [0, 1])
+    return make_rows({run: found(marks[run.arm, run.options.shots]) for run in runs})
 
 
 def test_with_few_shots_methods_are_rows_and_shots_are_columns():
@@ -98,10 +98,10 @@ def test_with_few_shots_methods_are_rows_and_shots_are_columns():
 
 
 def test_students_have_tables_of_their_own_and_are_compared_with_themselves():
-    bases = [Base(BASE.model_copy(update={"student": name})) for name in ("lcnet_050", "test_vit")]
-    cells = make_cells(bases, arms_of(["tcs", "ce"], []), [0])
+    shared = [SharedOptions(BASE.model_copy(update={"student": name})) for name in ("lcnet_050", "test_vit")]
+    runs = make_runs(shared, arms_of(["tcs", "ce"], []), [0])
     marks = {"lcnet_050": "1111", "test_vit": "0000"}
-    rows = make_rows({cell: found(marks[cell.options.student]) for cell in cells})
+    rows = make_rows({run: found(marks[run.options.student]) for run in runs})
     assert [(row.student, row.arm, row.paired is None) for row in rows] == [
         ("lcnet_050", "tcs", True), ("lcnet_050", "ce", False), ("test_vit", "tcs", True), ("test_vit", "ce", False),
     ]  # fmt: skip
@@ -110,8 +110,8 @@ def test_students_have_tables_of_their_own_and_are_compared_with_themselves():
 
 
 def test_a_single_seed_has_no_deviation(tmp_path):
-    cells = make_cells([Base(BASE)], arms_of(["ce"], []), [0])
-    markdown = write_table(make_rows({cells[0]: found("10")}), tmp_path)
+    runs = make_runs([SharedOptions(BASE)], arms_of(["ce"], []), [0])
+    markdown = write_table(make_rows({runs[0]: found("10")}), tmp_path)
     assert "50.00 |" in markdown
     assert json.loads((tmp_path / "table.json").read_text())["rows"][0]["deviation"] is None
     assert (tmp_path / "table.md").read_text(encoding="utf-8") == markdown
@@ -141,8 +141,8 @@ def base(folder):
 @pytest.mark.slow
 def test_cells_run_once_are_kept_and_are_refused_for_another_question(base, tmp_path, monkeypatch):
     out = tmp_path / "bench"
-    (cell,) = make_cells([Base(base)], arms_of(["ce"], []), [0])
-    first = run_bench([cell], out)[cell]
+    (run,) = make_runs([SharedOptions(base)], arms_of(["ce"], []), [0])
+    first = run_bench([run], out)[run]
     assert (len(first.correct), first.train_images) == (8, 4)
     assert first.peak_memory_mb > 100
     assert 0 < first.latency_ms < 1000
@@ -152,9 +152,9 @@ def test_cells_run_once_are_kept_and_are_refused_for_another_question(base, tmp_
     ]  # fmt: skip
 
     monkeypatch.setattr("subprocess.run", None)
-    assert run_bench([cell], out)[cell] == first
-    (other,) = make_cells([Base(base.model_copy(update={"epochs": 2}))], arms_of(["ce"], []), [0])
-    (untouched,) = make_cells([Base(base)], arms_of(["kd"], []), [0])
+    assert run_bench([run], out)[run] == first
+    (other,) = make_runs([SharedOptions(base.model_copy(update={"epochs": 2}))], arms_of(["ce"], []), [0])
+    (untouched,) = make_runs([SharedOptions(base)], arms_of(["kd"], []), [0])
     with pytest.raises(UsageError, match="made with other options"):
         run_bench([untouched, other], out)
 
@@ -162,22 +162,25 @@ def test_cells_run_once_are_kept_and_are_refused_for_another_question(base, tmp_
 @pytest.mark.slow
 def test_a_cell_that_fails_says_why_and_with_which_code(base, tmp_path):
     gone = base.model_copy(update={"data": Path(tmp_path / "gone")})
-    (cell,) = make_cells([Base(gone)], arms_of(["ce"], []), [0])
+    (run,) = make_runs([SharedOptions(gone)], arms_of(["ce"], []), [0])
     with pytest.raises(TcsEdgeError, match=r"ce, lcnet_050, 2 shots, seed 0: .*gone") as caught:
-        run_bench([cell], tmp_path / "bench")
+        run_bench([run], tmp_path / "bench")
     assert caught.value.exit_code == 3
     assert not list((tmp_path / "bench").iterdir())
 
 
 def test_a_cells_question_does_not_depend_on_the_machine():
-    plain, busy = (Cell("ce", BASE.model_copy(update={"threads": count})) for count in (1, 8))
-    assert plain.question() == busy.question()
+    plain, busy = (BenchRun("ce", BASE.model_copy(update={"threads": count})) for count in (1, 8))
+    assert plain.config_key() == busy.config_key()
 
 
 def test_a_cells_question_leaves_out_what_only_other_methods_read():
     changed = BASE.model_copy(update={"tcs": TcsOptions(dims=9), "dkd": DkdOptions(beta=3.0)})
     before, after = (
-        {cell.arm: cell.question() for cell in make_cells([Base(base)], arms_of(["tcs", "kd", "dkd", "ce"], []), [0])}
+        {
+            run.arm: run.config_key()
+            for run in make_runs([SharedOptions(base)], arms_of(["tcs", "kd", "dkd", "ce"], []), [0])
+        }
         for base in (BASE, changed)
     )
     assert {arm for arm in before if before[arm] != after[arm]} == {"tcs", "dkd"}
@@ -186,28 +189,30 @@ def test_a_cells_question_leaves_out_what_only_other_methods_read():
 def test_a_teachers_pass_that_was_kept_must_be_this_teachers(base, tmp_path, monkeypatch):
     monkeypatch.setattr("subprocess.run", None)
     dino = base.model_copy(update={"teacher": "dinov2"})
-    tcs, kd = make_cells([Base(dino)], arms_of(["tcs", "kd"], []), [0])
-    kept = {"schema_version": 2, **tcs.question(), "found": {"seconds": 3.0}}
+    tcs, kd = make_runs([SharedOptions(dino)], arms_of(["tcs", "kd"], []), [0])
+    kept = {"schema_version": 2, **tcs.config_key(), "found": {"seconds": 3.0}}
     (tmp_path / f"{tcs.teacher}.json").write_text(json.dumps(kept))
-    for cell in (tcs, kd):
-        answer = {"schema_version": 2, **cell.question(), "found": found("1100").to_json()}
-        (tmp_path / f"{cell.name}.json").write_text(json.dumps(answer))
+    for run in (tcs, kd):
+        answer = {"schema_version": 2, **run.config_key(), "found": found("1100").to_json()}
+        (tmp_path / f"{run.name}.json").write_text(json.dumps(answer))
     assert [one.teacher_seconds for one in run_bench([tcs, kd], tmp_path).values()] == [3.0, 3.0]
 
     (tmp_path / f"{kd.name}.json").unlink()
-    (other,) = make_cells([Base(base.model_copy(update={"teacher": "mae-base"}))], arms_of(["kd"], []), [0])
+    (other,) = make_runs([SharedOptions(base.model_copy(update={"teacher": "mae-base"}))], arms_of(["kd"], []), [0])
     with pytest.raises(UsageError, match=r"teacher-features-lcnet_050-2shots-seed0\.json was made with other options"):
         run_bench([other], tmp_path)
 
 
 def test_students_with_a_tag_and_a_dot_keep_their_files_apart():
     base = BASE.model_copy(update={"student": "vit_tiny_patch16_224.augreg_in21k", "shots": 5})
-    cells = make_cells(
-        [Base(base), Base(base.model_copy(update={"shots": 1}))], arms_of(["tcs", "ce"], ["random-axes"]), [0, 1]
+    runs = make_runs(
+        [SharedOptions(base), SharedOptions(base.model_copy(update={"shots": 1}))],
+        arms_of(["tcs", "ce"], ["random-axes"]),
+        [0, 1],
     )
-    names = {cell.name for cell in cells} | {cell.teacher for cell in cells if cell.teacher}
+    names = {run.name for run in runs} | {run.teacher for run in runs if run.teacher}
     assert len(names) == 12 + 4
-    assert len({Path(f"{name}.question").with_suffix(".json") for name in names}) == len(names)
+    assert len({Path(f"{name}.config_key").with_suffix(".json") for name in names}) == len(names)
 
 
 @pytest.mark.slow

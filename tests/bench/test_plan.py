@@ -3,8 +3,8 @@
 import pytest
 
 from tcs_edge.bench.budget import BenchBudget
-from tcs_edge.bench.cells import arms_of, make_cells
-from tcs_edge.bench.plan import FEW_SHOT_BUDGET, plan_bases
+from tcs_edge.bench.grid import arms_of, make_runs
+from tcs_edge.bench.plan import FEW_SHOT_BUDGET, plan_shared
 from tcs_edge.errors import DataError, MissingError, NoCandidate, UnknownName
 from tcs_edge.specs.config import CompressConfig
 
@@ -18,56 +18,56 @@ def options(photos):
 
 
 def test_every_student_meets_every_number_of_shots_and_nothing_is_left_open(options):
-    bases = plan_bases(options, ["lcnet_050", "mobilenetv3_small_050"], [1, 5], None, CE)
-    assert [(base.options.student, base.options.shots) for base in bases] == [
+    shared = plan_shared(options, ["lcnet_050", "mobilenetv3_small_050"], [1, 5], None, CE)
+    assert [(base.options.student, base.options.shots) for base in shared] == [
         ("lcnet_050", 1), ("lcnet_050", 5), ("mobilenetv3_small_050", 1), ("mobilenetv3_small_050", 5),
     ]  # fmt: skip
-    assert all(one.img_size and one.lr and one.augment and one.epochs for one in (base.options for base in bases))
+    assert all(one.img_size and one.lr and one.augment and one.epochs for one in (base.options for base in shared))
 
 
 def test_auto_becomes_the_student_that_is_chosen(options):
-    (base,) = plan_bases(options, ["auto"], [None], None, CE)
+    (base,) = plan_shared(options, ["auto"], [None], None, CE)
     assert base.options.student not in ("auto", "")
 
 
 def test_a_budget_of_images_is_the_same_training_at_any_number_of_shots(options):
-    bases = plan_bases(options, ["lcnet_050"], [1, 5], BenchBudget(600, "images"), CE)
-    assert [base.options.epochs * base.options.shots * CLASSES for base in bases] == [600, 600]
-    (everything,) = plan_bases(options, ["lcnet_050"], [None], BenchBudget(10 * IMAGES, "images"), CE)
+    shared = plan_shared(options, ["lcnet_050"], [1, 5], BenchBudget(600, "images"), CE)
+    assert [base.options.epochs * base.options.shots * CLASSES for base in shared] == [600, 600]
+    (everything,) = plan_shared(options, ["lcnet_050"], [None], BenchBudget(10 * IMAGES, "images"), CE)
     assert (everything.options.epochs, everything.options.shots) == (10, None)
 
 
 def test_few_shots_without_a_budget_train_as_long_as_the_default_says(options):
-    (few,) = plan_bases(options, ["lcnet_050"], [2], None, CE)
+    (few,) = plan_shared(options, ["lcnet_050"], [2], None, CE)
     assert few.options.epochs == FEW_SHOT_BUDGET.epochs(2 * CLASSES)
-    (own,) = plan_bases(options.model_copy(update={"epochs": 4}), ["lcnet_050"], [2], None, CE)
+    (own,) = plan_shared(options.model_copy(update={"epochs": 4}), ["lcnet_050"], [2], None, CE)
     assert own.options.epochs == 4
 
 
 def test_what_cannot_work_is_refused_before_anything_is_trained(options, offline):
     with pytest.raises(DataError, match="class 'blue' has 24 training images, --shots asks for 25"):
-        plan_bases(options, ["lcnet_050"], [1, 25], None, CE)
+        plan_shared(options, ["lcnet_050"], [1, 25], None, CE)
     with pytest.raises(UnknownName, match="unknown student 'lcnet_51'"):
-        plan_bases(options, ["lcnet_050", "lcnet_51"], [None], None, CE)
+        plan_shared(options, ["lcnet_050", "lcnet_51"], [None], None, CE)
     with pytest.raises(NoCandidate):
-        plan_bases(options.model_copy(update={"max_size_mb": 0.1}), ["lcnet_050"], [None], None, CE)
+        plan_shared(options.model_copy(update={"max_size_mb": 0.1}), ["lcnet_050"], [None], None, CE)
     with pytest.raises(MissingError):
-        plan_bases(options, ["lcnet_050"], [None], None, arms_of(["ce", "tcs"], []))
+        plan_shared(options, ["lcnet_050"], [None], None, arms_of(["ce", "tcs"], []))
 
 
 def test_a_method_that_needs_labels_sees_as_many_images_without_the_others(options):
     rest = options.model_copy(update={"shots": 2, "rest_unlabeled": True})
-    (base,) = plan_bases(rest, ["lcnet_050"], [2], BenchBudget(10 * IMAGES, "images"), CE)
+    (base,) = plan_shared(rest, ["lcnet_050"], [2], BenchBudget(10 * IMAGES, "images"), CE)
     assert (base.options.epochs, base.options.rest_unlabeled) == (10, True)
-    assert base.labelled_epochs == round(10 * IMAGES / (2 * CLASSES))
-    cells = {cell.arm: cell.options for cell in make_cells([base], arms_of(["tcs", "ce", "dkd"], []), [0])}
-    assert (cells["tcs"].rest_unlabeled, cells["tcs"].epochs) == (True, 10)
+    assert base.labeled_epochs == round(10 * IMAGES / (2 * CLASSES))
+    runs = {run.arm: run.options for run in make_runs([base], arms_of(["tcs", "ce", "dkd"], []), [0])}
+    assert (runs["tcs"].rest_unlabeled, runs["tcs"].epochs) == (True, 10)
     for arm in ("ce", "dkd"):
-        assert (cells[arm].rest_unlabeled, cells[arm].epochs, cells[arm].shots) == (False, base.labelled_epochs, 2)
+        assert (runs[arm].rest_unlabeled, runs[arm].epochs, runs[arm].shots) == (False, base.labeled_epochs, 2)
 
 
 @pytest.mark.parametrize(("rest", "soft_weight"), [(True, 0.9), (False, 0.0)])
 def test_what_hangs_on_images_without_labels_is_settled_for_the_draw(options, rest, soft_weight):
     options = options.model_copy(update={"shots": 2, "rest_unlabeled": rest})
-    (base,) = plan_bases(options, ["deit_tiny_patch16_224"], [2], None, CE)
+    (base,) = plan_shared(options, ["deit_tiny_patch16_224"], [2], None, CE)
     assert base.options.tcs.soft_weight == soft_weight

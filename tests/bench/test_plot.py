@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from tcs_edge.bench.cells import Base, Found, arms_of, make_cells
+from tcs_edge.bench.grid import RunResult, SharedOptions, arms_of, make_runs
 from tcs_edge.bench.plot import INK, accuracy_svg
 from tcs_edge.bench.rows import make_rows
 from tcs_edge.specs.config import CompressConfig
@@ -14,15 +14,15 @@ ARMS = ["tcs", "kd", "ce"]
 
 
 def rows_of(shots, students=("lcnet_050",), seeds=2):
-    bases = [
+    shared = [
         CompressConfig(target="x86-avx2", epochs=1, student=student, shots=count)
         for student in students
         for count in shots
     ]
     marks = {"tcs": "1110", "kd": "1100", "ce": "1000"}
     return make_rows({
-        cell: Found(marks[cell.arm], 1.0, 300.0, 0.0, 0.5, 9.0, 2.0, 1.5, 1, 20)
-        for cell in make_cells([Base(base) for base in bases], arms_of(ARMS, []), range(seeds))
+        run: RunResult(marks[run.arm], 1.0, 300.0, 0.0, 0.5, 9.0, 2.0, 1.5, 1, 20)
+        for run in make_runs([SharedOptions(base) for base in shared], arms_of(ARMS, []), range(seeds))
     })  # fmt: skip
 
 
@@ -46,20 +46,20 @@ def test_ink_follows_the_theme_and_nothing_is_painted_behind():
 
 
 @pytest.mark.parametrize("background", ["#ffffff", "#0d1117"])
-def test_colours_stand_out_on_light_and_on_dark(background):
-    from tcs_edge.bench.plot import COLOURS
+def test_colors_stand_out_on_light_and_on_dark(background):
+    from tcs_edge.bench.plot import COLORS
 
-    assert min(contrast(colour, background) for colour in COLOURS) >= 3
+    assert min(contrast(color, background) for color in COLORS) >= 3
 
 
 def contrast(one, other):
     """WCAG 2.2's contrast ratio."""
-    low, high = sorted(luminance(colour) for colour in (one, other))
+    low, high = sorted(luminance(color) for color in (one, other))
     return (high + 0.05) / (low + 0.05)
 
 
-def luminance(colour):
-    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+def luminance(color):
+    channels = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

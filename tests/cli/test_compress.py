@@ -38,7 +38,7 @@ def test_a_dry_run_writes_nothing_and_names_downloads(cli, tiny, tmp_path, monke
     result = cli(*arguments, "--out", place / "run", "--dry-run", "--json")
     assert result.exit_code == 0, result.stderr
     plan = json.loads(result.stdout)
-    assert [stage["name"] for stage in plan["stages"]] == ["teacher", "distil", "export and validate"]
+    assert [stage["name"] for stage in plan["stages"]] == ["teacher", "distill", "export and validate"]
     downloads = " ".join(plan["downloads"])
     assert "teacher timm/test_vit" in downloads
     assert "student lcnet_050" in downloads
@@ -212,12 +212,12 @@ def test_resuming_what_is_no_run(cli, tmp_path):
 
 
 def test_our_own_bug_is_called_one(cli, tiny, monkeypatch):
-    import tcs_edge.pipeline
+    import tcs_edge.pipeline.run
 
     def broken(*arguments: object) -> Path:
         raise ZeroDivisionError("a slip")
 
-    monkeypatch.setattr(tcs_edge.pipeline, "prepare", broken)
+    monkeypatch.setattr(tcs_edge.pipeline.run, "prepare", broken)
     result = cli(*tiny())
     assert result.exit_code == 70
     assert "a slip" in result.stderr
@@ -228,7 +228,7 @@ def test_a_run_keeps_what_the_student_was_chosen_by(finished, manifest):
     choice = json.loads((finished / "reports" / "choice.json").read_text())
     entry = choice["candidates"][0]
     assert (choice["img_size"], entry["name"], entry["chosen"]) == (64, "lcnet_050", True)
-    assert any(candidate["on_front"] for candidate in choice["candidates"])
+    assert any(candidate["on_pareto_front"] for candidate in choice["candidates"])
     student = manifest["student"]
     assert entry["latency"] == student["latency"]
     assert entry["expected_accuracy"] == student["expected_accuracy"]

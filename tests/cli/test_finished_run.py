@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tcs_edge.files import sha256_file
+from tcs_edge.utils.files import sha256_file
 
 
 def test_a_finished_run_validates(cli, own_run):
@@ -34,7 +34,7 @@ def test_one_flipped_bit_is_noticed(cli, own_run):
 
 
 def test_a_file_that_nobody_proved_is_noticed(cli, own_run):
-    (own_run / "export" / "model2.onnx").write_bytes(b"stranger")
+    (own_run / "export" / "model2.onnx").write_bytes(b"unlisted")
     result = cli("validate", own_run)
     assert result.exit_code == 1
     assert "model2.onnx" in result.stderr

@@ -61,14 +61,14 @@ def test_a_new_baseline_without_limits_tells_scripts_and_ci_as_any_gate_does(cli
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert (document["schema_version"], document["verdict"], document["baseline"]) == (1, "pass", None)
-    assert outcomes(result)["promise/written as the baseline"] == "pass"
+    assert outcomes(result)["requirement/written as the baseline"] == "pass"
     assert ElementTree.parse("j.xml").getroot().get("failures") == "0"
     assert "written as the baseline" in Path("c.md").read_text(encoding="utf-8")
     before = Path("gate.json").read_text()
     (run / "export" / "model.onnx").write_bytes(b"v")
     refused = cli(*arguments)
     assert (refused.exit_code, json.loads(refused.stdout)["verdict"]) == (1, "fail")
-    assert outcomes(refused)["promise/written as the baseline"] == "fail"
+    assert outcomes(refused)["requirement/written as the baseline"] == "fail"
     assert Path("gate.json").read_text() == before
 
 
@@ -112,8 +112,8 @@ def test_a_summary_that_cannot_be_written_is_usage(cli, make_run, monkeypatch, t
         (("--max-latency-ms", 19), 1),
         (("--min-accuracy", 0.82), 0),
         (("--min-accuracy", 0.89), 1),
-        (("--max-drop", 0.03), 0),
-        (("--max-drop", 0.01), 1),
+        (("--max-accuracy-drop", 0.03), 0),
+        (("--max-accuracy-drop", 0.01), 1),
         (("--max-rel-diff", 0), 0),
         (("--min-top1-agreement", 1), 0),
         (("--max-peak-memory-mb", 1e9), 1),
@@ -141,7 +141,7 @@ def test_a_changed_artifact_fails_whatever_its_size(cli, make_run):
     model.write_bytes(b"v" + model.read_bytes()[1:])
     result = cli("gate", run, "--max-size-mb", 5, "--json")
     assert result.exit_code == 1
-    assert outcomes(result)["promise/files unchanged"] == "fail"
+    assert outcomes(result)["requirement/files unchanged"] == "fail"
     assert "export/model.onnx (changed)" in result.stdout
     assert cli("gate", run, "--update-baseline", "gate.json").exit_code == 1
     assert not Path("gate.json").exists()
@@ -171,7 +171,7 @@ def test_a_bare_file_tells_its_size_and_fails_what_it_cannot_tell(cli, onnx_path
     for path in (onnx_path, xml_path):
         result = cli("gate", path, "--max-size-mb", 5, "--max-params-m", 1, "--json")
         assert result.exit_code == 0, result.output
-        for flag in ("--min-accuracy", "--max-drop", "--max-latency-ms", "--max-macs-m"):
+        for flag in ("--min-accuracy", "--max-accuracy-drop", "--max-latency-ms", "--max-macs-m"):
             assert cli("gate", path, flag, 1).exit_code == 1
 
 
@@ -244,7 +244,7 @@ def cpu_seconds(command: list[str]) -> float:
 def test_a_real_run_holds_every_number_that_the_gate_knows(cli, finished, tmp_path):
     generous = (
         "--max-size-mb", 50, "--max-file-mb", 50, "--max-params-m", 5, "--max-macs-m", 500, "--max-latency-ms", 500,
-        "--max-peak-memory-mb", 50, "--min-accuracy", 0.3, "--max-drop", 0.01, "--max-rel-diff", 1e-3,
+        "--max-peak-memory-mb", 50, "--min-accuracy", 0.3, "--max-accuracy-drop", 0.01, "--max-rel-diff", 1e-3,
         "--min-top1-agreement", 0.99,
     )  # fmt: skip
     result = cli("gate", finished, *generous, "--json")

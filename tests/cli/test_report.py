@@ -9,7 +9,7 @@ import pytest
 
 
 def test_a_report_is_written_into_the_run_and_changes_nothing_else(cli, own_run):
-    from tcs_edge.packaging.manifest import read_manifest, verify_files
+    from tcs_edge.runs.manifest import read_manifest, verify_files
 
     (own_run / "reports" / "report.html").unlink()
     result = cli("report", own_run)

@@ -10,7 +10,7 @@ import typer
 
 from tcs_edge import __version__
 from tcs_edge.cli.app import app
-from tcs_edge.students.candidates import CANDIDATES
+from tcs_edge.models.candidates import CANDIDATES
 
 COMMANDS = sorted(typer.main.get_command(app).commands)
 
@@ -121,7 +121,7 @@ def test_candidates_of_the_other_runtime(cli):
 
 
 def test_candidates_can_be_drawn_into_a_file(cli, tmp_path):
-    path = tmp_path / "front.svg"
+    path = tmp_path / "pareto.svg"
     result = cli("candidates", "--target", "raspberrypi4", "--max-latency-ms", 100, "--front-svg", path)
     assert result.exit_code == 0, result.stderr
     drawn = ElementTree.parse(path)

@@ -26,7 +26,7 @@ def views(kind, image, count=60, **options):
     height=st.integers(1, 200),
     seed=st.integers(0, 2**31),
 )
-def test_any_picture_gives_a_normalised_tensor(kind, width, height, seed):
+def test_any_picture_gives_a_normalized_tensor(kind, width, height, seed):
     prep = Preprocess(16, mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
     view = Augment(kind, prep)(Image.new("RGB", (width, height), (255, 255, 255)), np.random.default_rng(seed))
     assert (view.shape, view.dtype) == ((3, 16, 16), torch.float32)
@@ -90,7 +90,7 @@ def test_min_scale_is_obeyed():
     assert (small > 0.1).float().mean() < 0.35
 
 
-def test_crop_fills_corners_with_the_border_colour():
+def test_crop_fills_corners_with_the_border_color():
     view = views("crop", Image.new("RGB", (32, 32), (40, 80, 120)))
     expected = torch.tensor([40, 80, 120])[:, None, None] / 255
     assert torch.allclose(view, expected.expand_as(view), atol=1e-6)

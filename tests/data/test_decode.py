@@ -63,7 +63,7 @@ def test_broken_exif_leaves_the_picture_as_stored(tmp_path, picture):
         assert open_rgb(path).size == picture().size
 
 
-def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
+def test_16_bit_gray_is_scaled_not_clipped(tmp_path):
     values = np.array([[0, 256, 257, 32768], [385, 386, 65534, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     expected = np.array([[round(v / 257) for v in row] for row in values.tolist()])
@@ -71,7 +71,7 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
     assert np.array_equal(pixels(tmp_path / "a.png")[..., 2], expected)
 
 
-def test_1_bit_and_grey_become_rgb(tmp_path):
+def test_1_bit_and_gray_become_rgb(tmp_path):
     bits = np.array([[True, False, True]])
     Image.fromarray(bits).save(tmp_path / "a.png")
     assert pixels(tmp_path / "a.png")[0, :, 1].tolist() == [255, 0, 255]
@@ -86,8 +86,8 @@ def test_cmyk_jpeg(tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparency_is_laid_on_white(tmp_path, mode):
-    colour = (0, 0, 0, 0) if mode == "RGBA" else (0, 0)
-    image = Image.new(mode, (3, 1), colour)
+    color = (0, 0, 0, 0) if mode == "RGBA" else (0, 0)
+    image = Image.new(mode, (3, 1), color)
     image.putpixel((1, 0), (0, 0, 0, 255) if mode == "RGBA" else (0, 255))
     image.putpixel((2, 0), (0, 0, 0, 51) if mode == "RGBA" else (0, 51))
     image.save(tmp_path / "a.png")
@@ -105,7 +105,7 @@ def test_palette_with_transparent_entry(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["webp", "png"])
 def test_an_animation_gives_its_first_frame(tmp_path, suffix):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     lossless = {"lossless": True} if suffix == "webp" else {}
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **lossless)
     assert pixels(tmp_path / f"a.{suffix}")[4, 4].tolist() == [255, 0, 0]

@@ -13,12 +13,12 @@ def split(labels=(0, 1, 0), names=("a", "b", "c")):
     return Split(np.zeros((len(names), 2, 2), np.uint8), np.array(labels, np.int64), names)
 
 
-def test_grey_and_colour_arrays_give_rgb():
-    grey = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
-    colour = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
+def test_gray_and_color_arrays_give_rgb():
+    gray = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+    color = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
     labels = np.zeros(2, np.int64)
-    assert np.array_equal(Split(grey, labels, ("a", "b")).image(1), np.repeat(grey[1][..., None], 3, axis=2))
-    assert np.array_equal(Split(colour, labels, ("a", "b")).image(1), colour[1])
+    assert np.array_equal(Split(gray, labels, ("a", "b")).image(1), np.repeat(gray[1][..., None], 3, axis=2))
+    assert np.array_equal(Split(color, labels, ("a", "b")).image(1), color[1])
 
 
 def test_files_and_arrays_have_a_content_hash(tmp_path, picture):

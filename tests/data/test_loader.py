@@ -152,7 +152,7 @@ def test_ctrl_c_ends_workers_without_tracebacks(tmp_path):
     assert process.returncode == 0
 
 
-def test_without_unlabelled_images_an_epoch_is_a_permutation():
+def test_without_unlabeled_images_an_epoch_is_a_permutation():
     labels = np.arange(10) % 3
     plain = np.random.default_rng(4).permutation(10).tolist()
     assert epoch_order(labels, 0.5, np.random.default_rng(4)) == plain
@@ -160,22 +160,22 @@ def test_without_unlabelled_images_an_epoch_is_a_permutation():
     assert epoch_order(few_without, 0.5, np.random.default_rng(4)) == plain
 
 
-@pytest.mark.parametrize(("labelled", "share"), [(6, 0.5), (30, 0.4), (1, 0.25)])
-def test_every_batch_has_its_share_of_labels(labelled, share):
-    labels = np.where(np.arange(256) < labelled, 0, UNLABELED)
+@pytest.mark.parametrize(("labeled", "share"), [(6, 0.5), (30, 0.4), (1, 0.25)])
+def test_every_batch_has_its_share_of_labels(labeled, share):
+    labels = np.where(np.arange(256) < labeled, 0, UNLABELED)
     order = np.array(epoch_order(labels, share, np.random.default_rng(0)))
     assert len(order) == 256
     has_label = labels[order] != UNLABELED
     assert abs(has_label.reshape(-1, 64).sum(axis=1) - 64 * share).max() <= 2
     drawn = np.bincount(order, minlength=256)
-    assert drawn[:labelled].max() - drawn[:labelled].min() <= 1
-    assert drawn[labelled:].max() == 1
+    assert drawn[:labeled].max() - drawn[:labeled].min() <= 1
+    assert drawn[labeled:].max() == 1
 
 
 def test_an_image_that_is_drawn_again_in_an_epoch_is_seen_from_another_side():
     images = make(48)
     few = Split(images.sources, np.where(np.arange(48) < 2, images.labels, UNLABELED), images.names)
-    batches = list(training_loader(few, CROP, 8, seed=3, epoch=1, labelled_share=0.5))
+    batches = list(training_loader(few, CROP, 8, seed=3, epoch=1, labeled_fraction=0.5))
     views, index = torch.cat([batch[0] for batch in batches]), torch.cat([batch[2] for batch in batches])
     plain = {int(one): view for batch in epoch_of(images, 3, 1) for view, one in zip(batch[0], batch[2], strict=True)}
     for image in (0, 1):

@@ -27,8 +27,8 @@ def triangle_weights(length: int, target: int) -> np.ndarray:
     """Antialiased linear resampling written out: (target, length), rows sum to 1."""
     scale = length / target
     support = max(scale, 1.0)
-    centres = (np.arange(target) + 0.5) * scale
-    distance = np.abs(np.arange(length)[None, :] + 0.5 - centres[:, None]) / support
+    centers = (np.arange(target) + 0.5) * scale
+    distance = np.abs(np.arange(length)[None, :] + 0.5 - centers[:, None]) / support
     weights = np.clip(1 - distance, 0, None)
     return weights / weights.sum(axis=1, keepdims=True)
 
@@ -62,8 +62,8 @@ def test_has_the_pixels_of_torchvision(size, crop_pct, interpolation):
     assert all((side - 28) % 2 == 0 for side in resized.size), "odd margins round differently in torchvision"
     cropped = v2.CenterCrop(28)(resized)
     assert np.array_equal(np.asarray(prep.crop(image)), np.asarray(cropped))
-    normalise = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(prep.mean, prep.std)])
-    np.testing.assert_allclose(prep(image), normalise(cropped).numpy(), rtol=0, atol=1e-6)
+    normalize = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(prep.mean, prep.std)])
+    np.testing.assert_allclose(prep(image), normalize(cropped).numpy(), rtol=0, atol=1e-6)
 
 
 def test_odd_margins_are_cut_on_the_far_side():

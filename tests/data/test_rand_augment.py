@@ -43,10 +43,10 @@ def test_magnitude_zero_leaves_picture_and_generator_alone():
 
 
 def test_a_larger_magnitude_moves_pictures_further():
-    grey = Image.fromarray(np.tile(np.linspace(40, 210, 40).astype(np.uint8)[:, None, None], (1, 40, 3)))
+    gray = Image.fromarray(np.tile(np.linspace(40, 210, 40).astype(np.uint8)[:, None, None], (1, 40, 3)))
 
     def moved(magnitude):
-        return np.mean([np.abs(pixels(magnitude, s, grey).astype(int) - np.asarray(grey)).mean() for s in range(60)])
+        return np.mean([np.abs(pixels(magnitude, s, gray).astype(int) - np.asarray(gray)).mean() for s in range(60)])
 
     assert 0 < moved(2) < moved(25)
 

@@ -13,7 +13,7 @@ from tcs_edge.errors import DataError
 
 
 @pytest.fixture
-def labelled(tmp_path, fill):
+def labeled(tmp_path, fill):
     for seed, part in enumerate(("train", "val", "test")):
         fill(tmp_path / "pets" / part / "cat", 4, seed=2 * seed)
         fill(tmp_path / "pets" / part / "dog", 4, seed=2 * seed + 1)
@@ -27,8 +27,8 @@ def more(tmp_path, fill):
     return tmp_path / "more"
 
 
-def test_they_follow_the_labelled_training_images(labelled, more):
-    before = load_images(labelled)
+def test_they_follow_the_labeled_training_images(labeled, more):
+    before = load_images(labeled)
     after = with_unlabeled(before, more)
     assert after.counts() == {"train": 8, "val": 8, "test": 8, "unlabeled": 5}
     assert after.train.names[:8] == before.train.names
@@ -37,11 +37,11 @@ def test_they_follow_the_labelled_training_images(labelled, more):
         *(f"unlabeled/2024/may/00{index}.png" for index in range(3)),
     }
     assert after.train.labels.tolist() == before.train.labels.tolist() + [UNLABELED] * 5
-    assert after.train.labelled.tolist() == list(range(8))
+    assert after.train.labeled.tolist() == list(range(8))
 
 
-def test_the_task_stays_the_same_and_the_images_are_fingerprinted(labelled, more, fill):
-    before = load_images(labelled)
+def test_the_task_stays_the_same_and_the_images_are_fingerprinted(labeled, more, fill):
+    before = load_images(labeled)
     after = with_unlabeled(before, more)
     assert after.fingerprint == before.fingerprint
     assert before.unlabeled_fingerprint == "" != after.unlabeled_fingerprint
@@ -50,40 +50,40 @@ def test_the_task_stays_the_same_and_the_images_are_fingerprinted(labelled, more
     assert with_unlabeled(before, more).unlabeled_fingerprint != after.unlabeled_fingerprint
 
 
-def test_images_of_val_and_test_are_left_out_and_named(labelled, more, notes):
-    shutil.copy(labelled / "test/cat/001.png", more / "sneaky.png")
-    after = with_unlabeled(load_images(labelled), more, notes)
+def test_images_of_val_and_test_are_left_out_and_named(labeled, more, notes):
+    shutil.copy(labeled / "test/cat/001.png", more / "sneaky.png")
+    after = with_unlabeled(load_images(labeled), more, notes)
     assert after.counts()["unlabeled"] == 5
-    assert notes.warned == ["1 unlabelled images are in val or test and are left out: unlabeled/sneaky.png."]
+    assert notes.warned == ["1 unlabeled images are in val or test and are left out: unlabeled/sneaky.png."]
 
 
-def test_copies_count_once(labelled, more, notes):
-    shutil.copy(labelled / "train/cat/001.png", more / "known.png")
+def test_copies_count_once(labeled, more, notes):
+    shutil.copy(labeled / "train/cat/001.png", more / "known.png")
     shutil.copy(more / "000.png", more / "twice.png")
-    assert with_unlabeled(load_images(labelled), more, notes).counts()["unlabeled"] == 5
-    assert any(text.startswith("2 unlabelled images are copies") for text in notes.said)
+    assert with_unlabeled(load_images(labeled), more, notes).counts()["unlabeled"] == 5
+    assert any(text.startswith("2 unlabeled images are copies") for text in notes.said)
 
 
-def test_a_folder_that_holds_everything_gives_only_what_is_new(labelled, more):
-    shutil.copytree(more, labelled.parent / "all/rest")
-    shutil.copytree(labelled, labelled.parent / "all/pets")
-    assert with_unlabeled(load_images(labelled), labelled.parent / "all").counts()["unlabeled"] == 5
+def test_a_folder_that_holds_everything_gives_only_what_is_new(labeled, more):
+    shutil.copytree(more, labeled.parent / "all/rest")
+    shutil.copytree(labeled, labeled.parent / "all/pets")
+    assert with_unlabeled(load_images(labeled), labeled.parent / "all").counts()["unlabeled"] == 5
 
 
-def test_nothing_new_is_an_error(labelled):
-    with pytest.raises(DataError, match=r"already among the labelled ones\. Leave --unlabeled out"):
-        with_unlabeled(load_images(labelled), labelled / "train")
+def test_nothing_new_is_an_error(labeled):
+    with pytest.raises(DataError, match=r"already among the labeled ones\. Leave --unlabeled out"):
+        with_unlabeled(load_images(labeled), labeled / "train")
 
 
-def test_no_such_folder_and_no_images(labelled, tmp_path):
+def test_no_such_folder_and_no_images(labeled, tmp_path):
     with pytest.raises(DataError, match=r"no such folder: .*Pass --unlabeled DIR"):
-        with_unlabeled(load_images(labelled), tmp_path / "nowhere")
+        with_unlabeled(load_images(labeled), tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no images in"):
-        with_unlabeled(load_images(labelled), tmp_path / "empty")
+        with_unlabeled(load_images(labeled), tmp_path / "empty")
 
 
-def test_too_many_broken_ones_are_refused(labelled, more):
+def test_too_many_broken_ones_are_refused(labeled, more):
     (more / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match="1 of 6 images cannot be read"):
-        with_unlabeled(load_images(labelled), more)
+        with_unlabeled(load_images(labeled), more)

@@ -48,10 +48,10 @@ def test_logits_are_those_of_the_rounded_weights(onnx_path, halved, tmp_path):
 
 def test_the_runtime_folds_every_cast_away(halved, tmp_path):
     options = ort.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     ort.InferenceSession(str(halved), options, providers=["CPUExecutionProvider"])
-    kinds = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
+    kinds = {node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node}
     assert "Cast" not in kinds
     assert "Conv" in kinds or "FusedConv" in kinds
 

@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 
-from tcs_edge.errors import DataError, PromiseMissed, UsageError
+from tcs_edge.errors import DataError, RequirementMissed, UsageError
 from tcs_edge.export import files
 from tcs_edge.export.metadata import KEYS, read_onnx_metadata
 from tcs_edge.export.onnx import LOWEST_OPSET, choose_opset, export_onnx
@@ -64,7 +64,7 @@ def test_a_target_that_reads_too_little_is_named():
 def test_another_opset_than_asked_for_is_caught(model, labels, preprocess, tmp_path, monkeypatch):
     real = torch.onnx.export
     monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: real(*a, **{**k, "opset_version": 20}))
-    with pytest.raises(PromiseMissed, match=r"opset 18 was asked for.*20"):
+    with pytest.raises(RequirementMissed, match=r"opset 18 was asked for.*20"):
         export_onnx(model, tmp_path / "m.onnx", 32, labels=labels, preprocess=preprocess)
     assert list(tmp_path.iterdir()) == []
 
@@ -150,13 +150,13 @@ def test_other_architectures_are_exported_right(name, labels, preprocess, tmp_pa
 def test_more_than_one_file_can_hold_is_refused_before_it_is_traced(labels, preprocess, tmp_path):
     with torch.device("meta"):
         large = torch.nn.Linear(2**15, 2**14 + 1)
-    with pytest.raises(PromiseMissed, match=r"model.onnx would be 2.1 GB, one ONNX file holds 2.1 GB"):
+    with pytest.raises(RequirementMissed, match=r"model.onnx would be 2.1 GB, one ONNX file holds 2.1 GB"):
         export_onnx(large, tmp_path / "model.onnx", 32, labels=labels, preprocess=preprocess)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_graph_that_grew_too_large_for_one_file_is_not_written(onnx_path, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_BYTES", 1000)
-    with pytest.raises(PromiseMissed, match="one ONNX file holds"):
+    with pytest.raises(RequirementMissed, match="one ONNX file holds"):
         files.save_onnx(onnx.load(onnx_path), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ import openvino as ov
 import pytest
 import torch
 
-from tcs_edge.errors import DataError, MissingError, PromiseMissed
+from tcs_edge.errors import DataError, MissingError, RequirementMissed
 from tcs_edge.export.metadata import KEYS, read_onnx_metadata
 from tcs_edge.export.openvino import export_openvino
 
@@ -70,7 +70,7 @@ def test_a_bad_save_leaves_what_was_there(onnx_path, tmp_path, monkeypatch, save
         export_openvino(onnx_path, tmp_path / "m.xml")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.setattr(ov, "save_model", save)
-    with pytest.raises(PromiseMissed):
+    with pytest.raises(RequirementMissed):
         export_openvino(onnx_path, tmp_path / "m.xml")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

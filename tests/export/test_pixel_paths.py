@@ -36,8 +36,8 @@ def numpy_bilinear(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _resampled(rows: np.ndarray, side: int) -> np.ndarray:
     scale = len(rows) / side
     reach = max(scale, 1.0)
-    centres = (np.arange(side) + 0.5) * scale
-    weights = np.maximum(0.0, 1 - np.abs(np.arange(len(rows)) + 0.5 - centres[:, None]) / reach)
+    centers = (np.arange(side) + 0.5) * scale
+    weights = np.maximum(0.0, 1 - np.abs(np.arange(len(rows)) + 0.5 - centers[:, None]) / reach)
     weights /= weights.sum(axis=1, keepdims=True)
     return np.floor(np.tensordot(weights, rows.astype(np.float64), 1) + 0.5)
 
@@ -81,7 +81,7 @@ def test_numpy_written_out_is_pillow_to_the_last_level(photographs):
 
 @dataclass
 class Way:
-    """One way to the pixels beside Pillow's, over all photographs: grey levels, logits, answers."""
+    """One way to the pixels beside Pillow's, over all photographs: gray levels, logits, answers."""
 
     levels: int = 0
     logits: float = 0.0
@@ -115,7 +115,7 @@ def test_the_paths_side_by_side(photographs, classifier, tmp_path, capsys):
             reference = model.run(preprocess(photograph)[None])[0]
             for name, resize in ways.items():
                 own = cropped(resize(picture, resized_size(preprocess, photograph.size)), side)
-                found[name].add(own, expected, model.run(preprocess.normalise(own)[None])[0], reference)
+                found[name].add(own, expected, model.run(preprocess.normalize(own)[None])[0], reference)
             values = seen.run(picture).reshape(3, side, side).transpose(1, 2, 0)
             levels = np.rint((values * 0.5 + 0.5) * 255)
             found["in the graph"].add(levels, expected, pixels.run(picture)[0], reference)

@@ -46,7 +46,7 @@ STEPS = {
 
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
 @pytest.mark.parametrize("size", [(40, 30), (30, 41), (200, 150), (24, 24), (7, 9)])
-def test_the_graph_sees_what_pillow_sees_but_for_one_grey_level(transparent, tmp_path, steps, size):
+def test_the_graph_sees_what_pillow_sees_but_for_one_gray_level(transparent, tmp_path, steps, size):
     preprocess = Preprocess(SIDE, mean=(0.4, 0.5, 0.6), std=(0.5, 0.5, 0.5), **steps)
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
     with PixelsRunner(export_pixels(transparent(), tmp_path / "m.onnx", preprocess)) as runner:
@@ -73,7 +73,7 @@ def test_any_size_up_to_a_strip_gives_pillows_image(small, width, height, seed):
     assert np.abs(seen - preprocess(Image.fromarray(picture))).max() < slack * GREY_LEVEL
 
 
-def test_a_grey_picture_stays_grey_to_the_last_bit(small):
+def test_a_gray_picture_stays_gray_to_the_last_bit(small):
     preprocess, runner = small
     flat = np.full((50, 70, 3), 200, np.uint8)
     np.testing.assert_array_equal(runner.run(flat).reshape(3, 8, 8), preprocess(Image.fromarray(flat)))

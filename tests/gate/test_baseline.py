@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tcs_edge.errors import PromiseMissed, UsageError
+from tcs_edge.errors import RequirementMissed, UsageError
 from tcs_edge.gate.baseline import comparable, load_baseline, write_baseline
 from tcs_edge.gate.subject import load_subject
 
@@ -73,7 +73,7 @@ def test_what_is_not_proven_is_no_baseline(make_run, tmp_path, broken):
         (run / "export" / "model.onnx").write_bytes(b"v")
     with pytest.raises(UsageError, match="baseline"):
         load_baseline(str(run))
-    with pytest.raises(PromiseMissed, match="was not written"):
+    with pytest.raises(RequirementMissed, match="was not written"):
         write_baseline(tmp_path / "gate.json", load_subject(run))
     assert not (tmp_path / "gate.json").exists()
 
@@ -84,7 +84,7 @@ def test_what_is_not_proven_is_no_baseline(make_run, tmp_path, broken):
         {"schema_version": 2},
         {"values": {"size_mb": "much"}},
         {"values": {"size_mb": float("inf")}},
-        {"colour": "red"},
+        {"color": "red"},
         {"kind": "another"},
     ],
 )

@@ -10,7 +10,7 @@ from tcs_edge.gate.baseline import Baseline
 from tcs_edge.gate.judge import apart, judge
 from tcs_edge.gate.limits import GateLimits
 from tcs_edge.gate.measures import QUANTITIES, Measure
-from tcs_edge.gate.subject import Promise, Subject
+from tcs_edge.gate.subject import Requirement, Subject
 
 
 def outcome(measures, limits: dict, base: dict | None = None, key: str | None = None):
@@ -119,8 +119,8 @@ def test_every_runtime_has_to_keep_the_limit():
     ],
 )
 def test_the_verdict_is_the_worst_outcome_and_nothing_judged_is_no_pass(limits, kept, verdict):
-    promises = () if kept is None else (Promise("files unchanged", kept),)
-    result = judge(Subject("m", (Measure("size_mb", 4.0),), promises), GateLimits.model_validate(limits), None)
+    requirements = () if kept is None else (Requirement("files unchanged", kept),)
+    result = judge(Subject("m", (Measure("size_mb", 4.0),), requirements), GateLimits.model_validate(limits), None)
     assert result.verdict == verdict
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tcs_edge.errors import SpecError
 from tcs_edge.gate.limits import Amount, Level, parse_change
 from tcs_edge.gate.measures import QUANTITIES
-from tcs_edge.project import find_limits
+from tcs_edge.project.read import find_limits
 from tcs_edge.specs.strict import validated
 
 NUMBERS = st.floats(min_value=0, max_value=1e6, allow_nan=False)
@@ -53,10 +53,11 @@ def test_other_tables_of_the_files_are_left_alone(tmp_path):
 
 
 def test_a_flag_replaces_the_whole_key(tmp_path):
-    text = "[gate]\nmax_size_mb = { fail = 5, warn = 4 }\nmax_drop = 0.1\n[gate.change]\nsize_mb = 1\nparams_m = 1\n"
+    limits = "[gate]\nmax_size_mb = { fail = 5, warn = 4 }\nmax_accuracy_drop = 0.1\n"
+    text = limits + "[gate.change]\nsize_mb = 1\nparams_m = 1\n"
     limits = found(tmp_path, text, max_size_mb=3.0, change={"size_mb": "2%"})
     assert limits.max_size_mb == Level(fail=3.0)
-    assert limits.max_drop == Level(fail=0.1)
+    assert limits.max_accuracy_drop == Level(fail=0.1)
     assert limits.change.size_mb.fail == Amount(value=2.0, percent=True)
     assert limits.change.params_m.fail == Amount(value=1.0)
 

@@ -19,7 +19,7 @@ def values(subject) -> dict:
 
 
 def kept(subject) -> dict:
-    return {promise.name: promise.kept for promise in subject.promises}
+    return {requirement.name: requirement.kept for requirement in subject.requirements}
 
 
 def edit(path, change) -> None:

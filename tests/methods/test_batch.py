@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 from torch import nn
 
 from tcs_edge.data.images import UNLABELED
-from tcs_edge.methods import Batch, CachedAnswers, CrossEntropy, Dkd, Kd, Mix, SimKd, Tcs, TeacherInLoop
+from tcs_edge.methods import Batch, CachedAnswers, CrossEntropy, Dkd, Kd, Mix, OnlineTeacher, SimKd, Tcs
 from tcs_edge.methods.batch import label_loss
 from tcs_edge.methods.dkd import decoupled_kl
 from tcs_edge.tcs.selection import SelectionSchedule
@@ -111,7 +111,7 @@ def test_a_teacher_in_the_loop_sees_the_mixed_images(batch):
     class View:
         img_size, interpolation, mean, std = 8, "bilinear", (0.1,) * 3, (0.5,) * 3
 
-    seen = TeacherInLoop(nn.Identity(), View(), View())(batch.mixed(MIX))
+    seen = OnlineTeacher(nn.Identity(), View(), View())(batch.mixed(MIX))
     np.testing.assert_allclose(seen.numpy(), blend(batch.images), atol=1e-5)
 
 
@@ -125,7 +125,7 @@ def methods(teacher_logits):
 
 @pytest.mark.parametrize("mix", [None, MIX])
 def test_images_without_a_label_teach_no_label(backbone, batch, teacher_logits, mix):
-    """Cross-entropy and DKD's parts are those of the labelled rows; without any they are zero, not NaN."""
+    """Cross-entropy and DKD's parts are those of the labeled rows; without any they are zero, not NaN."""
     backbone.eval()
     labels = batch.labels.clone()
     labels[[1, 4, 8]] = UNLABELED

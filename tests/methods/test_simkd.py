@@ -8,10 +8,10 @@ import timm
 import torch
 from torch import nn
 
-from tcs_edge.maps import drop_head, last_map, map_shape, pooled_to
 from tcs_edge.methods import CachedAnswers, SimKd, SimKdStudent
 from tcs_edge.methods.simkd import make_projector
-from tcs_edge.training.deployed import deployed_cost, fold_student, load_deployed, save_deployed
+from tcs_edge.models.feature_map import drop_head, last_map, map_shape, pooled_to
+from tcs_edge.training.fold import deployed_cost, fold_student, load_deployed, save_deployed
 
 CHANNELS, WIDTH, CLASSES, IMAGES, GRID = 10, 16, 3, 48, 2
 

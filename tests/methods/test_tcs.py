@@ -76,7 +76,7 @@ def test_without_mimicking_the_loss_is_cross_entropy():
 
 
 def test_the_opening_is_mimicking_alone_and_the_rest_the_whole_loss():
-    method = make("cosine", weight=0.5, opening=0.25, soft_labels=torch.randn(IMAGES, CLASSES), soft_weight=2.0)
+    method = make("cosine", weight=0.5, mimic_warmup=0.25, soft_labels=torch.randn(IMAGES, CLASSES), soft_weight=2.0)
     for step in range(8):
         losses = method.losses(IDENTITY, batch())
         method.zero_grad()
@@ -91,7 +91,7 @@ def test_the_opening_is_mimicking_alone_and_the_rest_the_whole_loss():
 
 
 def test_no_coordinate_leaves_before_the_task_was_heard():
-    method = make("cosine", opening=0.5)
+    method = make("cosine", mimic_warmup=0.5)
     for step in range(100):
         method.zero_grad()
         method.losses(IDENTITY, batch()).total.backward()
@@ -102,7 +102,7 @@ def test_no_coordinate_leaves_before_the_task_was_heard():
 
 @pytest.mark.parametrize("nothing", [{"mimic": "none"}, {"weight": 0.0}])
 def test_without_mimicking_there_is_no_opening(nothing):
-    losses = make(opening=0.5, **nothing).losses(IDENTITY, batch())
+    losses = make(mimic_warmup=0.5, **nothing).losses(IDENTITY, batch())
     torch.testing.assert_close(losses.total.detach(), losses.parts["ce"])
 
 
@@ -198,7 +198,7 @@ def test_at_its_own_learning_rate_a_step_moves_logits_about_as_far_as_with_one_l
 
     tcs = wide()
     one_layer = moved(CrossEntropy(1024, CLASSES), 2e-3)
-    own = tcs.own_lr(2e-3)
+    own = tcs.head_lr(2e-3)
     norms = tcs.head.classifier.weight.abs().sum(dim=1)
     assert own == pytest.approx(2e-3 / max(1.0, float(norms.detach().mean())))
     assert 0.3 < moved(tcs, own) / one_layer < 3
@@ -208,11 +208,11 @@ def test_at_its_own_learning_rate_a_step_moves_logits_about_as_far_as_with_one_l
 def test_the_learning_rate_of_a_head_that_starts_as_a_probe_goes_by_the_probe():
     probe = nn.Linear(DIMS, CLASSES)
     nn.init.constant_(probe.weight, -2.0)
-    assert make(probe=probe).own_lr(2e-3) == pytest.approx(2e-3 / (2 * DIMS))
+    assert make(probe=probe).head_lr(2e-3) == pytest.approx(2e-3 / (2 * DIMS))
 
 
 @pytest.mark.parametrize(("lr", "own"), [(2e-3, 2e-4), (4e-3, 4e-4), (5e-4, 2e-4), (2e-4, 2e-4), (1e-4, 1e-4)])
 def test_a_low_rate_of_the_backbone_does_not_slow_the_head_down_further(lr, own):
     probe = nn.Linear(DIMS, CLASSES)
     nn.init.constant_(probe.weight, 10 / DIMS)
-    assert make(probe=probe).own_lr(lr) == pytest.approx(own)
+    assert make(probe=probe).head_lr(lr) == pytest.approx(own)

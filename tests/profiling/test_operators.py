@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tcs_edge.latency.cost_model import shipped_cost_model
+from tcs_edge.latency.device import device_latencies
+from tcs_edge.latency.operators import MAC_FEATURES
+from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.profiling.operators import counted_operators
 from tcs_edge.specs.profile import Profile
 from tcs_edge.specs.target import load_target
-from tcs_edge.students.candidates import CANDIDATES
-from tcs_edge.students.cost_model import shipped_cost_model
-from tcs_edge.students.operators import MAC_FEATURES
-from tcs_edge.students.profiles import device_latencies
 
 
 class Warnings:

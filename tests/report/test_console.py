@@ -59,7 +59,7 @@ def test_a_long_line_stays_one_line_when_piped(capsys):
     assert len(captured.out.splitlines()) == 2
 
 
-def test_no_escape_codes_where_nobody_sees_colours(capsys):
+def test_no_escape_codes_where_nobody_sees_colors(capsys):
     ConsoleReporter().warn("careful")
     print_table(("a",), [("b",)], title="t")
     captured = capsys.readouterr()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tcs_edge.packaging.manifest import read_manifest
 from tcs_edge.report.model_card import model_card
+from tcs_edge.runs.manifest import read_manifest
 
 
 def front_matter(text: str) -> dict:
@@ -24,7 +24,7 @@ def test_a_run_has_one(finished, manifest):
     assert "tcs-edge" in matter["tags"]
     results = matter["model-index"][0]["results"]
     assert results[0]["metrics"][0]["value"] == pytest.approx(manifest["accuracy"]["onnxruntime"]["value"], abs=1e-4)
-    for heading in ("Results", "Use", "Data", "Limits", "Licences", "Origin"):
+    for heading in ("Results", "Use", "Data", "Limits", "Licenses", "Origin"):
         assert f"\n## {heading}\n" in text
     assert "timm/test_vit" in text.replace("&#47;", "/").replace("&#95;", "_")
     assert manifest["dataset"]["fingerprint"] in text

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tcs_edge.students.candidates import CANDIDATES, Candidate
+from tcs_edge.models.candidates import CANDIDATES, Candidate
 
 NAMES = ("lcnet_050", "mobilenetv3_small_050", "mobilenetv4_conv_small_050")
 

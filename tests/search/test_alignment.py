@@ -7,8 +7,8 @@ import pytest
 
 from tcs_edge.data.images import UNLABELED, ImageSet, Split
 from tcs_edge.errors import MissingError
+from tcs_edge.models.candidates import Candidate
 from tcs_edge.search.alignment import Sample, by_alignment, draw_sample
-from tcs_edge.students.candidates import Candidate
 from tcs_edge.teachers.features import Features
 
 ROWS, CLASSES, DIMS = 60, 3, 8
@@ -63,15 +63,15 @@ def image_set(labels: np.ndarray) -> tuple[ImageSet, Features]:
     return images, Features(features, features, "key", None, 0, 0.0)  # type: ignore[arg-type]
 
 
-def test_the_sample_holds_labelled_images_alone_with_their_own_coordinates():
+def test_the_sample_holds_labeled_images_alone_with_their_own_coordinates():
     labels = np.where(np.arange(ROWS) % 4, np.arange(ROWS) % CLASSES, UNLABELED)
     images, features = image_set(labels)
     drawn = draw_sample(images, features, dims=4, seed=0)
     rows = [int(name) for name in drawn.split.names]
-    assert rows == list(images.train.labelled)
-    centred = features.train.astype(np.float64) - features.train.astype(np.float64).mean(axis=0)
-    axes = np.linalg.svd(centred, full_matrices=False)[2][:4]
-    wanted = (centred[rows] @ axes.T) / np.sqrt(np.square(centred).mean())
+    assert rows == list(images.train.labeled)
+    centered = features.train.astype(np.float64) - features.train.astype(np.float64).mean(axis=0)
+    axes = np.linalg.svd(centered, full_matrices=False)[2][:4]
+    wanted = (centered[rows] @ axes.T) / np.sqrt(np.square(centered).mean())
     np.testing.assert_allclose(np.abs(drawn.coordinates), np.abs(wanted), atol=1e-5)
 
 

@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcs_edge.errors import TrainingDiverged
+from tcs_edge.models.candidates import Candidate, SizedCandidate
 from tcs_edge.search.halving import Round, by_halving, plan_rounds
-from tcs_edge.students.candidates import Candidate, Entrant
 
 
-def students(count: int, *sizes: int) -> list[Entrant]:
+def students(count: int, *sizes: int) -> list[SizedCandidate]:
     names = (Candidate(f"s{number:02d}", "cnn", 1.0, 10, 10, top1=50.0 + number) for number in range(count))
-    return [Entrant(candidate, size) for candidate in names for size in sizes or (32,)]
+    return [SizedCandidate(candidate, size) for candidate in names for size in sizes or (32,)]
 
 
 def by_name(found):
-    return {entrant.candidate.name: result for entrant, result in found.items()}
+    return {sized.candidate.name: result for sized, result in found.items()}
 
 
 def test_rounds_of_a_usual_search():
@@ -46,8 +46,8 @@ class Planted:
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
 
-    def __call__(self, entrant: Entrant, epochs: int) -> float:
-        name = entrant.candidate.name
+    def __call__(self, sized: SizedCandidate, epochs: int) -> float:
+        name = sized.candidate.name
         self.asked.append((name, epochs))
         number = int(name[1:])
         early = epochs < 10
@@ -79,25 +79,25 @@ def test_the_best_learner_is_left_and_the_budgets_are_told():
 
 
 def test_input_sizes_compete_like_students():
-    def learn(entrant: Entrant, epochs: int) -> float:
-        return int(entrant.candidate.name[1:]) / 100 + (0.5 if entrant.img_size == 48 else 0.0)
+    def learn(sized: SizedCandidate, epochs: int) -> float:
+        return int(sized.candidate.name[1:]) / 100 + (0.5 if sized.img_size == 48 else 0.0)
 
     found = by_halving(students(3, 32, 48, 64), 30, learn)
-    best = max(found, key=lambda entrant: (found[entrant].depth, found[entrant].percent))
+    best = max(found, key=lambda sized: (found[sized].depth, found[sized].percent))
     assert (best.candidate.name, best.img_size) == ("s02", 48)
-    assert {entrant.img_size for entrant, result in found.items() if result.depth == 2} == {48}
+    assert {sized.img_size for sized, result in found.items() if result.depth == 2} == {48}
     assert len(found) == 9
 
 
 def test_ties_keep_the_order_given():
-    learn = lambda entrant, epochs: 0.5  # noqa: E731
+    learn = lambda sized, epochs: 0.5  # noqa: E731
     found = by_name(by_halving(students(9), 30, learn))
     assert {name for name, result in found.items() if result.depth == 2} == {"s00", "s01", "s02"}
 
 
 def test_a_student_that_diverges_is_out_and_says_why():
-    def learn(entrant: Entrant, epochs: int) -> float:
-        if entrant.candidate.name != "s01":
+    def learn(sized: SizedCandidate, epochs: int) -> float:
+        if sized.candidate.name != "s01":
             raise TrainingDiverged("the loss was NaN")
         return 0.3
 
@@ -108,5 +108,5 @@ def test_a_student_that_diverges_is_out_and_says_why():
     assert all(result.search == "table" for result in by_halving(students(2), 9, _never).values())
 
 
-def _never(entrant: Entrant, epochs: int) -> float:
+def _never(sized: SizedCandidate, epochs: int) -> float:
     raise TrainingDiverged("the loss was NaN")

@@ -13,18 +13,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tcs_edge import preparation
 from tcs_edge.data.images import Split
 from tcs_edge.errors import MissingError, TrainingDiverged
-from tcs_edge.knowledge import teacher_pass
-from tcs_edge.planning import make_plan
-from tcs_edge.preparation import Prepared, prepare
-from tcs_edge.progress import Silent
+from tcs_edge.pipeline.plan import make_plan
 from tcs_edge.search import alignment, halving
 from tcs_edge.search.student import search_student, settle_search
 from tcs_edge.specs.config import CompressConfig
+from tcs_edge.stages import prepare as preparation
+from tcs_edge.stages.prepare import Prepared, prepare
+from tcs_edge.stages.targets import teacher_pass
 from tcs_edge.students.build import build_student
-from tcs_edge.training import loop
+from tcs_edge.training import trainer
+from tcs_edge.utils.progress import Silent
 
 NAMES = ("lcnet_050", "mobilenetv3_small_050", "mobilenetv4_conv_small_050")
 
@@ -95,24 +95,24 @@ def test_halving_trains_every_student_shortly_and_repeats_itself(options):
 
 @pytest.mark.parametrize(("asked", "right"), [(True, 0.95), (False, 0.6)])
 def test_a_short_run_asks_a_student_that_knows_more_than_the_teacher(options, tmp_path, monkeypatch, asked, right):
-    """Here of colours, of which the teacher knows nothing."""
+    """Here of colors, of which the teacher knows nothing."""
     backbone, heard = build_student(NAMES[0], 32, "random", seed=1), []
     for part in torch.randn(20, 8, 3, 32, 32, generator=torch.Generator().manual_seed(1)):
-        backbone(part)  # in training mode: until its normalisations know the scale of what they see
+        backbone(part)  # in training mode: until its normalizations know the scale of what they see
     save_file(
         {key: value.contiguous() for key, value in backbone.state_dict().items()}, tmp_path / f"{NAMES[0]}.safetensors"
     )
 
-    def distil(_backbone, _width, _images, _preprocess, knowledge, *_rest):
+    def distill(_backbone, _width, _images, _preprocess, knowledge, *_rest):
         heard.append(knowledge)
         raise TrainingDiverged("enough was heard")
 
-    monkeypatch.setattr(halving, "distil", distil)
+    monkeypatch.setattr(halving, "distill", distill)
     few: dict[str, Any] = {"search": "halving", "shots": 4, "rest_unlabeled": True, "student_init": str(tmp_path)}
-    ready = prepare(options(**few, tcs={"own_features": asked}), Silent())
+    ready = prepare(options(**few, tcs={"student_probe": asked}), Silent())
     features = teacher_pass(ready.images, ready.options, Silent())
     noise = np.random.default_rng(3).normal(size=features.train.shape).astype(np.float16)
-    student = next(one.entrant for one in ready.choice.accepted if one.candidate.name == NAMES[0])
+    student = next(one.sized_candidate for one in ready.choice.accepted if one.candidate.name == NAMES[0])
     with pytest.raises(TrainingDiverged):
         halving.short_runs(ready, replace(features, train=noise))(student, 1)
     whole = prepare(options(), Silent()).images.train
@@ -125,9 +125,9 @@ def test_a_short_run_asks_a_student_that_knows_more_than_the_teacher(options, tm
 def test_halving_leaves_students_without_weights_to_the_table(options, monkeypatch):
     trained = []
 
-    def learn(entrant, epochs):
-        trained.append(entrant.candidate.name)
-        return 0.5 + 0.1 * NAMES.index(entrant.candidate.name)
+    def learn(sized, epochs):
+        trained.append(sized.candidate.name)
+        return 0.5 + 0.1 * NAMES.index(sized.candidate.name)
 
     monkeypatch.setattr("tcs_edge.search.student.short_runs", lambda *_: learn)
     ready = searched(options(search="halving"))
@@ -137,12 +137,12 @@ def test_halving_leaves_students_without_weights_to_the_table(options, monkeypat
 
 
 def test_halving_chooses_the_input_size_too(options, monkeypatch):
-    """Accuracies that favour one size; the run goes on with it and would not search again."""
+    """Accuracies that favor one size; the run goes on with it and would not search again."""
     seen = []
 
-    def learn(entrant, epochs):
-        seen.append((entrant.candidate.name, entrant.img_size))
-        return 0.4 + 0.01 * NAMES.index(entrant.candidate.name) + (0.3 if entrant.img_size == 48 else 0.0)
+    def learn(sized, epochs):
+        seen.append((sized.candidate.name, sized.img_size))
+        return 0.4 + 0.01 * NAMES.index(sized.candidate.name) + (0.3 if sized.img_size == 48 else 0.0)
 
     monkeypatch.setattr("tcs_edge.search.student.short_runs", lambda *_: learn)
     config = options(search="halving", student_init="random", img_size=None, search_img_sizes=(64, 48, 32))
@@ -156,7 +156,7 @@ def test_halving_chooses_the_input_size_too(options, monkeypatch):
 
 
 def test_a_named_student_may_have_its_input_size_searched(options, monkeypatch):
-    learn = lambda entrant, epochs: entrant.img_size / 100  # noqa: E731
+    learn = lambda sized, epochs: sized.img_size / 100  # noqa: E731
     monkeypatch.setattr("tcs_edge.search.student.short_runs", lambda *_: learn)
     ready = searched(options(search="halving", student=NAMES[0], img_size=None, search_img_sizes=(32, 64)))
     assert (ready.student.name, ready.preprocess.img_size) == (NAMES[0], 64)
@@ -222,7 +222,7 @@ def test_a_stopped_run_goes_on_with_the_student_that_the_search_chose(cli, tiny,
 
     out = tmp_path / "run"
     with monkeypatch.context() as patched:
-        patched.setattr(loop._Run, "_step", stop)
+        patched.setattr(trainer._Run, "_step", stop)
         arguments = tiny(student=None, student_init=weights_folder, search="alignment", img_size=32)
         assert cli(*arguments, "--out", out).exit_code == 130
     choice = json.loads((out / "reports" / "choice.json").read_text())

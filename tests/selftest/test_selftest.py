@@ -12,18 +12,18 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from tcs_edge.proof import prove
 from tcs_edge.selftest import graphs, specimen, sweep
 from tcs_edge.selftest.faults import FAULTS
-from tcs_edge.selftest.specimen import SHIFTS, _rounding, _set_batch_norms, _shift, coloured_digits
+from tcs_edge.selftest.specimen import SHIFTS, _rounding, _set_batch_norms, _shift, colored_digits
 from tcs_edge.selftest.sweep import HASHES, QUICK, FaultResult, GoodResult, SelfTest
+from tcs_edge.stages.validate import prove
 from tcs_edge.validation.validate import Validation
 
 pytestmark = pytest.mark.timeout(1800)  # dozens of proofs, on machines that are busy with other tests too
 
 ASKED = (
-    "one weight bit", "swapped labels", "BGR for RGB", "normalised twice", "one layer's scale", "wrong opset",
-    "truncated .bin", "stale external data", "baked batch", "transposed input", "quantisation scale off by 2",
+    "one weight bit", "swapped labels", "BGR for RGB", "normalized twice", "one layer's scale", "wrong opset",
+    "truncated .bin", "stale external data", "baked batch", "transposed input", "quantization scale off by 2",
     "off-by-one crop",
 )  # fmt: skip
 
@@ -101,8 +101,8 @@ def test_an_unknown_student_is_one_line(cli):
     assert re.search("Did you mean .*lcnet_050", result.stderr)
 
 
-def test_the_pictures_are_coloured_and_not_square():
-    picture = np.asarray(coloured_digits().test.image(0)).astype(int)
+def test_the_pictures_are_colored_and_not_square():
+    picture = np.asarray(colored_digits().test.image(0)).astype(int)
     assert picture.shape[0] != picture.shape[1]
     assert np.abs(picture[..., 0] - picture[..., 2]).mean() > 20
 
@@ -113,7 +113,7 @@ def weights(path) -> np.ndarray:
 
 
 class Branches(nn.Module):
-    """What repvgg does before its branches are merged: normalised branches are added, forty times."""
+    """What repvgg does before its branches are merged: normalized branches are added, forty times."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcs_edge.errors import SpecError, UsageError
-from tcs_edge.preparation import settle_options
 from tcs_edge.specs.config import CompressConfig, Int8Options, config_toml, load_config
 from tcs_edge.specs.methods import TcsOptions
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.training import TrainOptions
+from tcs_edge.stages.prepare import settle_options
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 paths = st.text("abc é'\"\\/.#\n", min_size=1, max_size=12).map(Path)
@@ -30,7 +30,7 @@ FIELDS = {
     "max_size_mb": st.none() | positive, "max_params_m": st.none() | positive, "device": words,
     "threads": st.none() | st.integers(1, 512), "workers": st.none() | st.integers(0, 64),
     "precision": st.none() | st.lists(st.sampled_from(["fp32", "fp16", "int8"])).map(tuple),
-    "max_drop": st.floats(0, 0.99), "dynamic_batch": st.booleans(), "embed_preprocess": st.booleans(),
+    "max_accuracy_drop": st.floats(0, 0.99), "dynamic_batch": st.booleans(), "embed_preprocess": st.booleans(),
     "int8": st.builds(Int8Options, calibration_images=st.integers(8, 4096), rounds=st.integers(0, 64)),
     "cache_dir": st.none() | paths, "seed": st.integers(0, 2**31 - 1),
     "tcs": st.builds(
@@ -94,15 +94,15 @@ def settled_tcs(kind, init, **given):
 
 
 def test_only_what_starts_from_nothing_and_is_no_transformer_has_an_opening_unless_it_is_asked_for():
-    openings = {
-        (kind, init): settled_tcs(kind, init).opening
+    warmups = {
+        (kind, init): settled_tcs(kind, init).mimic_warmup
         for kind in ("cnn", "hybrid", "transformer")
         for init in ("random", "pretrained", "weights.safetensors")
     }
-    assert {case for case, opening in openings.items() if opening} == {("cnn", "random"), ("hybrid", "random")}
-    asked = TcsOptions(opening=0.3)
-    assert settled_tcs("transformer", "random", tcs=asked).opening == 0.3
-    assert settled_tcs("cnn", "pretrained", tcs=asked).opening == 0.3
+    assert {case for case, mimic_warmup in warmups.items() if mimic_warmup} == {("cnn", "random"), ("hybrid", "random")}
+    asked = TcsOptions(mimic_warmup=0.3)
+    assert settled_tcs("transformer", "random", tcs=asked).mimic_warmup == 0.3
+    assert settled_tcs("cnn", "pretrained", tcs=asked).mimic_warmup == 0.3
 
 
 WITHOUT_LABELS = {"--unlabeled": {"unlabeled": Path("more")}, "--shots": {"shots": 5, "rest_unlabeled": True}}

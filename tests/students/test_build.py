@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tcs_edge.errors import DataError, MissingError, UnknownName, UsageError
-from tcs_edge.hub import HubFile
+from tcs_edge.models.candidates import CANDIDATES
+from tcs_edge.models.hub import HubFile
 from tcs_edge.students.build import (
     build_student,
     candidate_from_model,
@@ -19,7 +20,6 @@ from tcs_edge.students.build import (
     feature_dim,
     student_mean_std,
 )
-from tcs_edge.students.candidates import CANDIDATES
 
 SHARED = Path(os.environ.get("TCS_EDGE_SHARED") or Path(__file__).parents[2] / "../shared")
 LITE0 = SHARED / "weights/tf_efficientnet_lite0_in1k.safetensors"
@@ -238,7 +238,7 @@ def test_feature_dim_leaves_the_model_alone() -> None:
     assert torch.equal(model.state_dict()["bn1.running_mean"], before)
 
 
-def test_normalisation_is_that_of_the_registered_weights() -> None:
+def test_normalization_is_that_of_the_registered_weights() -> None:
     assert student_mean_std("tf_efficientnet_lite0") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert student_mean_std("resnet18")[0] == (0.485, 0.456, 0.406)
     assert student_mean_std("lcnet_035")[0] == (0.485, 0.456, 0.406)

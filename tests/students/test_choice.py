@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tcs_edge.errors import NoCandidate, UsageError
+from tcs_edge.models.candidates import Candidate
 from tcs_edge.specs.profile import LatencyRow, Profile, load_profile
 from tcs_edge.specs.target import Limits, TargetSpec, list_targets, load_target
-from tcs_edge.students.candidates import Candidate
+from tcs_edge.students.accuracy_estimate import AccuracyEstimate
 from tcs_edge.students.choice import choose_student, ranked
-from tcs_edge.students.expectation import Expected
 
 MakeRow = Callable[..., LatencyRow]
 MakeProfile = Callable[..., Profile]
@@ -106,20 +106,20 @@ def test_conflicting_limits_are_told(target: TargetSpec, make_row: MakeRow, make
 
 
 def test_a_named_student_without_latency_needs_no_limit(target: TargetSpec, profile: Profile) -> None:
-    stranger = Candidate("stranger", "unknown", 1.0, 100, 10)
-    with pytest.raises(UsageError, match="nothing is known of the latency of stranger"):
-        choose_student(target, profile, 96, 10, Limits(max_latency_ms=9), candidates=(stranger,))
-    choice = choose_student(target, profile, 96, 10, Limits(), candidates=(stranger,))
+    unlisted = Candidate("unlisted", "unknown", 1.0, 100, 10)
+    with pytest.raises(UsageError, match="nothing is known of the latency of unlisted"):
+        choose_student(target, profile, 96, 10, Limits(max_latency_ms=9), candidates=(unlisted,))
+    choice = choose_student(target, profile, 96, 10, Limits(), candidates=(unlisted,))
     assert choice.winner.latency is None
 
 
 def test_a_stranger_among_others_is_rejected_under_a_limit(target: TargetSpec, profile: Profile) -> None:
-    stranger = Candidate("stranger", "unknown", 1.0, 100, 10, top1=99.0)
+    unlisted = Candidate("unlisted", "unknown", 1.0, 100, 10, top1=99.0)
     limits = Limits(max_latency_ms=100)
-    choice = choose_student(target, profile, 96, 10, limits, candidates=(*ALL, stranger))
+    choice = choose_student(target, profile, 96, 10, limits, candidates=(*ALL, unlisted))
     assert choice.winner.candidate is BEST
     assert "nothing is known of its latency at 96 px" in choice.rejected[0].reasons[0]
-    assert choose_student(target, profile, 96, 10, Limits(), candidates=(*ALL, stranger)).winner.latency is None
+    assert choose_student(target, profile, 96, 10, Limits(), candidates=(*ALL, unlisted)).winner.latency is None
 
 
 def test_a_size_nobody_knows_is_told(target: TargetSpec, profile: Profile) -> None:
@@ -166,12 +166,12 @@ def test_the_front_leaves_out_who_is_beaten(target: TargetSpec, make_row: MakeRo
 
 
 def test_another_way_to_expect_accuracy_ranks_anew(target: TargetSpec, profile: Profile) -> None:
-    def smallest_first(candidate: Candidate) -> Expected | None:
-        return None if candidate is GOOD else Expected(90 - candidate.params_m, "table", "made up")
+    def smallest_first(candidate: Candidate) -> AccuracyEstimate | None:
+        return None if candidate is GOOD else AccuracyEstimate(90 - candidate.params_m, "table", "made up")
 
     choice = choose_student(target, profile, 96, 10, Limits(), candidates=ALL, expect=smallest_first)
     assert [found.candidate.name for found in choice.accepted] == ["fast", "best", "good"]
-    assert choice.winner.expected == Expected(89.5, "table", "made up")
+    assert choice.winner.expected == AccuracyEstimate(89.5, "table", "made up")
     assert GOOD not in [found.candidate for found in choice.front]
 
 
@@ -190,8 +190,11 @@ def test_choosing_by_table_takes_less_than_two_seconds() -> None:
 
 def test_a_deeper_search_ranks_first_and_has_the_front_for_itself(target: TargetSpec, profile: Profile) -> None:
     choice = choose_student(target, profile, 96, 10, Limits(max_latency_ms=30), candidates=ALL)
-    found = {"fast": Expected(40.0, "alignment", "looked at", depth=1), "good": Expected(75.0, "table", "published")}
-    again = ranked(choice, lambda entrant: found[entrant.candidate.name])
+    found = {
+        "fast": AccuracyEstimate(40.0, "alignment", "looked at", depth=1),
+        "good": AccuracyEstimate(75.0, "table", "published"),
+    }
+    again = ranked(choice, lambda sized: found[sized.candidate.name])
     assert [a.candidate.name for a in again.accepted] == ["fast", "good"]
     assert again.winner.candidate is FAST
     assert again.search == "alignment"

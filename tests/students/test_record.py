@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import json
 
+from tcs_edge.models.candidates import CANDIDATES, LEFT_OUT
 from tcs_edge.specs.profile import load_profile
 from tcs_edge.specs.target import Limits, load_target
-from tcs_edge.students.candidates import CANDIDATES, LEFT_OUT
 from tcs_edge.students.choice import assess_all
 from tcs_edge.students.record import choice_document
 
@@ -22,7 +22,7 @@ def test_a_choice_says_everything_of_every_candidate() -> None:
     assert set(entries) == set(CANDIDATES)
     assert document["front"] == [name for name in document["front"] if not entries[name]["rejected_because"]]
     for name, entry in entries.items():
-        assert entry["on_front"] == (name in document["front"])
+        assert entry["on_pareto_front"] == (name in document["front"])
         assert entry["latency"]["low_ms"] <= entry["latency"]["p50_ms"] <= entry["latency"]["high_ms"]
         assert entry["latency"]["source"] in ("measured", "published", "estimated")
         assert entry["latency"]["citation"]
@@ -30,4 +30,4 @@ def test_a_choice_says_everything_of_every_candidate() -> None:
         sizes = [entry["exported"][precision]["bytes"] for precision in ("fp32", "fp16", "int8")]
         assert sizes == sorted(sizes, reverse=True)
         assert entry["expected_accuracy"]["percent"] == CANDIDATES[name].top1
-        assert entry["licence"]
+        assert entry["license"]

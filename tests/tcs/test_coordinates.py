@@ -34,8 +34,8 @@ def test_axes_and_scores_equal_pca_of_scikit_learn():
 
 def test_scale_is_the_rms_of_centred_features():
     data = features(100, 8)
-    centred = data.double() - data.double().mean(dim=0)
-    assert fit_coordinates([data]).scale == pytest.approx(float(centred.square().mean().sqrt()))
+    centered = data.double() - data.double().mean(dim=0)
+    assert fit_coordinates([data]).scale == pytest.approx(float(centered.square().mean().sqrt()))
 
 
 @settings(max_examples=30, deadline=None)

@@ -24,7 +24,7 @@ def test_every_bit_splits_the_training_set_in_half():
     assert ((bits.mean(dim=0) - 0.5).abs() < 0.01).all()
 
 
-def test_bits_agree_more_for_neighbours_than_for_strangers():
+def test_bits_agree_more_for_neighbors_than_for_strangers():
     generator = torch.Generator().manual_seed(2)
     coordinates = torch.randn(200, 16, generator=generator)
     hashing = fit_hashing(coordinates, 512, torch.Generator().manual_seed(1))

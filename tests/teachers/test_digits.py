@@ -19,7 +19,7 @@ from tcs_edge.teachers import digits as teacher_module
 from tcs_edge.teachers.digits import (
     DIM,
     IMG_SIZE,
-    LICENCE,
+    LICENSE,
     MEAN,
     STD,
     WEIGHTS,
@@ -71,7 +71,7 @@ def test_weights_are_small_fp16_and_complete(teacher: DigitsTeacher) -> None:
 def test_weights_say_where_they_come_from() -> None:
     with safe_open(WEIGHTS, "pt") as file:
         facts = json.loads(file.metadata()["tcs_edge"])
-    assert facts["licence"] == LICENCE == "Apache-2.0"
+    assert facts["license"] == LICENSE == "Apache-2.0"
     assert "CC BY 4.0" in facts["data"]
     accuracy = facts["accuracy_percent"]
     assert accuracy["teacher"]["linear_test"] >= 98

@@ -18,11 +18,11 @@ from torch import nn
 
 from tcs_edge.data.images import ImageSet, Split
 from tcs_edge.errors import DataError, TcsEdgeError
+from tcs_edge.labels.linear_probe import knn_accuracy
 from tcs_edge.teachers import features as module
 from tcs_edge.teachers.cache import FeatureStore
 from tcs_edge.teachers.features import Features, teacher_features
 from tcs_edge.teachers.load import Teacher, TeacherInfo, load_teacher
-from tcs_edge.teachers.probe import knn_accuracy
 
 DINOV2 = "weights/vit_small_patch14_dinov2_saliency.fp16.safetensors"
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import DataError, UsageError
-from tcs_edge.files import sha256_file
 from tcs_edge.teachers.load import describe_teacher, load_teacher
+from tcs_edge.utils.files import sha256_file
 
 DINOV2 = "weights/vit_small_patch14_dinov2_saliency.fp16.safetensors"
 LITE0 = "weights/tf_efficientnet_lite0_in1k.safetensors"
@@ -39,7 +39,7 @@ def test_description_matches_the_teacher_and_the_file(vit_weights: Path) -> None
     assert teacher.to_json() == info.to_json()
     assert json.loads(json.dumps(info.to_json()))["preprocess"] == info.preprocess.to_json()
     assert info.weights_sha256 == sha256_file(vit_weights)
-    assert info.licence == "apache-2.0"
+    assert info.license == "apache-2.0"
     assert info.params_m == pytest.approx(sum(p.numel() for p in teacher.module.parameters()) / 1e6, abs=0.01)
 
 
@@ -195,7 +195,7 @@ def built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace
 
 def test_built_in_teacher_needs_no_file(built_in: SimpleNamespace) -> None:
     teacher = load_teacher("digits")
-    assert (teacher.dim, teacher.params_m, teacher.licence) == (5, 0.02, "apache-2.0")
+    assert (teacher.dim, teacher.params_m, teacher.license) == (5, 0.02, "apache-2.0")
     assert teacher.preprocess == Preprocess(32, mean=(0.1,) * 3, std=(0.2,) * 3)
     assert teacher.weights_sha256 == sha256_file(built_in.WEIGHTS)
     assert teacher.module(_images(32)).shape == (2, 5)
@@ -214,7 +214,7 @@ def test_real_built_in_teacher() -> None:
     from tcs_edge.teachers import digits
 
     teacher = load_teacher("digits")
-    assert teacher.licence == digits.LICENCE.lower()
+    assert teacher.license == digits.LICENSE.lower()
     assert teacher.weights_path == digits.WEIGHTS
     with torch.inference_mode():
         features = teacher.module(_images(digits.IMG_SIZE))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tcs_edge.maps import last_map, pooled_to
+from tcs_edge.models.feature_map import last_map, pooled_to
 from tcs_edge.teachers.features import teacher_features
 from tcs_edge.teachers.load import describe_teacher, load_teacher
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape

@@ -16,10 +16,10 @@ TIMM_TEACHERS = sorted(name for name in TEACHERS if TEACHERS[name].timm_name)
 
 
 @pytest.mark.parametrize("name", TIMM_TEACHERS)
-def test_licence_is_the_one_timm_states(name: str) -> None:
+def test_license_is_the_one_timm_states(name: str) -> None:
     config = timm.get_pretrained_cfg(TEACHERS[name].timm_name, allow_unregistered=False)
     assert config.has_weights
-    assert TEACHERS[name].licence == config.license
+    assert TEACHERS[name].license == config.license
 
 
 @pytest.mark.parametrize("name", TIMM_TEACHERS)
@@ -39,9 +39,9 @@ def test_paper_looks_like_an_arxiv_id_and_agrees_with_timm(name: str) -> None:
     assert stated is None or stated == f"arXiv:{TEACHERS[name].paper}"
 
 
-def test_well_known_licences() -> None:
-    assert teacher_spec("dinov2").licence == "apache-2.0"
-    assert teacher_spec("dinov3").licence == "dinov3-license"
+def test_well_known_licenses() -> None:
+    assert teacher_spec("dinov2").license == "apache-2.0"
+    assert teacher_spec("dinov3").license == "dinov3-license"
     assert teacher_spec("mae").non_commercial
     assert teacher_spec("ijepa").non_commercial
     assert not teacher_spec("dinov2").non_commercial
@@ -72,7 +72,7 @@ def test_unknown_name_shows_near_matches(wrong: str, near: str) -> None:
 
 
 def test_any_timm_model_is_a_teacher() -> None:
-    assert teacher_spec("timm/tf_efficientnet_lite0").licence == "apache-2.0"
+    assert teacher_spec("timm/tf_efficientnet_lite0").license == "apache-2.0"
     assert teacher_spec("timm/convnextv2_tiny.fcmae").paper == "2301.00808"
 
 

@@ -13,11 +13,11 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from tcs_edge.errors import DataError, MissingError, UsageError
-from tcs_edge.hub import timm_hub_file
+from tcs_edge.models.hub import timm_hub_file
+from tcs_edge.models.safetensors_file import check_safetensors, read_state
 from tcs_edge.teachers.load import describe_teacher, download_size_mb, is_cached
 from tcs_edge.teachers.registry import teacher_spec
 from tcs_edge.teachers.weights import locate_weights
-from tcs_edge.weights import check_safetensors, read_state
 
 
 @pytest.fixture

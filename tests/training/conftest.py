@@ -7,13 +7,13 @@ from torch import nn
 
 from tcs_edge.methods import Tcs
 from tcs_edge.tcs.selection import SelectionSchedule
-from tcs_edge.training.loop import Data, epoch_seed
+from tcs_edge.training.trainer import Data, epoch_seed
 
 IMAGES, CLASSES, DIMS = 48, 3, 8
 
 
 class Problem:
-    """Colour patches in three classes; batches, a backbone and a method, all by seed."""
+    """Color patches in three classes; batches, a backbone and a method, all by seed."""
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)

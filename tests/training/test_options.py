@@ -9,21 +9,21 @@ from accelerate import Accelerator
 from tcs_edge.errors import DataError, TrainingDiverged
 from tcs_edge.methods import CrossEntropy
 from tcs_edge.specs.training import TrainOptions
-from tcs_edge.training import loop
+from tcs_edge.training import trainer
 from tcs_edge.training.accelerator import make_accelerator
-from tcs_edge.training.average import WeightAverage
-from tcs_edge.training.budget import Budget
-from tcs_edge.training.loop import Data, accuracy_of, train
-from tcs_edge.training.mixing import draw_mix
+from tcs_edge.training.ema import WeightAverage
+from tcs_edge.training.mixup import draw_mix
+from tcs_edge.training.schedule import Schedule
+from tcs_edge.training.trainer import Data, accuracy_of, train
 
-BUDGET = Budget(epochs=4, batch_size=16, lr=0.02)
+BUDGET = Schedule(epochs=4, batch_size=16, lr=0.02)
 EVERYTHING = {"mixup": 0.4, "ema_decay": 0.9}
 
 
 @pytest.fixture(autouse=True)
 def checkpoint_every_epoch(monkeypatch):
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-    monkeypatch.setattr(loop, "COMPILER", "aot_eager")  # traces as torch.compile does, and needs no C++ compiler
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr(trainer, "COMPILER", "aot_eager")  # traces as torch.compile does, and needs no C++ compiler
 
 
 def run(
@@ -35,7 +35,7 @@ def run(
     accelerator=None,
     mimic="cosine",
     log=None,
-    budget=BUDGET,
+    schedule=BUDGET,
 ):
     """Backbone and method after training, and all their weights by name."""
     backbone, method = problem.backbone(), problem.method(mimic=mimic, hash_bits=64)
@@ -48,7 +48,7 @@ def run(
     data, options = Data(batches, 3, problem.data.val), TrainOptions(**options)
     accelerator = accelerator or make_accelerator("cpu", options.amp)
     try:
-        train(backbone, method, data, budget, 0, accelerator, path, resume, options, log or (lambda line: None))
+        train(backbone, method, data, schedule, 0, accelerator, path, resume, options, log or (lambda line: None))
     except KeyboardInterrupt:
         assert stop_after is not None
     return backbone, method, {**backbone.state_dict(), **method.state_dict()}
@@ -85,7 +85,7 @@ def test_every_option_changes_the_result_and_keeps_names_and_types(problem, opti
 @pytest.mark.parametrize("options", [{}, *CASES[:3]], ids=lambda options: "+".join(options) or "plain")
 def test_it_learns(problem, options):
     options = options | ({"ema_decay": 0.6} if "ema_decay" in options else {})
-    backbone, method, _ = run(problem, options, budget=replace(BUDGET, epochs=8))
+    backbone, method, _ = run(problem, options, schedule=replace(BUDGET, epochs=8))
     assert accuracy_of(backbone, method, problem.data.val(), make_accelerator("cpu")) > 0.8
 
 
@@ -167,8 +167,8 @@ def test_a_step_whose_fp16_gradients_overflow_leaves_no_trace(problem):
     """A loss scale of 2^100 overflows; it halves at every step, and none of the twelve is taken."""
     before = problem.method().state_dict()
     _, method, after = run(problem, {}, accelerator=float16(init_scale=2.0**100, growth_interval=1000))
-    learnt = [name for name in before if not torch.equal(before[name], after[name])]
-    assert learnt == [], "no weight moves, no score is taken, no coordinate leaves"
+    learned = [name for name in before if not torch.equal(before[name], after[name])]
+    assert learned == [], "no weight moves, no score is taken, no coordinate leaves"
     assert method.history() == []
 
 
@@ -186,6 +186,6 @@ def test_fp16_resumes_with_its_loss_scale(problem, tmp_path):
 
 @pytest.mark.usefixtures("undo_float16")
 def test_fp16_that_never_finds_a_scale_stops(problem, monkeypatch):
-    monkeypatch.setattr(loop, "SMALLEST_LOSS_SCALE", 2.0**99)
+    monkeypatch.setattr(trainer, "SMALLEST_LOSS_SCALE", 2.0**99)
     with pytest.raises(TrainingDiverged, match=r"at every scale, up to step 2\. Lower --lr or pass --amp"):
         run(problem, {}, accelerator=float16(init_scale=2.0**100))

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from tcs_edge.methods import CachedAnswers, CrossEntropy, Dkd, Kd, SimKd, TeacherInLoop
-from tcs_edge.training import loop
-from tcs_edge.training.budget import Budget
-from tcs_edge.training.loop import Data, train
+from tcs_edge.methods import CachedAnswers, CrossEntropy, Dkd, Kd, OnlineTeacher, SimKd
+from tcs_edge.training import trainer
+from tcs_edge.training.schedule import Schedule
+from tcs_edge.training.trainer import Data, train
 
-BUDGET = Budget(epochs=4, batch_size=16, lr=0.02)
+BUDGET = Schedule(epochs=4, batch_size=16, lr=0.02)
 FEATURES, CLASSES, WIDTH, GRID = 12, 3, 6, 2
 
 
@@ -24,13 +24,13 @@ class MapBackbone(nn.Sequential):
         return self[:-2](images)
 
 
-def answers(problem, shape, in_loop):
+def answers(problem, shape, online):
     generator = torch.Generator().manual_seed(5)
     rows = torch.randn(len(problem.images), *shape, generator=generator)
-    if not in_loop:
+    if not online:
         return CachedAnswers(rows)
     weight = torch.randn(shape[0], 3, generator=generator)
-    return TeacherInLoop(lambda view: _answer(view, weight, len(shape)), View(), View())
+    return OnlineTeacher(lambda view: _answer(view, weight, len(shape)), View(), View())
 
 
 def _answer(view, weight, dimensions):
@@ -38,27 +38,27 @@ def _answer(view, weight, dimensions):
     return maps if dimensions == 3 else maps.mean(dim=(2, 3))
 
 
-def make(name, problem, in_loop):
+def make(name, problem, online):
     torch.manual_seed(1)
     if name == "simkd":
-        teacher = answers(problem, (WIDTH, GRID, GRID), in_loop)
+        teacher = answers(problem, (WIDTH, GRID, GRID), online)
         return SimKd(FEATURES, nn.Linear(WIDTH, CLASSES), teacher, GRID, signed=True)
     if name == "ce":
         return CrossEntropy(FEATURES, CLASSES)
-    return {"kd": Kd, "dkd": Dkd}[name](FEATURES, CLASSES, answers(problem, (CLASSES,), in_loop))
+    return {"kd": Kd, "dkd": Dkd}[name](FEATURES, CLASSES, answers(problem, (CLASSES,), online))
 
 
-CASES = [("ce", False)] + [(name, in_loop) for name in ("kd", "dkd", "simkd") for in_loop in (False, True)]
+CASES = [("ce", False)] + [(name, online) for name in ("kd", "dkd", "simkd") for online in (False, True)]
 
 
-@pytest.mark.parametrize(("name", "in_loop"), CASES)
+@pytest.mark.parametrize(("name", "online"), CASES)
 def test_a_resumed_run_ends_exactly_where_an_unbroken_one_does(
-    problem, accelerator, tmp_path, monkeypatch, name, in_loop
+    problem, accelerator, tmp_path, monkeypatch, name, online
 ):
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
 
     def finish(path, stop_after=None, resume=False):
-        backbone, method = MapBackbone(*problem.backbone()), make(name, problem, in_loop)
+        backbone, method = MapBackbone(*problem.backbone()), make(name, problem, online)
 
         def batches(epoch):
             if epoch == stop_after:
@@ -79,7 +79,7 @@ def test_a_resumed_run_ends_exactly_where_an_unbroken_one_does(
 
 @pytest.mark.parametrize("name", ["kd", "dkd", "simkd"])
 def test_they_learn(problem, accelerator, name):
-    """With a teacher that knows the colours, the student comes to know them too."""
+    """With a teacher that knows the colors, the student comes to know them too."""
     torch.manual_seed(1)
     hot = nn.functional.one_hot(problem.labels, CLASSES).float()
     if name == "simkd":
@@ -90,6 +90,6 @@ def test_they_learn(problem, accelerator, name):
     else:
         method = {"kd": Kd, "dkd": Dkd}[name](FEATURES, CLASSES, CachedAnswers(6 * hot))
     lines = []
-    budget = Budget(epochs=10, batch_size=16, lr=0.02)
-    train(MapBackbone(*problem.backbone()), method, problem.data, budget, 0, accelerator, log=lines.append)
+    schedule = Schedule(epochs=10, batch_size=16, lr=0.02)
+    train(MapBackbone(*problem.backbone()), method, problem.data, schedule, 0, accelerator, log=lines.append)
     assert lines[-1]["val_accuracy"] > 0.9

@@ -53,8 +53,8 @@ def test_lower_precision_never_has_stricter_limits():
 
 
 def test_int8_may_lose_what_the_user_allows_and_no_more():
-    assert tolerance_for("int8").max_drop == 0.01
-    assert tolerance_for("int8", 0.03).max_drop == 0.03
+    assert tolerance_for("int8").max_accuracy_drop == 0.01
+    assert tolerance_for("int8", 0.03).max_accuracy_drop == 0.03
     assert tolerance_for("f32", 0.03) is F32
     real_loss = PairedAccuracy.of_counts(20, 0, 4000)  # half a point, which McNemar's test calls real
     assert failed(accuracy_checks("x", real_loss, 4000, tolerance_for("int8"))) == []

@@ -62,7 +62,7 @@ def test_good_exports_pass(model, onnx_path, xml_path, labels):
 
 
 def edited(onnx_path, tmp_path, edit) -> OrtRunner:
-    """The export with one float initialiser edited: `edit(name, array)` returns True when it did."""
+    """The export with one float initializer edited: `edit(name, array)` returns True when it did."""
     proto = onnx.load(onnx_path)
     for tensor in proto.graph.initializer:
         array = onnx.numpy_helper.to_array(tensor).copy()

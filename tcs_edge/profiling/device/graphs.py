@@ -50,7 +50,7 @@ def open_graph(path: Path, key: Key) -> Callable[[], Any]:
     """A function that runs the graph of `key` once, on the same random image every time.
 
     Raises:
-        UnusableRuntime: the runtime is not installed, or it does not honour the precision.
+        UnusableRuntime: the runtime is not installed, or it does not honor the precision.
     """
     image = np.random.default_rng(0).standard_normal((1, 3, key.img_size, key.img_size), dtype=np.float32)
     opener = _open_openvino if key.runtime == "openvino" else _open_onnxruntime

@@ -8,7 +8,6 @@ from functools import partial
 
 from markupsafe import Markup
 
-from tcs_edge.packaging.reports import CandidateRecord, ChoiceRecord, CoordinatesRecord, SelectionRecord
 from tcs_edge.report.page.svg import (
     Axis,
     combs,
@@ -22,6 +21,7 @@ from tcs_edge.report.page.svg import (
     text_width,
 )
 from tcs_edge.report.text import one_line
+from tcs_edge.runs.documents import CandidateRecord, ChoiceRecord, CoordinatesRecord, SelectionRecord
 from tcs_edge.specs.config import SearchName
 
 WIDE, NARROW = 760, 360
@@ -73,7 +73,7 @@ class Point:
 
 
 def choice_chart(choice: ChoiceRecord) -> Chart | None:
-    """Expected accuracy against latency on the target; None where fewer than two students have both."""
+    """AccuracyEstimate accuracy against latency on the target; None where fewer than two students have both."""
     points = choice_points(choice)
     if len(points) < 2:
         return None
@@ -287,7 +287,7 @@ def _spectrum(coordinates: CoordinatesRecord, removed: frozenset[int], label: st
     for axis, top in enumerate(tops):
         groups["unused" if axis >= coordinates.dims else "removed" if axis in removed else "kept"].append(top)
     bars = [combs(group, y.start, max(0.4, 0.8 * bar), f"axis-{name}") for name, group in groups.items()]
-    # A strip under the bars tells kept from removed without colour, and where the bars are low.
+    # A strip under the bars tells kept from removed without color, and where the bars are low.
     strip = combs(
         [(left, y.start + STRIP_PX) for left, _ in groups["kept"]], y.start + 3, max(0.4, 0.8 * bar), "axis-strip"
     )

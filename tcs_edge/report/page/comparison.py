@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from tcs_edge.errors import UsageError
-from tcs_edge.packaging.manifest_schema import AccuracyRecord
 from tcs_edge.report.page.charts import Chart, Point, Series, lines_chart, runs_chart
 from tcs_edge.report.page.contents import RunContents, read_run
 from tcs_edge.report.page.environment import environment, percent, significant
+from tcs_edge.runs.schema import AccuracyRecord
 from tcs_edge.validation.statistics import McNemar, mcnemar_exact
 
 REFERENCE = "pytorch"
@@ -135,7 +135,7 @@ def _pairing(first: RunContents, other: RunContents, name: str) -> Pairing:
 
 
 def _right(run: RunContents) -> np.ndarray | None:
-    """bool (N,): the trained model recognised the image; in the order of the names."""
+    """bool (N,): the trained model recognized the image; in the order of the names."""
     if run.predictions is None:
         return None
     columns = zip(run.predictions.names, run.predictions.labels, run.predictions.predicted, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from tcs_edge.packaging.reports import PredictionsRecord
+from tcs_edge.runs.documents import PredictionsRecord
 
 LARGEST_MATRIX = 24  # classes; a larger one can neither be read nor printed
 SHOWN_PAIRS, SHOWN_CLASSES = 15, 15
@@ -22,7 +22,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class ClassRecall:
-    """How many of a class's images were recognised."""
+    """How many of a class's images were recognized."""
 
     label: int
     correct: int

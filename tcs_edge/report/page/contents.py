@@ -11,10 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tcs_edge.errors import DataError
-from tcs_edge.files import read_json
-from tcs_edge.packaging.manifest import RUN_AGAIN, FileProblem, read_manifest, verify_files
-from tcs_edge.packaging.manifest_schema import Manifest
-from tcs_edge.packaging.reports import (
+from tcs_edge.runs.documents import (
     CallsRecord,
     ChoiceRecord,
     CoordinatesRecord,
@@ -22,8 +19,11 @@ from tcs_edge.packaging.reports import (
     SelectionRecord,
     read_document,
 )
-from tcs_edge.packaging.run_folder import REJECTED_SUFFIX, RunFolder, find_run
-from tcs_edge.specs.strict import complaint
+from tcs_edge.runs.folder import REJECTED_SUFFIX, RunFolder, find_run
+from tcs_edge.runs.manifest import RUN_AGAIN, FileProblem, read_manifest, verify_files
+from tcs_edge.runs.schema import Manifest
+from tcs_edge.specs.strict import format_error
+from tcs_edge.utils.files import read_json
 
 
 class _Lenient(BaseModel):
@@ -88,7 +88,7 @@ class ValidationRecord(_Lenient):
 
 
 class LayerRecord(_Lenient):
-    """What one layer costs in int8; see `quantisation.sensitivity.LayerCost`."""
+    """What one layer costs in int8; see `quantization.sensitivity.LayerCost`."""
 
     name: str
     kind: str
@@ -96,7 +96,7 @@ class LayerRecord(_Lenient):
 
 
 class Int8RoundRecord(_Lenient):
-    """One try at int8; see `quantisation.control.Round`."""
+    """One try at int8; see `quantization.fallback.Round`."""
 
     float_layers: tuple[str, ...]
     accuracy: float
@@ -107,7 +107,7 @@ class Int8RoundRecord(_Lenient):
 
 
 class Int8FormatRecord(_Lenient):
-    """How one int8 format came out; see `quantisation.quantise.Quantised`."""
+    """How one int8 format came out; see `quantization.quantize.Quantized`."""
 
     format: str
     released: bool
@@ -121,7 +121,7 @@ class Int8Report(_Lenient):
     outlook: str
     calibration_images: int
     validation_images: int
-    max_drop: float
+    max_accuracy_drop: float
     layers: tuple[LayerRecord, ...]
     formats: tuple[Int8FormatRecord, ...]
 
@@ -196,7 +196,7 @@ def _parsed(path: Path, kind: type[RecordType]) -> RecordType:
     try:
         return kind.model_validate(read_json(path, schema_version=1))
     except ValidationError as error:
-        raise DataError(f"{path}: {complaint(error, kind)}") from None
+        raise DataError(f"{path}: {format_error(error, kind)}") from None
 
 
 def _predictions(path: Path, classes: int) -> PredictionsRecord | None:

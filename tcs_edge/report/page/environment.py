@@ -35,7 +35,7 @@ def resource(name: str) -> str:
 
 
 def shown_name(text: str) -> Markup:
-    """A name that anybody may have written: on one line, escaped, and unable to turn its neighbours around."""
+    """A name that anybody may have written: on one line, escaped, and unable to turn its neighbors around."""
     return Markup("<bdi>{}</bdi>").format(one_line(text))
 
 

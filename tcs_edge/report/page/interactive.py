@@ -14,10 +14,10 @@ from markupsafe import Markup
 from tcs_edge.data import Preprocess
 from tcs_edge.errors import MissingError, ParityFailed
 from tcs_edge.export.preprocess import read_labels
-from tcs_edge.files import read_json
-from tcs_edge.packaging.manifest import read_manifest
-from tcs_edge.packaging.run_folder import find_run
 from tcs_edge.report.page.environment import resource
+from tcs_edge.runs.folder import find_run
+from tcs_edge.runs.manifest import read_manifest
+from tcs_edge.utils.files import read_json
 
 VARIABLE = "TCS_EDGE_ONNXRUNTIME_WEB"
 SCRIPT, BINARY = "dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"

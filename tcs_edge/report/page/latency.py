@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from tcs_edge.packaging.manifest_schema import HostLatency, LatencyRecord
 from tcs_edge.report.page.charts import NARROW, WIDE, Chart
 from tcs_edge.report.page.contents import RunContents
 from tcs_edge.report.page.svg import Axis, combs, drawing, element, line, text
 from tcs_edge.report.text import one_line
+from tcs_edge.runs.schema import HostLatency, LatencyRecord
 
 EAGER = "pytorch"
 TITLES = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}

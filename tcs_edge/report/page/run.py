@@ -20,11 +20,11 @@ from tcs_edge.report.page.charts import (
 from tcs_edge.report.page.confusion import Confusion, confusion
 from tcs_edge.report.page.contents import RunContents, read_run
 from tcs_edge.report.page.environment import environment
+from tcs_edge.report.page.images import opener, thumbnail
 from tcs_edge.report.page.interactive import Interactive
 from tcs_edge.report.page.latency import latency_of
 from tcs_edge.report.page.layers import Sizes, sizes_by_layer
 from tcs_edge.report.page.mistakes import Flips, Mistake, confident_mistakes, flips
-from tcs_edge.report.page.pictures import opener, thumbnail
 
 NOT_LOSSES = frozenset({"epoch", "lr", "val_accuracy", "seconds"})
 LOSS_NAMES = {

@@ -1,6 +1,6 @@
-"""SVG by hand: axes, lines and marks that take their colours from the page.
+"""SVG by hand: axes, lines and marks that take their colors from the page.
 
-A plotting library writes fixed colours and text as outlines. These charts follow the page's light and dark
+A plotting library writes fixed colors and text as outlines. These charts follow the page's light and dark
 scheme through CSS classes, keep their text as text, and hold a tooltip for every mark.
 """
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tcs_edge.packaging.manifest_schema import LatencyRecord
-from tcs_edge.packaging.reports import (
+from tcs_edge.runs.documents import (
     CallsRecord,
     CandidateRecord,
     ChoiceRecord,
@@ -24,7 +23,8 @@ from tcs_edge.packaging.reports import (
     SelectionRecord,
     write_document,
 )
-from tcs_edge.packaging.run_folder import RunFolder
+from tcs_edge.runs.folder import RunFolder
+from tcs_edge.runs.schema import LatencyRecord
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -125,7 +125,7 @@ def noted_run(make_run: Callable[..., Path]) -> Callable[..., Path]:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """The test images of a noted run: 80 px, a colour each."""
+    """The test images of a noted run: 80 px, a color each."""
     folder = tmp_path / "pictures"
     (folder / "test").mkdir(parents=True)
     for index in range(IMAGES):

@@ -115,12 +115,12 @@ def test_a_report_can_be_used_by_keyboard(report, visit):
     assert {"SUMMARY.", "DIV.scroll"} <= reached
 
 
-def test_the_charts_follow_the_colour_scheme(report, visit):
-    colours = []
+def test_the_charts_follow_the_color_scheme(report, visit):
+    colors = []
     for view in ("light", "dark"):
         text = visit(report, view).page.locator("#student .wide svg text").first
-        colours.append(text.evaluate("found => getComputedStyle(found).fill"))
-    assert colours[0] != colours[1]
+        colors.append(text.evaluate("found => getComputedStyle(found).fill"))
+    assert colors[0] != colors[1]
 
 
 def test_a_failed_run_and_a_comparison_are_whole_and_quiet(noted_run, visit, screenshots, tmp_path):

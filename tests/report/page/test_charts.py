@@ -8,14 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcs_edge.packaging.manifest_schema import LatencyRecord
-from tcs_edge.packaging.reports import (
-    CandidateRecord,
-    ChoiceRecord,
-    CoordinatesRecord,
-    RoundRecord,
-    SelectionRecord,
-)
 from tcs_edge.report.page.charts import (
     Point,
     Series,
@@ -25,6 +17,14 @@ from tcs_edge.report.page.charts import (
     selection_series,
     spectrum_chart,
 )
+from tcs_edge.runs.documents import (
+    CandidateRecord,
+    ChoiceRecord,
+    CoordinatesRecord,
+    RoundRecord,
+    SelectionRecord,
+)
+from tcs_edge.runs.schema import LatencyRecord
 
 AMOUNTS = st.floats(0.1, 100)
 

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from tcs_edge.errors import DataError, UsageError
-from tcs_edge.packaging.run_folder import RunFolder
 from tcs_edge.report.page.comparison import comparison_page
+from tcs_edge.runs.folder import RunFolder
 
 
 def row(page: str, title: str) -> list[str]:

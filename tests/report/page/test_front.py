@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from tcs_edge.packaging.manifest_schema import ExpectedRecord, LatencyRecord
-from tcs_edge.packaging.reports import CandidateRecord, ChoiceRecord
-from tcs_edge.report.page.front import choice_svg
+from tcs_edge.report.page.pareto import choice_svg
+from tcs_edge.runs.documents import CandidateRecord, ChoiceRecord
+from tcs_edge.runs.schema import ExpectedRecord, LatencyRecord
 from tcs_edge.specs.config import SearchName
 
 SVG = "{http://www.w3.org/2000/svg}"

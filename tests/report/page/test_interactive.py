@@ -139,10 +139,10 @@ def test_the_page_gives_real_photos_the_classes_of_predict(interactive_page, cli
     assert agree(interactive_page, cli, finished, files) < 0.02
 
 
-def test_transparent_turned_and_grey_pictures_too(interactive_page, cli, finished, tmp_path):
+def test_transparent_turned_and_gray_pictures_too(interactive_page, cli, finished, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (90, 70, 4), np.uint8)
     Image.fromarray(noise, "RGBA").save(tmp_path / "transparent.png")
-    Image.fromarray(noise[..., 0]).save(tmp_path / "grey.png")
+    Image.fromarray(noise[..., 0]).save(tmp_path / "gray.png")
     turned = Image.Exif()
     turned[0x0112] = 6
     ramp = np.linspace(0, 255, 90 * 70 * 3).reshape(90, 70, 3).astype(np.uint8)

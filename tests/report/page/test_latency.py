@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcs_edge.errors import DataError
-from tcs_edge.packaging.manifest_schema import HostLatency, LatencyRecord
-from tcs_edge.packaging.run_folder import RunFolder
 from tcs_edge.report.page.contents import read_run
 from tcs_edge.report.page.latency import Timed, latency_chart, runner_title, timed
 from tcs_edge.report.page.run import run_page
+from tcs_edge.runs.folder import RunFolder
+from tcs_edge.runs.schema import HostLatency, LatencyRecord
 
 TIMES = st.floats(1e-3, 1e4)
 BAND = LatencyRecord(p50_ms=2, low_ms=1, high_ms=5, threads=4, source="estimated", citation="-")

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from tcs_edge.errors import DataError
-from tcs_edge.packaging.reports import PredictionsRecord
 from tcs_edge.report.page.confusion import LARGEST_MATRIX, confusion
 from tcs_edge.report.page.environment import megabytes, percent, shown_name, significant
+from tcs_edge.report.page.images import opener, thumbnail
 from tcs_edge.report.page.layers import sizes_by_layer
-from tcs_edge.report.page.pictures import opener, thumbnail
+from tcs_edge.runs.documents import PredictionsRecord
 
 
 def predictions(labels, predicted) -> PredictionsRecord:
@@ -92,7 +92,7 @@ def test_large_images_shrink_and_tiny_ones_keep_every_pixel():
 
 
 def test_an_image_that_is_gone_has_no_thumbnail(manifest, photos):
-    from tcs_edge.packaging.manifest_schema import Manifest
+    from tcs_edge.runs.schema import Manifest
 
     open_image = opener(Manifest.model_validate(manifest), photos)
     assert open_image is not None

@@ -13,8 +13,8 @@ from itertools import pairwise
 import pytest
 
 from tcs_edge.errors import DataError
-from tcs_edge.packaging.run_folder import RunFolder
 from tcs_edge.report.page.run import run_page
+from tcs_edge.runs.folder import RunFolder
 
 SECTIONS = (
     "verdict", "student", "parity", "confusion", "pictures", "latency", "size", "training", "coordinates",

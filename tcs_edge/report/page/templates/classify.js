@@ -25,13 +25,13 @@ function windows(size, low, high, outSize, filter) {
   const support = filter.support * widening;
   const spots = [];
   for (let at = 0; at < outSize; at++) {
-    const centre = low + (at + 0.5) * scale;
-    const first = Math.max(0, Math.trunc(centre - support + 0.5));
-    const last = Math.min(size, Math.trunc(centre + support + 0.5));
+    const center = low + (at + 0.5) * scale;
+    const first = Math.max(0, Math.trunc(center - support + 0.5));
+    const last = Math.min(size, Math.trunc(center + support + 0.5));
     const weights = new Float64Array(last - first);
     let total = 0;
     for (let i = 0; i < weights.length; i++) {
-      weights[i] = filter.weight((i + first - centre + 0.5) * (1 / widening));
+      weights[i] = filter.weight((i + first - center + 0.5) * (1 / widening));
       total += weights[i];
     }
     spots.push({ first, weights: weights.map((weight) => fixedPoint(total ? weight / total : weight)) });
@@ -125,7 +125,7 @@ function cropped(picture, left, top, size) {
 }
 
 // float32 (3, size, size): (value / 255 - mean) / std, every step rounded to float32.
-function normalised(picture, settings) {
+function normalized(picture, settings) {
   const pixels = picture.width * picture.height;
   const planes = new Float32Array(3 * pixels);
   for (let channel = 0; channel < 3; channel++) {
@@ -195,7 +195,7 @@ const LABELS = JSON.parse(document.getElementById("labels").textContent);
 async function classify(file) {
   const { ort, session } = await runtime();
   const size = SETTINGS.img_size;
-  const planes = normalised(squared(await decoded(file), SETTINGS), SETTINGS);
+  const planes = normalized(squared(await decoded(file), SETTINGS), SETTINGS);
   const input = new ort.Tensor("float32", planes, [1, 3, size, size]);
   const output = await session.run({ [session.inputNames[0]]: input });
   return guesses(Array.from(output[session.outputNames[0]].data));

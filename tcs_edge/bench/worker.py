@@ -1,0 +1,143 @@
+"""One run, in a process of its own: `python -m tcs_edge.bench.worker FILE` answers the config_key in FILE.
+
+A fresh process makes the peak memory mean something. The teacher's pass has its own process too, so
+that its memory is not counted as the training's.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from tcs_edge.bench.grid import SCHEMA_VERSION, BenchRun, RunResult
+from tcs_edge.data import ImageSet
+from tcs_edge.data.loader import evaluation_loader
+from tcs_edge.errors import TcsEdgeError
+from tcs_edge.export.onnx import export_onnx
+from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.runtimes.timing import time_runner
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.stages.prepare import Prepared, prepare
+from tcs_edge.stages.targets import gather_features, make_targets
+from tcs_edge.students.build import build_student, feature_dim
+from tcs_edge.training.distill import FOLD_IMAGES, TrainingFiles, distill
+from tcs_edge.training.fold import deployed_cost
+from tcs_edge.utils.files import read_json, write_json
+from tcs_edge.utils.progress import Silent
+from tcs_edge.utils.stopwatch import Stopwatch
+from tcs_edge.utils.threads import use_threads
+
+WARMUP_RUNS, TIMED_RUNS = 20, 100
+
+
+def main(config_key: Path) -> int:
+    """Answer `config_key` beside it, in a file that ends in .json; the exit code is the error's."""
+    document = read_json(config_key, SCHEMA_VERSION)
+    answer = config_key.with_suffix(".json")
+    try:
+        run = BenchRun(document["arm"], CompressConfig.model_validate(document["options"]))
+        found = run_pass(run) if document["pass"] else train_run(run, config_key)
+    except TcsEdgeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    write_json(answer, {"schema_version": SCHEMA_VERSION, **run.config_key(), "found": found})
+    return 0
+
+
+def run_pass(run: BenchRun) -> dict[str, float]:
+    """Let the teacher see the run's images, so that its answers are cached; seconds and memory of that."""
+    ready, backbone = _ready(run)
+    features = gather_features(ready.images, ready.preprocess, backbone, ready.options, Silent())
+    return {"seconds": features.pass_seconds if features else 0.0, "peak_memory_mb": peak_memory_mb()}
+
+
+def train_run(run: BenchRun, config_key: Path) -> dict[str, object]:
+    """Train, and only then look at the test images, once; traces lie beside `config_key`."""
+    ready, backbone = _ready(run)
+    images, preprocess, options = ready.images, ready.preprocess, ready.options
+    features = gather_features(images, preprocess, backbone, options, Silent())
+    knowledge = make_targets(features, images, preprocess, backbone, options, Silent()) if features else None
+    del features
+    width = feature_dim(backbone, preprocess.img_size)
+    traces = TrainingFiles(*(config_key.with_suffix(end) for end in (".state", ".metrics.jsonl", ".selection")))
+    watch = Stopwatch()
+    with watch.stage("distill"):
+        model = distill(backbone, width, images, preprocess, knowledge, options, traces, False, Silent())
+    peak_mb = peak_memory_mb()
+    params_m, macs_m = deployed_cost(model, preprocess.img_size)
+    onnx_mb, latency_ms = _deploy(model, config_key.with_suffix(".onnx"), ready)
+    found = RunResult(
+        correct=_correct(model, ready),
+        train_seconds=watch.stages[0].seconds,
+        peak_memory_mb=peak_mb,
+        peak_gpu_mb=torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0,
+        params_m=params_m,
+        macs_m=macs_m,
+        onnx_mb=onnx_mb,
+        latency_ms=latency_ms,
+        threads=options.threads or 1,
+        train_images=len(images.train),
+    )
+    for trace in (traces.checkpoint, traces.selection):
+        trace.unlink(missing_ok=True)
+    return found.to_json()
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far, in 10^6 bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset) / 1e6
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _ready(run: BenchRun) -> tuple[Prepared, nn.Module]:
+    ready = prepare(run.options, Silent())
+    ready = replace(ready, images=_with_less_validation(ready.images))
+    options = ready.options
+    use_threads(options.threads or 1)
+    return ready, build_student(ready.student.name, ready.preprocess.img_size, ready.init, options.seed)
+
+
+def _with_less_validation(images: ImageSet) -> ImageSet:
+    """At most as many validation as training images, spread evenly, and enough of them to check the fold on.
+
+    Nothing is chosen by them, and an epoch on few shots must not spend its time on them.
+    """
+    count = min(len(images.val), max(FOLD_IMAGES, len(images.train)))
+    rows = np.arange(count) * len(images.val) // count
+    return replace(images, val=images.val.subset(rows))
+
+
+def _deploy(model: nn.Module, path: Path, ready: Prepared) -> tuple[float, float]:
+    """Size in 10^6 bytes of the model's ONNX file, and its latency in ms for one image; the file is removed."""
+    preprocess = ready.preprocess
+    export_onnx(model, path, preprocess.img_size, labels=ready.images.classes, preprocess=preprocess.to_json())
+    image = preprocess(ready.images.test.image(0))[None]
+    try:
+        with OrtRunner(path, ready.options.threads or 1) as runner:
+            sample = time_runner(lambda: runner.run(image), WARMUP_RUNS, TIMED_RUNS)
+            return path.stat().st_size / 1e6, sample.p50_ms
+    finally:
+        path.unlink()
+
+
+@torch.inference_mode()
+def _correct(model: nn.Module, ready: Prepared) -> str:
+    options = ready.options
+    loader = evaluation_loader(ready.images.test, ready.preprocess, options.batch_size, options.workers or 0)
+    right = [model(pixels).argmax(dim=1) == labels for pixels, labels, _ in loader]
+    return "".join("1" if one else "0" for one in torch.cat(right).tolist())
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

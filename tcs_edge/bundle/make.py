@@ -1,0 +1,197 @@
+"""The folder that goes to a device: model, labels, preprocessing, scripts, and golden answers to check them by.
+
+What runs there needs Python, numpy, Pillow and one runtime; none of tcs-edge's code.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+from tcs_edge.bundle.golden import write_golden
+from tcs_edge.bundle.text import license_notes, pinned_packages, readme_text, requirements_text
+from tcs_edge.errors import DataError, UsageError
+from tcs_edge.runs.bom import bom_text, build_bom
+from tcs_edge.runs.folder import BOM, MODEL_CARD, RunFolder
+from tcs_edge.runs.load import images_of, preprocess_of, proven_run
+from tcs_edge.runs.manifest import exported_files
+from tcs_edge.runs.schema import Manifest, ManifestFile
+from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.specs.target import RuntimeName
+from tcs_edge.utils.files import FileRecord, make_folder, read_json, record_files, write_json, write_text
+from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.validation.checks import TOLERANCES
+
+SCHEMA_VERSION = 1
+KIND: Literal["tcs-edge bundle"] = "tcs-edge bundle"
+ABOUT, SUMS = "bundle.json", "SHA256SUMS"
+SCRIPTS = Path(__file__).parent / "device_files"
+SUFFIXES: dict[RuntimeName, tuple[str, ...]] = {"onnxruntime": (".onnx",), "openvino": (".xml", ".bin")}
+FOLDERS: dict[RuntimeName, str] = {"onnxruntime": "export", "openvino": "export/openvino"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A finished bundle: its folder, the runtime it is for, and its files."""
+
+    folder: Path
+    runtime: RuntimeName
+    files: tuple[FileRecord, ...]
+
+    @property
+    def size_mb(self) -> float:
+        """All files, in 10^6 bytes."""
+        return sum(record.bytes for record in self.files) / 1e6
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON document of everything."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "bundle": str(self.folder),
+            "runtime": self.runtime,
+            "size_mb": self.size_mb,
+            "files": [record.to_json() for record in self.files],
+        }
+
+
+def make_bundle(
+    run: Path,
+    out: Path | None = None,
+    runtime: str | None = None,
+    precision: str = "fp32",
+    data: Path | None = None,
+    overwrite: bool = False,
+    reporter: Reporter = Silent(),
+) -> Bundle:
+    """Put everything that a device needs into one folder; it appears whole or not at all.
+
+    Args:
+        run: a finished run whose exports passed.
+        out: the folder; default `<run>-bundle` beside the run.
+        runtime: "onnxruntime" or "openvino"; None takes the target's first.
+        precision: of the model, as its file is named.
+        data: where the run's images lie now.
+        overwrite: replace an earlier bundle in `out`.
+
+    Raises:
+        ParityFailed: the run failed its proof, or its files changed since.
+        UsageError: an unknown runtime, a precision that the run has not, or an `out` that is in use.
+        DataError: no run, or other images than the run's.
+    """
+    folder, manifest = proven_run(run)
+    chosen = _runtime(runtime, manifest)
+    artifact = artifact_files(manifest, chosen, precision)
+    out = out or folder.root.with_name(f"{folder.root.resolve().name}-bundle")
+    _require_free(out, overwrite)
+    images = images_of(run, manifest, data, reporter)
+    make_folder(out.parent)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.draft-", dir=out.parent) as place:
+        draft = Path(place) / "bundle"
+        make_folder(draft)
+        _copy(folder, artifact, draft)
+        with reporter.busy("computing the golden answers"), _runner(draft, artifact, chosen) as runner:
+            write_golden(draft / "golden.npz", images.test, preprocess_of(folder), runner)
+        files = _describe(draft, manifest, artifact, chosen, precision)
+        if out.exists():
+            shutil.rmtree(out)
+        draft.rename(out)
+    return Bundle(out, chosen, files)
+
+
+def artifact_files(manifest: Manifest, runtime: RuntimeName, precision: str) -> tuple[ManifestFile, ...]:
+    """The exported model of this runtime and precision, its main file first.
+
+    Raises:
+        UsageError: the run has none; the message lists what it has.
+    """
+    recorded = {record.path: record for record in manifest.files}
+    stem = "model" if precision == "fp32" else f"model.{precision}"
+    names = [f"{FOLDERS[runtime]}/{stem}{suffix}" for suffix in SUFFIXES[runtime]]
+    if any(name not in recorded for name in names):
+        models = [r.path for r in exported_files(manifest) if PurePosixPath(r.path).suffix in (".onnx", ".xml")]
+        raise UsageError(f"the run has no {precision} model for {runtime}; it has {', '.join(models) or 'none'}.")
+    return tuple(recorded[name] for name in names)
+
+
+def _runtime(asked: str | None, manifest: Manifest) -> RuntimeName:
+    known = get_args(RuntimeName)
+    if asked is not None and asked not in known:
+        raise UsageError(f"unknown runtime {asked!r}. Known: {', '.join(known)}.")
+    first = next((name for name in known if name in manifest.target.get("runtimes", {})), known[0])
+    chosen: RuntimeName = asked or first  # type: ignore[assignment]
+    return chosen
+
+
+def _require_free(out: Path, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file. Choose another --out.")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not overwrite:
+        raise UsageError(f"{out} is not empty. Choose another --out, or pass --overwrite to replace a bundle.")
+    if not _is_bundle(out):
+        raise UsageError(f"{out} is not a bundle (no {ABOUT}); it is not overwritten. Choose another --out.")
+
+
+def _is_bundle(folder: Path) -> bool:
+    try:
+        return read_json(folder / ABOUT, SCHEMA_VERSION).get("kind") == KIND
+    except DataError:
+        return False
+
+
+def _copy(folder: RunFolder, artifact: tuple[ManifestFile, ...], draft: Path) -> None:
+    for record in artifact:
+        shutil.copyfile(folder.root / record.path, draft / PurePosixPath(record.path).name)
+    for name in ("labels.txt", "preprocess.json"):
+        shutil.copyfile(folder.export / name, draft / name)
+    if not folder.model_card.is_file():
+        raise DataError(f"{folder.root} has no {MODEL_CARD}: it was made by an earlier tcs-edge. Run compress again.")
+    shutil.copyfile(folder.model_card, draft / "MODEL_CARD.md")
+    for script in sorted(SCRIPTS.glob("*.py")):
+        shutil.copyfile(script, draft / script.name)
+
+
+def _runner(draft: Path, artifact: tuple[ManifestFile, ...], runtime: RuntimeName) -> Runner:
+    path = draft / PurePosixPath(artifact[0].path).name
+    return OrtRunner(path) if runtime == "onnxruntime" else OpenVinoRunner(path, precision="f32")
+
+
+def _describe(
+    draft: Path, manifest: Manifest, artifact: tuple[ManifestFile, ...], runtime: RuntimeName, precision: str
+) -> tuple[FileRecord, ...]:
+    """Write what tells about the rest: bundle.json, the texts, the bill of materials, and last the hashes."""
+    packages = pinned_packages(manifest, runtime)
+    write_json(draft / ABOUT, _about(manifest, artifact, runtime, precision))
+    write_text(draft / "requirements.txt", requirements_text(packages))
+    write_text(draft / "LICENSES.md", license_notes(manifest))
+    write_text(draft / "README.md", readme_text(manifest, runtime, packages))
+    files = record_files(draft, draft.iterdir())
+    write_text(draft / BOM, bom_text(build_bom(manifest, files, dict(packages))))
+    files = record_files(draft, draft.iterdir())
+    write_text(draft / SUMS, "".join(f"{record.sha256}  {record.path}\n" for record in files))
+    return tuple(record_files(draft, draft.iterdir()))
+
+
+def _about(
+    manifest: Manifest, artifact: tuple[ManifestFile, ...], runtime: RuntimeName, precision: str
+) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": KIND,
+        "created": manifest.created.isoformat(),
+        "student": manifest.student.name,
+        "target": manifest.target.get("name"),
+        "runtime": runtime,
+        "precision": precision,
+        "threads": manifest.target.get("threads", 1),
+        "img_size": manifest.student.img_size,
+        "model": PurePosixPath(artifact[0].path).name,
+        "model_sha256": [record.sha256 for record in artifact],
+        "max_rel_diff": {name: tolerance.max_rel_diff for name, tolerance in TOLERANCES.items()},
+    }

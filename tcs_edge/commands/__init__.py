@@ -1,0 +1,1 @@
+"""Commands that are not a run: compare any two models, inspect the installation."""

@@ -1,0 +1,116 @@
+"""Any ONNX classifier against what it was made from, on the user's images: `validate --onnx --reference --data`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from tcs_edge.data import Preprocess, Split
+from tcs_edge.data.folders import load_held_out
+from tcs_edge.data.layout import name_some
+from tcs_edge.data.loader import image_batches
+from tcs_edge.errors import DataError, UsageError
+from tcs_edge.export.metadata import stored_pairs
+from tcs_edge.runs.folder import MANIFEST
+from tcs_edge.runs.load import trained_model
+from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.onnx_file import read_onnx
+from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.runtimes.open import opened_device_runner
+from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.runtimes.torch import TorchRunner
+from tcs_edge.utils.files import read_json
+from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.validation.validate import Validation, validate
+
+BATCH_SIZE = 32
+
+
+def crosscheck(
+    onnx_path: Path,
+    reference: Path,
+    data: Path,
+    preprocess: Path | None = None,
+    threads: int = 1,
+    reporter: Reporter = Silent(),
+) -> Validation:
+    """Compare an ONNX file, in ONNX Runtime and in OpenVINO, with a reference on the images of a folder.
+
+    Args:
+        reference: another .onnx file, a run folder, or the checkpoints/deployed.safetensors of one.
+        data: an image folder; its test images, or all of them where it has no splits.
+        preprocess: a preprocess.json; None takes what the file's own metadata says.
+
+    Raises:
+        DataError: a file that is missing, damaged or no classifier; images that do not fit the model.
+        UsageError: a reference of another kind, or nothing that tells the preprocessing.
+    """
+    graph = read_onnx(onnx_path).graph
+    with ExitStack() as stack:
+        candidate = stack.enter_context(OrtRunner(onnx_path, threads))
+        expected = stack.enter_context(_reference(reference, threads))
+        steps = _preprocess(onnx_path, preprocess)
+        _require_size(onnx_path, graph, steps)
+        classes, images = load_held_out(data, reporter)
+        names = candidate.labels or expected.labels
+        images = _relabeled(images, classes, names or _unnamed(classes, graph, data), data)
+        runners: list[Runner] = [candidate, stack.enter_context(OpenVinoRunner(onnx_path, threads, precision="f32"))]
+        runners += [stack.enter_context(runner) for runner in opened_device_runner(onnx_path, threads)]
+        batches = image_batches(images, steps, BATCH_SIZE)
+        return validate(expected, runners, batches, names=images.names, reporter=reporter)
+
+
+def _reference(path: Path, threads: int) -> Runner:
+    run = path.parent.parent if path.name == "deployed.safetensors" else path
+    if (run / MANIFEST).is_file():
+        return TorchRunner(trained_model(run))
+    if path.suffix != ".onnx":
+        raise UsageError(
+            f"--reference takes an .onnx file, a run folder or the deployed.safetensors inside one, got {path}."
+        )
+    runner = OrtRunner(path, threads)
+    runner.name = "reference"
+    return runner
+
+
+def _preprocess(onnx_path: Path, given: Path | None) -> Preprocess:
+    if given is not None:
+        return Preprocess.from_json(read_json(given, schema_version=1))
+    text = stored_pairs(onnx_path).get("preprocess")
+    if text is None:
+        raise UsageError(f"{onnx_path} does not say how it wants its images. Pass --preprocess FILE.")
+    try:
+        return Preprocess.from_json(json.loads(text))
+    except json.JSONDecodeError:
+        raise DataError(f"{onnx_path}: what its metadata says of the preprocessing is no JSON.") from None
+
+
+def _require_size(onnx_path: Path, graph: onnx.GraphProto, steps: Preprocess) -> None:
+    side = _fixed(graph.input[0], -1)
+    if side not in (None, steps.img_size):
+        raise DataError(f"{onnx_path} takes {side} px images, its preprocessing makes {steps.img_size} px.")
+
+
+def _unnamed(classes: tuple[str, ...], graph: onnx.GraphProto, data: Path) -> tuple[str, ...]:
+    """Class names for a model that has none: the folders' own, if there are as many as outputs."""
+    outputs = _fixed(graph.output[0], -1)
+    if outputs not in (None, len(classes)):
+        raise DataError(f"{data} has {len(classes)} classes, the model {outputs} outputs and no class names in it.")
+    return classes
+
+
+def _fixed(value: onnx.ValueInfoProto, axis: int) -> int | None:
+    """The length of one axis of a graph's input or output; None where it is not fixed."""
+    return value.type.tensor_type.shape.dim[axis].dim_value or None
+
+
+def _relabeled(images: Split, classes: tuple[str, ...], names: tuple[str, ...], data: Path) -> Split:
+    """The same images with labels that count as the model does."""
+    if unknown := sorted(set(classes) - set(names)):
+        raise DataError(f"{data} has classes that the model does not name: {name_some(unknown)}. Remove them.")
+    positions = np.array([names.index(name) for name in classes], dtype=np.int64)
+    return Split(images.sources, positions[images.labels], images.names)

@@ -1,0 +1,1 @@
+"""Soft labels for images without labels: linear probes and label propagation, pure NumPy."""

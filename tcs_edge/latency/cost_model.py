@@ -1,0 +1,151 @@
+"""Predicts the latency of a network that nobody measured: a sum over its operators.
+
+The reference machine is the one whose profile was measured in full. Its model is linear with coefficients that
+cannot be negative: ms per call, per 10^6 multiply-accumulates and per 10^6 bytes of each kind of operator, for each
+runtime and thread count. benchmarks/fit_cost_model.py fits it, benchmarks/operator_tables.py counts the operators that
+onnxruntime executes; OpenVINO fuses others, but its time is taken for a sum over the same work.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from tcs_edge.errors import MissingError
+from tcs_edge.latency.operators import MAC_FEATURES, TRANSFORMER_FEATURES
+from tcs_edge.specs.target import RuntimeName
+from tcs_edge.utils.files import read_json
+
+TABLES_VERSION, MODEL_VERSION = 1, 2
+MODEL_FILE, TABLES_FILE = (Path(__file__).parent / name for name in ("cost_model.json", "operator_tables.json"))
+
+# What a network's operators ask for, by model, image size and feature.
+Tables = Mapping[str, Mapping[int, Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A latency in ms on the reference machine; `low_ms` to `high_ms` holds nine in ten networks.
+
+    `transformer_share`, 0..1, is the part of it that goes to what only transformers do.
+    """
+
+    p50_ms: float
+    low_ms: float
+    high_ms: float
+    transformer_share: float
+
+
+@dataclass(frozen=True)
+class ThreadModel:
+    """Coefficients in ms per unit of each feature, and the band as factors on the prediction."""
+
+    coefficients_ms: Mapping[str, float]
+    low_factor: float
+    high_factor: float
+
+    def predict(self, features: Mapping[str, float]) -> Prediction:
+        """The latency of a network with these features."""
+        cost = {name: self.coefficients_ms[name] * value for name, value in features.items()}
+        total = sum(cost.values())
+        share = sum(cost.get(name, 0.0) for name in TRANSFORMER_FEATURES) / total
+        return Prediction(total, total * self.low_factor, total * self.high_factor, share)
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """The model fitted for one runtime, by thread count, and the operators of the networks it is asked about.
+
+    `tables` are features by model and image size; `reference` names the profile of the reference machine.
+    Where the latency of a network is known at two sizes, nine in ten sizes between, predicted and corrected by
+    those, come out within `own_rows_factor`.
+    """
+
+    reference: str
+    threads: Mapping[int, ThreadModel]
+    tables: Tables
+    own_rows_factor: float
+    citation: str
+
+    def knows(self, model: str, img_size: int) -> bool:
+        """Whether a prediction can be made: the network's operators are known at this size or on both sides."""
+        sizes = self.tables.get(model)
+        return sizes is not None and min(sizes) <= img_size <= max(sizes)
+
+    def sizes(self, model: str) -> list[int]:
+        """Sides of the input that the network was exported and run with to count its operators, small ones first."""
+        return sorted(self.tables.get(model, {}))
+
+    def with_tables(self, tables: Tables) -> CostModel:
+        """The same model, asked about more networks."""
+        return replace(self, tables={**self.tables, **tables}) if tables else self
+
+    def macs_m(self, model: str, img_size: int) -> float:
+        """10^6 multiply-accumulates that the network's operators execute at this size; see `knows`."""
+        features = self._features(model, img_size)
+        return sum(features.get(name, 0.0) for name in MAC_FEATURES)
+
+    def predict(self, model: str, img_size: int, threads: int) -> Prediction:
+        """Latency on the reference machine; more threads than it was measured with count as its most.
+
+        Args:
+            model: a network whose operators are known, see `knows`.
+            img_size: pixels; between two known sizes every feature follows a power of the size.
+        """
+        usable = [count for count in self.threads if count <= threads]
+        return self.threads[max(usable)].predict(self._features(model, img_size))
+
+    def _features(self, model: str, img_size: int) -> Mapping[str, float]:
+        sizes = self.tables[model]
+        if img_size in sizes:
+            return sizes[img_size]
+        known = sorted(sizes)
+        index = bisect_left(known, img_size)
+        small, large = known[index - 1], known[index]
+        share = math.log(img_size / small) / math.log(large / small)
+        return {
+            name: _between(sizes[small].get(name, 0.0), sizes[large].get(name, 0.0), share)
+            for name in sizes[small].keys() | sizes[large].keys()
+        }
+
+
+def _between(small: float, large: float, share: float) -> float:
+    if small > 0 and large > 0:
+        return small ** (1 - share) * large**share
+    return (1 - share) * small + share * large
+
+
+@cache
+def shipped_cost_model(runtime: RuntimeName = "onnxruntime") -> CostModel:
+    """The model of the reference machine that ships with tcs-edge.
+
+    Raises:
+        MissingError: the installation is incomplete.
+    """
+    if not (MODEL_FILE.is_file() and TABLES_FILE.is_file()):
+        raise MissingError("tcs-edge is installed without its latency model. Reinstall it: pip install tcs-edge.")
+    return load_cost_model(MODEL_FILE, TABLES_FILE, runtime)
+
+
+def load_cost_model(model: Path, tables: Path, runtime: RuntimeName = "onnxruntime") -> CostModel:
+    """The model of one runtime in the two files that the scripts in benchmarks/ write.
+
+    Raises:
+        DataError: a file is missing, is not JSON, or has another schema version.
+    """
+    document, counted = read_json(model, MODEL_VERSION), read_json(tables, TABLES_VERSION)
+    fitted = document["runtimes"][runtime]
+    threads = {int(count): ThreadModel(**entry) for count, entry in fitted["threads"].items()}
+    networks = {name: _by_size(counted["features"], sizes) for name, sizes in counted["networks"].items()}
+    return CostModel(document["reference"], threads, networks, fitted["own_rows_factor"], fitted["citation"])
+
+
+def _by_size(names: Sequence[str], sizes: Mapping[str, str]) -> dict[int, dict[str, float]]:
+    return {
+        int(size): {name: value for name, value in zip(names, map(float, values.split()), strict=True) if value}
+        for size, values in sizes.items()
+    }

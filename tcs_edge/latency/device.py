@@ -1,0 +1,206 @@
+"""The latency of a student on a target: its own rows first, then what the reference machine lets expect."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tcs_edge.errors import UsageError
+from tcs_edge.latency.cost_model import Tables
+from tcs_edge.latency.plausibility import candidate_macs_m, roofline_ms
+from tcs_edge.latency.reference import Estimate, Reference, reference, rows_of
+from tcs_edge.latency.transfer import ANCHOR_PX, Transfer, by_facts, by_ncnn, by_rows, for_another_runtime
+from tcs_edge.models.candidates import CANDIDATES
+from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, Source
+from tcs_edge.specs.target import Precision, RuntimeName, TargetSpec, load_target
+
+
+@dataclass(frozen=True)
+class Latency:
+    """The latency of one image in ms: median and the band it is believed to lie in.
+
+    `threads` is the thread count the figure is for; `source` says how it is known, `citation` from where.
+    """
+
+    p50_ms: float
+    low_ms: float
+    high_ms: float
+    threads: int
+    source: Source
+    citation: str
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, as JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.p50_ms:.3g} ms (up to {self.high_ms:.3g} ms, {self.source})"
+
+
+@dataclass(frozen=True)
+class DeviceLatencies:
+    """Answers for one target, runtime, precision and thread count; see `device_latencies`.
+
+    `rows` are the device's own, `transfer` leads from the reference machine to it (None: the device is the
+    reference machine).
+    """
+
+    target: TargetSpec
+    profile: Profile
+    runtime: ProfileRuntime
+    precision: Precision
+    rows: tuple[LatencyRow, ...]
+    threads: int
+    reference: Reference
+    transfer: Transfer | None
+
+    def latency(self, model: str, img_size: int) -> Latency:
+        """Latency of `model` for one img_size x img_size image.
+
+        A row of this model and size is taken as it stands; its rows at other sizes correct what is expected
+        from the reference machine. No estimate is below what the processor's peak rate allows.
+
+        Raises:
+            UsageError: neither the profile nor the reference machine knows the model at this size.
+        """
+        expected = self._expected(model, img_size)
+        own = self._own_rows(model, known=expected is not None)
+        found = self.reference.corrected(own, model, img_size) or expected
+        if found is None:
+            raise UsageError(self._unknown(model, img_size))
+        if found.exact:
+            row = found.exact
+            citation = self.profile.citations.get(row.citation, row.citation)
+            return Latency(row.p50_ms, row.low_ms, row.high_ms, row.threads, row.source, citation)
+        estimate = Latency(found.p50_ms, found.low_ms, found.high_ms, self.threads, "estimated", found.how)
+        return self._above_roofline(estimate, model, img_size)
+
+    def _above_roofline(self, found: Latency, model: str, img_size: int) -> Latency:
+        """The same estimate with its lower end, and if need be all of it, raised to what is possible."""
+        macs_m, cpu = self._macs_m(model, img_size), self.target.cpu
+        least = roofline_ms(macs_m, cpu, self.threads, self.precision, self.runtime) if macs_m else 0.0
+        if found.low_ms >= least:
+            return found
+        p50_ms = max(found.p50_ms, least)
+        reason = (
+            f"not below {least:.3g} ms: {macs_m:.3g} M multiply-accumulates at the peak rate of "
+            f"{min(self.threads, cpu.cores)} x {cpu.model}"
+        )
+        # What raises the median raises the upper end: the evidence is about another way to compute.
+        high_ms = found.high_ms * p50_ms / found.p50_ms
+        return replace(found, p50_ms=p50_ms, low_ms=least, high_ms=high_ms, citation=f"{found.citation}; {reason}")
+
+    def _macs_m(self, model: str, img_size: int) -> float | None:
+        if candidate := CANDIDATES.get(model):
+            return candidate_macs_m(candidate, img_size)
+        counted = self.reference.model
+        return counted.macs_m(model, img_size) if counted.knows(model, img_size) else None
+
+    def _own_rows(self, model: str, known: bool) -> list[LatencyRow]:
+        """The device's rows of this model; estimated ones only where nothing better is to be had."""
+        rows = [row for row in self.rows if row.model == model]
+        better = [row for row in rows if row.source != "estimated"]
+        evident = known and self.transfer is not None and self.transfer.evident
+        return better if better or evident else rows
+
+    def _expected(self, model: str, img_size: int) -> Estimate | None:
+        """What the reference machine lets expect here; nothing of the device's own rows of this model is used."""
+        known = self.reference.latency(model, img_size)
+        if known is None or self.transfer is None:
+            return known
+        factor = self.transfer.factor(model, img_size, known.transformer_share, self._overhead(model, img_size))
+        low, high = math.log(known.low_ms / known.p50_ms), math.log(known.high_ms / known.p50_ms)
+        p50 = known.p50_ms * math.exp(factor.center)
+        return Estimate(
+            p50,
+            p50 * math.exp(-math.hypot(low, factor.down)),
+            p50 * math.exp(math.hypot(high, factor.up)),
+            f"{self.reference.model.reference} ({known.how}) {factor.how}",
+        )
+
+    def _overhead(self, model: str, img_size: int) -> float:
+        """Log of what the reference takes beyond the share of the area that a smaller image has."""
+        here, full = (self.reference.latency(model, size) for size in (img_size, ANCHOR_PX))
+        if here is None or full is None:
+            return 0.0
+        return max(0.0, 2 * math.log(ANCHOR_PX / img_size) - math.log(full.p50_ms / here.p50_ms))
+
+    def _unknown(self, model: str, img_size: int) -> str:
+        sizes = sorted(
+            {row.img_size for row in self.rows if row.model == model} | set(self.reference.model.sizes(model))
+        )
+        if not sizes:
+            return (
+                f"nothing is known of the latency of {model} on {self.profile.target}. "
+                "Measure it (`tcs-edge profile` there, or `tcs-edge bundle-profiler`), or choose another --student."
+            )
+        return (
+            f"the latency of {model} on {self.profile.target} is known at {sizes[0]} to {sizes[-1]} px, not at "
+            f"{img_size} px. Choose an --img-size in between."
+        )
+
+
+def device_latencies(
+    target: TargetSpec,
+    profile: Profile,
+    threads: int | None = None,
+    runtime: ProfileRuntime = "onnxruntime",
+    precision: Precision = "fp32",
+    tables: Tables | None = None,
+) -> DeviceLatencies:
+    """What is known of students' latencies on `target`.
+
+    Args:
+        threads: default the target's own. A count without rows falls back to the next lower one that has some,
+            which is slower and thus on the safe side.
+        tables: operators of networks that are in no table of ours.
+
+    Raises:
+        UsageError: int8 or fp16 arithmetic or ncnn is asked for, and the profile has no row of it.
+    """
+    wanted = threads or target.threads
+    rows = _with_threads(profile, runtime, precision, wanted)
+    known: RuntimeName | None = runtime if runtime != "ncnn" and precision == "fp32" else None
+    if not (rows or known):
+        raise UsageError(
+            f"the profile of {profile.target} has no row with {runtime} in {precision} and {wanted} threads or "
+            "fewer. Measure one (`tcs-edge profile` there, or `tcs-edge bundle-profiler`)."
+        )
+    proxies = _proxies(profile, runtime, wanted)
+    count = next((found[0].threads for found in (rows, *proxies) if found), wanted)
+    against = reference(count, known or "onnxruntime").with_tables(tables or {})
+    transfer = None
+    if not (known and profile.target == against.model.reference):
+        same_threads = reference(against.threads).with_tables(tables or {})
+        transfer = by_rows(rows, against) or _by_proxies(proxies, runtime, target, count, same_threads)
+    return DeviceLatencies(target, profile, runtime, precision, tuple(rows), count, against, transfer)
+
+
+def _proxies(profile: Profile, runtime: ProfileRuntime, threads: int) -> tuple[list[LatencyRow], list[LatencyRow]]:
+    """Rows that stand in for this runtime's: onnxruntime's, unless it is asked for itself, and ncnn's."""
+    other = [] if runtime == "onnxruntime" else _with_threads(profile, "onnxruntime", "fp32", threads)
+    ncnn = _with_threads(profile, "ncnn", "fp16", threads) or _with_threads(profile, "ncnn", "fp32", threads)
+    return other, ncnn
+
+
+def _by_proxies(
+    proxies: tuple[list[LatencyRow], list[LatencyRow]],
+    runtime: ProfileRuntime,
+    target: TargetSpec,
+    threads: int,
+    against: Reference,
+) -> Transfer:
+    """What onnxruntime's rows say of the device, or ncnn's, or its facts alone; `against` is onnxruntime's."""
+    other, ncnn = proxies
+    found = by_rows(other, against) or by_ncnn(ncnn, against)
+    if found is None:
+        return by_facts(target.cpu, threads, load_target(against.model.reference).cpu, against.threads)
+    return found if runtime == "onnxruntime" else for_another_runtime(found, runtime)
+
+
+def _with_threads(profile: Profile, runtime: ProfileRuntime, precision: Precision, threads: int) -> list[LatencyRow]:
+    """Rows of the highest thread count up to `threads` that has any."""
+    counts = {row.threads for row in profile.rows if (row.runtime, row.precision) == (runtime, precision)}
+    usable = [count for count in counts if count <= threads]
+    return rows_of(profile, runtime, precision, max(usable)) if usable else []

@@ -1,0 +1,1 @@
+"""Facts and files of networks: candidates, weights, feature maps, the model hub."""

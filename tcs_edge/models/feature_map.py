@@ -1,0 +1,65 @@
+"""The last feature map of any timm image model: (B, d, h, w), whatever layout the model works in."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+
+def last_map(model: nn.Module, images: Tensor) -> Tensor:
+    """What `model.forward_features` ends in, as a map (B, d, h, w), before any pooling.
+
+    A transformer's patch tokens are laid out on their square grid; class and register tokens are left
+    out. The final norm is included where the model applies it before pooling (transformers do;
+    ConvNeXt normalizes after pooling, so its map comes before the norm).
+
+    Args:
+        images: (B, 3, S, S), square.
+    """
+    features = model.forward_features(images)
+    if features.ndim == 3:
+        return _patches_as_map(features[:, getattr(model, "num_prefix_tokens", 0) :])
+    return features.permute(0, 3, 1, 2) if getattr(model, "output_fmt", None) == "NHWC" else features
+
+
+def _patches_as_map(tokens: Tensor) -> Tensor:
+    """Patch tokens (B, h w, d) of a square image -> (B, d, h, w)."""
+    side = math.isqrt(tokens.shape[1])
+    if side * side != tokens.shape[1]:
+        raise ValueError(f"{tokens.shape[1]} patch tokens do not form a square")
+    return tokens.transpose(1, 2).unflatten(2, (side, side))
+
+
+def pooled_to(features: Tensor, grid: int) -> Tensor:
+    """A map (B, d, h, w) averaged down to (B, d, grid, grid); itself where it has that grid."""
+    return features if features.shape[-1] == grid else adaptive_avg_pool2d(features, grid)
+
+
+def map_shape(model: nn.Module, img_size: int) -> tuple[int, int]:
+    """(d, side) of the last map at `img_size` pixels; the model's mode and weights stay as they are."""
+    training = model.training
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        features = last_map(model.eval(), torch.zeros(1, 3, img_size, img_size, device=device))
+    model.train(training)
+    return int(features.shape[1]), int(features.shape[-1])
+
+
+def drop_head(model: nn.Module, img_size: int) -> None:
+    """Replace, in place, every layer that the last map does not depend on by an identity.
+
+    What a model does after its last map (pooling, a hidden layer) would otherwise be trained by
+    nothing, and be counted and stored for nothing.
+    """
+    training = model.training
+    last_map(model.eval(), torch.zeros(1, 3, img_size, img_size)).sum().backward()
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            parameters = list(child.parameters())
+            if parameters and all(parameter.grad is None for parameter in parameters):
+                setattr(parent, name, nn.Identity())
+    model.zero_grad(set_to_none=True)
+    model.train(training)

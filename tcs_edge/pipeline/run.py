@@ -1,0 +1,306 @@
+"""One run of `tcs-edge compress`, stage by stage.
+
+target + profile -> images -> student -> teacher features (once) -> coordinates -> distillation
+-> export -> other precisions -> validation -> run folder. What can fail cheaply comes first, so that
+nobody waits an hour for a typo; only a search that reads the teacher's features puts its pass before the
+student.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from logging.handlers import MemoryHandler
+from pathlib import Path
+
+from torch import nn
+
+from tcs_edge.export.memory import peak_memory_mb
+from tcs_edge.export.onnx import choose_opset, export_onnx
+from tcs_edge.export.openvino import export_openvino
+from tcs_edge.export.preprocess import write_labels, write_preprocess
+from tcs_edge.methods import DistillationTargets
+from tcs_edge.report.model_card import model_card
+from tcs_edge.report.page.pareto import choice_svg
+from tcs_edge.report.page.run import run_page
+from tcs_edge.runs.bom import bom_text, build_bom
+from tcs_edge.runs.documents import write_document
+from tcs_edge.runs.folder import RunFolder, default_out, find_unfinished, open_run, require_usable
+from tcs_edge.runs.manifest import build_manifest, exported_files, with_files, write_manifest
+from tcs_edge.runs.records import (
+    choice_record,
+    coordinates_record,
+    dataset_record,
+    noted_choice,
+    predictions_record,
+    student_record,
+    teacher_record,
+)
+from tcs_edge.runs.schema import Manifest, StageRecord
+from tcs_edge.search.student import search_student, settle_search
+from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, runner_name
+from tcs_edge.specs.config import CompressConfig, config_toml
+from tcs_edge.specs.target import openvino_arithmetic
+from tcs_edge.stages.precisions import export_precisions
+from tcs_edge.stages.prepare import Prepared, asks_for_other_exports, prepare, require_means
+from tcs_edge.stages.targets import gather_features, make_targets
+from tcs_edge.stages.time_exports import measure_latency
+from tcs_edge.stages.validate import prove
+from tcs_edge.students.build import build_student, feature_dim
+from tcs_edge.teachers.features import Features
+from tcs_edge.training.distill import TrainingFiles, distill
+from tcs_edge.training.fold import load_deployed, save_deployed
+from tcs_edge.utils.files import write_json, write_text
+from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.stopwatch import Stopwatch
+from tcs_edge.utils.threads import use_threads
+from tcs_edge.validation.checks import at_most
+from tcs_edge.validation.validate import Validation
+
+EARLY_REMARKS = 10_000  # what is said before the run has a folder: images, every rejected student
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, what the manifest says, and every check."""
+
+    folder: RunFolder
+    manifest: Manifest
+    validation: Validation
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.root
+
+    @property
+    def passed(self) -> bool:
+        """Whether the exports were proved; only then are they in `export/`."""
+        return self.manifest.verdict == "pass"
+
+
+def compress(
+    options: CompressConfig,
+    out: Path | None = None,
+    overwrite: bool = False,
+    resume: Path | None = None,
+    reporter: Reporter = Silent(),
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Run:
+    """Distill, export and prove one student; the verdict is in the manifest.
+
+    Args:
+        out: the run folder; default runs/<date>-<target>-<student>.
+        overwrite: replace an earlier run in `out`.
+        resume: folder of an interrupted run that goes on, or of one that failed its proof and is to export other
+            files; `options` are that run's but for what `preparation.RESUMABLE` names.
+
+    Raises:
+        TcsEdgeError: see the exit codes in `errors`. A failed proof is no exception but a verdict.
+    """
+    if resume:
+        find_unfinished(resume, asks_for_other_exports(options, resume))
+    elif out:
+        require_usable(out, overwrite)
+    watch = Stopwatch()
+    with _logged() as keep_in:
+        with watch.stage("images and choice"):
+            ready = settle_search(prepare(options, reporter), reporter)
+            require_means(ready.options)
+        use_threads(ready.options.threads or 1)
+        if ready.undecided:
+            with watch.stage("search"):
+                ready = search_student(ready, reporter)
+        with watch.stage("student"):
+            backbone = build_student(ready.student.name, ready.preprocess.img_size, ready.init, ready.options.seed)
+        folder = _open_folder(ready, out, overwrite, resume, now)
+        keep_in(folder.log)
+        if resume:  # the student is settled now, and why it was chosen is only in the folder
+            ready = replace(ready, choice=noted_choice(ready.choice, folder.choice))
+        with _says_how_to_go_on(folder, reporter):
+            return _run_stages(ready, backbone, folder, bool(resume), watch, reporter, now)
+
+
+def _run_stages(
+    ready: Prepared,
+    backbone: nn.Module,
+    folder: RunFolder,
+    resume: bool,
+    watch: Stopwatch,
+    reporter: Reporter,
+    now: Callable[[], datetime],
+) -> Run:
+    target = ready.target.model_dump(mode="json", exclude_none=True)
+    with watch.stage("teacher"):
+        features = gather_features(ready.images, ready.preprocess, backbone, ready.options, reporter)
+    with watch.stage("coordinates"):
+        knowledge = _knowledge(features, ready, backbone, folder, reporter)
+    teacher = teacher_record(features.meta) if features else None
+    del features  # the student trains without them in memory
+    with watch.stage("distill"):
+        model = _distil(ready, backbone, knowledge, folder, resume, reporter)
+    with watch.stage("export"), reporter.busy("exporting"):
+        _export(model, ready, folder, reporter)
+    with watch.stage("precisions"):
+        released = export_precisions(
+            folder.unproven, folder.int8, ready.images, ready.preprocess, ready.target, ready.options, reporter
+        )
+    with watch.stage("validate"):
+        validation = prove(
+            model, folder.unproven, ready.images, ready.preprocess, ready.options, reporter,
+            ready.target.max_opset, arithmetic=openvino_arithmetic(target),
+        )  # fmt: skip
+        memory_mb = peak_memory_mb(folder.unproven / "model.onnx")
+        student = student_record(ready.choice.winner, model, ready.preprocess.img_size, str(ready.init), memory_mb)
+        validation = _with_limit_checks(validation, ready, folder, student.params_m)
+        validation = replace(validation, checks=(*released, *validation.checks))
+    with watch.stage("latency"):
+        latency, calls = measure_latency(model, folder.unproven, ready.preprocess, ready.options, reporter)
+    write_document(folder.latency, calls)
+    write_json(folder.validation, validation.to_json())
+    if validation.predictions:
+        write_document(folder.predictions, predictions_record(validation.predictions, ready.images.test.names))
+    folder.settle(validation.verdict == "pass")
+    manifest = build_manifest(
+        folder.root,
+        created=now(),
+        seed=ready.options.seed,
+        dataset=dataset_record(ready.images),
+        teacher=teacher,
+        student=student,
+        target=target,
+        options=ready.options.model_dump(mode="json", exclude_none=True),
+        stages=[StageRecord(**stage.to_json()) for stage in watch.stages],
+        validation=validation,
+        latency_here=latency,
+    )
+    manifest = _with_documents(manifest, folder)
+    write_manifest(folder.root, manifest)
+    with reporter.busy("writing the report"):
+        write_text(folder.report, run_page(folder.root))
+    return Run(folder, manifest, validation)
+
+
+def _open_folder(
+    ready: Prepared, out: Path | None, overwrite: bool, resume: Path | None, now: Callable[[], datetime]
+) -> RunFolder:
+    if resume:
+        folder = find_unfinished(resume, asks_for_other_exports(ready.options, resume))
+        folder.reopen()
+        write_text(folder.config, config_toml(ready.options))
+        return folder
+    place = out or default_out(ready.target.name, ready.student.name, now().date())
+    folder = open_run(place, overwrite)
+    write_text(folder.config, config_toml(ready.options))
+    img_size, classes = ready.preprocess.img_size, len(ready.images.classes)
+    choice = choice_record(ready.choice, ready.target, ready.limits, img_size, classes)
+    write_document(folder.choice, choice)
+    if drawn := choice_svg(choice):
+        write_text(folder.pareto, drawn)
+    return folder
+
+
+def _knowledge(
+    features: Features | None, ready: Prepared, backbone: nn.Module, folder: RunFolder, reporter: Reporter
+) -> DistillationTargets | None:
+    if features is None:
+        return None
+    knowledge = make_targets(features, ready.images, ready.preprocess, backbone, ready.options, reporter)
+    if knowledge.coordinates:
+        record = coordinates_record(knowledge.coordinates, ready.options.tcs.ablation)
+        write_document(folder.coordinates, record)
+    return knowledge
+
+
+def _distil(
+    ready: Prepared,
+    backbone: nn.Module,
+    knowledge: DistillationTargets | None,
+    folder: RunFolder,
+    resume: bool,
+    reporter: Reporter,
+) -> nn.Module:
+    if resume and folder.deployed_weights.exists():
+        reporter.say("trained before the run was stopped: nothing is trained again")
+        return load_deployed(folder.deployed_weights, backbone, ready.preprocess.img_size)
+    files = TrainingFiles(folder.checkpoints / "last.safetensors", folder.metrics, folder.selection)
+    width = feature_dim(backbone, ready.preprocess.img_size)
+    resume = resume and files.checkpoint.exists()
+    model = distill(backbone, width, ready.images, ready.preprocess, knowledge, ready.options, files, resume, reporter)
+    save_deployed(folder.deployed_weights, model)
+    # The state to resume from is several times the model; with the deployed weights written it is done.
+    files.checkpoint.unlink(missing_ok=True)
+    return model
+
+
+def _export(model: nn.Module, ready: Prepared, folder: RunFolder, reporter: Reporter) -> None:
+    classes, preprocess = ready.images.classes, ready.preprocess.to_json()
+    opset = choose_opset(ready.target.max_opset, ready.options.opset)
+    onnx_path = folder.unproven / "model.onnx"
+    export_onnx(
+        model, onnx_path, ready.preprocess.img_size, labels=classes, preprocess=preprocess,
+        opset=opset, dynamic_batch=ready.options.dynamic_batch, reporter=reporter,
+    )  # fmt: skip
+    export_openvino(onnx_path, folder.unproven / "openvino" / "model.xml", reporter=reporter)
+    write_labels(folder.unproven / "labels.txt", classes)
+    write_preprocess(folder.unproven / "preprocess.json", preprocess)
+
+
+def _with_documents(manifest: Manifest, folder: RunFolder) -> Manifest:
+    """Write the model card and the bill of materials, which tell what the manifest holds, and record them in it."""
+    write_text(folder.model_card, model_card(manifest))
+    write_text(folder.bom, bom_text(build_bom(manifest, exported_files(manifest), manifest.versions)))
+    return with_files(manifest, folder.root, (folder.model_card, folder.bom))
+
+
+def _with_limit_checks(validation: Validation, ready: Prepared, folder: RunFolder, params_m: float) -> Validation:
+    """Limits hold for the real file and model, not for the estimate that the student was chosen by."""
+    limits = ready.limits
+    checks = list(validation.checks)
+    if limits.max_size_mb is not None:
+        for precision in PRECISIONS:
+            path = folder.unproven / onnx_file(precision)
+            if path.is_file():
+                name = f"{runner_name('onnx', precision)}: size"
+                checks.append(at_most(name, path.stat().st_size / 1e6, limits.max_size_mb, "MB"))
+    if limits.max_params_m is not None:
+        checks.append(at_most("student: parameters", params_m, limits.max_params_m, "M"))
+    return replace(validation, checks=tuple(checks))
+
+
+@contextmanager
+def _logged() -> Iterator[Callable[[Path], None]]:
+    """Keep every remark of the block; the yielded function says in which file, once there is a folder for it."""
+    early = MemoryHandler(capacity=EARLY_REMARKS, flushLevel=logging.CRITICAL)
+    logger = logging.getLogger("tcs_edge")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    logger.addHandler(early)
+    with ExitStack() as cleanup:
+        cleanup.callback(logger.removeHandler, early)
+
+        def keep_in(path: Path) -> None:
+            file = logging.FileHandler(path, encoding="utf-8")
+            file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            cleanup.callback(file.close)
+            cleanup.callback(logger.removeHandler, file)
+            early.setTarget(file)
+            early.close()
+            logger.removeHandler(early)
+            logger.addHandler(file)
+
+        yield keep_in
+
+
+@contextmanager
+def _says_how_to_go_on(folder: RunFolder, reporter: Reporter) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        place = shlex.quote(str(folder.root))
+        reporter.warn(f"stopped. Nothing half-written is left; go on with: tcs-edge compress --resume {place}")
+        raise

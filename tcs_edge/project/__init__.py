@@ -1,0 +1,1 @@
+"""A project's `tcs-edge.toml`: read it, or write a commented one."""

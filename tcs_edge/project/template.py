@@ -1,0 +1,138 @@
+"""A `tcs-edge.toml` to start from: every option and limit there is, with its default, made from the specs.
+
+A line that starts with "#" and a letter or bracket is an option that is switched off; "# " is a remark.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tcs_edge.gate.limits import Changes
+from tcs_edge.gate.measures import QUANTITIES
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.target import Limits, load_target
+
+WIDTH = 110
+TYPICAL_PX = 224  # of the photos that defaults are shown for
+MAX_ACCURACY_DROP = 0.01
+EXAMPLE_LEVELS: dict[str, Any] = {
+    "max_size_mb": {"fail": 10.0, "warn": 8.0},
+    "max_file_mb": 5.0,
+    "max_params_m": 2.5,
+    "max_macs_m": 100.0,
+    "max_latency_ms": 20.0,
+    "max_peak_memory_mb": 32.0,
+    "min_accuracy": 0.9,
+    "max_accuracy_drop": MAX_ACCURACY_DROP,
+    "max_rel_diff": 1e-4,
+    "min_top1_agreement": 0.99,
+    "baseline": "git:origin/main:gate.json",
+}
+HEADER = (
+    "Options of `tcs-edge compress` and limits of `tcs-edge gate`, both run in this folder. Flags override them, "
+    "and a key that does not exist is an error. Remove the # before a line to change it."
+)
+
+
+@dataclass(frozen=True)
+class Project:
+    """What is known of the folder that the file is for; `remarks` stand above `data`."""
+
+    target: str
+    data: Path | None
+    remarks: tuple[str, ...] = ()
+
+
+def project_toml(project: Project, compress_help: Mapping[str, str], gate_help: Mapping[str, str]) -> str:
+    """The text of a `tcs-edge.toml` for `project`.
+
+    Args:
+        compress_help, gate_help: what each option and each limit is for, by name.
+
+    Raises:
+        SpecError, UnknownName: no such target.
+    """
+    limits = load_target(project.target).limits
+    sections = (_remark(HEADER), *_options(project, limits, compress_help), *_gate(limits, gate_help))
+    return "\n\n".join(sections) + "\n"
+
+
+def _options(project: Project, limits: Limits, help_texts: Mapping[str, str]) -> Iterator[str]:
+    start = CompressConfig.model_validate({"target": project.target, "data": project.data or Path("photos")})
+    defaults = start.resolved(TYPICAL_PX).for_student("cnn").model_dump(mode="json") | limits.model_dump()
+    written = {"target": project.target} | ({"data": project.data.as_posix()} if project.data else {})
+    documented = attribute_docs(CompressConfig) | dict(help_texts)
+    plain = [name for name, field in CompressConfig.model_fields.items() if table_of(field) is None]
+    for name in plain:
+        remarks = (documented.get(name, ""), *(project.remarks if name == "data" else ()))
+        on = name in written
+        yield _entry(name, written[name] if on else defaults[name], remarks, on)
+    for name, field in CompressConfig.model_fields.items():
+        if (table := table_of(field)) is not None:
+            yield _off_table(name, table)
+
+
+def _off_table(name: str, table: type[BaseModel]) -> str:
+    docs, defaults = attribute_docs(table), table().model_dump(mode="json")
+    entries = [_entry(key, defaults[key], (docs.get(key, ""),), on=False) for key in table.model_fields]
+    return "\n".join([_remark((inspect.getdoc(table) or "").split("\n")[0]), f"#[{name}]", *entries])
+
+
+def _gate(limits: Limits, help_texts: Mapping[str, str]) -> Iterator[str]:
+    """The limits that `compress` chose the student by are held from the start, so that a run of it passes."""
+    chosen = {"max_latency_ms": limits.max_latency_ms, "max_file_mb": limits.max_size_mb}
+    on = {name: value for name, value in (chosen | {"max_params_m": limits.max_params_m}).items() if value is not None}
+    on["max_accuracy_drop"] = MAX_ACCURACY_DROP
+    yield _remark("What `tcs-edge gate RUN` holds a model to; a number that is missing fails its limit.") + "\n[gate]"
+    for name in EXAMPLE_LEVELS:
+        yield _entry(name, on.get(name, EXAMPLE_LEVELS[name]), (help_texts.get(name, ""),), on=name in on)
+    yield "\n".join(_changes())
+
+
+def _changes() -> Iterator[str]:
+    yield _remark("How much worse than the baseline each number may get.")
+    yield "#[gate.change]"
+    for name in Changes.model_fields:
+        quantity = QUANTITIES[name]
+        amount: float | str = 0.01 if quantity.unit == "share" else "5 %"
+        yield f"#{_assigned(name, amount)}  # {quantity.title}"
+
+
+def _entry(name: str, value: Any, remarks: tuple[str, ...], on: bool) -> str:
+    """Remarks and the line itself; an option that is left open has no value to show."""
+    line = f"{name} =" if value is None else _assigned(name, value)
+    return "\n".join([*map(_remark, remarks), line if on else f"#{line}"])
+
+
+def _assigned(name: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        inner = ", ".join(_assigned(key, part) for key, part in value.items())
+        return f"{name} = {{ {inner} }}"
+    return tomli_w.dumps({name: value}).strip()
+
+
+def _remark(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), WIDTH, initial_indent="# ", subsequent_indent="# ")
+
+
+def table_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The spec that a field holds, which TOML writes as a table; None for a plain value."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def attribute_docs(spec: type[BaseModel]) -> dict[str, str]:
+    """What the `Attributes:` of a spec's docstring say, by name."""
+    section = (inspect.getdoc(spec) or "").partition("Attributes:\n")[2]
+    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}

@@ -1,0 +1,173 @@
+"""int8 as ONNX with QuantizeLinear and DequantizeLinear nodes, made once by onnxruntime and edited here.
+
+onnxruntime quantizes a model in seconds to a minute. What a single layer costs, and how a model is without
+its worst layers in int8, is asked many times: taking layers back to float is an edit of the graph that takes
+milliseconds and gives the numbers that quantizing anew without them would give.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from tcs_edge.errors import UsageError, reason_of
+from tcs_edge.export.metadata import set_onnx_metadata
+from tcs_edge.runtimes.onnx_file import read_onnx
+from tcs_edge.utils.quiet import quiet
+
+HEAVY = ("Conv", "Gemm", "MatMul")  # nearly all of the arithmetic; what lies between stays float
+
+FLOAT = "_fp32"
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How numbers become 8 bit.
+
+    Attributes:
+        per_channel: a scale for every output channel of a weight instead of one for the whole weight.
+        signed_activations: int8 activations, which Arm kernels prefer; uint8 is what x86 multiplies by int8.
+        seven_bit_weights: x86 processors without VNNI add two products in 16 bits, which 8-bit weights overflow.
+    """
+
+    per_channel: bool
+    signed_activations: bool
+    seven_bit_weights: bool
+
+    @property
+    def name(self) -> str:
+        """ "per-channel" or "per-tensor"."""
+        return "per-channel" if self.per_channel else "per-tensor"
+
+
+def quantized(source: Path, scheme: Scheme, images: Iterable[np.ndarray], ranges: Path) -> onnx.ModelProto:
+    """The model of `source` (ours, fp32) with int8 convolutions and matrix products.
+
+    Args:
+        images: float32 (1, 3, S, S) each, for the ranges of the activations.
+        ranges: a file for those ranges; when it is there already, `images` are not looked at.
+
+    Raises:
+        UsageError: onnxruntime cannot quantize this model.
+    """
+    with TemporaryDirectory() as folder, _silent():
+        path = Path(folder) / "int8.onnx"
+        try:
+            quantize_static(
+                source,
+                path,
+                _Reader(images, read_onnx(source).graph.input[0].name),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(HEAVY),
+                per_channel=scheme.per_channel,
+                reduce_range=scheme.seven_bit_weights,
+                activation_type=QuantType.QInt8 if scheme.signed_activations else QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibration_cache_path=ranges,
+                extra_options={
+                    # Two activations multiplied (attention) are a small part of the work and a large one of the loss.
+                    "MatMulConstBOnly": True,
+                    # The next float operation, or the logits, get what was computed, not 256 steps of it.
+                    "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
+                    # A graph that keeps its ReLUs can get layers back to float; runtimes fuse them when loading.
+                    "QDQKeepRemovableActivations": True,
+                },
+            )
+        except (ValueError, RuntimeError, TypeError, KeyError) as error:
+            raise UsageError(f"onnxruntime cannot quantize this model: {reason_of(error)} Leave int8 out.") from error
+        model = read_onnx(path)
+    _drop_unused_domains(model)
+    set_onnx_metadata(model, {"precision": "int8"})
+    return model
+
+
+def int8_layers(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the nodes that compute on int8 numbers, in the order of the graph."""
+    restored = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    return tuple(
+        node.name for node in model.graph.node if node.op_type in HEAVY and not restored.isdisjoint(node.input)
+    )
+
+
+def with_float_layers(model: onnx.ModelProto, original: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """A copy of the int8 `model` in which the nodes `names` compute with the float32 numbers of `original`."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    weights = {tensor.name: tensor for tensor in original.graph.initializer}
+    inputs = {node.name: node.input for node in original.graph.node}
+    for node in copy.graph.node:
+        if node.name in names:
+            # Under a name of its own: the plain one may be what a DequantizeLinear gives.
+            node.input[:] = [name + FLOAT if name in weights else name for name in inputs[node.name]]
+    for name, tensor in weights.items():
+        copy.graph.initializer.add().CopyFrom(tensor)
+        copy.graph.initializer[-1].name = name + FLOAT
+    _spare_float_values(copy.graph, set(int8_layers(model)) - set(names))
+    _drop_unread(copy.graph)
+    return copy
+
+
+def _spare_float_values(graph: onnx.GraphProto, int8: Collection[str]) -> None:
+    """Let a value that no int8 layer makes be rounded to 8 bit only where an int8 layer reads it."""
+    makers = {name: node for node in graph.node for name in node.output}
+    rounded = {}
+    for node in graph.node:
+        quantizer = makers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if quantizer is not None and quantizer.op_type == "QuantizeLinear":
+            maker = makers.get(quantizer.input[0])
+            if maker is None or maker.name not in int8:
+                rounded[node.output[0]] = quantizer.input[0]
+    for node in graph.node:
+        if node.name not in int8:
+            node.input[:] = [rounded.get(name, name) for name in node.input]
+
+
+def _drop_unread(graph: onnx.GraphProto) -> None:
+    """Take out nodes and initializers whose values nobody reads any more."""
+    wanted = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if not wanted.isdisjoint(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    tensors = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(tensors)
+    made = wanted | {name for node in kept for name in node.output}
+    values = [value for value in graph.value_info if value.name in made]
+    del graph.value_info[:]
+    graph.value_info.extend(values)
+
+
+def _drop_unused_domains(model: onnx.ModelProto) -> None:
+    used = {node.domain for node in model.graph.node}
+    opsets = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(opsets)
+
+
+class _Reader(CalibrationDataReader):
+    """Hands one image after the other to onnxruntime's calibration."""
+
+    def __init__(self, images: Iterable[np.ndarray], name: str) -> None:
+        self._images, self._name = iter(images), name
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        image = next(self._images, None)
+        return None if image is None else {self._name: image}
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    # onnxruntime's advice goes through the root logger and, from its calibration, to stdout.
+    with quiet("root"), contextlib.redirect_stdout(io.StringIO()):
+        yield

@@ -1,0 +1,169 @@
+"""From the float32 ONNX file to int8 ones whose accuracy holds; files appear only where it does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+
+from tcs_edge.data import Preprocess, Split
+from tcs_edge.export.files import save_onnx
+from tcs_edge.export.metadata import read_onnx_metadata
+from tcs_edge.export.openvino import write_ir
+from tcs_edge.quantization.accuracy_check import AccuracyCheck
+from tcs_edge.quantization.fallback import Round, hold_accuracy
+from tcs_edge.quantization.ir import quantized_ir
+from tcs_edge.quantization.qdq import Scheme, quantized, with_float_layers
+from tcs_edge.quantization.sensitivity import LayerCost, layer_costs, noise_share, run_model
+from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.onnx_file import read_onnx
+from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.specs.config import Int8Options
+from tcs_edge.utils.files import write_bytes
+from tcs_edge.utils.progress import Reporter
+
+Format = Literal["onnx", "openvino"]
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """How one int8 format came out.
+
+    Attributes:
+        schemes: noise of the logits with every layer in int8, per way of quantizing that was tried.
+        rounds: every try; the last one is released if it held.
+        seconds: wall time; the layers' costs are part of what was made first.
+    """
+
+    format: Format
+    schemes: dict[str, float]
+    rounds: tuple[Round, ...]
+    seconds: float
+
+    @property
+    def held(self) -> bool:
+        """Whether there is a file."""
+        return self.rounds[-1].held
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, as JSON values."""
+        return {
+            "format": self.format,
+            "released": self.held,
+            "schemes": self.schemes,
+            "rounds": [made.to_json() for made in self.rounds],
+            "seconds": round(self.seconds, 1),
+        }
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """Makes both int8 formats of one model; what a layer costs is measured once, and orders the fallback of both.
+
+    Attributes:
+        source: the float32 ONNX file, ours.
+        calibration: training images for the ranges of the activations.
+        schemes: ways to quantize for ONNX Runtime; the least noisy one is taken.
+    """
+
+    source: Path
+    calibration: Split
+    preprocess: Preprocess
+    accuracy_check: AccuracyCheck
+    schemes: tuple[Scheme, ...]
+    options: Int8Options
+    threads: int
+    reporter: Reporter
+
+    def to_onnx(self, path: Path) -> Quantized:
+        """Write int8 ONNX as `path`, if its accuracy holds."""
+        started = time.perf_counter()
+        model, schemes = self._best
+
+        def build(float_layers: tuple[str, ...], target: Path) -> Runner:
+            save_onnx(with_float_layers(model, self._original, float_layers), target)
+            return OrtRunner(target, self.threads)
+
+        rounds = self._held_rounds("int8 ONNX", build, path)
+        return Quantized("onnx", schemes, rounds, time.perf_counter() - started)
+
+    def to_openvino(self, xml_path: Path) -> Quantized:
+        """Write int8 OpenVINO IR as `xml_path` and its .bin, if its accuracy holds."""
+        started = time.perf_counter()
+        metadata = read_onnx_metadata(self.source) | {"precision": "int8"}
+
+        def build(float_layers: tuple[str, ...], target: Path) -> Runner:
+            write_ir(quantized_ir(self.source, self._images, float_layers, self._is_transformer), target, metadata)
+            return OpenVinoRunner(target, self.threads)
+
+        rounds = self._held_rounds("int8 OpenVINO", build, xml_path)
+        return Quantized("openvino", {}, rounds, time.perf_counter() - started)
+
+    @cached_property
+    def costs(self) -> tuple[LayerCost, ...]:
+        """What each layer costs in int8, the most_sensitive first."""
+        return layer_costs(self._best[0], self._original, self._few_images, self.threads, self.reporter)
+
+    @cached_property
+    def _original(self) -> onnx.ModelProto:
+        return read_onnx(self.source)
+
+    @cached_property
+    def _images(self) -> tuple[np.ndarray, ...]:
+        rows = range(len(self.calibration))
+        return tuple(self.preprocess(self.calibration.image(row))[None] for row in rows)
+
+    @property
+    def _few_images(self) -> np.ndarray:
+        return np.concatenate(self._images[: self.options.sensitivity_images])
+
+    @property
+    def _is_transformer(self) -> bool:
+        return any(node.op_type == "Softmax" for node in self._original.graph.node)
+
+    @cached_property
+    def _best(self) -> tuple[onnx.ModelProto, dict[str, float]]:
+        """The least noisy scheme's model, and the noise of each."""
+        expected = run_model(self._original, self._few_images, self.threads)
+        models, noises = {}, {}
+        with TemporaryDirectory() as folder:
+            for scheme in self.schemes:
+                self.reporter.detail(f"quantizing {scheme.name}")
+                model = quantized(self.source, scheme, iter(self._images), Path(folder) / "ranges.json")
+                models[scheme.name] = model
+                noises[scheme.name] = noise_share(expected, run_model(model, self._few_images, self.threads))
+        best = min(noises, key=noises.__getitem__)
+        return models[best], noises
+
+    def _held_rounds(
+        self, title: str, build: Callable[[tuple[str, ...], Path], Runner], path: Path
+    ) -> tuple[Round, ...]:
+        """Try with more and more float layers; only the files of a round that held are written to `path`."""
+        with TemporaryDirectory() as folder:
+            draft = Path(folder) / path.name
+
+            def attempt(float_layers: tuple[str, ...]) -> Round:
+                with build(float_layers, draft) as runner:
+                    made = self.accuracy_check.grade(runner, float_layers)
+                self.reporter.say(f"{title}: {_sentence(made, len(self.costs))}")
+                return made
+
+            rounds = hold_accuracy(attempt, self.costs, self.options.rounds)
+            if rounds[-1].held:
+                for file in sorted(Path(folder).iterdir()):
+                    write_bytes(path.with_name(file.name), file.read_bytes())
+        return rounds
+
+
+def _sentence(made: Round, layers: int) -> str:
+    lost = f"{100 * made.drop:.2f} points lost on the validation images, {100 * made.drop_high:.2f} at 95 %"
+    word = "held" if made.held else f"not enough ({', '.join(made.failures)})"
+    return f"{layers - len(made.float_layers)} of {layers} layers in int8, {lost}, {made.sqnr_db:.1f} dB: {word}"

@@ -1,0 +1,94 @@
+"""What each layer costs in int8: one layer at a time, on a few images, without evaluating anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+
+from tcs_edge.quantization.qdq import int8_layers, with_float_layers
+from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.utils.progress import Reporter, Silent
+
+BROKEN = 1e12
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer in int8 and all others in float: `noise` is sum difference^2 / sum logit^2, so 0.001 is 30 dB.
+
+    A layer that breaks the model (NaN or Inf) costs `BROKEN`, more than any other can.
+
+    `kind` is the operator, and whether it works channel by channel.
+    """
+
+    name: str
+    kind: str
+    noise: float
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, as JSON values."""
+        return asdict(self)
+
+
+def layer_costs(
+    model: onnx.ModelProto,
+    original: onnx.ModelProto,
+    images: np.ndarray,
+    threads: int = 1,
+    reporter: Reporter = Silent(),
+) -> tuple[LayerCost, ...]:
+    """The cost of every int8 layer of `model`, the most_sensitive first.
+
+    Rounding errors of different layers are nearly independent, so their powers nearly add up: the sum over
+    some layers says about how noisy a model is with just these in int8.
+
+    Args:
+        images: float32 (N, 3, S, S).
+    """
+    layers = int8_layers(model)
+    kinds = {node.name: _kind(node) for node in original.graph.node}
+    expected = run_model(original, images, threads)
+    costs = []
+    for name in reporter.track(layers, "what each layer costs in int8", total=len(layers)):
+        alone = with_float_layers(model, original, set(layers) - {name})
+        costs.append(LayerCost(name, kinds[name], noise_share(expected, run_model(alone, images, threads))))
+    return tuple(sorted(costs, key=lambda cost: (-cost.noise, cost.name)))
+
+
+def run_model(model: onnx.ModelProto, images: np.ndarray, threads: int = 1) -> np.ndarray:
+    """Logits (N, classes) that ONNX Runtime computes for float32 (N, 3, S, S)."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(model, path)
+        with OrtRunner(path, threads) as runner:
+            return runner.run(images)
+
+
+def noise_share(expected: np.ndarray, logits: np.ndarray) -> float:
+    """Power of the difference over the power of `expected`; `BROKEN` where a logit is not finite."""
+    signal = float((expected.astype(np.float64) ** 2).sum())
+    noise = float(((expected.astype(np.float64) - logits) ** 2).sum())
+    return min(BROKEN, noise / signal) if math.isfinite(noise) and signal > 0 else BROKEN
+
+
+def _kind(node: onnx.NodeProto) -> str:
+    attributes: Mapping[str, int] = {attribute.name: attribute.i for attribute in node.attribute}
+    grouped = attributes.get("group", 1) > 1
+    return f"{node.op_type}, grouped" if grouped else node.op_type
+
+
+def most_sensitive(costs: Sequence[LayerCost], keep_noise: float) -> int:
+    """How many of `costs` (most_sensitive first) have to go so that the rest sums up to at most `keep_noise`."""
+    left = sum(cost.noise for cost in costs)
+    for count, cost in enumerate(costs):
+        if left <= keep_noise:
+            return count
+        left -= cost.noise
+    return len(costs)

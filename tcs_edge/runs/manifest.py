@@ -1,0 +1,189 @@
+"""manifest.json: what was made from what, by whom, how well, and the hash of every file of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from tcs_edge.errors import DataError
+from tcs_edge.runs.folder import MANIFEST, MARKER, PROVEN, REJECTED, REJECTED_SUFFIX, REPORT, UNPROVEN
+from tcs_edge.runs.schema import (
+    AccuracyRecord,
+    ArtifactRecord,
+    DatasetRecord,
+    LatencyHere,
+    Manifest,
+    ManifestFile,
+    ParityRecord,
+    StageRecord,
+    StudentRecord,
+    TeacherRecord,
+)
+from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, openvino_file, pixels_file
+from tcs_edge.specs.strict import format_error
+from tcs_edge.utils.files import FileRecord, read_json, record_files, sha256_file, write_json
+from tcs_edge.utils.versions import library_versions
+
+if TYPE_CHECKING:
+    from tcs_edge.validation.validate import Validation
+
+SCHEMA_VERSION = 1
+NOT_RECORDED = (MANIFEST, MARKER, REPORT)
+RUN_AGAIN = "It was changed, or another version wrote it: run compress again."
+
+
+@dataclass(frozen=True)
+class FileProblem:
+    """A file that is not what the manifest says."""
+
+    path: str
+    problem: Literal["missing", "changed", "not in the manifest"]
+
+
+def build_manifest(
+    root: Path,
+    *,
+    created: datetime,
+    seed: int,
+    dataset: DatasetRecord,
+    teacher: TeacherRecord | None,
+    student: StudentRecord,
+    target: Mapping[str, Any],
+    options: Mapping[str, Any],
+    stages: Iterable[StageRecord],
+    validation: Validation,
+    latency_here: LatencyHere | None = None,
+) -> Manifest:
+    """Describe the run in `root` as it lies there now; call it when everything else is written."""
+    files = record_files(root, _recordable(root))
+    return Manifest(
+        created=created,
+        versions=library_versions(),
+        seed=seed,
+        dataset=dataset,
+        teacher=teacher,
+        student=student,
+        target=dict(target),
+        options=dict(options),
+        stages=tuple(stages),
+        accuracy={name: AccuracyRecord(**a.to_json()) for name, a in validation.accuracies.items()},
+        parity=_parity_records(validation),
+        verdict=validation.verdict,
+        files=tuple(ManifestFile(**record.to_json()) for record in files),
+        export_mb=_export_bytes(files) / 1e6,
+        artifacts=_artifacts(files),
+        latency_here=latency_here,
+    )
+
+
+def with_files(manifest: Manifest, root: Path, paths: Iterable[Path]) -> Manifest:
+    """The manifest with these files of the run recorded too, or again."""
+    added = {record.path: ManifestFile(**record.to_json()) for record in record_files(root, paths)}
+    kept = {record.path: record for record in manifest.files}
+    files = sorted((kept | added).values(), key=lambda record: record.path)
+    return manifest.model_copy(update={"files": tuple(files)})
+
+
+def exported_files(manifest: Manifest) -> tuple[ManifestFile, ...]:
+    """The files of the export folder, whatever the verdict named it."""
+    return tuple(record for record in manifest.files if _is_export(record.path))
+
+
+def write_manifest(root: Path, manifest: Manifest) -> Path:
+    """Write manifest.json into the run folder, whole or not at all; returns its path."""
+    path = root / MANIFEST
+    write_json(path, manifest.model_dump(mode="json"))
+    return path
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read a run's manifest.json.
+
+    Raises:
+        DataError: it is missing, is not JSON, has another schema version, or breaks the schema.
+    """
+    path = root / MANIFEST
+    return parse_manifest(read_json(path, SCHEMA_VERSION), str(path))
+
+
+def parse_manifest(document: Mapping[str, Any], origin: str) -> Manifest:
+    """The manifest in a JSON document; `origin` says in messages where it came from.
+
+    Raises:
+        DataError: it breaks the schema.
+    """
+    try:
+        return Manifest.model_validate(document)
+    except ValidationError as error:
+        raise DataError(f"{origin}: {format_error(error, Manifest, RUN_AGAIN)}") from None
+
+
+def verify_files(root: Path, manifest: Manifest) -> tuple[FileProblem, ...]:
+    """Every file against its hash, and every export folder against strangers; empty when all is well."""
+    known = {record.path for record in manifest.files}
+    problems = [problem for record in manifest.files if (problem := _problem(root, record)) is not None]
+    for path in _recordable(root):
+        name = path.relative_to(root).as_posix()
+        if name not in known and _is_export(name):
+            problems.append(FileProblem(name, "not in the manifest"))
+    return tuple(sorted(problems, key=lambda problem: problem.path))
+
+
+def _problem(root: Path, record: ManifestFile) -> FileProblem | None:
+    path = root / record.path
+    if not path.is_file():
+        return FileProblem(record.path, "missing")
+    if path.stat().st_size != record.bytes or sha256_file(path) != record.sha256:
+        return FileProblem(record.path, "changed")
+    return None
+
+
+def _recordable(root: Path) -> list[Path]:
+    paths = (path for path in root.rglob("*") if path.is_file())
+    return sorted(path for path in paths if path.relative_to(root).as_posix() not in NOT_RECORDED)
+
+
+def _is_export(path: str) -> bool:
+    return PurePosixPath(path).parts[0] in (PROVEN, REJECTED, UNPROVEN)
+
+
+def _export_bytes(files: Iterable[FileRecord]) -> int:
+    return sum(record.bytes for record in files if _is_export(record.path))
+
+
+def _artifacts(files: Iterable[FileRecord]) -> tuple[ArtifactRecord, ...]:
+    """The model files among `files`, in the order of their precisions."""
+    sizes = {record.path.removesuffix(REJECTED_SUFFIX): record for record in files if _is_export(record.path)}
+    found = []
+    for folder in (PROVEN, REJECTED):
+        for precision in PRECISIONS:
+            onnx, pixels, xml = (f"{folder}/{make(precision)}" for make in (onnx_file, pixels_file, openvino_file))
+            found += [
+                _artifact(sizes, onnx, format="onnx", precision=precision),
+                _artifact(sizes, pixels, format="onnx", precision=precision, input="picture"),
+                _artifact(sizes, xml, format="openvino", precision=precision),
+            ]
+    return tuple(record for record in found if record is not None)
+
+
+def _artifact(sizes: Mapping[str, FileRecord], path: str, **facts: Any) -> ArtifactRecord | None:
+    if path not in sizes:
+        return None
+    weights = sizes.get(path.removesuffix(".xml") + ".bin") if path.endswith(".xml") else None
+    total = sizes[path].bytes + (weights.bytes if weights else 0)
+    return ArtifactRecord(path=sizes[path].path, bytes=total, **facts)
+
+
+def _parity_records(validation: Validation) -> dict[str, ParityRecord]:
+    wanted = ("max_abs_diff", "max_rel_diff", "top1_agreement", "finite")
+    records = {}
+    for name, parity in validation.parities.items():
+        document = parity.to_json()
+        values = {key: document[key] for key in wanted}
+        records[name] = ParityRecord(precision=validation.precisions[name], **values)
+    return records

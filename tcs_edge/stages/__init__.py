@@ -1,0 +1,1 @@
+"""The stages of a run, one public verb each: typed input in, values out."""

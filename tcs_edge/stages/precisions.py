@@ -1,0 +1,161 @@
+"""The other precisions of an exported model: float16 weights, int8, and ONNX files with their preprocessing inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tcs_edge.data import ImageSet, Preprocess
+from tcs_edge.export.fp16 import export_onnx_fp16
+from tcs_edge.export.openvino import export_openvino
+from tcs_edge.export.pixels import export_pixels
+from tcs_edge.quantization.accuracy_check import prepare_accuracy_check
+from tcs_edge.quantization.calibration import calibration_split
+from tcs_edge.quantization.qdq import Scheme
+from tcs_edge.quantization.quantize import Quantized, Quantizer
+from tcs_edge.quantization.sensitivity import LayerCost
+from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.specs.artifacts import onnx_file, openvino_file, pixels_file, runner_name
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.target import TargetSpec, int8_outlook
+from tcs_edge.utils.files import write_json
+from tcs_edge.utils.progress import Reporter
+from tcs_edge.validation.checks import Check, holds
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Int8Record:
+    """How int8 came about, for the report: what each layer costs, what was tried, what was released."""
+
+    outlook: str
+    calibration_images: int
+    validation_images: int
+    max_accuracy_drop: float
+    costs: tuple[LayerCost, ...]
+    formats: tuple[Quantized, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON document of everything."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "outlook": self.outlook,
+            "calibration_images": self.calibration_images,
+            "validation_images": self.validation_images,
+            "max_accuracy_drop": self.max_accuracy_drop,
+            "layers": [cost.to_json() for cost in self.costs],
+            "formats": [made.to_json() for made in self.formats],
+        }
+
+
+def export_precisions(
+    exports: Path,
+    int8_report: Path,
+    images: ImageSet,
+    preprocess: Preprocess,
+    target: TargetSpec,
+    options: CompressConfig,
+    reporter: Reporter,
+) -> list[Check]:
+    """Write what `options` ask for beside the float32 files in `exports`; int8 only where its accuracy holds.
+
+    Returns:
+        A check for each int8 format: whether it was released. `int8_report` tells how that came.
+
+    Raises:
+        DataError, UsageError: as `export_int8`.
+    """
+    asked = options.precision or ("fp32",)
+    checks: list[Check] = []
+    if "fp16" in asked:
+        export_fp16(exports, reporter)
+    if "int8" in asked:
+        record = export_int8(exports, images, preprocess, target, options, reporter)
+        write_json(int8_report, record.to_json())
+        checks = int8_checks(record)
+    if options.embed_preprocess:
+        embed_preprocess(exports, options, preprocess, reporter)
+    return checks
+
+
+def export_fp16(exports: Path, reporter: Reporter) -> None:
+    """Write the float16 files beside the float32 ones in `exports`."""
+    reporter.say("exporting ONNX (float16 weights)")
+    source = exports / onnx_file("fp32")
+    export_onnx_fp16(source, exports / onnx_file("fp16"))
+    export_openvino(source, exports / openvino_file("fp16"), precision="fp16", reporter=reporter)
+
+
+def export_int8(
+    exports: Path,
+    images: ImageSet,
+    preprocess: Preprocess,
+    target: TargetSpec,
+    options: CompressConfig,
+    reporter: Reporter,
+) -> Int8Record:
+    """Write the int8 files beside the float32 ones in `exports`, each only where its accuracy holds.
+
+    Raises:
+        DataError: no images to calibrate with that the evaluation does not use.
+        UsageError: a model that cannot be quantized.
+    """
+    source, threads = exports / onnx_file("fp32"), options.threads or 1
+    calibration = calibration_split(images, options.int8.calibration_images, options.seed, reporter)
+    with OrtRunner(source, threads) as reference:
+        accuracy_check = prepare_accuracy_check(
+            images.val, preprocess, reference, options.max_accuracy_drop, options.seed
+        )
+    schemes = int8_schemes(target)
+    quantizer = Quantizer(source, calibration, preprocess, accuracy_check, schemes, options.int8, threads, reporter)
+    formats = (
+        quantizer.to_onnx(exports / onnx_file("int8")),
+        quantizer.to_openvino(exports / openvino_file("int8")),
+    )
+    warn_of_large_int8(exports, reporter)
+    outlook, drop = int8_outlook(target), options.max_accuracy_drop
+    return Int8Record(outlook, len(calibration), len(accuracy_check.labels), drop, quantizer.costs, formats)
+
+
+def warn_of_large_int8(exports: Path, reporter: Reporter) -> None:
+    """Say so where so many layers stay in float that weights in float16 would make the smaller ONNX file."""
+    plain, eighth = exports / onnx_file("fp32"), exports / onnx_file("int8")
+    if eighth.is_file() and 2 * eighth.stat().st_size > plain.stat().st_size:
+        int8_mb, fp16_mb = eighth.stat().st_size / 1e6, plain.stat().st_size / 2e6
+        reporter.warn(
+            f"{eighth.name} has {int8_mb:.1f} MB, with float16 weights it would have about {fp16_mb:.1f} MB: too many "
+            "layers stay in float. If size is what counts, take --precision fp16."
+        )
+
+
+def int8_schemes(target: TargetSpec) -> tuple[Scheme, ...]:
+    """The ways of quantizing that fit the target's processor."""
+    arm = target.cpu.isa.startswith("arm")
+    saturates = not arm and not target.cpu.int8_dot_product
+    return tuple(Scheme(per_channel, arm, saturates) for per_channel in (True, False))
+
+
+def int8_checks(record: Int8Record) -> list[Check]:
+    """One check per int8 format: its accuracy held on the validation images, so there is a file to prove."""
+    checks = []
+    for made in record.formats:
+        runtime = "onnxruntime" if made.format == "onnx" else "openvino"
+        last = made.rounds[-1]
+        most_sensitive = ", ".join(cost.name for cost in record.costs[:3])
+        missed = (
+            f"{', '.join(last.failures)} after {len(made.rounds)} rounds; most sensitive layers: {most_sensitive}. "
+            "See reports/int8.json; allow a larger --max-accuracy-drop or leave int8 out"
+        )
+        checks.append(holds(f"{runner_name(runtime, 'int8')}: released", made.held, "" if made.held else missed))
+    return checks
+
+
+def embed_preprocess(exports: Path, options: CompressConfig, preprocess: Preprocess, reporter: Reporter) -> None:
+    """Put the preprocessing in front of every ONNX file in `exports`, as files of their own."""
+    for precision in options.precision or ("fp32",):
+        source = exports / onnx_file(precision)
+        if source.is_file():
+            reporter.say(f"exporting ONNX with its preprocessing ({precision})")
+            export_pixels(source, exports / pixels_file(precision), preprocess)

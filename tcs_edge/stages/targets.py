@@ -1,0 +1,242 @@
+"""From the teacher's single pass to what a method learns from: coordinates, logits or maps.
+
+For methods with the teacher in the loop, the pass only serves to fit the linear probe; the teacher
+is then loaded again and stays.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tcs_edge.data import ImageSet, Preprocess
+from tcs_edge.data.loader import evaluation_loader
+from tcs_edge.errors import UsageError
+from tcs_edge.labels.linear_probe import LinearProbe, fit_linear_probe
+from tcs_edge.labels.propagation import MAX_IMAGES
+from tcs_edge.labels.soft_labels import SoftLabels, labeled_probe, soft_labels
+from tcs_edge.methods import DistillationTargets, OnlineTeacher
+from tcs_edge.models.feature_map import map_shape
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.students.features import features_before_training
+from tcs_edge.tcs.coordinates import Coordinates, fit_coordinates, random_axes
+from tcs_edge.teachers.features import Features, teacher_features
+from tcs_edge.teachers.load import Teacher, TeacherInfo, build_teacher, describe_teacher
+from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
+from tcs_edge.teachers.registry import teacher_spec
+from tcs_edge.training.accelerator import make_accelerator
+from tcs_edge.utils.progress import Reporter
+
+TEACHER, STUDENT = "teacher", "student"
+SOURCES = {TEACHER: "teacher's coordinates", STUDENT: "student's own features before training"}
+ROWS_AT_ONCE = 4096
+# Maps of all images lie in memory while the student trains.
+MAX_MAPS_MB = 2048.0
+
+
+def gather_features(
+    images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: CompressConfig, reporter: Reporter
+) -> Features | None:
+    """The teacher's features; None for a method without a teacher. No teacher is in memory afterwards.
+
+    Raises:
+        UsageError: maps that would take more than `MAX_MAPS_MB`.
+        DataError, MissingError: as `teacher_features`.
+    """
+    if options.method == "ce":
+        return None
+    simkd = options.method == "simkd"
+    return teacher_pass(images, options, reporter, _readout(images, preprocess, backbone, options) if simkd else POOLED)
+
+
+def teacher_pass(images: ImageSet, options: CompressConfig, reporter: Reporter, readout: Readout = POOLED) -> Features:
+    """The features of the run's teacher, from the cache where they are there.
+
+    Raises:
+        DataError, MissingError: as `teacher_features`.
+    """
+    return teacher_features(
+        images,
+        options.teacher or "",
+        options.teacher_weights,
+        options.teacher_img_size,
+        options.cache_dir,
+        workers=options.workers,
+        device=make_accelerator(options.device).device,
+        reporter=reporter,
+        readout=readout,
+    )
+
+
+def make_targets(
+    features: Features,
+    images: ImageSet,
+    preprocess: Preprocess,
+    backbone: nn.Module | None,
+    options: CompressConfig,
+    reporter: Reporter,
+) -> DistillationTargets:
+    """What `options.method` learns from, out of the teacher's features of `images`.
+
+    Args:
+        preprocess: the student's.
+        backbone: the student before training, which may know what the teacher does not; None where it is not settled,
+            or nobody would ask it.
+    """
+    if teacher_spec(features.meta.name).non_commercial:
+        reporter.warn(
+            f"the weights of teacher {features.meta.name} are under {features.meta.license}: no commercial use."
+        )
+    probe = _probe(features, images, reporter)
+    if options.method == "tcs":
+        coordinates = _coordinates(features, options, reporter)
+        targets = _targets(features, coordinates, options)
+        found = _soft_labels(targets, images, preprocess, backbone, options, reporter)
+        train = images.train
+        start = found.probe if found else labeled_probe(targets, train.labels, train.labeled, len(images.classes))
+        said = found.logits if found else None
+        return DistillationTargets(answers=targets, probe=_as_linear(start), coordinates=coordinates, soft_labels=said)
+    grid = features.readout.grid
+    linear = _as_linear(probe)
+    signed = bool((features.readout.vectors(features.train) < 0).any())
+    if options.online_teacher:
+        teacher = build_teacher(features.meta, make_accelerator(options.device).device)
+        online = _online(teacher, features.readout, linear, preprocess)
+        reporter.say(f"teacher {teacher.name} stays in memory and sees every training view")
+        return DistillationTargets(online=online, probe=linear, signed=signed, grid=grid)
+    if options.method == "simkd":
+        maps = torch.from_numpy(features.train).unflatten(1, (features.readout.channels, grid, grid))
+        return DistillationTargets(answers=maps, probe=linear, signed=signed, grid=grid)
+    return DistillationTargets(answers=torch.from_numpy(probe.logits(features.train)))
+
+
+def student_is_asked(options: CompressConfig) -> bool:
+    """Whether a student's own features before training answer beside the teacher; `options` are settled."""
+    hears = options.method == "tcs" and options.tcs.soft_weight != 0 and options.tcs.student_probe
+    return hears and options.student_init != "random"
+
+
+def _readout(images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: CompressConfig) -> Readout:
+    """Maps on the coarser of both grids; only their means where the teacher stays in the loop."""
+    info = describe_teacher(options.teacher or "", options.teacher_weights, options.teacher_img_size)
+    channels, side = teacher_map_shape(info)
+    grid = min(side, map_shape(backbone, preprocess.img_size)[1])
+    if options.online_teacher:
+        return Readout("map mean", channels, grid)
+    _require_room(info, channels, grid, len(images.train) + len(images.val))
+    return Readout("map", channels, grid)
+
+
+def _require_room(info: TeacherInfo, channels: int, grid: int, images: int) -> None:
+    needed_mb = images * channels * grid**2 * 2 / 1e6
+    if needed_mb > MAX_MAPS_MB:
+        raise UsageError(
+            f"the {grid} x {grid} maps of teacher {info.name} for {images} images take {needed_mb:.0f} MB, "
+            f"{MAX_MAPS_MB:.0f} MB are kept at most. Pass --online-teacher, or a smaller --img-size."
+        )
+
+
+def _probe(features: Features, images: ImageSet, reporter: Reporter) -> LinearProbe:
+    read = features.readout.vectors
+    labeled = images.train.labeled
+    probe = fit_linear_probe(read(features.train[labeled]), images.train.labels[labeled], len(images.classes))
+    accuracy = probe.accuracy(read(features.val), images.val.labels)
+    cached = "" if features.images_computed else ", from the cache"
+    where = "it" if features.readout == POOLED else "the mean of its last map"
+    reporter.say(
+        f"teacher: {features.meta.name} ({features.meta.license}{cached}); "
+        f"a linear probe on {where} reaches {accuracy:.1%} on validation"
+    )
+    return probe
+
+
+def _coordinates(features: Features, options: CompressConfig, reporter: Reporter) -> Coordinates:
+    """PCA of the training images' features, or the ablation's random axes."""
+    rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
+    coordinates = fit_coordinates(rows, options.tcs.dims)
+    reporter.say(
+        f"coordinates: {coordinates.dims} of the teacher's {features.meta.dim} axes, "
+        f"{coordinates.explained_variance:.1%} of its variance"
+    )
+    if options.tcs.ablation == "random-axes":
+        return random_axes(coordinates, torch.Generator().manual_seed(options.seed))
+    return coordinates
+
+
+def _targets(features: Features, coordinates: Coordinates, options: CompressConfig) -> Tensor:
+    """Coordinates (N, k) of the training images; the ablation gives each image another one's."""
+    rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
+    # As float16, which is how they are kept: the float32 copy of all of them would be the largest thing here.
+    targets = torch.cat([coordinates.transform(part).to(torch.float16) for part in rows])
+    if options.tcs.ablation != "shuffled-targets":
+        return targets
+    return targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(options.seed))]
+
+
+def _soft_labels(
+    targets: Tensor,
+    images: ImageSet,
+    preprocess: Preprocess,
+    backbone: nn.Module | None,
+    options: CompressConfig,
+    reporter: Reporter,
+) -> SoftLabels | None:
+    """What stands in for labels, where the student hears soft labels."""
+    if options.tcs.soft_weight == 0:
+        return None
+    sources = {TEACHER: targets}
+    labeled, classes = images.train.labeled, len(images.classes)
+    if backbone is not None and student_is_asked(options):
+        own = _own_coordinates(backbone, images, preprocess, options, reporter)
+        sources |= {} if own is None else {STUDENT: own}
+    neighbors = options.tcs.label_propagation and len(labeled) < len(targets) <= MAX_IMAGES
+    found = soft_labels(sources, images.train.labels, labeled, classes, neighbors)
+    if neighbors or len(sources) > 1:
+        for name in sources:
+            reporter.say(f"soft labels: {_told(found, name)}")
+    return found
+
+
+def _told(found: SoftLabels, source: str) -> str:
+    share = found.shares[source]
+    heard = f"the labels and {share:.0%} of what neighbors say" if share else "the labels alone"
+    again = found.heldout_accuracy.get(source)
+    tried = "" if again is None else f", which finds {again:.0%} of the labels again when they are held out"
+    return f"{found.weights[source]:.0%} from the {SOURCES[source]}, by a linear probe fitted on {heard}{tried}"
+
+
+def _own_coordinates(
+    backbone: nn.Module, images: ImageSet, preprocess: Preprocess, options: CompressConfig, reporter: Reporter
+) -> Tensor | None:
+    """Coordinates (N, k) of the student's own features before training, at most as many as of the teacher's.
+
+    None where every image has the same features, as those of weights that were never trained may underflow to.
+    """
+    loader = evaluation_loader(images.train, preprocess, options.batch_size, options.workers or 0)
+    device = make_accelerator(options.device).device
+    pixels = (batch for batch, _, _ in reporter.track(loader, "student features before training", total=len(loader)))
+    features = torch.from_numpy(
+        features_before_training(backbone, pixels, device, f"{options.student} ({options.student_init})")
+    )
+    if torch.equal(features, features[:1].expand_as(features)):
+        reporter.say("soft labels: none from the student's own features before training, which are all the same")
+        return None
+    rows = features.split(ROWS_AT_ONCE)
+    coordinates = fit_coordinates(rows, options.tcs.dims)
+    return torch.cat([coordinates.transform(part) for part in rows])  # in parts: a part at a time is in float64
+
+
+def _online(teacher: Teacher, readout: Readout, probe: nn.Linear, student: Preprocess) -> OnlineTeacher:
+    """The teacher as a function of the student's view: to maps for SimKD, to logits otherwise."""
+    if readout.grid:
+        return OnlineTeacher(lambda view: readout.maps(teacher.module, view), student, teacher.preprocess)
+    device = next(teacher.module.parameters()).device
+    answer = nn.Sequential(teacher.module, probe.to(device)).requires_grad_(False)
+    return OnlineTeacher(answer, student, teacher.preprocess)
+
+
+def _as_linear(probe: LinearProbe) -> nn.Linear:
+    linear = nn.Linear(probe.weight.shape[1], probe.weight.shape[0])
+    linear.weight.data = torch.from_numpy(probe.weight)
+    linear.bias.data = torch.from_numpy(probe.bias)
+    return linear.requires_grad_(False)

@@ -1,0 +1,89 @@
+"""How fast the exported files are here, on this machine, beside the trained model in PyTorch."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from tcs_edge.data import Preprocess
+from tcs_edge.errors import reason_of
+from tcs_edge.runs.documents import CallsRecord
+from tcs_edge.runs.schema import HostLatency, LatencyHere
+from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.open import opened_runners
+from tcs_edge.runtimes.timing import time_interleaved
+from tcs_edge.runtimes.torch import TorchRunner
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.utils.progress import Reporter
+from tcs_edge.utils.quiet import quiet
+
+WARMUP = 5
+FEWEST, MOST = 20, 200
+BUDGET_SECONDS = 10.0
+DIGITS = 4  # of a millisecond: a tenth of a microsecond
+
+
+def measure_latency(
+    model: nn.Module, exports: Path, preprocess: Preprocess, options: CompressConfig, reporter: Reporter
+) -> tuple[LatencyHere, CallsRecord]:
+    """Latency of one image in every file of `exports` and in PyTorch, all in turns, `options.threads` threads each.
+
+    Returns percentiles for the manifest and every timed call for the report.
+
+    PyTorch compiled is measured too where `options.compiled_latency` asks for it: compiling takes up to
+    minutes. What does not run is named in `remarks`, with the reason.
+    """
+    image = np.random.default_rng(0).standard_normal((1, 3, preprocess.img_size, preprocess.img_size))
+    with ExitStack() as stack, reporter.busy("measuring latency"):
+        runners: list[Runner] = [TorchRunner(model)]
+        if options.compiled_latency:
+            runners.append(_compiled(model))
+        runners += [stack.enter_context(runner) for runner in opened_runners(exports, options)]
+        runs, remarks = _running(runners, image.astype(np.float32))
+        samples = time_interleaved(runs, WARMUP, _repeats(runs))
+    here = LatencyHere(
+        machine=f"{platform.machine()}, {platform.system()}",
+        threads=options.threads or 1,
+        runtimes={name: HostLatency(**sample.to_json()) for name, sample in samples.items()},
+        remarks=remarks,
+    )
+    calls = {name: tuple(round(each, DIGITS) for each in sample.calls_ms) for name, sample in samples.items()}
+    return here, CallsRecord(calls_ms=calls)
+
+
+def _running(runners: list[Runner], image: np.ndarray) -> tuple[dict[str, Callable[[], object]], tuple[str, ...]]:
+    """A call per runner, and a remark for each that does not run: the proof has failed that one already."""
+    runs: dict[str, Callable[[], object]] = {}
+    remarks = []
+    for runner in runners:
+        # Without a C++ compiler, or with one that is too old, anything can come out of torch.compile.
+        try:
+            with quiet("torch"):
+                runner.run(image)
+        except Exception as error:
+            remarks.append(f"{runner.name} was not timed: {reason_of(error)}")
+        else:
+            runs[runner.name] = partial(runner.run, image)
+    return runs, tuple(remarks)
+
+
+def _compiled(model: nn.Module) -> TorchRunner:
+    runner = TorchRunner(torch.compile(model.eval()))
+    runner.name = "pytorch-compiled"
+    return runner
+
+
+def _repeats(runs: dict[str, Callable[[], object]]) -> int:
+    """As many timed calls of each as fit the budget."""
+    started = time.perf_counter()
+    for run in runs.values():
+        run()
+    return max(FEWEST, min(MOST, int(BUDGET_SECONDS / (time.perf_counter() - started))))

@@ -1,0 +1,96 @@
+"""Proof that the exported files are the trained model: on fresh exports, and on a run from earlier."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from tcs_edge.data import ImageSet, Preprocess
+from tcs_edge.data.loader import image_batches
+from tcs_edge.runs.load import images_of, preprocess_of, proven_run, trained_model
+from tcs_edge.runtimes.open import opened_runners, opened_target_runners
+from tcs_edge.runtimes.torch import TorchRunner
+from tcs_edge.specs.artifacts import is_released, onnx_file, pixels_file
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.target import OpenVinoArithmetic, openvino_arithmetic, opset_limit
+from tcs_edge.stages.validate_metadata import artifact_checks
+from tcs_edge.stages.validate_pixels import picture_checks
+from tcs_edge.utils.files import write_json
+from tcs_edge.utils.progress import Reporter
+from tcs_edge.validation.validate import Validation, validate
+
+
+def prove(
+    model: nn.Module,
+    exports: Path,
+    images: ImageSet,
+    preprocess: Preprocess,
+    options: CompressConfig,
+    reporter: Reporter,
+    max_opset: int | None = None,
+    at_device_precision: bool = True,
+    arithmetic: OpenVinoArithmetic = "f32",
+) -> Validation:
+    """Compare the files in `exports` with `model` on every test image; see `validation.validate`.
+
+    Args:
+        max_opset: the highest ONNX opset that the target's runtime takes; None for any.
+        at_device_precision: prove the precision too that OpenVINO takes by itself; says little of a
+            network that was not trained.
+        arithmetic: what OpenVINO computes in on the target.
+    """
+    reference = TorchRunner(model)
+    with ExitStack() as stack:
+        opened = opened_runners(exports, options, at_device_precision)
+        opened += opened_target_runners(exports, options, arithmetic, {runner.precision for runner in opened})
+        runners = [stack.enter_context(runner) for runner in opened]
+        batches = image_batches(images.test, preprocess, options.batch_size, options.workers or 0)
+        validation = validate(
+            reference, runners, batches,
+            classes=images.classes, names=images.test.names, max_int8_drop=options.max_accuracy_drop, reporter=reporter,
+        )  # fmt: skip
+    precisions = options.precision or ("fp32",)
+    checks = artifact_checks(exports, images.classes, preprocess.to_json(), max_opset, precisions)
+    for precision in precisions if options.embed_preprocess else ():
+        if is_released(exports / onnx_file(precision), precision):
+            path = exports / pixels_file(precision)
+            checks += picture_checks(
+                reference, path, images.test, preprocess, images.classes, options.max_accuracy_drop, reporter
+            )
+    return replace(validation, checks=(*checks, *validation.checks))
+
+
+@dataclass(frozen=True)
+class Revalidation:
+    """A run proved again; `revoked` says where its exports went if they failed."""
+
+    validation: Validation
+    revoked: Path | None
+
+
+def revalidate(run: Path, data: Path | None, reporter: Reporter) -> Revalidation:
+    """Prove a finished run again: its files' hashes first, then the models on the test images.
+
+    Args:
+        data: where the images lie now; None looks where the run found them.
+
+    Raises:
+        ParityFailed: a file is missing, changed or new; or the run failed its own validation.
+        DataError: no run, or other images than the run's.
+    """
+    folder, manifest = proven_run(run)
+    options = CompressConfig.model_validate(manifest.options)
+    images = images_of(run, manifest, data, reporter)
+    preprocess = preprocess_of(folder)
+    model = trained_model(run)
+    validation = prove(
+        model, folder.export, images, preprocess, options, reporter,
+        opset_limit(manifest.target), arithmetic=openvino_arithmetic(manifest.target),
+    )  # fmt: skip
+    if validation.verdict == "pass":
+        return Revalidation(validation, None)
+    write_json(folder.validation, validation.to_json())
+    return Revalidation(validation, folder.revoke())

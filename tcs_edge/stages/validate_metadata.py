@@ -1,0 +1,103 @@
+"""What the exported files say of themselves, against what was trained: no runtime is needed to see it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tcs_edge.errors import DataError
+from tcs_edge.export.metadata import read_onnx_metadata
+from tcs_edge.export.openvino import read_openvino_metadata
+from tcs_edge.export.preprocess import read_labels
+from tcs_edge.runtimes.onnx_file import default_opset, external_files, read_onnx
+from tcs_edge.specs.artifacts import Precision, is_released, onnx_file, openvino_file, runner_name
+from tcs_edge.utils.files import read_json
+from tcs_edge.validation.checks import Check, holds
+
+Metadata = Mapping[str, str]
+
+
+def artifact_checks(
+    exports: Path,
+    classes: Sequence[str],
+    preprocess: Mapping[str, Any],
+    max_opset: int | None,
+    precisions: Sequence[Precision] = ("fp32",),
+) -> list[Check]:
+    """Opset, single file, precision, class names and preprocessing of a folder of exports.
+
+    Args:
+        preprocess: the JSON document of the preprocessing that the model was trained with.
+        max_opset: the highest ONNX opset that the target's runtime takes; None for any.
+        precisions: those that were asked for.
+    """
+    checks: list[Check] = []
+    for precision in precisions:
+        checks += _onnx_checks(exports, precision, preprocess, max_opset)
+        checks += _openvino_checks(exports, precision, preprocess)
+    return [
+        *checks,
+        _check("preprocess.json", lambda: _difference(read_json(exports / "preprocess.json", 1), preprocess)),
+        _check("labels.txt", lambda: _difference(list(read_labels(exports / "labels.txt")), list(classes))),
+    ]
+
+
+def _onnx_checks(
+    exports: Path, precision: Precision, preprocess: Mapping[str, Any], max_opset: int | None
+) -> list[Check]:
+    path, name = exports / onnx_file(precision), runner_name("onnx", precision)
+    if not is_released(path, precision):
+        return []
+    return [
+        _check(f"{name}: opset", lambda: _opset_problem(path, max_opset)),
+        _check(f"{name}: one file", lambda: _external_problem(path)),
+        _check(f"{name}: precision", lambda: _difference(read_onnx_metadata(path)["precision"], precision)),
+        _check(f"{name}: preprocessing", lambda: _preprocess_problem(read_onnx_metadata(path), preprocess)),
+    ]
+
+
+def _openvino_checks(exports: Path, precision: Precision, preprocess: Mapping[str, Any]) -> list[Check]:
+    path, name = exports / openvino_file(precision), runner_name("openvino", precision)
+    if not is_released(path, precision):
+        return []
+    return [
+        _check(f"{name}: precision", lambda: _difference(read_openvino_metadata(path)["precision"], precision)),
+        _check(f"{name}: preprocessing", lambda: _preprocess_problem(read_openvino_metadata(path), preprocess)),
+    ]
+
+
+def _check(name: str, problem_of: Callable[[], str]) -> Check:
+    """A check that passes where there is no problem; a file that cannot be read is one."""
+    try:
+        problem = problem_of()
+    except DataError as error:
+        problem = str(error)
+    return holds(name, not problem, problem)
+
+
+def _opset_problem(path: Path, max_opset: int | None) -> str:
+    opset = default_opset(read_onnx(path))
+    if opset is None:
+        return "the file names no opset"
+    if max_opset is not None and opset > max_opset:
+        return f"opset {opset}, the target's runtime takes {max_opset} at most"
+    return ""
+
+
+def _external_problem(path: Path) -> str:
+    files = external_files(path, read_onnx(path))
+    return f"its weights lie in {files[0].name}" if files else ""
+
+
+def _preprocess_problem(metadata: Metadata, preprocess: Mapping[str, Any]) -> str:
+    try:
+        stored = json.loads(metadata["preprocess"])
+    except json.JSONDecodeError:
+        return "what it says of its preprocessing is no JSON"
+    return _difference(stored, preprocess)
+
+
+def _difference(stored: Any, trained: Any) -> str:
+    return "" if stored == trained else "it is not what the model was trained with"

@@ -1,0 +1,67 @@
+"""Proof of the ONNX files that take pictures: they do what Pillow and the trained model do together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tcs_edge.data import Preprocess, Split
+from tcs_edge.errors import DataError, reason_of
+from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.pixels import PixelsRunner
+from tcs_edge.utils.progress import Reporter
+from tcs_edge.validation.checks import Check, accuracy_checks, holds, labels_check, parity_checks, tolerance_for
+from tcs_edge.validation.tally import Tally
+
+ODD_SIZES = ((1, 1), (3, 500), (500, 3), (37, 64))
+
+
+def picture_checks(
+    reference: Runner,
+    path: Path,
+    images: Split,
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    max_int8_drop: float,
+    reporter: Reporter,
+) -> list[Check]:
+    """Compare the file with `reference` behind `preprocess` on every image, and try sizes that cameras do not send."""
+    try:
+        with PixelsRunner(path) as runner:
+            tally = _compared(reference, runner, images, preprocess, reporter)
+            tolerance = tolerance_for(runner.precision, max_int8_drop)
+            return [
+                *parity_checks(runner.name, tally.meter.result(), tally.meter.scale, tolerance),
+                *accuracy_checks(runner.name, tally.paired(), len(images), tolerance),
+                labels_check(runner.name, runner.labels, classes),
+                _odd_sizes_check(runner),
+            ]
+    except DataError as error:
+        return [holds(f"{path.name}: runs on every picture", False, str(error))]
+
+
+def _compared(
+    reference: Runner, runner: PixelsRunner, images: Split, preprocess: Preprocess, reporter: Reporter
+) -> Tally:
+    tally = Tally()
+    for row in reporter.track(range(len(images)), "comparing pictures", total=len(images)):
+        picture = images.image(row)
+        expected = reference.run(preprocess(picture)[None])
+        tally.add(expected, runner.run(np.asarray(picture)), images.labels[row : row + 1], images.names[row : row + 1])
+    return tally
+
+
+def _odd_sizes_check(runner: PixelsRunner) -> Check:
+    """One pixel, thin strips, a size that is not square: finite logits for all of them."""
+    name = f"{runner.name}: odd sizes"
+    noise = np.random.default_rng(0)
+    try:
+        for height, width in ODD_SIZES:
+            picture = noise.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            if not np.isfinite(runner.run(picture)).all():
+                return holds(name, False, f"a {width} x {height} picture gives a logit that is NaN or Inf")
+    except DataError as error:
+        return holds(name, False, reason_of(error))
+    return holds(name, True, f"{len(ODD_SIZES)} sizes")

@@ -1,0 +1,101 @@
+"""From backbone and training head to the model that is deployed: folded, and checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tcs_edge.errors import DataError, ParityFailed, reason_of
+from tcs_edge.methods import Method, SimKdStudent
+from tcs_edge.models.feature_map import drop_head
+from tcs_edge.students.build import deployable
+from tcs_edge.tcs.head import check_fold
+from tcs_edge.utils.files import write_bytes
+
+# Batch norms folded into kernels round once per layer, more than the single product of a head.
+BRANCH_TOLERANCE = 1e-4
+
+
+@torch.no_grad()
+def fold_student(backbone: nn.Module, method: Method, images: Tensor) -> tuple[nn.Module, float]:
+    """The deployed model in eval mode on the CPU, and the fold's relative difference.
+
+    Args:
+        images: (B, 3, S, S) real images, preprocessed; the fold is checked on them.
+
+    Raises:
+        ParityFailed: the folded layer does not give the training head's logits.
+    """
+    # Training used channels_last; the plain layout makes a reloaded model give the same bits.
+    backbone = backbone.to("cpu", memory_format=torch.contiguous_format).eval()
+    method = method.cpu().eval()
+    folded = method.deployed(backbone).eval()
+    reference = folded(images)
+    difference = check_fold(method.logits(backbone, images), reference)
+    model = deployable(folded)
+    _check_branches(model(images), reference)
+    return model, difference
+
+
+def _check_branches(merged: Tensor, reference: Tensor) -> None:
+    """Parallel training branches (RepVGG style) were merged into single convolutions: prove it."""
+    difference = (merged - reference).abs().max() / reference.abs().max().clamp_min(1e-12)
+    if not difference <= BRANCH_TOLERANCE:
+        raise ParityFailed(
+            f"merging the student's training branches changed the logits by {difference:.2e} of the largest "
+            f"one, {BRANCH_TOLERANCE:.0e} is allowed. Choose a --student without such branches."
+        )
+
+
+def deployed_cost(model: nn.Module, img_size: int) -> tuple[float, float]:
+    """Millions of parameters, and of multiply-accumulates for one image, of the model as it is deployed."""
+    device = next(model.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 3, img_size, img_size, device=device))
+    params = sum(parameter.numel() for parameter in model.parameters())
+    # The counter reports two floating-point operations per multiply-accumulate.
+    return params / 1e6, counter.get_total_flops() / 2 / 1e6
+
+
+def save_deployed(path: Path, model: nn.Module) -> None:
+    """Write the deployed model's weights as safetensors, with what it takes to build it again.
+
+    Raises:
+        MissingError: the disk is full or the folder cannot be written.
+    """
+    shape = model.blueprint() if isinstance(model, SimKdStudent) else {}
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    write_bytes(path, save(tensors, {"blueprint": json.dumps(shape)}))
+
+
+def load_deployed(path: Path, backbone: nn.Module, img_size: int) -> nn.Module:
+    """The deployed model again: `backbone` as it was built before training, weights from `path`.
+
+    Raises:
+        DataError: the file is damaged, or holds another architecture.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            blueprint = json.loads((stored.metadata() or {}).get("blueprint", "{}"))
+        model = _rebuilt(backbone, state, blueprint, img_size)
+        model.load_state_dict(state)
+    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} does not hold this student ({reason_of(error)}). Run compress again.") from None
+    return model.eval()
+
+
+def _rebuilt(backbone: nn.Module, state: dict[str, Tensor], blueprint: dict[str, Any], img_size: int) -> nn.Module:
+    """The deployed network with other weights: a backbone and one Linear, or what a blueprint describes."""
+    if blueprint:
+        drop_head(backbone, img_size)
+        return SimKdStudent(deployable(backbone), **blueprint)
+    classes, features = state["1.weight"].shape
+    return nn.Sequential(deployable(backbone), nn.Linear(features, classes))

@@ -1,0 +1,266 @@
+"""The training loop that every method shares.
+
+Last epoch, never the best one: the validation accuracy in the log is for the reader, nothing
+is chosen by it. The teacher is not here; what it said is in the method's cached targets. Images are mixed
+here, and the weights averaged: both are the same for every method.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from tcs_edge.errors import TrainingDiverged
+from tcs_edge.methods import Batch, Losses, Method
+from tcs_edge.specs.training import TrainOptions
+from tcs_edge.training.checkpoints import Progress, load_checkpoint, save_checkpoint
+from tcs_edge.training.ema import WeightAverage
+from tcs_edge.training.mixup import draw_mix
+from tcs_edge.training.schedule import Schedule
+from tcs_edge.utils.progress import Reporter, Silent
+
+Rows = tuple[Tensor, Tensor, Tensor]  # images (B, 3, S, S), labels (B,), indices (B,)
+
+# Reading a loss waits for the device, so losses are looked at in windows of this many steps.
+FINITE_WINDOW = 10
+# Writing the state costs less than a second; more often would show in short epochs.
+SECONDS_BETWEEN_CHECKPOINTS = 20.0
+# An epoch of a few labeled images is over sooner than a look at all validation images.
+VALIDATIONS = 20
+# fp16's scaler starts at 65536 and halves at every overflow: below one, nothing it could do is left.
+SMALLEST_LOSS_SCALE = 1.0
+COMPILER = "inductor"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where batches come from: training batches by epoch, their number, and validation batches."""
+
+    train: Callable[[int], Iterable[Rows]]
+    steps_per_epoch: int
+    val: Callable[[], Iterable[Rows]]
+
+
+class Trainee(nn.Module):
+    """Backbone and method as one module, so that accelerate can wrap it as a whole."""
+
+    def __init__(self, backbone: nn.Module, method: Method) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.method = method
+
+    def forward(self, batch: Batch) -> Losses:
+        return self.method.losses(self.backbone, batch)
+
+
+def train(
+    backbone: nn.Module,
+    method: Method,
+    data: Data,
+    schedule: Schedule,
+    seed: int,
+    accelerator: Accelerator,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    options: TrainOptions = TrainOptions(),
+    log: Callable[[dict[str, Any]], None] = lambda metrics: None,
+    reporter: Reporter | None = None,
+) -> None:
+    """Train `backbone` and `method` in place for the whole schedule.
+
+    Args:
+        checkpoint: file that holds the state between epochs; None keeps none.
+        resume: continue from `checkpoint`; the result is the same as without the break.
+        options: mixing, averaging and compiling are done here; with averaging, the weights left in
+            `backbone` and `method` are the averaged ones.
+        log: receives one JSON-able dict per epoch.
+
+    Raises:
+        TrainingDiverged: a loss, or a weight after an epoch, was NaN or Inf; the last checkpoint stays as it is.
+    """
+    reporter = reporter or Silent()
+    trainee = Trainee(backbone, method)
+    # One kernel for all weights, several times as fast on a CPU. With fp16 it would take over the scaler's work.
+    fused = None if accelerator.scaler else True
+    optimizer = torch.optim.AdamW(_parameter_groups(trainee, schedule), lr=schedule.lr, fused=fused)
+    trainee.to(accelerator.device, memory_format=torch.channels_last)
+    average = WeightAverage(trainee, options.ema_decay) if options.ema_decay else None
+    done = load_checkpoint(checkpoint, trainee, optimizer, average) if resume and checkpoint else Progress()
+    method.restore_history(done.history)
+    wrapped, optimizer = accelerator.prepare(trainee, optimizer)
+    if done.loss_scale and accelerator.scaler:
+        accelerator.scaler.load_state_dict(done.loss_scale)
+    if options.compile:
+        wrapped.compile(backend=COMPILER)  # in place: no name of a weight changes
+    todo = (schedule.epochs - done.epochs_done) * data.steps_per_epoch
+    ticks = iter(reporter.track(range(todo), "distill", todo))
+    run = _Run(wrapped, trainee, optimizer, average, data, schedule, options, seed, accelerator, ticks)
+    saved_at = time.monotonic()
+    for epoch in range(done.epochs_done, schedule.epochs):
+        log(run.epoch(epoch))
+        last = epoch + 1 == schedule.epochs
+        if checkpoint and accelerator.is_main_process and (last or _due(saved_at)):
+            scale = accelerator.scaler.state_dict() if accelerator.scaler else {}
+            progress = Progress(epoch + 1, (epoch + 1) * data.steps_per_epoch, method.history(), scale)
+            save_checkpoint(checkpoint, trainee, optimizer, average, progress)
+            saved_at = time.monotonic()
+    if average:
+        average.keep()
+
+
+def _due(saved_at: float) -> bool:
+    return time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS
+
+
+@dataclass
+class _Run:
+    wrapped: nn.Module
+    trainee: Trainee
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage | None
+    data: Data
+    schedule: Schedule
+    options: TrainOptions
+    seed: int
+    accelerator: Accelerator
+    ticks: Iterator[int]
+
+    def epoch(self, epoch: int) -> dict[str, Any]:
+        """One pass over the training images, and where it is due one over the validation images; its metrics."""
+        torch.manual_seed(epoch_seed(self.seed, epoch))  # dropout and the like: a function of the epoch
+        started = time.perf_counter()
+        self.wrapped.train()
+        first = epoch * self.data.steps_per_epoch
+        means = _mean_parts(self._steps(epoch, first), first)
+        self._require_finite(first + self.data.steps_per_epoch - 1)
+        seconds = time.perf_counter() - started
+        metrics = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], **means}
+        if validates(epoch, self.schedule.epochs):
+            metrics["val_accuracy"] = self._accuracy()
+        return metrics | {"seconds": round(seconds, 3)}
+
+    def _accuracy(self) -> float:
+        with self.average.in_place() if self.average else nullcontext():
+            return accuracy_of(self.trainee.backbone, self.trainee.method, self.data.val(), self.accelerator)
+
+    def _steps(self, epoch: int, first: int) -> Iterator[dict[str, Tensor]]:
+        for step, rows in enumerate(self.data.train(epoch), start=first):
+            yield self._step(self._batch(rows, epoch, step), step)
+            next(self.ticks, None)
+
+    def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        total_steps = self.schedule.epochs * self.data.steps_per_epoch
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.lr_at(step, total_steps) * group["lr_scale"]
+        self.optimizer.zero_grad()  # before the feature maps need the room
+        with self.accelerator.autocast():
+            losses = self.wrapped(batch)
+        self.accelerator.backward(losses.total)
+        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.schedule.grad_clip)
+        # fp16: where gradients overflowed, the scaler leaves the step out, and no score may be taken from them.
+        if self.accelerator.scaler is None or torch.isfinite(norm):
+            self.trainee.method.after_backward(step, total_steps)
+        self.optimizer.step()
+        if self.average:
+            self.average.update(step)
+        return {"loss": losses.total.detach(), **losses.parts}
+
+    def _batch(self, rows: Rows, epoch: int, step: int) -> Batch:
+        device, alpha = self.accelerator.device, self.options.mixup
+        images, labels, index = (tensor.to(device, non_blocking=True) for tensor in rows)
+        batch = Batch(images.contiguous(memory_format=torch.channels_last), labels, index)
+        return batch.mixed(draw_mix(len(labels), alpha, self.seed, epoch, step, device)) if alpha else batch
+
+    def _require_finite(self, step: int) -> None:
+        """The last step of an epoch has no loss after it that would show what it did."""
+        _require_finite_weights(self.trainee, step)
+        if self.accelerator.scaler and self.accelerator.scaler.get_scale() < SMALLEST_LOSS_SCALE:
+            raise TrainingDiverged(
+                f"fp16 gradients are NaN or Inf at every scale, up to step {step}. "
+                "Lower --lr or pass --amp bf16 or no; the last good checkpoint is kept."
+            )
+
+
+def validates(epoch: int, epochs: int) -> bool:
+    """Whether validation follows `epoch`, counted from 0: the last and every n-th before, `VALIDATIONS` at most."""
+    every = math.ceil(epochs / VALIDATIONS)
+    return (epochs - 1 - epoch) % every == 0
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of everything random in one epoch; distinct for every pair in practice."""
+    return (seed * 1_000_003 + epoch * 7_919 + 17) % 2**63
+
+
+@torch.inference_mode()
+def accuracy_of(backbone: nn.Module, method: Method, batches: Iterable[Rows], accelerator: Accelerator) -> float:
+    """Top-1 accuracy of the student as it is now, in [0, 1]."""
+    backbone.eval()
+    method.eval()
+    correct, total = 0, 0
+    for images, labels, _ in batches:
+        images = images.to(accelerator.device).contiguous(memory_format=torch.channels_last)
+        predicted = method.logits(backbone, images).argmax(dim=1).cpu()
+        correct += int((predicted == labels.cpu()).sum())
+        total += len(labels)
+    return correct / max(1, total)
+
+
+def _mean_parts(steps: Iterator[dict[str, Tensor]], first_step: int) -> dict[str, float]:
+    """Mean of every loss part over the epoch; stops at the first loss that is not finite."""
+    sums: dict[str, float] = {}
+    window: list[dict[str, Tensor]] = []
+    count = 0
+    for parts in steps:
+        window.append(parts)
+        if len(window) == FINITE_WINDOW:
+            count += _drain(window, sums, first_step + count)
+    count += _drain(window, sums, first_step + count)
+    return {name: total / count for name, total in sums.items()}
+
+
+def _drain(window: list[dict[str, Tensor]], sums: dict[str, float], first_step: int) -> int:
+    for offset, parts in enumerate(window):
+        for name, value in parts.items():
+            number = float(value)
+            if not torch.isfinite(value):
+                raise TrainingDiverged(
+                    f"the {name} became {number} at step {first_step + offset}. "
+                    "Lower --lr; the last good checkpoint is kept."
+                )
+            sums[name] = sums.get(name, 0.0) + number
+    drained = len(window)
+    window.clear()
+    return drained
+
+
+def _require_finite_weights(module: nn.Module, step: int) -> None:
+    for name, value in module.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise TrainingDiverged(
+                f"weight {name} is NaN or Inf after step {step}. Lower --lr; the last good checkpoint is kept."
+            )
+
+
+def _parameter_groups(trainee: Trainee, schedule: Schedule) -> list[dict[str, Any]]:
+    """The student's weights and the method's, each with and without decay; `lr_scale` multiplies the learning rate."""
+    parts = [(trainee.backbone, 1.0), (trainee.method, trainee.method.head_lr(schedule.lr) / schedule.lr)]
+    groups = []
+    for module, scale in parts:
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        matrices = [parameter for parameter in trained if parameter.ndim > 1]
+        vectors = [parameter for parameter in trained if parameter.ndim <= 1]
+        groups += [
+            {"params": matrices, "weight_decay": schedule.weight_decay, "lr_scale": scale},
+            {"params": vectors, "weight_decay": 0.0, "lr_scale": scale},
+        ]
+    return groups

@@ -1,0 +1,22 @@
+"""Which versions of what shape an artifact."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from tcs_edge.utils.version import __version__
+
+PRODUCER = "tcs-edge"
+LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy")
+
+
+def library_versions() -> dict[str, str]:
+    """Version of tcs-edge, of Python and of every installed library that shapes an artifact."""
+    versions = {PRODUCER: __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,303 @@
+"""A bundle works without tcs-edge and torch, finds what is wrong with it, and is never made of an unproven run."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tcs_edge.bundle.golden import spread_over_classes
+from tcs_edge.data.decode import open_rgb
+from tcs_edge.data.preprocess import Preprocess
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "tcs_edge" / "bundle" / "device_files"
+ALLOWED = {"json", "numpy", "onnxruntime", "openvino", "PIL", "predict"}
+# Nothing of tcs-edge's own dependencies may be needed on a device.
+BLOCKED = ("torch", "timm", "tcs_edge", "onnx", "scipy", "pydantic", "typer")
+
+
+def load_script(name: str):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+predict = load_script("predict")
+
+
+@pytest.fixture(scope="session")
+def bundled(cli, finished, tmp_path_factory) -> Path:
+    """A bundle of the finished run for ONNX Runtime. Read only."""
+    out = tmp_path_factory.mktemp("bundles") / "bundle"
+    result = cli("bundle", finished, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    return out
+
+
+@pytest.fixture
+def own_bundle(bundled, tmp_path) -> Path:
+    """A copy of the bundle that a test may spoil."""
+    return shutil.copytree(bundled, tmp_path / "own")
+
+
+def run_script(folder: Path, *arguments: object, python: str = sys.executable) -> subprocess.CompletedProcess:
+    """A script of the bundle in a process of its own, without what a device does not have."""
+    script, *rest = map(str, arguments)
+    code = (
+        f"import sys, runpy; sys.modules.update(dict.fromkeys({BLOCKED})); sys.dont_write_bytecode = True; "
+        f"sys.path.insert(0, {str(folder)!r}); sys.argv = {[script, *rest]!r}; "
+        f"runpy.run_path({str(folder / script)!r}, run_name='__main__')"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=300, env=environment)
+
+
+def selfcheck(folder: Path, tmp_path: Path, python: str = sys.executable) -> tuple[int, dict]:
+    out = tmp_path / "selfcheck.json"
+    options = ("--seconds", 0.1, "--threads", 1, "--out", out)
+    done = run_script(folder, "selfcheck.py", *options, python=python)
+    assert out.exists(), done.stderr
+    return done.returncode, json.loads(out.read_text(encoding="utf-8"))
+
+
+def failed(document: dict) -> str:
+    return " | ".join(f"{check['name']} {check['detail']}" for check in document["checks"] if not check["passed"])
+
+
+def sign_again(folder: Path) -> None:
+    """New hashes, as somebody would write who believes in his change."""
+    paths = sorted(path for path in folder.iterdir() if path.name != "SHA256SUMS")
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in paths]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+
+
+def test_it_holds_what_a_device_needs(bundled, finished):
+    names = {path.name for path in bundled.iterdir()}
+    assert names == {
+        "model.onnx", "labels.txt", "preprocess.json", "golden.npz", "predict.py", "selfcheck.py", "requirements.txt",
+        "SHA256SUMS", "bundle.json", "LICENSES.md", "MODEL_CARD.md", "README.md", "bom.cdx.json",
+    }  # fmt: skip
+    assert (bundled / "model.onnx").read_bytes() == (finished / "export" / "model.onnx").read_bytes()
+    pins = (bundled / "requirements.txt").read_text().splitlines()
+    assert "onnxruntime==1.20.0" in pins, "what the Raspberry Pi 4 can run"
+    assert f"pillow=={PIL.__version__}" in pins, "another one may round the golden inputs differently"
+    assert "timm/test_vit" in (bundled / "LICENSES.md").read_text()
+    listed = [line.split("  ")[1] for line in (bundled / "SHA256SUMS").read_text().splitlines()]
+    assert set(listed) == names - {"SHA256SUMS"}
+
+
+def test_the_scripts_need_nothing_else():
+    for script in SCRIPTS.glob("*.py"):
+        imports = {
+            word.split(".")[0]
+            for line in script.read_text().splitlines()
+            if line.strip().startswith(("import ", "from "))
+            for word in [line.split()[1]]
+        }
+        assert imports <= ALLOWED | set(sys.stdlib_module_names), script.name
+
+
+def test_golden_pictures_come_from_every_class(bundled):
+    with np.load(bundled / "golden.npz", allow_pickle=False) as stored:
+        golden = dict(stored)
+    assert sorted(set(golden["labels"].tolist())) == [0, 1, 2]
+    assert golden["inputs"].shape == (16, 3, 64, 64)
+    assert golden["logits"].shape == (16, 3)
+    assert spread_over_classes(np.array([0, 0, 0, 1, 2]), 4) == [0, 3, 4, 1]
+
+
+@pytest.mark.slow
+def test_a_good_bundle_passes_its_own_check(bundled, tmp_path):
+    code, document = selfcheck(bundled, tmp_path)
+    assert failed(document) == ""
+    assert (code, document["verdict"], document["schema_version"]) == (0, "pass", 1)
+    (row,) = document["rows"]
+    assert (row["model"], row["img_size"], row["batch"], row["runtime"]) == ("lcnet_050", 64, 1, "onnxruntime")
+    assert (row["threads"], row["precision"], row["source"]) == (1, "fp32", "measured")
+    assert 0 < row["low_ms"] <= row["p50_ms"] <= row["high_ms"]
+    assert row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
+    assert row["runs"] >= 100
+
+
+@pytest.mark.slow
+def test_predict_answers_as_tcs_edge_does(bundled, cli, finished, photos):
+    pictures = sorted((photos / "test").rglob("*.jpg"))
+    done = run_script(bundled, "predict.py", "--json", "--top", 2, *pictures)
+    assert done.returncode == 0, done.stderr
+    own = json.loads(cli("predict", finished, "--json", "--top", 2, *pictures).stdout)
+    for theirs, ours in zip(json.loads(done.stdout)["predictions"], own["predictions"], strict=True):
+        assert [guess["label"] for guess in theirs["guesses"]] == [guess["label"] for guess in ours["guesses"]]
+        shares = [[guess["probability"] for guess in answer["guesses"]] for answer in (theirs, ours)]
+        assert shares[0] == pytest.approx(shares[1], abs=1e-5)
+
+
+def replace_in_script(folder: Path, old: str, new: str) -> None:
+    path = folder / "predict.py"
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def change_golden(folder: Path) -> None:
+    with np.load(folder / "golden.npz") as stored:
+        golden = dict(stored)
+    golden["logits"] *= 1.001
+    np.savez(folder / "golden.npz", **golden)
+
+
+def in_script(old: str, new: str):
+    return lambda folder: replace_in_script(folder, old, new)
+
+
+def cut_the_model(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:-100])
+
+
+PIXELS = "np.asarray(crop(image, steps))"
+FAULTS = {
+    "BGR for RGB": (in_script(PIXELS, f"{PIXELS}[..., ::-1]"), "preprocessing"),
+    "normalized twice": (in_script("planes /= std\n", "planes = (planes / std - mean) / std\n"), "preprocessing"),
+    "off-by-one crop": (in_script("(width - size) // 2, (", "(width - size) // 2 + 1, ("), "preprocessing"),
+    "other logits": (change_golden, "outputs"),
+    "truncated model": (cut_the_model, "runs"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_with_matching_hashes_is_found(own_bundle, tmp_path, fault):
+    damage, check = FAULTS[fault]
+    damage(own_bundle)
+    sign_again(own_bundle)
+    code, document = selfcheck(own_bundle, tmp_path)
+    assert code == 1
+    assert failed(document).startswith(check)
+
+
+def test_one_changed_bit_is_found_and_nothing_is_loaded(own_bundle, tmp_path):
+    content = bytearray((own_bundle / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (own_bundle / "model.onnx").write_bytes(content)
+    code, document = selfcheck(own_bundle, tmp_path)
+    assert (code, document["rows"]) == (1, [])
+    assert failed(document) == "files changed or missing: model.onnx"
+
+
+MODES = ("RGB", "L", "RGBA", "P", "CMYK", "LA", "1", "I;16")
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    width=st.integers(1, 90), height=st.integers(1, 90), mode=st.sampled_from(MODES),
+    turn=st.integers(0, 9), seed=st.integers(0, 1000), resize=st.sampled_from(("shorter", "stretch")),
+    interpolation=st.sampled_from(("bilinear", "bicubic")), crop_pct=st.sampled_from((1.0, 0.875, 0.5)),
+)  # fmt: skip
+def test_preprocessing_is_the_same_byte_for_byte(
+    tmp_path_factory, width, height, mode, turn, seed, resize, interpolation, crop_pct
+):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256) if mode == "I;16" else image.convert(mode)
+    exif = Image.Exif()
+    exif[predict.ORIENTATION_TAG] = turn
+    suffix = "jpg" if mode == "CMYK" else "png"
+    path = tmp_path_factory.getbasetemp() / f"picture.{suffix}"
+    image.save(path, exif=exif)
+    ours = Preprocess(24, crop_pct, resize, interpolation)
+    theirs = predict.preprocess(predict.open_rgb(path), ours.to_json())
+    assert theirs.tobytes() == ours(open_rgb(path)).tobytes()
+    assert (theirs.dtype, theirs.shape) == (np.float32, (3, 24, 24))
+
+
+def test_an_elongated_picture_is_the_same_too():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 200, 3), dtype=np.uint8))
+    ours = Preprocess(32)
+    assert predict.preprocess(image, ours.to_json()).tobytes() == ours(image).tobytes()
+
+
+def one_line(result, exit_code: int) -> str:
+    assert result.exit_code == exit_code, result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    return result.stderr
+
+
+def test_a_run_that_changed_is_refused(cli, own_run, tmp_path):
+    (own_run / "export" / "labels.txt").write_text("a\nb\nc\n")
+    assert "export/labels.txt (changed)" in one_line(cli("bundle", own_run, "--out", tmp_path / "b"), 1)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_run_that_failed_is_refused(cli, make_run, tmp_path):
+    assert "failed its own validation" in one_line(cli("bundle", make_run(passed=False), "--out", tmp_path / "b"), 1)
+
+
+def test_wrong_wishes_are_one_line(cli, finished, tmp_path, photos):
+    assert "Known: onnxruntime, openvino" in one_line(cli("bundle", finished, "--runtime", "tflite"), 2)
+    line = one_line(cli("bundle", finished, "--precision", "int4", "--out", tmp_path / "b"), 2)
+    assert "no int4 model for onnxruntime; it has export/model.onnx, export/openvino/model.xml" in line
+    assert "is not empty" in one_line(cli("bundle", finished, "--out", photos), 2)
+    assert "is not a bundle" in one_line(cli("bundle", finished, "--out", photos, "--overwrite"), 2)
+
+
+def test_other_images_are_refused_and_leave_nothing(cli, finished, own_photos, tmp_path):
+    (own_photos / "test" / "red" / "01.png").unlink()
+    line = one_line(cli("bundle", finished, "--out", tmp_path / "new" / "b", "--data", own_photos, "--quiet"), 3)
+    assert "fingerprint" in line
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_openvino_and_overwrite(cli, finished, own_bundle, tmp_path):
+    (own_bundle / "stale").write_text("from before")
+    result = cli("bundle", finished, "--runtime", "openvino", "--out", own_bundle, "--overwrite", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["runtime"] == "openvino"
+    assert {"model.xml", "model.bin"} <= {path.name for path in own_bundle.iterdir()}
+    assert not (own_bundle / "stale").exists()
+    code, document = selfcheck(own_bundle, tmp_path)
+    assert (code, failed(document)) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_fresh_environment_without_torch(bundled, tmp_path):
+    """As on a device: a new virtual environment and requirements.txt."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
+    python = tmp_path / "venv" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("this system puts no bin/python into a virtual environment")
+    command = [python, "-m", "pip", "install", "-q", "-r", bundled / "requirements.txt"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    if done.returncode:
+        pytest.skip(f"pip cannot install what the bundle pins: {done.stderr.strip().splitlines()[-1:]}")
+    code, document = selfcheck(bundled, tmp_path, python=str(python))
+    assert (code, failed(document)) == (0, "")
+    assert document["rows"][0]["runtime_version"] == "1.20.0"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_it_passes_on_64_bit_arm_under_qemu(bundled, tmp_path):
+    python = os.environ.get("TCS_EDGE_AARCH64")
+    if not python:
+        pytest.skip("no emulated Arm: set TCS_EDGE_AARCH64 to the python that ci/aarch64.sh makes")
+    out = tmp_path / "selfcheck.json"
+    command = [python, bundled / "selfcheck.py", "--seconds", "0.1", "--threads", "1", "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1700)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(out.read_text(encoding="utf-8"))
+    assert document["machine"]["architecture"] == "aarch64"
+    assert [check["name"] for check in document["checks"]] == ["files", "preprocessing", "outputs"]
+    assert failed(document) == ""

@@ -1,0 +1,71 @@
+"""What the doctor finds, and when it says that something is broken."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from tcs_edge.commands import doctor
+from tcs_edge.errors import MissingError
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch, offline):
+    monkeypatch.setenv("TCS_EDGE_CACHE", str(tmp_path / "not" / "there" / "yet"))
+
+
+def states(health: doctor.Health) -> dict[str, str]:
+    return {row.name: row.state for row in health.rows}
+
+
+def test_a_working_installation(tmp_path):
+    health = doctor.examine()
+    found = states(health)
+    assert health.usable
+    assert found["runs onnxruntime"] == found["runs openvino"] == "ok"
+    assert found["torch"] == "ok"
+    assert found["teacher digits"] == "ok"
+    assert found["teacher dinov2-small"] == "absent"
+    assert list(tmp_path.iterdir()) == [], "looking must not write"
+
+
+def test_the_command_prints_one_json_document(cli):
+    result = cli("doctor", "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["usable"] is True
+    assert {"name", "state", "detail"} == set(document["findings"][0])
+
+
+def test_a_package_that_is_missing_ends_with_4(cli, monkeypatch):
+    real = doctor.version
+
+    def version(name: str) -> str:
+        if name == "nncf":
+            raise PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+    result = cli("doctor")
+    assert result.exit_code == 4
+    line = next(line for line in result.stdout.splitlines() if line.startswith("nncf"))
+    assert "broken" in line
+    assert "pip install nncf" in line
+
+
+def test_a_runtime_that_does_not_start_is_broken(monkeypatch):
+    def refuses(*_arguments: object, **_options: object) -> None:
+        raise MissingError("no such instruction [sse9]")
+
+    monkeypatch.setattr(doctor, "OpenVinoRunner", refuses)
+    health = doctor.examine()
+    assert states(health)["runs openvino"] == "broken"
+    assert states(health)["runs onnxruntime"] == "ok"
+    assert not health.usable
+
+
+def test_a_runtime_that_computes_wrong_numbers_is_broken(monkeypatch):
+    monkeypatch.setattr(doctor.OrtRunner, "run", lambda self, images: images.reshape(1, -1) + 1)
+    assert states(doctor.examine())["runs onnxruntime"] == "broken"

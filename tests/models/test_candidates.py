@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import astuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from tcs_edge.errors import UnknownName
+from tcs_edge.export.onnx import export_onnx
+from tcs_edge.export.openvino import export_openvino
+from tcs_edge.models.candidates import CANDIDATES, LEFT_OUT, Candidate, find_candidate
+from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.specs.profile import load_profile
+from tcs_edge.students.build import build_student, candidate_from_model, deployable, feature_dim
+
+
+def test_the_registry_is_keyed_by_name_and_complete() -> None:
+    assert len(CANDIDATES) >= 40
+    for name, candidate in CANDIDATES.items():
+        assert candidate.name == name
+        assert None not in astuple(candidate)
+    assert {candidate.kind for candidate in CANDIDATES.values()} == {"cnn", "hybrid", "transformer"}
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_the_pretrained_weights_exist_under_this_license(name: str) -> None:
+    candidate = CANDIDATES[name]
+    cfg = timm.get_pretrained_cfg(candidate.weights)
+    assert cfg.hf_hub_id == f"timm/{candidate.weights}"
+    assert cfg.license == candidate.license
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_the_facts_are_those_of_the_model(name: str) -> None:
+    said, real = CANDIDATES[name], candidate_from_model(name)
+    assert said.params_m == pytest.approx(real.params_m, abs=1e-6)
+    assert said.feature_dim == real.feature_dim
+    assert said.macs_m == pytest.approx(real.macs_m, abs=0.05)
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_the_measured_profile_holds_every_candidate(name: str) -> None:
+    sizes = {row.img_size for row in load_profile("x86-avx512").rows if row.model == name}
+    assert sizes >= {64, 128, 224}
+
+
+def test_the_range_of_sizes_is_covered() -> None:
+    params = [candidate.params_m for candidate in CANDIDATES.values()]
+    assert min(params) < 0.5
+    assert 20 < max(params) < 30
+
+
+def test_who_is_left_out_is_no_candidate_and_has_a_reason() -> None:
+    for name, reason in LEFT_OUT.items():
+        assert timm.is_model(name)
+        assert name not in CANDIDATES
+        assert reason
+
+
+SAMPLE = tuple(CANDIDATES)[::9]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_sample_exports_and_runs_in_both_runtimes(name: str, tmp_path: Path) -> None:
+    """benchmarks/sweep_candidates.py does so for all."""
+    backbone = deployable(build_student(name, 32, "random", seed=0))
+    model = nn.Sequential(backbone, nn.Linear(feature_dim(backbone, 32), 3)).eval()
+    path = export_onnx(model, tmp_path / "m.onnx", 32, labels=("a", "b", "c"), preprocess={"img_size": 32})
+    xml = export_openvino(path, tmp_path / "m.xml")[0]
+    assert path.stat().st_size / 1e6 == pytest.approx(CANDIDATES[name].size_mb(3), rel=0.15)
+    image = np.random.default_rng(0).standard_normal((1, 3, 32, 32), dtype=np.float32)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(image)).numpy()
+    for runner in (OrtRunner(path), OpenVinoRunner(xml)):
+        with runner:
+            np.testing.assert_allclose(runner.run(image), expected, rtol=1e-3, atol=1e-3 * np.ptp(expected))
+
+
+def test_size_counts_the_head() -> None:
+    candidate = Candidate("x", "cnn", params_m=1.0, feature_dim=999, macs_m=1.0)
+    assert candidate.total_params_m(10) == pytest.approx(1.01)
+    assert candidate.size_mb(1000) - candidate.size_mb(0) == pytest.approx(4.0)
+    assert candidate.size_mb(10, "fp32") > candidate.size_mb(10, "fp16") > candidate.size_mb(10, "int8") > 1
+
+
+def test_an_unknown_student_shows_near_matches() -> None:
+    assert find_candidate("lcnet_050").feature_dim == 1280
+    with pytest.raises(UnknownName, match="lcnet_050"):
+        find_candidate("lcnet_05")
+
+
+def test_choosing_needs_no_torch() -> None:
+    code = (
+        "import sys, tcs_edge.students.choice, tcs_edge.specs.profile as p;"
+        "p.load_profile('raspberrypi4');"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'numpy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,84 @@
+"""The file that `tcs-edge init` writes: true to the specs, whatever they grow into."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+from tcs_edge.cli.app import app
+from tcs_edge.gate.limits import Changes, GateLimits
+from tcs_edge.project.read import ProjectFile
+from tcs_edge.project.template import Project, attribute_docs, project_toml, table_of
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.methods import TcsOptions
+from tcs_edge.specs.strict import validated
+from tcs_edge.specs.target import list_targets, load_target
+
+
+def text(project: Project) -> str:
+    commands = typer.main.get_command(app).commands
+    helps = [{p.name: p.help for p in commands[name].params} for name in ("compress", "gate")]
+    return project_toml(project, *helps)
+
+
+def read(toml: str) -> ProjectFile:
+    return validated(ProjectFile, tomllib.loads(toml), Path("tcs-edge.toml"))
+
+
+def switched_on(toml: str) -> str:
+    """Every option without its #; those that are left open have no value to take."""
+    return "\n".join(re.sub(r"^#(?=[a-z\[])", "", line) for line in toml.splitlines() if not line.endswith(" ="))
+
+
+@pytest.mark.parametrize("target", list_targets())
+def test_what_is_written_says_what_compress_would_do_anyway(target):
+    found = read(text(Project(target, Path("photos"))))
+    assert found.compress_config() == CompressConfig.model_validate({"target": target, "data": "photos"})
+    limits = load_target(target).limits
+    assert found.gate.max_latency_ms.fail == limits.max_latency_ms
+    assert found.gate.max_file_mb.fail == limits.max_size_mb
+
+
+def test_without_images_data_stays_open():
+    assert read(text(Project("raspberrypi", None))).data is None
+
+
+def test_every_line_that_is_switched_on_is_the_default():
+    toml = text(Project("raspberrypi4", Path("photos")))
+    start = CompressConfig.model_validate({"target": "raspberrypi4", "data": "photos"})
+    settled = (
+        start.resolved(224)
+        .for_student("cnn")
+        .model_copy(update=load_target("raspberrypi4").limits.model_dump(exclude_none=True))
+    )
+    written = read(switched_on(toml)).compress_config()
+    assert written.for_student("cnn") == settled
+
+
+def test_every_option_and_every_limit_is_there_with_a_remark():
+    lines = text(Project("raspberrypi", Path("photos"))).splitlines()
+    names = {match[1]: row for row, line in enumerate(lines) if (match := re.match(r"#?\[?([\w.]+)(?: =|\])", line))}
+    options = {name for name, field in CompressConfig.model_fields.items() if table_of(field) is None}
+    tables = {name: table_of(field) for name, field in CompressConfig.model_fields.items() if table_of(field)}
+    inner = {key for table in tables.values() for key in table.model_fields}
+    limits = {name for name in GateLimits.model_fields if name != "change"}
+    assert options | set(tables) | inner | limits | set(Changes.model_fields) | {"gate.change"} <= set(names)
+    silent = [name for name in options | inner | limits if not re.match(r"# \w", lines[names[name] - 1])]
+    assert silent == []
+
+
+def test_all_limits_switched_on_are_limits():
+    gate = read(switched_on(text(Project("raspberrypi", None)))).gate
+    assert all(getattr(gate, name) is not None for name in GateLimits.model_fields)
+    assert all(getattr(gate.change, name) is not None for name in Changes.model_fields)
+
+
+def test_attributes_are_read_from_the_docstring():
+    docs = attribute_docs(TcsOptions)
+    assert list(docs) == list(TcsOptions.model_fields)
+    assert docs["ablation"].startswith("an experiment")
+    assert docs["ablation"].endswith("the task uses.")

@@ -1,0 +1,54 @@
+"""Calibration looks at training images only, however the copies are called."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tcs_edge.data import ImageSet, Split
+from tcs_edge.errors import DataError
+from tcs_edge.quantization.calibration import calibration_split
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def split(values: list[int], part: str) -> Split:
+    pixels = np.array(values, np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
+    return Split(pixels, np.zeros(len(values), np.int64), tuple(f"{part}/{value}" for value in values))
+
+
+def image_set(train: list[int], val: list[int], test: list[int]) -> ImageSet:
+    parts = (split(values, name) for values, name in ((train, "train"), (val, "val"), (test, "test")))
+    return ImageSet("photos", ("a",), *parts, fingerprint="")
+
+
+def test_copies_of_evaluation_images_are_refused_and_said():
+    heard = Listener()
+    images = image_set(list(range(40)), val=[3, 4, 100], test=[7, 101])
+    chosen = calibration_split(images, 40, 0, heard)
+    assert {name.split("/")[1] for name in chosen.names} == {str(v) for v in range(40)} - {"3", "4", "7"}
+    assert all(name.startswith("train/") for name in chosen.names)
+    assert heard.lines == ["calibration: 3 training images are evaluation images too and were refused"]
+
+
+def test_the_next_one_is_taken_for_each_that_was_refused():
+    images = image_set(list(range(40)), val=list(range(20)), test=[])
+    assert len(calibration_split(images, 20, 0)) == 20
+
+
+def test_a_train_split_that_is_the_test_split_is_an_error():
+    with pytest.raises(DataError, match=r"has 2.*Take the copies out"):
+        calibration_split(image_set(list(range(40)), val=list(range(38)), test=[]), 20, 0)
+
+
+def test_the_seed_decides():
+    images = image_set(list(range(200)), val=[250], test=[251])
+    first, again, other = (calibration_split(images, 16, seed).names for seed in (0, 0, 1))
+    assert first == again != other
+    assert len(first) == 16

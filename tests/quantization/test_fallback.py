@@ -1,0 +1,69 @@
+"""Layers go back to float in the right order, and giving up is an answer too."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcs_edge.quantization.fallback import Round, hold_accuracy
+from tcs_edge.quantization.sensitivity import LayerCost
+
+NOISES = {"a": 8.0, "b": 4.0, "c": 2.0, "d": 1.0, "e": 0.5, "f": 0.25}
+COSTS = tuple(LayerCost(name, "Conv", noise) for name, noise in NOISES.items())
+
+
+def needing(*needed: str):
+    """attempt(float_layers): holds as soon as all of `needed` compute in float."""
+
+    def attempt(float_layers: tuple[str, ...]) -> Round:
+        missing = set(needed) - set(float_layers)
+        return Round(float_layers, 0.9, 0.0, 0.01, 20.0, ("accuracy",) if missing else ())
+
+    return attempt
+
+
+def test_nothing_goes_back_where_all_is_well():
+    (only,) = hold_accuracy(needing(), COSTS, rounds=6)
+    assert only.held
+    assert only.float_layers == ()
+
+
+def test_the_dearest_go_first_and_each_round_halves_the_noise():
+    rounds = hold_accuracy(needing("c"), COSTS, rounds=6)
+    assert [made.float_layers for made in rounds] == [(), ("a",), ("a", "b"), ("a", "b", "c")]
+    assert [made.held for made in rounds] == [False, False, False, True]
+
+
+def test_the_budget_ends_it():
+    rounds = hold_accuracy(needing("f"), COSTS, rounds=2)
+    assert len(rounds) == 3
+    assert not rounds[-1].held
+
+
+def test_one_layer_stays_in_int8():
+    rounds = hold_accuracy(needing("f"), COSTS, rounds=60)
+    assert rounds[-1].float_layers == tuple("abcde")
+    assert not rounds[-1].held
+
+
+@given(
+    st.lists(st.integers(0, 10**12), min_size=1, max_size=12).map(lambda noises: sorted(noises, reverse=True)),
+    st.integers(0, 20),
+)
+def test_it_always_ends_and_only_ever_adds(noises, rounds):
+    costs = tuple(LayerCost(str(index), "Conv", noise) for index, noise in enumerate(noises))
+    made = hold_accuracy(needing("never"), costs, rounds)
+    counts = [len(one.float_layers) for one in made]
+    assert counts == sorted(set(counts))
+    assert len(made) <= rounds + 1
+    assert counts[-1] <= max(0, len(costs) - 1)
+
+
+@pytest.mark.parametrize("sqnr_db", [math.inf, -math.inf, 12.5])
+def test_a_round_is_json(sqnr_db):
+    document = Round(("a",), 0.5, 0.1, 0.2, sqnr_db, ("same class",)).to_json()
+    assert json.loads(json.dumps(document, allow_nan=False))["held"] is False

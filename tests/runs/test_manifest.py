@@ -1,0 +1,139 @@
+"""The manifest comes back as written, and tells when a file is not what it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from tcs_edge.errors import DataError
+from tcs_edge.runs.folder import open_run
+from tcs_edge.runs.manifest import FileProblem, build_manifest, read_manifest, verify_files, write_manifest
+from tcs_edge.runs.schema import DatasetRecord, StageRecord, StudentRecord, TeacherRecord
+from tcs_edge.validation.accuracy import Accuracy
+from tcs_edge.validation.checks import holds
+from tcs_edge.validation.parity import compare
+from tcs_edge.validation.validate import Validation
+
+LOGITS = np.array([[2.0, 1.0], [0.0, 1.0]])
+LABELS = np.array([0, 1])
+
+
+def validation(logits: np.ndarray = LOGITS) -> Validation:
+    return Validation(
+        images=2,
+        checks=(holds("onnxruntime: runs on every image", True),),
+        precisions={"pytorch": "f32", "onnxruntime": "f32"},
+        accuracies={name: Accuracy.of(LOGITS, LABELS) for name in ("pytorch", "onnxruntime")},
+        parities={"onnxruntime": compare(LOGITS, logits)},
+    )
+
+
+def make(root, outcome=None):
+    return build_manifest(
+        root,
+        created=datetime(2026, 3, 1, 12, tzinfo=UTC),
+        seed=7,
+        dataset=DatasetRecord(name="pets", fingerprint="ab", classes=("cat", "dog"), counts={"train": 9}, skipped=1),
+        teacher=TeacherRecord(name="t", license="Apache-2.0", weights_sha256="cd", source="file"),
+        student=StudentRecord(name="s", init="random", img_size=32, params_m=0.1),
+        target={"name": "raspberrypi4"},
+        options={"epochs": 3},
+        stages=[StageRecord(name="train", seconds=1.5, peak_memory_mb=200.0)],
+        validation=outcome or validation(),
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = open_run(tmp_path / "run")
+    (run.unproven / "model.xml").write_bytes(b"<net/>")
+    (run.unproven / "model.bin").write_bytes(b"w" * 500_000)
+    run.deployed_weights.write_bytes(b"weights")
+    run.settle(passed=True)
+    write_manifest(run.root, make(run.root))
+    return run
+
+
+def edit(run, change) -> None:
+    document = json.loads(run.manifest.read_text())
+    change(document)
+    run.manifest.write_text(json.dumps(document))
+
+
+def test_it_comes_back(run):
+    manifest = read_manifest(run.root)
+    assert manifest == make(run.root)
+    assert manifest.verdict == "pass"
+    assert manifest.versions["tcs-edge"]
+    assert manifest.accuracy["onnxruntime"].correct == 2
+
+
+def test_every_file_is_recorded_and_the_export_summed(run):
+    manifest = read_manifest(run.root)
+    recorded = {file.path: (file.bytes, file.sha256) for file in manifest.files}
+    weights = hashlib.sha256(b"w" * 500_000).hexdigest()
+    assert set(recorded) == {"checkpoints/deployed.safetensors", "export/model.bin", "export/model.xml"}
+    assert recorded["export/model.bin"] == (500_000, weights)
+    assert manifest.export_mb == pytest.approx(0.500006)
+
+
+def test_an_untouched_run_has_no_problems(run):
+    assert verify_files(run.root, read_manifest(run.root)) == ()
+
+
+def test_one_flipped_bit_a_lost_and_a_smuggled_file_are_found(run):
+    manifest = read_manifest(run.root)
+    (run.export / "model.bin").write_bytes(b"w" * 499_999 + b"v")
+    (run.export / "model.xml").unlink()
+    (run.export / "extra.onnx").write_bytes(b"?")
+    (run.reports / "later.html").write_text("a report may come later")
+    assert verify_files(run.root, manifest) == (
+        FileProblem("export/extra.onnx", "not in the manifest"),
+        FileProblem("export/model.bin", "changed"),
+        FileProblem("export/model.xml", "missing"),
+    )
+
+
+@pytest.mark.parametrize("version", [0, 2, None, "1"])
+def test_another_schema_version_is_refused_readably(run, version):
+    edit(run, lambda document: document.update(schema_version=version))
+    with pytest.raises(DataError, match=r"schema_version is .*this version reads 1"):
+        read_manifest(run.root)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.pop("seed"), "seed is missing"),
+        (lambda d: d.update(verdict="maybe"), "verdict"),
+        (lambda d: d.update(color="red"), "unknown key color"),
+        (lambda d: d["files"][0].update(sha256="zz"), "sha256"),
+        (lambda d: d["files"][0].update(path="../../etc/passwd"), "inside its folder"),
+        (lambda d: d["files"][0].update(path="/etc/passwd"), "inside its folder"),
+    ],
+)
+def test_a_broken_manifest_is_a_data_error(run, change, words):
+    edit(run, change)
+    with pytest.raises(DataError, match=words) as caught:
+        read_manifest(run.root)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_or_cut_manifest_is_a_data_error(run):
+    run.manifest.write_text(run.manifest.read_text()[:100])
+    with pytest.raises(DataError, match="not JSON"):
+        read_manifest(run.root)
+    run.manifest.unlink()
+    with pytest.raises(DataError, match="no such file"):
+        read_manifest(run.root)
+
+
+def test_logits_that_are_not_finite_are_written_as_null(run):
+    write_manifest(run.root, make(run.root, validation(np.full((2, 2), np.nan))))
+    record = read_manifest(run.root).parity["onnxruntime"]
+    assert record.max_abs_diff is None
+    assert not record.finite

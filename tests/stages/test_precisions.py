@@ -1,0 +1,287 @@
+"""A whole run with every precision, and one whose int8 does not hold."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tcs_edge.pipeline import run as pipeline
+from tcs_edge.runtimes.onnx_file import default_opset
+from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.specs.target import int8_outlook, list_targets, load_target, openvino_arithmetic
+from tcs_edge.stages import prepare as preparation
+from tcs_edge.stages.precisions import int8_schemes, warn_of_large_int8
+from tcs_edge.utils.progress import Silent
+from tcs_edge.validation import checks
+
+EXPORTS = {
+    "model.onnx", "model.fp16.onnx", "model.int8.onnx", "model.pixels.onnx", "model.fp16.pixels.onnx",
+    "model.int8.pixels.onnx", "openvino/model.xml", "openvino/model.bin", "openvino/model.fp16.xml",
+    "openvino/model.fp16.bin", "openvino/model.int8.xml", "openvino/model.int8.bin", "labels.txt", "preprocess.json",
+}  # fmt: skip
+ALL = ("--precision", "int8", "--precision", "fp16")
+
+
+@pytest.fixture(scope="module")
+def result(cli, tiny, tmp_path_factory):
+    out = tmp_path_factory.mktemp("precisions") / "run"
+    # Trained long enough that few answers hang by a hair: int8 may change one in ten.
+    return cli(
+        *tiny(epochs=12),
+        *ALL,
+        "--embed-preprocess",
+        "--dynamic-batch",
+        "--max-accuracy-drop",
+        "0.1",
+        "--out",
+        out,
+        "--json",
+    )
+
+
+def failed_checks(run):
+    checks = json.loads((Path(run) / "reports" / "validation.json").read_text(encoding="utf-8"))["checks"]
+    return [check for check in checks if not check["passed"]]
+
+
+@pytest.fixture(scope="module")
+def document(result):
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0, failed_checks(found["run"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(document, tmp_path_factory):
+    return Path(document["run"])
+
+
+@pytest.mark.parametrize(("int8_bytes", "warned"), [(None, False), (1_700_000, False), (4_700_000, True)])
+def test_an_int8_file_larger_than_float16_is_told(tmp_path, monkeypatch, int8_bytes, warned):
+    told = []
+    monkeypatch.setattr(Silent, "warn", lambda self, text: told.append(text))
+    (tmp_path / "model.onnx").write_bytes(bytes(8_000_000))
+    if int8_bytes:
+        (tmp_path / "model.int8.onnx").write_bytes(bytes(int8_bytes))
+    warn_of_large_int8(tmp_path, Silent())
+    assert [text.split(": ")[0] for text in told] == [
+        "model.int8.onnx has 4.7 MB, with float16 weights it would have about 4.0 MB"
+    ] * warned
+
+
+def exported(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def words_of(page):
+    return re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_every_precision_is_exported_and_listed(document, run):
+    assert exported(run / "export") == EXPORTS
+    listed = {(a["path"], a["format"], a["precision"], a["input"]): a["bytes"] for a in document["artifacts"]}
+    assert len(listed) == 9
+    assert ("export/model.int8.pixels.onnx", "onnx", "int8", "picture") in listed
+    xml = ("export/openvino/model.int8.xml", "openvino", "int8", "image")
+    assert listed[xml] == sum(
+        (run / "export/openvino" / f"model.int8.{kind}").stat().st_size for kind in ("xml", "bin")
+    )
+
+
+@pytest.mark.slow
+def test_every_file_is_proved_at_its_own_precision(document):
+    parity = {name: record["precision"] for name, record in document["parity"].items()}
+    assert parity["onnxruntime"] == parity["openvino"] == "f32"
+    assert parity["onnxruntime-fp16"] == parity["openvino-fp16"] == "f16-weights"
+    assert parity["onnxruntime-int8"] == parity["openvino-int8"] == "int8"
+    assert set(document["accuracy"]) == set(parity) | {"pytorch"}
+
+
+@pytest.mark.slow
+def test_every_check_that_was_promised_was_made(run):
+    names = {check["name"] for check in json.loads((run / "reports/validation.json").read_text())["checks"]}
+    assert {
+        "onnxruntime-int8: released", "openvino-int8: released", "onnxruntime-int8: signal to noise",
+        "onnxruntime-int8-pixels: odd sizes", "onnxruntime-pixels: same class", "onnx-int8: opset",
+        "onnx-fp16: precision", "openvino-int8: precision", "onnxruntime: batch size does not matter",
+    } <= names  # fmt: skip
+    assert not any(name.startswith("onnxruntime-int8: accuracy unchanged") for name in names)
+
+
+@pytest.mark.slow
+def test_the_report_tells_what_every_layer_costs(run):
+    report = json.loads((run / "reports/int8.json").read_text())
+    assert [made["format"] for made in report["formats"]] == ["onnx", "openvino"]
+    assert all(made["released"] for made in report["formats"])
+    assert {"name", "kind", "noise"} == set(report["layers"][0])
+    assert report["calibration_images"] == 72
+    assert "int8 dot product" in report["outlook"]
+    words = words_of(run / "reports/report.html")
+    assert "ONNX: released; per-channel noise" in words
+    assert all(layer["name"] in words for layer in report["layers"])
+
+
+@pytest.mark.slow
+def test_latency_of_every_file_is_in_the_manifest(document):
+    here = document["latency_here"]
+    assert {"pytorch", "onnxruntime-int8", "openvino-fp16"} <= set(here["runtimes"])
+    assert here["threads"] == 1
+
+
+@pytest.mark.slow
+def test_any_number_of_images_runs_at_once(run):
+    for name in ("model.onnx", "model.int8.onnx", "model.fp16.onnx"):
+        assert onnx.load(run / "export" / name).graph.input[0].type.tensor_type.shape.dim[0].dim_param
+        with OrtRunner(run / "export" / name) as runner:
+            images = np.random.default_rng(0).standard_normal((3, 3, 64, 64)).astype(np.float32)
+            together, alone = runner.run(images), np.concatenate([runner.run(image[None]) for image in images])
+            np.testing.assert_allclose(together, alone, atol=1e-4 * np.abs(alone).max())
+
+
+@pytest.mark.slow
+def test_pictures_are_classified_with_the_precision_asked_for(cli, run, photos):
+    picture = next((photos / "test" / "red").iterdir())
+    said = cli("predict", run, picture, "--precision", "int8")
+    assert said.exit_code == 0, said.stderr
+    assert "red" in said.stdout
+    wrong = cli("predict", run, picture, "--precision", "int4")
+    assert wrong.exit_code == 2
+    assert "unknown precision 'int4'" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_the_run_is_proved_again_and_a_changed_int8_file_is_noticed(cli, run, tmp_path):
+    assert cli("validate", run).exit_code == 0
+    spoilt = shutil.copytree(run, tmp_path / "run")
+    (spoilt / "export" / "model.int8.onnx").unlink()
+    again = cli("validate", spoilt)
+    assert again.exit_code == 1
+    assert "model.int8.onnx (missing)" in again.stderr
+
+
+@pytest.mark.slow
+def test_an_int8_that_does_not_hold_fails_the_run_and_leaves_no_int8_file(cli, tiny, tmp_path, monkeypatch):
+    impossible = checks.Tolerance(1e-9, 1.0, 1.0, None, max_accuracy_drop=0.0, alpha=None, min_sqnr_db=300.0)
+    monkeypatch.setitem(checks.TOLERANCES, "int8", impossible)
+    config = tmp_path / "quick.toml"
+    config.write_text("[int8]\nrounds = 0\nsensitivity_images = 1\n")
+    result = cli(*tiny(epochs=1), "--precision", "int8", "--config", config, "--out", tmp_path / "run")
+    assert result.exit_code == 1, result.stderr
+    assert "FAILED onnxruntime-int8: released" in result.stdout
+    assert "the most_sensitive layers are" in result.stdout
+    words = words_of(tmp_path / "run/reports/report.html")
+    assert "ONNX: not released, no try held" in words
+    assert json.loads((tmp_path / "run/reports/int8.json").read_text())["layers"][0]["name"] in words
+    assert not any("int8" in name for name in exported(tmp_path / "run" / "export.REJECTED"))
+    assert not (tmp_path / "run" / "export").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_failed_on_int8_goes_on_without_it_and_without_training(cli, tiny, tmp_path, monkeypatch):
+    impossible = checks.Tolerance(1e-9, 1.0, 1.0, None, max_accuracy_drop=0.0, alpha=None, min_sqnr_db=300.0)
+    config, out = tmp_path / "quick.toml", tmp_path / "my run"
+    config.write_text("[int8]\nrounds = 0\nsensitivity_images = 1\n")
+    with monkeypatch.context() as patched:
+        patched.setitem(checks.TOLERANCES, "int8", impossible)
+        failed = cli(*tiny(epochs=1), "--precision", "int8", "--precision", "fp16", "--config", config, "--out", out)
+    assert failed.exit_code == 1, failed.stderr
+    weights = (out / "checkpoints/deployed.safetensors").read_bytes()
+    monkeypatch.setattr(pipeline, "distill", None)  # whoever trains again calls it
+
+    same = cli("compress", "--resume", out)
+    assert (same.exit_code, len(same.stderr.splitlines())) == (2, 1)
+    assert "--precision fp32" in same.stderr
+    assert (out / "export.REJECTED").is_dir(), "a refused command changes nothing"
+    retrained = cli("compress", "--resume", out, "--epochs", "3", "--precision", "fp32")
+    assert retrained.exit_code == 2
+    assert "--epochs" in retrained.stderr
+
+    advice = next(line for line in failed.stdout.splitlines() if line.startswith("only int8 failed"))
+    again = cli(*shlex.split(advice.split("tcs-edge ")[1].split(", or")[0]))
+    assert again.exit_code == 0, again.stderr
+    assert exported(out / "export") == {
+        "model.onnx", "openvino/model.xml", "openvino/model.bin", "labels.txt", "preprocess.json",
+    }  # fmt: skip
+    assert not (out / "export.REJECTED").exists()
+    assert not (out / "reports/int8.json").exists()
+    assert (out / "checkpoints/deployed.safetensors").read_bytes() == weights
+    assert cli("validate", out).exit_code == 0
+    assert 'precision = [\n    "fp32",\n]' in (out / "config.resolved.toml").read_text()
+    assert "nothing to resume" in cli("compress", "--resume", out, "--precision", "fp16").stderr
+
+
+@pytest.mark.slow
+def test_files_of_an_interrupted_export_are_not_released_unproved(cli, tiny, tmp_path, monkeypatch):
+    def stop(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "prove", stop)
+        assert cli(*tiny(epochs=1), "--precision", "fp16", "--out", out).exit_code == 130
+    assert (out / "export.unproven/model.fp16.onnx").exists()
+    again = cli("compress", "--resume", out, "--precision", "fp32")
+    assert again.exit_code == 0, again.stderr
+    assert not any("fp16" in name for name in exported(out / "export"))
+
+
+@pytest.mark.slow
+def test_the_opset_asked_for_and_the_arithmetic_of_the_target(cli, tiny, tmp_path):
+    options = ("--opset", "20", "--precision", "fp16", "--embed-preprocess")
+    result = cli(*tiny(target="apple-m"), *options, "--out", tmp_path / "run", "--json")
+    assert result.exit_code == 0, result.stderr
+    for name in ("model.onnx", "model.fp16.onnx", "model.pixels.onnx"):
+        assert default_opset(onnx.load(tmp_path / "run/export" / name)) == 20
+    parity = {name: record["precision"] for name, record in json.loads(result.stdout)["parity"].items()}
+    assert parity["openvino-f16"] == parity["openvino-fp16-f16"] == "f16"
+    assert not any(
+        "f16" in name for name in json.loads(result.stdout)["latency_here"]["runtimes"] if "fp16" not in name
+    )
+    again = cli("validate", tmp_path / "run", "--json")
+    assert again.exit_code == 0, again.stderr
+    assert "openvino-f16: finite logits" in {check["name"] for check in json.loads(again.stdout)["checks"]}
+
+
+@pytest.mark.parametrize("name", list_targets())
+def test_openvino_takes_float16_on_arm_that_has_it(name):
+    target = load_target(name).model_dump(mode="json")
+    assert openvino_arithmetic(target) == ("f16" if name == "apple-m" else "f32")
+
+
+def test_openvino_takes_bfloat16_where_there_are_matrix_units():
+    target = load_target("x86-avx512").model_dump(mode="json")
+    assert openvino_arithmetic(target | {"cpu": target["cpu"] | {"amx": True}}) == "bf16"
+    assert openvino_arithmetic({}) == "f32"
+
+
+@pytest.mark.parametrize(("opset", "said"), [("22", "the target reads 21 at most"), ("13", "writes 18 to 24")])
+def test_an_opset_that_cannot_be_is_refused_before_the_images_are_read(cli, tiny, tmp_path, monkeypatch, opset, said):
+    monkeypatch.setattr(preparation, "load_images", None)
+    result = cli(*tiny(), "--opset", opset, "--out", tmp_path / "run")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert said in result.stderr
+
+
+def test_a_precision_that_does_not_exist_is_a_usage_error(cli, tiny, tmp_path):
+    result = cli(*tiny(), "--precision", "int4", "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "precision" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", list_targets())
+def test_schemes_follow_the_processor(name):
+    target = load_target(name)
+    for scheme in int8_schemes(target):
+        arm = target.cpu.isa.startswith("arm")
+        assert scheme.signed_activations == arm
+        assert scheme.seven_bit_weights == (not arm and not target.cpu.int8_dot_product)
+    assert ("may be slower" in int8_outlook(target)) == (not target.cpu.int8_dot_product)

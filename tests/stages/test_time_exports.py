@@ -1,0 +1,86 @@
+"""Latency after the export: every file of the folder, beside PyTorch."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from tcs_edge.data import Preprocess
+from tcs_edge.export.fp16 import export_onnx_fp16
+from tcs_edge.export.openvino import export_openvino
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.stages import time_exports
+from tcs_edge.utils.progress import Silent
+
+
+@pytest.fixture(scope="module")
+def exports(onnx_path, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exports")
+    (folder / "model.onnx").write_bytes(onnx_path.read_bytes())
+    export_openvino(onnx_path, folder / "openvino" / "model.xml")
+    export_onnx_fp16(onnx_path, folder / "model.fp16.onnx")
+    export_openvino(onnx_path, folder / "openvino" / "model.fp16.xml", precision="fp16")
+    return folder
+
+
+def measured(model, exports, **options):
+    config = CompressConfig(target="t", threads=1, precision=("fp16",), **options)
+    return time_exports.measure_latency(model, exports, Preprocess(32), config, Silent())[0]
+
+
+def test_every_call_is_noted_in_order_and_gives_the_percentiles(model, exports, monkeypatch):
+    monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
+    config = CompressConfig(target="t", threads=1)
+    here, calls = time_exports.measure_latency(model, exports, Preprocess(32), config, Silent())
+    assert set(calls.calls_ms) == set(here.runtimes)
+    for name, sample in here.runtimes.items():
+        noted = calls.calls_ms[name]
+        assert len(noted) == sample.runs
+        expected = np.percentile(noted, [50, 90, 99])
+        np.testing.assert_allclose([sample.p50_ms, sample.p90_ms, sample.p99_ms], expected, atol=1e-4)
+
+
+def test_every_file_is_timed_beside_pytorch(model, exports, monkeypatch):
+    monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
+    here = measured(model, exports)
+    assert {"pytorch", "onnxruntime", "onnxruntime-fp16", "openvino", "openvino-fp16"} <= set(here.runtimes)
+    assert here.threads == 1
+    for sample in here.runtimes.values():
+        assert 0 < sample.p50_ms <= sample.p90_ms <= sample.p99_ms
+        assert sample.runs >= time_exports.FEWEST
+    assert here.remarks == ()
+
+
+def test_a_compiler_that_does_not_work_is_told(model, exports, monkeypatch):
+    def broken(module):
+        def call(images):
+            raise RuntimeError("no C++\ncompiler")
+
+        module = torch.nn.Identity()
+        module.forward = call
+        return module
+
+    monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
+    monkeypatch.setattr(torch, "compile", broken)
+    here = measured(model, exports, compiled_latency=True)
+    assert "pytorch-compiled" not in here.runtimes
+    assert here.remarks == ("pytorch-compiled was not timed: no C++ compiler",)
+
+
+def test_a_compiled_model_is_timed_where_it_works(model, exports, monkeypatch):
+    monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+    assert "pytorch-compiled" in measured(model, exports, compiled_latency=True).runtimes
+
+
+def test_a_file_that_does_not_load_is_told_and_the_others_are_timed(model, exports, tmp_path, monkeypatch):
+    monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
+    broken = shutil.copytree(exports, tmp_path / "exports")
+    (broken / "openvino" / "model.bin").write_bytes(b"")
+    here = measured(model, broken)
+    assert "onnxruntime" in here.runtimes
+    assert "openvino" not in here.runtimes
+    assert here.remarks[0].startswith("openvino was not timed: ")

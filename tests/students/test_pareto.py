@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcs_edge.students.pareto import ParetoPoint, on_pareto_front
+
+MERITS = st.builds(ParetoPoint, *(st.integers(1, 4).map(float) for _ in range(3)))
+
+
+def test_a_student_that_is_worse_in_everything_is_not_on_the_front() -> None:
+    good, slow, small = ParetoPoint(70, 5, 5), ParetoPoint(70, 6, 5), ParetoPoint(60, 9, 1)
+    assert on_pareto_front([good, slow, small]) == [True, False, True]
+
+
+def test_equals_stand_side_by_side_and_the_unknown_apart() -> None:
+    assert on_pareto_front([ParetoPoint(70, 5, 5), None, ParetoPoint(70, 5, 5)]) == [True, False, True]
+    assert on_pareto_front([]) == []
+
+
+@given(st.lists(MERITS, min_size=1, max_size=8))
+def test_who_is_off_the_front_is_beaten_by_someone_on_it(points: list[ParetoPoint]) -> None:
+    flags = on_pareto_front(points)
+    front = [pareto_point for pareto_point, on in zip(points, flags, strict=True) if on]
+    assert front
+    for pareto_point, on in zip(points, flags, strict=True):
+        assert any(other.beats(pareto_point) for other in front) == (not on)

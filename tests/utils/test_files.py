@@ -1,0 +1,148 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcs_edge.errors import DataError, MissingError
+from tcs_edge.utils.files import (
+    atomic_path,
+    make_folder,
+    read_json,
+    record_files,
+    sha256_file,
+    write_bytes,
+    write_json,
+    write_text,
+)
+
+
+def write_half_and_raise(target: Path, error: type[BaseException]) -> None:
+    with atomic_path(target) as draft:
+        draft.write_bytes(b"half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_crash_in_the_block_leaves_what_was_there(tmp_path, error, before):
+    target = tmp_path / "model.onnx"
+    if before is not None:
+        target.write_bytes(before)
+    with pytest.raises(error):
+        write_half_and_raise(target, error)
+    assert [path.name for path in tmp_path.iterdir()] == ([] if before is None else ["model.onnx"])
+    assert before is None or target.read_bytes() == before
+
+
+def test_a_reader_never_sees_the_draft_under_the_target_name(tmp_path):
+    target = tmp_path / "deep" / "model.onnx"
+    with atomic_path(target) as draft:
+        draft.write_bytes(b"half")
+        assert not target.exists()
+        assert draft.parent == target.parent
+        assert draft.suffix == ".onnx"
+    assert target.read_bytes() == b"half"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EDQUOT, "disk is full"),
+        (errno.EACCES, "permission"),
+        (errno.EFBIG, "cannot be written: no"),
+    ],
+)
+def test_a_disk_that_refuses_is_one_line(tmp_path, monkeypatch, code, said):
+    def refuse(_handle: int) -> None:
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(MissingError, match=said) as caught:
+        write_bytes(tmp_path / "weights", b"data")
+    assert str(tmp_path / "weights") in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_any_other_trouble_with_a_file_stays_what_it_is(tmp_path):
+    with pytest.raises(OSError), atomic_path(tmp_path / "never-written"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_json_holds_no_number_that_is_none(tmp_path, number):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"schema_version": 1, "value": [number]})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_needs_its_version(tmp_path):
+    with pytest.raises(ValueError, match="schema_version"):
+        write_json(tmp_path / "a.json", {"value": 1})
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(
+        st.characters(exclude_categories=["Cs"])
+    ),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text("abcé\n\"", max_size=3), below, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(VALUES)
+def test_json_comes_back_as_it_went(tmp_path_factory, value):
+    path = tmp_path_factory.mktemp("json") / "a.json"
+    write_json(path, {"schema_version": 3, "value": value})
+    assert read_json(path, 3) == {"schema_version": 3, "value": value}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"3", b"\xff\xfe", b'{"schema_version": 2}', b"{}", b'{"schema_version": "1"}']
+)
+def test_what_is_no_document_of_this_version_is_refused(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.json"):
+        read_json(tmp_path / "a.json", 1)
+
+
+def test_a_document_that_is_missing(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_json(tmp_path / "a.json", 1)
+
+
+@given(st.binary(max_size=200))
+def test_hashes_are_sha256(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("hash") / "file"
+    write_bytes(path, content)
+    assert sha256_file(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_records_are_sorted_and_relative(tmp_path):
+    for name in ("b/x.bin", "a.txt"):
+        write_text(tmp_path / name, "é")
+    records = record_files(tmp_path, [tmp_path / "b/x.bin", tmp_path / "a.txt"])
+    assert [(record.path, record.bytes) for record in records] == [("a.txt", 2), ("b/x.bin", 2)]
+    assert json.dumps(records[0].to_json())
+    assert not Path(records[1].path).is_absolute()
+
+
+def test_a_folder_below_a_file_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    with pytest.raises(MissingError, match="cannot be written"):
+        make_folder(tmp_path / "file" / "run")
+    with pytest.raises(MissingError, match="cannot be written"):
+        write_bytes(tmp_path / "file" / "run" / "x", b"data")
