@@ -1,8 +1,8 @@
 """Development tasks: `nox -l` lists them, `nox -s lint` runs one.
 
-Every session calls commands of `.ci/run`. Its environment lies below `.nox/` and is reused by later runs; one that
-holds the whole package takes some 6 GB on Linux. `nox --no-venv -s lint` installs nothing and uses the active
-environment.
+`tests`, `lint` and `types` are the steps of `.ci/run`; `ci` runs all of it. A session has an environment of its own
+below `.nox/`, which later runs reuse. With the whole package it takes some 6 GB on Linux. `nox --no-venv -s lint`
+installs nothing and uses the active environment.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Write docs/reference/cli.md again, then check commands, options and examples in the docs."""
+    """Write docs/reference/cli.md again, build the site, and check commands, options and examples in the pages."""
     install(session, "-e", ".[dev]")
     session.run("python", "tools/make_cli_reference.py")
+    session.run("mkdocs", "build", "--strict")
     session.run("python", "-m", "pytest", "-q", "tests/cli/test_reference.py")
 
 
