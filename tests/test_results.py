@@ -28,7 +28,7 @@ def sections():
 
 
 def section_of(path):
-    named = [heading for heading, text in sections().items() if f"/{path.name})" in text]
+    named = [heading for heading, text in sections().items() if f"`benchmarks/results/{path.name}`" in text]
     assert len(named) == 1, f"{path.name} is named in {named}"
     return named[0]
 
