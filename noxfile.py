@@ -47,11 +47,11 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Write docs/reference/cli.md again, build the site, and check commands, options and examples in the pages."""
+    """Write docs/reference/cli.md again, build the site, and check links, commands, options and examples."""
     install(session, "-e", ".[dev]")
     session.run("python", "tools/make_cli_reference.py")
     session.run("mkdocs", "build", "--strict")
-    session.run("python", "-m", "pytest", "-q", "tests/cli/test_reference.py")
+    session.run("python", "-m", "pytest", "-q", "tests/test_docs.py", "tests/cli/test_reference.py")
 
 
 @nox.session(python=False)
