@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,10 +39,13 @@ class OpenVinoRunner(ClosingRunner):
         batch, self._img_size = static_sides(shape, str(path))
         self._one_by_one = batch == 1
         self.labels = _labels(model, path)
-        self._compiled: Any = _compile(model, path, threads, precision)
-        self.arithmetic = _precision_name(self._compiled)
-        _require_honoured(precision, self.arithmetic)
         stored = stored_precision(_rt_info(model, "precision"), str(path))
+        self._compile = partial(_compile, path=path, threads=threads, precision=precision)
+        # By batch size; None is the model as it is, for every size.
+        self._compiled: dict[int | None, Any] = {None: self._compile(model)}
+        self._by_size = model if batch is None and stored == "int8" and has_amx_int8() else None
+        self.arithmetic = _precision_name(self._compiled[None])
+        _require_honored(precision, self.arithmetic)
         self.precision = coarsest(stored, self.arithmetic)
         self.name = runner_name("openvino", stored) + ("" if precision == "f32" else f"-{precision}")
 
@@ -51,14 +55,35 @@ class OpenVinoRunner(ClosingRunner):
 
     def _infer(self, images: np.ndarray) -> np.ndarray:
         try:
-            logits: np.ndarray = self._compiled([images])[0]
+            logits: np.ndarray = self._model_for(len(images))([images])[0]
         except RuntimeError as error:
             raise DataError(f"openvino failed on a batch of {len(images)}: {reason_of(error)}") from error
         return logits
 
+    def _model_for(self, size: int) -> Any:
+        """Return the compiled model for batches of `size`.
+
+        OpenVINO up to 2026.4 crashes the process on int8 with a dynamic batch where the CPU has AMX
+        (openvino#37577), so there the same file is compiled anew with each batch size as a fixed one.
+        """
+        if self._by_size is None:
+            return self._compiled[None]
+        if size not in self._compiled:
+            fixed = self._by_size.clone()
+            fixed.reshape([size, *fixed.input(0).get_partial_shape()[1:]])
+            self._compiled[size] = self._compile(fixed)
+        return self._compiled[size]
+
     def close(self) -> None:
-        """Free the compiled model."""
-        self._compiled = None
+        """Free the compiled models."""
+        self._compiled = {}
+
+
+@cache
+def has_amx_int8() -> bool:
+    """Return True where Linux lists this CPU's matrix instructions for 8-bit numbers."""
+    facts = Path("/proc/cpuinfo")
+    return facts.is_file() and "amx_int8" in facts.read_text(encoding="ascii", errors="replace")
 
 
 def _read(path: Path) -> ov.Model:
@@ -93,7 +118,7 @@ def _precision_name(compiled: ov.CompiledModel) -> str:
     return str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
 
 
-def _require_honoured(asked: Arithmetic, came: str) -> None:
+def _require_honored(asked: Arithmetic, came: str) -> None:
     if asked not in ("device", came):
         raise DataError(f"openvino runs {came} on this CPU, {asked} was asked for. Use --precision device.")
 

@@ -83,7 +83,7 @@ def test_threads_and_spinning_are_set(onnx_path, xml_path):
     options = OrtRunner(onnx_path, threads=2)._session.get_session_options()
     assert options.intra_op_num_threads == 2
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-    assert OpenVinoRunner(xml_path, threads=2)._compiled.get_property("INFERENCE_NUM_THREADS") == 2
+    assert OpenVinoRunner(xml_path, threads=2)._compiled[None].get_property("INFERENCE_NUM_THREADS") == 2
 
 
 @pytest.mark.parametrize("kind", [OrtRunner, OpenVinoRunner])
