@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from tcs_edge.training.distill import make_method
 
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.augment import Augment
@@ -26,10 +25,10 @@ from tcs_edge.tcs.coordinates import fit_coordinates
 from tcs_edge.teachers.features import BATCH_SIZE, teacher_features
 from tcs_edge.teachers.load import build_teacher, describe_teacher
 from tcs_edge.training.accelerator import make_accelerator
+from tcs_edge.training.distill import make_method
 from tcs_edge.training.schedule import Schedule
 from tcs_edge.training.trainer import Data, train
 from tcs_edge.utils.allocator import return_freed_memory
-from tcs_edge.utils.progress import Silent
 from tcs_edge.utils.stopwatch import Stopwatch
 from tcs_edge.utils.threads import use_threads
 
@@ -49,7 +48,7 @@ def prepared(arguments: argparse.Namespace, method: str) -> Prepared:
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     machine = {"device": arguments.device, "threads": arguments.threads, "cache_dir": arguments.cache_dir}
     fixed = {"target": "x86-avx2", "student_init": "random", "shots": arguments.shots, "workers": 0}
-    ready = prepare(settle_options(given | machine | fixed | METHODS[method], None, None), Silent())
+    ready = prepare(settle_options(given | machine | fixed | METHODS[method], None, None))
     use_threads(arguments.threads)
     val = ready.images.val.subset(range(min(VAL_IMAGES, len(ready.images.val))))
     return replace(ready, images=replace(ready.images, val=val))
@@ -72,8 +71,8 @@ def trainer(ready: Prepared, batches: list[Any]) -> Callable[[], float]:
     """A function that trains a fresh student on `batches` and returns its steps per second."""
     images, preprocess, options = ready.images, ready.preprocess, ready.options
     student = partial(build_student, ready.student.name, preprocess.img_size, "random", 0)
-    features = gather_features(images, preprocess, student(), options, Silent())
-    knowledge = make_targets(features, images, preprocess, None, options, Silent()) if features else None
+    features = gather_features(images, preprocess, student(), options)
+    knowledge = make_targets(features, images, preprocess, None, options) if features else None
     del features  # as the pipeline does
     return_freed_memory()
     accelerator = make_accelerator(options.device)
@@ -100,7 +99,7 @@ def clock_of(device: torch.device) -> Callable[[], float]:
 def fill_cache(arguments: argparse.Namespace) -> None:
     for ready in (prepared(arguments, method) for method in METHODS):
         backbone = build_student(ready.student.name, ready.preprocess.img_size, "random", 0)
-        gather_features(ready.images, ready.preprocess, backbone, ready.options, Silent())
+        gather_features(ready.images, ready.preprocess, backbone, ready.options)
 
 
 def step_rates(arguments: argparse.Namespace) -> dict[str, list[float]]:

@@ -30,7 +30,7 @@ from tcs_edge.export.openvino import export_openvino
 from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.labels.linear_probe import fit_linear_probe
 from tcs_edge.quantization.fallback import Round
-from tcs_edge.report.console import ConsoleReporter, print_table
+from tcs_edge.report.console import print_table, terminal
 from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, openvino_file
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.target import load_target, openvino_arithmetic
@@ -38,7 +38,6 @@ from tcs_edge.stages.precisions import Int8Record, export_fp16, export_int8
 from tcs_edge.stages.validate import prove
 from tcs_edge.students.build import build_student, deployable, student_mean_std
 from tcs_edge.utils.files import write_json
-from tcs_edge.utils.progress import Silent
 from tcs_edge.utils.stopwatch import Stopwatch
 from tcs_edge.utils.threads import use_threads
 from tcs_edge.validation.validate import Validation
@@ -50,7 +49,6 @@ MOST_SENSITIVE = 10  # layers in the table
 def main() -> int:
     arguments = parse_arguments()
     use_threads(arguments.threads)
-    reporter = Silent() if arguments.quiet else ConsoleReporter()
     watch, cpu_s = Stopwatch(), {}
     images, preprocess = few_images(arguments), student_preprocess(arguments)
     with timed(watch, cpu_s, "linear probe"):
@@ -61,16 +59,16 @@ def main() -> int:
         with timed(watch, cpu_s, "export fp32"):
             export_fp32(model, exports, images.classes, preprocess)
         with timed(watch, cpu_s, "prove fp32"):
-            fp32 = prove(model, exports, images, preprocess, options, reporter)
+            fp32 = prove(model, exports, images, preprocess, options)
         with timed(watch, cpu_s, "export fp16"):
-            export_fp16(exports, reporter)
+            export_fp16(exports)
         with timed(watch, cpu_s, "int8"):
             target = load_target(arguments.target)
-            record = export_int8(exports, images, preprocess, target, options, reporter)
+            record = export_int8(exports, images, preprocess, target, options)
         with timed(watch, cpu_s, "prove all"):
             every = options.model_copy(update={"precision": PRECISIONS})
             arithmetic = openvino_arithmetic(target.model_dump(mode="json"))
-            validation = prove(model, exports, images, preprocess, every, reporter, arithmetic=arithmetic)
+            validation = prove(model, exports, images, preprocess, every, arithmetic=arithmetic)
         sizes = file_sizes(exports)
     show(watch, cpu_s, sizes, record, validation)
     if arguments.out:
@@ -209,9 +207,9 @@ def parse_arguments() -> argparse.Namespace:
     }  # fmt: skip
     for name, settings in options.items():
         parser.add_argument(f"--{name}", **settings)
-    parser.add_argument("--quiet", action="store_true")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with terminal():
+        sys.exit(main())

@@ -15,6 +15,7 @@ writes every student's backbone after its full run, and WEIGHTS is the `student_
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import tempfile
 import time
@@ -28,7 +29,7 @@ from scipy.stats import spearmanr
 
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.loader import evaluation_loader
-from tcs_edge.report.console import ConsoleReporter
+from tcs_edge.report.console import terminal
 from tcs_edge.search.student import search_student, settle_search
 from tcs_edge.stages.prepare import Prepared, prepare, settle_options, with_choice
 from tcs_edge.stages.targets import gather_features, make_targets, teacher_pass
@@ -36,8 +37,9 @@ from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.students.choice import Assessment, Choice
 from tcs_edge.training.distill import TrainingFiles, distill
 from tcs_edge.utils.files import atomic_path, make_folder, read_json, write_json
-from tcs_edge.utils.progress import Reporter
 from tcs_edge.utils.threads import use_threads
+
+logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 SEARCHES = ("table", "alignment", "halving")
@@ -46,14 +48,13 @@ FEWEST = 3  # a rank correlation of two students is always 1 or -1
 
 def main() -> None:
     given = parse_arguments()
-    reporter = ConsoleReporter()
-    ready = only(prepare(settle_options({"student": "auto", "search": "table"}, given.config, None), reporter), given)
+    ready = only(prepare(settle_options({"student": "auto", "search": "table"}, given.config, None)), given)
     use_threads(ready.options.threads or 1)
     document = read_json(given.out, SCHEMA_VERSION) if given.out.exists() else start(ready)
-    teacher_pass(ready.images, ready.options, reporter)
+    teacher_pass(ready.images, ready.options)
     for search in given.searches or searches(ready):
         if search not in document["searches"]:
-            document["searches"][search] = found = searched(ready, search, reporter)
+            document["searches"][search] = found = searched(ready, search)
             write_json(given.out, document)
             print(f"{search}: {len(found['ranking'])} students in {found['seconds']:.1f} s", flush=True)
     if given.searches_only:
@@ -61,7 +62,7 @@ def main() -> None:
     for found in ready.choice.accepted:
         name = found.candidate.name
         if name not in document["final_accuracy"]:
-            document["final_accuracy"][name] = final_accuracy(ready, found, given.keep, reporter)
+            document["final_accuracy"][name] = final_accuracy(ready, found, given.keep)
             write_json(given.out, document)
     print_ranking(document)
 
@@ -102,12 +103,12 @@ def searches(ready: Prepared) -> tuple[str, ...]:
     return ("table", "halving") if ready.given_init == "random" else SEARCHES
 
 
-def searched(ready: Prepared, search: str, reporter: Reporter) -> dict[str, Any]:
+def searched(ready: Prepared, search: str) -> dict[str, Any]:
     """Seconds, and every student with its figure, best first. Every one of them must have been looked at."""
     started = time.perf_counter()
     if search != "table":
         options = ready.options.model_copy(update={"search": search})
-        ready = search_student(settle_search(replace(ready, options=options), reporter), reporter)
+        ready = search_student(settle_search(replace(ready, options=options)))
     measured = {"seconds": time.perf_counter() - started, "load_average": os.getloadavg()[0]}
     expected = {found.candidate.name: found.expected for found in ready.choice.accepted}
     for name, figure in expected.items():
@@ -116,18 +117,18 @@ def searched(ready: Prepared, search: str, reporter: Reporter) -> dict[str, Any]
     return measured | {"ranking": {name: figure.to_json() for name, figure in expected.items() if figure}}
 
 
-def final_accuracy(ready: Prepared, found: Assessment, keep: Path | None, reporter: Reporter) -> float:
+def final_accuracy(ready: Prepared, found: Assessment, keep: Path | None) -> float:
     """Test accuracy 0..1 of a full run of one student, whose backbone may be kept."""
-    reporter.say(f"full run of {found.candidate.name}")
+    logger.info(f"full run of {found.candidate.name}")
     ready = with_choice(ready, replace(ready.choice, winner=found))
     options, preprocess = ready.options, ready.preprocess
     backbone = build_student(ready.student.name, preprocess.img_size, ready.init, options.seed)
-    features = gather_features(ready.images, preprocess, backbone, options, reporter)
-    knowledge = make_targets(features, ready.images, preprocess, backbone, options, reporter) if features else None
+    features = gather_features(ready.images, preprocess, backbone, options)
+    knowledge = make_targets(features, ready.images, preprocess, backbone, options) if features else None
     with tempfile.TemporaryDirectory() as folder:
         files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
         width = feature_dim(backbone, preprocess.img_size)
-        model = distill(backbone, width, ready.images, preprocess, knowledge, options, files, False, reporter)
+        model = distill(backbone, width, ready.images, preprocess, knowledge, options, files, False)
     if keep:
         make_folder(keep)
         state = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
@@ -160,4 +161,5 @@ def print_ranking(document: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with terminal():
+        main()

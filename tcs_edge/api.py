@@ -101,13 +101,14 @@ def compress(
         TcsEdgeError: as in `tcs_edge.errors`; its `exit_code` is what the command would end with.
     """
     from tcs_edge.pipeline.run import compress as run_pipeline
-    from tcs_edge.report.console import ConsoleReporter
+    from tcs_edge.report.console import terminal
     from tcs_edge.stages.prepare import settle_options
 
     given = {name: value for name, value in locals().items() if name in _options() and value is not None}
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
     options = settle_options(plain, _path(config), _path(resume))
-    return run_pipeline(options, _path(out), overwrite, _path(resume), ConsoleReporter(-1 if quiet else 0))
+    with terminal(-1 if quiet else 0):
+        return run_pipeline(options, _path(out), overwrite, _path(resume))
 
 
 def load(run: AnyRun, artifact: str = "model.onnx") -> Classifier:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +22,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tcs_edge.cli.app import app
-from tcs_edge.utils.progress import Silent
+from tcs_edge.utils.logs import logged_to
+from tcs_edge.utils.progress import shown_on
 
 # A machine that does other work as well is no failure.
 settings.register_profile("unhurried", deadline=None)
@@ -33,30 +36,38 @@ Cli = Callable[..., Any]
 Item = TypeVar("Item")
 
 
-class Recorder(Silent):
-    """Keeps what a stage says."""
+class Recorder(logging.Handler):
+    """Keep what the package logs, by level, and the progress that it shows."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.said: list[str] = []
         self.warned: list[str] = []
+        self.details: list[str] = []
+        self.tracked: list[tuple[str, int | None]] = []
+        self.ticks = 0
 
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
+    def emit(self, record: logging.LogRecord) -> None:
+        kept = {logging.INFO: self.said, logging.WARNING: self.warned, logging.DEBUG: self.details}
+        kept[record.levelno].append(record.getMessage())
 
     def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-        count = 0
+        self.tracked.append((description, total))
+        self.ticks = 0
         for item in items:
-            count += 1
+            self.ticks += 1
             yield item
-        assert total is None or count <= total
+        assert total is None or self.ticks <= total
+
+    def busy(self, description: str) -> AbstractContextManager[object]:
+        return nullcontext()
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
+def recorder() -> Iterator[Recorder]:
+    kept = Recorder()
+    with logged_to(kept), shown_on(kept):
+        yield kept
 
 
 def _picture(color: tuple[int, int, int], seed: int) -> Image.Image:

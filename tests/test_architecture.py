@@ -55,13 +55,15 @@ def test_help_imports_nothing_heavy(arguments):
     assert python(code).splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("module", ["specs.config", "specs.target", "specs.profile", "errors", "files", "progress"])
+@pytest.mark.parametrize(
+    "module", ["specs.config", "specs.target", "specs.profile", "errors", "utils.files", "utils.progress"]
+)
 def test_what_people_write_is_read_without_anything_heavy(module):
     code = f"import sys, tcs_edge.{module}; print([name for name in {HEAVY} if name in sys.modules])"
     assert python(code).strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["students.candidates", "students.profiles", "students.choice", "teachers.registry"])
+@pytest.mark.parametrize("module", ["models.candidates", "latency.device", "students.choice", "teachers.registry"])
 def test_tables_are_read_without_torch(module):
     code = f"import sys, tcs_edge.{module}; print([name for name in ('torch', 'timm') if name in sys.modules])"
     assert python(code).strip() == "[]"

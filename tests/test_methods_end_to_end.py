@@ -21,7 +21,6 @@ from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import Limits
 from tcs_edge.stages.validate import revalidate
-from tcs_edge.utils.progress import Silent
 
 CASES = [("kd", False), ("dkd", True), ("simkd", False), ("simkd", True)]
 
@@ -81,7 +80,7 @@ def test_every_method_ends_in_a_proven_export(options, tmp_path, method, online)
     assert (run.folder.export / "model.onnx").stat().st_size < 4 * learned + 300_000
     assert not (run.folder.checkpoints / "last.safetensors").exists()
 
-    again = revalidate(run.folder.root, None, Silent())
+    again = revalidate(run.folder.root, None)
     assert again.validation.verdict == "pass"
     assert again.revoked is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from tcs_edge.bench.budget import BenchBudget
@@ -11,7 +12,7 @@ from tcs_edge.data import ImageSet
 from tcs_edge.data.shots import few_shot
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.stages.prepare import Prepared, prepare, require_means
-from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.logs import warnings_only
 
 # A few hundred steps whatever the number of shots; as many epochs would leave one shot untrained.
 FEW_SHOT_BUDGET = BenchBudget(10_000, "images")
@@ -23,7 +24,6 @@ def plan_shared(
     shots: Sequence[int | None],
     budget: BenchBudget | None,
     arms: Mapping[str, Mapping[str, Any]],
-    reporter: Reporter = Silent(),
 ) -> tuple[SharedOptions, ...]:
     """The options that all arms and seeds share, one per student and number of shots, nothing left open.
 
@@ -42,12 +42,12 @@ def plan_shared(
     if any(shots) and budget is None and options.epochs is None:
         budget = FEW_SHOT_BUDGET
     shared: list[SharedOptions] = []
-    for student in students:
+    for number, student in enumerate(students):
         # Methods are compared here, so "auto" is settled by what needs no teacher.
         all_images = {"student": student, "search": "table", "shots": None}
-        ready = prepare(options.model_copy(update=all_images), reporter)
+        with warnings_only() if number else nullcontext():  # the images are the same for every student
+            ready = prepare(options.model_copy(update=all_images))
         shared += [_base(ready.options, count, _draw(ready, count), budget) for count in shots]
-        reporter = Silent()  # the images are the same for the next student
     if any(changes["method"] != "ce" for changes in arms.values()):
         require_means(shared[0].options)
     return tuple(shared)

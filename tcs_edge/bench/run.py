@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,13 +13,15 @@ from typing import Any
 from tcs_edge.bench.grid import SCHEMA_VERSION, BenchRun, RunResult
 from tcs_edge.errors import TcsEdgeError, UsageError
 from tcs_edge.utils.files import read_json, write_json
-from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.progress import track
+
+logger = logging.getLogger(__name__)
 
 # What a teacher's pass depends on, beside what its name says; the arms that share it differ in the rest.
 PASS_OPTIONS = ("data", "unlabeled", "teacher", "teacher_weights", "teacher_img_size", "img_size")
 
 
-def run_bench(runs: Sequence[BenchRun], out: Path, reporter: Reporter = Silent()) -> dict[BenchRun, RunResult]:
+def run_bench(runs: Sequence[BenchRun], out: Path) -> dict[BenchRun, RunResult]:
     """What every run found; each is kept in `out`/NAME.json as soon as it is done.
 
     Raises:
@@ -27,7 +30,7 @@ def run_bench(runs: Sequence[BenchRun], out: Path, reporter: Reporter = Silent()
     """
     for run in runs:
         _require_same_config(run, out)
-    return dict(_found(runs, out, reporter))
+    return dict(_found(runs, out))
 
 
 def _require_same_config(run: BenchRun, out: Path) -> None:
@@ -46,12 +49,12 @@ def _require_same(kept: Path, run: BenchRun, names: Sequence[str] = ()) -> None:
         raise UsageError(f"{kept} was made with other options. Choose another --out, or remove it.")
 
 
-def _found(runs: Sequence[BenchRun], out: Path, reporter: Reporter) -> Iterator[tuple[BenchRun, RunResult]]:
-    for done, run in enumerate(reporter.track(runs, "bench", total=len(runs)), start=1):
+def _found(runs: Sequence[BenchRun], out: Path) -> Iterator[tuple[BenchRun, RunResult]]:
+    for done, run in enumerate(track(runs, "bench", total=len(runs)), start=1):
         passed = _answer(run, out, run.teacher, is_pass=True) if run.teacher else {}
         found = RunResult(**_answer(run, out, run.name, is_pass=False))
         found = replace(found, teacher_seconds=passed.get("seconds", 0.0))
-        reporter.say(f"{done} of {len(runs)}: {run.title}: {found.accuracy:.1%} in {found.train_seconds:.0f} s")
+        logger.info(f"{done} of {len(runs)}: {run.title}: {found.accuracy:.1%} in {found.train_seconds:.0f} s")
         yield run, found
 
 

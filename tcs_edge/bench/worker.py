@@ -28,7 +28,6 @@ from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.training.distill import FOLD_IMAGES, TrainingFiles, distill
 from tcs_edge.training.fold import deployed_cost
 from tcs_edge.utils.files import read_json, write_json
-from tcs_edge.utils.progress import Silent
 from tcs_edge.utils.stopwatch import Stopwatch
 from tcs_edge.utils.threads import use_threads
 
@@ -52,7 +51,7 @@ def main(config_key: Path) -> int:
 def run_pass(run: BenchRun) -> dict[str, float]:
     """Let the teacher see the run's images, so that its answers are cached; seconds and memory of that."""
     ready, backbone = _ready(run)
-    features = gather_features(ready.images, ready.preprocess, backbone, ready.options, Silent())
+    features = gather_features(ready.images, ready.preprocess, backbone, ready.options)
     return {"seconds": features.pass_seconds if features else 0.0, "peak_memory_mb": peak_memory_mb()}
 
 
@@ -60,14 +59,14 @@ def train_run(run: BenchRun, config_key: Path) -> dict[str, object]:
     """Train, and only then look at the test images, once; traces lie beside `config_key`."""
     ready, backbone = _ready(run)
     images, preprocess, options = ready.images, ready.preprocess, ready.options
-    features = gather_features(images, preprocess, backbone, options, Silent())
-    knowledge = make_targets(features, images, preprocess, backbone, options, Silent()) if features else None
+    features = gather_features(images, preprocess, backbone, options)
+    knowledge = make_targets(features, images, preprocess, backbone, options) if features else None
     del features
     width = feature_dim(backbone, preprocess.img_size)
     traces = TrainingFiles(*(config_key.with_suffix(end) for end in (".state", ".metrics.jsonl", ".selection")))
     watch = Stopwatch()
     with watch.stage("distill"):
-        model = distill(backbone, width, images, preprocess, knowledge, options, traces, False, Silent())
+        model = distill(backbone, width, images, preprocess, knowledge, options, traces, False)
     peak_mb = peak_memory_mb()
     params_m, macs_m = deployed_cost(model, preprocess.img_size)
     onnx_mb, latency_ms = _deploy(model, config_key.with_suffix(".onnx"), ready)
@@ -101,7 +100,7 @@ def peak_memory_mb() -> float:
 
 
 def _ready(run: BenchRun) -> tuple[Prepared, nn.Module]:
-    ready = prepare(run.options, Silent())
+    ready = prepare(run.options)
     ready = replace(ready, images=_with_less_validation(ready.images))
     options = ready.options
     use_threads(options.threads or 1)

@@ -24,7 +24,7 @@ from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.specs.target import RuntimeName
 from tcs_edge.utils.files import FileRecord, make_folder, read_json, record_files, write_json, write_text
-from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.progress import busy
 from tcs_edge.validation.checks import TOLERANCES
 
 SCHEMA_VERSION = 1
@@ -66,7 +66,6 @@ def make_bundle(
     precision: str = "fp32",
     data: Path | None = None,
     overwrite: bool = False,
-    reporter: Reporter = Silent(),
 ) -> Bundle:
     """Put everything that a device needs into one folder; it appears whole or not at all.
 
@@ -88,13 +87,13 @@ def make_bundle(
     artifact = artifact_files(manifest, chosen, precision)
     out = out or folder.root.with_name(f"{folder.root.resolve().name}-bundle")
     _require_free(out, overwrite)
-    images = images_of(run, manifest, data, reporter)
+    images = images_of(run, manifest, data)
     make_folder(out.parent)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.draft-", dir=out.parent) as place:
         draft = Path(place) / "bundle"
         make_folder(draft)
         _copy(folder, artifact, draft)
-        with reporter.busy("computing the golden answers"), _runner(draft, artifact, chosen) as runner:
+        with busy("computing the golden answers"), _runner(draft, artifact, chosen) as runner:
             write_golden(draft / "golden.npz", images.test, preprocess_of(folder), runner)
         files = _describe(draft, manifest, artifact, chosen, precision)
         if out.exists():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 from tcs_edge.cli.output import print_json
 from tcs_edge.errors import UsageError
 
@@ -16,7 +16,7 @@ NOT_OPTIONS = frozenset({
 })  # fmt: skip
 
 
-@one_line_errors
+@guarded
 def command(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder of the results; what is there is not done again.")],
@@ -75,7 +75,6 @@ def command(
     from tcs_edge.bench.rows import make_rows
     from tcs_edge.bench.run import run_bench
     from tcs_edge.bench.table import write_table
-    from tcs_edge.report.console import ConsoleReporter
     from tcs_edge.stages.prepare import settle_options
 
     given = {name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None}
@@ -85,9 +84,8 @@ def command(
     options = settle_options(given | ({"shots": counts[0]} if counts else {}), config, None)
     arms = arms_of(_names(methods), _names(ablations))
     spend = parse_budget(budget) if budget else None
-    reporter = ConsoleReporter(verbosity=-1 if quiet else 0)
-    shared = plan_shared(options, student or [options.student], counts or [options.shots], spend, arms, reporter)
-    rows = make_rows(run_bench(make_runs(shared, arms, range(seeds)), out, reporter))
+    shared = plan_shared(options, student or [options.student], counts or [options.shots], spend, arms)
+    rows = make_rows(run_bench(make_runs(shared, arms, range(seeds)), out))
     markdown = write_table(rows, out)
     if json:
         print_json({"schema_version": SCHEMA_VERSION, "rows": [row.to_json() for row in rows]})

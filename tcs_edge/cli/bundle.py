@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 
 
-@one_line_errors
+@guarded
 def command(
     run: Annotated[Path, typer.Argument(help="A run folder whose exports passed.")],
     out: Annotated[Path | None, typer.Option(help="The bundle's folder; default RUN-bundle.")] = None,
@@ -33,10 +33,8 @@ def command(
       tcs-edge bundle runs/pets --runtime openvino --overwrite
     """
     from tcs_edge.bundle.make import make_bundle
-    from tcs_edge.report.console import ConsoleReporter
 
-    reporter = ConsoleReporter(verbosity=-1 if quiet else 0)
-    bundle = make_bundle(run, out, runtime, precision, data, overwrite, reporter)
+    bundle = make_bundle(run, out, runtime, precision, data, overwrite)
     if json:
         from tcs_edge.cli.output import print_json
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 
 
-@one_line_errors
+@guarded
 def command(
     target: Annotated[str, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.")],
     out: Annotated[Path, typer.Option(help="New folder of the bundle.")],
@@ -30,7 +30,6 @@ def command(
     from tcs_edge.cli.output import known
     from tcs_edge.models.candidates import CANDIDATES
     from tcs_edge.profiling.bundle import SCRIPT, bundle_profiler
-    from tcs_edge.report.console import ConsoleReporter
     from tcs_edge.specs.target import load_target
     from tcs_edge.students.build import require_student
 
@@ -39,7 +38,6 @@ def command(
         require_student(name)
     precisions = known(precision or ["fp32"], "--precision", ("fp32", "int8"))
     sizes = tuple(dict.fromkeys(img_size or [224]))
-    reporter = ConsoleReporter(verbosity=-1 if quiet else 0)
-    files = bundle_profiler(load_target(target), models, sizes, precisions, out, reporter)
+    files = bundle_profiler(load_target(target), models, sizes, precisions, out)
     size_mb = sum(path.stat().st_size for path in files) / 1e6
     typer.echo(f"{out}: {len(files)} models, {size_mb:.0f} MB. On the device: python {SCRIPT} (see its README.md)")

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from tcs_edge.cli.completion import target_names
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 
 if TYPE_CHECKING:
     from tcs_edge.specs.target import RuntimeName
     from tcs_edge.students.choice import Assessment
 
 
-@one_line_errors
+@guarded
 def command(
     target: Annotated[
         str, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.", autocompletion=target_names)

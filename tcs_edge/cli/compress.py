@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcs_edge.cli.completion import method_names, student_names, target_names, teacher_names
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 from tcs_edge.cli.output import print_json
 
 if TYPE_CHECKING:
     from tcs_edge.pipeline.plan import Plan
     from tcs_edge.pipeline.run import Run
+
+logger = logging.getLogger(__name__)
 
 NOT_OPTIONS = frozenset({"config", "out", "overwrite", "resume", "dry_run", "json", "quiet", "verbose"})
 
@@ -24,7 +27,7 @@ def _training(text: str, *names: str) -> Any:
     return typer.Option(*names, help=text, rich_help_panel="Training: docs/how-to/training.md")
 
 
-@one_line_errors
+@guarded
 def command(
     context: typer.Context,
     target: Annotated[
@@ -130,21 +133,19 @@ def command(
     from tcs_edge.pipeline.plan import make_plan
     from tcs_edge.pipeline.run import compress
     from tcs_edge.project.read import find_options
-    from tcs_edge.report.console import ConsoleReporter
     from tcs_edge.stages.prepare import settle_options
 
     given = {name: value for name, value in context.params.items() if name not in NOT_OPTIONS and value is not None}
     for repeatable in ("precision", "search_img_sizes"):  # not given, it comes as an empty list
         if not given.get(repeatable):
             given.pop(repeatable, None)
-    reporter = ConsoleReporter(verbosity=-1 if quiet else int(verbose))
     if config is None and resume is None and (config := find_options(Path())):
-        reporter.say(f"options that no flag sets are those of {config}")
+        logger.info(f"options that no flag sets are those of {config}")
     options = settle_options(given, config, resume)
     if dry_run:
-        _print_plan(make_plan(options, reporter), json)
+        _print_plan(make_plan(options), json)
         return
-    run = compress(options, out, overwrite, resume, reporter)
+    run = compress(options, out, overwrite, resume)
     _print_run(run, json)
     if run.manifest.verdict != "pass":
         raise typer.Exit(1)

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 
 
-@one_line_errors
+@guarded
 def command(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:

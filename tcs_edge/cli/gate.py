@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 
 if TYPE_CHECKING:
     from tcs_edge.gate.judge import GateResult
@@ -22,7 +22,7 @@ FLAGS = (
 GITLAB_REPORT = "gl-code-quality-report.json"
 
 
-@one_line_errors
+@guarded
 def command(
     context: typer.Context,
     model: Annotated[Path, typer.Argument(help="A run folder, a manifest.json, or an .onnx or .xml file.")],

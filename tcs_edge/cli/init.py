@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcs_edge.cli.completion import target_names
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 
 if TYPE_CHECKING:
     from tcs_edge.project.template import Project
 
 
-@one_line_errors
+@guarded
 def command(
     context: typer.Context,
     target: Annotated[

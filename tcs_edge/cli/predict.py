@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 
 
-@one_line_errors
+@guarded
 def command(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     images: Annotated[list[Path], typer.Argument(help="Pictures to classify.")],

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 
 if TYPE_CHECKING:
     from tcs_edge.specs.profile import LatencyRow, Profile
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
-@one_line_errors
+@guarded
 def command(
     context: typer.Context,
     target: Annotated[str | None, typer.Option(help="Which target this machine is: a name, or a .toml file.")] = None,
@@ -58,7 +61,6 @@ def command(
     from tcs_edge.profiling.device.results import shown
     from tcs_edge.profiling.device.rounds import Plan
     from tcs_edge.profiling.record import Request, record_profile
-    from tcs_edge.report.console import ConsoleReporter
     from tcs_edge.specs.target import load_target
 
     if target is None or out is None:
@@ -71,18 +73,17 @@ def command(
         tuple(threads or ()),
         known(precision or ["fp32"], "--precision", ("fp32", "fp16", "int8")),
     )
-    reporter = ConsoleReporter(verbosity=-1 if quiet else 0)
     plan = Plan(rounds, seconds, max_spread, retries)
-    recording = record_profile(request, plan, out, reporter, datetime.now(UTC).date())
+    recording = record_profile(request, plan, out, datetime.now(UTC).date())
     for line in shown(recording.refused):
-        reporter.warn(line)
+        logger.warning(line)
     _show(recording.profile, out, json)
     if recording.refused:
         raise typer.Exit(1)
 
 
 @app.command("merge")
-@one_line_errors
+@guarded
 def merge(
     profiles: Annotated[
         list[str], typer.Argument(help="Profiles by name or path, results of a profiler bundle or of a self-check.")
@@ -101,19 +102,17 @@ def merge(
     """
     from tcs_edge.latency.plausibility import require_plausible, stale_versions
     from tcs_edge.profiling.merge import merge_profiles, read_results
-    from tcs_edge.report.console import ConsoleReporter
     from tcs_edge.specs.profile import save_profile
     from tcs_edge.specs.target import load_target
 
-    reporter = ConsoleReporter()
     device = load_target(target) if target else None
     read = [read_results(name, device.name if device else None) for name in profiles]
     device = device or load_target(read[0].target)
     for profile in read:
         require_plausible(profile, device)
-    merged = merge_profiles(read, profiles, reporter)
+    merged = merge_profiles(read, profiles)
     for line in stale_versions(merged, device):
-        reporter.warn(line)
+        logger.warning(line)
     save_profile(merged, out)
     _show(merged, out, json)
 

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 
 COMPARISON = Path("comparison.html")
 
 
-@one_line_errors
+@guarded
 def command(
     runs: Annotated[list[Path], typer.Argument(help="A run folder; several are compared.")],
     out: Annotated[

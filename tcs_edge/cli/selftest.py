@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 
 if TYPE_CHECKING:
     from tcs_edge.selftest.sweep import SelfTest
 
 
-@one_line_errors
+@guarded
 def command(
     student: Annotated[
         list[str] | None, typer.Option(help="Students to break, repeatable; default a CNN and a transformer.")
@@ -34,10 +34,9 @@ def command(
       tcs-edge selftest --student resnet18
     """
     from tcs_edge.models.candidates import CANDIDATES
-    from tcs_edge.report.console import ConsoleReporter
     from tcs_edge.selftest.sweep import QUICK, selftest
 
-    outcome = selftest(student or QUICK, CANDIDATES if every else (), ConsoleReporter(verbosity=-1 if quiet else 0))
+    outcome = selftest(student or QUICK, CANDIDATES if every else ())
     if json:
         from tcs_edge.cli.output import print_json
 

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from tcs_edge.cli.completion import target_names
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 
 
-@one_line_errors
+@guarded
 def command(
     name: Annotated[
         str | None, typer.Argument(help="A target's name, or the path of a .toml file.", autocompletion=target_names)

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcs_edge.cli.errors import one_line_errors
+from tcs_edge.cli.guard import guarded
 
 if TYPE_CHECKING:
-    from tcs_edge.utils.progress import Reporter
     from tcs_edge.validation.validate import Validation
 
 
-@one_line_errors
+@guarded
 def command(
     run: Annotated[Path | None, typer.Argument(help="A run folder.")] = None,
     onnx: Annotated[Path | None, typer.Option(help="Instead of a run: any ONNX classifier.")] = None,
@@ -39,17 +38,15 @@ def command(
       tcs-edge validate --onnx model.onnx --reference original.onnx --data photos/
     """
     from tcs_edge.errors import UsageError
-    from tcs_edge.report.console import ConsoleReporter
 
-    reporter = ConsoleReporter(verbosity=-1 if quiet else 0)
     if run is not None:
         if onnx or reference or preprocess:
             raise UsageError("a run brings its own model: leave --onnx, --reference and --preprocess out.")
-        passed = _validate_run(run, data, json, reporter)
+        passed = _validate_run(run, data, json)
     elif onnx and reference and data:
         from tcs_edge.commands.compare import crosscheck
 
-        validation = crosscheck(onnx, reference, data, preprocess, reporter=reporter)
+        validation = crosscheck(onnx, reference, data, preprocess)
         _print(validation, json)
         passed = validation.verdict == "pass"
     else:
@@ -58,10 +55,10 @@ def command(
         raise typer.Exit(1)
 
 
-def _validate_run(run: Path, data: Path | None, as_json: bool, reporter: Reporter) -> bool:
+def _validate_run(run: Path, data: Path | None, as_json: bool) -> bool:
     from tcs_edge.stages.validate import revalidate
 
-    outcome = revalidate(run, data, reporter)
+    outcome = revalidate(run, data)
     _print(outcome.validation, as_json)
     if outcome.revoked:
         typer.echo(f"the exports are now in {outcome.revoked}", err=True)

@@ -24,19 +24,13 @@ from tcs_edge.runtimes.open import opened_device_runner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.utils.files import read_json
-from tcs_edge.utils.progress import Reporter, Silent
 from tcs_edge.validation.validate import Validation, validate
 
 BATCH_SIZE = 32
 
 
 def crosscheck(
-    onnx_path: Path,
-    reference: Path,
-    data: Path,
-    preprocess: Path | None = None,
-    threads: int = 1,
-    reporter: Reporter = Silent(),
+    onnx_path: Path, reference: Path, data: Path, preprocess: Path | None = None, threads: int = 1
 ) -> Validation:
     """Compare an ONNX file, in ONNX Runtime and in OpenVINO, with a reference on the images of a folder.
 
@@ -55,13 +49,13 @@ def crosscheck(
         expected = stack.enter_context(_reference(reference, threads))
         steps = _preprocess(onnx_path, preprocess)
         _require_size(onnx_path, graph, steps)
-        classes, images = load_held_out(data, reporter)
+        classes, images = load_held_out(data)
         names = candidate.labels or expected.labels
         images = _relabeled(images, classes, names or _unnamed(classes, graph, data), data)
         runners: list[Runner] = [candidate, stack.enter_context(OpenVinoRunner(onnx_path, threads, precision="f32"))]
         runners += [stack.enter_context(runner) for runner in opened_device_runner(onnx_path, threads)]
         batches = image_batches(images, steps, BATCH_SIZE)
-        return validate(expected, runners, batches, names=images.names, reporter=reporter)
+        return validate(expected, runners, batches, names=images.names)
 
 
 def _reference(path: Path, threads: int) -> Runner:

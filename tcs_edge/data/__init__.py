@@ -9,12 +9,11 @@ from pathlib import Path
 
 from tcs_edge.data.images import ImageSet, Skipped, Split
 from tcs_edge.data.preprocess import Preprocess
-from tcs_edge.utils.progress import Reporter, Silent
 
 __all__ = ["ImageSet", "Preprocess", "Skipped", "Split", "load_images"]
 
 
-def load_images(folder: Path | None, seed: int = 0, reporter: Reporter = Silent()) -> ImageSet:
+def load_images(folder: Path | None, seed: int = 0) -> ImageSet:
     """The images of `folder`, checked and split; the built-in digits when there is no folder.
 
     Args:
@@ -30,4 +29,4 @@ def load_images(folder: Path | None, seed: int = 0, reporter: Reporter = Silent(
         return digits()
     from tcs_edge.data.folders import load_folder
 
-    return load_folder(Path(folder), seed, reporter)
+    return load_folder(Path(folder), seed)

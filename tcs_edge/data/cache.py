@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ from PIL import Image
 from tcs_edge.data.decode import image_size
 from tcs_edge.data.images import Split
 from tcs_edge.data.preprocess import Preprocess
-from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.progress import track
+
+logger = logging.getLogger(__name__)
 
 SPARE_SIDE = 1.25  # of the evaluation view's side, so that a random crop still has pixels to choose from
 
@@ -57,7 +60,7 @@ class DecodedImages:
         return Image.fromarray(flat.reshape(height, width, 3))
 
 
-def keep_decoded(split: Split, preprocess: Preprocess, cache_mb: float = 1024, reporter: Reporter = Silent()) -> Images:
+def keep_decoded(split: Split, preprocess: Preprocess, cache_mb: float = 1024) -> Images:
     """Decode every image of `split` once, for training; `split` itself when that exceeds `cache_mb`.
 
     Images whose shorter side is above `SPARE_SIDE` times the evaluation view's are shrunk to it,
@@ -72,9 +75,9 @@ def keep_decoded(split: Split, preprocess: Preprocess, cache_mb: float = 1024, r
     sizes = [_shrunk(image_size(path), side) for path in split.sources]
     needed_mb = sum(width * height * 3 for width, height in sizes) / 1e6
     if needed_mb > cache_mb:
-        reporter.detail(f"decoded images take {needed_mb:.0f} of {cache_mb:.0f} MB: read anew each epoch.")
+        logger.debug(f"decoded images take {needed_mb:.0f} of {cache_mb:.0f} MB: read anew each epoch.")
         return split
-    return _decode_all(split, sizes, side, preprocess, reporter)
+    return _decode_all(split, sizes, side, preprocess)
 
 
 def _shrunk(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -84,9 +87,7 @@ def _shrunk(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def _decode_all(
-    split: Split, stored: Sequence[tuple[int, int]], side: int, preprocess: Preprocess, reporter: Reporter
-) -> DecodedImages:
+def _decode_all(split: Split, stored: Sequence[tuple[int, int]], side: int, preprocess: Preprocess) -> DecodedImages:
     # An EXIF turn swaps width and height but not the area, so the offsets hold before decoding.
     offsets = np.concatenate([[0], np.cumsum([3 * width * height for width, height in stored])]).astype(np.int64)
     pixels = np.empty(offsets[-1], np.uint8)
@@ -100,7 +101,7 @@ def _decode_all(
 
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        for _ in reporter.track(pool.map(decode, range(len(split))), "Decoding images", total=len(split)):
+        for _ in track(pool.map(decode, range(len(split))), "Decoding images", total=len(split)):
             pass
     finally:
         pool.shutdown(cancel_futures=True)

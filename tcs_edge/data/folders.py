@@ -9,6 +9,7 @@ Splits that the folder does not bring are drawn by these rules:
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,9 @@ from tcs_edge.data.layout import Found, find_images, name_some
 from tcs_edge.data.splits import conflicting, draw_splits
 from tcs_edge.errors import DataError
 from tcs_edge.utils.files import sha256_file
-from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.progress import track
+
+logger = logging.getLogger(__name__)
 
 MAX_UNREADABLE = 0.01
 PARTS = ("train", "val", "test")
@@ -38,25 +41,25 @@ class Checked:
     content: str
 
 
-def load_folder(folder: Path, seed: int = 0, reporter: Reporter = Silent()) -> ImageSet:
+def load_folder(folder: Path, seed: int = 0) -> ImageSet:
     """Load `folder` as train, val and test; every image has been decoded once.
 
     Raises:
         DataError: see `find_images`; or more than 1 % of the images cannot be read, or a class
             is too small to split.
     """
-    listed = find_images(folder, reporter)
-    checked, skipped = check_all(listed, reporter)
-    refuse_many(folder, skipped, sum(map(len, listed.values())), reporter)
+    listed = find_images(folder)
+    checked, skipped = check_all(listed)
+    refuse_many(folder, skipped, sum(map(len, listed.values())))
     classes = tuple(sorted({found.class_name for found in listed.get("all", listed.get("train", []))}))
     _require_every_class(classes, checked)
-    _warn_conflicts([image for images in checked.values() for image in images], reporter)
-    parts = _complete(checked, classes, seed, reporter)
-    _warn_leaks(parts, reporter)
+    _warn_conflicts([image for images in checked.values() for image in images])
+    parts = _complete(checked, classes, seed)
+    _warn_leaks(parts)
     return _image_set(folder, classes, parts, skipped)
 
 
-def load_held_out(folder: Path, reporter: Reporter = Silent()) -> tuple[tuple[str, ...], Split]:
+def load_held_out(folder: Path) -> tuple[tuple[str, ...], Split]:
     """The classes of `folder` and the images to judge a finished model on; each has been decoded once.
 
     These are the test images, else the validation images, else all of them where the folder has no splits.
@@ -64,23 +67,21 @@ def load_held_out(folder: Path, reporter: Reporter = Silent()) -> tuple[tuple[st
     Raises:
         DataError: see `find_images`; or more than 1 % of the images cannot be read.
     """
-    listed = find_images(folder, reporter)
+    listed = find_images(folder)
     part = next(name for name in ("test", "val", "all") if name in listed)
-    checked, skipped = check_all({part: listed[part]}, reporter)
-    refuse_many(folder, skipped, len(listed[part]), reporter)
+    checked, skipped = check_all({part: listed[part]})
+    refuse_many(folder, skipped, len(listed[part]))
     classes = tuple(sorted({found.class_name for found in listed.get("all", listed.get("train", []))}))
     return classes, _split(checked[part], classes)
 
 
-def check_all(
-    listed: dict[str, list[Found]], reporter: Reporter
-) -> tuple[dict[str, list[Checked]], tuple[Skipped, ...]]:
+def check_all(listed: dict[str, list[Found]]) -> tuple[dict[str, list[Checked]], tuple[Skipped, ...]]:
     """Open every image; good ones keep their split and order, bad ones are returned apart."""
     jobs = [(part, found) for part, images in listed.items() for found in images]
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         outcomes = pool.map(_check, [found for _, found in jobs])
-        tracked = reporter.track(outcomes, "Checking images", total=len(jobs))
+        tracked = track(outcomes, "Checking images", total=len(jobs))
         results = list(zip([part for part, _ in jobs], tracked, strict=True))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -94,7 +95,7 @@ def _check(found: Found) -> Checked | Skipped:
     return Checked(found, sha256_file(found.path))
 
 
-def refuse_many(folder: Path, skipped: Sequence[Skipped], total: int, reporter: Reporter) -> None:
+def refuse_many(folder: Path, skipped: Sequence[Skipped], total: int) -> None:
     """Say which of `total` images of `folder` were skipped; a DataError when they are more than 1 %."""
     if not skipped:
         return
@@ -104,7 +105,7 @@ def refuse_many(folder: Path, skipped: Sequence[Skipped], total: int, reporter: 
             f"{folder}: {len(skipped)} of {total} images cannot be read, more than "
             f"{MAX_UNREADABLE:.0%}: {named}. Replace or remove them."
         )
-    reporter.warn(f"{folder}: {len(skipped)} of {total} images cannot be read and are skipped: {named}.")
+    logger.warning(f"{folder}: {len(skipped)} of {total} images cannot be read and are skipped: {named}.")
 
 
 def _require_every_class(classes: Sequence[str], checked: dict[str, list[Checked]]) -> None:
@@ -114,16 +115,14 @@ def _require_every_class(classes: Sequence[str], checked: dict[str, list[Checked
             raise DataError(f"class {gone[0]!r} has no readable images. Replace them or remove the class.")
 
 
-def _warn_conflicts(images: Sequence[Checked], reporter: Reporter) -> None:
+def _warn_conflicts(images: Sequence[Checked]) -> None:
     labels = [image.found.class_name for image in images]
     disputed = conflicting(labels, [image.content for image in images])
     if names := [image.found.name for image in images if image.content in disputed]:
-        reporter.warn(f"{len(names)} images have copies with another label: {name_some(names)}.")
+        logger.warning(f"{len(names)} images have copies with another label: {name_some(names)}.")
 
 
-def _complete(
-    checked: dict[str, list[Checked]], classes: Sequence[str], seed: int, reporter: Reporter
-) -> dict[str, list[Checked]]:
+def _complete(checked: dict[str, list[Checked]], classes: Sequence[str], seed: int) -> dict[str, list[Checked]]:
     """Train, val and test, drawing those that the folder lacks (rules: see the module)."""
     if "all" in checked:
         return _draw(checked["all"], classes, ("test", "val"), seed)
@@ -131,7 +130,7 @@ def _complete(
         return checked
     held_out = "test" if "test" in checked else "val"
     drawn = _draw(checked["train"], classes, ("val",), seed)
-    reporter.say(
+    logger.info(
         f"The folder has train and {held_out} only: {held_out} ({len(checked[held_out])} images) is kept "
         f"as test, {len(drawn['val'])} images of train become val."
     )
@@ -146,11 +145,11 @@ def _draw(
     return {part: [images[row] for row in chosen] for part, chosen in rows.items()}
 
 
-def _warn_leaks(parts: dict[str, list[Checked]], reporter: Reporter) -> None:
+def _warn_leaks(parts: dict[str, list[Checked]]) -> None:
     for seen, graded in combinations(PARTS, 2):
         known = {image.content for image in parts[seen]}
         if names := [image.found.name for image in parts[graded] if image.content in known]:
-            reporter.warn(
+            logger.warning(
                 f"leakage: {len(names)} images of {graded} are also in {seen}: {name_some(names)}. "
                 f"Results on {graded} will look better than they are."
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from tcs_edge.data.decode import SUFFIXES, has_image_suffix
 from tcs_edge.errors import DataError
-from tcs_edge.utils.progress import Reporter, Silent
+
+logger = logging.getLogger(__name__)
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _CLUTTER = {"__macosx", "thumbs.db", "desktop.ini"}
@@ -25,7 +27,7 @@ class Found:
     class_name: str
 
 
-def find_images(folder: Path, reporter: Reporter = Silent()) -> dict[str, list[Found]]:
+def find_images(folder: Path) -> dict[str, list[Found]]:
     """List the images of each split, or all of them under "all" when the folder has no splits.
 
     Two layouts are known. With train/ and at least one of val/ and test/, each holds one folder
@@ -39,14 +41,14 @@ def find_images(folder: Path, reporter: Reporter = Silent()) -> dict[str, list[F
         raise DataError(f"no such folder: {folder}. Pass --data DIR with one folder of images per class.")
     splits = _split_folders(folder)
     if not splits:
-        everything = _classes_of(folder, folder, reporter)
+        everything = _classes_of(folder, folder)
         _require_classes(everything, folder)
         return {"all": _flat(everything)}
-    classes = {part: _classes_of(path, folder, reporter) for part, path in splits.items()}
+    classes = {part: _classes_of(path, folder) for part, path in splits.items()}
     _require_classes(classes["train"], splits["train"])
     for part in classes.keys() - {"train"}:
-        _compare_with_train(part, splits[part], classes, reporter)
-    _report_strays(folder, reporter, ignored=[p for p in _folders(folder) if p.name.lower() not in SPLIT_NAMES])
+        _compare_with_train(part, splits[part], classes)
+    _report_strays(folder, ignored=[p for p in _folders(folder) if p.name.lower() not in SPLIT_NAMES])
     return {part: _flat(found) for part, found in classes.items()}
 
 
@@ -88,35 +90,35 @@ def _half_a_split(folder: Path, found: dict[str, Path]) -> str:
     return f"{folder} has {names} but no train/. Add it, or pass a folder with one folder per class."
 
 
-def _classes_of(folder: Path, root: Path, reporter: Reporter) -> dict[str, list[Found]]:
+def _classes_of(folder: Path, root: Path) -> dict[str, list[Found]]:
     """Images per class of one split; a class without images has an empty list."""
     classes = {}
     for child in _folders(folder):
         files = sorted(_walk(child, ()))
         images = [path for path in files if has_image_suffix(path.name)]
-        _tell_others(child, files, len(images), reporter)
+        _tell_others(child, files, len(images))
         classes[child.name] = [Found(p, p.relative_to(root).as_posix(), child.name) for p in images]
     if any(classes.values()):
-        _report_strays(folder, reporter)
+        _report_strays(folder)
         return classes
     if any(has_image_suffix(path.name) for path in _files(folder)):
         raise DataError(f"{folder} has images but no class folders. Put each class into a folder of its own.")
     raise DataError(f"no images in {folder}: expected one folder per class with {' '.join(SUFFIXES)} files.")
 
 
-def _tell_others(folder: Path, files: list[Path], images: int, reporter: Reporter) -> None:
+def _tell_others(folder: Path, files: list[Path], images: int) -> None:
     if others := len(files) - images:
         suffixes = Counter(path.suffix.lower() or "no suffix" for path in files if not has_image_suffix(path.name))
         kinds = ", ".join(suffix for suffix, _ in suffixes.most_common(3))
-        tell = reporter.detail if images else reporter.warn
+        tell = logger.debug if images else logger.warning
         tell(f"{folder}: {others} files are no {' '.join(SUFFIXES)} ({kinds}) and are ignored.")
 
 
-def _report_strays(folder: Path, reporter: Reporter, ignored: list[Path] | None = None) -> None:
+def _report_strays(folder: Path, ignored: list[Path] | None = None) -> None:
     strays = [path.name for path in _files(folder) if has_image_suffix(path.name)]
     strays += [f"{path.name}/" for path in ignored or []]
     if strays:
-        reporter.warn(f"{folder}: {len(strays)} outside any class are ignored: {name_some(strays)}.")
+        logger.warning(f"{folder}: {len(strays)} outside any class are ignored: {name_some(strays)}.")
 
 
 def _require_classes(classes: dict[str, list[Found]], folder: Path) -> None:
@@ -127,14 +129,12 @@ def _require_classes(classes: dict[str, list[Found]], folder: Path) -> None:
         raise DataError(f"only one class, {next(iter(classes))!r}, in {folder}. At least two are needed.")
 
 
-def _compare_with_train(
-    part: str, folder: Path, classes: dict[str, dict[str, list[Found]]], reporter: Reporter
-) -> None:
+def _compare_with_train(part: str, folder: Path, classes: dict[str, dict[str, list[Found]]]) -> None:
     present = {name for name, images in classes[part].items() if images}
     if unknown := sorted(present - classes["train"].keys()):
         raise DataError(f"{folder} has classes that train lacks: {name_some(unknown)}. Add them to train.")
     if absent := sorted(classes["train"].keys() - present):
-        reporter.warn(f"{folder} has no images of {name_some(absent)}: {part} results say nothing of them.")
+        logger.warning(f"{folder} has no images of {name_some(absent)}: {part} results say nothing of them.")
 
 
 def name_some(names: list[str], limit: int = 5) -> str:

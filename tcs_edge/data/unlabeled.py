@@ -8,6 +8,7 @@ it would let the student be graded on what it has seen.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,13 @@ from tcs_edge.data.folders import Checked, check_all, refuse_many
 from tcs_edge.data.images import ImageSet
 from tcs_edge.data.layout import Found, find_files, name_some
 from tcs_edge.errors import DataError
-from tcs_edge.utils.progress import Reporter, Silent
+
+logger = logging.getLogger(__name__)
 
 PART = "unlabeled"
 
 
-def with_unlabeled(images: ImageSet, folder: Path, reporter: Reporter = Silent()) -> ImageSet:
+def with_unlabeled(images: ImageSet, folder: Path) -> ImageSet:
     """`images` whose training split ends in every image below `folder` that is not among them yet.
 
     Args:
@@ -31,9 +33,9 @@ def with_unlabeled(images: ImageSet, folder: Path, reporter: Reporter = Silent()
         DataError: no such folder, no image that is new, or more than 1 % that cannot be read.
     """
     listed = {PART: [Found(path, _name(path, folder), "") for path in find_files(folder)]}
-    checked, skipped = check_all(listed, reporter)
-    refuse_many(folder, skipped, len(listed[PART]), reporter)
-    new = _new_ones(checked[PART], images, reporter)
+    checked, skipped = check_all(listed)
+    refuse_many(folder, skipped, len(listed[PART]))
+    new = _new_ones(checked[PART], images)
     if not new:
         raise DataError(f"every image in {folder} is already among the labeled ones. Leave --unlabeled out.")
     train = images.train.followed_by([one.found.path for one in new], [one.found.name for one in new])
@@ -46,16 +48,16 @@ def _name(path: Path, folder: Path) -> str:
     return f"{PART}/{path.relative_to(folder).as_posix()}"
 
 
-def _new_ones(candidates: Sequence[Checked], images: ImageSet, reporter: Reporter) -> list[Checked]:
+def _new_ones(candidates: Sequence[Checked], images: ImageSet) -> list[Checked]:
     """Those whose bytes are in no split, each once."""
     parts = {"train": images.train, "val": images.val, "test": images.test}
     home = {split.content_sha256(row): part for part, split in parts.items() for row in range(len(split))}
     graded = [one.found.name for one in candidates if home.get(one.content) in ("val", "test")]
     if graded:
-        reporter.warn(f"{len(graded)} unlabeled images are in val or test and are left out: {name_some(graded)}.")
+        logger.warning(f"{len(graded)} unlabeled images are in val or test and are left out: {name_some(graded)}.")
     new = {one.content: one for one in reversed(candidates) if one.content not in home}
     if copies := len(candidates) - len(graded) - len(new):
-        reporter.say(f"{copies} unlabeled images are copies, of each other or of training images, and are left out.")
+        logger.info(f"{copies} unlabeled images are copies, of each other or of training images, and are left out.")
     return sorted(new.values(), key=lambda one: one.found.name)
 
 

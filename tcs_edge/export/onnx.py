@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from tcs_edge.errors import DataError, RequirementMissed, UsageError, reason_of
 from tcs_edge.export.files import require_one_file, save_onnx
 from tcs_edge.export.metadata import build_metadata, set_onnx_metadata
 from tcs_edge.export.preprocess import require_labels
-from tcs_edge.utils.progress import Reporter, Silent
 from tcs_edge.utils.quiet import quiet
 from tcs_edge.utils.version import __version__
 from tcs_edge.utils.versions import PRODUCER
+
+logger = logging.getLogger(__name__)
 
 CHATTY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 INPUT, OUTPUT = "image", "logits"
@@ -59,7 +61,6 @@ def export_onnx(
     preprocess: Mapping[str, Any],
     opset: int = DEFAULT_OPSET,
     dynamic_batch: bool = False,
-    reporter: Reporter | None = None,
 ) -> Path:
     """Write `model` (B, 3, S, S) -> (B, classes) as one ONNX file with input "image", output "logits".
 
@@ -74,8 +75,7 @@ def export_onnx(
     _require_opset(opset)
     require_labels(labels)
     require_one_file(path.name, sum(tensor.nbytes for tensor in model.state_dict().values()))
-    reporter = reporter or Silent()
-    reporter.say(f"exporting ONNX (opset {opset}, {'dynamic batch' if dynamic_batch else 'batch 1'})")
+    logger.info(f"exporting ONNX (opset {opset}, {'dynamic batch' if dynamic_batch else 'batch 1'})")
     proto = _trace(model, img_size, opset, dynamic_batch)
     _require_promises(proto, opset, len(labels), dynamic_batch)
     _forget_exporter(proto)

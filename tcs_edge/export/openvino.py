@@ -7,6 +7,7 @@ difference between them is the runtime's own. The file is read by the C++ fronte
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,14 +18,18 @@ from tcs_edge.errors import DataError, MissingError, RequirementMissed, reason_o
 from tcs_edge.export.metadata import KEYS, read_onnx_metadata
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.utils.files import atomic_path
-from tcs_edge.utils.progress import Reporter, Silent
+
+logger = logging.getLogger(__name__)
 
 RT_INFO_GROUP = "tcs_edge"
 WEIGHTS: dict[Precision, str] = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 
 
 def export_openvino(
-    onnx_path: Path, xml_path: Path, *, precision: Precision = "fp32", reporter: Reporter | None = None
+    onnx_path: Path,
+    xml_path: Path,
+    *,
+    precision: Precision = "fp32",
 ) -> tuple[Path, Path]:
     """Write the model of `onnx_path` as `xml_path` and the .bin beside it; returns both paths.
 
@@ -38,7 +43,7 @@ def export_openvino(
         RequirementMissed: OpenVINO wrote an IR that it cannot read back.
     """
     metadata = read_onnx_metadata(onnx_path)
-    (reporter or Silent()).say(f"exporting OpenVINO IR ({WEIGHTS[precision]} weights)")
+    logger.info(f"exporting OpenVINO IR ({WEIGHTS[precision]} weights)")
     return write_ir(read_as_openvino(onnx_path), xml_path, metadata | {"precision": precision})
 
 

@@ -18,7 +18,6 @@ from tcs_edge.specs.config import CompressConfig
 from tcs_edge.stages.prepare import Prepared, prepare
 from tcs_edge.students.build import build_student, pretrained_file
 from tcs_edge.teachers.load import download_size_mb, is_cached, untrained_teacher
-from tcs_edge.utils.progress import Reporter
 from tcs_edge.utils.threads import use_threads
 
 # Exporting, loading two runtimes and comparing took 15 to 40 s for students of 1 to 10 M parameters.
@@ -50,9 +49,9 @@ class Plan:
         return {"schema_version": 1, **asdict(self)}
 
 
-def make_plan(options: CompressConfig, reporter: Reporter) -> Plan:
+def make_plan(options: CompressConfig) -> Plan:
     """Plan a run of `options`; the images are read and the student is chosen, nothing is written."""
-    ready = settle_search(prepare(options, reporter), reporter)
+    ready = settle_search(prepare(options))
     use_threads(ready.options.threads or 1)
     with_teacher = ready.options.method != "ce"
     stages = (

@@ -11,10 +11,9 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from torch import nn
@@ -55,13 +54,14 @@ from tcs_edge.teachers.features import Features
 from tcs_edge.training.distill import TrainingFiles, distill
 from tcs_edge.training.fold import load_deployed, save_deployed
 from tcs_edge.utils.files import write_json, write_text
-from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.logs import logged_to_file
+from tcs_edge.utils.progress import busy
 from tcs_edge.utils.stopwatch import Stopwatch
 from tcs_edge.utils.threads import use_threads
 from tcs_edge.validation.checks import at_most
 from tcs_edge.validation.validate import Validation
 
-EARLY_REMARKS = 10_000  # what is said before the run has a folder: images, every rejected student
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,6 @@ def compress(
     out: Path | None = None,
     overwrite: bool = False,
     resume: Path | None = None,
-    reporter: Reporter = Silent(),
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Run:
     """Distill, export and prove one student; the verdict is in the manifest.
@@ -107,59 +106,58 @@ def compress(
     elif out:
         require_usable(out, overwrite)
     watch = Stopwatch()
-    with _logged() as keep_in:
+    with logged_to_file() as keep_in:
         with watch.stage("images and choice"):
-            ready = settle_search(prepare(options, reporter), reporter)
+            ready = settle_search(prepare(options))
             require_means(ready.options)
         use_threads(ready.options.threads or 1)
         if ready.undecided:
             with watch.stage("search"):
-                ready = search_student(ready, reporter)
+                ready = search_student(ready)
         with watch.stage("student"):
             backbone = build_student(ready.student.name, ready.preprocess.img_size, ready.init, ready.options.seed)
         folder = _open_folder(ready, out, overwrite, resume, now)
         keep_in(folder.log)
         if resume:  # the student is settled now, and why it was chosen is only in the folder
             ready = replace(ready, choice=noted_choice(ready.choice, folder.choice))
-        with _says_how_to_go_on(folder, reporter):
-            return _run_stages(ready, backbone, folder, bool(resume), watch, reporter, now)
+        with _says_how_to_go_on(folder):
+            return _run_stages(ready, backbone, folder, bool(resume), watch, now)
 
 
 def _run_stages(
-    ready: Prepared,
-    backbone: nn.Module,
-    folder: RunFolder,
-    resume: bool,
-    watch: Stopwatch,
-    reporter: Reporter,
-    now: Callable[[], datetime],
+    ready: Prepared, backbone: nn.Module, folder: RunFolder, resume: bool, watch: Stopwatch, now: Callable[[], datetime]
 ) -> Run:
     target = ready.target.model_dump(mode="json", exclude_none=True)
     with watch.stage("teacher"):
-        features = gather_features(ready.images, ready.preprocess, backbone, ready.options, reporter)
+        features = gather_features(ready.images, ready.preprocess, backbone, ready.options)
     with watch.stage("coordinates"):
-        knowledge = _knowledge(features, ready, backbone, folder, reporter)
+        knowledge = _knowledge(features, ready, backbone, folder)
     teacher = teacher_record(features.meta) if features else None
     del features  # the student trains without them in memory
     with watch.stage("distill"):
-        model = _distil(ready, backbone, knowledge, folder, resume, reporter)
-    with watch.stage("export"), reporter.busy("exporting"):
-        _export(model, ready, folder, reporter)
+        model = _distil(ready, backbone, knowledge, folder, resume)
+    with watch.stage("export"), busy("exporting"):
+        _export(model, ready, folder)
     with watch.stage("precisions"):
         released = export_precisions(
-            folder.unproven, folder.int8, ready.images, ready.preprocess, ready.target, ready.options, reporter
+            folder.unproven, folder.int8, ready.images, ready.preprocess, ready.target, ready.options
         )
     with watch.stage("validate"):
         validation = prove(
-            model, folder.unproven, ready.images, ready.preprocess, ready.options, reporter,
-            ready.target.max_opset, arithmetic=openvino_arithmetic(target),
-        )  # fmt: skip
+            model,
+            folder.unproven,
+            ready.images,
+            ready.preprocess,
+            ready.options,
+            ready.target.max_opset,
+            arithmetic=openvino_arithmetic(target),
+        )
         memory_mb = peak_memory_mb(folder.unproven / "model.onnx")
         student = student_record(ready.choice.winner, model, ready.preprocess.img_size, str(ready.init), memory_mb)
         validation = _with_limit_checks(validation, ready, folder, student.params_m)
         validation = replace(validation, checks=(*released, *validation.checks))
     with watch.stage("latency"):
-        latency, calls = measure_latency(model, folder.unproven, ready.preprocess, ready.options, reporter)
+        latency, calls = measure_latency(model, folder.unproven, ready.preprocess, ready.options)
     write_document(folder.latency, calls)
     write_json(folder.validation, validation.to_json())
     if validation.predictions:
@@ -180,7 +178,7 @@ def _run_stages(
     )
     manifest = _with_documents(manifest, folder)
     write_manifest(folder.root, manifest)
-    with reporter.busy("writing the report"):
+    with busy("writing the report"):
         write_text(folder.report, run_page(folder.root))
     return Run(folder, manifest, validation)
 
@@ -205,11 +203,11 @@ def _open_folder(
 
 
 def _knowledge(
-    features: Features | None, ready: Prepared, backbone: nn.Module, folder: RunFolder, reporter: Reporter
+    features: Features | None, ready: Prepared, backbone: nn.Module, folder: RunFolder
 ) -> DistillationTargets | None:
     if features is None:
         return None
-    knowledge = make_targets(features, ready.images, ready.preprocess, backbone, ready.options, reporter)
+    knowledge = make_targets(features, ready.images, ready.preprocess, backbone, ready.options)
     if knowledge.coordinates:
         record = coordinates_record(knowledge.coordinates, ready.options.tcs.ablation)
         write_document(folder.coordinates, record)
@@ -217,35 +215,30 @@ def _knowledge(
 
 
 def _distil(
-    ready: Prepared,
-    backbone: nn.Module,
-    knowledge: DistillationTargets | None,
-    folder: RunFolder,
-    resume: bool,
-    reporter: Reporter,
+    ready: Prepared, backbone: nn.Module, knowledge: DistillationTargets | None, folder: RunFolder, resume: bool
 ) -> nn.Module:
     if resume and folder.deployed_weights.exists():
-        reporter.say("trained before the run was stopped: nothing is trained again")
+        logger.info("trained before the run was stopped: nothing is trained again")
         return load_deployed(folder.deployed_weights, backbone, ready.preprocess.img_size)
     files = TrainingFiles(folder.checkpoints / "last.safetensors", folder.metrics, folder.selection)
     width = feature_dim(backbone, ready.preprocess.img_size)
     resume = resume and files.checkpoint.exists()
-    model = distill(backbone, width, ready.images, ready.preprocess, knowledge, ready.options, files, resume, reporter)
+    model = distill(backbone, width, ready.images, ready.preprocess, knowledge, ready.options, files, resume)
     save_deployed(folder.deployed_weights, model)
     # The state to resume from is several times the model; with the deployed weights written it is done.
     files.checkpoint.unlink(missing_ok=True)
     return model
 
 
-def _export(model: nn.Module, ready: Prepared, folder: RunFolder, reporter: Reporter) -> None:
+def _export(model: nn.Module, ready: Prepared, folder: RunFolder) -> None:
     classes, preprocess = ready.images.classes, ready.preprocess.to_json()
     opset = choose_opset(ready.target.max_opset, ready.options.opset)
     onnx_path = folder.unproven / "model.onnx"
     export_onnx(
         model, onnx_path, ready.preprocess.img_size, labels=classes, preprocess=preprocess,
-        opset=opset, dynamic_batch=ready.options.dynamic_batch, reporter=reporter,
+        opset=opset, dynamic_batch=ready.options.dynamic_batch,
     )  # fmt: skip
-    export_openvino(onnx_path, folder.unproven / "openvino" / "model.xml", reporter=reporter)
+    export_openvino(onnx_path, folder.unproven / "openvino" / "model.xml")
     write_labels(folder.unproven / "labels.txt", classes)
     write_preprocess(folder.unproven / "preprocess.json", preprocess)
 
@@ -273,34 +266,10 @@ def _with_limit_checks(validation: Validation, ready: Prepared, folder: RunFolde
 
 
 @contextmanager
-def _logged() -> Iterator[Callable[[Path], None]]:
-    """Keep every remark of the block; the yielded function says in which file, once there is a folder for it."""
-    early = MemoryHandler(capacity=EARLY_REMARKS, flushLevel=logging.CRITICAL)
-    logger = logging.getLogger("tcs_edge")
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    logger.addHandler(early)
-    with ExitStack() as cleanup:
-        cleanup.callback(logger.removeHandler, early)
-
-        def keep_in(path: Path) -> None:
-            file = logging.FileHandler(path, encoding="utf-8")
-            file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-            cleanup.callback(file.close)
-            cleanup.callback(logger.removeHandler, file)
-            early.setTarget(file)
-            early.close()
-            logger.removeHandler(early)
-            logger.addHandler(file)
-
-        yield keep_in
-
-
-@contextmanager
-def _says_how_to_go_on(folder: RunFolder, reporter: Reporter) -> Iterator[None]:
+def _says_how_to_go_on(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
         place = shlex.quote(str(folder.root))
-        reporter.warn(f"stopped. Nothing half-written is left; go on with: tcs-edge compress --resume {place}")
+        logger.warning(f"stopped. Nothing half-written is left; go on with: tcs-edge compress --resume {place}")
         raise

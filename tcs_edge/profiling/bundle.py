@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from tcs_edge.profiling.device.main import BUNDLE_FILE, MODELS
 from tcs_edge.profiling.graphs import export_graphs
 from tcs_edge.specs.target import RuntimeName, TargetSpec
 from tcs_edge.utils.files import sha256_file, write_bytes, write_json, write_text
-from tcs_edge.utils.progress import Reporter
+
+logger = logging.getLogger(__name__)
 
 RUNTIME: RuntimeName = "onnxruntime"
 SCRIPT = "profile_device.py"
@@ -45,12 +47,7 @@ Copy result.json back and merge it, on the computer with tcs-edge:
 
 
 def bundle_profiler(
-    target: TargetSpec,
-    models: Sequence[str],
-    img_sizes: Sequence[int],
-    precisions: Sequence[str],
-    out: Path,
-    reporter: Reporter,
+    target: TargetSpec, models: Sequence[str], img_sizes: Sequence[int], precisions: Sequence[str], out: Path
 ) -> tuple[Path, ...]:
     """Write the bundle into the new or empty folder `out`; returns its model files.
 
@@ -68,9 +65,9 @@ def bundle_profiler(
         for size in img_sizes
         for precision in precisions
     ]
-    failed = export_graphs(keys, out / MODELS, reporter)
+    failed = export_graphs(keys, out / MODELS)
     for name, why in failed.items():
-        reporter.warn(f"left out: {name}: {why}")
+        logger.warning(f"left out: {name}: {why}")
     bundled = [key for key in keys if key.graph_name not in failed]
     if not bundled:
         raise UsageError("no model could be exported. Choose another --model or --img-size.")

@@ -15,7 +15,7 @@ from tcs_edge.errors import TcsEdgeError, reason_of
 from tcs_edge.profiling.device.graphs import Key
 from tcs_edge.students.build import build_student, deployable, feature_dim
 from tcs_edge.utils.files import atomic_path
-from tcs_edge.utils.progress import Reporter
+from tcs_edge.utils.progress import track
 from tcs_edge.utils.quiet import quiet
 
 CLASSES = 10
@@ -24,11 +24,11 @@ CHATTY = ("torch.onnx",)
 CALIBRATION_IMAGES = 2
 
 
-def export_graphs(keys: Iterable[Key], folder: Path, reporter: Reporter) -> dict[str, str]:
+def export_graphs(keys: Iterable[Key], folder: Path) -> dict[str, str]:
     """Export what `folder` does not hold yet; returns the reason of every failure by the graph's file name."""
     graphs = {key.graph_name: key for key in keys}
     failed: dict[str, str] = {}
-    for name, key in reporter.track(graphs.items(), "exporting", total=len(graphs)):
+    for name, key in track(graphs.items(), "exporting", total=len(graphs)):
         if (folder / name).is_file():
             continue
         try:

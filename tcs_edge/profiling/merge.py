@@ -7,6 +7,7 @@ tell, the file named last. Where both cannot be right, because their bands do no
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,7 +17,8 @@ from typing import Any
 from tcs_edge.errors import SpecError, UsageError
 from tcs_edge.specs.profile import LatencyRow, Profile, RowKey, Source, load_profile
 from tcs_edge.specs.strict import validated
-from tcs_edge.utils.progress import Reporter
+
+logger = logging.getLogger(__name__)
 
 RANK: dict[Source, int] = {"estimated": 0, "published": 1, "measured": 2}
 SELFCHECK_CITATION = "self-check of a device bundle, on the device"
@@ -42,7 +44,7 @@ class _Offer:
         return f"{self.origin} {row.p50_ms:.3g} ms ({row.low_ms:.3g} to {row.high_ms:.3g}, {row.source}{when})"
 
 
-def merge_profiles(profiles: Sequence[Profile], origins: Sequence[str], reporter: Reporter) -> Profile:
+def merge_profiles(profiles: Sequence[Profile], origins: Sequence[str]) -> Profile:
     """One profile with the best row for every latency; disagreements are reported with both figures.
 
     Args:
@@ -62,7 +64,7 @@ def merge_profiles(profiles: Sequence[Profile], origins: Sequence[str], reporter
         loser, winner = sorted((known, offer), key=lambda one: one.rank)
         best[offer.row.key] = winner
         if _disagree(known.row, offer.row):
-            reporter.warn(f"{offer.row.what}: {known} and {offer} disagree; {_why(winner, loser)}")
+            logger.warning(f"{offer.row.what}: {known} and {offer} disagree; {_why(winner, loser)}")
     return _assembled(profiles, list(best.values()))
 
 

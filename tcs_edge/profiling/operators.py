@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,17 +17,19 @@ from tcs_edge.latency.cost_model import Tables
 from tcs_edge.latency.operators import Operator, cost_features
 from tcs_edge.latency.transfer import ANCHOR_PX
 from tcs_edge.profiling.graphs import export_graph
-from tcs_edge.utils.progress import Reporter
+from tcs_edge.utils.progress import busy
+
+logger = logging.getLogger(__name__)
 
 
-def counted_operators(model: str, img_sizes: Iterable[int], reporter: Reporter) -> Tables:
+def counted_operators(model: str, img_sizes: Iterable[int]) -> Tables:
     """The operators of a timm model that is in no table of ours, exported and run once at each size and at 224 px.
 
     A size that cannot be exported or run is left out; if it was asked for, that is said, with the reason.
     """
     asked = tuple(img_sizes)
     counted: dict[int, dict[str, float]] = {}
-    with TemporaryDirectory() as folder, reporter.busy(f"counting the operators of {model}"):
+    with TemporaryDirectory() as folder, busy(f"counting the operators of {model}"):
         for img_size in dict.fromkeys((*asked, ANCHOR_PX)):
             graph = Path(folder) / f"{model}-{img_size}.onnx"
             try:
@@ -34,7 +37,7 @@ def counted_operators(model: str, img_sizes: Iterable[int], reporter: Reporter) 
                 counted[img_size] = cost_features(executed_operators(graph, img_size))
             except Exception as error:  # those of the exporter and of onnxruntime share no base class
                 if img_size in asked:
-                    reporter.warn(f"no latency can be predicted for {model} at {img_size} px: {reason_of(error)}")
+                    logger.warning(f"no latency can be predicted for {model} at {img_size} px: {reason_of(error)}")
     return {model: counted} if counted else {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -23,8 +24,10 @@ from tcs_edge.specs.profile import Profile, load_profile, save_profile
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import TargetSpec
 from tcs_edge.students.build import require_student
-from tcs_edge.utils.progress import Reporter
+from tcs_edge.utils.progress import track
 from tcs_edge.utils.threads import usable_cores
+
+logger = logging.getLogger(__name__)
 
 IMG_SIZES = (32, 64, 96, 128, 160, 192, 224)
 
@@ -62,7 +65,7 @@ class Recording:
     refused: tuple[str, ...]
 
 
-def record_profile(request: Request, plan: Plan, out: Path, reporter: Reporter, today: date) -> Recording:
+def record_profile(request: Request, plan: Plan, out: Path, today: date) -> Recording:
     """Measure what is asked for and write it to `out`; rows that are there already stay, or are replaced.
 
     Graphs and finished rounds lie in a folder beside `out` until all is recorded: run again, it goes on there.
@@ -79,13 +82,13 @@ def record_profile(request: Request, plan: Plan, out: Path, reporter: Reporter, 
     _require_possible(keys)
     earlier = _earlier(out, request.target)
     work = out.with_name(f"{out.stem}.work")
-    unexported = export_graphs(keys, work, reporter)
+    unexported = export_graphs(keys, work)
     able = [key for key in keys if key.graph_name not in unexported]
     if not able:
         raise UsageError(f"nothing to measure: {next(iter(unexported.values()))}")
-    profile, refused = _measured(request, able, plan, work, reporter, today)
+    profile, refused = _measured(request, able, plan, work, today)
     refused += [f"not recorded: {name}: {why}" for name, why in unexported.items()]
-    merged = merge_profiles((*earlier, profile), [*[out.name] * len(earlier), "measured now"], reporter)
+    merged = merge_profiles((*earlier, profile), [*[out.name] * len(earlier), "measured now"])
     save_profile(merged, out)
     if not refused:
         _clear(work, keys)
@@ -110,11 +113,9 @@ def _clear(work: Path, keys: Sequence[Key]) -> None:
         work.rmdir()
 
 
-def _measured(
-    request: Request, keys: Sequence[Key], plan: Plan, work: Path, reporter: Reporter, today: date
-) -> tuple[Profile, list[str]]:
+def _measured(request: Request, keys: Sequence[Key], plan: Plan, work: Path, today: date) -> tuple[Profile, list[str]]:
     try:
-        state = measure(keys, lambda key: work / key.graph_name, plan, work, reporter.say, reporter.track)
+        state = measure(keys, lambda key: work / key.graph_name, plan, work, logger.info, track)
     except OtherMeasurement as error:
         raise UsageError(f"{error}. Delete that folder, or choose another --out.") from None
     except UnusableRuntime as error:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from tcs_edge.data import ImageSet, Split
 from tcs_edge.errors import DataError
-from tcs_edge.utils.progress import Reporter, Silent
+
+logger = logging.getLogger(__name__)
 
 FEWEST = 8
 
 
-def calibration_split(images: ImageSet, count: int, seed: int, reporter: Reporter = Silent()) -> Split:
+def calibration_split(images: ImageSet, count: int, seed: int) -> Split:
     """At most `count` training images, drawn by `seed`, of which no copy is among the evaluation images.
 
     Ranges that were fitted to images which later judge the model would flatter it. A training image with the
@@ -31,7 +34,7 @@ def calibration_split(images: ImageSet, count: int, seed: int, reporter: Reporte
         else:
             chosen.append(row)
     if refused:
-        reporter.say(f"calibration: {refused} training images are evaluation images too and were refused")
+        logger.info(f"calibration: {refused} training images are evaluation images too and were refused")
     if len(chosen) < FEWEST:
         raise DataError(
             f"int8 needs {FEWEST} training images that are not evaluation images too, {images.name} has "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.specs.config import Int8Options
 from tcs_edge.utils.files import write_bytes
-from tcs_edge.utils.progress import Reporter
+
+logger = logging.getLogger(__name__)
 
 Format = Literal["onnx", "openvino"]
 
@@ -81,7 +83,6 @@ class Quantizer:
     schemes: tuple[Scheme, ...]
     options: Int8Options
     threads: int
-    reporter: Reporter
 
     def to_onnx(self, path: Path) -> Quantized:
         """Write int8 ONNX as `path`, if its accuracy holds."""
@@ -110,7 +111,7 @@ class Quantizer:
     @cached_property
     def costs(self) -> tuple[LayerCost, ...]:
         """What each layer costs in int8, the most_sensitive first."""
-        return layer_costs(self._best[0], self._original, self._few_images, self.threads, self.reporter)
+        return layer_costs(self._best[0], self._original, self._few_images, self.threads)
 
     @cached_property
     def _original(self) -> onnx.ModelProto:
@@ -136,7 +137,7 @@ class Quantizer:
         models, noises = {}, {}
         with TemporaryDirectory() as folder:
             for scheme in self.schemes:
-                self.reporter.detail(f"quantizing {scheme.name}")
+                logger.debug(f"quantizing {scheme.name}")
                 model = quantized(self.source, scheme, iter(self._images), Path(folder) / "ranges.json")
                 models[scheme.name] = model
                 noises[scheme.name] = noise_share(expected, run_model(model, self._few_images, self.threads))
@@ -153,7 +154,7 @@ class Quantizer:
             def attempt(float_layers: tuple[str, ...]) -> Round:
                 with build(float_layers, draft) as runner:
                     made = self.accuracy_check.grade(runner, float_layers)
-                self.reporter.say(f"{title}: {_sentence(made, len(self.costs))}")
+                logger.info(f"{title}: {_sentence(made, len(self.costs))}")
                 return made
 
             rounds = hold_accuracy(attempt, self.costs, self.options.rounds)

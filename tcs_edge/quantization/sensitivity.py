@@ -14,7 +14,7 @@ import onnx
 
 from tcs_edge.quantization.qdq import int8_layers, with_float_layers
 from tcs_edge.runtimes.onnxruntime import OrtRunner
-from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.progress import track
 
 BROKEN = 1e12
 
@@ -38,11 +38,7 @@ class LayerCost:
 
 
 def layer_costs(
-    model: onnx.ModelProto,
-    original: onnx.ModelProto,
-    images: np.ndarray,
-    threads: int = 1,
-    reporter: Reporter = Silent(),
+    model: onnx.ModelProto, original: onnx.ModelProto, images: np.ndarray, threads: int = 1
 ) -> tuple[LayerCost, ...]:
     """The cost of every int8 layer of `model`, the most_sensitive first.
 
@@ -56,7 +52,7 @@ def layer_costs(
     kinds = {node.name: _kind(node) for node in original.graph.node}
     expected = run_model(original, images, threads)
     costs = []
-    for name in reporter.track(layers, "what each layer costs in int8", total=len(layers)):
+    for name in track(layers, "what each layer costs in int8", total=len(layers)):
         alone = with_float_layers(model, original, set(layers) - {name})
         costs.append(LayerCost(name, kinds[name], noise_share(expected, run_model(alone, images, threads))))
     return tuple(sorted(costs, key=lambda cost: (-cost.noise, cost.name)))

@@ -6,48 +6,39 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import ClassVar
 
 from rich.console import Console
 from rich.table import Table
 
-from tcs_edge.utils.progress import Item
+from tcs_edge.utils.logs import logged_to
+from tcs_edge.utils.progress import Item, shown_on
 
 # Wider than any line: whoever reads a pipe wants one row per line.
 PIPED_WIDTH = 10_000
 
-log = logging.getLogger("tcs_edge")
-# Without a handler, logging itself prints warnings on stderr, beside the reporter's own line.
-log.addHandler(logging.NullHandler())
 
-
-class ConsoleReporter:
-    """Draws on stderr what stages report; every line also goes to the run's log.
+class Terminal(logging.Handler):
+    """Write log records to stderr and draw progress there.
 
     Args:
-        verbosity: -1 shows warnings only, 0 the story, 1 details too.
+        verbosity: -1 shows warnings only, 0 messages too, 1 details too.
 
     Bars appear only on a terminal and not under CI; rich itself respects NO_COLOR.
     """
 
+    STYLES: ClassVar[dict[int, str]] = {logging.WARNING: "yellow", logging.DEBUG: "dim"}
+
     def __init__(self, verbosity: int = 0) -> None:
+        super().__init__({-1: logging.WARNING, 0: logging.INFO}.get(verbosity, logging.DEBUG))
         self.console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-        self.verbosity = verbosity
         self.bars = self.console.is_terminal and not os.environ.get("CI") and verbosity >= 0
 
-    def say(self, text: str) -> None:
-        log.info(text)
-        if self.verbosity >= 0:
-            self.console.print(text, markup=False)
-
-    def warn(self, text: str) -> None:
-        log.warning(text)
-        self.console.print(f"warning: {text}", markup=False, style="yellow")
-
-    def detail(self, text: str) -> None:
-        log.debug(text)
-        if self.verbosity > 0:
-            self.console.print(text, markup=False, style="dim")
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        text = f"warning: {text}" if record.levelno >= logging.WARNING else text
+        self.console.print(text, markup=False, style=self.STYLES.get(record.levelno, ""))
 
     def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
         if not self.bars:
@@ -63,6 +54,14 @@ class ConsoleReporter:
 
     def busy(self, description: str) -> AbstractContextManager[object]:
         return self.console.status(description) if self.bars else nullcontext()
+
+
+@contextmanager
+def terminal(verbosity: int = 0) -> Iterator[Terminal]:
+    """Show the messages and the progress of the block on stderr; see `Terminal`."""
+    shown = Terminal(verbosity)
+    with logged_to(shown), shown_on(shown):
+        yield shown
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:

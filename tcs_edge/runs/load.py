@@ -14,7 +14,6 @@ from tcs_edge.runs.schema import Manifest
 from tcs_edge.students.build import build_student
 from tcs_edge.training.fold import load_deployed
 from tcs_edge.utils.files import read_json
-from tcs_edge.utils.progress import Reporter
 
 
 def proven_run(run: Path) -> tuple[RunFolder, Manifest]:
@@ -34,7 +33,7 @@ def proven_run(run: Path) -> tuple[RunFolder, Manifest]:
     return folder, manifest
 
 
-def images_of(run: Path, manifest: Manifest, data: Path | None, reporter: Reporter) -> ImageSet:
+def images_of(run: Path, manifest: Manifest, data: Path | None) -> ImageSet:
     """The very images of a run.
 
     Args:
@@ -44,7 +43,7 @@ def images_of(run: Path, manifest: Manifest, data: Path | None, reporter: Report
         DataError: they are gone, or others than the run's.
     """
     recorded = manifest.options.get("data")
-    images = load_images(data or (Path(recorded) if recorded else None), manifest.seed, reporter)
+    images = load_images(data or (Path(recorded) if recorded else None), manifest.seed)
     if images.fingerprint != manifest.dataset.fingerprint:
         raise DataError(f"these are not the images of {run}: the fingerprint differs. Pass --data DIR.")
     return images

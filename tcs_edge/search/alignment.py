@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,9 @@ from tcs_edge.teachers.cache import FeatureStore, default_cache_dir, feature_ing
 from tcs_edge.teachers.features import Features
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.utils.files import sha256_file
-from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.progress import track
+
+logger = logging.getLogger(__name__)
 
 SAMPLE_IMAGES = 2000
 BATCH_SIZE = 64
@@ -58,18 +61,18 @@ def draw_sample(images: ImageSet, features: Features, dims: int, seed: int, most
 
 
 def by_alignment(
-    candidates: Iterable[Candidate], sample: Sample, features_of: FeaturesOf, reporter: Reporter = Silent()
+    candidates: Iterable[Candidate], sample: Sample, features_of: FeaturesOf
 ) -> dict[str, AccuracyEstimate | None]:
     """What to expect of each candidate, by name; of one that cannot be looked at, what the table says and why."""
     expected: dict[str, AccuracyEstimate | None] = {}
-    for candidate in reporter.track(candidates := tuple(candidates), "comparing students", total=len(candidates)):
+    for candidate in track(candidates := tuple(candidates), "comparing students", total=len(candidates)):
         try:
             features = features_of(candidate)
         except (UsageError, DataError, MissingError) as error:
             expected[candidate.name] = by_table_because(candidate, reason_of(error))
             continue
         expected[candidate.name] = found = _expected(features, sample)
-        reporter.detail(f"  {candidate.name}: {found.how}")
+        logger.debug(f"  {candidate.name}: {found.how}")
     return expected
 
 
@@ -79,12 +82,12 @@ def by_table_because(candidate: Candidate, reason: str) -> AccuracyEstimate | No
     return replace(known, how=f"{known.how}; not compared on the images: {reason}") if known else None
 
 
-def student_features(ready: Prepared, sample: Sample, reporter: Reporter) -> FeaturesOf:
+def student_features(ready: Prepared, sample: Sample) -> FeaturesOf:
     """Features by the students' own networks in one forward pass, from the cache where they are there.
 
     The images are decoded once for all students: uint8 (n, S, S, 3) in memory.
     """
-    views = _views(sample.split, ready.preprocess, reporter)
+    views = _views(sample.split, ready.preprocess)
 
     def features_of(candidate: Candidate) -> np.ndarray:
         weights = weights_at_hand(candidate.name, ready.given_init)
@@ -93,7 +96,7 @@ def student_features(ready: Prepared, sample: Sample, reporter: Reporter) -> Fea
         mean, std = student_mean_std(candidate.name)
         preprocess = replace(ready.preprocess, mean=mean, std=std)
         store = _store(ready, candidate, weights, preprocess, sample.split)
-        found = store.read_intact(reporter)
+        found = store.read_intact()
         if len(found) < store.shards:
             features = _forward(ready, candidate.name, weights, preprocess, views)
             found = {shard: features[store.rows_of(shard)] for shard in range(store.shards)}
@@ -113,7 +116,7 @@ def _expected(features: np.ndarray, sample: Sample) -> AccuracyEstimate:
     return AccuracyEstimate(found.percent, "alignment", how, ALIGNED)
 
 
-def _views(split: Split, preprocess: Preprocess, reporter: Reporter) -> np.ndarray:
+def _views(split: Split, preprocess: Preprocess) -> np.ndarray:
     """Every image as the student sees it before normalization, uint8 (n, S, S, 3)."""
 
     def view(row: int) -> np.ndarray:
@@ -121,7 +124,7 @@ def _views(split: Split, preprocess: Preprocess, reporter: Reporter) -> np.ndarr
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = range(len(split))
-        return np.stack(list(reporter.track(pool.map(view, rows), "decoding a sample", total=len(split))))
+        return np.stack(list(track(pool.map(view, rows), "decoding a sample", total=len(split))))
 
 
 def _store(ready: Prepared, candidate: Candidate, weights: Path, preprocess: Preprocess, split: Split) -> FeatureStore:

@@ -6,6 +6,7 @@ Candidates run with every input size that is asked for, all on the teacher's one
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,9 @@ from tcs_edge.students.accuracy_estimate import AccuracyEstimate
 from tcs_edge.students.build import build_student, feature_dim, student_mean_std
 from tcs_edge.teachers.features import Features
 from tcs_edge.training.distill import TrainingFiles, distill
-from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.progress import track
+
+logger = logging.getLogger(__name__)
 
 KEPT_OF = 3  # one in three goes on, for three times as many epochs
 SHOWN = 5
@@ -54,7 +57,7 @@ def plan_rounds(students: int, epochs: int) -> tuple[Round, ...]:
 
 
 def by_halving(
-    sized: Sequence[SizedCandidate], epochs: int, learn: Learn, reporter: Reporter = Silent()
+    sized: Sequence[SizedCandidate], epochs: int, learn: Learn
 ) -> dict[SizedCandidate, AccuracyEstimate | None]:
     """What to expect of each sized: its validation accuracy in the last round that it was in.
 
@@ -68,15 +71,14 @@ def by_halving(
         if not (left := left[: planned.students]):
             break
         what = f"round {number} of {len(rounds)}"
-        reporter.say(f"search halving, {what}: {len(left)} students, {_epochs(planned.epochs)} each")
+        logger.info(f"search halving, {what}: {len(left)} students, {_epochs(planned.epochs)} each")
         found = {
-            sized: _result(sized, planned.epochs, learn, number, what)
-            for sized in reporter.track(left, what, total=len(left))
+            sized: _result(sized, planned.epochs, learn, number, what) for sized in track(left, what, total=len(left))
         }
         expected |= found
         left = _best_first(found, number)
         best = (f"{one.candidate.name} at {one.img_size} px {_percent(found[one]):.1f} %" for one in left[:SHOWN])
-        reporter.say(f"  best: {', '.join(best)}")
+        logger.info(f"  best: {', '.join(best)}")
     return expected
 
 
@@ -88,7 +90,7 @@ def short_runs(ready: Prepared, features: Features) -> Learn:
     @cache
     def of_the_teacher() -> DistillationTargets:
         # The winner's run says of the teacher what there is to say.
-        return make_targets(features, images, ready.preprocess, None, options, Silent())
+        return make_targets(features, images, ready.preprocess, None, options)
 
     def learn(sized: SizedCandidate, epochs: int) -> float:
         candidate, img_size = sized
@@ -99,13 +101,13 @@ def short_runs(ready: Prepared, features: Features) -> Learn:
             update={"student": candidate.name, "img_size": img_size, "epochs": epochs}
         )
         if student_is_asked(short):
-            knowledge = make_targets(features, images, preprocess, backbone, short, Silent())
+            knowledge = make_targets(features, images, preprocess, backbone, short)
         else:
             knowledge = of_the_teacher()
         with tempfile.TemporaryDirectory(prefix="tcs-edge-search-") as folder:
             files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
             width = feature_dim(backbone, img_size)
-            distill(backbone, width, images, preprocess, knowledge, short, files, False, Silent())
+            distill(backbone, width, images, preprocess, knowledge, short, files, False)
             return float(json.loads(files.metrics.read_text().splitlines()[-1])["val_accuracy"])
 
     return learn

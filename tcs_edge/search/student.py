@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from tcs_edge.students.accuracy_estimate import AccuracyEstimate
 from tcs_edge.students.build import weights_at_hand
 from tcs_edge.students.choice import ranked
 from tcs_edge.teachers.features import Features, features_cached
-from tcs_edge.utils.progress import Reporter
+
+logger = logging.getLogger(__name__)
 
 
-def settle_search(ready: Prepared, reporter: Reporter) -> Prepared:
+def settle_search(ready: Prepared) -> Prepared:
     """Settle `--search auto`, and refuse a search that has nothing to look at before the teacher is asked.
 
     Raises:
@@ -30,42 +32,42 @@ def settle_search(ready: Prepared, reporter: Reporter) -> Prepared:
         return _with_search(ready, "table") if ready.options.search == "auto" else ready
     if ready.options.search == "auto":
         if not _all_is_here(ready):
-            tell_choice(settled := decided(_with_search(ready, "table")), reporter)
+            tell_choice(settled := decided(_with_search(ready, "table")))
             return settled
         ready = _with_search(ready, "alignment")
-        reporter.say("the teacher's features are cached: students are compared on the images (see --search)")
+        logger.info("the teacher's features are cached: students are compared on the images (see --search)")
     _require_students(ready)
     return ready
 
 
-def search_student(ready: Prepared, reporter: Reporter) -> Prepared:
+def search_student(ready: Prepared) -> Prepared:
     """The same run with the student and input size that its search ranks first; the teacher's pass is made and cached.
 
     Raises:
         DataError, MissingError: as `teacher_pass`.
     """
-    features = teacher_pass(ready.images, ready.options, reporter)
+    features = teacher_pass(ready.images, ready.options)
     look = _align if ready.options.search == "alignment" else _halve
-    expected = look(ready, features, reporter)
+    expected = look(ready, features)
     found = decided(with_choice(ready, ranked(ready.choice, expected.__getitem__)))
-    tell_choice(found, reporter)
+    tell_choice(found)
     return found
 
 
-def _align(ready: Prepared, features: Features, reporter: Reporter) -> dict[SizedCandidate, AccuracyEstimate | None]:
+def _align(ready: Prepared, features: Features) -> dict[SizedCandidate, AccuracyEstimate | None]:
     sample = draw_sample(ready.images, features, ready.options.tcs.dims, ready.options.seed)
-    found = by_alignment(_fitting(ready), sample, student_features(ready, sample, reporter), reporter)
+    found = by_alignment(_fitting(ready), sample, student_features(ready, sample))
     return {sized: found[sized.candidate.name] for sized in _entrants(ready)}
 
 
-def _halve(ready: Prepared, features: Features, reporter: Reporter) -> dict[SizedCandidate, AccuracyEstimate | None]:
+def _halve(ready: Prepared, features: Features) -> dict[SizedCandidate, AccuracyEstimate | None]:
     here = [sized for sized in _entrants(ready) if _at_hand(ready, sized.candidate)]
     left_out = {
         sized: by_table_because(sized.candidate, "its weights are not on this machine")
         for sized in _entrants(ready)
         if sized not in here
     }
-    return left_out | by_halving(here, ready.options.epochs or 1, short_runs(ready, features), reporter)
+    return left_out | by_halving(here, ready.options.epochs or 1, short_runs(ready, features))
 
 
 def _entrants(ready: Prepared) -> list[SizedCandidate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -23,9 +24,11 @@ from tcs_edge.specs.config import CompressConfig
 from tcs_edge.stages.validate import prove
 from tcs_edge.students.build import require_student
 from tcs_edge.utils.files import record_files
-from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.progress import track
 from tcs_edge.validation.checks import Check, at_most
 from tcs_edge.validation.validate import Validation
+
+logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 QUICK = ("resnet18", "deit_tiny_patch16_224")  # a CNN and a transformer that int8 leaves standing untrained
@@ -101,7 +104,7 @@ class SelfTest:
         }
 
 
-def selftest(broken: Sequence[str] = QUICK, only_good: Iterable[str] = (), reporter: Reporter = Silent()) -> SelfTest:
+def selftest(broken: Sequence[str] = QUICK, only_good: Iterable[str] = ()) -> SelfTest:
     """Prove good artifacts of all named students, and break those of the students in `broken`.
 
     Raises:
@@ -115,25 +118,25 @@ def selftest(broken: Sequence[str] = QUICK, only_good: Iterable[str] = (), repor
     good: list[GoodResult] = []
     results: list[FaultResult] = []
     for index, name in enumerate(names, start=1):
-        reporter.say(f"{name} ({index} of {len(names)})")
+        logger.info(f"{name} ({index} of {len(names)})")
         with tempfile.TemporaryDirectory() as place:
             specimen = make_specimen(name, Path(place))
             shutil.copyfile(SCRIPTS / SCRIPT, specimen.exports / SCRIPT)
             good.append(_judge_good(specimen))
             if name in broken:
-                results += _break(specimen, Path(place) / "broken", reporter)
+                results += _break(specimen, Path(place) / "broken")
     return SelfTest(tuple(good), tuple(results))
 
 
-def _break(specimen: Specimen, folder: Path, reporter: Reporter) -> list[FaultResult]:
+def _break(specimen: Specimen, folder: Path) -> list[FaultResult]:
     faults = [fault for fault in FAULTS if fault.where != "int8"]
     if add_int8(specimen):
         faults = list(FAULTS)
     else:
-        reporter.say(
+        logger.info(
             f"{specimen.name}: untrained, its int8 loses too much to be released; that fault is not tried on it"
         )
-    return [_judge_broken(specimen, fault, folder) for fault in reporter.track(faults, f"breaking {specimen.name}")]
+    return [_judge_broken(specimen, fault, folder) for fault in track(faults, f"breaking {specimen.name}")]
 
 
 def _judge_good(specimen: Specimen) -> GoodResult:
@@ -165,9 +168,8 @@ def _checks(specimen: Specimen, exports: Path, fault: Fault) -> Sequence[Check]:
 def _proof(specimen: Specimen, exports: Path) -> Validation:
     options = CompressConfig.model_validate({"target": "raspberrypi", "batch_size": BATCH_SIZE, "threads": 1})
     return prove(
-        specimen.model, exports, specimen.images, specimen.preprocess, options, Silent(), MAX_OPSET,
-        at_device_precision=False,
-    )  # fmt: skip
+        specimen.model, exports, specimen.images, specimen.preprocess, options, MAX_OPSET,
+        at_device_precision=False)  # fmt: skip
 
 
 def _script_check(specimen: Specimen, exports: Path) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from tcs_edge.specs.artifacts import onnx_file, openvino_file, pixels_file, runn
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.target import TargetSpec, int8_outlook
 from tcs_edge.utils.files import write_json
-from tcs_edge.utils.progress import Reporter
 from tcs_edge.validation.checks import Check, holds
+
+logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 
@@ -57,7 +59,6 @@ def export_precisions(
     preprocess: Preprocess,
     target: TargetSpec,
     options: CompressConfig,
-    reporter: Reporter,
 ) -> list[Check]:
     """Write what `options` ask for beside the float32 files in `exports`; int8 only where its accuracy holds.
 
@@ -70,31 +71,26 @@ def export_precisions(
     asked = options.precision or ("fp32",)
     checks: list[Check] = []
     if "fp16" in asked:
-        export_fp16(exports, reporter)
+        export_fp16(exports)
     if "int8" in asked:
-        record = export_int8(exports, images, preprocess, target, options, reporter)
+        record = export_int8(exports, images, preprocess, target, options)
         write_json(int8_report, record.to_json())
         checks = int8_checks(record)
     if options.embed_preprocess:
-        embed_preprocess(exports, options, preprocess, reporter)
+        embed_preprocess(exports, options, preprocess)
     return checks
 
 
-def export_fp16(exports: Path, reporter: Reporter) -> None:
+def export_fp16(exports: Path) -> None:
     """Write the float16 files beside the float32 ones in `exports`."""
-    reporter.say("exporting ONNX (float16 weights)")
+    logger.info("exporting ONNX (float16 weights)")
     source = exports / onnx_file("fp32")
     export_onnx_fp16(source, exports / onnx_file("fp16"))
-    export_openvino(source, exports / openvino_file("fp16"), precision="fp16", reporter=reporter)
+    export_openvino(source, exports / openvino_file("fp16"), precision="fp16")
 
 
 def export_int8(
-    exports: Path,
-    images: ImageSet,
-    preprocess: Preprocess,
-    target: TargetSpec,
-    options: CompressConfig,
-    reporter: Reporter,
+    exports: Path, images: ImageSet, preprocess: Preprocess, target: TargetSpec, options: CompressConfig
 ) -> Int8Record:
     """Write the int8 files beside the float32 ones in `exports`, each only where its accuracy holds.
 
@@ -103,28 +99,28 @@ def export_int8(
         UsageError: a model that cannot be quantized.
     """
     source, threads = exports / onnx_file("fp32"), options.threads or 1
-    calibration = calibration_split(images, options.int8.calibration_images, options.seed, reporter)
+    calibration = calibration_split(images, options.int8.calibration_images, options.seed)
     with OrtRunner(source, threads) as reference:
         accuracy_check = prepare_accuracy_check(
             images.val, preprocess, reference, options.max_accuracy_drop, options.seed
         )
     schemes = int8_schemes(target)
-    quantizer = Quantizer(source, calibration, preprocess, accuracy_check, schemes, options.int8, threads, reporter)
+    quantizer = Quantizer(source, calibration, preprocess, accuracy_check, schemes, options.int8, threads)
     formats = (
         quantizer.to_onnx(exports / onnx_file("int8")),
         quantizer.to_openvino(exports / openvino_file("int8")),
     )
-    warn_of_large_int8(exports, reporter)
+    warn_of_large_int8(exports)
     outlook, drop = int8_outlook(target), options.max_accuracy_drop
     return Int8Record(outlook, len(calibration), len(accuracy_check.labels), drop, quantizer.costs, formats)
 
 
-def warn_of_large_int8(exports: Path, reporter: Reporter) -> None:
+def warn_of_large_int8(exports: Path) -> None:
     """Say so where so many layers stay in float that weights in float16 would make the smaller ONNX file."""
     plain, eighth = exports / onnx_file("fp32"), exports / onnx_file("int8")
     if eighth.is_file() and 2 * eighth.stat().st_size > plain.stat().st_size:
         int8_mb, fp16_mb = eighth.stat().st_size / 1e6, plain.stat().st_size / 2e6
-        reporter.warn(
+        logger.warning(
             f"{eighth.name} has {int8_mb:.1f} MB, with float16 weights it would have about {fp16_mb:.1f} MB: too many "
             "layers stay in float. If size is what counts, take --precision fp16."
         )
@@ -152,10 +148,10 @@ def int8_checks(record: Int8Record) -> list[Check]:
     return checks
 
 
-def embed_preprocess(exports: Path, options: CompressConfig, preprocess: Preprocess, reporter: Reporter) -> None:
+def embed_preprocess(exports: Path, options: CompressConfig, preprocess: Preprocess) -> None:
     """Put the preprocessing in front of every ONNX file in `exports`, as files of their own."""
     for precision in options.precision or ("fp32",):
         source = exports / onnx_file(precision)
         if source.is_file():
-            reporter.say(f"exporting ONNX with its preprocessing ({precision})")
+            logger.info(f"exporting ONNX with its preprocessing ({precision})")
             export_pixels(source, exports / pixels_file(precision), preprocess)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +32,9 @@ from tcs_edge.teachers.load import describe_teacher
 from tcs_edge.teachers.registry import teacher_spec
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.modes import require_compiler
-from tcs_edge.utils.progress import Reporter
 from tcs_edge.utils.threads import free_cores
+
+logger = logging.getLogger(__name__)
 
 # What the files depend on that are made after the training, and not the training.
 EXPORTED = frozenset(
@@ -107,7 +109,7 @@ def asks_for_other_exports(options: CompressConfig, run: Path) -> bool:
     return any(getattr(options, name) != getattr(before, name) for name in EXPORTED)
 
 
-def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
+def prepare(options: CompressConfig) -> Prepared:
     """Read the images, settle what was left open, and choose the student; for now by the table, if a search follows.
 
     Raises:
@@ -118,22 +120,22 @@ def prepare(options: CompressConfig, reporter: Reporter) -> Prepared:
     target = load_target(options.target)
     _require_sense(options)
     choose_opset(target.max_opset, options.opset)
-    images = load_images(options.data, options.seed, reporter)
+    images = load_images(options.data, options.seed)
     options = _settle_machine(options.resolved(typical_side(images.train)))
-    options = options.model_copy(update={"precision": _precisions(options, target, reporter)})
+    options = options.model_copy(update={"precision": _precisions(options, target)})
     if options.shots:
         images = few_shot(images, options.shots, options.seed, options.rest_unlabeled)
     if options.unlabeled:  # after the draw: training images that were not drawn may join without their labels
-        images = with_unlabeled(images, options.unlabeled, reporter)
-    _tell_images(images, options, reporter)
+        images = with_unlabeled(images, options.unlabeled)
+    _tell_images(images, options)
     limits = _limits(options, target)
-    choice = _choose(options, target, limits, len(images.classes), reporter)
+    choice = _choose(options, target, limits, len(images.classes))
     for rejected in choice.rejected:
-        reporter.say(f"  rejected {'; '.join(rejected.reasons)}")
+        logger.info(f"  rejected {'; '.join(rejected.reasons)}")
     ready = with_choice(Prepared(options, target, images, limits, choice, Preprocess(options.img_size or 0)), choice)
     if ready.undecided:
         return ready
-    tell_choice(ready, reporter)
+    tell_choice(ready)
     return decided(ready)
 
 
@@ -204,11 +206,11 @@ def _settle_machine(options: CompressConfig) -> CompressConfig:
     })  # fmt: skip
 
 
-def _precisions(options: CompressConfig, target: TargetSpec, reporter: Reporter) -> tuple[Precision, ...]:
+def _precisions(options: CompressConfig, target: TargetSpec) -> tuple[Precision, ...]:
     """What the user asked for, else fp32 and what the target advises."""
     chosen = options.precision or with_fp32([target.precision.default])
     if "int8" in chosen:
-        reporter.say(f"int8 on {target.title}: {int8_outlook(target)}")
+        logger.info(f"int8 on {target.title}: {int8_outlook(target)}")
     return chosen
 
 
@@ -221,7 +223,7 @@ def _limits(options: CompressConfig, target: TargetSpec) -> Limits:
     )
 
 
-def _choose(options: CompressConfig, target: TargetSpec, limits: Limits, classes: int, reporter: Reporter) -> Choice:
+def _choose(options: CompressConfig, target: TargetSpec, limits: Limits, classes: int) -> Choice:
     named = options.student
     if named == "auto":
         candidates = tuple(CANDIDATES.values())
@@ -229,7 +231,7 @@ def _choose(options: CompressConfig, target: TargetSpec, limits: Limits, classes
         candidates = (CANDIDATES.get(named) or candidate_from_model(named),)
     profile = load_target_profile(target)
     for line in stale_versions(profile, target):
-        reporter.warn(line)
+        logger.warning(line)
     sizes = options.search_img_sizes or (options.img_size or 0,)
     unlisted = named != "auto" and named not in CANDIDATES
     return choose_student(
@@ -240,47 +242,47 @@ def _choose(options: CompressConfig, target: TargetSpec, limits: Limits, classes
         limits,
         candidates=candidates,
         also_at=sizes[1:],
-        tables=counted_operators(named, sizes, reporter) if unlisted else None,
+        tables=counted_operators(named, sizes) if unlisted else None,
     )
 
 
-def _tell_images(images: ImageSet, options: CompressConfig, reporter: Reporter) -> None:
+def _tell_images(images: ImageSet, options: CompressConfig) -> None:
     if images.builtin:
         teacher = "a tiny built-in teacher" if options.teacher == "digits" else f"teacher {options.teacher}"
         weights = {"random": "random", "pretrained": "pretrained"}.get(options.student_init, "your own")
-        reporter.say(
+        logger.info(
             f"This is the built-in demo: handwritten digits that ship with scikit-learn, {teacher}, "
             f"a student from {weights} weights. Pass --data DIR to use your own images."
         )
     names = {"val": "validation", "unlabeled": "without labels"}
     counts = ", ".join(f"{count} {names.get(part, part)}" for part, count in images.counts().items())
-    reporter.say(f"images: {images.name}, {len(images.classes)} classes, {counts}")
+    logger.info(f"images: {images.name}, {len(images.classes)} classes, {counts}")
 
 
-def tell_choice(ready: Prepared, reporter: Reporter) -> None:
+def tell_choice(ready: Prepared) -> None:
     """Say who won, and draw what it was chosen from."""
     choice, target, img_size = ready.choice, ready.target, ready.preprocess.img_size
     for other in choice.accepted[1:]:
-        reporter.detail(f"  also fits {other.label}")
-    _tell_front(choice, reporter)
+        logger.debug(f"  also fits {other.label}")
+    _tell_front(choice)
     winner = choice.winner
     latency = winner.latency or "latency unknown"
-    reporter.say(
+    logger.info(
         f"student: {winner.candidate.name} at {img_size} px for {target.title}: {latency}, "
         f"{winner.size_mb:.1f} MB ({len(choice.accepted)} fit; {RANKING[choice.search]})"
     )
     if not winner.latency or winner.latency.source != "measured":
-        reporter.say(
+        logger.info(
             f"  not measured on that device; to do so: tcs-edge bundle-profiler --target {target.name} "
             f"--model {winner.candidate.name} --img-size {img_size} --out profiler"
         )
 
 
-def _tell_front(choice: Choice, reporter: Reporter) -> None:
+def _tell_front(choice: Choice) -> None:
     """The front and its drawing, where there was something to choose from."""
     if choice.named:
         return
-    reporter.say("no other that fits is more accurate, faster and smaller:")
+    logger.info("no other that fits is more accurate, faster and smaller:")
     winner = choice.winner.label
     # A figure of another search is on another scale: it has no place in the drawing.
     fitting, rejected = (
@@ -288,4 +290,4 @@ def _tell_front(choice: Choice, reporter: Reporter) -> None:
         for group in (choice.accepted, choice.rejected)
     )
     for line in [*pareto_lines(choice.front), *draw_pareto(fitting, rejected, choice.front, winner)]:
-        reporter.say(line)
+        logger.info(line)

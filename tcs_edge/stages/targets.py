@@ -6,6 +6,8 @@ is then loaded again and stays.
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,9 @@ from tcs_edge.teachers.load import Teacher, TeacherInfo, build_teacher, describe
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
 from tcs_edge.teachers.registry import teacher_spec
 from tcs_edge.training.accelerator import make_accelerator
-from tcs_edge.utils.progress import Reporter
+from tcs_edge.utils.progress import track
+
+logger = logging.getLogger(__name__)
 
 TEACHER, STUDENT = "teacher", "student"
 SOURCES = {TEACHER: "teacher's coordinates", STUDENT: "student's own features before training"}
@@ -35,7 +39,7 @@ MAX_MAPS_MB = 2048.0
 
 
 def gather_features(
-    images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: CompressConfig, reporter: Reporter
+    images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: CompressConfig
 ) -> Features | None:
     """The teacher's features; None for a method without a teacher. No teacher is in memory afterwards.
 
@@ -46,10 +50,10 @@ def gather_features(
     if options.method == "ce":
         return None
     simkd = options.method == "simkd"
-    return teacher_pass(images, options, reporter, _readout(images, preprocess, backbone, options) if simkd else POOLED)
+    return teacher_pass(images, options, _readout(images, preprocess, backbone, options) if simkd else POOLED)
 
 
-def teacher_pass(images: ImageSet, options: CompressConfig, reporter: Reporter, readout: Readout = POOLED) -> Features:
+def teacher_pass(images: ImageSet, options: CompressConfig, readout: Readout = POOLED) -> Features:
     """The features of the run's teacher, from the cache where they are there.
 
     Raises:
@@ -63,18 +67,12 @@ def teacher_pass(images: ImageSet, options: CompressConfig, reporter: Reporter, 
         options.cache_dir,
         workers=options.workers,
         device=make_accelerator(options.device).device,
-        reporter=reporter,
         readout=readout,
     )
 
 
 def make_targets(
-    features: Features,
-    images: ImageSet,
-    preprocess: Preprocess,
-    backbone: nn.Module | None,
-    options: CompressConfig,
-    reporter: Reporter,
+    features: Features, images: ImageSet, preprocess: Preprocess, backbone: nn.Module | None, options: CompressConfig
 ) -> DistillationTargets:
     """What `options.method` learns from, out of the teacher's features of `images`.
 
@@ -84,14 +82,14 @@ def make_targets(
             or nobody would ask it.
     """
     if teacher_spec(features.meta.name).non_commercial:
-        reporter.warn(
+        logger.warning(
             f"the weights of teacher {features.meta.name} are under {features.meta.license}: no commercial use."
         )
-    probe = _probe(features, images, reporter)
+    probe = _probe(features, images)
     if options.method == "tcs":
-        coordinates = _coordinates(features, options, reporter)
+        coordinates = _coordinates(features, options)
         targets = _targets(features, coordinates, options)
-        found = _soft_labels(targets, images, preprocess, backbone, options, reporter)
+        found = _soft_labels(targets, images, preprocess, backbone, options)
         train = images.train
         start = found.probe if found else labeled_probe(targets, train.labels, train.labeled, len(images.classes))
         said = found.logits if found else None
@@ -102,7 +100,7 @@ def make_targets(
     if options.online_teacher:
         teacher = build_teacher(features.meta, make_accelerator(options.device).device)
         online = _online(teacher, features.readout, linear, preprocess)
-        reporter.say(f"teacher {teacher.name} stays in memory and sees every training view")
+        logger.info(f"teacher {teacher.name} stays in memory and sees every training view")
         return DistillationTargets(online=online, probe=linear, signed=signed, grid=grid)
     if options.method == "simkd":
         maps = torch.from_numpy(features.train).unflatten(1, (features.readout.channels, grid, grid))
@@ -136,25 +134,25 @@ def _require_room(info: TeacherInfo, channels: int, grid: int, images: int) -> N
         )
 
 
-def _probe(features: Features, images: ImageSet, reporter: Reporter) -> LinearProbe:
+def _probe(features: Features, images: ImageSet) -> LinearProbe:
     read = features.readout.vectors
     labeled = images.train.labeled
     probe = fit_linear_probe(read(features.train[labeled]), images.train.labels[labeled], len(images.classes))
     accuracy = probe.accuracy(read(features.val), images.val.labels)
     cached = "" if features.images_computed else ", from the cache"
     where = "it" if features.readout == POOLED else "the mean of its last map"
-    reporter.say(
+    logger.info(
         f"teacher: {features.meta.name} ({features.meta.license}{cached}); "
         f"a linear probe on {where} reaches {accuracy:.1%} on validation"
     )
     return probe
 
 
-def _coordinates(features: Features, options: CompressConfig, reporter: Reporter) -> Coordinates:
+def _coordinates(features: Features, options: CompressConfig) -> Coordinates:
     """PCA of the training images' features, or the ablation's random axes."""
     rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
     coordinates = fit_coordinates(rows, options.tcs.dims)
-    reporter.say(
+    logger.info(
         f"coordinates: {coordinates.dims} of the teacher's {features.meta.dim} axes, "
         f"{coordinates.explained_variance:.1%} of its variance"
     )
@@ -174,12 +172,7 @@ def _targets(features: Features, coordinates: Coordinates, options: CompressConf
 
 
 def _soft_labels(
-    targets: Tensor,
-    images: ImageSet,
-    preprocess: Preprocess,
-    backbone: nn.Module | None,
-    options: CompressConfig,
-    reporter: Reporter,
+    targets: Tensor, images: ImageSet, preprocess: Preprocess, backbone: nn.Module | None, options: CompressConfig
 ) -> SoftLabels | None:
     """What stands in for labels, where the student hears soft labels."""
     if options.tcs.soft_weight == 0:
@@ -187,13 +180,13 @@ def _soft_labels(
     sources = {TEACHER: targets}
     labeled, classes = images.train.labeled, len(images.classes)
     if backbone is not None and student_is_asked(options):
-        own = _own_coordinates(backbone, images, preprocess, options, reporter)
+        own = _own_coordinates(backbone, images, preprocess, options)
         sources |= {} if own is None else {STUDENT: own}
     neighbors = options.tcs.label_propagation and len(labeled) < len(targets) <= MAX_IMAGES
     found = soft_labels(sources, images.train.labels, labeled, classes, neighbors)
     if neighbors or len(sources) > 1:
         for name in sources:
-            reporter.say(f"soft labels: {_told(found, name)}")
+            logger.info(f"soft labels: {_told(found, name)}")
     return found
 
 
@@ -206,7 +199,7 @@ def _told(found: SoftLabels, source: str) -> str:
 
 
 def _own_coordinates(
-    backbone: nn.Module, images: ImageSet, preprocess: Preprocess, options: CompressConfig, reporter: Reporter
+    backbone: nn.Module, images: ImageSet, preprocess: Preprocess, options: CompressConfig
 ) -> Tensor | None:
     """Coordinates (N, k) of the student's own features before training, at most as many as of the teacher's.
 
@@ -214,12 +207,12 @@ def _own_coordinates(
     """
     loader = evaluation_loader(images.train, preprocess, options.batch_size, options.workers or 0)
     device = make_accelerator(options.device).device
-    pixels = (batch for batch, _, _ in reporter.track(loader, "student features before training", total=len(loader)))
+    pixels = (batch for batch, _, _ in track(loader, "student features before training", total=len(loader)))
     features = torch.from_numpy(
         features_before_training(backbone, pixels, device, f"{options.student} ({options.student_init})")
     )
     if torch.equal(features, features[:1].expand_as(features)):
-        reporter.say("soft labels: none from the student's own features before training, which are all the same")
+        logger.info("soft labels: none from the student's own features before training, which are all the same")
         return None
     rows = features.split(ROWS_AT_ONCE)
     coordinates = fit_coordinates(rows, options.tcs.dims)

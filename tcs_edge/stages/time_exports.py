@@ -22,7 +22,7 @@ from tcs_edge.runtimes.open import opened_runners
 from tcs_edge.runtimes.timing import time_interleaved
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.specs.config import CompressConfig
-from tcs_edge.utils.progress import Reporter
+from tcs_edge.utils.progress import busy
 from tcs_edge.utils.quiet import quiet
 
 WARMUP = 5
@@ -32,7 +32,7 @@ DIGITS = 4  # of a millisecond: a tenth of a microsecond
 
 
 def measure_latency(
-    model: nn.Module, exports: Path, preprocess: Preprocess, options: CompressConfig, reporter: Reporter
+    model: nn.Module, exports: Path, preprocess: Preprocess, options: CompressConfig
 ) -> tuple[LatencyHere, CallsRecord]:
     """Latency of one image in every file of `exports` and in PyTorch, all in turns, `options.threads` threads each.
 
@@ -42,7 +42,7 @@ def measure_latency(
     minutes. What does not run is named in `remarks`, with the reason.
     """
     image = np.random.default_rng(0).standard_normal((1, 3, preprocess.img_size, preprocess.img_size))
-    with ExitStack() as stack, reporter.busy("measuring latency"):
+    with ExitStack() as stack, busy("measuring latency"):
         runners: list[Runner] = [TorchRunner(model)]
         if options.compiled_latency:
             runners.append(_compiled(model))

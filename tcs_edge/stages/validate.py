@@ -19,7 +19,6 @@ from tcs_edge.specs.target import OpenVinoArithmetic, openvino_arithmetic, opset
 from tcs_edge.stages.validate_metadata import artifact_checks
 from tcs_edge.stages.validate_pixels import picture_checks
 from tcs_edge.utils.files import write_json
-from tcs_edge.utils.progress import Reporter
 from tcs_edge.validation.validate import Validation, validate
 
 
@@ -29,7 +28,6 @@ def prove(
     images: ImageSet,
     preprocess: Preprocess,
     options: CompressConfig,
-    reporter: Reporter,
     max_opset: int | None = None,
     at_device_precision: bool = True,
     arithmetic: OpenVinoArithmetic = "f32",
@@ -50,7 +48,7 @@ def prove(
         batches = image_batches(images.test, preprocess, options.batch_size, options.workers or 0)
         validation = validate(
             reference, runners, batches,
-            classes=images.classes, names=images.test.names, max_int8_drop=options.max_accuracy_drop, reporter=reporter,
+            classes=images.classes, names=images.test.names, max_int8_drop=options.max_accuracy_drop,
         )  # fmt: skip
     precisions = options.precision or ("fp32",)
     checks = artifact_checks(exports, images.classes, preprocess.to_json(), max_opset, precisions)
@@ -58,7 +56,7 @@ def prove(
         if is_released(exports / onnx_file(precision), precision):
             path = exports / pixels_file(precision)
             checks += picture_checks(
-                reference, path, images.test, preprocess, images.classes, options.max_accuracy_drop, reporter
+                reference, path, images.test, preprocess, images.classes, options.max_accuracy_drop
             )
     return replace(validation, checks=(*checks, *validation.checks))
 
@@ -71,7 +69,7 @@ class Revalidation:
     revoked: Path | None
 
 
-def revalidate(run: Path, data: Path | None, reporter: Reporter) -> Revalidation:
+def revalidate(run: Path, data: Path | None) -> Revalidation:
     """Prove a finished run again: its files' hashes first, then the models on the test images.
 
     Args:
@@ -83,13 +81,18 @@ def revalidate(run: Path, data: Path | None, reporter: Reporter) -> Revalidation
     """
     folder, manifest = proven_run(run)
     options = CompressConfig.model_validate(manifest.options)
-    images = images_of(run, manifest, data, reporter)
+    images = images_of(run, manifest, data)
     preprocess = preprocess_of(folder)
     model = trained_model(run)
     validation = prove(
-        model, folder.export, images, preprocess, options, reporter,
-        opset_limit(manifest.target), arithmetic=openvino_arithmetic(manifest.target),
-    )  # fmt: skip
+        model,
+        folder.export,
+        images,
+        preprocess,
+        options,
+        opset_limit(manifest.target),
+        arithmetic=openvino_arithmetic(manifest.target),
+    )
     if validation.verdict == "pass":
         return Revalidation(validation, None)
     write_json(folder.validation, validation.to_json())

@@ -11,7 +11,7 @@ from tcs_edge.data import Preprocess, Split
 from tcs_edge.errors import DataError, reason_of
 from tcs_edge.runtimes.base import Runner
 from tcs_edge.runtimes.pixels import PixelsRunner
-from tcs_edge.utils.progress import Reporter
+from tcs_edge.utils.progress import track
 from tcs_edge.validation.checks import Check, accuracy_checks, holds, labels_check, parity_checks, tolerance_for
 from tcs_edge.validation.tally import Tally
 
@@ -19,18 +19,12 @@ ODD_SIZES = ((1, 1), (3, 500), (500, 3), (37, 64))
 
 
 def picture_checks(
-    reference: Runner,
-    path: Path,
-    images: Split,
-    preprocess: Preprocess,
-    classes: Sequence[str],
-    max_int8_drop: float,
-    reporter: Reporter,
+    reference: Runner, path: Path, images: Split, preprocess: Preprocess, classes: Sequence[str], max_int8_drop: float
 ) -> list[Check]:
     """Compare the file with `reference` behind `preprocess` on every image, and try sizes that cameras do not send."""
     try:
         with PixelsRunner(path) as runner:
-            tally = _compared(reference, runner, images, preprocess, reporter)
+            tally = _compared(reference, runner, images, preprocess)
             tolerance = tolerance_for(runner.precision, max_int8_drop)
             return [
                 *parity_checks(runner.name, tally.meter.result(), tally.meter.scale, tolerance),
@@ -42,11 +36,9 @@ def picture_checks(
         return [holds(f"{path.name}: runs on every picture", False, str(error))]
 
 
-def _compared(
-    reference: Runner, runner: PixelsRunner, images: Split, preprocess: Preprocess, reporter: Reporter
-) -> Tally:
+def _compared(reference: Runner, runner: PixelsRunner, images: Split, preprocess: Preprocess) -> Tally:
     tally = Tally()
-    for row in reporter.track(range(len(images)), "comparing pictures", total=len(images)):
+    for row in track(range(len(images)), "comparing pictures", total=len(images)):
         picture = images.image(row)
         expected = reference.run(preprocess(picture)[None])
         tally.add(expected, runner.run(np.asarray(picture)), images.labels[row : row + 1], images.names[row : row + 1])

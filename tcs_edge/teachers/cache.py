@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from safetensors.numpy import load, save
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import DataError
 from tcs_edge.utils.files import read_json, write_bytes, write_json
-from tcs_edge.utils.progress import Reporter, Silent
+
+logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 FEATURE_VERSION = 1  # raise it when "pooled output after the final norm, fp16" comes to mean other numbers
@@ -106,12 +108,12 @@ class FeatureStore:
         start = shard * self.shard_images
         return range(start, min(start + self.shard_images, self.rows))
 
-    def read_intact(self, reporter: Reporter = Silent()) -> dict[int, np.ndarray]:
+    def read_intact(self) -> dict[int, np.ndarray]:
         """Every shard whose bytes are still those that were written; a warning for each of the others."""
-        recorded = self._recorded(reporter)
+        recorded = self._recorded()
         found = {shard: self._read(shard, recorded[shard]) for shard in recorded}
         for shard in (shard for shard, features in found.items() if features is None):
-            reporter.warn(f"feature cache: {self._path(shard)} is missing or damaged; it is computed again.")
+            logger.warning(f"feature cache: {self._path(shard)} is missing or damaged; it is computed again.")
         return {shard: features for shard, features in found.items() if features is not None}
 
     def write(self, shard: int, features: np.ndarray) -> None:
@@ -125,7 +127,7 @@ class FeatureStore:
             raise ValueError(f"shard {shard}: {features.dtype} {features.shape} is not float16 {expected}")
         data = save({_TENSOR: np.ascontiguousarray(features)})
         write_bytes(self._path(shard), data)
-        hashes = self._recorded(Silent()) | {shard: hashlib.sha256(data).hexdigest()}
+        hashes = self._recorded() | {shard: hashlib.sha256(data).hexdigest()}
         write_json(self.folder / "index.json", self._index(hashes))
 
     def _index(self, hashes: Mapping[int, str]) -> dict[str, Any]:
@@ -138,7 +140,7 @@ class FeatureStore:
             "sha256": {str(shard): hashes[shard] for shard in sorted(hashes)},
         }
 
-    def _recorded(self, reporter: Reporter) -> dict[int, str]:
+    def _recorded(self) -> dict[int, str]:
         path = self.folder / "index.json"
         if not path.exists():
             return {}
@@ -148,7 +150,7 @@ class FeatureStore:
                 raise DataError(f"{path} describes other features")
             hashes = {int(shard): str(digest) for shard, digest in index["sha256"].items()}
         except (DataError, KeyError, ValueError, AttributeError) as error:
-            reporter.warn(f"feature cache: the index cannot be used and is made again ({error}).")
+            logger.warning(f"feature cache: the index cannot be used and is made again ({error}).")
             return {}
         return {shard: digest for shard, digest in hashes.items() if 0 <= shard < self.shards}
 

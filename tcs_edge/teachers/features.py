@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +22,9 @@ from tcs_edge.errors import DataError, TcsEdgeError
 from tcs_edge.teachers.cache import FeatureStore, cache_key, default_cache_dir, feature_ingredients
 from tcs_edge.teachers.load import TeacherInfo, build_teacher, describe_teacher, is_cached
 from tcs_edge.teachers.readout import POOLED, Readout
-from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.progress import track
+
+logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 32
 _FP16_MAX = float(np.finfo(np.float16).max)
@@ -62,7 +65,6 @@ def teacher_features(
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
     device: str | torch.device = "cpu",
-    reporter: Reporter = Silent(),
     readout: Readout = POOLED,
 ) -> Features:
     """The features of the training and the validation images; the test images are never shown.
@@ -85,12 +87,12 @@ def teacher_features(
     splits = {"train": images.train, "val": images.val}
     root = default_cache_dir() if cache_dir is None else Path(cache_dir)
     stores = {part: _store(root, info, images, part, splits[part], readout) for part in splits}
-    found = {part: stores[part].read_intact(reporter) for part in stores}
+    found = {part: stores[part].read_intact() for part in stores}
     todo = {part: [s for s in range(stores[part].shards) if s not in found[part]] for part in stores}
     started = time.perf_counter()
     if any(todo.values()):
-        reporter.say(f"teacher {info.name} sees every image once ({info.preprocess.img_size} px, {device})")
-        _run_pass(info, readout, splits, stores, todo, found, batch_size, workers, device, reporter)
+        logger.info(f"teacher {info.name} sees every image once ({info.preprocess.img_size} px, {device})")
+        _run_pass(info, readout, splits, stores, todo, found, batch_size, workers, device)
         _free_memory(device)
     computed = sum(len(stores[part].rows_of(shard)) for part in todo for shard in todo[part])
     train, val = (_join(stores[part], found[part]) for part in ("train", "val"))
@@ -143,14 +145,13 @@ def _run_pass(
     batch_size: int,
     workers: int | None,
     device: str | torch.device,
-    reporter: Reporter,
 ) -> None:
     """Fill `found` and the stores with the shards of `todo`. The teacher lives in this frame alone."""
     module = readout.of(build_teacher(info, device).module)
     for part in (part for part in todo if todo[part]):
         plan = [rows for shard in todo[part] for rows in _batches(stores[part].rows_of(shard), batch_size)]
         loader = _loader(splits[part], info.preprocess, plan, workers)
-        batches = reporter.track(loader, f"teacher features ({part})", total=len(plan))
+        batches = track(loader, f"teacher features ({part})", total=len(plan))
         rows = _forward(info, module, batches, device)
         for shard in todo[part]:
             features = _take(rows, len(stores[part].rows_of(shard)), stores[part].dim)

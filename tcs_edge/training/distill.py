@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,8 @@ from tcs_edge.training.schedule import Schedule
 from tcs_edge.training.trainer import Data, train
 from tcs_edge.utils.allocator import return_freed_memory
 from tcs_edge.utils.files import write_json, write_text
-from tcs_edge.utils.progress import Reporter
+
+logger = logging.getLogger(__name__)
 
 # The fold is checked on this many real images.
 FOLD_IMAGES = 64
@@ -52,7 +54,6 @@ def distill(
     options: CompressConfig,
     files: TrainingFiles,
     resume: bool,
-    reporter: Reporter,
 ) -> nn.Module:
     """Train `backbone` by `options.method` and return the folded model that is deployed.
 
@@ -72,15 +73,14 @@ def distill(
     method = make_method(options, backbone, feature_dim, len(images.classes), preprocess.img_size, knowledge)
     accelerator = make_accelerator(options.device, options.train.amp)
     log = _MetricsLog(files.metrics, resume)
-    data = _make_data(images, preprocess, options, reporter)
+    data = _make_data(images, preprocess, options)
     with deterministic(options.train.deterministic):
         train(
             backbone, method, data, _schedule(options), options.seed, accelerator,
-            files.checkpoint, resume, options.train, log, reporter,
-        )  # fmt: skip
+            files.checkpoint, resume, options.train, log)  # fmt: skip
     write_json(files.selection, {"schema_version": 1, "rounds": method.history()})
     model, difference = fold_student(backbone, method, _first_images(images, preprocess))
-    reporter.detail(f"deployed model against the trained one: relative difference {difference:.1e}")
+    logger.debug(f"deployed model against the trained one: relative difference {difference:.1e}")
     return model
 
 
@@ -135,11 +135,11 @@ def _make_simkd(backbone: nn.Module, img_size: int, knowledge: DistillationTarge
     return SimKd(channels, knowledge.probe, knowledge.ask(), knowledge.grid, knowledge.signed)
 
 
-def _make_data(images: ImageSet, preprocess: Preprocess, options: CompressConfig, reporter: Reporter) -> Data:
+def _make_data(images: ImageSet, preprocess: Preprocess, options: CompressConfig) -> Data:
     workers = _settled(options.workers)
     distortion = RandAugment(options.train.rand_augment, options.train.rand_augment_ops)
     augment = Augment(_settled(options.augment), preprocess, distortion=distortion)
-    decoded = keep_decoded(images.train, preprocess, reporter=reporter)
+    decoded = keep_decoded(images.train, preprocess)
     batches = partial(
         training_loader, decoded, augment, options.batch_size, options.seed,
         workers=workers, labeled_fraction=options.labeled_fraction,

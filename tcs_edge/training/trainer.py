@@ -26,7 +26,7 @@ from tcs_edge.training.checkpoints import Progress, load_checkpoint, save_checkp
 from tcs_edge.training.ema import WeightAverage
 from tcs_edge.training.mixup import draw_mix
 from tcs_edge.training.schedule import Schedule
-from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.progress import track
 
 Rows = tuple[Tensor, Tensor, Tensor]  # images (B, 3, S, S), labels (B,), indices (B,)
 
@@ -73,7 +73,6 @@ def train(
     resume: bool = False,
     options: TrainOptions = TrainOptions(),
     log: Callable[[dict[str, Any]], None] = lambda metrics: None,
-    reporter: Reporter | None = None,
 ) -> None:
     """Train `backbone` and `method` in place for the whole schedule.
 
@@ -87,7 +86,6 @@ def train(
     Raises:
         TrainingDiverged: a loss, or a weight after an epoch, was NaN or Inf; the last checkpoint stays as it is.
     """
-    reporter = reporter or Silent()
     trainee = Trainee(backbone, method)
     # One kernel for all weights, several times as fast on a CPU. With fp16 it would take over the scaler's work.
     fused = None if accelerator.scaler else True
@@ -102,7 +100,7 @@ def train(
     if options.compile:
         wrapped.compile(backend=COMPILER)  # in place: no name of a weight changes
     todo = (schedule.epochs - done.epochs_done) * data.steps_per_epoch
-    ticks = iter(reporter.track(range(todo), "distill", todo))
+    ticks = iter(track(range(todo), "distill", todo))
     run = _Run(wrapped, trainee, optimizer, average, data, schedule, options, seed, accelerator, ticks)
     saved_at = time.monotonic()
     for epoch in range(done.epochs_done, schedule.epochs):

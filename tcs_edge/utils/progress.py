@@ -1,48 +1,49 @@
-"""How a stage tells the outside what it does, without knowing who listens.
-
-Stages take a `Reporter`; the command line passes one that draws on stderr, the Python API
-and the tests pass nothing and get `Silent`.
-"""
+"""Progress of long work, shown on the display of whoever runs the program; without one, nothing is drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 
 
-class Reporter(Protocol):
-    """Receives a stage's words and its progress."""
-
-    def say(self, text: str) -> None:
-        """One line that the user should read."""
-
-    def warn(self, text: str) -> None:
-        """One line that the user must not miss."""
-
-    def detail(self, text: str) -> None:
-        """One line for -v and the log."""
+class Display(Protocol):
+    """Draws progress; `report.console` has the one for terminals."""
 
     def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-        """Pass `items` through while showing how far it is."""
+        """Pass `items` through and draw a bar."""
 
     def busy(self, description: str) -> AbstractContextManager[object]:
-        """Show that something goes on whose length nobody knows."""
+        """Draw a spinner for work of unknown length."""
 
 
-class Silent:
-    """A reporter that tells nobody."""
+_display: ContextVar[Display | None] = ContextVar("display", default=None)
 
-    def say(self, text: str) -> None: ...
 
-    def warn(self, text: str) -> None: ...
+def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    """Pass `items` through while the current display shows how many are done.
 
-    def detail(self, text: str) -> None: ...
+    Args:
+        total: number of items where `items` has no length.
+    """
+    display = _display.get()
+    yield from items if display is None else display.track(items, description, total)
 
-    def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-        yield from items
 
-    def busy(self, description: str) -> AbstractContextManager[object]:
-        return nullcontext()
+def busy(description: str) -> AbstractContextManager[object]:
+    """Show on the current display that work of unknown length is going on."""
+    display = _display.get()
+    return nullcontext() if display is None else display.busy(description)
+
+
+@contextmanager
+def shown_on(display: Display) -> Iterator[None]:
+    """Draw the progress of the block on `display`."""
+    token = _display.set(display)
+    try:
+        yield
+    finally:
+        _display.reset(token)

@@ -14,7 +14,7 @@ import numpy as np
 
 from tcs_edge.errors import UsageError, reason_of
 from tcs_edge.runtimes.base import Runner
-from tcs_edge.utils.progress import Reporter, Silent
+from tcs_edge.utils.progress import track
 from tcs_edge.validation.accuracy import Accuracy, PairedAccuracy
 from tcs_edge.validation.checks import (
     INT8,
@@ -89,7 +89,6 @@ def validate(
     classes: Sequence[str] | None = None,
     names: Sequence[str] = (),
     max_int8_drop: float = INT8.max_accuracy_drop,
-    reporter: Reporter | None = None,
 ) -> Validation:
     """Compare `runners` with `reference` on (images float32 (B, 3, S, S), labels int (B,)) batches.
 
@@ -104,7 +103,7 @@ def validate(
         TcsEdgeError: whatever `reference` raises; without it there is nothing to compare with.
     """
     _require_runners(reference, runners)
-    tracked = (reporter or Silent()).track(batches, "comparing with the trained model")
+    tracked = track(batches, "comparing with the trained model")
     run = collect(reference, runners, tracked, names)
     checks: list[Check] = []
     for runner in runners:

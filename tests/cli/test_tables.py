@@ -122,7 +122,7 @@ def test_candidates_of_the_other_runtime(cli):
 
 def test_candidates_can_be_drawn_into_a_file(cli, tmp_path):
     path = tmp_path / "pareto.svg"
-    result = cli("candidates", "--target", "raspberrypi4", "--max-latency-ms", 100, "--front-svg", path)
+    result = cli("candidates", "--target", "raspberrypi4", "--max-latency-ms", 100, "--pareto-svg", path)
     assert result.exit_code == 0, result.stderr
     drawn = ElementTree.parse(path)
     titles = [found.text for found in drawn.iter("{http://www.w3.org/2000/svg}title")]

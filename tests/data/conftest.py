@@ -1,42 +1,14 @@
-"""Small image folders, odd image files and a reporter that remembers."""
+"""Small image folders and odd image files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-
-class Notes:
-    """A reporter that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-        self.details: list[str] = []
-        self.tracked: list[tuple[str, int | None]] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
-
-    def detail(self, text: str) -> None:
-        self.details.append(text)
-
-    def track(self, items: Iterable, description: str, total: int | None = None) -> Iterator:
-        self.tracked.append((description, total))
-        yield from items
-
-
-@pytest.fixture
-def notes() -> Notes:
-    return Notes()
 
 
 @pytest.fixture

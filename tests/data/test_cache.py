@@ -23,8 +23,8 @@ def split(tmp_path, picture):
     return Split(paths, np.arange(4, dtype=np.int64), tuple(path.name for path in paths))
 
 
-def test_small_images_are_kept_as_they_are_and_large_ones_shrunk(split, notes):
-    kept = keep_decoded(split, PREP, reporter=notes)
+def test_small_images_are_kept_as_they_are_and_large_ones_shrunk(split, recorder):
+    kept = keep_decoded(split, PREP)
     assert isinstance(kept, DecodedImages)
     assert [kept.image(index).size for index in range(4)] == [(12, 9), (16, 20), (40, 20), (20, 29)]
     for index in (0, 1):
@@ -33,12 +33,12 @@ def test_small_images_are_kept_as_they_are_and_large_ones_shrunk(split, notes):
     assert np.array_equal(kept.image(3), expected)
     assert kept.labels.tolist() == [0, 1, 2, 3]
     assert kept.pixels.nbytes == 3 * (12 * 9 + 16 * 20 + 40 * 20 + 20 * 29)
-    assert notes.tracked == [("Decoding images", 4)]
+    assert recorder.tracked == [("Decoding images", 4)]
 
 
-def test_what_does_not_fit_is_read_from_disk(split, notes):
-    assert keep_decoded(split, PREP, cache_mb=0.005, reporter=notes) is split
-    assert "read anew each epoch" in notes.details[0]
+def test_what_does_not_fit_is_read_from_disk(split, recorder):
+    assert keep_decoded(split, PREP, cache_mb=0.005) is split
+    assert "read anew each epoch" in recorder.details[0]
 
 
 def test_images_in_memory_are_left_alone():

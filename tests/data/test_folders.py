@@ -32,26 +32,26 @@ def names(images):
     return {*images.train.names, *images.val.names, *images.test.names}
 
 
-def test_class_folders_are_split_80_10_10(flat, notes):
-    images = load_images(flat, reporter=notes)
+def test_class_folders_are_split_80_10_10(flat, recorder):
+    images = load_images(flat)
     assert (images.name, images.classes, images.builtin) == ("pets", ("cat", "dog"), False)
     assert (len(images.train), len(images.val), len(images.test)) == (40, 5, 5)
     assert Counter(images.test.labels.tolist()) == {0: 2, 1: 3}
     assert names(images) == {p.relative_to(flat).as_posix() for p in flat.rglob("*.png")}
-    assert notes.tracked == [("Checking images", 50)]
-    assert not notes.warned
+    assert recorder.tracked == [("Checking images", 50)]
+    assert not recorder.warned
     for split in (images.train, images.val, images.test):
         assert split.labels.dtype == np.int64
         assert [name.split("/")[0] for name in split.names] == [images.classes[i] for i in split.labels]
     assert np.array_equal(images.val.image(1), load_images(flat).val.image(1))
 
 
-def test_given_splits_are_kept(with_splits, notes):
-    images = load_images(with_splits, reporter=notes)
+def test_given_splits_are_kept(with_splits, recorder):
+    images = load_images(with_splits)
     assert (len(images.train), len(images.val), len(images.test)) == (20, 8, 6)
     assert all(name.startswith("val/") for name in images.val.names)
     assert images.train.sources[0] == with_splits / "train/cat/000.png"
-    assert not notes.warned
+    assert not recorder.warned
 
 
 @pytest.mark.parametrize("name", ["valid", "validation", "Val"])
@@ -67,14 +67,14 @@ def test_two_vals_are_refused(with_splits):
 
 
 @pytest.mark.parametrize("missing", ["val", "test"])
-def test_the_only_held_out_folder_is_the_test(with_splits, notes, missing):
+def test_the_only_held_out_folder_is_the_test(with_splits, recorder, missing):
     kept = {"val": "test", "test": "val"}[missing]
     shutil.rmtree(with_splits / missing)
-    images = load_images(with_splits, seed=3, reporter=notes)
+    images = load_images(with_splits, seed=3)
     assert all(name.startswith(f"{kept}/") for name in images.test.names)
     assert all(name.startswith("train/") for name in (*images.val.names, *images.train.names))
     assert (len(images.train), len(images.val)) == (18, 2)
-    assert f"{kept} ({len(images.test)} images) is kept as test" in notes.said[0]
+    assert f"{kept} ({len(images.test)} images) is kept as test" in recorder.said[0]
 
 
 def test_half_a_split_is_refused(with_splits):
@@ -117,7 +117,7 @@ def test_the_fingerprint_sees_every_change(with_splits, picture, change):
     assert load_images(with_splits).fingerprint != before
 
 
-def test_clutter_is_ignored_and_nested_folders_are_not(flat, picture, fill, notes):
+def test_clutter_is_ignored_and_nested_folders_are_not(flat, picture, fill, recorder):
     before = names(load_images(flat))
     for path in (".hidden/a.png", "__MACOSX/cat/a.png", "cat/._000.png", "cat/.cache/a.png"):
         (flat / path).parent.mkdir(parents=True, exist_ok=True)
@@ -125,10 +125,10 @@ def test_clutter_is_ignored_and_nested_folders_are_not(flat, picture, fill, note
     (flat / "cat/Thumbs.db").write_bytes(b"x")
     (flat / "cat/notes.txt").write_text("x")
     fill(flat / "dog/young/small", 2, seed=9)
-    images = load_images(flat, reporter=notes)
+    images = load_images(flat)
     assert names(images) - before == {"dog/young/small/000.png", "dog/young/small/001.png"}
-    assert not notes.warned
-    assert any(".txt" in text for text in notes.details)
+    assert not recorder.warned
+    assert any(".txt" in text for text in recorder.details)
 
 
 def test_link_loops_end(flat):
@@ -180,11 +180,11 @@ def test_a_held_out_class_that_train_lacks(with_splits, fill):
     expect(with_splits, "val has classes that train lacks: bird")
 
 
-def test_a_train_class_that_test_lacks_is_warned_of(with_splits, notes):
+def test_a_train_class_that_test_lacks_is_warned_of(with_splits, recorder):
     shutil.rmtree(with_splits / "test/dog")
-    assert load_images(with_splits, reporter=notes).classes == ("cat", "dog")
-    assert len(notes.warned) == 1
-    assert "test has no images of dog" in notes.warned[0]
+    assert load_images(with_splits).classes == ("cat", "dog")
+    assert len(recorder.warned) == 1
+    assert "test has no images of dog" in recorder.warned[0]
 
 
 def test_an_empty_held_out_split(with_splits):
@@ -193,28 +193,28 @@ def test_an_empty_held_out_split(with_splits):
     expect(with_splits, "no images in .*val")
 
 
-def test_strays_are_warned_of(with_splits, picture, fill, notes):
+def test_strays_are_warned_of(with_splits, picture, fill, recorder):
     picture(5).save(with_splits / "train/stray.png")
     fill(with_splits / "extra/cat", 1)
-    assert len(load_images(with_splits, reporter=notes).train) == 20
-    assert [("stray.png" in text, "extra/" in text) for text in notes.warned] == [
+    assert len(load_images(with_splits).train) == 20
+    assert [("stray.png" in text, "extra/" in text) for text in recorder.warned] == [
         (True, False),
         (False, True),
     ]
 
 
-def test_a_few_unreadable_images_are_skipped_by_name(tmp_path, fill, notes):
+def test_a_few_unreadable_images_are_skipped_by_name(tmp_path, fill, recorder):
     fill(tmp_path / "a", 60, seed=1)
     fill(tmp_path / "b", 60, seed=2)
     (tmp_path / "b/007.png").write_bytes(b"text")
-    images = load_images(tmp_path, reporter=notes)
+    images = load_images(tmp_path)
     assert [(bad.path, bad.reason) for bad in images.skipped] == [
         ("b/007.png", "it is no JPEG, PNG, WebP or BMP image")
     ]
     assert "b/007.png" not in names(images)
     assert len(names(images)) == 119
-    assert "1 of 120 images cannot be read" in notes.warned[0]
-    assert "b/007.png" in notes.warned[0]
+    assert "1 of 120 images cannot be read" in recorder.warned[0]
+    assert "b/007.png" in recorder.warned[0]
 
 
 def test_many_unreadable_images_are_an_error(flat):
@@ -231,36 +231,36 @@ def test_a_class_whose_images_are_all_unreadable(tmp_path, fill):
     expect(tmp_path, "class 'b' has no readable images")
 
 
-def test_leakage_is_warned_of_with_names(with_splits, notes):
+def test_leakage_is_warned_of_with_names(with_splits, recorder):
     shutil.copy(with_splits / "train/cat/002.png", with_splits / "test/cat/copy.png")
-    load_images(with_splits, reporter=notes)
-    assert len(notes.warned) == 1
-    assert "leakage: 1 images of test are also in train: test/cat/copy.png" in notes.warned[0]
+    load_images(with_splits)
+    assert len(recorder.warned) == 1
+    assert "leakage: 1 images of test are also in train: test/cat/copy.png" in recorder.warned[0]
 
 
-def test_own_splits_do_not_leak(flat, notes):
+def test_own_splits_do_not_leak(flat, recorder):
     for index in range(20):
         shutil.copy(flat / f"cat/{index:03d}.png", flat / f"cat/copy{index:03d}.png")
-    images = load_images(flat, reporter=notes)
+    images = load_images(flat)
     contents = [{s.content_sha256(i) for i in range(len(s))} for s in (images.train, images.val, images.test)]
     assert sum(map(len, contents)) == len(set.union(*contents)) == 50
     assert len(images.train) + len(images.val) + len(images.test) == 70
-    assert not notes.warned
+    assert not recorder.warned
 
 
-def test_copies_with_another_label_are_warned_of(flat, notes):
+def test_copies_with_another_label_are_warned_of(flat, recorder):
     shutil.copy(flat / "cat/000.png", flat / "dog/liar.png")
-    images = load_images(flat, reporter=notes)
-    assert "2 images have copies with another label: cat/000.png, dog/liar.png" in notes.warned[0]
+    images = load_images(flat)
+    assert "2 images have copies with another label: cat/000.png, dog/liar.png" in recorder.warned[0]
     assert {"cat/000.png", "dog/liar.png"} <= set(images.train.names)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "counts"), [("eurosat", (6000, 1500, 4050))])
-def test_real_images(shared_data, notes, name, counts):
+def test_real_images(shared_data, recorder, name, counts):
     if not (shared_data / name).is_dir():
         pytest.skip(f"{shared_data / name} is absent")
-    images = load_images(shared_data / name, reporter=notes)
+    images = load_images(shared_data / name)
     assert (len(images.train), len(images.val), len(images.test)) == counts
     assert len(images.classes) == 10
     assert set(images.test.labels.tolist()) == set(range(10))

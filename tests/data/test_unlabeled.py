@@ -50,18 +50,18 @@ def test_the_task_stays_the_same_and_the_images_are_fingerprinted(labeled, more,
     assert with_unlabeled(before, more).unlabeled_fingerprint != after.unlabeled_fingerprint
 
 
-def test_images_of_val_and_test_are_left_out_and_named(labeled, more, notes):
+def test_images_of_val_and_test_are_left_out_and_named(labeled, more, recorder):
     shutil.copy(labeled / "test/cat/001.png", more / "sneaky.png")
-    after = with_unlabeled(load_images(labeled), more, notes)
+    after = with_unlabeled(load_images(labeled), more)
     assert after.counts()["unlabeled"] == 5
-    assert notes.warned == ["1 unlabeled images are in val or test and are left out: unlabeled/sneaky.png."]
+    assert recorder.warned == ["1 unlabeled images are in val or test and are left out: unlabeled/sneaky.png."]
 
 
-def test_copies_count_once(labeled, more, notes):
+def test_copies_count_once(labeled, more, recorder):
     shutil.copy(labeled / "train/cat/001.png", more / "known.png")
     shutil.copy(more / "000.png", more / "twice.png")
-    assert with_unlabeled(load_images(labeled), more, notes).counts()["unlabeled"] == 5
-    assert any(text.startswith("2 unlabeled images are copies") for text in notes.said)
+    assert with_unlabeled(load_images(labeled), more).counts()["unlabeled"] == 5
+    assert any(text.startswith("2 unlabeled images are copies") for text in recorder.said)
 
 
 def test_a_folder_that_holds_everything_gives_only_what_is_new(labeled, more):

@@ -30,7 +30,7 @@ def test_the_graph_holds_each_images_nearest_others(monkeypatch, at_once):
 
 
 def test_there_are_never_more_neighbors_than_other_images():
-    assert neighbor_graph(torch.randn(3, 4)).propagation.shape == (3, 2)
+    assert neighbor_graph(torch.randn(3, 4)).neighbors.shape == (3, 2)
 
 
 def test_smoothing_ends_where_the_linear_system_says():

@@ -6,7 +6,6 @@ import pytest
 
 from tcs_edge.pipeline.plan import make_plan
 from tcs_edge.specs.config import CompressConfig
-from tcs_edge.utils.progress import Silent
 
 
 @pytest.fixture
@@ -19,7 +18,7 @@ def options(photos, teacher_file, tmp_path) -> CompressConfig:
 
 
 def test_the_stages_of_a_run_with_their_times(options, tmp_path):
-    plan = make_plan(options, Silent())
+    plan = make_plan(options)
     assert [stage.name for stage in plan.stages] == ["teacher", "distill", "export and validate"]
     assert all(stage.seconds and stage.seconds > 0 for stage in plan.stages)
     assert "96 images" in plan.stages[0].what
@@ -30,27 +29,26 @@ def test_the_stages_of_a_run_with_their_times(options, tmp_path):
 
 def test_more_epochs_take_longer(options):
     few, many = (
-        make_plan(options.model_copy(update={"epochs": epochs}), Silent()).stages[1].seconds or 0
-        for epochs in (1, 1000)
+        make_plan(options.model_copy(update={"epochs": epochs})).stages[1].seconds or 0 for epochs in (1, 1000)
     )
     assert many > 50 * few
 
 
 def test_cross_entropy_needs_no_teacher(options):
-    plan = make_plan(options.model_copy(update={"method": "ce"}), Silent())
+    plan = make_plan(options.model_copy(update={"method": "ce"}))
     assert [stage.name for stage in plan.stages] == ["distill", "export and validate"]
 
 
 @pytest.mark.usefixtures("offline")
 def test_downloads_are_named_with_their_size(options):
     wanted = options.model_copy(update={"teacher_weights": None, "student_init": "pretrained"})
-    teacher, student = make_plan(wanted, Silent()).downloads
+    teacher, student = make_plan(wanted).downloads
     assert teacher.startswith("weights of teacher timm/test_vit, about ")
     assert student.startswith("weights of student lcnet_050, about ")
     assert teacher.endswith(" MB")
 
 
 def test_a_row_without_a_time_shows_a_dash(options):
-    document = make_plan(options, Silent()).to_json()
+    document = make_plan(options).to_json()
     assert document["schema_version"] == 1
     assert set(document["stages"][0]) == {"name", "seconds", "what"}

@@ -25,15 +25,15 @@ def only(profile: Profile) -> LatencyRow:
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_measured_beats_published_beats_estimated_in_any_order(order: Any, make_profile: Make, recorder: Any) -> None:
     offers = [make_profile(ms, source) for ms, source in ((1.0, "estimated"), (2.0, "published"), (3.0, "measured"))]
-    assert only(merge_profiles([offers[index] for index in order], "abc", recorder)).p50_ms == 3.0
+    assert only(merge_profiles([offers[index] for index in order], "abc")).p50_ms == 3.0
     without = [offers[index] for index in order if index != 2]
-    assert only(merge_profiles(without, "ab", recorder)).p50_ms == 2.0
+    assert only(merge_profiles(without, "ab")).p50_ms == 2.0
 
 
 def test_the_newer_measurement_wins_in_any_order_and_both_are_shown(make_profile: Make, recorder: Any) -> None:
     old, new = make_profile(10.0, day=1), make_profile(20.0, day=2)
-    assert only(merge_profiles([new, old], ["new.json", "old.json"], recorder)).p50_ms == 20.0
-    assert only(merge_profiles([old, new], ["old.json", "new.json"], recorder)).p50_ms == 20.0
+    assert only(merge_profiles([new, old], ["new.json", "old.json"])).p50_ms == 20.0
+    assert only(merge_profiles([old, new], ["old.json", "new.json"])).p50_ms == 20.0
     assert recorder.warned[1] == (
         "lcnet_050 224 px onnxruntime 4 threads fp32: old.json 10 ms (9.09 to 11, measured 2026-01-01) and "
         "new.json 20 ms (18.2 to 22, measured 2026-01-02) disagree; new.json wins: it is newer"
@@ -41,30 +41,30 @@ def test_the_newer_measurement_wins_in_any_order_and_both_are_shown(make_profile
 
 
 def test_without_dates_the_file_named_last_wins(make_profile: Make, recorder: Any) -> None:
-    merged = merge_profiles([make_profile(10.0), make_profile(20.0)], ["a", "b"], recorder)
+    merged = merge_profiles([make_profile(10.0), make_profile(20.0)], ["a", "b"])
     assert only(merged).p50_ms == 20.0
     assert recorder.warned[0].endswith("b wins: it was named last")
 
 
 def test_bands_that_touch_are_no_disagreement(make_profile: Make, recorder: Any) -> None:
-    merged = merge_profiles([make_profile(10.0, day=1), make_profile(11.0, day=2)], ["a", "b"], recorder)
+    merged = merge_profiles([make_profile(10.0, day=1), make_profile(11.0, day=2)], ["a", "b"])
     assert only(merged).p50_ms == 11.0
     assert recorder.warned == []
 
 
 def test_a_measurement_outside_an_estimate_s_band_is_told(make_profile: Make, recorder: Any) -> None:
-    merge_profiles([make_profile(10.0, "estimated", band=1.5), make_profile(20.0, day=1)], ["a", "b"], recorder)
+    merge_profiles([make_profile(10.0, "estimated", band=1.5), make_profile(20.0, day=1)], ["a", "b"])
     assert recorder.warned[0].endswith("b wins: measured beats estimated")
 
 
 def test_other_latencies_stay(make_profile: Make, recorder: Any) -> None:
-    merged = merge_profiles([make_profile(10.0), make_profile(3.0, img_size=96)], ["a", "b"], recorder)
+    merged = merge_profiles([make_profile(10.0), make_profile(3.0, img_size=96)], ["a", "b"])
     assert [(row.img_size, row.p50_ms) for row in merged.rows] == [(224, 10.0), (96, 3.0)]
 
 
 def test_every_row_keeps_the_text_it_cites(make_profile: Make, recorder: Any) -> None:
     profiles = [make_profile(float(size), img_size=size, citation=f"text {size % 3}") for size in (64, 65, 66, 67)]
-    merged = merge_profiles(profiles, "abcd", recorder)
+    merged = merge_profiles(profiles, "abcd")
     assert {row.img_size: merged.citations[row.citation] for row in merged.rows} == {
         64: "text 1", 65: "text 2", 66: "text 0", 67: "text 1",
     }  # fmt: skip
@@ -74,13 +74,13 @@ def test_every_row_keeps_the_text_it_cites(make_profile: Make, recorder: Any) ->
 def test_every_measured_row_keeps_its_runtime_version(make_profile: Make, recorder: Any) -> None:
     old = make_profile(10.0, machine={"onnxruntime": "1.20.0"})
     new = make_profile(3.0, img_size=96, machine={"onnxruntime": "1.31.1"})
-    merged = merge_profiles([old, new], ["a", "b"], recorder)
+    merged = merge_profiles([old, new], ["a", "b"])
     assert [row.runtime_version for row in merged.rows] == ["1.20.0", "1.31.1"]
 
 
 def test_profiles_of_different_devices_are_refused(make_profile: Make, recorder: Any) -> None:
     with pytest.raises(UsageError, match=r"a\.json is of raspberrypi4, b\.json is of raspberrypi5"):
-        merge_profiles([make_profile(1.0), make_profile(1.0, target="raspberrypi5")], ["a.json", "b.json"], recorder)
+        merge_profiles([make_profile(1.0), make_profile(1.0, target="raspberrypi5")], ["a.json", "b.json"])
 
 
 SELFCHECK = {

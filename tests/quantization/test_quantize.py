@@ -18,7 +18,6 @@ from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.specs.config import Int8Options
-from tcs_edge.utils.progress import Silent
 
 PREPROCESS = Preprocess(32)
 
@@ -41,7 +40,7 @@ def accuracy_check(onnx_path):
 def quantizer(onnx_path, accuracy_check, **options) -> Quantizer:
     schemes = tuple(Scheme(per_channel, False, False) for per_channel in (True, False))
     small = Int8Options(**({"sensitivity_images": 4, "rounds": 6} | options))
-    return Quantizer(onnx_path, pictures(12, seed=2), PREPROCESS, accuracy_check, schemes, small, 1, Silent())
+    return Quantizer(onnx_path, pictures(12, seed=2), PREPROCESS, accuracy_check, schemes, small, 1)
 
 
 def test_int8_onnx_is_released_with_both_schemes_told(onnx_path, accuracy_check, tmp_path):

@@ -8,42 +8,41 @@ import sys
 
 import pytest
 
-from tcs_edge.report.console import ConsoleReporter, print_table
+from tcs_edge.report.console import Terminal, print_table, terminal
+from tcs_edge.utils.progress import busy
+
+logger = logging.getLogger("tcs_edge.test")
 
 HOSTILE = "[/b] [red]x[/red] :cat: Straße <&> C:\\new"
+
+
+def log_everything():
+    logger.info("s")
+    logger.warning("w")
+    logger.debug("d")
 
 
 @pytest.mark.parametrize(
     ("verbosity", "expected"),
     [(-1, ["warning: w"]), (0, ["s", "warning: w"]), (1, ["s", "warning: w", "d"])],
 )
-def test_how_much_is_said(capsys, verbosity, expected):
-    reporter = ConsoleReporter(verbosity)
-    reporter.say("s")
-    reporter.warn("w")
-    reporter.detail("d")
+def test_verbosity_selects_the_levels(capsys, verbosity, expected):
+    with terminal(verbosity):
+        log_everything()
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == expected
 
 
-@pytest.mark.parametrize("verbosity", [-1, 0, 1])
-def test_everything_said_is_logged(caplog, verbosity, capsys):
-    logger = logging.getLogger("tcs_edge")
-    logger.addHandler(caplog.handler)
-    try:
-        with caplog.at_level(logging.DEBUG, logger="tcs_edge"):
-            reporter = ConsoleReporter(verbosity)
-            reporter.say("s")
-            reporter.warn("w")
-            reporter.detail("d")
-    finally:
-        logger.removeHandler(caplog.handler)
-    assert {record.getMessage() for record in caplog.records} == {"s", "w", "d"}
+def test_a_warning_without_a_terminal_is_printed_once():
+    code = "import logging; logging.getLogger('tcs_edge.x').warning('careful')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.splitlines() == ["careful"]
 
 
 def test_text_is_shown_as_it_is(capsys):
-    ConsoleReporter().say(HOSTILE)
+    with terminal():
+        logger.info(HOSTILE)
     print_table(("name", "what"), [("a", HOSTILE)], title=None)
     captured = capsys.readouterr()
     assert HOSTILE in captured.err
@@ -52,7 +51,8 @@ def test_text_is_shown_as_it_is(capsys):
 
 def test_a_long_line_stays_one_line_when_piped(capsys):
     long = "word " * 200 + "end"
-    ConsoleReporter().warn(long)
+    with terminal():
+        logger.warning(long)
     print_table(("name", "what"), [("a", long)])
     captured = capsys.readouterr()
     assert len(captured.err.splitlines()) == 1
@@ -60,14 +60,15 @@ def test_a_long_line_stays_one_line_when_piped(capsys):
 
 
 def test_no_escape_codes_where_nobody_sees_colors(capsys):
-    ConsoleReporter().warn("careful")
+    with terminal():
+        logger.warning("careful")
     print_table(("a",), [("b",)], title="t")
     captured = capsys.readouterr()
     assert "\x1b" not in captured.err + captured.out
 
 
 def test_tracking_passes_everything_through_once(capsys):
-    assert list(ConsoleReporter().track(iter("abc"), "letters", total=3)) == ["a", "b", "c"]
+    assert list(Terminal().track(iter("abc"), "letters", total=3)) == ["a", "b", "c"]
     assert capsys.readouterr().out == ""
 
 
@@ -77,14 +78,8 @@ def test_numbers_are_aligned_right(capsys):
     assert len({len(line.rstrip()) for line in lines}) == 1
 
 
-def test_a_warning_outside_a_run_is_printed_once():
-    code = "from tcs_edge.report.console import ConsoleReporter; ConsoleReporter().warn('careful')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stderr.splitlines() == ["warning: careful"]
-
-
 def test_waiting_shows_nothing_where_there_is_no_terminal(capsys):
-    with ConsoleReporter().busy("exporting"):
+    with terminal(), busy("exporting"):
         pass
     captured = capsys.readouterr()
     assert captured.out == ""

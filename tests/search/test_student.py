@@ -24,7 +24,6 @@ from tcs_edge.stages.prepare import Prepared, prepare
 from tcs_edge.stages.targets import teacher_pass
 from tcs_edge.students.build import build_student
 from tcs_edge.training import trainer
-from tcs_edge.utils.progress import Silent
 
 NAMES = ("lcnet_050", "mobilenetv3_small_050", "mobilenetv4_conv_small_050")
 
@@ -58,9 +57,9 @@ def without_test_images(ready: Prepared) -> Prepared:
 
 
 def searched(config: CompressConfig) -> Prepared:
-    ready = settle_search(prepare(config, Silent()), Silent())
+    ready = settle_search(prepare(config))
     assert ready.undecided
-    return search_student(without_test_images(ready), Silent())
+    return search_student(without_test_images(ready))
 
 
 def figures(ready: Prepared) -> dict[str, tuple[str, float]]:
@@ -109,13 +108,13 @@ def test_a_short_run_asks_a_student_that_knows_more_than_the_teacher(options, tm
 
     monkeypatch.setattr(halving, "distill", distill)
     few: dict[str, Any] = {"search": "halving", "shots": 4, "rest_unlabeled": True, "student_init": str(tmp_path)}
-    ready = prepare(options(**few, tcs={"student_probe": asked}), Silent())
-    features = teacher_pass(ready.images, ready.options, Silent())
+    ready = prepare(options(**few, tcs={"student_probe": asked}))
+    features = teacher_pass(ready.images, ready.options)
     noise = np.random.default_rng(3).normal(size=features.train.shape).astype(np.float16)
     student = next(one.sized_candidate for one in ready.choice.accepted if one.candidate.name == NAMES[0])
     with pytest.raises(TrainingDiverged):
         halving.short_runs(ready, replace(features, train=noise))(student, 1)
-    whole = prepare(options(), Silent()).images.train
+    whole = prepare(options()).images.train
     truth = dict(zip(whole.names, whole.labels, strict=True))
     said = heard[0].soft_labels.argmax(dim=1).numpy()
     found = np.mean([label == truth[name] for label, name in zip(said, ready.images.train.names, strict=True)])
@@ -151,7 +150,7 @@ def test_halving_chooses_the_input_size_too(options, monkeypatch):
     assert (ready.student.name, ready.options.img_size, ready.preprocess.img_size) == (NAMES[2], 48, 48)
     assert ready.choice.winner.label == f"{NAMES[2]} at 48 px"
     assert f"at 48 px, round {ready.choice.winner.expected.depth} of" in ready.choice.winner.expected.how
-    again = prepare(CompressConfig.model_validate(ready.options.model_dump()), Silent())
+    again = prepare(CompressConfig.model_validate(ready.options.model_dump()))
     assert (again.undecided, again.preprocess.img_size) == (False, 48)
 
 
@@ -175,27 +174,27 @@ def test_the_default_is_alignment_once_everything_it_reads_is_here(options, cand
     both = {candidate.name: candidate for candidate in candidates[:2]}
     monkeypatch.setattr(preparation, "CANDIDATES", both)
     config = options(cache_dir=tmp_path / "cache")
-    before = settle_search(prepare(config, Silent()), Silent())
+    before = settle_search(prepare(config))
     assert (before.options.search, before.undecided) == ("table", False)
-    teacher_pass(before.images, before.options, Silent())
-    after = settle_search(prepare(config, Silent()), Silent())
+    teacher_pass(before.images, before.options)
+    after = settle_search(prepare(config))
     assert (after.options.search, after.undecided) == ("alignment", True)
-    assert settle_search(prepare(options(student=NAMES[0]), Silent()), Silent()).options.search == "table"
+    assert settle_search(prepare(options(student=NAMES[0]))).options.search == "table"
     monkeypatch.setattr(preparation, "CANDIDATES", both | {candidates[2].name: candidates[2]})
-    assert settle_search(prepare(config, Silent()), Silent()).options.search == "table", "not all weights are here"
+    assert settle_search(prepare(config)).options.search == "table", "not all weights are here"
 
 
 def test_the_plan_names_the_search(options):
-    stages = make_plan(options(search="alignment"), Silent()).stages
+    stages = make_plan(options(search="alignment")).stages
     assert [stage.name for stage in stages][:2] == ["teacher", "search"]
     assert stages[1].what.startswith("alignment over the 3 students that fit")
-    several = make_plan(options(search="halving", img_size=None, search_img_sizes=(32, 48)), Silent()).stages
+    several = make_plan(options(search="halving", img_size=None, search_img_sizes=(32, 48))).stages
     assert several[1].what.startswith("halving over the 6 students that fit, at 32, 48 px")
 
 
 def test_no_weights_at_all_are_refused_before_the_teacher_is_asked(options, tmp_path):
     with pytest.raises(MissingError, match="of 3 students that fit, none has its weights here"):
-        settle_search(prepare(options(search="alignment", student_init=str(tmp_path)), Silent()), Silent())
+        settle_search(prepare(options(search="alignment", student_init=str(tmp_path))))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from tcs_edge.stages.targets import make_targets
 from tcs_edge.students.features import features_before_training
 from tcs_edge.teachers.features import Features
 from tcs_edge.teachers.load import TeacherInfo
-from tcs_edge.utils.progress import Silent
 
 LABELLED, IMAGES, DIM, SIDE = 20, 80, 12, 16
 INFO = TeacherInfo("timm/test_vit", "made", Preprocess(SIDE), DIM, "mit", 1.0, Path("made"), "0" * 64, "made")
@@ -78,7 +77,7 @@ def right(logits: torch.Tensor | None) -> float:
 def test_given_weights_answer_alone_where_the_teacher_knows_nothing(images, recorder):
     student = Brightness().train()
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    found = make_targets(features(knows=False), images, Preprocess(SIDE), student, options(), recorder)
+    found = make_targets(features(knows=False), images, Preprocess(SIDE), student, options())
     assert right(found.soft_labels) > 0.95
     assert any("student's own features before training" in line and "finds 100%" in line for line in recorder.said)
     assert student.training
@@ -91,7 +90,7 @@ def test_given_weights_answer_alone_where_the_teacher_knows_nothing(images, reco
     [({"init": "random"}, Brightness()), ({"student_probe": False}, Brightness()), ({}, None)],
 )
 def test_otherwise_the_teacher_answers_however_little_it_knows(images, given, backbone, recorder):
-    found = make_targets(features(knows=False), images, Preprocess(SIDE), backbone, options(**given), recorder)
+    found = make_targets(features(knows=False), images, Preprocess(SIDE), backbone, options(**given))
     assert right(found.soft_labels) < 0.8
     assert not any("student" in line for line in recorder.said)
 
@@ -101,7 +100,7 @@ def test_a_teacher_that_knows_more_than_the_student_answers(images, recorder):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return torch.randn(len(pixels), 4, generator=torch.Generator().manual_seed(len(pixels)))
 
-    found = make_targets(features(knows=True), images, Preprocess(SIDE), Blind(), options(), recorder)
+    found = make_targets(features(knows=True), images, Preprocess(SIDE), Blind(), options())
     assert right(found.soft_labels) > 0.95
     teacher = next(line for line in recorder.said if "from the teacher's coordinates" in line)
     assert float(re.findall(r"(\d+)%", teacher)[0]) >= 90
@@ -114,32 +113,32 @@ def test_a_student_that_sees_no_difference_at_all_leaves_the_answer_to_the_teach
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return 1e-12 * super().forward(pixels)
 
-    found = make_targets(features(knows=True), images, Preprocess(SIDE), Dark(), options(), recorder)
+    found = make_targets(features(knows=True), images, Preprocess(SIDE), Dark(), options())
     assert right(found.soft_labels) > 0.95
     assert any("none from the student's own features" in line for line in recorder.said)
 
 
 def test_a_classifier_can_start_as_the_very_probe_that_gives_the_soft_labels(images):
-    found = make_targets(features(knows=True), images, Preprocess(SIDE), None, options("random"), Silent())
+    found = make_targets(features(knows=True), images, Preprocess(SIDE), None, options("random"))
     with torch.no_grad():
         torch.testing.assert_close(found.probe(found.rows.float()), found.soft_labels, rtol=1e-4, atol=1e-4)
 
 
 def test_a_classifier_never_starts_as_a_probe_on_the_students_own_features(images):
-    found = make_targets(features(knows=False), images, Preprocess(SIDE), Brightness(), options(), Silent())
+    found = make_targets(features(knows=False), images, Preprocess(SIDE), Brightness(), options())
     assert right(found.soft_labels) > 0.95
     assert found.probe.in_features == found.rows.shape[1] != 3
 
 
 def test_the_targets_stay_the_teachers(images):
     given = (features(knows=False), images, Preprocess(SIDE))
-    ours = make_targets(*given, Brightness(), options(), Silent())
-    theirs = make_targets(*given, None, options(), Silent())
+    ours = make_targets(*given, Brightness(), options())
+    theirs = make_targets(*given, None, options())
     torch.testing.assert_close(ours.rows, theirs.rows)
 
 
 def test_no_soft_labels_are_made_that_nobody_hears(images):
-    given = features(knows=True), images, Preprocess(SIDE), Brightness(), options(soft_weight=0), Silent()
+    given = features(knows=True), images, Preprocess(SIDE), Brightness(), options(soft_weight=0)
     assert make_targets(*given).soft_labels is None
 
 
@@ -151,7 +150,7 @@ def test_features_that_are_not_finite_are_refused():
 def test_with_one_label_per_class_both_answer_alike(images, recorder):
     one_each = np.where(np.arange(IMAGES) < 2, images.train.labels, UNLABELED)
     few = replace(images, train=replace(images.train, labels=one_each))
-    make_targets(features(knows=True), few, Preprocess(SIDE), Brightness(), options(), recorder)
+    make_targets(features(knows=True), few, Preprocess(SIDE), Brightness(), options())
     said = [line for line in recorder.said if line.startswith("soft labels: 50% from the ")]
     assert len(said) == 2
     assert not any("held out" in line for line in said)

@@ -13,7 +13,6 @@ from tcs_edge.export.fp16 import export_onnx_fp16
 from tcs_edge.export.openvino import export_openvino
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.stages import time_exports
-from tcs_edge.utils.progress import Silent
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +27,13 @@ def exports(onnx_path, tmp_path_factory):
 
 def measured(model, exports, **options):
     config = CompressConfig(target="t", threads=1, precision=("fp16",), **options)
-    return time_exports.measure_latency(model, exports, Preprocess(32), config, Silent())[0]
+    return time_exports.measure_latency(model, exports, Preprocess(32), config)[0]
 
 
 def test_every_call_is_noted_in_order_and_gives_the_percentiles(model, exports, monkeypatch):
     monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
     config = CompressConfig(target="t", threads=1)
-    here, calls = time_exports.measure_latency(model, exports, Preprocess(32), config, Silent())
+    here, calls = time_exports.measure_latency(model, exports, Preprocess(32), config)
     assert set(calls.calls_ms) == set(here.runtimes)
     for name, sample in here.runtimes.items():
         noted = calls.calls_ms[name]

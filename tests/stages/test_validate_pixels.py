@@ -9,7 +9,6 @@ from tcs_edge.data import Preprocess, Split
 from tcs_edge.export.pixels import export_pixels
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.stages.validate_pixels import picture_checks
-from tcs_edge.utils.progress import Silent
 
 PREPROCESS = Preprocess(32)
 
@@ -27,7 +26,7 @@ def photographs(model) -> Split:
 
 
 def failed(model, path, photographs, labels) -> list[str]:
-    checks = picture_checks(TorchRunner(model), path, photographs, PREPROCESS, labels, 0.01, Silent())
+    checks = picture_checks(TorchRunner(model), path, photographs, PREPROCESS, labels, 0.01)
     return [check.name for check in checks if not check.passed]
 
 

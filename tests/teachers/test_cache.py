@@ -99,7 +99,7 @@ def test_damaged_shard_is_left_out_with_a_warning(tmp_path: Path, recorder: Any,
     path.unlink()
     if damage != "delete":
         path.write_bytes(bytes(data) if damage == "flip" else bytes(data[:-1]))
-    assert set(store.read_intact(recorder)) == {0, 2}
+    assert set(store.read_intact()) == {0, 2}
     assert len(recorder.warned) == 1
     assert "shard-00001" in recorder.warned[0]
 
@@ -114,7 +114,7 @@ def test_shard_without_a_recorded_hash_does_not_exist(tmp_path: Path) -> None:
 def test_unusable_index_is_made_again(tmp_path: Path, recorder: Any, text: str) -> None:
     store, features = _filled(tmp_path)
     (store.folder / "index.json").write_text(text)
-    assert store.read_intact(recorder) == {}
+    assert store.read_intact() == {}
     assert len(recorder.warned) == 1
     store.write(0, features[:4])
     assert set(store.read_intact()) == {0}

@@ -144,7 +144,7 @@ def test_damaged_shard_alone_is_computed_again(
     rows = 6 if len(list(shard.parent.glob("shard*"))) == 4 else 1
     shard.write_bytes(shard.read_bytes()[:-2] + b"xx")
     watch.images = 0
-    second = compute(reporter=recorder)
+    second = compute()
     assert watch.images == rows
     assert len(recorder.warned) == 1
     assert np.array_equal(first.train, second.train)
@@ -182,7 +182,7 @@ def test_a_cache_of_other_images_in_this_ones_place_is_noticed_told_and_made_aga
         (twin,) = (path for path in map(features.joinpath, mine) if _rows(path) == _rows(folder))
         shutil.copytree(folder, twin, dirs_exist_ok=True)
     watch.images = 0
-    again = compute(reporter=recorder)
+    again = compute()
     assert watch.images == 27
     assert len(recorder.warned) == 2
     assert all("describes other features" in line for line in recorder.warned)
@@ -195,7 +195,7 @@ def _rows(folder: Path) -> int:
 
 
 def test_progress_covers_every_batch(compute: Callable[..., Features], recorder: Any) -> None:
-    compute(reporter=recorder)
+    compute()
     assert len(recorder.said) == 1
     assert "timm/test_vit" in recorder.said[0]
 

@@ -12,7 +12,6 @@ from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.training import distill as stage
 from tcs_edge.training.distill import TrainingFiles, distill
 from tcs_edge.training.fold import save_deployed
-from tcs_edge.utils.progress import Silent
 
 SIZE, IMAGES = 32, 32
 
@@ -42,9 +41,7 @@ def deploy(images, tmp_path):
         said = probe(answers).detach() if width else None
         knowledge = DistillationTargets(answers=answers, probe=probe, soft_labels=said) if width else None
         preprocess = Preprocess(SIZE)
-        model = distill(
-            backbone, feature_dim(backbone, SIZE), images, preprocess, knowledge, options, files, False, Silent()
-        )
+        model = distill(backbone, feature_dim(backbone, SIZE), images, preprocess, knowledge, options, files, False)
         save_deployed(tmp_path / "weights", model)
         metrics = [json.loads(line) for line in files.metrics.read_text().splitlines()]
         return (tmp_path / "weights").read_bytes(), metrics

@@ -12,7 +12,6 @@ from tcs_edge.training import trainer
 from tcs_edge.training.fold import fold_student, load_deployed, save_deployed
 from tcs_edge.training.schedule import Schedule
 from tcs_edge.training.trainer import VALIDATIONS, Data, accuracy_of, train, validates
-from tcs_edge.utils.progress import Silent
 
 BUDGET = Schedule(epochs=6, batch_size=16, lr=0.02)
 
@@ -174,17 +173,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(problem, accelerator, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_counts_every_step_once(problem, accelerator):
-    class Counting(Silent):
-        def __init__(self):
-            self.ticks, self.total = 0, None
-
-        def track(self, items, description, total=None):
-            self.total = total
-            for item in items:
-                self.ticks += 1
-                yield item
-
-    reporter = Counting()
-    train(problem.backbone(), problem.method(), problem.data, BUDGET, 0, accelerator, reporter=reporter)
-    assert reporter.ticks == reporter.total == BUDGET.epochs * problem.data.steps_per_epoch
+def test_progress_counts_every_step_once(problem, accelerator, recorder):
+    train(problem.backbone(), problem.method(), problem.data, BUDGET, 0, accelerator)
+    steps = BUDGET.epochs * problem.data.steps_per_epoch
+    assert recorder.tracked == [("distill", steps)]
+    assert recorder.ticks == steps

@@ -1,0 +1,52 @@
+"""What every command has around it: messages on stderr, and exceptions as one line and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import ParamSpec
+
+import typer
+
+from tcs_edge.errors import TcsEdgeError
+from tcs_edge.report.console import terminal
+
+INTERRUPTED = 130
+
+Params = ParamSpec("Params")
+
+
+def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
+    """Show the command's messages by its --quiet and --verbose, and end it with the exit codes of `errors`."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Params.args, **kwargs: Params.kwargs) -> None:
+        verbosity = -1 if kwargs.get("quiet") else int(bool(kwargs.get("verbose")))
+        try:
+            with terminal(verbosity):
+                command(*args, **kwargs)
+        except TcsEdgeError as error:
+            _print_error(f"error: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            _print_error("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # The reader went away (`| head`); a second message at exit would be noise.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            _print_error(f"error: this is a bug in tcs-edge ({type(error).__name__}); please report the lines above.")
+            raise typer.Exit(TcsEdgeError.exit_code) from None
+
+    return wrapped
+
+
+def _print_error(text: str) -> None:
+    typer.echo(text, err=True)
