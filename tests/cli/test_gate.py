@@ -244,7 +244,8 @@ def cpu_seconds(command: list[str]) -> float:
 def test_a_real_run_holds_every_number_that_the_gate_knows(cli, finished, tmp_path):
     generous = (
         "--max-size-mb", 50, "--max-file-mb", 50, "--max-params-m", 5, "--max-macs-m", 500, "--max-latency-ms", 500,
-        "--max-peak-memory-mb", 50, "--min-accuracy", 0.3, "--max-accuracy-drop", 0.01, "--max-rel-diff", 5e-2,  # bf16 where this machine has it
+        "--max-peak-memory-mb", 50, "--min-accuracy", 0.3, "--max-accuracy-drop", 0.01,
+        "--max-rel-diff", 5e-2,  # openvino-device computes in bf16 where this machine has it
         "--min-top1-agreement", 0.99,
     )  # fmt: skip
     result = cli("gate", finished, *generous, "--json")
