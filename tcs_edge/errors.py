@@ -54,14 +54,7 @@ class UnknownName(UsageError):
     """A name that no registry holds."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        known = sorted(known)
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        if close:
-            advice = f"Did you mean {' or '.join(close)}?"
-        else:
-            shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-            advice = f"Known: {shown}."
-        super().__init__(f"unknown {kind} {name!r}. {advice}{' ' + hint if hint else ''}")
+        super().__init__(f"unknown {kind} {name!r}. {advice(name, known)}{' ' + hint if hint else ''}")
 
 
 class NoCandidate(UsageError):
@@ -78,6 +71,14 @@ class MissingError(TcsEdgeError):
     """Something outside the tool is missing: weights, an extra, disk space, the network."""
 
     exit_code = 4
+
+
+def advice(name: str, known: Iterable[str]) -> str:
+    """Return the known names most like `name` as a question, or else the known names."""
+    known = sorted(known)
+    if close := difflib.get_close_matches(name, known, n=3, cutoff=0.5):
+        return f"Did you mean {' or '.join(close)}?"
+    return f"Known: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}."
 
 
 def reason_of(error: BaseException, limit: int = 200) -> str:

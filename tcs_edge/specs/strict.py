@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,7 +14,12 @@ from tcs_edge.errors import SpecError
 class Spec(BaseModel):
     """Base of all specs: immutable, finite numbers only, an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    def replaced(self, **changes: Any) -> Self:
+        """Return this spec with `changes`, validated anew; fields that nobody set stay unset."""
+        explicit = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**explicit | changes)
 
 
 SpecType = TypeVar("SpecType", bound=Spec)
@@ -41,6 +46,8 @@ def format_error(error: ValidationError, kind: type[BaseModel], advice: str = ""
         text = f"unknown key {key}. {_near(kind, first['loc'])}"
     elif first["type"] == "missing":
         text = f"{key} is missing"
+    elif not first["loc"]:
+        text = first["msg"].removeprefix("Value error, ")
     else:
         message = first["msg"].removeprefix("Value error, ")
         text = f"{key}: {message}, got {_short(first['input'])}"
