@@ -1,1 +1,1 @@
-"""The gate: what is known of a model, the limits it has to meet, and whether it does."""
+"""Compare the numbers of a model with limits and with a baseline."""

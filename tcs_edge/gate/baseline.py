@@ -1,4 +1,4 @@
-"""What a model is compared with: an earlier run, a manifest, or the small file that a repository keeps."""
+"""Read and write the baseline: an earlier run, a manifest, or a small file in the repository."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OF_TEST_IMAGES = ("accuracy", "drop", "rel_diff", "top1_agreement")
 
 
 class BaselineFile(Spec):
-    """The document that `--update-baseline` writes; `values` are keyed as `Measure.key`."""
+    """Document that `--update-baseline` writes; the keys of `values` are those that `Measure.key` returns."""
 
     schema_version: Literal[1] = 1
     kind: Literal["tcs-edge gate baseline"] = KIND
@@ -37,7 +37,7 @@ class BaselineFile(Spec):
 
 @dataclass(frozen=True)
 class Baseline:
-    """The numbers to compare with; `remark` says why some of them were left out."""
+    """Numbers to compare with; `remark` is the reason for left-out numbers."""
 
     name: str
     values: Mapping[str, float]
@@ -48,10 +48,10 @@ class Baseline:
 
 
 def load_baseline(place: str) -> Baseline:
-    """Read RUN, manifest.json, a baseline file, a model file, or any such JSON as git:REF:path.
+    """Read a baseline from a run folder, manifest.json, baseline file, model file, or JSON at git:REF:path.
 
     Raises:
-        UsageError: it is none of these, or its exports are not what was validated.
+        UsageError: `place` is none of these, or its exports changed after validation.
     """
     try:
         if place.startswith(GIT):
@@ -65,14 +65,14 @@ def load_baseline(place: str) -> Baseline:
 
 
 def write_baseline(path: Path, subject: Subject) -> None:
-    """Write the numbers of `subject` as a small file to commit.
+    """Write the numbers of `subject` to a small file that can be committed.
 
     Raises:
-        RequirementMissed: its exports are not what was validated.
+        RequirementMissed: the exports failed validation or changed after it.
     """
     broken = _broken(subject)
     if broken:
-        raise RequirementMissed(f"{subject.name} is no baseline: {broken}. {path} was not written.")
+        raise RequirementMissed(f"{subject.name} cannot be a baseline: {broken}. {path} was not written.")
     document = BaselineFile(
         student=subject.student,
         target=subject.target,
@@ -84,12 +84,12 @@ def write_baseline(path: Path, subject: Subject) -> None:
 
 
 def comparable(subject: Subject, baseline: Baseline, allow_other_target: bool) -> Baseline:
-    """The part of `baseline` that `subject` can be compared with.
+    """Return the part of `baseline` that is comparable with `subject`.
 
-    Numbers from other test images are left out: their difference would say nothing about the model.
+    Numbers from other test images are left out, because the images affect them as well as the model.
 
     Raises:
-        UsageError: another target or precision, unless that is allowed.
+        UsageError: another target or precision, and `allow_other_target` is False.
     """
     difference = _difference(subject, baseline)
     if difference and not allow_other_target:
@@ -97,25 +97,25 @@ def comparable(subject: Subject, baseline: Baseline, allow_other_target: bool) -
     if subject.images == baseline.images:
         return baseline
     values = {key: value for key, value in baseline.values.items() if key.partition("/")[0] not in OF_TEST_IMAGES}
-    return replace(baseline, values=values, remark="it was tested on other images")
+    return replace(baseline, values=values, remark="the baseline was tested on other images")
 
 
 def _difference(subject: Subject, baseline: Baseline) -> str:
     if subject.target != baseline.target:
-        return f"another target: {baseline.target or 'unknown'}, the model {subject.target or 'unknown'}"
+        return f"another target: {baseline.target or 'unknown'} instead of {subject.target or 'unknown'}"
     shared = sorted(set(subject.precisions) & set(baseline.precisions))
     if not shared:
-        return "no runtime in common with the model, so its precision cannot be compared"
+        return "no runtime in common with the model, so precisions cannot be compared"
     for runtime in shared:
         ours, theirs = subject.precisions[runtime], baseline.precisions[runtime]
         if ours != theirs:
-            return f"another precision of {runtime}: {theirs}, the model {ours}"
+            return f"another precision of {runtime}: {theirs} instead of {ours}"
     return ""
 
 
 def _from_subject(subject: Subject) -> Baseline:
     if broken := _broken(subject):
-        raise DataError(f"{subject.name} is none: {broken}. Take a run that passed.")
+        raise DataError(f"{subject.name} cannot be used: {broken}. Pass a run with the verdict pass.")
     return Baseline(subject.name, _values(subject), subject.target, subject.precisions, subject.images)
 
 
@@ -133,13 +133,13 @@ def _from_document(document: Mapping[str, Any], name: str) -> Baseline:
     try:
         stored = BaselineFile.model_validate(document)
     except ValidationError as error:
-        advice = "Make it again with --update-baseline."
+        advice = "Write it again with --update-baseline."
         raise DataError(f"{name}: {format_error(error, BaselineFile, advice)}") from None
     return Baseline(name, stored.values, stored.target, stored.precisions, stored.images)
 
 
 def _git_document(place: str) -> Mapping[str, Any]:
-    """The JSON at git:REF:path; a path that names no .json is a run folder."""
+    """Read the JSON at git:REF:path; a path without the suffix .json is a run folder."""
     ref, colon, path = place.removeprefix(GIT).partition(":")
     if not (ref and colon and path) or ref.startswith("-"):
         raise UsageError(f"--baseline {place} is not git:REF:path, such as git:origin/main:gate.json.")
@@ -153,9 +153,7 @@ def _git_blob(name: str) -> bytes:
     try:
         done = subprocess.run(command, capture_output=True, env=environment, timeout=GIT_SECONDS, check=False)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise UsageError(
-            f"git could not be asked for the baseline {name}: {error}. Install git, or pass a file."
-        ) from None
+        raise UsageError(f"git could not read the baseline {name}: {error}. Install git, or pass a file.") from None
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no such object"]
         raise UsageError(f"git has no baseline {name} ({reason[0]}). In CI, fetch that ref first.")

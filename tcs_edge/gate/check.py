@@ -1,4 +1,4 @@
-"""One model against its limits: read, compare, judge."""
+"""Read one model, compare it with its baseline, and judge it."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ WRITTEN = "written as the baseline"
 def check_model(
     model: Path, limits: GateLimits, allow_other_target: bool = False, selfcheck: Path | None = None
 ) -> GateResult:
-    """Hold the run folder, manifest or model file at `model` to `limits`.
+    """Judge the run folder, manifest or model file at `model` against `limits`.
 
     Args:
-        allow_other_target: compare with a baseline of another target or precision too.
-        selfcheck: what a bundle's selfcheck.py wrote on the device; its latency replaces the estimate.
+        allow_other_target: accept a baseline of another target or precision.
+        selfcheck: selfcheck.json from the device; its latency replaces the estimate.
 
     Raises:
-        UsageError: nothing to gate there, no limits at all, a baseline that cannot be compared with, or a
-            self-check of another model.
+        UsageError: `model` is not a model, there are no limits, the baseline is not comparable, or the
+            self-check belongs to another model.
     """
     subject = measured_subject(model, selfcheck)
     if not limits.any:
-        raise UsageError("no limits to hold the model to. Write [gate] in tcs-edge.toml, or pass --max-size-mb.")
+        raise UsageError("no limits are set. Write [gate] in tcs-edge.toml, or pass --max-size-mb.")
     baseline = comparable(subject, load_baseline(limits.baseline), allow_other_target) if limits.baseline else None
     return judge(subject, limits, baseline)
 
 
 def accept_model(model: Path, limits: GateLimits, baseline: Path, selfcheck: Path | None = None) -> GateResult:
-    """Write the numbers of `model` to the file `baseline`, and judge what holds without a comparison.
+    """Write the numbers of `model` to the file `baseline`, and judge the absolute limits.
 
-    The new numbers are accepted, so changes are not judged; absolute limits are, where there are any. A model that
-    is not what was validated is no baseline: nothing is written then, and the result fails.
+    Changes are not judged, because the new numbers are accepted. If the model's files changed after
+    validation, nothing is written and the result fails.
 
     Raises:
-        UsageError: as `check_model`, apart from missing limits. MissingError: the file cannot be written.
+        UsageError: as `check_model`, except that limits may be missing. MissingError: the file cannot be written.
     """
     subject = measured_subject(model, selfcheck)
     try:
@@ -54,7 +54,7 @@ def accept_model(model: Path, limits: GateLimits, baseline: Path, selfcheck: Pat
 
 
 def measured_subject(model: Path, selfcheck: Path | None) -> Subject:
-    """The model with what is known of it, and with what its device measured where there is a self-check.
+    """Read the model; a self-check replaces the latency by the one that the device measured.
 
     Raises:
         UsageError: as `check_model`.

@@ -1,4 +1,4 @@
-"""Is the model within its limits? Every doubt counts as no: a number that is missing has failed its limit."""
+"""Judge a model against its limits and its baseline; a missing number fails its limit."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Bound = TypeVar("Bound", float, Amount)
 
 @dataclass(frozen=True)
 class GateCheck:
-    """One row: a number beside the baseline's and its limits, and how it was judged.
+    """One row: a number, the baseline's number, the limits and the outcome.
 
     Attributes:
-        key: the measure's; "requirement/..." for one that has no number.
-        value, bound: the number, and the end of its interval that an absolute limit is held against.
-        base: the baseline's value.
-        limit, warn_limit, allowed_change: as written by people; None where there is none.
-        outcome: "info" where there was no limit.
-        reasons: why it failed or warns, one sentence each.
-        detail: where the number comes from.
+        key: the key of the measure; "requirement/..." for a check without a number.
+        value, bound: the number, and the end of its interval that an absolute limit applies to.
+        base: the value of the baseline.
+        limit, warn_limit, allowed_change: the limits; None without one.
+        outcome: "info" without a limit.
+        reasons: reasons for a failure or a warning, one sentence each.
+        detail: source of the number.
     """
 
     key: str
@@ -49,16 +49,16 @@ class GateCheck:
 
     @property
     def change(self) -> float | None:
-        """Value minus base, in the number's unit."""
+        """Value minus base, in the unit of the number."""
         return None if self.value is None or self.base is None else self.value - self.base
 
     @property
     def change_percent(self) -> float | None:
-        """The change in per cent of the base; None where that is zero."""
+        """Change in percent of the base; None for a base of zero."""
         return None if self.change is None or not self.base else 100 * self.change / abs(self.base)
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as JSON values."""
+        """Return all fields as JSON values."""
         return asdict(self) | {
             "reasons": list(self.reasons),
             "change": self.change,
@@ -68,7 +68,7 @@ class GateCheck:
 
 @dataclass(frozen=True)
 class GateResult:
-    """Everything that was judged of one model."""
+    """All checks of one model."""
 
     subject: Subject
     baseline: Baseline | None
@@ -76,7 +76,7 @@ class GateResult:
 
     @property
     def verdict(self) -> Literal["pass", "warn", "fail"]:
-        """The worst outcome; nothing judged is no pass."""
+        """Worst outcome; a result without a judged check fails."""
         judged = [check.outcome for check in self.checks if check.outcome != "info"]
         if not judged or "fail" in judged:
             return "fail"
@@ -84,15 +84,15 @@ class GateResult:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed; warnings pass."""
+        """True unless a check failed; warnings pass."""
         return self.verdict != "fail"
 
     def of(self, outcome: Outcome) -> tuple[GateCheck, ...]:
-        """The checks with this outcome."""
+        """Return the checks with this outcome."""
         return tuple(check for check in self.checks if check.outcome == outcome)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON document of everything."""
+        """Return the result as a JSON document."""
         return {
             "schema_version": SCHEMA_VERSION,
             "verdict": self.verdict,
@@ -105,20 +105,20 @@ class GateResult:
 
 
 def judge(subject: Subject, limits: GateLimits, baseline: Baseline | None) -> GateResult:
-    """Hold every measure of `subject` against its limits and the baseline.
+    """Compare every measure of `subject` with its limits and the baseline.
 
-    A limit whose number is nowhere, and an allowed change without a baseline, fail.
+    A limit fails if its number is missing. An allowed change fails without a baseline.
     """
     measures = (*subject.measures, *_missing(subject, limits, baseline))
     checks = [_judge_requirement(requirement) for requirement in subject.requirements]
     judged = [_judge_measure(measure, limits, baseline) for measure in measures]
-    # What is neither known nor asked for says nothing.
+    # A measure with neither a value nor a limit is left out.
     checks += [check for check in judged if check.outcome != "info" or check.value is not None]
     return GateResult(subject, baseline, tuple(sorted(checks, key=_order)))
 
 
 def _missing(subject: Subject, limits: GateLimits, baseline: Baseline | None) -> Iterator[Measure]:
-    """What has a limit but no measure: a quantity that nothing speaks of, a runtime that only the baseline has."""
+    """Yield limits without a measure: unknown quantities, and runtimes that only the baseline has."""
     known = {measure.quantity for measure in subject.measures}
     for name in QUANTITIES:
         if name not in known and (limits.level(name) or limits.change_level(name)):
@@ -171,7 +171,7 @@ def _against_limit(measure: Measure, quantity: Quantity, level: Level | None) ->
         return
     value = measure.judged
     if not is_number(value):
-        yield "fail", f"a limit, but no number: {measure.detail or 'not recorded'}"
+        yield "fail", f"cannot check this limit: {measure.detail or 'no number was recorded'}"
         return
     for outcome, limit in _levels(level.fail, level.warn):
         if not _within(value, limit, quantity):
@@ -194,12 +194,12 @@ def _against_base(
         return
     value = measure.value
     if not (is_number(value) and is_number(base)):
-        yield "fail", f"an allowed change, but {_unknown(measure, baseline)}"
+        yield "fail", f"cannot check the change: {_unknown(measure, baseline)}"
         return
     worse = value - base if quantity.better == "lower" else base - value
     for outcome, amount in _levels(allowed.fail, allowed.warn):
         if not worse <= amount.of(base) + ROUNDING * abs(base):
-            allowance = "is allowed" if outcome == "fail" else "is where it warns"
+            allowance = "is allowed" if outcome == "fail" else "is the warning level"
             allowed_text = _amount_text(amount, quantity.unit)
             yield outcome, f"{_worse_text(worse, base, quantity)} worse than the baseline, {allowed_text} {allowance}"
             return
@@ -215,10 +215,10 @@ def _levels(fail: Bound | None, warn: Bound | None) -> Iterator[tuple[Outcome, B
 
 def _unknown(measure: Measure, baseline: Baseline | None) -> str:
     if measure.value is None:
-        return f"no number: {measure.detail or 'not recorded'}"
+        return measure.detail or "no number was recorded"
     if baseline is None:
         return "no baseline. Pass --baseline"
-    return f"no number in the baseline{f': {baseline.remark}' if baseline.remark else ''}"
+    return f"no number in the baseline{f', because {baseline.remark}' if baseline.remark else ''}"
 
 
 def _worse_text(worse: float, base: float, quantity: Quantity) -> str:
@@ -236,7 +236,7 @@ def _allowed_text(allowed: ChangeLevel | None, unit: Unit) -> str | None:
 
 
 def _amount_text(amount: Amount, unit: Unit) -> str:
-    """An allowed change as people read it: per cent of the base, points of a share, or the number's own unit."""
+    """Format an allowed change: percent of the base, percentage points of a share, or the number's own unit."""
     if amount.percent:
         return str(amount)
     return _points(amount.value) if unit == "share" else f"{amount.value:g} {unit}"
@@ -248,14 +248,14 @@ def _points(share: float) -> str:
 
 
 def shown_number(value: float, unit: str, digits: int = 4) -> str:
-    """A number with its unit as people read it; shares as per cent."""
+    """Format a number with its unit; shares as percent."""
     if unit == "share":
         return f"{100 * value:.{digits}g} %"
     return f"{value:.{digits}g} {unit}".strip()
 
 
 def apart(value: float, limit: float, unit: str) -> tuple[str, str]:
-    """Both numbers with as many digits as it takes to tell them apart."""
+    """Format both numbers with enough digits to differ."""
     for digits in range(4, 17):
         pair = shown_number(value, unit, digits), shown_number(limit, unit, digits)
         if pair[0] != pair[1]:

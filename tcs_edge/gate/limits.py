@@ -1,12 +1,12 @@
-"""The limits of a model, each with a level that fails and one that warns.
+"""Limits of a model, each with a failure level and a warning level.
 
 [tool.tcs-edge.gate]                          # in pyproject.toml; [gate] in tcs-edge.toml
 max_size_mb = { fail = 5.0, warn = 4.5 }
-max_latency_ms = 20                           # a number alone is the level that fails
+max_latency_ms = 20                           # a single number is the failure level
 min_accuracy = 0.9                            # shares in 0..1
 baseline = "git:origin/main:gate.json"
 
-[tool.tcs-edge.gate.change]                   # how much worse than the baseline at most
+[tool.tcs-edge.gate.change]                   # largest change for the worse against the baseline
 size_mb = "5 %"                               # of the baseline's value
 accuracy = 0.01                               # or in the number's own unit
 """
@@ -28,7 +28,7 @@ AMOUNT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*")
 
 
 class Level(Spec):
-    """A limit on a number: beyond `fail` the gate fails, beyond `warn` it warns."""
+    """Limit on a number: beyond `fail` the gate fails, beyond `warn` it warns."""
 
     fail: float | None = Field(default=None, ge=0, strict=True)
     warn: float | None = Field(default=None, ge=0, strict=True)
@@ -39,14 +39,14 @@ class Level(Spec):
         return {"fail": raw} if isinstance(raw, int | float) else raw
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _not_empty(self) -> Self:
         if self.fail is None and self.warn is None:
             raise ValueError("a limit needs a number, or { fail = ..., warn = ... }")
         return self
 
 
 class Amount(Spec):
-    """How much worse a number may get: in its own unit, or in per cent of the baseline's value."""
+    """Allowed change for the worse: in the number's unit, or in percent of the baseline's value."""
 
     value: float = Field(ge=0, strict=True)
     percent: bool = False
@@ -59,7 +59,7 @@ class Amount(Spec):
         return _parsed(raw) if isinstance(raw, str) else raw
 
     def of(self, base: float) -> float:
-        """The amount in the unit of `base`."""
+        """Return the amount in the unit of `base`."""
         return abs(base) * self.value / 100 if self.percent else self.value
 
     def __str__(self) -> str:
@@ -69,12 +69,12 @@ class Amount(Spec):
 def _parsed(text: str) -> dict[str, Any]:
     match = AMOUNT.fullmatch(text)
     if match is None:
-        raise ValueError('an allowed change is a number, or per cent such as "5 %"')
+        raise ValueError('an allowed change is a number, or a percentage such as "5 %"')
     return {"value": float(match[1]), "percent": match[2] == "%"}
 
 
 class ChangeLevel(Spec):
-    """A limit on the change against the baseline."""
+    """Limit on the change against the baseline."""
 
     fail: Amount | None = None
     warn: Amount | None = None
@@ -89,22 +89,22 @@ class ChangeLevel(Spec):
         if self.fail is None and self.warn is None:
             raise ValueError("an allowed change needs a number, or { fail = ..., warn = ... }")
         if self.fail and self.warn and self.fail.percent == self.warn.percent and self.warn.value > self.fail.value:
-            raise ValueError("warn must come before fail: a smaller change")
+            raise ValueError("warn must come before fail, with a smaller change")
         return self
 
 
 class ShareChange(ChangeLevel):
-    """A limit on the change of a share: per cent would be read as points by one and as a ratio by the other."""
+    """Limit on the change of a share in 0..1; percentages are refused, because they could mean points or a ratio."""
 
     @model_validator(mode="after")
     def _absolute(self) -> Self:
         if any(amount is not None and amount.percent for amount in (self.fail, self.warn)):
-            raise ValueError("say how much of 1, such as 0.01 for one percentage point")
+            raise ValueError("must be a fraction of 1, such as 0.01 for one percentage point")
         return self
 
 
 class Changes(Spec):
-    """`[gate.change]`: how much worse each number may be than the baseline's."""
+    """`[gate.change]`: the allowed change for the worse of each number against the baseline."""
 
     size_mb: ChangeLevel | None = None
     file_mb: ChangeLevel | None = None
@@ -116,7 +116,7 @@ class Changes(Spec):
 
 
 class GateLimits(Spec):
-    """`[gate]`: every limit that a model has to meet; sizes in 10^6 bytes, counts in millions, shares in 0..1."""
+    """`[gate]`: the limits of a model; sizes in 10^6 bytes, counts in millions, shares in 0..1."""
 
     max_size_mb: Level | None = None
     max_file_mb: Level | None = None
@@ -133,7 +133,7 @@ class GateLimits(Spec):
 
     @field_validator(*(quantity.limit for quantity in QUANTITIES.values()))
     @classmethod
-    def _makes_sense(cls, level: Level | None, info: ValidationInfo) -> Level | None:
+    def _in_range(cls, level: Level | None, info: ValidationInfo) -> Level | None:
         if level is not None:
             quantity = next(known for known in QUANTITIES.values() if known.limit == info.field_name)
             _require_share(level, quantity)
@@ -141,29 +141,29 @@ class GateLimits(Spec):
         return level
 
     def level(self, quantity: str) -> Level | None:
-        """The absolute limit of a key of QUANTITIES."""
+        """Return the absolute limit for a key of QUANTITIES."""
         level: Level | None = getattr(self, QUANTITIES[quantity].limit)
         return level
 
     def change_level(self, quantity: str) -> ChangeLevel | None:
-        """The limit on the change of a key of QUANTITIES."""
+        """Return the limit on the change for a key of QUANTITIES."""
         level: ChangeLevel | None = getattr(self.change, quantity, None)
         return level
 
     def absolute(self) -> GateLimits:
-        """These limits without any comparison."""
+        """Return these limits without changes and baseline."""
         return self.model_copy(update={"change": Changes(), "baseline": None})
 
     @property
     def any(self) -> bool:
-        """Whether there is any limit at all."""
+        """True if at least one limit is set."""
         return any(self.level(name) or self.change_level(name) for name in QUANTITIES)
 
 
 def _require_share(level: Level, quantity: Quantity) -> None:
     for number in (level.fail, level.warn):
         if quantity.unit == "share" and number is not None and number > 1:
-            raise ValueError(f"it is a share of 1: write {number / 100:g} for {number:g} %")
+            raise ValueError(f"must be a fraction of 1, such as {number / 100:g} for {number:g} %")
 
 
 def _require_warning_first(level: Level, quantity: Quantity) -> None:
@@ -171,11 +171,11 @@ def _require_warning_first(level: Level, quantity: Quantity) -> None:
         return
     if (level.warn > level.fail) if quantity.better == "lower" else (level.warn < level.fail):
         side = "at most" if quantity.better == "lower" else "at least"
-        raise ValueError(f"warn must come before fail, so be {side} {level.fail:g}")
+        raise ValueError(f"warn must come before fail, {side} {level.fail:g}")
 
 
 def overridden(limits: GateLimits, flags: Mapping[str, Any]) -> GateLimits:
-    """`limits` with `flags` laid over them: a flag replaces its whole key, and each key of `change` on its own.
+    """Return `limits` with `flags` in place of the same keys; each key of `change` is replaced on its own.
 
     Raises:
         SpecError: an unknown key or a wrong value.

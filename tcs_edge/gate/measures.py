@@ -1,4 +1,4 @@
-"""The numbers that a gate can hold a model to, and what a manifest says of them."""
+"""Numbers that the gate can compare with limits, and their values in a manifest."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from typing import Literal, TypeGuard
 from tcs_edge.runs.folder import PROVEN, REJECTED, UNPROVEN
 from tcs_edge.runs.schema import AccuracyRecord, LatencyRecord, Manifest
 
-REFERENCE = "pytorch"  # the trained model: measured with the exports, but not shipped
+REFERENCE = "pytorch"  # the trained model: measured with the exports, but not deployed
 
 Unit = Literal["MB", "M", "ms", "share", "of max |logit|"]
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A kind of number: `better` says which direction is, `limit` which key of the gate's table bounds it.
+    """Kind of number.
 
-    A unit "share" means 0..1. `counts` says which number an absolute limit is held against.
+    Attributes:
+        unit: "share" is a fraction in 0..1.
+        better: the direction of improvement.
+        limit: the key of the gate's table that bounds the number.
+        counts: name of the number that an absolute limit applies to.
     """
 
     title: str
@@ -35,7 +39,7 @@ QUANTITIES = {
     "file_mb": Quantity("size", "MB", "lower", "max_file_mb"),
     "params_m": Quantity("parameters", "M", "lower", "max_params_m"),
     "macs_m": Quantity("multiply-accumulates", "M", "lower", "max_macs_m"),
-    "latency_ms": Quantity("latency", "ms", "lower", "max_latency_ms", "the upper end of the band"),
+    "latency_ms": Quantity("latency", "ms", "lower", "max_latency_ms", "the upper end of the interval"),
     "peak_memory_mb": Quantity("peak memory", "MB", "lower", "max_peak_memory_mb"),
     "accuracy": Quantity("accuracy", "share", "higher", "min_accuracy", "the lower end of the 95 % interval"),
     "drop": Quantity("drop from PyTorch", "share", "lower", "max_accuracy_drop"),
@@ -46,13 +50,13 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Measure:
-    """One number about a model; None where it is not known, and `detail` then says why.
+    """One number about a model; a `value` of None is unknown, with the reason in `detail`.
 
     Attributes:
         quantity: a key of QUANTITIES.
-        of: the runtime or file it belongs to; empty for the whole model.
-        bound: the end of its interval that an absolute limit is held against; None means `value` itself.
-        detail: source, band or counts, in a few words.
+        of: runtime or file of the number; empty for the whole model.
+        bound: end of the interval that an absolute limit applies to; None uses `value`.
+        detail: source, interval or counts, in a few words.
     """
 
     quantity: str
@@ -63,27 +67,27 @@ class Measure:
 
     @property
     def key(self) -> str:
-        """Unique within one model, the same for the same number of another one."""
+        """Key of the number: unique within a model, equal for the same number of another model."""
         return f"{self.quantity}/{self.of}" if self.of else self.quantity
 
     @property
     def judged(self) -> float | None:
-        """The number that an absolute limit is held against."""
+        """Number that an absolute limit applies to."""
         return self.value if self.bound is None else self.bound
 
 
 def is_number(value: float | None) -> TypeGuard[float]:
-    """Whether there is a number at all, and it is neither NaN nor infinite."""
+    """Return True for a finite number, False for None, NaN and infinity."""
     return value is not None and math.isfinite(value)
 
 
 def manifest_measures(manifest: Manifest) -> tuple[Measure, ...]:
-    """Every number that a run's manifest holds; what it does not hold is there without a value."""
+    """Return every number of a run's manifest; a missing number has the value None."""
     student = manifest.student
     return (
         *_sizes(manifest),
         Measure("params_m", student.params_m),
-        Measure("macs_m", student.macs_m, detail="" if student.macs_m is not None else "the manifest has none"),
+        Measure("macs_m", student.macs_m, detail="" if student.macs_m is not None else "the manifest has no value"),
         _latency(student.latency),
         _peak_memory(student.peak_memory_mb),
         *_per_runtime(manifest),
@@ -107,31 +111,31 @@ def _is_export(path: str) -> bool:
 
 def _latency(record: LatencyRecord | None) -> Measure:
     if record is None:
-        return Measure("latency_ms", None, detail="the target's profile did not know this student")
-    band = f"{record.low_ms:.3g} to {record.high_ms:.3g} ms, {record.source}"
-    return Measure("latency_ms", record.p50_ms, bound=record.high_ms, detail=band)
+        return Measure("latency_ms", None, detail="the latency profile has no value for this student")
+    interval = f"{record.low_ms:.3g} to {record.high_ms:.3g} ms, {record.source}"
+    return Measure("latency_ms", record.p50_ms, bound=record.high_ms, detail=interval)
 
 
 def _peak_memory(value: float | None) -> Measure:
     known = "weights and live activations, without the runtime itself"
-    return Measure("peak_memory_mb", value, detail=known if value is not None else "the manifest has none")
+    return Measure("peak_memory_mb", value, detail=known if value is not None else "the manifest has no value")
 
 
 def _per_runtime(manifest: Manifest) -> Iterator[Measure]:
-    """Accuracy, drop and parity of everything that is shipped; the trained model itself is not."""
+    """Yield accuracy, drop and parity of every export, without the trained model."""
     reference = manifest.accuracy.get(REFERENCE)
     for name in sorted((set(manifest.accuracy) | set(manifest.parity)) - {REFERENCE}):
         yield from _accuracies(name, manifest.accuracy.get(name), reference)
         parity = manifest.parity.get(name)
         finite = parity is not None and parity.finite
-        unknown = "" if finite else "not compared, or logits that are not finite"
+        unknown = "" if finite else "the export was not compared, or its logits are not finite"
         yield Measure("rel_diff", parity.max_rel_diff if parity and finite else None, name, detail=unknown)
         yield Measure("top1_agreement", parity.top1_agreement if parity and finite else None, name, detail=unknown)
 
 
 def _accuracies(name: str, own: AccuracyRecord | None, reference: AccuracyRecord | None) -> Iterator[Measure]:
     if own is None:
-        yield Measure("accuracy", None, name, detail="it did not run on the test images")
+        yield Measure("accuracy", None, name, detail="the export did not run on the test images")
     else:
         detail = f"{own.correct} of {own.total} images"
         yield Measure("accuracy", own.value, name, bound=own.low, detail=detail)

@@ -1,4 +1,4 @@
-"""What an .onnx file tells about itself: its size with external data, its weights, its memory."""
+"""Measure an .onnx file: its size with external data, its weights, its memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SHORT = {"float": "f32", "float16": "f16", "bfloat16": "bf16", "double": "f64", 
 
 
 def onnx_measures(path: Path) -> tuple[tuple[Measure, ...], str]:
-    """Size, parameters and memory of an ONNX file, and the type that most of its weights have.
+    """Return size, parameters and memory of an ONNX file, and the most common type of its weights.
 
-    Parameters are the elements of all weights, wherever the graph keeps them. An exporter folds batch
-    norms, so there are a few fewer than in the network that was trained.
+    Parameters are the elements of all weights, including those in constant nodes. An exporter folds batch
+    norms, so a file has slightly fewer than the trained network.
 
     Raises:
-        DataError: no ONNX file, or external data that lies elsewhere.
+        DataError: not an ONNX file, or external data outside its folder.
     """
     model = read_onnx(path)
     tensors = list(all_tensors(model))
@@ -35,7 +35,7 @@ def onnx_measures(path: Path) -> tuple[tuple[Measure, ...], str]:
             elements[Type.Name(tensor.data_type).lower()] += math.prod(tensor.dims)
     common = elements.most_common(1)[0][0] if elements else "none"
     memory = peak_memory_mb(path)
-    unknown = "" if memory is not None else "a shape in the graph is not fixed"
+    unknown = "" if memory is not None else "the graph has a shape that is not fixed"
     measures = (
         *_sizes(path, external_files(path, model)),
         Measure("params_m", elements.total() / 1e6, detail="counted in the file"),

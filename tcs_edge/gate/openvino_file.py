@@ -1,4 +1,4 @@
-"""What an OpenVINO .xml tells about itself and the .bin beside it."""
+"""Measure an OpenVINO .xml file and the .bin file beside it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SHORT = {"i8": "int8", "u8": "int8"}
 
 
 def openvino_measures(path: Path) -> tuple[tuple[Measure, ...], str]:
-    """Size and parameters of an IR, and the type that most of its weights have.
+    """Return size and parameters of an IR, and the most common type of its weights.
 
     Raises:
-        DataError: no IR.
+        DataError: not an IR.
     """
     elements: Counter[str] = Counter()
     for layer in _root(path).iter("layer"):
@@ -39,7 +39,7 @@ def _root(path: Path) -> ElementTree.Element:
         raise DataError(f"{path} cannot be read as an OpenVINO model: {reason_of(error)}. Export it again.") from None
     if root.tag != "net" or root.find("layers") is None:
         raise DataError(
-            f"{path} is no OpenVINO model: it holds <{root.tag}>, not a <net> with layers. Export it again."
+            f"{path} is not an OpenVINO model: it contains <{root.tag}>, not a <net> with layers. Export it again."
         )
     return root
 

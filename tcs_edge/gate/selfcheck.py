@@ -1,4 +1,4 @@
-"""The latency that a bundle's selfcheck.py measured on the device, in place of the estimate."""
+"""Replace the latency estimate by the latency that a bundle's selfcheck.py measured on the device."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class MeasuredRow(Spec):
 
 
 class DeviceCheck(Spec):
-    """One check as selfcheck.py made it."""
+    """One check of selfcheck.py."""
 
     name: str
     passed: bool
@@ -52,7 +52,7 @@ class DeviceCheck(Spec):
 
 
 class SelfCheck(Spec):
-    """The document that selfcheck.py writes; `model_sha256` are the files of the model it ran."""
+    """Document that selfcheck.py writes; `model_sha256` are the hashes of the model's files."""
 
     schema_version: Literal[1] = 1
     kind: Literal["tcs-edge selfcheck"]
@@ -66,7 +66,7 @@ class SelfCheck(Spec):
 
     @property
     def device(self) -> str:
-        """The device's own name, as its system tells it."""
+        """Name of the device, as reported by its system."""
         return str(self.machine.get("device", "an unnamed device"))
 
 
@@ -74,7 +74,7 @@ def read_selfcheck(path: Path) -> SelfCheck:
     """Read a selfcheck.json.
 
     Raises:
-        UsageError: there is none, or it is something else.
+        UsageError: the file is missing, or is not a selfcheck.json.
     """
     try:
         return SelfCheck.model_validate(read_document(path))
@@ -82,17 +82,19 @@ def read_selfcheck(path: Path) -> SelfCheck:
         raise UsageError(str(error)) from None
     except ValidationError as error:
         advice = "Run the bundle's selfcheck.py on the device again."
-        raise UsageError(f"{path} is no selfcheck.json of a bundle: {format_error(error, SelfCheck, advice)}") from None
+        raise UsageError(
+            f"{path} is not a selfcheck.json of a bundle: {format_error(error, SelfCheck, advice)}"
+        ) from None
 
 
 def with_selfcheck(subject: Subject, check: SelfCheck) -> Subject:
-    """The subject with the device's own verdict, and with its latency where it measured one.
+    """Return the subject with the verdict and the latency of the device.
 
     Raises:
-        UsageError: the self-check is of another model.
+        UsageError: the self-check belongs to another model.
     """
     if check.model_sha256 and not set(check.model_sha256) <= subject.hashes:
-        raise UsageError(f"the self-check is of another model than {subject.name}: bundle that one again.")
+        raise UsageError(f"the self-check belongs to another model than {subject.name}. Bundle {subject.name} again.")
     others = tuple(measure for measure in subject.measures if measure.quantity != "latency_ms")
     return replace(
         subject, measures=(*others, _latency(check)), requirements=(*subject.requirements, _device_requirement(check))
@@ -107,7 +109,7 @@ def _device_requirement(check: SelfCheck) -> Requirement:
 
 def _latency(check: SelfCheck) -> Measure:
     if not check.rows:
-        return Measure("latency_ms", None, detail="the self-check measured none")
+        return Measure("latency_ms", None, detail="the self-check measured no latency")
     row = check.rows[0]
     detail = (
         f"measured on {check.device}, {row.threads} threads, {row.runtime} {row.runtime_version}, "

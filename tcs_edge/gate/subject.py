@@ -1,4 +1,4 @@
-"""What is gated: a run folder, a manifest, or a bare model file, read without any runtime."""
+"""Read the model to judge: a run folder, a manifest or a bare model file, without any runtime."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WHAT_TO_PASS = "Pass a run folder, its manifest.json, or an .onnx or .xml file."
 
 @dataclass(frozen=True)
 class Requirement:
-    """Something without a number that has to hold; `detail` says what was found."""
+    """Requirement without a number; `detail` is the finding."""
 
     name: str
     kept: bool
@@ -31,16 +31,16 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Subject:
-    """A model and every number known of it.
+    """A model and its known numbers.
 
     Attributes:
-        name: where it was read from.
-        student, target: their names; None where the source does not tell.
-        precisions: arithmetic per runtime, or {"weights": ...} of a bare file; what differs is not compared.
-        images: fingerprint of the images it was tested on.
+        name: the path of the source.
+        student, target: their names; None if the source has none.
+        precisions: arithmetic per runtime, or {"weights": ...} of a bare file; a baseline must have the same.
+        images: fingerprint of the test images.
         classes: class names, in order.
-        hashes: sha256 of its files, by which a self-check from a device is recognized.
-        missing_reason: why a number that is not among the measures is not.
+        hashes: sha256 of the files; they identify the model in a self-check.
+        missing_reason: reason for a number that is not among the measures.
     """
 
     name: str
@@ -52,16 +52,16 @@ class Subject:
     images: str | None = None
     classes: tuple[str, ...] = ()
     hashes: frozenset[str] = frozenset()
-    missing_reason: str = "the manifest does not tell it"
+    missing_reason: str = "the manifest has no value"
 
 
 def load_subject(path: Path) -> Subject:
-    """Read what is known of the model at `path`: a run folder, a manifest, or an .onnx or .xml file.
+    """Read the model at `path`: a run folder, a manifest, or an .onnx or .xml file.
 
-    A manifest inside its run folder is taken as the run folder, so that the files are checked too.
+    A manifest inside its run folder stands for the run folder, so the files are checked too.
 
     Raises:
-        UsageError: there is nothing that can be gated; the message says what is wrong with it.
+        UsageError: `path` is not a model; the message has the reason.
     """
     try:
         if path.is_dir() or _is_of_run(path):
@@ -71,7 +71,7 @@ def load_subject(path: Path) -> Subject:
         document = read_document(path)
         return manifest_subject(document, str(path))
     except DataError as error:
-        # The gate has three answers: pass, fail, and "this is not something I can judge".
+        # The gate has three exit codes: pass, fail, and a usage error for anything it cannot judge.
         raise UsageError(str(error)) from None
 
 
@@ -83,7 +83,7 @@ def _run(root: Path) -> Subject:
     folder = find_run(root)
     if not folder.manifest.is_file():
         raise UsageError(
-            f"{root} has no {MANIFEST}: the run stopped before its verdict. "
+            f"{root} has no {MANIFEST}. The run stopped before its verdict. "
             f"Run: tcs-edge compress --resume {shlex.quote(str(root))}"
         )
     manifest = _manifest(read_document(folder.manifest), str(folder.manifest))
@@ -91,10 +91,10 @@ def _run(root: Path) -> Subject:
 
 
 def manifest_subject(document: Mapping[str, Any], origin: str) -> Subject:
-    """What a manifest says; its files are not here to be checked.
+    """Read the numbers of a manifest without its files.
 
     Raises:
-        DataError: it is no manifest, or one of another version.
+        DataError: not a manifest, or a manifest of another version.
     """
     return _subject(_manifest(document, origin), origin)
 
@@ -109,9 +109,9 @@ def _require_version(document: Mapping[str, Any], origin: str) -> None:
     if version == SCHEMA_VERSION and not isinstance(version, bool):
         return
     if not isinstance(version, int) or isinstance(version, bool):
-        raise DataError(f"{origin} is no manifest of a tcs-edge run: its schema_version is {version!r}. {WHAT_TO_PASS}")
+        raise DataError(f"{origin} is not a manifest of a run: its schema_version is {version!r}. {WHAT_TO_PASS}")
     newer = version > SCHEMA_VERSION
-    advice = "Update with: pip install --upgrade tcs-edge" if newer else "Make it again with: tcs-edge compress"
+    advice = "Update with: pip install --upgrade tcs-edge" if newer else "Repeat the run with: tcs-edge compress"
     age = "a newer" if newer else "an older"
     raise DataError(f"{origin} is from {age} tcs-edge (schema {version}; this one reads {SCHEMA_VERSION}). {advice}")
 
@@ -132,14 +132,14 @@ def _subject(manifest: Manifest, name: str, *requirements: Requirement) -> Subje
 
 
 def _verdict_requirement(manifest: Manifest) -> Requirement:
-    """The exports equal the trained model: the verdict says so, and something was compared and is finite."""
+    """Require the verdict pass, at least one compared export, and finite logits."""
     broken = sorted(name for name, parity in manifest.parity.items() if not parity.finite)
     if manifest.verdict != "pass":
-        detail = "the run failed its validation; see reports/validation.json"
+        detail = "the run failed validation, see reports/validation.json"
     elif not manifest.parity:
         detail = "no export was compared with the trained model"
     elif broken:
-        detail = f"logits that are not finite: {', '.join(broken)}"
+        detail = f"not all logits are finite: {', '.join(broken)}"
     else:
         return Requirement("parity with PyTorch", True, f"{', '.join(sorted(manifest.parity))}: verdict pass")
     return Requirement("parity with PyTorch", False, detail)
@@ -156,23 +156,23 @@ def _files_requirement(problems: tuple[FileProblem, ...]) -> Requirement:
 def _model_file(path: Path) -> Subject:
     if not path.is_file():
         raise DataError(f"no such file: {path}. {WHAT_TO_PASS}")
-    # Here, because importing onnx takes as long as everything else together.
+    # Imported here, because importing onnx takes as long as everything else together.
     if path.suffix == ".onnx":
         from tcs_edge.gate.onnx_file import onnx_measures as measured
     else:
         from tcs_edge.gate.openvino_file import openvino_measures as measured
     measures, precision = measured(path)
-    missing_reason = "a model file does not tell it; gate the run folder"
+    missing_reason = "a bare model file has no such number. Gate the run folder"
     files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
     hashes = frozenset(sha256_file(file) for file in files if file.is_file())
     return Subject(str(path), measures, precisions={"weights": precision}, hashes=hashes, missing_reason=missing_reason)
 
 
 def read_document(path: Path) -> Mapping[str, Any]:
-    """The JSON object in a file.
+    """Read the JSON object in a file.
 
     Raises:
-        DataError: no such file, or no JSON object.
+        DataError: no such file, or not a JSON object.
     """
     try:
         return parse_document(path.read_bytes(), str(path))
@@ -181,15 +181,15 @@ def read_document(path: Path) -> Mapping[str, Any]:
 
 
 def parse_document(content: bytes, origin: str) -> Mapping[str, Any]:
-    """The JSON object in `content`.
+    """Parse the JSON object in `content`.
 
     Raises:
-        DataError: not JSON, not UTF-8, or no object.
+        DataError: not JSON, not UTF-8, or not an object.
     """
     try:
         document = json.loads(content.decode("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{origin} is neither a model nor JSON: {reason_of(error)}. {WHAT_TO_PASS}") from None
     if not isinstance(document, dict):
-        raise DataError(f"{origin} is no manifest of a tcs-edge run: it holds no JSON object. {WHAT_TO_PASS}")
+        raise DataError(f"{origin} is not a manifest of a run: it is not a JSON object. {WHAT_TO_PASS}")
     return document

@@ -1,4 +1,4 @@
-"""Baselines: read from everywhere they may lie, refused where they compare apples with pears."""
+"""Baselines: every source is readable, and models that are not comparable are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tcs_edge.gate.baseline import comparable, load_baseline, write_baseline
 from tcs_edge.gate.subject import load_subject
 
 
-def test_the_written_file_says_what_the_run_says(make_run, tmp_path):
+def test_the_written_baseline_equals_the_run(make_run, tmp_path):
     run = make_run()
     path = tmp_path / "gate.json"
     write_baseline(path, load_subject(run))
@@ -46,19 +46,19 @@ def test_a_baseline_from_git(make_run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("other", "words"), [({"target": "raspberrypi5"}, "another target"), ({"precision": "bf16"}, "another precision")]
 )
-def test_another_target_or_precision_is_refused_unless_told(make_run, other, words):
+def test_another_target_or_precision_is_refused_unless_allowed(make_run, other, words):
     head, base = load_subject(make_run("head")), load_baseline(str(make_run("base", **other)))
     with pytest.raises(UsageError, match=f"{words}.*--allow-other-target"):
         comparable(head, base, allow_other_target=False)
     assert comparable(head, base, allow_other_target=True).values == base.values
 
 
-def test_a_file_and_a_run_have_nothing_to_compare_precision_by(make_run, onnx_path):
+def test_a_bare_file_and_a_run_have_no_comparable_precision(make_run, onnx_path):
     with pytest.raises(UsageError, match="--allow-other-target"):
         comparable(load_subject(make_run()), load_baseline(str(onnx_path)), allow_other_target=False)
 
 
-def test_other_test_images_leave_no_accuracy_to_compare_with(make_run):
+def test_a_baseline_of_other_images_has_no_accuracy(make_run):
     head, base = load_subject(make_run("head")), load_baseline(str(make_run("base", images="cd")))
     left = comparable(head, base, allow_other_target=False)
     assert "size_mb" in left.values
@@ -67,7 +67,7 @@ def test_other_test_images_leave_no_accuracy_to_compare_with(make_run):
 
 
 @pytest.mark.parametrize("broken", ["changed", "failed"])
-def test_what_is_not_proven_is_no_baseline(make_run, tmp_path, broken):
+def test_a_failed_or_changed_run_cannot_be_a_baseline(make_run, tmp_path, broken):
     run = make_run(passed=broken != "failed")
     if broken == "changed":
         (run / "export" / "model.onnx").write_bytes(b"v")

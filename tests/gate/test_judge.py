@@ -1,4 +1,4 @@
-"""Within the limits or not, against numbers worked out by hand."""
+"""Outcomes of the gate against numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_missing_number_fails_its_limit(quantity, measures):
     known = [Measure(quantity, None)] if measures is None else []
     check = outcome(known, {QUANTITIES[quantity].limit: 1.0}, key=quantity)
     assert check.outcome == "fail"
-    assert "no number" in check.reasons[0]
+    assert "cannot check this limit" in check.reasons[0]
 
 
 @pytest.mark.parametrize("quantity", ["size_mb", "params_m", "latency_ms", "accuracy"])
@@ -80,7 +80,7 @@ def test_growth_against_the_baseline(value, allowed, expected):
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0.95, "pass"), (0.89, "pass"), (0.88, "fail")])
-def test_accuracy_gets_worse_downwards(value, expected):
+def test_a_lower_accuracy_is_worse(value, expected):
     measures = [Measure("accuracy", value, "onnxruntime")]
     check = outcome(measures, {"change": {"accuracy": 0.015}}, {"accuracy/onnxruntime": 0.9})
     assert check.outcome == expected
@@ -94,13 +94,13 @@ def test_a_baseline_of_zero():
     assert grown.change_percent is None
 
 
-def test_a_runtime_that_is_gone_fails_the_change_of_accuracy():
+def test_a_missing_runtime_fails_the_change_of_accuracy():
     base = {"accuracy/onnxruntime": 0.9, "accuracy/openvino": 0.9}
     measures = [Measure("accuracy", 0.9, "onnxruntime")]
     assert outcome(measures, {"change": {"accuracy": 0.0}}, base, "accuracy/openvino").outcome == "fail"
 
 
-def test_every_runtime_has_to_keep_the_limit():
+def test_the_accuracy_limit_applies_to_every_runtime():
     measures = [Measure("accuracy", 0.9, "a"), Measure("accuracy", 0.8, "b")]
     assert outcome(measures, {"min_accuracy": 0.85}, key="accuracy/a").outcome == "pass"
     assert outcome(measures, {"min_accuracy": 0.85}, key="accuracy/b").outcome == "fail"
@@ -118,13 +118,13 @@ def test_every_runtime_has_to_keep_the_limit():
         ({"max_size_mb": {"warn": 3}}, True, "warn"),
     ],
 )
-def test_the_verdict_is_the_worst_outcome_and_nothing_judged_is_no_pass(limits, kept, verdict):
+def test_the_verdict_is_the_worst_outcome_and_fails_without_checks(limits, kept, verdict):
     requirements = () if kept is None else (Requirement("files unchanged", kept),)
     result = judge(Subject("m", (Measure("size_mb", 4.0),), requirements), GateLimits.model_validate(limits), None)
     assert result.verdict == verdict
 
 
-def test_numbers_that_differ_are_shown_to_differ():
+def test_different_numbers_are_shown_with_enough_digits():
     assert apart(5.0000001, 5.0, "MB") == ("5.0000001 MB", "5 MB")
     assert apart(0.94999, 0.95, "share") == ("94.999 %", "95 %")
 
@@ -137,7 +137,7 @@ def test_numbers_that_differ_are_shown_to_differ():
         ("size_mb", 5.0, 4.0, "5 %", "5 %", "1 MB (25 %) worse than the baseline, 5 % is allowed"),
     ],
 )
-def test_a_change_and_what_is_allowed_of_it_have_the_same_unit(quantity, value, base, allowed, shown, reason):
+def test_a_change_and_its_limit_have_the_same_unit(quantity, value, base, allowed, shown, reason):
     check = outcome([Measure(quantity, value)], {"change": {quantity: allowed}}, {quantity: base})
     assert check.allowed_change == shown
     assert check.reasons == (reason,)

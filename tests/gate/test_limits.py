@@ -1,4 +1,4 @@
-"""Limits are read as people wrote them, or refused in one line."""
+"""Limits of the configuration files are read, or refused in one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def found(folder: Path, text: str, name: str = "tcs-edge.toml", **flags: object)
     return find_limits(folder, flags)[0]
 
 
-def test_no_file_is_no_limit(tmp_path):
+def test_without_a_file_there_are_no_limits(tmp_path):
     limits, origin = find_limits(tmp_path, {})
     assert not limits.any
     assert origin is None
@@ -47,7 +47,7 @@ def test_limits_in_both_files_are_refused(tmp_path):
         found(tmp_path, "[gate]\nmax_size_mb = 2\n")
 
 
-def test_other_tables_of_the_files_are_left_alone(tmp_path):
+def test_other_tables_of_the_files_are_ignored(tmp_path):
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n[tool.ruff]\nline-length = 1\n')
     assert found(tmp_path, 'target = "raspberrypi4"\n[gate]\nmax_params_m = 1\n').max_params_m == Level(fail=1.0)
 
@@ -76,28 +76,28 @@ def test_a_flag_replaces_the_whole_key(tmp_path):
         ("max_size_mb = {}", "needs a number"),
         ("max_size_mb = { fail = 4, warn = 5 }", "max_size_mb: warn must come before fail"),
         ("min_accuracy = { fail = 0.9, warn = 0.8 }", "min_accuracy: warn must come before fail"),
-        ("min_accuracy = 90", "write 0.9 for 90 %"),
-        ("[gate.change]\nsize_mb = '5 pc'", "per cent"),
-        ("[gate.change]\nsize_mb = '-5 %'", "per cent"),
+        ("min_accuracy = 90", "such as 0.9 for 90 %"),
+        ("[gate.change]\nsize_mb = '5 pc'", "percentage"),
+        ("[gate.change]\nsize_mb = '-5 %'", "percentage"),
         ("[gate.change]\nsize_mb = {fail = '1 %', warn = '2 %'}", "warn must come before fail"),
         ("[gate.change]\naccuracy = '1 %'", "0.01 for one percentage point"),
         ("max_size_mb = ", "is not TOML"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line(tmp_path, text, words):
+def test_invalid_limits_are_refused_in_one_line(tmp_path, text, words):
     with pytest.raises(SpecError, match=words) as caught:
         found(tmp_path, f"[gate]\n{text}\n")
     assert "\n" not in str(caught.value)
     assert "tcs-edge.toml" in str(caught.value)
 
 
-def test_a_gate_that_is_no_table_is_refused(tmp_path):
+def test_a_gate_that_is_not_a_table_is_refused(tmp_path):
     with pytest.raises(SpecError):
         found(tmp_path, "gate = 5\n")
 
 
 @given(NUMBERS, st.booleans(), st.sampled_from(["", " ", "  "]))
-def test_amounts_come_back(number, percent, space):
+def test_amounts_are_parsed(number, percent, space):
     amount = validated(Amount, f"{number:.6f}{space}{'%' if percent else ''}", Path("x"))
     assert amount.value == float(f"{number:.6f}")
     assert amount.percent == percent
@@ -105,15 +105,15 @@ def test_amounts_come_back(number, percent, space):
 
 
 @given(st.text(max_size=12) | st.from_regex(r"[ 0-9.%٣-]{0,6}", fullmatch=True))
-def test_any_text_is_an_amount_or_refused(text):
+def test_any_other_text_is_refused_as_an_amount(text):
     is_number = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*%?\s*", text) is not None
-    with contextlib.nullcontext() if is_number else pytest.raises(SpecError, match=r"per cent.*\Z"):
+    with contextlib.nullcontext() if is_number else pytest.raises(SpecError, match=r"percentage.*\Z"):
         amount = validated(Amount, text, Path("x"))
         assert amount.value == float(text.replace("%", "").strip())
 
 
 @given(NUMBERS, NUMBERS, st.sampled_from(sorted(QUANTITIES)))
-def test_a_warning_is_never_beyond_the_failure(first, second, name):
+def test_the_warning_level_is_never_beyond_the_failure_level(first, second, name):
     quantity = QUANTITIES[name]
     scale = 1e6 if quantity.unit == "share" else 1.0
     raw = {quantity.limit: {"fail": first / scale, "warn": second / scale}}

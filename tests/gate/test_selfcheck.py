@@ -1,4 +1,4 @@
-"""A device's own measurement replaces the estimate, and only for the very model it ran."""
+"""The latency of a self-check replaces the estimate, but only for the same model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def run(make_run):
 
 @pytest.fixture
 def write(run, selfcheck_of):
-    """write(verdict="fail", ...): a selfcheck.json of the run's model; its path."""
+    """write(verdict="fail", ...): write a selfcheck.json for the run's model and return its path."""
     return partial(selfcheck_of, run)
 
 
@@ -23,7 +23,7 @@ def latency(result) -> dict:
     return next(check for check in json.loads(result.stdout)["checks"] if check["key"] == "latency_ms")
 
 
-def test_the_measured_latency_is_what_counts(cli, run, write):
+def test_the_measured_latency_replaces_the_estimate(cli, run, write):
     estimate = cli("gate", run, "--max-latency-ms", 5, "--json")
     measured = cli("gate", run, "--max-latency-ms", 5, "--json", "--selfcheck", write())
     assert (estimate.exit_code, measured.exit_code) == (1, 0)
@@ -50,18 +50,18 @@ def test_a_self_check_that_did_not_pass_fails_the_gate(cli, run, write, changes)
     ("changes", "words"),
     [
         ({"model_sha256": ["0" * 64]}, "another model"),
-        ({"kind": "x"}, "no selfcheck.json"),
+        ({"kind": "x"}, "not a selfcheck.json"),
         ({"high_ms": 1.0}, "low_ms <= p50_ms"),
         ({"p50_ms": -1.0}, "p50_ms"),
     ],
 )
-def test_what_is_no_self_check_of_this_model_is_refused(cli, run, write, changes, words):
+def test_other_files_and_self_checks_of_other_models_are_refused(cli, run, write, changes, words):
     result = cli("gate", run, "--max-latency-ms", 50, "--selfcheck", write(**changes))
     assert result.exit_code == 2
     assert words in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_missing_file_is_one_line(cli, run, tmp_path):
+def test_a_missing_self_check_is_an_error_of_one_line(cli, run, tmp_path):
     result = cli("gate", run, "--max-latency-ms", 50, "--selfcheck", tmp_path / "none.json")
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)

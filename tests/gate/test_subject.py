@@ -1,4 +1,4 @@
-"""What is known of a run, a manifest and a bare file, and what is refused."""
+"""Numbers of a run folder, a manifest and a bare file, and refused inputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def edit(path, change) -> None:
     path.write_text(json.dumps(document))
 
 
-def test_a_run_folder_tells_everything(make_run):
+def test_a_run_folder_has_every_number(make_run):
     subject = load_subject(make_run())
     known = values(subject)
     assert known["size_mb"] == pytest.approx(1.0001)
@@ -36,21 +36,21 @@ def test_a_run_folder_tells_everything(make_run):
     assert (known["params_m"], known["macs_m"], known["latency_ms"]) == (0.6, 3.9, 10.0)
     assert known["accuracy/onnxruntime"] == 0.9
     assert known["drop/onnxruntime"] == pytest.approx(0.02)
-    assert "accuracy/pytorch" not in known, "the trained model is not shipped"
+    assert "accuracy/pytorch" not in known, "the trained model is not deployed"
     latency = next(measure for measure in subject.measures if measure.quantity == "latency_ms")
     assert latency.judged == 20.0
     assert latency.detail == "5 to 20 ms, estimated"
     assert kept(subject) == {"parity with PyTorch": True, "files unchanged": True}
 
 
-def test_a_number_that_the_manifest_does_not_hold_is_there_without_value(make_run):
+def test_a_number_missing_from_the_manifest_is_none(make_run):
     run = make_run(latency_ms=None)
     edit(run / "manifest.json", lambda document: document["accuracy"].pop("onnxruntime"))
     known = values(load_subject(run))
     assert known["latency_ms"] is known["peak_memory_mb"] is known["accuracy/onnxruntime"] is None
 
 
-def test_a_changed_a_lost_and_a_new_file_break_the_promise(make_run):
+def test_changed_missing_and_new_files_fail_the_requirement(make_run):
     for name in ("changed", "lost", "new"):
         run = make_run(name)
         model = run / "export" / "model.onnx"
@@ -63,7 +63,7 @@ def test_a_changed_a_lost_and_a_new_file_break_the_promise(make_run):
         assert kept(load_subject(run)) == {"parity with PyTorch": True, "files unchanged": False}
 
 
-def test_the_manifest_inside_a_run_is_the_run_and_elsewhere_it_is_alone(make_run, tmp_path):
+def test_a_manifest_stands_for_its_run_folder_only_inside_it(make_run, tmp_path):
     run = make_run()
     (run / "export" / "model.onnx").write_bytes(b"changed")
     assert kept(load_subject(run / "manifest.json"))["files unchanged"] is False
@@ -71,7 +71,7 @@ def test_the_manifest_inside_a_run_is_the_run_and_elsewhere_it_is_alone(make_run
     assert kept(load_subject(alone)) == {"parity with PyTorch": True}
 
 
-def test_a_run_that_failed_its_validation(make_run):
+def test_a_run_that_failed_validation_has_no_parity(make_run):
     assert kept(load_subject(make_run(passed=False)))["parity with PyTorch"] is False
 
 
@@ -82,7 +82,7 @@ def test_a_run_that_failed_its_validation(make_run):
         lambda document: document["parity"]["onnxruntime"].update(finite=False, max_rel_diff=None),
     ],
 )
-def test_a_verdict_without_a_comparison_behind_it_is_no_parity(make_run, change):
+def test_a_verdict_without_a_comparison_has_no_parity(make_run, change):
     run = make_run()
     edit(run / "manifest.json", change)
     assert kept(load_subject(run))["parity with PyTorch"] is False
@@ -92,10 +92,10 @@ def test_a_verdict_without_a_comparison_behind_it_is_no_parity(make_run, change)
     ("content", "words"),
     [
         ("", "neither a model nor JSON"),
-        ("[1]", "no manifest"),
-        ("{}", "no manifest"),
-        ('{"schema_version": true}', "no manifest"),
-        ('{"schema_version": "1"}', "no manifest"),
+        ("[1]", "not a manifest"),
+        ("{}", "not a manifest"),
+        ('{"schema_version": true}', "not a manifest"),
+        ('{"schema_version": "1"}', "not a manifest"),
         ('{"schema_version": 2}', "newer .*pip install --upgrade"),
         ('{"schema_version": 0}', "older .*tcs-edge compress"),
         ('{"schema_version": 1, "name": "react"}', "manifest"),
@@ -103,7 +103,7 @@ def test_a_verdict_without_a_comparison_behind_it_is_no_parity(make_run, change)
         ("[" * 100_000, "JSON"),
     ],
 )
-def test_a_foreign_manifest_is_refused_readably(tmp_path, content, words):
+def test_a_foreign_manifest_is_refused_in_one_line(tmp_path, content, words):
     path = tmp_path / "manifest.json"
     path.write_text(content)
     with pytest.raises(UsageError, match=words) as caught:
@@ -111,7 +111,7 @@ def test_a_foreign_manifest_is_refused_readably(tmp_path, content, words):
     assert "\n" not in str(caught.value)
 
 
-def test_no_run_a_stopped_run_and_nothing_are_refused(make_run, tmp_path):
+def test_a_stopped_run_and_other_folders_are_refused(make_run, tmp_path):
     run = make_run()
     (run / "manifest.json").unlink()
     for path, words in ((run, "--resume"), (run.parent / "none", "none"), (tmp_path, "not a run folder")):
@@ -134,18 +134,20 @@ def save_onnx(path, external: bool = False) -> None:
     onnx.save(model, path, save_as_external_data=external, location="model.data", size_threshold=0)
 
 
-def test_an_onnx_file_tells_size_parameters_and_memory(tmp_path):
+def test_an_onnx_file_has_size_parameters_and_memory(tmp_path):
     path = tmp_path / "model.onnx"
     save_onnx(path)
     subject = load_subject(path)
     assert values(subject)["size_mb"] == path.stat().st_size / 1e6
-    assert values(subject)["params_m"] == pytest.approx(16e-6), "12 weights and 4 in a constant; a shape is none"
+    assert values(subject)["params_m"] == pytest.approx(16e-6), (
+        "12 weights and 4 in a constant; a shape is not a parameter"
+    )
     assert values(subject)["peak_memory_mb"] == pytest.approx((12 * 4 + 2 * 8 + 4 * 4 + 2 * 4 * 4) / 1e6)
     assert subject.precisions == {"weights": "f32"}
     assert "accuracy" not in values(subject)
 
 
-def test_external_data_counts_and_is_missed(tmp_path):
+def test_external_data_counts_towards_the_size(tmp_path):
     path, data = tmp_path / "model.onnx", tmp_path / "model.data"
     save_onnx(path, external=True)
     assert values(load_subject(path))["size_mb"] == (path.stat().st_size + data.stat().st_size) / 1e6
@@ -163,10 +165,10 @@ def test_external_data_outside_the_folder_is_refused(tmp_path):
         load_subject(path)
 
 
-def test_the_exported_model_counts_alike_in_both_formats(model, onnx_path, xml_path):
+def test_both_formats_of_an_export_have_equal_numbers(model, onnx_path, xml_path):
     onnx_file, xml_file = load_subject(onnx_path), load_subject(xml_path)
     trained = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    assert trained * 0.95 < values(onnx_file)["params_m"] <= trained, "folded batch norms are no parameters"
+    assert trained * 0.95 < values(onnx_file)["params_m"] <= trained, "folded batch norms are not parameters"
     assert values(xml_file)["params_m"] == pytest.approx(values(onnx_file)["params_m"], rel=1e-3)
     files = (xml_path, xml_path.with_suffix(".bin"))
     assert values(xml_file)["size_mb"] == pytest.approx(sum(file.stat().st_size for file in files) / 1e6)
@@ -196,7 +198,7 @@ BOMB = (
         ("a.xml", b'<net><layers><layer type="Const"><data element_type="f32" shape="x"/></layer></layers></net>'),
     ],
 )
-def test_a_file_that_is_no_model_is_refused(tmp_path, name, content):
+def test_a_file_that_is_not_a_model_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError) as caught:
         load_subject(tmp_path / name)
