@@ -1,6 +1,6 @@
-"""Images in: folders and the built-in digits, splits, preprocessing, augmentation, loaders.
+"""Image data: folders and the built-in digits, splits, preprocessing, augmentation, loaders.
 
-`augment` and `loader` need torch and are imported by name; everything here does without it.
+`augment` and `loader` need torch, so import them by name. This module itself works without torch.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ __all__ = ["ImageSet", "Preprocess", "Skipped", "Split", "load_images"]
 
 
 def load_images(folder: Path | None, seed: int = 0) -> ImageSet:
-    """The images of `folder`, checked and split; the built-in digits when there is no folder.
+    """Load, check and split the images of `folder`, or the built-in digits when `folder` is None.
 
     Args:
-        folder: train/ val/ test/ with one folder per class each, or one folder per class.
-        seed: draws the splits that the folder does not bring itself.
+        folder: train/, val/ and test/ with one folder per class each, or one folder per class.
+        seed: seed of the splits that the folder does not contain.
 
     Raises:
-        DataError: the folder is missing, empty, broken or cannot be split.
+        DataError: the folder is missing, empty, damaged or too small to split.
     """
     if folder is None:
         from tcs_edge.data.digits import digits  # scikit-learn takes a second to import

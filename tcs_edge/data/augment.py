@@ -1,6 +1,6 @@
-"""Training-time augmentation: a random view of a picture, as the tensor a model sees.
+"""Training-time augmentation: a random view of an image, as the tensor that the model receives.
 
-Every draw comes from the generator that is passed in, so a view can be drawn again.
+All random numbers come from the generator that the caller passes, so a view is reproducible.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ KINDS = ("none", "crop", "crop-flip")
 MIN_SCALE = {"none": 1.0, "crop": 0.8, "crop-flip": 0.5}
 MAX_ASPECT = {"none": 1.0, "crop": 1.1, "crop-flip": 4 / 3}
 MAX_ROTATION_DEG = 10.0
-MAX_SHIFT = 0.08  # of the side
+MAX_SHIFT = 0.08  # as a fraction of the side
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Draws a random view: uint8 RGB picture -> float32 (3, img_size, img_size), normalized.
+    """Random view of an image: uint8 RGB image -> float32 (3, img_size, img_size), normalized.
 
     Attributes:
-        kind: "none" is the evaluation view. "crop-flip" crops a random part and mirrors every
-            second picture, for photos. "crop" is for pictures whose mirror image means something
-            else (digits, signs): a mild crop, then a small rotation and shift.
-        preprocess: gives size, filter, mean and std.
-        min_scale: smallest part of the picture's area that a crop keeps, in (0, 1];
-            None takes the kind's own (0.8 for "crop", 0.5 for "crop-flip").
-        distortion: what the view goes through afterwards.
+        kind: "none" is the evaluation view. "crop-flip" takes a random crop and mirrors it with
+            probability 0.5; use it for photos. "crop" takes a mild crop, then rotates and shifts
+            it slightly; use it where a mirrored image means something else (digits, signs).
+        preprocess: size, resampling filter, mean and std of the view.
+        min_scale: smallest fraction of the image's area that a crop keeps, in (0, 1];
+            None uses the default of `kind` (0.8 for "crop", 0.5 for "crop-flip").
+        distortion: distortions applied after the crop.
 
     Raises:
-        UsageError: an unknown kind or a scale out of range.
+        UsageError: `kind` is unknown or `min_scale` is out of range.
     """
 
     kind: Kind
@@ -55,7 +55,7 @@ class Augment:
             raise UsageError(f"min_scale must be above 0 and at most 1, got {self.min_scale!r}.")
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> torch.Tensor:
-        """One view of `image`, drawn from `rng`."""
+        """Draw one view of `image` with `rng`."""
         view = self.distortion(self._view(image, rng), rng)
         return torch.from_numpy(self.preprocess.normalize(np.asarray(view)))
 
@@ -75,10 +75,10 @@ class Augment:
 def random_box(
     size: tuple[int, int], min_scale: float, max_aspect: float, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """A random window (left, top, right, bottom) inside a picture of `size` (width, height).
+    """Draw a random window (left, top, right, bottom) inside an image of `size` (width, height).
 
-    Its area is uniform in [min_scale, 1] of the picture's, its aspect ratio log-uniform in
-    [1 / max_aspect, max_aspect]; where that does not fit, it shrinks and keeps the aspect ratio.
+    The area is uniform in [min_scale, 1] times the image's area. The aspect ratio is log-uniform in
+    [1 / max_aspect, max_aspect]. A window that does not fit is shrunk at the same aspect ratio.
     """
     width, height = size
     area = rng.uniform(min_scale, 1.0) * width * height

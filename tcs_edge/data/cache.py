@@ -1,4 +1,4 @@
-"""Decode the training images once and keep them in memory, when they fit."""
+"""Cache of decoded training images in memory, used when they fit."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tcs_edge.utils.progress import track
 
 logger = logging.getLogger(__name__)
 
-SPARE_SIDE = 1.25  # of the evaluation view's side, so that a random crop still has pixels to choose from
+SPARE_SIDE = 1.25  # times the side of the evaluation view, so that random crops still differ
 
 
 class Images(Protocol):
-    """What a loader reads: a `Split`, or its images decoded and kept."""
+    """Input of a loader: a `Split`, or its images decoded in memory."""
 
     @property
     def labels(self) -> np.ndarray: ...
@@ -36,13 +36,13 @@ class Images(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DecodedImages:
-    """Images of a split in one buffer, which forked workers share without copying.
+    """Decoded images of a split in one buffer, which forked workers share without copying.
 
     Attributes:
         labels: int64 (N,).
         pixels: uint8, all images end to end, each (height, width, 3).
-        offsets: int64 (N + 1,), where each image starts.
-        sizes: int64 (N, 2), width and height.
+        offsets: int64 (N + 1,), start of each image in `pixels`, and the end of the last one.
+        sizes: int64 (N, 2), width and height of each image in pixels.
     """
 
     labels: np.ndarray
@@ -54,20 +54,23 @@ class DecodedImages:
         return len(self.labels)
 
     def image(self, index: int) -> Image.Image:
-        """Image `index` as upright RGB."""
+        """Return image `index` as upright RGB."""
         width, height = (int(side) for side in self.sizes[index])
         flat = self.pixels[self.offsets[index] : self.offsets[index + 1]]
         return Image.fromarray(flat.reshape(height, width, 3))
 
 
 def keep_decoded(split: Split, preprocess: Preprocess, cache_mb: float = 1024) -> Images:
-    """Decode every image of `split` once, for training; `split` itself when that exceeds `cache_mb`.
+    """Decode every image of `split` into memory for training; return `split` if that exceeds `cache_mb`.
 
-    Images whose shorter side is above `SPARE_SIDE` times the evaluation view's are shrunk to it,
-    so their pixels differ a little from the file's: evaluate on the split, not on this.
+    An image is shrunk if its shorter side exceeds `SPARE_SIDE` times the side of the evaluation view.
+    Its pixels then differ slightly from the file, so evaluate on the split and not on this cache.
+
+    Args:
+        cache_mb: largest size of the cache in 10^6 bytes.
 
     Raises:
-        DataError: an image cannot be read any more.
+        DataError: an image is no longer readable.
     """
     if isinstance(split.sources, np.ndarray):
         return split
@@ -75,7 +78,7 @@ def keep_decoded(split: Split, preprocess: Preprocess, cache_mb: float = 1024) -
     sizes = [_shrunk(image_size(path), side) for path in split.sources]
     needed_mb = sum(width * height * 3 for width, height in sizes) / 1e6
     if needed_mb > cache_mb:
-        logger.debug(f"decoded images take {needed_mb:.0f} of {cache_mb:.0f} MB: read anew each epoch.")
+        logger.debug(f"decoded image cache: off ({needed_mb:.0f} MB needed, limit {cache_mb:.0f} MB)")
         return split
     return _decode_all(split, sizes, side, preprocess)
 
@@ -88,7 +91,7 @@ def _shrunk(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def _decode_all(split: Split, stored: Sequence[tuple[int, int]], side: int, preprocess: Preprocess) -> DecodedImages:
-    # An EXIF turn swaps width and height but not the area, so the offsets hold before decoding.
+    # An EXIF rotation swaps width and height but keeps the area, so the offsets are valid before decoding.
     offsets = np.concatenate([[0], np.cumsum([3 * width * height for width, height in stored])]).astype(np.int64)
     pixels = np.empty(offsets[-1], np.uint8)
     sizes = np.empty((len(split), 2), np.int64)

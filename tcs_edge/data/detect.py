@@ -1,4 +1,4 @@
-"""Which folder here looks like images for a classifier? Names alone decide; `find_images` judges it later."""
+"""Detection of image folders for a classifier from file names alone; `find_images` validates them later."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Literal
 from tcs_edge.data.decode import has_image_suffix
 from tcs_edge.data.layout import SPLIT_NAMES
 
-LOOKED_AT = 200  # entries of a class folder before it counts as one without images
+LOOKED_AT = 200  # entries of a class folder to read before treating it as a folder without images
 Layout = Literal["splits", "classes"]
 
 
 @dataclass(frozen=True)
 class DetectedFolder:
-    """A folder of images: its layout, and how many classes it has."""
+    """A folder of images, its layout and its number of classes."""
 
     path: Path
     layout: Layout
@@ -29,9 +29,9 @@ class DetectedFolder:
 
 
 def detect_image_folders(here: Path) -> tuple[DetectedFolder, ...]:
-    """`here` and the folders in it that hold images in a known layout, the likeliest first.
+    """Return `here` and its subfolders that hold images in a known layout, most likely first.
 
-    Folders with splits come before folders with classes alone, and each of these before `here` itself.
+    Folders with splits come before folders with classes only. Subfolders come before `here` itself.
     """
     places = [*_subfolders(here), here]
     found = [detected for place in places if (detected := _detect(place)) is not None]
@@ -54,7 +54,7 @@ def _subfolders(folder: Path) -> list[Path]:
     try:
         children = sorted(folder.iterdir())
     except OSError:
-        return []  # nobody asked for this folder: one that cannot be read is none
+        return []  # the user did not name this folder, so an unreadable one is skipped
     return [child for child in children if not child.name.startswith(".") and child.is_dir()]
 
 

@@ -1,6 +1,6 @@
-"""The built-in set: 1,797 handwritten digits of 8 x 8 pixels, for a first run without any download.
+"""The built-in data set: 1,797 handwritten digits of 8 x 8 pixels, for a first run without a download.
 
-Source: UCI "Optical Recognition of Handwritten Digits" as it ships with scikit-learn.
+Source: UCI "Optical Recognition of Handwritten Digits", as shipped with scikit-learn.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from sklearn.model_selection import train_test_split
 from tcs_edge.data.images import ImageSet, Split, fingerprint
 
 TEST_SIZE, VAL_SIZE = 360, 240
-SPLIT_STATE = 0  # fixed, so that everybody's test images are the same whatever --seed says
+SPLIT_STATE = 0  # fixed, so that the test images are the same for every --seed
 
 
 def digits() -> ImageSet:
-    """The digits as 1,197 train, 240 val and 360 test images, uint8 (N, 8, 8) in 0..255."""
+    """Load the digits as 1,197 train, 240 val and 360 test images, uint8 (N, 8, 8) in 0..255."""
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     labels = bunch.target.astype(np.int64)

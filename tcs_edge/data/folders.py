@@ -1,10 +1,10 @@
-"""Load a folder of images: list, open every image once, split, and warn of what would flatter results.
+"""Loading of an image folder: list, decode every image once, split, and warn about leakage.
 
-Splits that the folder does not bring are drawn by these rules:
+Missing splits are drawn by these rules:
 
-- one folder per class: 80 % train, 10 % val, 10 % test of every class;
-- train/ and one of val/ and test/: the folder that was held out becomes test, whatever it is
-  called, so that nothing is tuned on it; val is 10 % of train.
+- One folder per class: 80 % train, 10 % val, 10 % test of every class.
+- train/ and one of val/ and test/: the held-out folder becomes test under either name, so that
+  nothing is tuned on it. The split val is 10 % of train.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Checked:
-    """An image that decodes, with the sha256 of its file."""
+    """A decodable image with the sha256 of its file."""
 
     found: Found
     content: str
 
 
 def load_folder(folder: Path, seed: int = 0) -> ImageSet:
-    """Load `folder` as train, val and test; every image has been decoded once.
+    """Load `folder` as train, val and test; decode every image once to check it.
 
     Raises:
         DataError: see `find_images`; or more than 1 % of the images cannot be read, or a class
@@ -60,9 +60,9 @@ def load_folder(folder: Path, seed: int = 0) -> ImageSet:
 
 
 def load_held_out(folder: Path) -> tuple[tuple[str, ...], Split]:
-    """The classes of `folder` and the images to judge a finished model on; each has been decoded once.
+    """Load the classes of `folder` and its images for evaluating a finished model, each decoded once.
 
-    These are the test images, else the validation images, else all of them where the folder has no splits.
+    The images are those in test/, else those in val/, else all images of a folder without splits.
 
     Raises:
         DataError: see `find_images`; or more than 1 % of the images cannot be read.
@@ -76,7 +76,7 @@ def load_held_out(folder: Path) -> tuple[tuple[str, ...], Split]:
 
 
 def check_all(listed: dict[str, list[Found]]) -> tuple[dict[str, list[Checked]], tuple[Skipped, ...]]:
-    """Open every image; good ones keep their split and order, bad ones are returned apart."""
+    """Decode every image and return (readable images by split, in order; skipped images)."""
     jobs = [(part, found) for part, images in listed.items() for found in images]
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
@@ -96,7 +96,11 @@ def _check(found: Found) -> Checked | Skipped:
 
 
 def refuse_many(folder: Path, skipped: Sequence[Skipped], total: int) -> None:
-    """Say which of `total` images of `folder` were skipped; a DataError when they are more than 1 %."""
+    """Warn about the skipped images of `folder`.
+
+    Raises:
+        DataError: more than 1 % of the `total` images were skipped.
+    """
     if not skipped:
         return
     named = name_some([f"{bad.path} ({bad.reason})" for bad in skipped])
@@ -105,7 +109,7 @@ def refuse_many(folder: Path, skipped: Sequence[Skipped], total: int) -> None:
             f"{folder}: {len(skipped)} of {total} images cannot be read, more than "
             f"{MAX_UNREADABLE:.0%}: {named}. Replace or remove them."
         )
-    logger.warning(f"{folder}: {len(skipped)} of {total} images cannot be read and are skipped: {named}.")
+    logger.warning(f"{folder}: skipped {len(skipped)} of {total} images, which cannot be read: {named}")
 
 
 def _require_every_class(classes: Sequence[str], checked: dict[str, list[Checked]]) -> None:
@@ -119,11 +123,11 @@ def _warn_conflicts(images: Sequence[Checked]) -> None:
     labels = [image.found.class_name for image in images]
     disputed = conflicting(labels, [image.content for image in images])
     if names := [image.found.name for image in images if image.content in disputed]:
-        logger.warning(f"{len(names)} images have copies with another label: {name_some(names)}.")
+        logger.warning(f"identical images with different labels: {len(names)} ({name_some(names)})")
 
 
 def _complete(checked: dict[str, list[Checked]], classes: Sequence[str], seed: int) -> dict[str, list[Checked]]:
-    """Train, val and test, drawing those that the folder lacks (rules: see the module)."""
+    """Return train, val and test; draw the splits that the folder lacks by the rules of this module."""
     if "all" in checked:
         return _draw(checked["all"], classes, ("test", "val"), seed)
     if set(checked) == set(PARTS):
@@ -131,8 +135,8 @@ def _complete(checked: dict[str, list[Checked]], classes: Sequence[str], seed: i
     held_out = "test" if "test" in checked else "val"
     drawn = _draw(checked["train"], classes, ("val",), seed)
     logger.info(
-        f"The folder has train and {held_out} only: {held_out} ({len(checked[held_out])} images) is kept "
-        f"as test, {len(drawn['val'])} images of train become val."
+        f"splits: {held_out}/ is used as test ({len(checked[held_out])} images), "
+        f"val is drawn from train ({len(drawn['val'])} images)"
     )
     return {**drawn, "test": checked[held_out]}
 
@@ -151,7 +155,7 @@ def _warn_leaks(parts: dict[str, list[Checked]]) -> None:
         if names := [image.found.name for image in parts[graded] if image.content in known]:
             logger.warning(
                 f"leakage: {len(names)} images of {graded} are also in {seen}: {name_some(names)}. "
-                f"Results on {graded} will look better than they are."
+                f"Results on {graded} will be too optimistic. Remove the copies."
             )
 
 

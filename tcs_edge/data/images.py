@@ -1,4 +1,4 @@
-"""Images in three splits: what every later stage receives."""
+"""Images in three splits, the input of every later stage."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from PIL import Image
 from tcs_edge.data.decode import open_rgb
 from tcs_edge.utils.files import sha256_file
 
-UNLABELED = -100  # what torch's cross-entropy ignores
+UNLABELED = -100  # the label that torch's cross-entropy ignores
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One of train, val and test.
+    """One of the splits train, val and test.
 
     Attributes:
         sources: image files, or uint8 images held in memory: (N, H, W) gray or (N, H, W, 3) RGB.
@@ -39,10 +39,10 @@ class Split:
         return len(self.names)
 
     def image(self, index: int) -> Image.Image:
-        """Image `index` as upright RGB.
+        """Return image `index` as upright RGB.
 
         Raises:
-            DataError: the file has gone or cannot be read any more.
+            DataError: the file is missing or no longer readable.
         """
         source = self.sources[index]
         if isinstance(source, Path):
@@ -50,7 +50,7 @@ class Split:
         return Image.fromarray(source).convert("RGB")
 
     def content_sha256(self, index: int) -> str:
-        """sha256 (hex) of the image's bytes: the file as it lies there, or the pixels in memory."""
+        """Compute the sha256 (hex) of the image's bytes: the file, or the pixels in memory."""
         source = self.sources[index]
         if isinstance(source, Path):
             return sha256_file(source)
@@ -58,18 +58,18 @@ class Split:
 
     @property
     def labeled(self) -> np.ndarray:
-        """Positions of the images that have a label, ascending."""
+        """Positions of the labeled images, ascending."""
         return np.flatnonzero(self.labels != UNLABELED)
 
     def followed_by(self, paths: Sequence[Path], names: Sequence[str]) -> Split:
-        """These images, and after them the files at `paths`, without labels."""
+        """Return a split with these images, followed by the files at `paths` without labels."""
         if isinstance(self.sources, np.ndarray):
-            raise ValueError("images held in memory cannot be followed by files")
+            raise ValueError("cannot append files to images that are held in memory")
         labels = np.concatenate([self.labels, np.full(len(paths), UNLABELED, np.int64)])
         return Split((*self.sources, *paths), labels, (*self.names, *names))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Split:
-        """The images at `indices`, in that order."""
+        """Return a split with the images at `indices`, in that order."""
         rows = [int(index) for index in indices]
         sources = self.sources[rows] if isinstance(self.sources, np.ndarray) else self._pick(rows)
         return Split(sources, self.labels[rows], tuple(self.names[row] for row in rows))
@@ -80,7 +80,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image that could not be used, and why."""
+    """An unusable image and the reason."""
 
     path: str
     reason: str
@@ -91,9 +91,9 @@ class ImageSet:
     """Images of one task.
 
     Attributes:
-        train: may end in images without labels (see `unlabeled.with_unlabeled`); val and test never do.
+        train: may end with unlabeled images (see `unlabeled.with_unlabeled`); val and test never do.
         fingerprint: changes with any labeled image, label, class name or split.
-        unlabeled_fingerprint: changes with any image without a label; empty when there are none.
+        unlabeled_fingerprint: changes with any unlabeled image; empty when there are none.
     """
 
     name: str
@@ -107,7 +107,7 @@ class ImageSet:
     unlabeled_fingerprint: str = ""
 
     def counts(self) -> dict[str, int]:
-        """Images per split; those without a label are counted apart, where there are any."""
+        """Count the images per split; unlabeled images, if any, have a count of their own."""
         labeled = len(self.train.labeled)
         counts = {"train": labeled, "val": len(self.val), "test": len(self.test)}
         unlabeled = len(self.train) - labeled
@@ -115,7 +115,7 @@ class ImageSet:
 
 
 def fingerprint(classes: Iterable[str], splits: Iterable[tuple[Split, Sequence[str]]]) -> str:
-    """sha256 (hex) of the class names and of (name, content sha256, label) of every image.
+    """Compute the sha256 (hex) of the class names and of (name, content sha256, label) of every image.
 
     Args:
         splits: train, val and test in this order, each with the content sha256 of its images.
@@ -130,5 +130,5 @@ def fingerprint(classes: Iterable[str], splits: Iterable[tuple[Split, Sequence[s
 
 
 def _add(digest: hashlib._Hash, *fields: str) -> None:
-    # File names may hold bytes that are no UTF-8; a NUL can be in none of them, so it separates.
+    # File names may hold bytes that are not UTF-8. They cannot contain NUL, so NUL is the separator.
     digest.update("\0".join(fields).encode("utf-8", "surrogateescape") + b"\0\n")

@@ -1,4 +1,4 @@
-"""What lies in an image folder: which splits, which classes, which files. Nothing is opened here."""
+"""Layout of an image folder: its splits, classes and files, found without opening any file."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Found:
 
 
 def find_images(folder: Path) -> dict[str, list[Found]]:
-    """List the images of each split, or all of them under "all" when the folder has no splits.
+    """List the images of each split, or all images under "all" when the folder has no splits.
 
-    Two layouts are known. With train/ and at least one of val/ and test/, each holds one folder
-    per class; otherwise `folder` itself does. Folders nested inside a class belong to it.
+    Two layouts are supported. With train/ and at least one of val/ and test/, each of them holds
+    one folder per class. Otherwise `folder` itself does. Folders nested inside a class belong to it.
 
     Raises:
         DataError: no such folder, no images, no class folders, an empty class, only one class,
-            a held-out class that train lacks.
+            or a held-out class that train lacks.
     """
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}. Pass --data DIR with one folder of images per class.")
@@ -53,13 +53,13 @@ def find_images(folder: Path) -> dict[str, list[Found]]:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """Every image file below `folder`, whatever its folders are called.
+    """List every image file below `folder`, at any depth.
 
     Raises:
         DataError: no such folder, or no images in it.
     """
     if not folder.is_dir():
-        raise DataError(f"no such folder: {folder}. Pass --unlabeled DIR with images; folders in it mean nothing.")
+        raise DataError(f"no such folder: {folder}. Pass --unlabeled DIR with images, in any subfolders.")
     images = [path for path in sorted(_walk(folder, ())) if has_image_suffix(path.name)]
     if not images:
         raise DataError(f"no images in {folder}: expected {' '.join(SUFFIXES)} files.")
@@ -67,7 +67,7 @@ def find_files(folder: Path) -> list[Path]:
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
-    """The folders of train, val and test, or nothing when `folder` holds classes directly."""
+    """Return the folders of train, val and test; empty when `folder` holds classes directly."""
     found: dict[str, Path] = {}
     children = _folders(folder)
     for child in children:
@@ -80,7 +80,7 @@ def _split_folders(folder: Path) -> dict[str, Path]:
         return found
     if found and len(found) == len(children):
         raise DataError(_half_a_split(folder, found))
-    return {}  # a class may be called "train", among buses and cars
+    return {}  # "train" may be a class name, beside "bus" and "car"
 
 
 def _half_a_split(folder: Path, found: dict[str, Path]) -> str:
@@ -91,12 +91,12 @@ def _half_a_split(folder: Path, found: dict[str, Path]) -> str:
 
 
 def _classes_of(folder: Path, root: Path) -> dict[str, list[Found]]:
-    """Images per class of one split; a class without images has an empty list."""
+    """List the images per class of one split; a class without images has an empty list."""
     classes = {}
     for child in _folders(folder):
         files = sorted(_walk(child, ()))
         images = [path for path in files if has_image_suffix(path.name)]
-        _tell_others(child, files, len(images))
+        _log_other_files(child, files, len(images))
         classes[child.name] = [Found(p, p.relative_to(root).as_posix(), child.name) for p in images]
     if any(classes.values()):
         _report_strays(folder)
@@ -106,19 +106,19 @@ def _classes_of(folder: Path, root: Path) -> dict[str, list[Found]]:
     raise DataError(f"no images in {folder}: expected one folder per class with {' '.join(SUFFIXES)} files.")
 
 
-def _tell_others(folder: Path, files: list[Path], images: int) -> None:
+def _log_other_files(folder: Path, files: list[Path], images: int) -> None:
     if others := len(files) - images:
         suffixes = Counter(path.suffix.lower() or "no suffix" for path in files if not has_image_suffix(path.name))
         kinds = ", ".join(suffix for suffix, _ in suffixes.most_common(3))
-        tell = logger.debug if images else logger.warning
-        tell(f"{folder}: {others} files are no {' '.join(SUFFIXES)} ({kinds}) and are ignored.")
+        log = logger.debug if images else logger.warning
+        log(f"{folder}: ignored {others} files without an image suffix ({kinds})")
 
 
 def _report_strays(folder: Path, ignored: list[Path] | None = None) -> None:
     strays = [path.name for path in _files(folder) if has_image_suffix(path.name)]
     strays += [f"{path.name}/" for path in ignored or []]
     if strays:
-        logger.warning(f"{folder}: {len(strays)} outside any class are ignored: {name_some(strays)}.")
+        logger.warning(f"{folder}: ignored {len(strays)} entries outside the class folders: {name_some(strays)}")
 
 
 def _require_classes(classes: dict[str, list[Found]], folder: Path) -> None:
@@ -134,11 +134,11 @@ def _compare_with_train(part: str, folder: Path, classes: dict[str, dict[str, li
     if unknown := sorted(present - classes["train"].keys()):
         raise DataError(f"{folder} has classes that train lacks: {name_some(unknown)}. Add them to train.")
     if absent := sorted(classes["train"].keys() - present):
-        logger.warning(f"{folder} has no images of {name_some(absent)}: {part} results say nothing of them.")
+        logger.warning(f"{folder} has no images of {name_some(absent)}. The {part} results do not cover them.")
 
 
 def name_some(names: list[str], limit: int = 5) -> str:
-    """The first few names, and how many more there are."""
+    """Join the first `limit` names and the number of the remaining ones."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
@@ -148,7 +148,7 @@ def _flat(classes: dict[str, list[Found]]) -> list[Found]:
 
 
 def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """All files below `folder`; a link that leads back to a folder above is not followed."""
+    """Yield all files below `folder`, without following links back to a folder in `above`."""
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
@@ -167,12 +167,12 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    # Unlike DirEntry, Path takes a link to itself for nothing instead of raising.
+    # For a link to itself, Path.is_dir() returns False; DirEntry.is_dir() raises.
     return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Regular files, and dangling links, so that those are named as unreadable; no pipes."""
+    """Return True for regular files and dangling links, which are reported as unreadable later; False for pipes."""
     if not entry.is_symlink():
         return entry.is_file()
     return Path(entry.path).is_file() or not Path(entry.path).exists()

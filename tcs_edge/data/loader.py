@@ -1,8 +1,8 @@
 """Batches for training and evaluation.
 
-A training batch depends on (seed, epoch) alone: the order is drawn from them, each image's view
-from them, the image's position, and how often it came before in the epoch. A run that resumes at an
-epoch boundary, or that uses another number of workers, sees the same numbers.
+Training batches depend only on (seed, epoch). The order is drawn from these two numbers. The view of
+an image is drawn from them, its position, and the number of its earlier draws in the epoch. A run that
+resumes at an epoch boundary, or uses another number of workers, receives the same numbers.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tcs_edge.data.workers import worker_settings
 from tcs_edge.errors import DataError
 
 Sample = tuple[torch.Tensor, int, int]
-Draw = tuple[int, int]  # an image's position, and how often it was drawn before in this epoch
+Draw = tuple[int, int]  # an image's position, and its number of earlier draws in this epoch
 
 
 class _Views(Dataset[Sample]):
-    """A draw -> (view float32 (3, S, S), label, position)."""
+    """Data set that maps a draw to (view float32 (3, S, S), label, position)."""
 
     def __init__(self, images: Images, view: Callable[[Image.Image, Draw], torch.Tensor]) -> None:
         self.images, self.view = images, view
@@ -41,24 +41,24 @@ class _Views(Dataset[Sample]):
 
 
 class _Loader(DataLoader[Sample]):
-    """A loader whose data errors read the same from a worker as from the main process."""
+    """A loader that raises the same DataError message from a worker as from the main process."""
 
     def __iter__(self) -> Iterator[list[torch.Tensor]]:
         try:
             yield from super().__iter__()
-        except DataError as error:  # a worker's comes with its whole traceback as the message
+        except DataError as error:  # the message of a worker's error is its whole traceback
             raise DataError(str(error).strip().splitlines()[-1].rpartition("DataError: ")[2]) from error
 
 
 class _RandomView:
-    """The view of (seed, epoch, draw); a class and not a closure, so that workers can be spawned."""
+    """Random view for (seed, epoch, draw); a class and not a closure, so that workers can be spawned."""
 
     def __init__(self, augment: Augment, seed: int, epoch: int) -> None:
         self.augment, self.seed, self.epoch = augment, seed, epoch
 
     def __call__(self, image: Image.Image, draw: Draw) -> torch.Tensor:
         index, again = draw
-        # index + 1: stream 0 orders the epoch
+        # index + 1, since stream 0 draws the order of the epoch
         stream = [self.seed, self.epoch, index + 1, *([again] if again else [])]
         return self.augment(image, np.random.default_rng(stream))
 
@@ -82,15 +82,15 @@ def training_loader(
     workers: int = 0,
     labeled_fraction: float = 0.0,
 ) -> DataLoader[Sample]:
-    """One epoch in random order: (images float32 (B, 3, S, S), labels int64 (B,), index int64 (B,)).
+    """Load one epoch in random order: (images float32 (B, 3, S, S), labels int64 (B,), index int64 (B,)).
 
-    `index` is the position in `images`, for looking up what is cached per image. A last batch of
-    a single image is left out, since batch normalization cannot use it.
+    `index` is the position in `images`, for looking up values cached per image. A last batch of
+    one image is dropped, since batch normalization cannot use it.
 
     Args:
-        images: a split, or better what `keep_decoded` made of it, once for all epochs.
-        seed, epoch: whole numbers >= 0 that every random choice derives from.
-        workers: processes that decode and augment; 0 does it in this one.
+        images: a split, or better the result of `keep_decoded`, which decodes once for all epochs.
+        seed, epoch: whole numbers >= 0 that determine every random draw.
+        workers: processes that decode and augment; 0 uses the current process.
         labeled_fraction: see `epoch_order`.
     """
     order = epoch_order(images.labels, labeled_fraction, np.random.default_rng([seed, epoch, 0]))
@@ -100,11 +100,11 @@ def training_loader(
 
 
 def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Generator) -> list[int]:
-    """Which image is drawn when in one epoch: as many draws as there are images, labels (N,).
+    """Draw the order of the images in one epoch: N positions for labels (N,).
 
-    Where fewer than `labeled_fraction` of the images have a label, these are drawn more than once and
-    some of the others not at all, evenly mixed, so that this share of every batch has labels;
-    otherwise every image is drawn once.
+    If at least `labeled_fraction` of the images are labeled, every image is drawn once. Otherwise the
+    labeled images are drawn several times and some unlabeled images not at all. The draws are mixed
+    evenly, so that about `labeled_fraction` of every batch is labeled.
     """
     labeled, others = np.flatnonzero(labels != UNLABELED), np.flatnonzero(labels == UNLABELED)
     wanted = round(labeled_fraction * len(labels))
@@ -117,13 +117,13 @@ def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Gene
 
 
 def evaluation_loader(images: Images, preprocess: Preprocess, batch_size: int, workers: int = 0) -> DataLoader[Sample]:
-    """Every image once, in order, as the deployed model sees it; batches as in `training_loader`."""
+    """Load every image once, in order, with the deployed model's preprocessing; batches as in `training_loader`."""
     order = range(len(images))
     return _loader(_Views(images, _PlainView(preprocess)), order, batch_size, workers, drop_last=False)
 
 
 def _draws(order: Iterable[int]) -> list[Draw]:
-    """Every position in `order` with the number of times that it came before."""
+    """Pair every position in `order` with the number of its earlier occurrences."""
     seen: Counter[int] = Counter()
     found = []
     for index in order:
@@ -138,7 +138,7 @@ def _loader(views: _Views, order: Iterable[int], batch_size: int, workers: int, 
         batch_size=batch_size,
         sampler=_draws(order),
         drop_last=drop_last,
-        generator=torch.Generator(),  # its own, so that iterating leaves torch's global stream alone
+        generator=torch.Generator(),  # separate, so that iterating does not advance torch's global generator
         **worker_settings(workers),
     )
 
@@ -146,6 +146,6 @@ def _loader(views: _Views, order: Iterable[int], batch_size: int, workers: int, 
 def image_batches(
     split: Split, preprocess: Preprocess, batch_size: int, workers: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The images of `split` as a model sees them, float32 (B, 3, S, S), with their labels int (B,)."""
+    """Yield batches of `split`: preprocessed images float32 (B, 3, S, S) and labels int (B,)."""
     for pixels, labels, _ in evaluation_loader(split, preprocess, batch_size, workers):
         yield pixels.numpy(), labels.numpy()

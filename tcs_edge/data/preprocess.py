@@ -1,6 +1,6 @@
-"""From a picture to the tensor a model sees: the one definition, written beside every model.
+"""Preprocessing of an image to the input tensor of a model, stored with every model.
 
-Needs Pillow and numpy only, so that a device or a test can use it without torch.
+Only Pillow and numpy are needed, so a device or a test can use it without torch.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _RESIZES = ("shorter", "stretch")
-_ELONGATED = 16  # beyond this ratio of sides the whole resized picture is never built
+_ELONGATED = 16  # above this ratio of the sides, only the crop is resized and not the whole image
 
 Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize with antialiasing, crop the centre, divide by 255, normalise.
+    """Preprocessing: resize with antialiasing, crop the center, divide by 255, normalize.
 
     Attributes:
-        img_size: side of the square the model sees, in pixels, 1..4096.
-        crop_pct: part of the resized side that the crop keeps, in (0, 1] (timm's crop_pct).
-        resize: "shorter" keeps the aspect ratio and brings the shorter side to `resized_side`;
-            "stretch" brings both sides there.
-        interpolation: Pillow's filter; both antialias when they shrink.
-        mean, std: per channel (R, G, B), of values in 0..1.
+        img_size: side of the square model input in pixels, 1..4096.
+        crop_pct: fraction of the resized side that the crop keeps, in (0, 1] (timm's crop_pct).
+        resize: "shorter" keeps the aspect ratio and resizes the shorter side to `resized_side`;
+            "stretch" resizes both sides to it.
+        interpolation: Pillow's filter; both filters antialias when shrinking.
+        mean, std: per channel (R, G, B), for values in 0..1.
 
     Raises:
-        SpecError: a value out of its range.
+        SpecError: a value is out of its range.
     """
 
     img_size: int
@@ -72,13 +72,13 @@ class Preprocess:
         return _FILTERS[self.interpolation]
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """An RGB picture of any size -> float32 (3, img_size, img_size), normalized."""
+        """Preprocess an RGB image of any size to float32 (3, img_size, img_size), normalized."""
         return self.normalize(np.asarray(self.crop(image)))
 
     def crop(self, image: Image.Image) -> Image.Image:
-        """Resize and centre-crop: an RGB picture of img_size x img_size, still 8 bit."""
+        """Resize and center-crop to an 8-bit RGB image of img_size x img_size."""
         if image.mode != "RGB":
-            raise ValueError(f"Preprocess takes RGB pictures, got mode {image.mode}; open them with open_rgb")
+            raise ValueError(f"Preprocess takes RGB images, got mode {image.mode}. Open them with open_rgb.")
         width, height = self._resized_size(image.size)
         left, top = (width - self.img_size) // 2, (height - self.img_size) // 2
         window = (left, top, left + self.img_size, top + self.img_size)
@@ -87,7 +87,7 @@ class Preprocess:
         return image.resize((width, height), self.resampling).crop(window)
 
     def normalize(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (H, W, 3) -> float32 (3, H, W): (pixels / 255 - mean) / std, computed in float32."""
+        """Convert uint8 (H, W, 3) to float32 (3, H, W): (pixels / 255 - mean) / std, in float32 arithmetic."""
         mean, std = (np.array(values, dtype=np.float32).reshape(3, 1, 1) for values in (self.mean, self.std))
         planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
         planes /= np.float32(255)
@@ -106,23 +106,23 @@ class Preprocess:
     def _resize_window(
         self, image: Image.Image, size: tuple[int, int], window: tuple[int, int, int, int]
     ) -> Image.Image:
-        # A 1 x 60000 picture would be resized to gigabytes, of which the crop keeps one square.
+        # Resizing a 1 x 60000 image would take gigabytes, and the crop keeps only one square.
         across, down = image.width / size[0], image.height / size[1]
         right, bottom = min(window[2] * across, image.width), min(window[3] * down, image.height)
         box = (window[0] * across, window[1] * down, right, bottom)
         return image.resize((self.img_size, self.img_size), self.resampling, box=box)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON document of all values, with `description` telling each step in words."""
+        """Return a JSON document of all values, with each step in words under `description`."""
         values = asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
         return {"schema_version": SCHEMA_VERSION, **values, "description": self.describe()}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Preprocess:
-        """Read what `to_json` wrote; `description` is for people and has no effect.
+        """Read a document of `to_json`; `description` is for readers and has no effect.
 
         Raises:
-            SpecError: another schema version, a missing or unknown key, a value out of its range.
+            SpecError: another schema version, a missing or unknown key, or a value out of its range.
         """
         if not isinstance(document, dict):
             raise SpecError(f"preprocess: expected a JSON object, got {type(document).__name__}.")
@@ -136,7 +136,7 @@ class Preprocess:
         return cls(**values)
 
     def describe(self) -> list[str]:
-        """Every step in words and numbers, enough to write it again in another language."""
+        """Describe every step in words and numbers, for reimplementing it in another language."""
         size, side = self.img_size, self.resized_side
         return [
             "Decode to 8-bit RGB (channel order R, G, B), turn upright by EXIF orientation, "

@@ -1,4 +1,4 @@
-"""Few labeled images per class: which ones, by seed."""
+"""Few-shot subsets: a fixed number of labeled training images per class, drawn by seed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tcs_edge.errors import DataError
 
 
 def few_shot(images: ImageSet, shots: int, seed: int, keep_rest: bool = False) -> ImageSet:
-    """`images` with `shots` training images of every class; what has no label, validation and test stay.
+    """Draw `shots` labeled training images of every class; keep unlabeled, validation and test images.
 
     Args:
-        keep_rest: the training images that are not drawn stay, in their places, without their labels.
+        keep_rest: keep the other training images in place, as unlabeled images.
 
     Raises:
-        DataError: a class has fewer.
+        DataError: a class has fewer than `shots` training images.
     """
     rng = np.random.default_rng([seed, shots])
     rows: list[int] = []
@@ -26,7 +26,7 @@ def few_shot(images: ImageSet, shots: int, seed: int, keep_rest: bool = False) -
         if len(own) < shots:
             raise DataError(
                 f"class {name!r} has {len(own)} training images, --shots asks for {shots}. "
-                f"Add images of it, or pass --shots {len(own)} or less."
+                f"Add images of this class, or pass --shots {len(own)} or less."
             )
         rows += sorted(rng.choice(own, shots, replace=False).tolist())
     if keep_rest:

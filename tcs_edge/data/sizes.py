@@ -1,4 +1,4 @@
-"""How large the pictures of a split are."""
+"""Typical image size of a split."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOOKED_AT = 500
 
 
 def typical_side(split: Split) -> int:
-    """Median shorter side in pixels, over at most `LOOKED_AT` images spread evenly."""
+    """Median shorter side in pixels, over at most `LOOKED_AT` evenly spaced images."""
     rows = np.unique(np.linspace(0, len(split) - 1, LOOKED_AT).astype(int))
     return int(np.median([_shorter_side(split.sources[row]) for row in rows]))
 

@@ -1,7 +1,7 @@
-"""Which image goes into which split: stratified, seeded, copies kept together.
+"""Stratified, seeded splits that keep copies of an image together.
 
-Copies are images with the same bytes. One of them in train and another in test would let the
-student be graded on what it learned by heart.
+Copies are images with the same bytes. A copy in train of a test image would make the test accuracy
+too high, since the student has seen the image.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def draw_splits(
 ) -> dict[str, list[int]]:
     """Draw `HELD_OUT_FRACTION` of every class for each split in `held_out`; train keeps the rest.
 
-    Every split has every class. Copies with one label share a split; copies whose labels
-    contradict each other go to train, because no answer to them could be graded.
+    Every split has every class. Copies with the same label share a split. Copies with conflicting
+    labels go to train, because accuracy on them has no meaning.
 
     Args:
         labels, contents: class position and content sha256 of every image.
         held_out: names of the splits to draw, such as ("test", "val").
 
     Returns:
-        Sorted positions for "train" and for each name in `held_out`; together they are all images.
+        Sorted positions for "train" and for each name in `held_out`; together they cover all images.
 
     Raises:
         DataError: a class has fewer distinct images than there are splits.
@@ -51,7 +51,7 @@ def draw_splits(
 
 
 def conflicting(labels: Sequence[Hashable], contents: Sequence[str]) -> set[str]:
-    """Contents that come with more than one label."""
+    """Return the contents that occur with more than one label."""
     seen: dict[str, set[Hashable]] = defaultdict(set)
     for label, content in zip(labels, contents, strict=True):
         seen[content].add(label)
@@ -69,13 +69,13 @@ def _require_enough(name: str, came: int, needed: int) -> None:
     if came < needed:
         raise DataError(
             f"class {name!r} is too small to split: {came} distinct images, {needed} are needed. "
-            "Add images or remove the class."
+            "Add images, or remove the class."
         )
 
 
 def _draw_class(groups: list[list[int]], held_out: Sequence[str], rng: np.random.Generator) -> dict[str, list[int]]:
     target = max(1, round(HELD_OUT_FRACTION * sum(map(len, groups))))
-    # Smallest groups first: many copies of one picture would make a held-out split of one picture.
+    # Smallest groups first: otherwise copies of a single image could fill a held-out split.
     queue = sorted((groups[row] for row in rng.permutation(len(groups))), key=len)
     parts: dict[str, list[int]] = {}
     for done, name in enumerate(held_out):

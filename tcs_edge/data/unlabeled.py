@@ -1,8 +1,8 @@
-"""Images without labels that join training: most people have many more of them than labeled ones.
+"""Unlabeled images for training.
 
-The teacher sees them in the same pass, and the student learns their coordinates. An image that is
-also among the labeled ones is left out: known from training it adds nothing, and from val or test
-it would let the student be graded on what it has seen.
+The teacher computes their features in the same pass, and the student learns their coordinates.
+Copies of labeled images are left out. A copy of a training image adds nothing. A copy of a val or test
+image would be leakage.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ PART = "unlabeled"
 
 
 def with_unlabeled(images: ImageSet, folder: Path) -> ImageSet:
-    """`images` whose training split ends in every image below `folder` that is not among them yet.
+    """Append every new image below `folder` to the training split of `images`, without labels.
 
     Args:
-        folder: its folders mean nothing; it may hold the labeled images too.
+        folder: images at any depth; it may contain the labeled images too.
 
     Raises:
-        DataError: no such folder, no image that is new, or more than 1 % that cannot be read.
+        DataError: no such folder, no new image, or more than 1 % unreadable images.
     """
     listed = {PART: [Found(path, _name(path, folder), "") for path in find_files(folder)]}
     checked, skipped = check_all(listed)
     refuse_many(folder, skipped, len(listed[PART]))
     new = _new_ones(checked[PART], images)
     if not new:
-        raise DataError(f"every image in {folder} is already among the labeled ones. Leave --unlabeled out.")
+        raise DataError(f"every image in {folder} is already among the labeled images. Leave --unlabeled out.")
     train = images.train.followed_by([one.found.path for one in new], [one.found.name for one in new])
     return replace(
         images, train=train, skipped=images.skipped + skipped, unlabeled_fingerprint=_fingerprint(new)
@@ -49,15 +49,15 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _new_ones(candidates: Sequence[Checked], images: ImageSet) -> list[Checked]:
-    """Those whose bytes are in no split, each once."""
+    """Return the candidates whose bytes are not in any split, without duplicates."""
     parts = {"train": images.train, "val": images.val, "test": images.test}
     home = {split.content_sha256(row): part for part, split in parts.items() for row in range(len(split))}
     graded = [one.found.name for one in candidates if home.get(one.content) in ("val", "test")]
     if graded:
-        logger.warning(f"{len(graded)} unlabeled images are in val or test and are left out: {name_some(graded)}.")
+        logger.warning(f"unlabeled images left out: {len(graded)} are also in val or test ({name_some(graded)})")
     new = {one.content: one for one in reversed(candidates) if one.content not in home}
     if copies := len(candidates) - len(graded) - len(new):
-        logger.info(f"{copies} unlabeled images are copies, of each other or of training images, and are left out.")
+        logger.info(f"unlabeled images left out: {copies} are copies of each other or of training images")
     return sorted(new.values(), key=lambda one: one.found.name)
 
 

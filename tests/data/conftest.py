@@ -13,7 +13,7 @@ from PIL import Image
 
 @pytest.fixture
 def picture() -> Callable[..., Image.Image]:
-    """picture(seed, width, height): a smooth random RGB picture, different for every seed."""
+    """picture(seed, width, height): a smooth random RGB image, different for every seed."""
 
     def make(seed: int = 0, width: int = 12, height: int = 9) -> Image.Image:
         coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
@@ -24,7 +24,7 @@ def picture() -> Callable[..., Image.Image]:
 
 @pytest.fixture
 def fill(picture: Callable[..., Image.Image]) -> Callable[..., None]:
-    """fill(folder, count, seed): write `count` different PNG pictures into `folder`."""
+    """fill(folder, count, seed): write `count` different PNG images into `folder`."""
 
     def write(folder: Path, count: int, seed: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)

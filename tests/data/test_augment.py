@@ -26,7 +26,7 @@ def views(kind, image, count=60, **options):
     height=st.integers(1, 200),
     seed=st.integers(0, 2**31),
 )
-def test_any_picture_gives_a_normalized_tensor(kind, width, height, seed):
+def test_any_image_gives_a_normalized_tensor(kind, width, height, seed):
     prep = Preprocess(16, mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
     view = Augment(kind, prep)(Image.new("RGB", (width, height), (255, 255, 255)), np.random.default_rng(seed))
     assert (view.shape, view.dtype) == ((3, 16, 16), torch.float32)
@@ -57,11 +57,11 @@ def test_box_areas_reach_down_to_min_scale():
     assert np.mean(areas) == pytest.approx(0.75, abs=0.03)
 
 
-def test_none_is_the_evaluation_view(picture):
+def test_kind_none_is_the_evaluation_view(picture):
     assert torch.equal(views("none", picture(), count=1)[0], torch.from_numpy(PREP(picture())))
 
 
-def test_views_differ_and_can_be_drawn_again(picture):
+def test_views_differ_and_are_reproducible(picture):
     for kind in ("crop", "crop-flip"):
         first = views(kind, picture(1, 40, 30), count=8)
         assert torch.equal(first, views(kind, picture(1, 40, 30), count=8))
@@ -69,7 +69,7 @@ def test_views_differ_and_can_be_drawn_again(picture):
 
 
 def test_only_crop_flip_mirrors():
-    """A picture that grows brighter to the right: a mirrored view grows darker."""
+    """The image grows brighter to the right, so a mirrored view grows darker."""
     ramp = np.broadcast_to(np.arange(0, 256, 4, dtype=np.uint8)[None, :, None], (64, 64, 3))
     image = Image.fromarray(np.ascontiguousarray(ramp))
     rising = {
@@ -79,14 +79,14 @@ def test_only_crop_flip_mirrors():
     assert 0.3 < rising["crop-flip"] < 0.7
 
 
-def test_min_scale_is_obeyed():
-    """A dot that only large crops keep is always there when nothing may be cropped away."""
+def test_min_scale_limits_the_crop():
+    """A dot in the corner, which only large crops contain, shows the size of the crops."""
     pixels = np.zeros((32, 32, 3), np.uint8)
     pixels[0:2, 0:2] = 255
     image = Image.fromarray(pixels)
     whole = views("crop-flip", image, min_scale=1.0)[:, 0].amax(dim=(1, 2))
     small = views("crop-flip", image, min_scale=0.1)[:, 0].amax(dim=(1, 2))
-    assert (whole > 0.1).float().mean() > 0.4  # the aspect jitter alone may lose it
+    assert (whole > 0.1).float().mean() > 0.4  # aspect jitter alone can crop the dot
     assert (small > 0.1).float().mean() < 0.35
 
 
@@ -99,6 +99,6 @@ def test_crop_fills_corners_with_the_border_color():
 @pytest.mark.parametrize(
     "options", [{"kind": "mixup"}, {"kind": "crop", "min_scale": 0}, {"kind": "crop", "min_scale": 1.5}]
 )
-def test_bad_options(options):
+def test_invalid_options_are_refused(options):
     with pytest.raises(UsageError):
         Augment(preprocess=PREP, **options)

@@ -13,7 +13,7 @@ PREP = Preprocess(16)
 
 @pytest.fixture
 def split(tmp_path, picture):
-    """Small ones, one of 100 x 50, and one that EXIF turns."""
+    """Two small images, one of 100 x 50 pixels, and one with an EXIF rotation."""
     sizes = [(12, 9), (16, 20), (100, 50), (60, 41)]
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -23,7 +23,7 @@ def split(tmp_path, picture):
     return Split(paths, np.arange(4, dtype=np.int64), tuple(path.name for path in paths))
 
 
-def test_small_images_are_kept_as_they_are_and_large_ones_shrunk(split, recorder):
+def test_small_images_are_kept_unchanged_and_large_ones_shrunk(split, recorder):
     kept = keep_decoded(split, PREP)
     assert isinstance(kept, DecodedImages)
     assert [kept.image(index).size for index in range(4)] == [(12, 9), (16, 20), (40, 20), (20, 29)]
@@ -36,17 +36,17 @@ def test_small_images_are_kept_as_they_are_and_large_ones_shrunk(split, recorder
     assert recorder.tracked == [("Decoding images", 4)]
 
 
-def test_what_does_not_fit_is_read_from_disk(split, recorder):
+def test_images_beyond_the_limit_are_read_from_disk(split, recorder):
     assert keep_decoded(split, PREP, cache_mb=0.005) is split
-    assert "read anew each epoch" in recorder.details[0]
+    assert recorder.details[0].startswith("decoded image cache: off (0 MB needed, limit 0 MB)")
 
 
-def test_images_in_memory_are_left_alone():
+def test_images_in_memory_are_not_copied():
     split = Split(np.zeros((2, 8, 8), np.uint8), np.zeros(2, np.int64), ("a", "b"))
     assert keep_decoded(split, PREP) is split
 
 
-def test_a_file_that_went_away_is_named(split, tmp_path):
+def test_error_names_a_deleted_file(split, tmp_path):
     (tmp_path / "2.png").unlink()
     with pytest.raises(DataError, match=r"2\.png"):
         keep_decoded(split, PREP)

@@ -21,7 +21,7 @@ def pixels(path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "webp", "jpg", "JPEG"])
-def test_each_format_keeps_the_picture(tmp_path, picture, suffix):
+def test_each_format_keeps_the_pixels(tmp_path, picture, suffix):
     path = tmp_path / f"a.{suffix}"
     picture(1, 32, 24).save(path, **({"lossless": True} if suffix == "webp" else {}))
     error = np.abs(pixels(path).astype(int) - np.asarray(picture(1, 32, 24)).astype(int))
@@ -30,8 +30,8 @@ def test_each_format_keeps_the_picture(tmp_path, picture, suffix):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_the_picture_upright(tmp_path, orientation, suffix):
-    """The tag says where row 0 and column 0 of the stored picture lie in the upright one."""
+def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
+    """The tag gives the position of row 0 and column 0 of the stored image in the upright image."""
     stored = np.zeros((16, 32, 3), np.uint8)
     stored[:8, :16] = 255  # white: first rows, first columns
     exif = Image.Exif()
@@ -55,7 +55,7 @@ def test_orientation_6_pixel_by_pixel(tmp_path):
     assert np.array_equal(pixels(tmp_path / "a.png"), np.rot90(stored, k=-1))
 
 
-def test_broken_exif_leaves_the_picture_as_stored(tmp_path, picture):
+def test_broken_exif_keeps_the_stored_orientation(tmp_path, picture):
     path = tmp_path / "a.jpg"
     picture().save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     with warnings.catch_warnings():
@@ -71,7 +71,7 @@ def test_16_bit_gray_is_scaled_not_clipped(tmp_path):
     assert np.array_equal(pixels(tmp_path / "a.png")[..., 2], expected)
 
 
-def test_1_bit_and_gray_become_rgb(tmp_path):
+def test_1_bit_and_gray_images_become_rgb(tmp_path):
     bits = np.array([[True, False, True]])
     Image.fromarray(bits).save(tmp_path / "a.png")
     assert pixels(tmp_path / "a.png")[0, :, 1].tolist() == [255, 0, 255]
@@ -79,13 +79,13 @@ def test_1_bit_and_gray_become_rgb(tmp_path):
     assert pixels(tmp_path / "b.bmp")[0].tolist() == [[7, 7, 7], [200, 200, 200]]
 
 
-def test_cmyk_jpeg(tmp_path):
+def test_cmyk_jpeg_is_converted_to_rgb(tmp_path):
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
     assert np.abs(pixels(tmp_path / "a.jpg")[8, 8].astype(int) - [255, 0, 0]).max() <= 3
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparency_is_laid_on_white(tmp_path, mode):
+def test_transparency_is_composited_on_white(tmp_path, mode):
     color = (0, 0, 0, 0) if mode == "RGBA" else (0, 0)
     image = Image.new(mode, (3, 1), color)
     image.putpixel((1, 0), (0, 0, 0, 255) if mode == "RGBA" else (0, 255))
@@ -94,7 +94,7 @@ def test_transparency_is_laid_on_white(tmp_path, mode):
     assert pixels(tmp_path / "a.png")[0, :, 0].tolist() == [255, 0, 204]
 
 
-def test_palette_with_transparent_entry(tmp_path):
+def test_transparent_palette_entry_becomes_white(tmp_path):
     image = Image.new("P", (3, 1))
     image.putpalette([255, 0, 0, 0, 0, 255, 0, 255, 0])
     for x in range(3):
@@ -112,7 +112,7 @@ def test_an_animation_gives_its_first_frame(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])
-def test_a_truncated_file_is_named(tmp_path, picture, suffix):
+def test_error_names_a_truncated_file(tmp_path, picture, suffix):
     path = tmp_path / f"cut.{suffix}"
     picture(3, 64, 64).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
@@ -123,7 +123,7 @@ def test_a_truncated_file_is_named(tmp_path, picture, suffix):
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"GIF89a" + bytes(40), b"\xff\xd8\xff"])
-def test_a_fake_is_named(tmp_path, content):
+def test_error_names_a_file_that_is_not_an_image(tmp_path, content):
     path = tmp_path / "fake.jpg"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"fake\.jpg"):
@@ -132,14 +132,14 @@ def test_a_fake_is_named(tmp_path, content):
         image_size(path)
 
 
-def test_other_formats_are_refused_whatever_the_suffix(tmp_path, picture):
+def test_other_formats_are_refused_under_any_suffix(tmp_path, picture):
     picture().save(tmp_path / "a.gif")
     (tmp_path / "a.gif").rename(tmp_path / "a.png")
-    with pytest.raises(DataError, match="no JPEG, PNG, WebP or BMP"):
+    with pytest.raises(DataError, match="not a JPEG, PNG, WebP or BMP"):
         open_rgb(tmp_path / "a.png")
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_error_names_a_missing_file(tmp_path):
     with pytest.raises(DataError, match=r"gone\.png: no such file"):
         open_rgb(tmp_path / "gone.png")
 
@@ -161,12 +161,12 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch, lifted):
         open_rgb(path)
 
 
-def test_image_size_is_the_stored_size(tmp_path, picture):
+def test_image_size_returns_the_stored_size(tmp_path, picture):
     picture(0, 12, 9).save(tmp_path / "a.png")
     assert image_size(tmp_path / "a.png") == (12, 9)
 
 
-def test_suffixes():
+def test_has_image_suffix():
     assert all(map(has_image_suffix, ["a.jpg", "A.JPG", "a.b.Jpeg", "x.png", "x.webp", "x.bmp"]))
     assert not any(map(has_image_suffix, ["a.gif", "a.tif", "jpg", "a.jpg.txt", "a"]))
 

@@ -1,4 +1,4 @@
-"""Which folder holds the images: by names alone."""
+"""Detection of image folders from names alone."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def found(here: Path) -> list[str]:
             for folder in detect_image_folders(here)]  # fmt: skip
 
 
-def test_splits_come_before_classes_and_folders_before_here(tmp_path):
+def test_splits_and_subfolders_come_first(tmp_path):
     pictures(tmp_path / "z" / "train" / "a", tmp_path / "z" / "train" / "b", tmp_path / "z" / "valid" / "a")
     pictures(tmp_path / "a" / "cat", tmp_path / "a" / "dog")
     assert found(tmp_path) == ["z splits 2", "a classes 2"]
 
 
-def test_here_itself(tmp_path):
+def test_the_current_folder_is_detected(tmp_path):
     pictures(tmp_path / "train" / "a", tmp_path / "train" / "b", tmp_path / "test" / "a")
     assert found(tmp_path) == [". splits 2", "train classes 2"]
 
 
 @pytest.mark.parametrize("names", [(), ("one",), (".hidden/a", ".hidden/b"), ("x/train/a", "x/train/b")])
-def test_what_is_no_image_folder(tmp_path, names):
+def test_other_folders_are_not_detected(tmp_path, names):
     pictures(*(tmp_path / name for name in names))
     (tmp_path / "docs" / "x").mkdir(parents=True)
     (tmp_path / "docs" / "x" / "a.txt").touch()

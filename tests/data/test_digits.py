@@ -26,12 +26,12 @@ def test_the_test_images_are_the_documented_ones(images):
     assert sorted((*images.train.names, *images.val.names)) == sorted(f"digits/{row:04d}" for row in rest)
 
 
-def test_pixels_use_the_whole_range(images):
+def test_pixels_use_the_full_range(images):
     original = load_digits().images[int(images.train.names[0][-4:])]
     assert images.train.sources.dtype == np.uint8
     assert np.abs(images.train.sources[0] - original * 255 / 16).max() <= 0.5
     assert (images.train.sources.min(), images.train.sources.max()) == (0, 255)
 
 
-def test_the_seed_changes_nothing(images):
+def test_the_seed_does_not_change_the_digits(images):
     assert load_images(None, seed=5).fingerprint == images.fingerprint

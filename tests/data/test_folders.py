@@ -46,7 +46,7 @@ def test_class_folders_are_split_80_10_10(flat, recorder):
     assert np.array_equal(images.val.image(1), load_images(flat).val.image(1))
 
 
-def test_given_splits_are_kept(with_splits, recorder):
+def test_existing_splits_are_kept(with_splits, recorder):
     images = load_images(with_splits)
     assert (len(images.train), len(images.val), len(images.test)) == (20, 8, 6)
     assert all(name.startswith("val/") for name in images.val.names)
@@ -55,29 +55,29 @@ def test_given_splits_are_kept(with_splits, recorder):
 
 
 @pytest.mark.parametrize("name", ["valid", "validation", "Val"])
-def test_other_names_of_val(with_splits, name):
+def test_val_is_found_under_other_names(with_splits, name):
     (with_splits / "val").rename(with_splits / name)
     assert len(load_images(with_splits).val) == 8
 
 
-def test_two_vals_are_refused(with_splits):
+def test_two_validation_folders_are_refused(with_splits):
     shutil.copytree(with_splits / "val", with_splits / "valid")
     with pytest.raises(DataError, match="both val/ and valid/"):
         load_images(with_splits)
 
 
 @pytest.mark.parametrize("missing", ["val", "test"])
-def test_the_only_held_out_folder_is_the_test(with_splits, recorder, missing):
+def test_a_single_held_out_folder_becomes_test(with_splits, recorder, missing):
     kept = {"val": "test", "test": "val"}[missing]
     shutil.rmtree(with_splits / missing)
     images = load_images(with_splits, seed=3)
     assert all(name.startswith(f"{kept}/") for name in images.test.names)
     assert all(name.startswith("train/") for name in (*images.val.names, *images.train.names))
     assert (len(images.train), len(images.val)) == (18, 2)
-    assert f"{kept} ({len(images.test)} images) is kept as test" in recorder.said[0]
+    assert f"splits: {kept}/ is used as test ({len(images.test)} images)" in recorder.said[0]
 
 
-def test_half_a_split_is_refused(with_splits):
+def test_an_incomplete_split_is_refused(with_splits):
     shutil.rmtree(with_splits / "val")
     shutil.move(with_splits / "test", with_splits.parent / "test")
     with pytest.raises(DataError, match=r"only train/\. Pass --data .*train to have it split"):
@@ -87,13 +87,13 @@ def test_half_a_split_is_refused(with_splits):
         load_images(with_splits)
 
 
-def test_train_may_be_a_class(tmp_path, fill):
+def test_train_can_be_a_class_name(tmp_path, fill):
     for seed, name in enumerate(["bus", "train"]):
         fill(tmp_path / name, 5, seed)
     assert load_images(tmp_path).classes == ("bus", "train")
 
 
-def test_the_seed_draws_the_split(flat):
+def test_the_seed_determines_the_split(flat):
     first, again, other = (load_images(flat, seed) for seed in (0, 0, 1))
     assert first.test.names == again.test.names != other.test.names
     assert first.fingerprint == again.fingerprint != other.fingerprint
@@ -105,7 +105,7 @@ def test_moving_the_folder_keeps_the_fingerprint(flat, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["content", "name", "class"])
-def test_the_fingerprint_sees_every_change(with_splits, picture, change):
+def test_every_change_alters_the_fingerprint(with_splits, picture, change):
     before = load_images(with_splits).fingerprint
     path = with_splits / "test/dog/001.png"
     if change == "content":
@@ -117,7 +117,7 @@ def test_the_fingerprint_sees_every_change(with_splits, picture, change):
     assert load_images(with_splits).fingerprint != before
 
 
-def test_clutter_is_ignored_and_nested_folders_are_not(flat, picture, fill, recorder):
+def test_hidden_files_are_ignored_and_nested_folders_are_read(flat, picture, fill, recorder):
     before = names(load_images(flat))
     for path in (".hidden/a.png", "__MACOSX/cat/a.png", "cat/._000.png", "cat/.cache/a.png"):
         (flat / path).parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def test_clutter_is_ignored_and_nested_folders_are_not(flat, picture, fill, reco
     assert any(".txt" in text for text in recorder.details)
 
 
-def test_link_loops_end(flat):
+def test_link_loops_are_not_followed(flat):
     (flat / "cat/again").symlink_to(flat / "cat", target_is_directory=True)
     (flat / "dog/up").symlink_to(flat / "dog/more", target_is_directory=True)
     (flat / "dog/more").mkdir()
@@ -140,13 +140,13 @@ def test_link_loops_end(flat):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
-def test_a_pipe_is_no_image(flat):
+def test_a_named_pipe_is_ignored(flat):
     os.mkfifo(flat / "cat/pipe.png")
     (flat / "cat/link.png").symlink_to(flat / "cat/pipe.png")
     assert len(names(load_images(flat))) == 50
 
 
-def test_a_linked_class_folder_counts(tmp_path, fill):
+def test_a_linked_class_folder_is_read(tmp_path, fill):
     fill(tmp_path / "store/cats", 5, seed=1)
     fill(tmp_path / "pets/dog", 5, seed=2)
     (tmp_path / "pets/cat").symlink_to(tmp_path / "store/cats", target_is_directory=True)
@@ -160,7 +160,7 @@ def expect(folder, message):
     assert caught.value.exit_code == 3
 
 
-def test_errors_name_what_is_wrong(tmp_path, fill, picture):
+def test_errors_name_the_problem(tmp_path, fill, picture):
     expect(tmp_path / "none", "no such folder")
     (tmp_path / "empty").mkdir()
     expect(tmp_path / "empty", "no images in")
@@ -175,25 +175,25 @@ def test_errors_name_what_is_wrong(tmp_path, fill, picture):
     expect(tmp_path / "one/dog/000.png", "no such folder")
 
 
-def test_a_held_out_class_that_train_lacks(with_splits, fill):
+def test_a_held_out_class_that_train_lacks_is_refused(with_splits, fill):
     fill(with_splits / "val/bird", 2, seed=9)
     expect(with_splits, "val has classes that train lacks: bird")
 
 
-def test_a_train_class_that_test_lacks_is_warned_of(with_splits, recorder):
+def test_warning_for_a_train_class_that_test_lacks(with_splits, recorder):
     shutil.rmtree(with_splits / "test/dog")
     assert load_images(with_splits).classes == ("cat", "dog")
     assert len(recorder.warned) == 1
     assert "test has no images of dog" in recorder.warned[0]
 
 
-def test_an_empty_held_out_split(with_splits):
+def test_an_empty_held_out_split_is_refused(with_splits):
     shutil.rmtree(with_splits / "val")
     (with_splits / "val").mkdir()
     expect(with_splits, "no images in .*val")
 
 
-def test_strays_are_warned_of(with_splits, picture, fill, recorder):
+def test_warning_for_images_outside_class_folders(with_splits, picture, fill, recorder):
     picture(5).save(with_splits / "train/stray.png")
     fill(with_splits / "extra/cat", 1)
     assert len(load_images(with_splits).train) == 20
@@ -203,17 +203,15 @@ def test_strays_are_warned_of(with_splits, picture, fill, recorder):
     ]
 
 
-def test_a_few_unreadable_images_are_skipped_by_name(tmp_path, fill, recorder):
+def test_a_few_unreadable_images_are_skipped_and_named(tmp_path, fill, recorder):
     fill(tmp_path / "a", 60, seed=1)
     fill(tmp_path / "b", 60, seed=2)
     (tmp_path / "b/007.png").write_bytes(b"text")
     images = load_images(tmp_path)
-    assert [(bad.path, bad.reason) for bad in images.skipped] == [
-        ("b/007.png", "it is no JPEG, PNG, WebP or BMP image")
-    ]
+    assert [(bad.path, bad.reason) for bad in images.skipped] == [("b/007.png", "not a JPEG, PNG, WebP or BMP image")]
     assert "b/007.png" not in names(images)
     assert len(names(images)) == 119
-    assert "1 of 120 images cannot be read" in recorder.warned[0]
+    assert "skipped 1 of 120 images" in recorder.warned[0]
     assert "b/007.png" in recorder.warned[0]
 
 
@@ -224,21 +222,21 @@ def test_many_unreadable_images_are_an_error(flat):
     expect(flat, r"3 of 52 images cannot be read, more than 1%: cat/003\.png .*cat/gone\.png \(no such file")
 
 
-def test_a_class_whose_images_are_all_unreadable(tmp_path, fill):
+def test_a_class_without_readable_images_is_refused(tmp_path, fill):
     fill(tmp_path / "a", 150, seed=1)
     (tmp_path / "b").mkdir()
     (tmp_path / "b/x.png").write_bytes(b"text")
     expect(tmp_path, "class 'b' has no readable images")
 
 
-def test_leakage_is_warned_of_with_names(with_splits, recorder):
+def test_leakage_warning_names_the_images(with_splits, recorder):
     shutil.copy(with_splits / "train/cat/002.png", with_splits / "test/cat/copy.png")
     load_images(with_splits)
     assert len(recorder.warned) == 1
     assert "leakage: 1 images of test are also in train: test/cat/copy.png" in recorder.warned[0]
 
 
-def test_own_splits_do_not_leak(flat, recorder):
+def test_drawn_splits_do_not_leak(flat, recorder):
     for index in range(20):
         shutil.copy(flat / f"cat/{index:03d}.png", flat / f"cat/copy{index:03d}.png")
     images = load_images(flat)
@@ -248,16 +246,16 @@ def test_own_splits_do_not_leak(flat, recorder):
     assert not recorder.warned
 
 
-def test_copies_with_another_label_are_warned_of(flat, recorder):
+def test_warning_for_copies_with_different_labels(flat, recorder):
     shutil.copy(flat / "cat/000.png", flat / "dog/liar.png")
     images = load_images(flat)
-    assert "2 images have copies with another label: cat/000.png, dog/liar.png" in recorder.warned[0]
+    assert recorder.warned[0] == "identical images with different labels: 2 (cat/000.png, dog/liar.png)"
     assert {"cat/000.png", "dog/liar.png"} <= set(images.train.names)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "counts"), [("eurosat", (6000, 1500, 4050))])
-def test_real_images(shared_data, recorder, name, counts):
+def test_real_images_load_with_the_expected_counts(shared_data, recorder, name, counts):
     if not (shared_data / name).is_dir():
         pytest.skip(f"{shared_data / name} is absent")
     images = load_images(shared_data / name)

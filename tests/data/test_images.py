@@ -21,7 +21,7 @@ def test_gray_and_color_arrays_give_rgb():
     assert np.array_equal(Split(color, labels, ("a", "b")).image(1), color[1])
 
 
-def test_files_and_arrays_have_a_content_hash(tmp_path, picture):
+def test_content_hash_of_files_and_arrays(tmp_path, picture):
     path = tmp_path / "a.png"
     picture().save(path)
     files = Split((path,), np.zeros(1, np.int64), ("a.png",))
@@ -31,7 +31,7 @@ def test_files_and_arrays_have_a_content_hash(tmp_path, picture):
     assert arrays.content_sha256(1) == hashlib.sha256(bytes([4, 5, 6, 7])).hexdigest()
 
 
-def test_subset_keeps_rows_together(tmp_path):
+def test_subset_keeps_image_label_and_name_together(tmp_path):
     images = Split(np.arange(12, dtype=np.uint8).reshape(3, 2, 2), np.array([5, 6, 7]), ("a", "b", "c"))
     part = images.subset([2, 0])
     assert (part.names, part.labels.tolist(), len(part)) == (("c", "a"), [7, 5], 2)
@@ -40,12 +40,12 @@ def test_subset_keeps_rows_together(tmp_path):
     assert (files.sources, files.names) == ((tmp_path / "b",), ("b",))
 
 
-def test_lengths_must_agree():
+def test_different_lengths_are_refused():
     with pytest.raises(ValueError, match="differ in length"):
         split(labels=(0, 1))
 
 
-def test_fingerprint_follows_every_part():
+def test_fingerprint_depends_on_every_part():
     def mark(classes=("x", "y"), images=None, contents=("1", "2", "3"), order=slice(None)):
         parts = [(images or split(), contents), (split((), ()), ()), (split((), ()), ())]
         return fingerprint(classes, parts[order])

@@ -41,7 +41,7 @@ def equal(first, second):
 
 @settings(max_examples=40, deadline=None)
 @given(count=st.integers(1, 30), batch_size=st.integers(1, 12), seed=st.integers(0, 2**31))
-def test_an_epoch_has_every_image_once_but_never_a_lonely_one(count, batch_size, seed):
+def test_an_epoch_has_every_image_once_but_no_batch_of_one(count, batch_size, seed):
     images = make(count)
     batches = epoch_of(images, seed, batch_size=batch_size)
     seen = torch.cat([index for _, _, index in batches]).tolist()
@@ -54,7 +54,7 @@ def test_an_epoch_has_every_image_once_but_never_a_lonely_one(count, batch_size,
         assert len(index) > 1 or batch_size == 1 or count == 1
 
 
-def test_batches_follow_from_seed_and_epoch_alone():
+def test_batches_depend_on_seed_and_epoch_alone():
     images = make(11)
     first = epoch_of(images, seed=1, epoch=2)
     torch.manual_seed(99)
@@ -67,7 +67,7 @@ def test_batches_follow_from_seed_and_epoch_alone():
         assert not torch.equal(first[0][0][0], view[int(first[0][2][0])])
 
 
-def test_iterating_leaves_the_global_streams_alone():
+def test_iterating_does_not_advance_the_global_generator():
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -76,12 +76,12 @@ def test_iterating_leaves_the_global_streams_alone():
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing(workers):
+def test_workers_do_not_change_the_batches(workers):
     images = make(11)
     assert equal(epoch_of(images), epoch_of(images, workers=workers))
 
 
-def test_cached_files_give_the_batches_of_files(tmp_path, fill):
+def test_cached_images_give_the_same_batches_as_files(tmp_path, fill):
     fill(tmp_path, 6)
     paths = tuple(sorted(tmp_path.glob("*.png")))
     split = Split(paths, np.zeros(6, np.int64), tuple(path.name for path in paths))
@@ -103,7 +103,7 @@ def test_evaluation_is_in_order_and_complete(workers):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_file_that_went_away_is_a_data_error(tmp_path, workers):
+def test_a_deleted_file_is_a_data_error(tmp_path, workers):
     split = Split((tmp_path / "gone.png", tmp_path / "too.png"), np.zeros(2, np.int64), ("gone.png", "too.png"))
     with pytest.raises(DataError, match=r"^cannot read image [^\n]*gone\.png[^\n]*$"):
         list(evaluation_loader(split, PREP, 2, workers))
@@ -117,7 +117,7 @@ from tcs_edge.data import Preprocess, Split
 from tcs_edge.data.loader import evaluation_loader
 
 if __name__ == "__main__":
-    # A job in the background of a shell script starts with Ctrl-C ignored, and these tests may run in one.
+    # A background job of a shell script ignores Ctrl-C at the start, and these tests may run in one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     split = Split(np.zeros((4000, 8, 8), np.uint8), np.zeros(4000, np.int64), tuple(map(str, range(4000))))
     try:
@@ -130,7 +130,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="process groups are signalled as a terminal does")
+@pytest.mark.skipif(os.name != "posix", reason="needs process groups, as a terminal uses them")
 def test_ctrl_c_ends_workers_without_tracebacks(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(INTERRUPTED)
@@ -161,7 +161,7 @@ def test_without_unlabeled_images_an_epoch_is_a_permutation():
 
 
 @pytest.mark.parametrize(("labeled", "share"), [(6, 0.5), (30, 0.4), (1, 0.25)])
-def test_every_batch_has_its_share_of_labels(labeled, share):
+def test_every_batch_has_the_labeled_fraction(labeled, share):
     labels = np.where(np.arange(256) < labeled, 0, UNLABELED)
     order = np.array(epoch_order(labels, share, np.random.default_rng(0)))
     assert len(order) == 256
@@ -172,7 +172,7 @@ def test_every_batch_has_its_share_of_labels(labeled, share):
     assert drawn[labeled:].max() == 1
 
 
-def test_an_image_that_is_drawn_again_in_an_epoch_is_seen_from_another_side():
+def test_repeated_draws_of_an_image_give_different_views():
     images = make(48)
     few = Split(images.sources, np.where(np.arange(48) < 2, images.labels, UNLABELED), images.names)
     batches = list(training_loader(few, CROP, 8, seed=3, epoch=1, labeled_fraction=0.5))
@@ -181,11 +181,11 @@ def test_an_image_that_is_drawn_again_in_an_epoch_is_seen_from_another_side():
     for image in (0, 1):
         seen = views[index == image]
         assert len(seen) == 12
-        assert len({view.numpy().tobytes() for view in seen}) > 8  # of an image of ten pixels a view may come twice
-        assert torch.equal(seen[0], plain[image])  # the first is the one of an epoch without repetitions
+        assert len({view.numpy().tobytes() for view in seen}) > 8  # views of such a small image can coincide
+        assert torch.equal(seen[0], plain[image])  # the first view equals the view in an epoch without repetitions
 
 
-def test_the_order_is_another_one_in_every_epoch():
+def test_the_order_differs_between_epochs():
     labels = np.where(np.arange(100) < 10, 0, UNLABELED)
     first, second = (epoch_order(labels, 0.5, np.random.default_rng([0, epoch, 0])) for epoch in (0, 1))
     assert first != second

@@ -35,7 +35,7 @@ def triangle_weights(length: int, target: int) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(61, 40), (40, 61), (33, 33), (20, 90), (7, 5)])
 @pytest.mark.parametrize("crop_pct", [1.0, 0.875])
-def test_equals_the_formula_in_numpy(size, crop_pct):
+def test_preprocess_equals_the_formula_in_numpy(size, crop_pct):
     prep = Preprocess(24, crop_pct=crop_pct, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     image = noise(*size)
     side, (width, height) = math.floor(24 / crop_pct), size
@@ -54,7 +54,7 @@ def test_equals_the_formula_in_numpy(size, crop_pct):
 @pytest.mark.parametrize(
     ("size", "crop_pct"), [((64, 64), 0.875), ((60, 40), 1.0), ((520, 390), 0.93), ((30, 50), 1.0)]
 )
-def test_has_the_pixels_of_torchvision(size, crop_pct, interpolation):
+def test_preprocess_equals_torchvision(size, crop_pct, interpolation):
     prep = Preprocess(28, crop_pct=crop_pct, interpolation=interpolation)
     mode = InterpolationMode[interpolation.upper()]
     image = noise(*size)
@@ -66,7 +66,7 @@ def test_has_the_pixels_of_torchvision(size, crop_pct, interpolation):
     np.testing.assert_allclose(prep(image), normalize(cropped).numpy(), rtol=0, atol=1e-6)
 
 
-def test_odd_margins_are_cut_on_the_far_side():
+def test_odd_margins_are_rounded_down_at_the_left():
     image = noise(7, 4)
     assert np.array_equal(np.asarray(Preprocess(4).crop(image)), np.asarray(image)[:, 1:5])
 
@@ -87,7 +87,7 @@ def test_stretch_ignores_the_aspect_ratio():
     resize=st.sampled_from(["shorter", "stretch"]),
     interpolation=st.sampled_from(["bilinear", "bicubic"]),
 )
-def test_any_size_gives_the_promised_tensor(width, height, img_size, crop_pct, resize, interpolation):
+def test_any_size_gives_the_documented_tensor(width, height, img_size, crop_pct, resize, interpolation):
     prep = Preprocess(img_size, crop_pct, resize, interpolation, **HALF)
     tensor = prep(Image.new("RGB", (width, height), (255, 0, 255)))
     assert tensor.shape == (3, img_size, img_size)
@@ -97,13 +97,13 @@ def test_any_size_gives_the_promised_tensor(width, height, img_size, crop_pct, r
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 60_000), (60_000, 1), (3, 5_000)])
-def test_extreme_shapes(size):
+def test_extreme_aspect_ratios_are_preprocessed(size):
     assert Preprocess(224)(Image.new("RGB", size, (255, 255, 255))).shape == (3, 224, 224)
 
 
 @pytest.mark.parametrize("size", [(20, 400), (400, 20), (21, 500)])
-def test_elongated_pictures_are_cropped_like_the_others(size):
-    """Above 16:1 only the crop is computed; it must be what resizing everything would give."""
+def test_elongated_images_give_the_same_crop(size):
+    """Above 16:1 only the crop is computed, and it must equal the crop of the resized image."""
     image, prep = noise(*size), Preprocess(16)
     width, height = prep._resized_size(size)
     left, top = (width - 16) // 2, (height - 16) // 2
@@ -112,7 +112,7 @@ def test_elongated_pictures_are_cropped_like_the_others(size):
     assert difference.max() <= 1
 
 
-def test_only_rgb_is_taken():
+def test_other_modes_than_rgb_are_refused():
     with pytest.raises(ValueError, match="open_rgb"):
         Preprocess(8)(Image.new("L", (8, 8)))
 
@@ -129,11 +129,11 @@ def test_only_rgb_is_taken():
         std=st.tuples(*[st.floats(0.01, 2)] * 3),
     )
 )
-def test_json_round_trip(prep):
+def test_json_round_trip_keeps_all_values(prep):
     assert Preprocess.from_json(json.loads(json.dumps(prep.to_json()))) == prep
 
 
-def test_description_names_the_numbers():
+def test_description_contains_the_numbers():
     text = " ".join(Preprocess(224, crop_pct=0.875, interpolation="bicubic").to_json()["description"])
     assert all(part in text for part in ("256", "224 x 224", "bicubic", "0.485", "R, G, B", "floor", "255"))
 
@@ -158,14 +158,14 @@ def test_description_names_the_numbers():
         ({"color": "bgr"}, "unknown 'color'"),
     ],
 )
-def test_from_json_is_strict(change, message):
+def test_from_json_refuses_invalid_values(change, message):
     with pytest.raises(SpecError, match=message) as caught:
         Preprocess.from_json(Preprocess(32).to_json() | change)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["img_size", "crop_pct", "resize", "interpolation", "mean", "std"])
-def test_from_json_wants_every_key(key):
+def test_from_json_requires_every_key(key):
     document = Preprocess(32).to_json()
     del document[key]
     with pytest.raises(SpecError, match=f"missing {key}"):
@@ -173,11 +173,11 @@ def test_from_json_wants_every_key(key):
 
 
 @pytest.mark.parametrize("document", [[], None, "x", {}])
-def test_from_json_wants_an_object(document):
+def test_from_json_requires_an_object(document):
     with pytest.raises(SpecError):
         Preprocess.from_json(document)
 
 
-def test_preprocessing_needs_no_torch():
+def test_preprocessing_does_not_import_torch():
     code = "import sys, tcs_edge.data; sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

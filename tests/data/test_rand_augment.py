@@ -1,4 +1,4 @@
-"""RandAugment draws from the generator it is given, and from nothing else."""
+"""Tests that RandAugment draws only from the generator of the caller."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pixels(magnitude, seed, picture=PICTURE):
     return np.asarray(RandAugment(magnitude)(picture, np.random.default_rng(seed)))
 
 
-def test_a_distortion_can_be_drawn_again_whatever_torch_drew_before():
+def test_a_distortion_does_not_depend_on_torchs_generator():
     torch.manual_seed(0)
     first = pixels(9, seed=3)
     torch.rand(100)
@@ -28,7 +28,7 @@ def test_a_distortion_can_be_drawn_again_whatever_torch_drew_before():
     assert len({pixels(9, seed).tobytes() for seed in range(20)}) > 15
 
 
-def test_torchs_own_stream_goes_on_as_if_nothing_was_drawn():
+def test_torchs_global_generator_is_restored():
     torch.manual_seed(0)
     wanted = torch.rand(3)
     torch.manual_seed(0)
@@ -36,13 +36,13 @@ def test_torchs_own_stream_goes_on_as_if_nothing_was_drawn():
     assert torch.equal(torch.rand(3), wanted)
 
 
-def test_magnitude_zero_leaves_picture_and_generator_alone():
+def test_magnitude_zero_changes_neither_image_nor_generator():
     rng, untouched = np.random.default_rng(0), np.random.default_rng(0)
     assert RandAugment()(PICTURE, rng) is PICTURE
     assert rng.random() == untouched.random()
 
 
-def test_a_larger_magnitude_moves_pictures_further():
+def test_a_larger_magnitude_changes_images_more():
     gray = Image.fromarray(np.tile(np.linspace(40, 210, 40).astype(np.uint8)[:, None, None], (1, 40, 3)))
 
     def moved(magnitude):
@@ -58,13 +58,13 @@ def test_a_larger_magnitude_moves_pictures_further():
     magnitude=st.integers(1, 30),
     seed=st.integers(0, 2**31),
 )
-def test_any_picture_keeps_its_size(width, height, magnitude, seed):
+def test_any_image_keeps_its_size(width, height, magnitude, seed):
     out = RandAugment(magnitude)(Image.new("RGB", (width, height), (9, 99, 200)), np.random.default_rng(seed))
     assert (out.size, out.mode) == ((width, height), "RGB")
 
 
 @pytest.mark.parametrize("kind", ["none", "crop", "crop-flip"])
-def test_it_comes_on_top_of_the_view(kind):
+def test_distortion_is_applied_after_the_crop(kind):
     preprocess = Preprocess(16)
     plain, distorted = Augment(kind, preprocess), Augment(kind, preprocess, distortion=RandAugment(20))
     views = [[augment(PICTURE, np.random.default_rng(s)) for s in range(10)] for augment in (plain, distorted)]

@@ -1,4 +1,4 @@
-"""Few images per class: as many of every class, fixed by the seed."""
+"""Few-shot subsets: the same number of images per class, determined by the seed."""
 
 from dataclasses import replace
 
@@ -12,13 +12,13 @@ from tcs_edge.errors import DataError
 
 @pytest.fixture
 def images():
-    """Four images of class a, three of class b; the pixels say which."""
+    """Four images of class a and three of class b, with different pixels."""
     labels = np.array([0, 1, 0, 1, 0, 1, 0])
     split = Split(np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2), labels, tuple(f"{i}" for i in range(7)))
     return ImageSet("some", ("a", "b"), split, split, split, "f" * 64)
 
 
-def test_as_many_of_every_class_and_the_held_out_images_stay_whole(images):
+def test_each_class_keeps_the_same_number_and_held_out_images_stay(images):
     small = few_shot(images, 2, seed=0)
     assert np.bincount(small.train.labels).tolist() == [2, 2]
     assert small.val is images.val
@@ -28,7 +28,7 @@ def test_as_many_of_every_class_and_the_held_out_images_stay_whole(images):
         assert small.train.image(row).tobytes() == images.train.image(int(name)).tobytes()
 
 
-def test_images_without_labels_stay_and_count_for_no_class(images):
+def test_unlabeled_images_are_kept(images):
     labels = np.where(np.arange(7) < 2, UNLABELED, images.train.labels)
     split = Split(images.train.sources, labels, images.train.names)
     small = few_shot(replace(images, train=split), 1, seed=0)
@@ -36,7 +36,7 @@ def test_images_without_labels_stay_and_count_for_no_class(images):
     assert small.train.names[-2:] == ("0", "1")
 
 
-def test_the_rest_may_stay_without_labels(images):
+def test_keep_rest_keeps_the_other_images_unlabeled(images):
     drawn = few_shot(images, 2, seed=0).train.names
     kept = few_shot(images, 2, seed=0, keep_rest=True).train
     assert kept.names == images.train.names
@@ -44,12 +44,12 @@ def test_the_rest_may_stay_without_labels(images):
         assert kept.labels[row] == (images.train.labels[row] if name in drawn else UNLABELED)
 
 
-def test_the_seed_fixes_the_draw(images):
+def test_the_seed_determines_the_draw(images):
     assert few_shot(images, 2, seed=0).train.names == few_shot(images, 2, seed=0).train.names
     assert len({few_shot(images, 2, seed).train.names for seed in range(20)}) > 3
 
 
-def test_more_than_a_class_has_is_refused_by_its_name(images):
+def test_error_names_the_class_with_too_few_images(images):
     assert len(few_shot(images, 3, seed=0).train) == 6
     with pytest.raises(DataError, match=r"class 'b' has 3 training images, --shots asks for 4.*--shots 3"):
         few_shot(images, 4, seed=0)

@@ -1,4 +1,4 @@
-"""How large the pictures typically are."""
+"""Typical image size of a split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def split_of(paths: list) -> Split:
     return Split(tuple(paths), np.zeros(len(paths), np.int64), tuple(path.name for path in paths))
 
 
-def test_the_median_of_the_shorter_sides(tmp_path):
+def test_typical_side_is_the_median_of_the_shorter_sides(tmp_path):
     shapes = [(100, 30), (30, 100), (64, 64), (500, 400), (40, 41)]
     paths = []
     for index, shape in enumerate(shapes):
@@ -26,11 +26,11 @@ def test_the_median_of_the_shorter_sides(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 11), (3, 8, 11, 3)])
-def test_images_in_memory(shape):
+def test_typical_side_of_images_in_memory(shape):
     assert typical_side(Split(np.zeros(shape, np.uint8), np.zeros(3, np.int64), ("a", "b", "c"))) == 8
 
 
-def test_a_large_split_is_sampled_from_end_to_end(tmp_path, monkeypatch):
+def test_a_large_split_is_sampled_evenly(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(sizes, "_shorter_side", lambda source: seen.append(source[0, 0]) or 1)
     pixels = np.zeros((2000, 1, 1), np.int64) + np.arange(2000)[:, None, None]
@@ -39,7 +39,7 @@ def test_a_large_split_is_sampled_from_end_to_end(tmp_path, monkeypatch):
     assert (seen[0], seen[-1]) == (0, 1999)
 
 
-def test_what_is_no_image_is_named(tmp_path):
-    (tmp_path / "fake.png").write_text("no picture")
+def test_error_names_a_file_that_is_not_an_image(tmp_path):
+    (tmp_path / "fake.png").write_text("not an image")
     with pytest.raises(DataError, match=r"fake\.png"):
         typical_side(split_of([tmp_path / "fake.png"]))

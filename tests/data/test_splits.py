@@ -13,7 +13,7 @@ HELD_OUT = st.sampled_from([("test", "val"), ("val",)])
 
 
 def distinct(counts):
-    """Labels and contents of `counts[c]` different images per class."""
+    """Return labels and contents of `counts[c]` different images per class."""
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
     return labels, [f"image{row}" for row in range(len(labels))]
 
@@ -42,7 +42,7 @@ def test_distinct_images_are_split_by_class(counts, held_out, seed):
     seed=st.integers(0, 1000),
 )
 def test_copies_share_a_split(rows, held_out, seed):
-    """Contents are drawn at random, so that copies within and between classes are common."""
+    """Random contents make copies within and between classes common."""
     rows += [(label, 100 + 10 * label + extra) for label in range(3) for extra in range(3)]
     labels, contents = [row[0] for row in rows], [str(row[1]) for row in rows]
     parts = draw(labels, contents, held_out, seed)
@@ -60,7 +60,7 @@ def test_the_seed_changes_the_draw():
     assert len({tuple(draw(labels, contents, seed=seed)["test"]) for seed in range(5)}) == 5
 
 
-def test_many_copies_of_one_picture_stay_in_train():
+def test_many_copies_of_one_image_stay_in_train():
     labels, contents = [0] * 100 + [1] * 10, ["same"] * 80 + [f"i{n}" for n in range(30)]
     parts = draw(labels, contents)
     assert set(range(80)) <= set(parts["train"])
@@ -68,13 +68,13 @@ def test_many_copies_of_one_picture_stay_in_train():
 
 
 @pytest.mark.parametrize(("held_out", "needed"), [(("test", "val"), 3), (("val",), 2)])
-def test_a_class_too_small_says_how_many_are_needed(held_out, needed):
+def test_error_for_a_small_class_gives_the_needed_number(held_out, needed):
     labels, contents = distinct([10, needed - 1])
     with pytest.raises(DataError, match=rf"'class1' is too small to split: {needed - 1} distinct.* {needed} are"):
         draw(labels, contents, held_out)
     draw(*distinct([10, needed]), held_out)
 
 
-def test_copies_do_not_count_as_images():
+def test_copies_count_as_one_image():
     with pytest.raises(DataError, match="1 distinct images"):
         draw([0] * 5 + [1] * 9, [*"abcde", *["same"] * 9])

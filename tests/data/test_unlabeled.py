@@ -1,4 +1,4 @@
-"""Images without labels: found anywhere below a folder, never those that results are measured on."""
+"""Unlabeled images: found at any depth of a folder, without copies of val or test images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def more(tmp_path, fill):
     return tmp_path / "more"
 
 
-def test_they_follow_the_labeled_training_images(labeled, more):
+def test_unlabeled_images_follow_the_labeled_training_images(labeled, more):
     before = load_images(labeled)
     after = with_unlabeled(before, more)
     assert after.counts() == {"train": 8, "val": 8, "test": 8, "unlabeled": 5}
@@ -40,42 +40,42 @@ def test_they_follow_the_labeled_training_images(labeled, more):
     assert after.train.labeled.tolist() == list(range(8))
 
 
-def test_the_task_stays_the_same_and_the_images_are_fingerprinted(labeled, more, fill):
+def test_unlabeled_images_change_only_their_own_fingerprint(labeled, more, fill):
     before = load_images(labeled)
     after = with_unlabeled(before, more)
     assert after.fingerprint == before.fingerprint
     assert before.unlabeled_fingerprint == "" != after.unlabeled_fingerprint
     assert with_unlabeled(before, more).unlabeled_fingerprint == after.unlabeled_fingerprint
-    fill(more, 1, seed=99)  # another picture under the same name
+    fill(more, 1, seed=99)  # another image under the same name
     assert with_unlabeled(before, more).unlabeled_fingerprint != after.unlabeled_fingerprint
 
 
-def test_images_of_val_and_test_are_left_out_and_named(labeled, more, recorder):
+def test_copies_of_val_and_test_images_are_left_out_and_named(labeled, more, recorder):
     shutil.copy(labeled / "test/cat/001.png", more / "sneaky.png")
     after = with_unlabeled(load_images(labeled), more)
     assert after.counts()["unlabeled"] == 5
-    assert recorder.warned == ["1 unlabeled images are in val or test and are left out: unlabeled/sneaky.png."]
+    assert recorder.warned == ["unlabeled images left out: 1 are also in val or test (unlabeled/sneaky.png)"]
 
 
 def test_copies_count_once(labeled, more, recorder):
     shutil.copy(labeled / "train/cat/001.png", more / "known.png")
     shutil.copy(more / "000.png", more / "twice.png")
     assert with_unlabeled(load_images(labeled), more).counts()["unlabeled"] == 5
-    assert any(text.startswith("2 unlabeled images are copies") for text in recorder.said)
+    assert any(text.startswith("unlabeled images left out: 2 are copies") for text in recorder.said)
 
 
-def test_a_folder_that_holds_everything_gives_only_what_is_new(labeled, more):
+def test_a_folder_with_labeled_images_gives_only_the_new_ones(labeled, more):
     shutil.copytree(more, labeled.parent / "all/rest")
     shutil.copytree(labeled, labeled.parent / "all/pets")
     assert with_unlabeled(load_images(labeled), labeled.parent / "all").counts()["unlabeled"] == 5
 
 
-def test_nothing_new_is_an_error(labeled):
-    with pytest.raises(DataError, match=r"already among the labeled ones\. Leave --unlabeled out"):
+def test_a_folder_without_new_images_is_an_error(labeled):
+    with pytest.raises(DataError, match=r"already among the labeled images\. Leave --unlabeled out"):
         with_unlabeled(load_images(labeled), labeled / "train")
 
 
-def test_no_such_folder_and_no_images(labeled, tmp_path):
+def test_a_missing_or_empty_folder_is_an_error(labeled, tmp_path):
     with pytest.raises(DataError, match=r"no such folder: .*Pass --unlabeled DIR"):
         with_unlabeled(load_images(labeled), tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
@@ -83,7 +83,7 @@ def test_no_such_folder_and_no_images(labeled, tmp_path):
         with_unlabeled(load_images(labeled), tmp_path / "empty")
 
 
-def test_too_many_broken_ones_are_refused(labeled, more):
+def test_too_many_unreadable_images_are_refused(labeled, more):
     (more / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match="1 of 6 images cannot be read"):
         with_unlabeled(load_images(labeled), more)
