@@ -110,7 +110,7 @@ class FeatureStore:
 
     def read_intact(self) -> dict[int, np.ndarray]:
         """Every shard whose bytes are still those that were written; a warning for each of the others."""
-        recorded = self._recorded()
+        recorded = self._recorded(logging.WARNING)
         found = {shard: self._read(shard, recorded[shard]) for shard in recorded}
         for shard in (shard for shard, features in found.items() if features is None):
             logger.warning(f"feature cache: {self._path(shard)} is missing or damaged; it is computed again.")
@@ -127,7 +127,7 @@ class FeatureStore:
             raise ValueError(f"shard {shard}: {features.dtype} {features.shape} is not float16 {expected}")
         data = save({_TENSOR: np.ascontiguousarray(features)})
         write_bytes(self._path(shard), data)
-        hashes = self._recorded() | {shard: hashlib.sha256(data).hexdigest()}
+        hashes = self._recorded(logging.DEBUG) | {shard: hashlib.sha256(data).hexdigest()}
         write_json(self.folder / "index.json", self._index(hashes))
 
     def _index(self, hashes: Mapping[int, str]) -> dict[str, Any]:
@@ -140,7 +140,8 @@ class FeatureStore:
             "sha256": {str(shard): hashes[shard] for shard in sorted(hashes)},
         }
 
-    def _recorded(self) -> dict[int, str]:
+    def _recorded(self, level: int) -> dict[int, str]:
+        """Hashes of the finished shards; an unusable index is logged at `level`."""
         path = self.folder / "index.json"
         if not path.exists():
             return {}
@@ -150,7 +151,7 @@ class FeatureStore:
                 raise DataError(f"{path} describes other features")
             hashes = {int(shard): str(digest) for shard, digest in index["sha256"].items()}
         except (DataError, KeyError, ValueError, AttributeError) as error:
-            logger.warning(f"feature cache: the index cannot be used and is made again ({error}).")
+            logger.log(level, f"feature cache: the index cannot be used and is made again ({error}).")
             return {}
         return {shard: digest for shard, digest in hashes.items() if 0 <= shard < self.shards}
 
