@@ -1,4 +1,4 @@
-"""How good a teacher is on the user's own data: a linear probe and nearest neighbors on its features."""
+"""Linear probe: multinomial logistic regression on features."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy, normalize
-
-_ROWS = 4096
+from torch.nn.functional import cross_entropy
 
 
 @dataclass(frozen=True)
@@ -60,50 +58,6 @@ def fit_linear_probe(
     weight, bias = _minimize((x - mean) / scale, y, count, l2, steps)
     weight = weight / scale
     return LinearProbe(weight.numpy(), (bias - weight @ mean).numpy())
-
-
-def linear_probe(
-    features_train: np.ndarray,
-    y: np.ndarray,
-    features_val: np.ndarray,
-    y_val: np.ndarray,
-    l2: float = 1e-3,
-    steps: int = 100,
-) -> float:
-    """Validation accuracy (0..1) of `fit_linear_probe` on (N, d) and (M, d) features."""
-    classes = int(max(np.max(y), np.max(y_val))) + 1
-    return fit_linear_probe(features_train, y, classes, l2, steps).accuracy(features_val, y_val)
-
-
-def knn_accuracy(
-    features_train: np.ndarray,
-    y: np.ndarray,
-    features_val: np.ndarray,
-    y_val: np.ndarray,
-    k: int = 10,
-    temperature: float = 0.07,
-) -> float:
-    """Validation accuracy (0..1) of the `k` most cosine-similar training rows.
-
-    Each neighbor votes for its class with exp(similarity / temperature) (arXiv 1805.01978, section 3.4).
-    """
-    if len(y_val) == 0 or k < 1:
-        raise ValueError(f"need k >= 1 and rows to score, got k={k} and {len(y_val)} rows")
-    bank = normalize(torch.from_numpy(features_train.astype(np.float32)), dim=1)
-    labels = torch.from_numpy(np.asarray(y, np.int64))
-    classes = int(labels.max()) + 1
-    right = 0
-    for start in range(0, len(y_val), _ROWS):
-        rows = torch.from_numpy(features_val[start : start + _ROWS].astype(np.float32))
-        votes = _votes(normalize(rows, dim=1) @ bank.T, labels, classes, min(k, len(labels)), temperature)
-        right += int((votes.argmax(dim=1).numpy() == y_val[start : start + _ROWS]).sum())
-    return right / len(y_val)
-
-
-def _votes(similarity: torch.Tensor, labels: torch.Tensor, classes: int, k: int, temperature: float) -> torch.Tensor:
-    near, index = similarity.topk(k, dim=1)
-    votes = torch.zeros(len(similarity), classes)
-    return votes.scatter_add_(1, labels[index], ((near - 1) / temperature).exp())
 
 
 def _minimize(

@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tcs_edge.errors import UnknownName
 from tcs_edge.specs.target import Precision
 from tcs_edge.utils.files import read_json
 
@@ -254,14 +253,3 @@ LEFT_OUT: dict[str, str] = {
     "crossvit_9_240": "takes 240 px alone: the patches of its two branches do not line up at other sizes",
     "efficientformer_l1": "takes 224 px alone: its attention biases are a table for that size",
 }
-
-
-def find_candidate(name: str) -> Candidate:
-    """The registered candidate of this name.
-
-    Raises:
-        UnknownName: the registry does not hold it.
-    """
-    if name not in CANDIDATES:
-        raise UnknownName("student", name, CANDIDATES)
-    return CANDIDATES[name]

@@ -102,11 +102,6 @@ class Profile(Spec):
         return self
 
 
-def list_profiles() -> tuple[str, ...]:
-    """Names of the shipped profiles, sorted."""
-    return tuple(sorted(shipped_files("profiles")))
-
-
 def load_profile(name_or_path: str | Path) -> Profile:
     """Read a shipped profile by name, or any profile by the path of its JSON file.
 

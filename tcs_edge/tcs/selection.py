@@ -83,10 +83,6 @@ class FeatureSelection(nn.Module):
         """m with removed coordinates at exactly zero, (k,)."""
         return self.weight * self.alive
 
-    def kept_indices(self) -> Tensor:
-        """Indices of the coordinates still alive, ascending."""
-        return self.alive.nonzero().flatten()
-
     @torch.no_grad()
     def after_backward(self, step: int, total_steps: int) -> None:
         """Add this step's importance; prune when the schedule asks for fewer coordinates."""

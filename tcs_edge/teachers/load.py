@@ -99,21 +99,6 @@ def describe_teacher(name: str, weights: Path | None = None, img_size: int | Non
     return _info(canonical_name(name), spec, preprocess, outline, file)
 
 
-def load_teacher(
-    name: str,
-    weights: Path | None = None,
-    img_size: int | None = None,
-    device: str | torch.device = "cpu",
-) -> Teacher:
-    """`describe_teacher`, and the model with its weights on `device`.
-
-    Raises:
-        DataError: the file does not fit the model; the first missing or unexpected keys are named.
-        UnknownName, UsageError, MissingError: as `describe_teacher`.
-    """
-    return build_teacher(describe_teacher(name, weights, img_size), device)
-
-
 def build_teacher(info: TeacherInfo, device: str | torch.device = "cpu") -> Teacher:
     """Read the weights of a described teacher into memory.
 

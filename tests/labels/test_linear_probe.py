@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
 
-from tcs_edge.labels.linear_probe import fit_linear_probe, knn_accuracy, linear_probe
+from tcs_edge.labels.linear_probe import fit_linear_probe
 
 
 def _blobs(count: int, seed: int, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -44,41 +43,23 @@ def test_a_probe_on_probabilities_equals_scikit_learns_on_weighted_copies() -> N
 
 def test_probe_learns_and_chance_stays_chance() -> None:
     (x, y), (xv, yv) = _blobs(200, 0), _blobs(200, 1)
-    assert linear_probe(x.astype(np.float16), y, xv.astype(np.float16), yv) > 0.9
+    assert fit_linear_probe(x.astype(np.float16), y).accuracy(xv.astype(np.float16), yv) > 0.9
     noise = np.random.default_rng(0).permutation(y)
-    assert linear_probe(x, noise, xv, yv) < 0.6
+    assert fit_linear_probe(x, noise).accuracy(xv, yv) < 0.6
 
 
 def test_probe_does_not_depend_on_the_scale_of_the_features() -> None:
     (x, y), (xv, yv) = _blobs(200, 0, 3.0), _blobs(200, 1, 3.0)
-    assert linear_probe(x, y, xv, yv) == pytest.approx(linear_probe(100 * x, y, 100 * xv, yv), abs=0.011)
+    scaled = fit_linear_probe(100 * x, y).accuracy(100 * xv, yv)
+    assert fit_linear_probe(x, y).accuracy(xv, yv) == pytest.approx(scaled, abs=0.011)
 
 
 def test_probe_meets_a_class_it_never_saw() -> None:
     x, y = _blobs(50, 0)
-    assert linear_probe(x, np.zeros_like(y), x, np.ones_like(y)) == 0.0
-
-
-@pytest.mark.parametrize("k", [1, 5, 20])
-def test_knn_equals_scikit_learn(k: int) -> None:
-    (x, y), (xv, yv) = _blobs(150, 0, 3.0), _blobs(100, 1, 3.0)
-
-    def weight(distance: np.ndarray) -> np.ndarray:
-        return np.exp(-distance / 0.07)
-
-    reference = KNeighborsClassifier(k, metric="cosine", weights=weight).fit(x, y)
-    assert knn_accuracy(x, y, xv, yv, k=k) == pytest.approx(reference.score(xv, yv), abs=0.011)
-
-
-def test_knn_of_itself_is_perfect_and_k_may_exceed_the_rows() -> None:
-    x, y = _blobs(30, 0)
-    assert knn_accuracy(x, y, x, y, k=1) == 1.0
-    assert 0.0 <= knn_accuracy(x, y, x, y, k=1000) <= 1.0
+    assert fit_linear_probe(x, np.zeros_like(y), classes=2).accuracy(x, np.ones_like(y)) == 0.0
 
 
 def test_nothing_to_score_is_refused() -> None:
     x, y = _blobs(5, 0)
-    with pytest.raises(ValueError, match="rows to score"):
-        knn_accuracy(x, y, x[:0], y[:0])
     with pytest.raises(ValueError, match="no rows"):
         fit_linear_probe(x, y).accuracy(x[:0], y[:0])

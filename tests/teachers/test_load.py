@@ -14,11 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import DataError, UsageError
-from tcs_edge.teachers.load import describe_teacher, load_teacher
+from tcs_edge.teachers.load import Teacher, build_teacher, describe_teacher
 from tcs_edge.utils.files import sha256_file
 
 DINOV2 = "weights/vit_small_patch14_dinov2_saliency.fp16.safetensors"
 LITE0 = "weights/tf_efficientnet_lite0_in1k.safetensors"
+
+
+def load_teacher(name: str, weights: Path | None = None, img_size: int | None = None) -> Teacher:
+    return build_teacher(describe_teacher(name, weights, img_size))
 
 
 def _images(size: int, count: int = 2) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 
 from tcs_edge.models.feature_map import last_map, pooled_to
 from tcs_edge.teachers.features import teacher_features
-from tcs_edge.teachers.load import describe_teacher, load_teacher
+from tcs_edge.teachers.load import build_teacher, describe_teacher
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
 
 VIT, CNN, SIZE = "timm/test_vit", "timm/test_efficientnet", 160
@@ -20,7 +20,7 @@ def teacher_of(vit_weights, cnn_weights):
 @pytest.mark.parametrize("name", [VIT, CNN])
 def test_the_shape_is_known_before_anything_is_loaded(name, teacher_of):
     info = describe_teacher(name, teacher_of[name], SIZE)
-    teacher = load_teacher(name, teacher_of[name], SIZE)
+    teacher = build_teacher(info)
     images = torch.zeros(1, 3, info.preprocess.img_size, info.preprocess.img_size)
     actual = last_map(teacher.module.backbone, images).shape
     assert teacher_map_shape(info) == (actual[1], actual[3])
@@ -31,7 +31,7 @@ def test_cached_maps_are_the_teachers_own_averaged_down(name, teacher_of, image_
     info = describe_teacher(name, teacher_of[name], SIZE)
     readout = Readout("map", teacher_map_shape(info)[0], 2)
     features = teacher_features(image_set, name, teacher_of[name], SIZE, tmp_path, readout=readout)
-    teacher = load_teacher(name, teacher_of[name], SIZE)
+    teacher = build_teacher(info)
     images = torch.stack([torch.from_numpy(info.preprocess(image_set.train.image(i))) for i in range(3)])
     with torch.no_grad():
         wanted = pooled_to(last_map(teacher.module.backbone, images), 2)
