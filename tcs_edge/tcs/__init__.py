@@ -1,1 +1,1 @@
-"""The Tailored Coordinate System (arXiv 2412.09388): pure tensors, no files, no console."""
+"""The Tailored Coordinate System (arXiv 2412.09388) on tensors, without files or console output."""

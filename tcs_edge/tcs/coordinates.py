@@ -1,8 +1,8 @@
-"""PCA of features: of the teacher's it is the coordinate system that the student learns in.
+"""PCA of features; the PCA of the teacher's features is the coordinate system of the student.
 
-The features of N images are never held together in float64: their first two moments are
-accumulated batch by batch and merged (Chan, Golub, LeVeque 1983), so memory is O(d^2)
-whatever N is, and partial results of several processes merge to the same coordinates.
+The first two moments of the features are accumulated batch by batch and merged (Chan, Golub,
+LeVeque 1983). The memory is O(d^2) for any number of images, and partial results of several
+processes merge to the same coordinates.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tcs_edge.errors import DataError
 
-# Below this share of the largest eigenvalue an axis is rounding noise of float16 features.
+# An eigenvalue below this fraction of the largest one is rounding noise of float16 features.
 RELATIVE_RANK_TOLERANCE = 1e-10
 
 
@@ -30,7 +30,7 @@ class Moments:
     @classmethod
     def of(cls, features: Tensor) -> Moments:
         """Moments of one batch of features (B, d), B >= 1."""
-        centered = features.to(torch.float64, copy=True)  # centered in place: a second copy is half of what this takes
+        centered = features.to(torch.float64, copy=True)  # centered in place, which avoids a second copy
         mean = centered.mean(dim=0)
         centered -= mean
         return cls(len(centered), mean, centered.T @ centered)
@@ -51,7 +51,7 @@ class Coordinates:
     Attributes:
         mean: (d,) float64, mean feature.
         axes: (d, k) float64, orthonormal eigenvectors, largest eigenvalue first.
-        eigenvalues: (d,) float64, variance along every axis, kept or not, in descending order.
+        eigenvalues: (d,) float64, variance along all d axes, in descending order.
         scale: one number for all axes, the RMS of the entries of f - mean.
     """
 
@@ -67,25 +67,25 @@ class Coordinates:
 
     @property
     def explained_variance(self) -> float:
-        """Share of the teacher's variance that the k kept axes carry, in [0, 1]."""
+        """Fraction of the features' variance along the k kept axes, in [0, 1]."""
         return float(self.eigenvalues[: self.dims].sum() / self.eigenvalues.sum())
 
     def transform(self, features: Tensor) -> Tensor:
-        """Coordinates (B, k) float32 of features (B, d)."""
+        """Transform features (B, d) to coordinates (B, k) float32."""
         return ((features.to(torch.float64) - self.mean) @ self.axes / self.scale).to(torch.float32)
 
 
 def fit_coordinates(batches: Iterable[Tensor], dims: int | None = None) -> Coordinates:
-    """PCA over batches of features (B, d), keeping at most `dims` axes.
+    """Fit a PCA to batches of features (B, d) and keep at most `dims` axes.
 
-    Axes without variance are dropped, so with fewer images than dimensions k is at most N - 1.
+    Axes without variance are dropped, so k is at most N - 1 for N images.
 
     Args:
         batches: feature batches; each image appears once.
-        dims: k; None keeps every axis that carries variance.
+        dims: k; None keeps every axis with variance.
 
     Raises:
-        DataError: fewer than two images, or features that do not vary.
+        DataError: fewer than two images, or constant features.
     """
     moments: Moments | None = None
     for batch in batches:
@@ -97,7 +97,7 @@ def fit_coordinates(batches: Iterable[Tensor], dims: int | None = None) -> Coord
 
 
 def coordinates_of(moments: Moments, dims: int | None = None) -> Coordinates:
-    """Coordinates from accumulated moments; see `fit_coordinates`."""
+    """Compute the coordinates from accumulated moments; see `fit_coordinates`."""
     values, vectors = torch.linalg.eigh(moments.scatter / moments.count)
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
     rank = int((values > values[0] * RELATIVE_RANK_TOLERANCE).sum())
@@ -109,7 +109,7 @@ def coordinates_of(moments: Moments, dims: int | None = None) -> Coordinates:
 
 
 def random_axes(coordinates: Coordinates, generator: torch.Generator) -> Coordinates:
-    """The ablation: the same mean, scale and k, on random orthonormal axes instead of PCA's."""
+    """Coordinates of the random-axes ablation: the same mean, scale and k, but random orthonormal axes."""
     shape = coordinates.axes.shape
     gaussian = torch.randn(shape, generator=generator, dtype=torch.float64)
     axes, _ = torch.linalg.qr(gaussian)
@@ -117,6 +117,6 @@ def random_axes(coordinates: Coordinates, generator: torch.Generator) -> Coordin
 
 
 def _with_fixed_signs(axes: Tensor) -> Tensor:
-    """An eigenvector's sign is arbitrary: make its largest component positive, so runs agree."""
+    """Make the largest component of every eigenvector positive, since its sign is arbitrary."""
     largest = axes.abs().argmax(dim=0)
     return axes * axes.gather(0, largest[None, :]).sign()

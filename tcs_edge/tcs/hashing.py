@@ -1,8 +1,8 @@
-"""Hashing of coordinates: the bits that the mimicking loss asks the student for.
+"""Hashing of coordinates to bits, the targets of the mimicking loss.
 
-Locality-sensitive hashing after "Distilling DistillationTargets by Mimicking Features"
-(arXiv 2011.01424): frozen Gaussian directions, thresholds at the median over the training
-set, so that every bit is as often 1 as 0. Bits are kept packed, eight to a byte.
+Locality-sensitive hashing after "Distilling Knowledge by Mimicking Features" (arXiv 2011.01424):
+frozen Gaussian directions with thresholds at the median over the training set. Every bit is thus 1
+for half of the images. Bits are stored packed, eight to a byte.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Directions are handled in groups, so that the (N, M) projections never exist at once.
+# Directions are processed in groups, so that the full (N, M) projections are never in memory.
 DIRECTIONS_PER_GROUP = 256
 
 
@@ -29,19 +29,19 @@ class Hashing:
         return int(self.bias.shape[0])
 
     def logits(self, coordinates: Tensor) -> Tensor:
-        """z H + bias, (B, M), for coordinates (B, k)."""
+        """Compute z H + bias, (B, M), for coordinates (B, k)."""
         return coordinates @ self.directions + self.bias
 
 
 def fit_hashing(coordinates: Tensor, bits: int, generator: torch.Generator) -> Hashing:
-    """Gaussian directions for coordinates (N, k), thresholds at each direction's median."""
+    """Draw Gaussian directions for coordinates (N, k), with the threshold of each at its median."""
     directions = torch.randn(coordinates.shape[1], bits, generator=generator)
     medians = [(coordinates @ group).quantile(0.5, dim=0) for group in directions.split(DIRECTIONS_PER_GROUP, dim=1)]
     return Hashing(directions, -torch.cat(medians))
 
 
 def packed_bits(hashing: Hashing, coordinates: Tensor) -> Tensor:
-    """Hash bits of coordinates (N, k), packed to uint8 (N, ceil(M / 8)), lowest bit first."""
+    """Hash coordinates (N, k) to bits, packed to uint8 (N, ceil(M / 8)), lowest bit first."""
     rows = [pack(hashing.logits(rows) > 0) for rows in coordinates.split(4096)]
     return torch.cat(rows)
 
@@ -55,7 +55,7 @@ def pack(bits: Tensor) -> Tensor:
 
 
 def unpack(packed: Tensor, bits: int) -> Tensor:
-    """The inverse of `pack`: float32 zeros and ones (N, bits), ready for a BCE loss."""
+    """Unpack the result of `pack` to float32 zeros and ones (N, bits), ready for a BCE loss."""
     shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
     unpacked = (packed[:, :, None] >> shifts) & 1
     return unpacked.flatten(1)[:, :bits].to(torch.float32)

@@ -1,8 +1,8 @@
-"""What stands behind the student's backbone while it trains, and the one layer left of it.
+"""Training head behind the student's backbone, and its folding into one linear layer.
 
-Coordinates h = A g + b, logits = W (m * h) + c, all linear in the backbone's features g:
-W' = W diag(m) A and c' = c + W diag(m) b give the same logits (arXiv 2412.09388), so the
-deployed model is the plain student with one Linear and costs nothing extra.
+Coordinates h = A g + b and logits W (m * h) + c are linear in the backbone's features g. So
+W' = W diag(m) A and c' = c + W diag(m) b give the same logits (arXiv 2412.09388). The deployed model
+is the plain student with one Linear, at no extra cost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tcs_edge.errors import ParityFailed
 from tcs_edge.tcs.selection import FeatureSelection, SelectionSchedule
 
-# float32 rounding of two chained products against one, relative to the largest logit.
+# Rounding difference between two chained float32 products and one, relative to the largest logit.
 FOLD_TOLERANCE = 1e-5
 
 
@@ -21,7 +21,7 @@ class TcsHead(nn.Module):
     """Adapter A (k, d_s), mask m (k,) and classifier W (classes, k).
 
     Args:
-        start: Linear(k, classes) whose weights W and c start from; None draws them at random.
+        start: Linear(k, classes) with the initial values of W and c; None draws them at random.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class TcsHead(nn.Module):
             self.classifier.load_state_dict(start.state_dict())
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, d_s) to logits (B, classes) and coordinates h (B, k)."""
+        """Compute logits (B, classes) and coordinates h (B, k) of features (B, d_s)."""
         coordinates = self.adapter(features)
         return self.classifier(self.selection.mask() * coordinates), coordinates
 
     @torch.no_grad()
     def fold(self) -> nn.Linear:
-        """The equivalent Linear(d_s, classes); products in float64, rounded once to float32."""
+        """Fold the head into the equivalent Linear(d_s, classes), in float64 rounded once to float32."""
         masked = self.classifier.weight.double() * self.selection.mask().double()
         folded = nn.Linear(self.adapter.in_features, self.classifier.out_features)
         folded.weight.copy_(masked @ self.adapter.weight.double())
@@ -53,7 +53,7 @@ def check_fold(trained: Tensor, folded: Tensor) -> float:
     """Largest difference between logits before and after folding, relative to the largest logit.
 
     Args:
-        trained, folded: (B, classes) logits of the same real images.
+        trained, folded: logits (B, classes) of the same real images.
 
     Raises:
         ParityFailed: the difference is above `FOLD_TOLERANCE`, or not finite.
@@ -61,7 +61,7 @@ def check_fold(trained: Tensor, folded: Tensor) -> float:
     difference = (folded - trained).detach().abs().max() / trained.detach().abs().max().clamp_min(1e-12)
     if not difference <= FOLD_TOLERANCE:
         raise ParityFailed(
-            f"folding changed the logits by {difference:.2e} of the largest one, {FOLD_TOLERANCE:.0e} "
-            "is allowed. Train with a smaller --lr; the trained checkpoint is kept."
+            f"folding changed the logits by {difference:.2e} of the largest logit, the limit is "
+            f"{FOLD_TOLERANCE:.0e}. Train with a smaller --lr. The trained checkpoint is kept."
         )
     return float(difference)

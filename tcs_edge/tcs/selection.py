@@ -1,8 +1,8 @@
-"""Iterative feature selection: which coordinates the task uses, found while training.
+"""Iterative selection of the coordinates that the task uses, during training.
 
-Every step adds |m_i dL/dm_i| to coordinate i's score (first-order Taylor importance of the
-mask m); at each pruning step the lowest scores leave for good. The number kept falls on a
-cubic ramp (Zhu & Gupta 2017, arXiv 1710.01878, eq. 1), fast at first and gentle at the end.
+Every step adds |m_i dL/dm_i| to the score of coordinate i (first-order Taylor importance of the
+mask m). Each pruning step removes the coordinates with the lowest scores permanently. The number kept
+follows a cubic ramp (Zhu & Gupta 2017, arXiv 1710.01878, eq. 1), steep at first and flat at the end.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class SelectionSchedule:
-    """When coordinates leave, as shares of the training steps, and how many stay.
+    """Schedule of the pruning, in fractions of the training steps, and number of coordinates kept.
 
     Attributes:
         start, end: first and last pruning, 0 <= start < end <= 1.
-        kept_fraction: share of the k coordinates left after `end`, in (0, 1]; 1 prunes nothing.
+        kept_fraction: fraction of the k coordinates left after `end`, in (0, 1]; 1 prunes nothing.
         rounds: number of pruning rounds between start and end.
-        by: "importance" removes what the task uses least; "variance" is the ablation: it removes the
-            last axes, those of the smallest eigenvalues, whatever the task uses.
+        by: "importance" removes the coordinates with the lowest importance. "variance" is the
+            ablation: it removes the axes with the smallest eigenvalues, regardless of the task.
     """
 
     start: float = 0.1
@@ -34,12 +34,12 @@ class SelectionSchedule:
     by: Literal["importance", "variance"] = "importance"
 
     def after(self, mimic_warmup: float) -> SelectionSchedule:
-        """This schedule in the steps that follow the first `mimic_warmup` of all, a share in [0, 1)."""
+        """Return this schedule moved behind the first `mimic_warmup` of all steps, a fraction in [0, 1)."""
         start, end = (mimic_warmup + (1 - mimic_warmup) * share for share in (self.start, self.end))
         return replace(self, start=start, end=end)
 
     def kept(self, dims: int, progress: float) -> int:
-        """How many of `dims` coordinates stay at `progress` in [0, 1]."""
+        """Number of the `dims` coordinates that are kept at `progress` in [0, 1]."""
         final = max(1, round(dims * self.kept_fraction))
         ramp = min(1.0, max(0.0, (progress - self.start) / (self.end - self.start)))
         ramp = int(ramp * self.rounds) / self.rounds
@@ -48,7 +48,7 @@ class SelectionSchedule:
 
 @dataclass(frozen=True)
 class Pruning:
-    """One round: the step it happened at, the coordinates removed, and every score then."""
+    """One pruning round: its step, the coordinates removed, and all scores at that step."""
 
     step: int
     removed: tuple[int, ...]
@@ -63,7 +63,7 @@ class Pruning:
 
 
 class FeatureSelection(nn.Module):
-    """The trainable mask m (k,) and the coordinates still alive.
+    """Trainable mask m (k,) with the coordinates that are still kept.
 
     `alive` and `scores` are buffers, so a checkpoint of the module resumes the selection.
     """
@@ -80,12 +80,12 @@ class FeatureSelection(nn.Module):
         self.history: list[Pruning] = []
 
     def mask(self) -> Tensor:
-        """m with removed coordinates at exactly zero, (k,)."""
+        """Mask m (k,) with removed coordinates at exactly zero."""
         return self.weight * self.alive
 
     @torch.no_grad()
     def after_backward(self, step: int, total_steps: int) -> None:
-        """Add this step's importance; prune when the schedule asks for fewer coordinates."""
+        """Add this step's importance, and prune when the schedule keeps fewer coordinates."""
         if self.weight.grad is not None:
             self.scores += (self.weight * self.weight.grad).abs()
         excess = int(self.alive.sum()) - self.schedule.kept(len(self.alive), step / total_steps)
@@ -93,7 +93,7 @@ class FeatureSelection(nn.Module):
             self._remove(excess, step)
 
     def _merit(self) -> Tensor:
-        """What the lowest of leave first, (k,)."""
+        """Ranking scores (k,); the coordinates with the lowest values are removed first."""
         if self.schedule.by == "importance":
             return self.scores
         return -torch.arange(len(self.scores), device=self.scores.device, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Coordinates against scikit-learn's PCA and against each other."""
+"""Tests of the coordinates against scikit-learn's PCA."""
 
 from itertools import pairwise
 
@@ -32,7 +32,7 @@ def test_axes_and_scores_equal_pca_of_scikit_learn():
     assert coordinates.explained_variance == pytest.approx(reference.explained_variance_ratio_.sum())
 
 
-def test_scale_is_the_rms_of_centred_features():
+def test_scale_is_the_rms_of_centered_features():
     data = features(100, 8)
     centered = data.double() - data.double().mean(dim=0)
     assert fit_coordinates([data]).scale == pytest.approx(float(centered.square().mean().sqrt()))
@@ -40,7 +40,7 @@ def test_scale_is_the_rms_of_centred_features():
 
 @settings(max_examples=30, deadline=None)
 @given(cuts=st.lists(st.integers(1, 59), unique=True, max_size=6), seed=st.integers(0, 1000))
-def test_any_way_to_cut_the_data_gives_the_same_moments(cuts, seed):
+def test_merged_moments_do_not_depend_on_the_batches(cuts, seed):
     data = features(60, 4, seed)
     edges = [0, *sorted(cuts), 60]
     parts = [Moments.of(data[start:end]) for start, end in pairwise(edges)]
@@ -53,14 +53,14 @@ def test_any_way_to_cut_the_data_gives_the_same_moments(cuts, seed):
     torch.testing.assert_close(merged.scatter, whole.scatter)
 
 
-def test_merging_is_stable_far_from_the_origin():
+def test_merging_is_numerically_stable_far_from_the_origin():
     data = features(400, 3).double() + 1e6
     merged = Moments.of(data[:100]).merge(Moments.of(data[100:]))
     expected = np.cov(data.numpy().T, bias=True) * 400
     np.testing.assert_allclose(merged.scatter, expected, rtol=1e-6)
 
 
-def test_fewer_images_than_dimensions_leave_at_most_n_minus_one_axes():
+def test_n_images_give_at_most_n_minus_one_axes():
     coordinates = fit_coordinates([features(7, 32)], dims=20)
     assert coordinates.dims == 6
     assert torch.isfinite(coordinates.transform(features(3, 32, seed=1))).all()
@@ -72,7 +72,7 @@ def test_axes_do_not_depend_on_the_order_of_images():
     torch.testing.assert_close(forward.axes, backward.axes)
 
 
-def test_random_axes_are_orthonormal_and_keep_everything_else():
+def test_random_axes_are_orthonormal_and_keep_the_scale():
     coordinates = fit_coordinates([features(80, 10)], dims=4)
     control = random_axes(coordinates, torch.Generator().manual_seed(1))
     torch.testing.assert_close(control.axes.T @ control.axes, torch.eye(4, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Packing against numpy, balance of the bits, and locality."""
+"""Tests of the hashing: packing against numpy, balance of the bits, and locality."""
 
 import numpy as np
 import torch
@@ -9,14 +9,14 @@ from tcs_edge.tcs.hashing import fit_hashing, pack, packed_bits, unpack
 
 
 @given(rows=st.integers(1, 9), bits=st.integers(1, 70), seed=st.integers(0, 99))
-def test_packing_is_numpys_and_unpacking_its_inverse(rows, bits, seed):
+def test_packing_equals_numpy_and_unpacking_inverts_it(rows, bits, seed):
     flags = np.random.default_rng(seed).random((rows, bits)) > 0.5
     packed = pack(torch.from_numpy(flags))
     np.testing.assert_array_equal(packed.numpy(), np.packbits(flags, axis=1, bitorder="little"))
     np.testing.assert_array_equal(unpack(packed, bits).numpy(), flags.astype(np.float32))
 
 
-def test_every_bit_splits_the_training_set_in_half():
+def test_every_bit_is_one_for_half_of_the_training_set():
     coordinates = torch.randn(1001, 16, generator=torch.Generator().manual_seed(0)) + 3
     hashing = fit_hashing(coordinates, 300, torch.Generator().manual_seed(1))
     bits = unpack(packed_bits(hashing, coordinates), 300)
@@ -24,7 +24,7 @@ def test_every_bit_splits_the_training_set_in_half():
     assert ((bits.mean(dim=0) - 0.5).abs() < 0.01).all()
 
 
-def test_bits_agree_more_for_neighbors_than_for_strangers():
+def test_bits_agree_more_for_neighbors_than_for_other_images():
     generator = torch.Generator().manual_seed(2)
     coordinates = torch.randn(200, 16, generator=generator)
     hashing = fit_hashing(coordinates, 512, torch.Generator().manual_seed(1))

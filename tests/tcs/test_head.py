@@ -1,4 +1,4 @@
-"""Folding, against the head it replaces and against the formula."""
+"""Tests of the folded layer against the head and against the formula."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def head() -> TcsHead:
     return head
 
 
-def test_the_folded_layer_is_the_formula(head):
+def test_the_folded_layer_equals_the_formula(head):
     folded = head.fold()
     mask = torch.diag(head.selection.mask())
     weight = head.classifier.weight @ mask @ head.adapter.weight
@@ -27,7 +27,7 @@ def test_the_folded_layer_is_the_formula(head):
     torch.testing.assert_close(folded.bias, bias)
 
 
-def test_the_folded_layer_gives_the_heads_logits(head):
+def test_the_folded_layer_gives_the_logits_of_the_head(head):
     features = torch.randn(64, 24) * 10
     assert check_fold(head(features)[0], head.fold()(features)) <= 1e-5
     torch.testing.assert_close(head.fold()(features), head(features)[0], rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""What is removed, when, and what is left."""
+"""Tests of the feature selection: coordinates removed, pruning steps, coordinates kept."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_the_number_kept_never_rises_and_ends_at_the_fraction(dims, fraction, po
     assert schedule.kept(dims, 1.0) == max(1, round(dims * fraction))
 
 
-def test_coordinates_the_loss_ignores_leave_first():
+def test_coordinates_without_gradient_are_removed_first():
     selection = FeatureSelection(8, SelectionSchedule(kept_fraction=0.5, rounds=4))
     useful = torch.tensor([0.0, 1, 0, 1, 0, 1, 0, 1])
     for step in range(100):
@@ -45,7 +45,7 @@ def test_removed_coordinates_are_exactly_zero_and_stay_removed():
     assert torch.equal(selection.alive, before)
 
 
-def test_keeping_everything_removes_nothing():
+def test_kept_fraction_one_removes_nothing():
     selection = FeatureSelection(5, SelectionSchedule(kept_fraction=1.0))
     selection.mask().sum().backward()
     selection.after_backward(99, 100)
@@ -53,20 +53,20 @@ def test_keeping_everything_removes_nothing():
     assert selection.history == []
 
 
-def test_history_survives_json():
+def test_history_round_trips_through_json():
     pruning = Pruning(3, (1, 2), (0.5, 0.25, 0.0))
     assert Pruning.from_json(pruning.to_json()) == pruning
     assert pruning.to_json()["removed"] == [1, 2]
 
 
-def test_the_first_round_is_not_before_the_start():
+def test_pruning_begins_after_the_start():
     schedule = SelectionSchedule(start=0.2, end=0.8, kept_fraction=0.1)
     assert schedule.kept(100, 0.2) == 100
     assert schedule.kept(100, 0.3) < 100
     assert schedule.kept(100, 0.8) == pytest.approx(10)
 
 
-def test_a_schedule_after_an_opening_is_the_same_in_the_steps_that_follow():
+def test_schedule_after_the_mimic_warmup_is_the_same_schedule():
     schedule = SelectionSchedule(start=0.2, end=0.8, kept_fraction=0.1)
     later = schedule.after(0.5)
     assert later.kept(100, 0.5) == 100
@@ -74,7 +74,7 @@ def test_a_schedule_after_an_opening_is_the_same_in_the_steps_that_follow():
         assert later.kept(100, 0.5 + 0.5 * share) == schedule.kept(100, share)
 
 
-def test_the_variance_control_removes_the_last_axes_whatever_the_task_uses():
+def test_the_variance_ablation_removes_the_last_axes():
     selection = FeatureSelection(10, SelectionSchedule(0.0, 0.5, 0.4, rounds=3, by="variance"))
     for step in range(100):
         selection.weight.grad = torch.linspace(0.1, 2, 10)
