@@ -1,14 +1,26 @@
-"""The ground rules of everything that people write: frozen, no unknown keys, one-line complaints."""
+"""Base of all specs: frozen, no unknown keys, every error on one line."""
 
 from __future__ import annotations
 
-import difflib
+import re
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tcs_edge.errors import SpecError
+from tcs_edge.errors import advice as near_or_known
+
+# Option names of earlier versions: a config file that has one gets an error with the new name.
+OLD_NAMES = {
+    "control": "ablation",
+    "labelled_share": "labeled_fraction",
+    "max_drop": "max_accuracy_drop",
+    "neighbours": "label_propagation",
+    "opening": "mimic_warmup",
+    "own_features": "student_probe",
+    "teacher_in_loop": "online_teacher",
+}
 
 
 class Spec(BaseModel):
@@ -38,33 +50,54 @@ def validated(kind: type[SpecType], raw: object, origin: Path) -> SpecType:
 
 
 def format_error(error: ValidationError, kind: type[BaseModel], advice: str = "") -> str:
-    """The first problem of a pydantic error as one line, plus how many more there are, and what to do."""
+    """Return the first problem of a pydantic error as one line, the number of others, and what to do."""
     problems = error.errors(include_url=False)
     first = problems[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the document"
+    location = _location(first)
+    same = [problem for problem in problems if _location(problem) == location]
+    key = ".".join(str(part) for part in location) or "the document"
     if first["type"] == "extra_forbidden":
-        text = f"unknown key {key}. {_near(kind, first['loc'])}"
+        text = f"unknown key {key}. {_near(kind, location)}"
     elif first["type"] == "missing":
         text = f"{key} is missing"
-    elif not first["loc"]:
+    elif allowed := _allowed(same):
+        text = f"{key}: unknown value {_short(first['input'])}. {_nearest(first['input'], allowed)}"
+    elif not location:
         text = first["msg"].removeprefix("Value error, ")
     else:
         message = first["msg"].removeprefix("Value error, ")
         text = f"{key}: {message}, got {_short(first['input'])}"
-    more = len(problems) - 1
-    told = text + (f" (and {more} more)" if more else "")
-    return told if not advice else f"{told}{'' if told.endswith(('.', '?')) else '.'} {advice}"
+    more = len(problems) - len(same)
+    full = text + (f" (and {more} more)" if more else "")
+    return full if not advice else f"{full}{'' if full.endswith(('.', '?')) else '.'} {advice}"
+
+
+def _location(problem: Any) -> tuple[int | str, ...]:
+    """Keys that lead to a problem, without the branch of a union of literals that pydantic adds."""
+    return tuple(part for part in problem["loc"] if not str(part).startswith("literal["))
+
+
+def _allowed(problems: list[Any]) -> list[str]:
+    """Values that the literals at one location allow; empty if another type is allowed too."""
+    if any(problem["type"] != "literal_error" for problem in problems):
+        return []
+    return [value for problem in problems for value in re.findall(r"'([^']*)'", problem["ctx"]["expected"])]
+
+
+def _nearest(given: object, allowed: list[str]) -> str:
+    near, every = near_or_known(str(given), allowed), f"Known: {', '.join(allowed)}."
+    return every if near.startswith("Known") else f"{near} {every}"
 
 
 def _near(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """The allowed keys most like the last one of `location`, or all of them."""
-    known = sorted(_keys_at(kind, location[:-1]))
-    close = difflib.get_close_matches(str(location[-1]), known, n=2, cutoff=0.5)
-    return f"Did you mean {' or '.join(close)}?" if close else f"Allowed: {', '.join(known)}."
+    """The new name of a renamed key; else the allowed keys most like the last one of `location`, or all of them."""
+    known, name = _keys_at(kind, location[:-1]), str(location[-1])
+    new = OLD_NAMES.get(name)
+    return f"Its new name is {new}." if new in known else near_or_known(name, known)
 
 
 def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Keys of the table at `location`; none where that is not a table of fixed keys."""
+    """Keys of the table at `location`; empty if that is not a table of fixed keys."""
     current: Any = kind
     for part in location:
         field = getattr(current, "model_fields", {}).get(part)
@@ -73,7 +106,7 @@ def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str
 
 
 def _table_of(annotation: Any) -> Any:
-    """The spec among the types that a key may have, such as X of `X | None`."""
+    """Return the spec among the types that a key may have, such as X in `X | None`."""
     kinds = (annotation, *get_args(annotation))
     return next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import Field, ValidationError
 
 from tcs_edge.errors import SpecError
-from tcs_edge.specs.strict import Spec, validated
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.strict import OLD_NAMES, Spec, validated
 
 
 class Inner(Spec):
@@ -23,7 +25,7 @@ class Outer(Spec):
     [
         ({"name": "a", "inner": {"size": 1}, "nmae": 2}, "unknown key nmae. Did you mean name?"),
         ({"name": "a", "inner": {"size": 1, "sise": 2}}, "unknown key inner.sise. Did you mean size?"),
-        ({"name": "a", "inner": {"size": 1}, "zzz": 2}, "unknown key zzz. Allowed: inner, name."),
+        ({"name": "a", "inner": {"size": 1}, "zzz": 2}, "unknown key zzz. Known: inner, name."),
         ({"inner": {"size": 1}}, "name is missing"),
         ({"name": "a", "inner": {"size": 0}}, "inner.size: Input should be greater than or equal to 1, got 0"),
         ([], "the document: "),
@@ -54,3 +56,35 @@ def test_a_key_of_an_optional_table_shows_what_is_near():
 
     with pytest.raises(SpecError, match=r"unknown key size\.fial\. Did you mean fail\?"):
         validated(Outer, {"size": {"fial": 1}}, Path("x.toml"))
+
+
+class Modes(Spec):
+    mode: Literal["table", "halving"] | Literal["auto"] = "auto"
+    several: tuple[Literal["fp32", "int8"], ...] | None = None
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ({"mode": "halvin"}, "mode: unknown value 'halvin'. Did you mean halving? Known: table, halving, auto."),
+        ({"mode": 3}, "mode: unknown value 3. Known: table, halving, auto."),
+        ({"several": ["int9"]}, "several.0: unknown value 'int9'. Did you mean int8? Known: fp32, int8."),
+        ({"mode": "x", "several": ["y"]}, "Known: table, halving, auto. (and 1 more)"),
+    ],
+)
+def test_a_wrong_value_shows_near_and_allowed_values(raw: object, expected: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        validated(Modes, raw, Path("some.toml"))
+    assert expected in str(caught.value)
+
+
+def test_an_old_key_gets_its_new_name() -> None:
+    with pytest.raises(SpecError, match=r"unknown key tcs\.control\. Its new name is ablation\."):
+        validated(CompressConfig, {"target": "x", "tcs": {"control": "none"}}, Path("some.toml"))
+    with pytest.raises(SpecError, match=r"unknown key control\. (Did|Known)"):  # ablation is not a key here
+        validated(CompressConfig, {"target": "x", "control": "none"}, Path("some.toml"))
+
+
+def test_every_new_name_is_an_option() -> None:
+    options = set(CompressConfig.model_fields) | set(CompressConfig.model_fields["tcs"].annotation.model_fields)
+    assert set(OLD_NAMES.values()) <= options
