@@ -62,7 +62,7 @@ def format_error(error: ValidationError, kind: type[BaseModel], advice: str = ""
         text = f"{key} is missing"
     elif allowed := _allowed(same):
         text = f"{key}: unknown value {_short(first['input'])}. {_nearest(first['input'], allowed)}"
-    elif not location:
+    elif not location and first["type"] == "value_error":  # of the whole spec; its repr would be long
         text = first["msg"].removeprefix("Value error, ")
     else:
         message = first["msg"].removeprefix("Value error, ")
