@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import NormalDist, fmean
+from statistics import fmean
 
 from tcs_edge.latency.reference import Reference
 from tcs_edge.specs.profile import LatencyRow
@@ -131,7 +131,7 @@ def for_another_runtime(found: Transfer, runtime: str) -> Transfer:
 def by_facts(cpu: Cpu, threads: int, reference_cpu: Cpu, reference_threads: int) -> Transfer:
     """From the arithmetic rates at the sustained clocks alone."""
     peak = math.log(_sustained_gmacs(reference_cpu, reference_threads) / _sustained_gmacs(cpu, threads))
-    half = t_quantile(PEAK_BOARDS - 1) * PEAK_SPREAD * math.sqrt(1 + 1 / PEAK_BOARDS)
+    half = _t_quantile(PEAK_BOARDS - 1) * PEAK_SPREAD * math.sqrt(1 + 1 / PEAK_BOARDS)
     how = (
         f"x {math.exp(peak + PEAK_LOG):.3g} by the processors' facts alone (90 % interval x/: {math.exp(half):.3g}); "
         "the latency of any one student measured there narrows it"
@@ -148,16 +148,14 @@ def interval(logs: list[float]) -> tuple[float, float]:
     mean, count = fmean(logs), len(logs)
     squares = USUAL_NETWORKS * USUAL_SPREAD**2 + sum((value - mean) ** 2 for value in logs)
     degrees = USUAL_NETWORKS + count - 1
-    return mean, t_quantile(degrees) * math.sqrt(squares / degrees * (1 + 1 / count))
+    return mean, _t_quantile(degrees) * math.sqrt(squares / degrees * (1 + 1 / count))
 
 
-def t_quantile(degrees: int) -> float:
-    """Upper 5 % point of Student's t, by its expansion around the normal (Abramowitz and Stegun, 26.7.5)."""
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / degrees + second / degrees**2 + third / degrees**3
+def _t_quantile(degrees: int) -> float:
+    """Upper 5 % point of Student's t."""
+    from scipy.special import stdtrit  # here: choosing a student must not wait for scipy's import
+
+    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
 def _logs(rows: Iterable[LatencyRow], against: Reference) -> dict[str, list[float]]:

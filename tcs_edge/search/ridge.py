@@ -1,21 +1,15 @@
-"""Ridge regression of features onto targets, cross-validated in closed form.
-
-A linear smoother's error on an image that it was not fitted on follows from its error on one that it was: divided by
-one minus the image's leverage (Allen 1974; Golub, Heath, Wahba 1979). So one eigendecomposition gives the
-leave-one-out errors of every target and every penalty exactly, without a random split.
-"""
+"""Alignment of features with the teacher's coordinates and the labels, by ridge regression with leave-one-out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 # Shares of the features' mean squared singular value.
 PENALTIES: tuple[float, ...] = tuple(10.0**power for power in range(-5, 3))
-# Below this share of the largest squared singular value a direction is rounding noise.
-RELATIVE_RANK_TOLERANCE = 1e-12
+# Below this share of the largest singular value a direction is rounding noise.
+RELATIVE_RANK_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -44,35 +38,26 @@ def align(features: np.ndarray, coordinates: np.ndarray, labels: np.ndarray) -> 
         coordinates: (n, k).
         labels: int (n,), 0 or more.
     """
-    answers = np.eye(int(labels.max()) + 1)[labels]
-    targets = np.hstack([coordinates.astype(np.float64), answers])
+    targets = np.hstack([coordinates.astype(np.float64), np.eye(int(labels.max()) + 1)[labels]])
     k, r2, accuracy = coordinates.shape[1], -np.inf, 0.0
     baseline = _baseline(targets[:, :k])
-    for errors in leave_one_out(features, targets):
-        r2 = max(r2, 1 - float(np.square(errors[:, :k]).sum()) / baseline)
-        predicted = (answers - errors[:, k:]).argmax(axis=1)
-        accuracy = max(accuracy, float((predicted == labels).mean()))
+    for predicted in _leave_one_out(features.astype(np.float64), targets):
+        squared_error = float(np.square(targets[:, :k] - predicted[:, :k]).sum())
+        r2 = max(r2, 1 - squared_error / baseline)
+        accuracy = max(accuracy, float((predicted[:, k:].argmax(axis=1) == labels).mean()))
     return Alignment(r2, accuracy)
 
 
-def leave_one_out(
-    features: np.ndarray, targets: np.ndarray, penalties: Sequence[float] = PENALTIES
-) -> Iterator[np.ndarray]:
-    """For each penalty the errors float64 (n, m): row i is target i minus what the other rows predict of it.
+def _leave_one_out(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Predictions (penalties, n, m) of each row of targets (n, m) by a fit on the other rows of features (n, d)."""
+    from sklearn.linear_model import RidgeCV  # here: the import takes a second
 
-    The intercept is not penalized. A penalty is a share of the features' mean squared singular value.
-
-    Args:
-        features: (n, d); targets: (n, m); n >= 2.
-    """
-    left, squares = _left_singular(features.astype(np.float64) - features.mean(axis=0, dtype=np.float64))
-    centered = targets - targets.mean(axis=0)
-    projected = left.T @ centered
-    for penalty in penalties:
-        shrink = squares / (squares + penalty * squares.mean()) if len(squares) else squares
-        fitted = left @ (shrink[:, None] * projected)
-        leverage = 1 / len(targets) + np.square(left) @ shrink
-        yield (centered - fitted) / (1 - leverage)[:, None]
+    centered = features - features.mean(axis=0)
+    rank = int(np.linalg.matrix_rank(centered, rtol=RELATIVE_RANK_TOLERANCE))
+    mean_square = np.square(centered).sum() / rank if rank else 1.0
+    # With a scoring, scikit-learn keeps predictions instead of squared errors.
+    fitted = RidgeCV(mean_square * np.array(PENALTIES), scoring="neg_mean_squared_error", store_cv_results=True)
+    return np.moveaxis(fitted.fit(centered, targets).cv_results_, -1, 0)
 
 
 def _baseline(targets: np.ndarray) -> float:
@@ -80,12 +65,3 @@ def _baseline(targets: np.ndarray) -> float:
     count = len(targets)
     centered = (targets - targets.mean(axis=0)) * count / (count - 1)
     return float(np.square(centered).sum()) or 1.0
-
-
-def _left_singular(centered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Left singular vectors (n, r) and squared singular values (r,) > 0 of (n, d), by the smaller Gram matrix."""
-    wide = centered.shape[1] > centered.shape[0]
-    squares, vectors = np.linalg.eigh(centered @ centered.T if wide else centered.T @ centered)
-    kept = squares > max(squares[-1], 0.0) * RELATIVE_RANK_TOLERANCE
-    squares, vectors = squares[kept], vectors[:, kept]
-    return (vectors, squares) if wide else (centered @ vectors / np.sqrt(squares), squares)

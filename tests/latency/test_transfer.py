@@ -10,11 +10,12 @@ from scipy import stats
 from tcs_edge.latency.reference import reference, rows_of
 from tcs_edge.latency.transfer import (
     NCNN_TO_ONNXRUNTIME,
+    USUAL_NETWORKS,
+    USUAL_SPREAD,
     by_facts,
     by_ncnn,
     by_rows,
     interval,
-    t_quantile,
 )
 from tcs_edge.specs.profile import LatencyRow, load_profile
 from tcs_edge.specs.target import load_target
@@ -23,9 +24,14 @@ MakeRow = Callable[..., LatencyRow]
 NETWORKS = ("lcnet_050", "resnet18", "mobilenetv2_100", "repvit_m0_9")
 
 
-@pytest.mark.parametrize("degrees", [4, 5, 10, 30])
-def test_the_quantile_is_students(degrees: int) -> None:
-    assert t_quantile(degrees) == pytest.approx(stats.t.ppf(0.95, degrees), rel=2e-3)
+@pytest.mark.parametrize("count", [1, 2, 7, 27])
+def test_the_interval_is_students_with_a_pooled_spread(count: int) -> None:
+    logs = np.random.default_rng(0).normal(size=count)
+    degrees = USUAL_NETWORKS + count - 1
+    variance = (USUAL_NETWORKS * USUAL_SPREAD**2 + np.square(logs - logs.mean()).sum()) / degrees
+    center, half = interval(logs.tolist())
+    assert center == pytest.approx(logs.mean())
+    assert half == pytest.approx(stats.t.ppf(0.95, degrees) * math.sqrt(variance * (1 + 1 / count)))
 
 
 def test_rows_of_a_device_give_its_ratio(make_row: MakeRow) -> None:
