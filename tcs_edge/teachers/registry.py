@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tcs_edge.errors import UnknownName
+from tcs_edge.models.names import may_be_in_timm, timm_architectures
 
 TIMM_PREFIX = "timm/"
 
@@ -105,6 +106,18 @@ def teacher_spec(name: str) -> TeacherSpec:
     except KeyError:
         hint = f"Any model timm has is {TIMM_PREFIX}NAME."
         raise UnknownName("teacher", name, [*TEACHERS, *ALIASES], hint) from None
+
+
+def require_teacher_name(name: str) -> None:
+    """Fail if there cannot be such a teacher; timm is not imported.
+
+    Raises:
+        UnknownName: neither a table nor timm's source holds the name; near matches are shown.
+    """
+    if not name.startswith(TIMM_PREFIX):
+        teacher_spec(name)
+    elif not may_be_in_timm(name.removeprefix(TIMM_PREFIX)):
+        raise UnknownName("teacher", name, [TIMM_PREFIX + known for known in timm_architectures()])
 
 
 def _timm_spec(timm_name: str) -> TeacherSpec:

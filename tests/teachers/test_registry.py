@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcs_edge.errors import UnknownName
-from tcs_edge.teachers.registry import ALIASES, TEACHERS, canonical_name, teacher_spec
+from tcs_edge.teachers.registry import ALIASES, TEACHERS, canonical_name, require_teacher_name, teacher_spec
 
 TIMM_TEACHERS = sorted(name for name in TEACHERS if TEACHERS[name].timm_name)
 
@@ -88,3 +88,16 @@ def test_no_text_breaks_the_lookup(name: str) -> None:
 def test_listing_teachers_imports_nothing_heavy() -> None:
     code = "import sys, tcs_edge.teachers.registry;sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["dinov2", "mae-large", "timm/resnet18", "timm/vit_small_patch14_dinov2.lvd142m"])
+def test_the_check_without_timm_passes_what_there_is(name: str) -> None:
+    require_teacher_name(name)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("dino-v2", "dinov2"), ("timm/vit_smal_patch14_dinov2", "timm/vit_small_patch14_dinov2")]
+)
+def test_the_check_without_timm_shows_near_matches(wrong: str, near: str) -> None:
+    with pytest.raises(UnknownName, match=f"Did you mean .*{near}"):
+        require_teacher_name(wrong)
