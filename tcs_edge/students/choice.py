@@ -1,13 +1,14 @@
-"""Chooses the student: the most promising candidate that meets the target's limits.
+"""Choice of the student: the candidate with the highest expected accuracy that meets the target's limits.
 
-A latency limit is met by the upper end of the band, never by the median: a student that may be too slow is
-not chosen.
+The upper end of the latency interval must meet the limit, not the median.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from tcs_edge.errors import NoCandidate, UsageError
 from tcs_edge.latency.cost_model import Tables
@@ -19,24 +20,53 @@ from tcs_edge.specs.target import Limits, TargetSpec
 from tcs_edge.students.accuracy_estimate import AccuracyEstimate, Expectation, by_table
 from tcs_edge.students.pareto import ParetoPoint, on_pareto_front
 
+LimitName = Literal["latency", "size", "parameters"]
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A limit that a candidate exceeds.
+
+    Attributes:
+        limit: the limited quantity.
+        ratio: value over limit; infinite where the value is unknown.
+        text: value and limit, on one line.
+    """
+
+    limit: LimitName
+    ratio: float
+    text: str
+
 
 @dataclass(frozen=True)
 class Assessment:
-    """A candidate on the target, with an input of `img_size` pixels: size of the fp32 file with its head in 10^6
-    bytes, latency and expected accuracy (None: not known), and every reason against it in one line each (none: it is
-    accepted). `sized`: several input sizes are looked at, so its name in messages says which one it is."""
+    """A candidate on the target.
+
+    Attributes:
+        img_size: pixels of the square input.
+        size_mb: the fp32 file with its head, in 10^6 bytes.
+        latency: None if it is unknown.
+        expected: accuracy to expect; None if it is unknown.
+        misses: limits that it exceeds; an accepted candidate has none.
+        sized: several input sizes are compared, so that messages name this one's.
+    """
 
     candidate: Candidate
     img_size: int
     size_mb: float
     latency: Latency | None
     expected: AccuracyEstimate | None = None
-    reasons: tuple[str, ...] = ()
+    misses: tuple[Miss, ...] = ()
     sized: bool = False
 
     @property
+    def reasons(self) -> tuple[str, ...]:
+        """One line for each limit that it exceeds."""
+        return tuple(f"{self.label}: {miss.text}" for miss in self.misses)
+
+    @property
     def label(self) -> str:
-        """What it is called in messages."""
+        """Name in messages."""
         return f"{self.candidate.name} at {self.img_size} px" if self.sized else self.candidate.name
 
     @property
@@ -46,7 +76,7 @@ class Assessment:
 
     @property
     def pareto_point(self) -> ParetoPoint | None:
-        """What the front compares; None where something is not known."""
+        """Position in the accuracy, latency and size plot; None if one of the three is unknown."""
         if self.latency is None or self.expected is None:
             return None
         return ParetoPoint(self.expected.percent, self.latency.p50_ms, self.size_mb)
@@ -54,7 +84,7 @@ class Assessment:
 
 @dataclass(frozen=True)
 class Choice:
-    """`winner` is the first of `accepted`, which is in ranking order; `rejected` carry their reasons."""
+    """The winner, the accepted candidates in ranking order (the winner first), and the rejected ones."""
 
     winner: Assessment
     accepted: tuple[Assessment, ...]
@@ -62,17 +92,17 @@ class Choice:
 
     @property
     def named(self) -> bool:
-        """Whether there was one student only to look at: the one the user asked for."""
+        """True if the user named the student, so that there was nothing to choose from."""
         return len(self.accepted) + len(self.rejected) == 1
 
     @property
     def search(self) -> SearchName:
-        """What the winner was ranked by."""
+        """Search that ranked the winner."""
         return self.winner.expected.search if self.winner.expected else "table"
 
     @property
     def front(self) -> tuple[Assessment, ...]:
-        """Those of the accepted that no other accepted one beats in accuracy, latency and size, fastest first."""
+        """Pareto front of the accepted students (accuracy, latency, size), fastest first."""
         return pareto_front_of(self.accepted)
 
 
@@ -89,23 +119,23 @@ def choose_student(
     also_at: Iterable[int] = (),
     tables: Tables | None = None,
 ) -> Choice:
-    """The best candidate within the limits.
+    """Return the best candidate within the limits.
 
     Args:
         target: the device; its thread count is used unless `threads` is given.
-        profile: the latencies known of it.
+        profile: measured, published and estimated latencies of the device.
         img_size: side of the input in pixels.
         num_classes: width of the final layer, which counts in the size.
         limits: upper bounds; None means no bound.
-        candidates: those to choose from; a single one checks a student the user named.
-        expect: says what accuracy a candidate may reach.
-        also_at: other sides of the input to look at every candidate with.
-        tables: operators of candidates that are in no table of ours.
+        candidates: students to choose from; a single one is a student that the user named.
+        expect: returns the accuracy to expect of a candidate.
+        also_at: further input sizes to assess every candidate at.
+        tables: operators of candidates that the shipped tables lack.
 
     Raises:
         NoCandidate: nothing fits; the message names the nearest candidate and by how much it misses.
-        UsageError: a single candidate was asked for, there is a latency limit, and nothing is known of that
-            candidate's latency, or not at this image size.
+        UsageError: a single candidate was asked for, there is a latency limit, and that candidate's latency
+            is unknown at this image size.
     """
     candidates = tuple(candidates)
     sizes = tuple(dict.fromkeys((img_size, *also_at)))
@@ -121,7 +151,7 @@ def choose_student(
 
 
 def ranked(choice: Choice, expect: Callable[[SizedCandidate], AccuracyEstimate | None]) -> Choice:
-    """The same students within the limits, in the order of what `expect` says of the accepted ones."""
+    """Return the same choice with the accepted students ranked by `expect`."""
     renewed = [replace(found, expected=expect(found.sized_candidate)) for found in choice.accepted]
     accepted = tuple(sorted(renewed, key=_rank))
     return Choice(accepted[0], accepted, choice.rejected)
@@ -135,18 +165,27 @@ def assess_all(
     limits: Limits,
     runtime: ProfileRuntime = "onnxruntime",
 ) -> tuple[Assessment, ...]:
-    """Every registered candidate on the target: those that fit first, best first, then the others."""
+    """Assess every registered candidate; students that fit come first, and the best comes first among them."""
     device = device_latencies(target, profile, runtime=runtime)
     demand = _Demand(device, num_classes, limits, by_table, named=False, several_sizes=False)
     assessed = [_assess(SizedCandidate(candidate, img_size), demand) for candidate in CANDIDATES.values()]
     return tuple(sorted(assessed, key=lambda found: (bool(found.reasons), *_rank(found))))
 
 
+def limits_on(target: TargetSpec, asked: Limits) -> Limits:
+    """Return the limits that were asked for, and the target's own where none was."""
+    return Limits(
+        max_latency_ms=asked.max_latency_ms or target.limits.max_latency_ms,
+        max_size_mb=asked.max_size_mb or target.limits.max_size_mb,
+        max_params_m=asked.max_params_m or target.limits.max_params_m,
+    )
+
+
 def how_to_narrow(assessments: Iterable[Assessment], target: str, img_size: int) -> str | None:
-    """What to run on the device where its latencies are estimates; None where the front was measured there.
+    """Return advice that narrows latency estimates; None if the Pareto front was measured on the device.
 
     Args:
-        target: its name or file, as the user gave it.
+        target: name or file, as the user gave it.
     """
     listed = list(assessments)
     front = pareto_front_of(found for found in listed if not found.reasons) or pareto_front_of(listed)
@@ -156,15 +195,15 @@ def how_to_narrow(assessments: Iterable[Assessment], target: str, img_size: int)
     spread = list(dict.fromkeys((unsure[0], unsure[len(unsure) // 2], unsure[-1])))
     models = " ".join(f"--model {name}" for name in spread)
     return (
-        "estimates: measuring a few students on the device narrows the bands of all: tcs-edge bundle-profiler "
-        f"--target {target} {models} --img-size {img_size} --out profiler"
+        "These latencies are estimates. Measure some students on the device to narrow all intervals: "
+        f"tcs-edge bundle-profiler --target {target} --img-size {img_size} --out profiler {models}"
     )
 
 
 def pareto_front_of(assessments: Iterable[Assessment]) -> tuple[Assessment, ...]:
-    """Those that no other one beats in accuracy, latency and size, fastest first.
+    """Return the Pareto front (accuracy, latency, size), fastest first.
 
-    Only students whose accuracy comes from the deepest search are compared: other figures are another scale.
+    Only students whose accuracy comes from the deepest search are compared: other searches have another scale.
     """
     known = [found for found in assessments if found.pareto_point]
     searches = {found.expected.depth: found.expected.search for found in known if found.expected}
@@ -178,7 +217,7 @@ def pareto_front_of(assessments: Iterable[Assessment]) -> tuple[Assessment, ...]
 
 @dataclass(frozen=True)
 class _Demand:
-    """What every candidate is held against; `named` says that the user asked for this one candidate."""
+    """Requirements of an assessment; `named` is True if the user asked for this one candidate."""
 
     device: DeviceLatencies
     num_classes: int
@@ -193,7 +232,7 @@ def _assess(sized: SizedCandidate, demand: _Demand) -> Assessment:
     latency = _known_latency(sized, demand)
     size_mb = candidate.size_mb(demand.num_classes)
     found = Assessment(candidate, img_size, size_mb, latency, demand.expect(candidate), sized=demand.several_sizes)
-    return replace(found, reasons=_reasons(found, demand))
+    return replace(found, misses=tuple(_misses(found, demand)))
 
 
 def _known_latency(sized: SizedCandidate, demand: _Demand) -> Latency | None:
@@ -205,29 +244,24 @@ def _known_latency(sized: SizedCandidate, demand: _Demand) -> Latency | None:
         return None
 
 
-def _reasons(found: Assessment, demand: _Demand) -> tuple[str, ...]:
-    """Why the limits rule this candidate out, one line per missed limit."""
-    reasons = []
+def _misses(found: Assessment, demand: _Demand) -> Iterator[Miss]:
     limits, latency = demand.limits, found.latency
-    if limits.max_latency_ms and latency is None:
-        reasons.append(
-            f"nothing is known of its latency at {found.img_size} px, "
-            f"so the {limits.max_latency_ms:g} ms limit cannot be checked"
-        )
-    if limits.max_latency_ms and latency and latency.high_ms > limits.max_latency_ms:
-        reasons.append(f"{latency} is over the {limits.max_latency_ms:g} ms limit")
-    if limits.max_size_mb and found.size_mb > limits.max_size_mb:
-        reasons.append(f"{found.size_mb:.1f} MB is over the {limits.max_size_mb:g} MB limit")
+    if (most := limits.max_latency_ms) and latency is None:
+        text = f"nothing is known of its latency at {found.img_size} px, so the {most:g} ms limit cannot be checked"
+        yield Miss("latency", math.inf, text)
+    if most and latency and latency.high_ms > most:
+        yield Miss("latency", latency.high_ms / most, f"{latency} is over the {most:g} ms limit")
+    if (most := limits.max_size_mb) and found.size_mb > most:
+        yield Miss("size", found.size_mb / most, f"{found.size_mb:.1f} MB is over the {most:g} MB limit")
     params_m = found.candidate.total_params_m(demand.num_classes)
-    if limits.max_params_m and params_m > limits.max_params_m:
-        reasons.append(f"{params_m:.2f} M parameters are over the {limits.max_params_m:g} M limit")
-    return tuple(f"{found.label}: {reason}" for reason in reasons)
+    if (most := limits.max_params_m) and params_m > most:
+        yield Miss("parameters", params_m / most, f"{params_m:.2f} M parameters are over the {most:g} M limit")
 
 
 def _rank(assessment: Assessment) -> tuple[float, ...]:
-    """Sort key, best first: the deeper search, then accuracy; what is not known comes last, small breaks ties.
+    """Sort key, best first: the deeper search, then accuracy, then latency and size; unknown values come last.
 
-    A table's figure is that of a large input: of one candidate at several sizes, the largest is nearest to it.
+    The table's accuracy is that of a large input, so that the largest of several input sizes comes first.
     """
     speed = assessment.latency.p50_ms if assessment.latency else float("inf")
     percent = assessment.expected.percent if assessment.expected else 0.0
@@ -237,7 +271,7 @@ def _rank(assessment: Assessment) -> tuple[float, ...]:
 
 
 def _nothing_fits(target: str, rejected: tuple[Assessment, ...], limits: Limits) -> str:
-    """Names the limit that no candidate meets and who came nearest; else the candidate that misses fewest."""
+    """Return the limit that no candidate meets, with the nearest candidate."""
     head = f"no student fits {target}: "
     if limits.max_latency_ms:
         timed = [(a.latency, a.label) for a in rejected if a.latency]
@@ -252,7 +286,7 @@ def _nothing_fits(target: str, rejected: tuple[Assessment, ...], limits: Limits)
             f"{head}the smallest, {smallest.label}, takes {smallest.size_mb:.1f} MB of "
             f"{limits.max_size_mb:g} MB. Raise --max-size-mb."
         )
-    nearest = min(rejected, key=lambda a: (len(a.reasons), a.size_mb))
+    nearest = min(rejected, key=lambda a: (len(a.misses), a.size_mb))
     return f"{head}the nearest is ruled out ({'; '.join(nearest.reasons)}). Loosen that limit."
 
 

@@ -1,4 +1,4 @@
-"""The students that no other one beats: the Pareto front of accuracy, latency and size."""
+"""Pareto front of students: accuracy, latency and size."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ParetoPoint:
-    """What a student is judged by: expected accuracy in percent, median latency in ms, size in 10^6 bytes."""
+    """Expected accuracy in percent, median latency in ms, and size in 10^6 bytes of one student."""
 
     percent: float
     latency_ms: float
     size_mb: float
 
     def beats(self, other: ParetoPoint) -> bool:
-        """Nowhere worse and somewhere better."""
+        """Return True if this point is nowhere worse than `other` and somewhere better."""
         pairs = (
             (self.percent, other.percent),
             (-self.latency_ms, -other.latency_ms),
@@ -25,7 +25,7 @@ class ParetoPoint:
 
 
 def on_pareto_front(points: Sequence[ParetoPoint | None]) -> list[bool]:
-    """For each student whether it is on the front; one of which something is unknown (None) never is."""
+    """Return for each student if it is on the Pareto front; a point that is None (unknown) is not."""
     known = [pareto_point for pareto_point in points if pareto_point]
     return [
         pareto_point is not None and not any(other.beats(pareto_point) for other in known) for pareto_point in points

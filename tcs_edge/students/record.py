@@ -1,4 +1,4 @@
-"""A choice as a JSON document: every candidate with what is known of it, and why it is out."""
+"""A choice as a JSON document: every candidate, its numbers, and the limits that it exceeds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SCHEMA_VERSION = 1
 def choice_document(
     assessments: Iterable[Assessment], target: str, img_size: int, num_classes: int, limits: Limits, winner: str | None
 ) -> dict[str, Any]:
-    """The document of a choice, as `candidates --json` prints it and a run keeps it in reports/choice.json.
+    """Return the document of a choice, as `candidates --json` prints it.
 
     Args:
         assessments: in the order to list them.
-        winner: name of the chosen student, where one was chosen.
+        winner: name of the chosen student; None if there is none.
     """
     listed = list(assessments)
     front = [found.candidate.name for found in pareto_front_of(found for found in listed if not found.reasons)]

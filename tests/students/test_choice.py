@@ -14,7 +14,7 @@ from tcs_edge.models.candidates import Candidate
 from tcs_edge.specs.profile import LatencyRow, Profile, load_profile
 from tcs_edge.specs.target import Limits, TargetSpec, list_targets, load_target
 from tcs_edge.students.accuracy_estimate import AccuracyEstimate
-from tcs_edge.students.choice import choose_student, ranked
+from tcs_edge.students.choice import choose_student, limits_on, ranked
 
 MakeRow = Callable[..., LatencyRow]
 MakeProfile = Callable[..., Profile]
@@ -200,3 +200,16 @@ def test_a_deeper_search_ranks_first_and_has_the_front_for_itself(target: Target
     assert again.search == "alignment"
     assert [a.candidate.name for a in again.front] == ["fast"]
     assert again.rejected == choice.rejected
+
+
+def test_misses_name_the_limit_and_by_how_much(target: TargetSpec, profile: Profile) -> None:
+    choice = choose_student(target, profile, 96, 10, Limits(max_latency_ms=20, max_params_m=10), candidates=ALL)
+    misses = {found.label: [(miss.limit, round(miss.ratio, 2)) for miss in found.misses] for found in choice.rejected}
+    assert misses == {"good": [("latency", 1.25)], "best": [("latency", 2.75), ("parameters", 2.0)]}
+
+
+def test_asked_limits_go_before_those_of_the_target(target: TargetSpec) -> None:
+    limits = limits_on(target, Limits(max_latency_ms=7, max_params_m=2))
+    assert limits.max_latency_ms == 7
+    assert limits.max_params_m == 2
+    assert limits.max_size_mb == target.limits.max_size_mb
