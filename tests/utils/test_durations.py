@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from tcs_edge.utils.durations import format_seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (0.44, "0.4 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (130, "2 min 10 s"),
+        (599.4, "9 min 59 s"),
+        (599.6, "10 min"),
+        (1500, "25 min"),
+        (3569, "59 min"),
+        (3571, "1 h"),
+        (7800, "2 h 10 min"),
+        (86_369, "23 h 59 min"),
+        (86_371, "1 d"),
+        (273_600, "3 d 4 h"),
+    ],
+)
+def test_seconds_in_units_that_people_use(seconds, text):
+    assert format_seconds(seconds) == text
