@@ -1,1 +1,1 @@
-"""Results in, words out: nothing here computes a result."""
+"""Format results as text, tables, pages and charts; nothing here computes a result."""

@@ -1,4 +1,4 @@
-"""The gate's failures and warnings as GitHub and GitLab show them beside the changed files."""
+"""Annotations of GitHub and GitLab for the gate's failures and warnings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ COMMANDS = {"fail": "error", "warn": "warning"}
 
 
 def github_lines(result: GateResult, file: str | None = None) -> list[str]:
-    """Workflow commands, one a line; the runner reads them from the job's output.
+    """Return GitHub workflow commands, one per line; the runner reads them from the job's output.
 
     Args:
-        file: where the limits stand, relative to the repository; None shows them at no file.
+        file: file with the limits, relative to the repository; None annotates no file.
     """
     place = f"file={_property(file)}," if file else ""
     return [
@@ -27,7 +27,7 @@ def github_lines(result: GateResult, file: str | None = None) -> list[str]:
 
 
 def gitlab_report(result: GateResult, file: str) -> str:
-    """A Code Quality report, which a merge request shows: a JSON list, an empty one when all is well."""
+    """Return a Code Quality report for a GitLab merge request: a JSON list, empty if the gate passed."""
     entries = [
         {
             "description": one_line(sentence(check)),

@@ -1,4 +1,4 @@
-"""What the gate found, as a table, and the cells that table and pull-request comment share."""
+"""Format the gate's result as a table, and format the cells for table and pull-request comment."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Cells:
 
 
 def cells(check: GateCheck) -> Cells:
-    """Base, value, change with its arrow, and limits of a check."""
+    """Format base, value, change with its arrow, and limits of a check."""
     if check.key.startswith("requirement/"):
         return Cells("-", "yes" if check.outcome == "pass" else "no", "-", "yes")
     return Cells(_number(check.base, check.unit), _value(check), _change(check), _limits(check))
 
 
 def shown_checks(result: GateResult) -> tuple[GateCheck, ...]:
-    """The checks worth a line: files only where they have a limit or changed, diagnostics where they have a limit."""
+    """Return the checks to show: files and diagnostics only with a limit or a change."""
     return tuple(check for check in result.checks if check.outcome != "info" or _is_news(check))
 
 
@@ -58,7 +58,7 @@ def _value(check: GateCheck) -> str:
 
 
 def _change(check: GateCheck) -> str:
-    """Such as "↑ +0.25 MB (+5 %)"; shares in percentage points."""
+    """Format a change such as "↑ +0.25 MB (+5 %)"; shares in percentage points."""
     change = check.change
     if change is None:
         return "-"
@@ -86,7 +86,7 @@ def _better(check: GateCheck) -> str:
 
 
 def print_gate(result: GateResult) -> None:
-    """Every check as a row, then why something failed or warns, then the verdict."""
+    """Print every check as a row, then the reasons for failures and warnings, then the verdict."""
     compared = result.baseline is not None
     headings = ("", "measure", *(("base",) if compared else ()), "value", *(("change",) if compared else ()), "limit")
     print_table(headings, [_row(check, compared) for check in shown_checks(result)], title=one_line(_title(result)))
@@ -111,7 +111,7 @@ def _title(result: GateResult) -> str:
 
 
 def sentence(check: GateCheck) -> str:
-    """What is wrong with a check, in one line."""
+    """Format the reasons of a check in one line."""
     detail = (
         f" [{check.detail}]" if check.detail and check.detail not in check.reasons and check.value is not None else ""
     )
@@ -119,7 +119,7 @@ def sentence(check: GateCheck) -> str:
 
 
 def counted(result: GateResult) -> str:
-    """How many checks had which outcome, such as "5 passed, 1 failed"."""
+    """Format the number of checks per outcome, such as "5 passed, 1 failed"."""
     names: tuple[tuple[Outcome, str], ...] = (("pass", "passed"), ("warn", "warned"), ("fail", "failed"))
     counts = [f"{len(result.of(outcome))} {word}" for outcome, word in names if result.of(outcome)]
     return ", ".join(counts) or "nothing was checked"

@@ -1,4 +1,4 @@
-"""The gate's result as JUnit XML, which every CI system shows as tests."""
+"""Format the gate's result as JUnit XML, which CI systems show as tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tcs_edge.report.text import one_line
 
 
 def gate_junit(result: GateResult) -> bytes:
-    """One test case per check that was judged; a warning passes and is told in its output."""
+    """Return one test case per judged check; a warning passes and appears in the output of its case."""
     judged = [check for check in result.checks if check.outcome != "info"]
     counts = {"tests": str(len(judged)), "failures": str(len(result.of("fail"))), "errors": "0", "skipped": "0"}
     suites = ElementTree.Element("testsuites", counts | {"name": "tcs-edge"})

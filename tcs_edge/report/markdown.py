@@ -1,4 +1,4 @@
-"""The gate's result as a pull-request comment: what it was, what it is, what is allowed."""
+"""Format the gate's result as a pull-request comment."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from tcs_edge.report.text import markdown_name, markdown_text
 
 MARKER = "<!-- tcs-edge gate -->"  # lets a script find its own earlier comment
 SIGNS: dict[Outcome, str] = {"pass": "✅ pass", "warn": "⚠️ warn", "fail": "❌ **fail**", "info": ""}
-TITLES = {"pass": "✅ The model is within its limits", "warn": "⚠️ The model is near a limit"}
+TITLES = {"pass": "✅ The model meets its limits", "warn": "⚠️ The model is near a limit"}
 FAILED = "❌ The model misses a limit"
 SHOWN_CLASSES = 10
 
 
 def gate_markdown(result: GateResult) -> str:
-    """A heading, the reasons, and a table with base, head, change and limit."""
+    """Return a heading, the reasons, and a table with base, head, change and limit."""
     parts = [
         MARKER,
         f"### {TITLES.get(result.verdict, FAILED)}",
@@ -46,7 +46,7 @@ def _row(check: GateCheck) -> str:
 
 
 def _footer(result: GateResult) -> str:
-    """Where the numbers come from, and what the model tells apart; folded away."""
+    """Return a folded section with the sources of the numbers and the classes."""
     lines = [f"{markdown_text(check.title)}: {markdown_text(check.detail)}" for check in result.checks if check.detail]
     if result.baseline:
         lines.insert(0, f"base: {markdown_name(result.baseline.name)}")
@@ -54,4 +54,4 @@ def _footer(result: GateResult) -> str:
         more = f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
         shown = ", ".join(markdown_name(name) for name in names[:SHOWN_CLASSES])
         lines.append(f"{len(names)} classes: {shown}{more}")
-    return "<details><summary>Where the numbers come from</summary>\n\n" + "<br>\n".join(lines) + "\n\n</details>"
+    return "<details><summary>Sources of the numbers</summary>\n\n" + "<br>\n".join(lines) + "\n\n</details>"

@@ -1,4 +1,4 @@
-"""README.md of a run: the model card, with the front matter that model hubs read."""
+"""Write README.md of a run: the model card, with front matter for model hubs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tcs_edge.runs.licenses import SPDX, License, licenses_of, student_license
 from tcs_edge.runs.schema import AccuracyRecord, Manifest
 
 SHOWN_CLASSES = 100
-OTHER = "other"  # the hubs' word for a license that is not in their list
+OTHER = "other"  # the hubs' value for a license that is not in their list
 
 
 def model_card(manifest: Manifest) -> str:
-    """The whole document as Markdown; names in it are shown letter by letter, whatever they hold."""
+    """Return the model card as Markdown; special characters in names are escaped."""
     sections = (
         _front_matter(manifest), _title(manifest), _results(manifest), _use(manifest), _data(manifest),
         _limits(manifest), _licenses(manifest), _origin(manifest),
@@ -40,7 +40,7 @@ def _front_matter(manifest: Manifest) -> Iterator[str]:
 
 
 def _model_index(manifest: Manifest) -> Iterator[str]:
-    """The results as hubs read them; those of the exported files, not of the network in training."""
+    """Yield the results of the exports in the hubs' format, without the trained network."""
     yield "model-index:"
     yield f"- name: {_yaml(manifest.student.name)}"
     yield "  results:"
@@ -53,7 +53,7 @@ def _model_index(manifest: Manifest) -> Iterator[str]:
 
 
 def _yaml(text: str) -> str:
-    """A YAML string; JSON's are YAML's too, whatever a name holds."""
+    """Quote a YAML string; every JSON string is also a YAML string."""
     return json.dumps(one_line(text), ensure_ascii=False)
 
 
@@ -62,7 +62,7 @@ def _title(manifest: Manifest) -> Iterator[str]:
     yield f"# {markdown_text(manifest.student.name)} for {target}"
     yield ""
     if manifest.verdict != "pass":
-        yield "**Not deployable: the exported files failed their proof. See `reports/validation.json`.**"
+        yield "**Not deployable: the exported files failed validation. See `reports/validation.json`.**"
         yield ""
     yield (
         f"An image classifier with {len(manifest.dataset.classes)} classes, {manifest.student.params_m:.2f} million "
@@ -74,13 +74,13 @@ def _title(manifest: Manifest) -> Iterator[str]:
 def _results(manifest: Manifest) -> Iterator[str]:
     yield "## Results"
     yield ""
-    yield f"On the {manifest.dataset.counts.get('test', 0)} test images, which nothing was chosen by."
+    yield f"Measured on {manifest.dataset.counts.get('test', 0)} test images that were used for nothing else."
     yield ""
     yield "| runtime | accuracy | 95 % interval | largest logit difference from the trained network |"
     yield "|---|---|---|---|"
     for runtime, accuracy in manifest.accuracy.items():
         parity = manifest.parity.get(runtime)
-        difference = "it is the trained network" if parity is None else _relative(parity.max_rel_diff)
+        difference = "(the trained network)" if parity is None else _relative(parity.max_rel_diff)
         interval = f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %"
         yield f"| {markdown_text(runtime)} | {100 * accuracy.value:.2f} % | {interval} | {difference} |"
     if latency := manifest.student.latency:
@@ -100,9 +100,9 @@ def _use(manifest: Manifest) -> Iterator[str]:
     yield "## Use"
     yield ""
     yield (
-        f"Input `image`, float32 (1, 3, {side}, {side}), prepared as `preprocess.json` says; output `logits`, "
-        f"float32 (1, {classes}), named line by line by `labels.txt`. `tcs-edge bundle` makes a folder for the device "
-        "with a script that does both."
+        f"Input: `image`, float32 (1, 3, {side}, {side}), preprocessed as described in `preprocess.json`. "
+        f"Output: `logits`, float32 (1, {classes}), in the order of `labels.txt`. "
+        "`tcs-edge bundle` writes a folder for the device with a script for both."
     )
     yield ""
     shown = ", ".join(markdown_name(name) for name in manifest.dataset.classes[:SHOWN_CLASSES])
@@ -114,18 +114,18 @@ def _data(manifest: Manifest) -> Iterator[str]:
     counts = ", ".join(f"{count} {part}" for part, count in manifest.dataset.counts.items())
     yield "## Data"
     yield ""
-    yield f"{markdown_text(manifest.dataset.name)}: {counts} images; sha256 of all of them:"
+    yield f"{markdown_text(manifest.dataset.name)}: {counts} images. Their sha256:"
     yield f"`{manifest.dataset.fingerprint}`."
 
 
 def _limits(manifest: Manifest) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    yield "- Every picture gets one of the classes above, also one that shows none of them."
-    yield "- Measured on one data set: pictures from another camera, place or season may be harder."
-    yield "- Probabilities are a plain softmax; they were not calibrated."
+    yield "- Every image gets one of the classes above, even if it shows none of them."
+    yield "- Measured on one data set. The accuracy may be lower for another camera, place or season."
+    yield "- Probabilities are a softmax without calibration."
     if manifest.student.latency and manifest.student.latency.source != "measured":
-        yield "- The latency was not measured on the device. `selfcheck.py` of the bundle measures it there."
+        yield "- The latency was not measured on the device. Run `selfcheck.py` of a bundle there to measure it."
 
 
 def _licenses(manifest: Manifest) -> Iterator[str]:
@@ -134,7 +134,7 @@ def _licenses(manifest: Manifest) -> Iterator[str]:
     for license in licenses_of(manifest):
         yield f"- {_license_line(license)}"
     yield ""
-    yield "The trained weights are yours to license, as far as these allow. Some teachers forbid commercial use."
+    yield "You choose the license of the trained weights within these terms. Some teachers forbid commercial use."
 
 
 def _license_line(license: License) -> str:
@@ -149,8 +149,8 @@ def _origin(manifest: Manifest) -> Iterator[str]:
         teacher = manifest.teacher
         yield f"Teacher: {markdown_text(teacher.name)}, weights sha256 `{teacher.weights_sha256}`."
         yield ""
-    yield "Method: TCS, [arXiv 2412.09388](https://arxiv.org/abs/2412.09388). Every file's sha256 is in"
-    yield "`manifest.json`, everything that went in is in `bom.cdx.json` (CycloneDX)."
+    yield "Method: TCS, [arXiv 2412.09388](https://arxiv.org/abs/2412.09388). `manifest.json` has the sha256 of every"
+    yield "file, `bom.cdx.json` (CycloneDX) all inputs."
 
 
 def _exported(manifest: Manifest) -> Iterator[tuple[str, AccuracyRecord]]:

@@ -1,4 +1,4 @@
-"""Names come from folders and files that anybody wrote: this makes them safe to show."""
+"""Escape untrusted names of folders and files for display."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ ISOLATE, END_ISOLATE = "\u2068", "\u2069"
 
 
 def one_line(text: str) -> str:
-    """`text` without anything that breaks a line, steers a terminal, reorders a line or is no legal XML.
+    """Escape characters that break or reorder a line, control a terminal or are illegal in XML.
 
-    Such characters become visible escapes: a line feed is shown as \\x0a. Emoji and letters of all
+    A line feed, for example, becomes the visible text \\x0a. Emoji and letters of all
     scripts stay.
     """
     return "".join(_escape(char) if _is_hidden(char) else char for char in text)
@@ -29,12 +29,12 @@ def _escape(char: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """`text` so that Markdown shows it letter by letter, in a table cell too.
+    """Escape `text` so that Markdown shows it unchanged, also in a table cell.
 
-    What could be markup becomes a character reference, which never is.
+    Possible markup becomes character references.
     """
     safe = "".join(char if _is_plain(char) else f"&#{ord(char)};" for char in one_line(text))
-    # Sites look for @names in the text that a reader sees: a word joiner behind the sign is not seen.
+    # Sites link @names in the visible text. An invisible word joiner behind the sign prevents that.
     safe = safe.replace("&#64;", "&#64;&#8288;")
     if any(unicodedata.bidirectional(char) in RIGHT_TO_LEFT for char in text):
         return f"{ISOLATE}{safe}{END_ISOLATE}"
@@ -42,7 +42,7 @@ def markdown_text(text: str) -> str:
 
 
 def markdown_name(text: str) -> str:
-    """A name as code: there, sites make no links of numbers and addresses."""
+    """Format a name as code, where sites do not turn numbers and addresses into links."""
     return f"<code>{markdown_text(text)}</code>"
 
 

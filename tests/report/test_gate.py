@@ -1,4 +1,4 @@
-"""The gate's words: table, comment, JUnit, annotations; whatever the classes and files are called."""
+"""Outputs of the gate: table, comment, JUnit and annotations, with hostile names."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_table_shows_base_value_change_and_limit(capsys):
     assert lines[-1] == "gate: fail (1 passed, 2 failed)"
 
 
-def test_no_name_reaches_the_terminal_as_a_command(capsys):
+def test_control_characters_in_names_are_escaped(capsys):
     print_gate(result())
     out = capsys.readouterr().out
     assert not set("\x1b\x00\r\u202e") & set(out)
@@ -66,7 +66,7 @@ def test_no_name_reaches_the_terminal_as_a_command(capsys):
     assert "كلب🐶" in out
 
 
-def test_the_comment_is_a_table_whose_cells_no_name_breaks():
+def test_hostile_names_do_not_break_the_comment_table():
     text = gate_markdown(result())
     assert text.splitlines()[0].startswith("<!--")
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -80,7 +80,7 @@ def test_the_comment_is_a_table_whose_cells_no_name_breaks():
     assert "`" not in text
 
 
-def test_junit_is_xml_with_one_case_per_judged_number():
+def test_junit_has_one_case_per_judged_number():
     suite = ElementTree.fromstring(gate_junit(result())).find("testsuite")
     cases = {case.get("name"): case for case in suite.iter("testcase")}
     assert (suite.get("tests"), suite.get("failures")) == ("3", "2")
@@ -103,7 +103,7 @@ def test_github_gets_one_command_per_line_and_gitlab_one_entry_per_problem():
     assert {entry["location"]["path"] for entry in entries} == {"tcs-edge.toml"}
 
 
-def test_a_warning_is_told_and_passes():
+def test_a_warning_is_reported_and_passes():
     mild = judge(SUBJECT, GateLimits.model_validate({"max_size_mb": {"fail": 5, "warn": 4.1}}), None)
     assert github_lines(mild)[0].startswith("::warning title=")
     assert json.loads(gitlab_report(mild, "x"))[0]["severity"] == "minor"
@@ -112,7 +112,7 @@ def test_a_warning_is_told_and_passes():
 
 
 @given(st.text())
-def test_any_name_survives_xml_and_markdown(name):
+def test_any_name_is_preserved_in_xml_and_markdown(name):
     named = result(replace(SUBJECT, name=name, student=name, classes=(name,)))
     suite = ElementTree.fromstring(gate_junit(named)).find("testsuite")
     assert [item.get("value") for item in suite.iter("property") if item.get("name") == "model"] == [one_line(name)]
@@ -123,5 +123,5 @@ def test_any_name_survives_xml_and_markdown(name):
 
 
 @pytest.mark.parametrize("plain", ["👩‍👩‍👧 family", "Straße", "日本語", "كلب", "a\u200db"])
-def test_letters_of_all_scripts_and_emoji_stay(plain):
+def test_letters_of_all_scripts_and_emoji_are_not_escaped(plain):
     assert one_line(plain) == plain

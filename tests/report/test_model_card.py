@@ -1,4 +1,4 @@
-"""The model card: front matter that hubs read, true results, and names that stay text."""
+"""Model card: valid front matter, results of the run, and escaped names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def front_matter(text: str) -> dict:
     return yaml.safe_load(matter)
 
 
-def test_a_run_has_one(finished, manifest):
+def test_a_run_has_a_model_card(finished, manifest):
     text = (finished / "README.md").read_text(encoding="utf-8")
     matter = front_matter(text)
     assert matter["pipeline_tag"] == "image-classification"
@@ -30,7 +30,7 @@ def test_a_run_has_one(finished, manifest):
     assert manifest["dataset"]["fingerprint"] in text
 
 
-def test_hostile_names_are_neither_markup_nor_yaml(make_run):
+def test_hostile_names_are_escaped_in_markdown_and_yaml(make_run):
     manifest = read_manifest(make_run())
     named = manifest.dataset.model_copy(update={"name": 'x"\n---\n<script>'})
     text = model_card(manifest.model_copy(update={"dataset": named}))
@@ -42,6 +42,6 @@ def test_hostile_names_are_neither_markup_nor_yaml(make_run):
     assert "@everyone" not in body
 
 
-def test_a_failed_run_says_so_first(make_run):
+def test_a_failed_run_is_marked_not_deployable(make_run):
     text = model_card(read_manifest(make_run(passed=False)))
     assert text.index("Not deployable") < text.index("## Results")

@@ -1,1 +1,1 @@
-"""The report as one HTML page: no network, no script unless asked for, readable without colors."""
+"""Render the report as one HTML page without network, script (except the drop zone) or color coding."""

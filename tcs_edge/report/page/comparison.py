@@ -1,4 +1,4 @@
-"""Several runs on one page: their numbers side by side, and whether an accuracy differs by more than chance."""
+"""Render several runs on one page: numbers side by side, and a paired test of their accuracies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REFERENCE = "pytorch"
 
 @dataclass(frozen=True)
 class Row:
-    """A measure of every run: the text that is shown, and which runs have the best value."""
+    """One measure of every run: the shown texts, and a mark for the best values."""
 
     title: str
     cells: tuple[str, ...]
@@ -30,7 +30,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Pairing:
-    """A run against the first one on the same test images; `test` is None where they cannot be paired."""
+    """A run against the first one on the same test images; without pairs `test` is None."""
 
     name: str
     test: McNemar | None
@@ -38,13 +38,13 @@ class Pairing:
 
 
 def comparison_page(roots: Sequence[Path]) -> str:
-    """The runs in `roots` side by side, as HTML that needs nothing else.
+    """Render the runs in `roots` side by side as self-contained HTML.
 
     Raises:
-        UsageError: a run comes twice. DataError: no finished run, or a file of it that cannot be read.
+        UsageError: a run appears twice. DataError: not a finished run, or an unreadable file in it.
     """
     if len({root.resolve() for root in roots}) != len(roots):
-        raise UsageError("a run comes twice: pass different run folders to compare.")
+        raise UsageError("a run was passed twice. Pass different run folders to compare.")
     runs = [read_run(root) for root in roots]
     names = _names(runs)
     template = environment().get_template("comparison.html.j2")
@@ -60,13 +60,13 @@ def comparison_page(roots: Sequence[Path]) -> str:
 
 
 def _names(runs: Sequence[RunContents]) -> list[str]:
-    """Folder names; with the folder above where two are alike."""
+    """Return the folder names, with the parent folder for equal names."""
     counts = Counter(run.name for run in runs)
     return [f"{run.folder.root.resolve().parent.name}/{run.name}" if counts[run.name] > 1 else run.name for run in runs]
 
 
 def deployed_accuracy(run: RunContents) -> AccuracyRecord | None:
-    """Accuracy of the exported model, of the trained one where nothing exported ran."""
+    """Return the accuracy of the first export, or of the trained model without one."""
     exported = [record for name, record in run.manifest.accuracy.items() if name != REFERENCE]
     return exported[0] if exported else run.manifest.accuracy.get(REFERENCE)
 
@@ -127,15 +127,15 @@ def _pairings(runs: Sequence[RunContents], names: Sequence[str]) -> list[Pairing
 
 def _pairing(first: RunContents, other: RunContents, name: str) -> Pairing:
     if first.manifest.dataset.fingerprint != other.manifest.dataset.fingerprint:
-        return Pairing(name, None, "other images, so the accuracies cannot be compared")
+        return Pairing(name, None, "tested on other images, so the accuracies are not comparable")
     right, also = _right(first), _right(other)
     if right is None or also is None or len(right) != len(also):
-        return Pairing(name, None, "one of the runs did not note its predictions")
+        return Pairing(name, None, "one of the runs has no recorded predictions")
     return Pairing(name, mcnemar_exact(right, also))
 
 
 def _right(run: RunContents) -> np.ndarray | None:
-    """bool (N,): the trained model recognized the image; in the order of the names."""
+    """Return bool (N,), True for a correct image of the trained model, in the order of the names."""
     if run.predictions is None:
         return None
     columns = zip(run.predictions.names, run.predictions.labels, run.predictions.predicted, strict=True)
@@ -159,5 +159,5 @@ def _curves(runs: Sequence[RunContents], names: Sequence[str]) -> Chart | None:
         )
         for run, name in zip(runs, names, strict=True)
     ]
-    label = "Validation accuracy over the epochs of each run."
+    label = "Validation accuracy of each run over its epochs."
     return lines_chart(series, "validation accuracy, %", label)

@@ -1,4 +1,4 @@
-"""Which classes are taken for which: the whole matrix for few classes, the worst of it for many."""
+"""Count confusions: the whole matrix for few classes, the most frequent confusions for many."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from tcs_edge.runs.documents import PredictionsRecord
 
-LARGEST_MATRIX = 24  # classes; a larger one can neither be read nor printed
+LARGEST_MATRIX = 24  # classes; a larger matrix is not readable
 SHOWN_PAIRS, SHOWN_CLASSES = 15, 15
 
 
 @dataclass(frozen=True)
 class Pair:
-    """`count` images of class `label` that were taken for class `predicted`."""
+    """`count` images of class `label` with the prediction `predicted`."""
 
     label: int
     predicted: int
@@ -22,7 +22,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class ClassRecall:
-    """How many of a class's images were recognized."""
+    """Number of correct images of one class."""
 
     label: int
     correct: int
@@ -30,7 +30,7 @@ class ClassRecall:
 
     @property
     def share(self) -> float:
-        """In 0..1."""
+        """Recall in 0..1."""
         return self.correct / self.total
 
 
@@ -39,10 +39,10 @@ class Confusion:
     """Counts of test images by label and prediction.
 
     Attributes:
-        matrix: rows are labels, columns predictions; None where there are too many classes to show it.
+        matrix: rows are labels, columns predictions; None for more than `LARGEST_MATRIX` classes.
         pairs: the most frequent confusions, most frequent first.
-        recalls: per class that has test images, worst first.
-        unanswered: images whose logits were not finite.
+        recalls: one per class with test images, lowest first.
+        unanswered: number of images without finite logits.
     """
 
     matrix: tuple[tuple[int, ...], ...] | None

@@ -1,4 +1,4 @@
-"""Everything in a run folder that its report is made of, read and checked; nothing is computed again."""
+"""Read and check the files of a run folder for its report; nothing is computed again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tcs_edge.utils.files import read_json
 
 
 class _Lenient(BaseModel):
-    """The part of validation.json that the report shows; what later versions add is left alone."""
+    """Part of a document that the report shows; unknown keys of later versions are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -36,7 +36,7 @@ RecordType = TypeVar("RecordType", bound=_Lenient)
 
 
 class FlipRecord(_Lenient):
-    """A test image that got another class than the trained model's; see `validation.parity.Flip`."""
+    """Test image with another class than in the trained model; see `validation.parity.Flip`."""
 
     index: int
     reference_class: int
@@ -46,7 +46,7 @@ class FlipRecord(_Lenient):
 
 
 class ParityDetails(_Lenient):
-    """Parity of one exported model with the images that flipped."""
+    """Parity of one export, with its flipped images."""
 
     max_abs_diff: float | None
     max_rel_diff: float | None
@@ -58,12 +58,12 @@ class ParityDetails(_Lenient):
 
     @property
     def changed(self) -> int:
-        """How many images flipped; the worst of very many are recorded."""
+        """Number of flipped images; `flips` may hold only those with the largest margins."""
         return len(self.flips) if self.flipped is None else self.flipped
 
 
 class CheckRecord(_Lenient):
-    """One demand of the proof; see `validation.checks.Check`."""
+    """One check of the validation; see `validation.checks.Check`."""
 
     name: str
     value: float | None
@@ -74,7 +74,7 @@ class CheckRecord(_Lenient):
 
 
 class ValidationRecord(_Lenient):
-    """reports/validation.json."""
+    """Content of reports/validation.json."""
 
     images: int
     checks: tuple[CheckRecord, ...]
@@ -83,12 +83,12 @@ class ValidationRecord(_Lenient):
 
     @property
     def failures(self) -> tuple[CheckRecord, ...]:
-        """The checks that did not pass."""
+        """Failed checks."""
         return tuple(check for check in self.checks if not check.passed)
 
 
 class LayerRecord(_Lenient):
-    """What one layer costs in int8; see `quantization.sensitivity.LayerCost`."""
+    """Cost of one layer in int8; see `quantization.sensitivity.LayerCost`."""
 
     name: str
     kind: str
@@ -96,7 +96,7 @@ class LayerRecord(_Lenient):
 
 
 class Int8RoundRecord(_Lenient):
-    """One try at int8; see `quantization.fallback.Round`."""
+    """One round of the int8 fallback; see `quantization.fallback.Round`."""
 
     float_layers: tuple[str, ...]
     accuracy: float
@@ -107,7 +107,7 @@ class Int8RoundRecord(_Lenient):
 
 
 class Int8FormatRecord(_Lenient):
-    """How one int8 format came out; see `quantization.quantize.Quantized`."""
+    """Result of one int8 format; see `quantization.quantize.Quantized`."""
 
     format: str
     released: bool
@@ -116,7 +116,7 @@ class Int8FormatRecord(_Lenient):
 
 
 class Int8Report(_Lenient):
-    """reports/int8.json."""
+    """Content of reports/int8.json."""
 
     outlook: str
     calibration_images: int
@@ -128,10 +128,10 @@ class Int8Report(_Lenient):
 
 @dataclass(frozen=True)
 class RunContents:
-    """A finished run as it lies in its folder; None or empty where a run has no such thing.
+    """Content of a finished run's folder; None or empty for missing files.
 
     Attributes:
-        problems: files that are not what the manifest recorded.
+        problems: files that differ from the manifest.
         epochs: one dict per epoch, as in metrics.jsonl.
         onnx: the exported model, released or rejected.
     """
@@ -151,12 +151,12 @@ class RunContents:
 
     @property
     def name(self) -> str:
-        """The run folder's own name."""
+        """Name of the run folder."""
         return self.folder.root.resolve().name
 
     @property
     def passed(self) -> bool:
-        """The verdict was pass and every file is still the one that was proved."""
+        """True if the verdict is pass and no file changed after validation."""
         return self.manifest.verdict == "pass" and not self.problems
 
     @property
@@ -169,12 +169,12 @@ def read_run(root: Path) -> RunContents:
     """Read the finished run in `root`.
 
     Raises:
-        DataError: no run, one without a verdict, or a file of it that cannot be read.
+        DataError: not a run, a run without a verdict, or an unreadable file in it.
     """
     folder = find_run(root)
     if not folder.manifest.exists():
         place = shlex.quote(str(root))
-        raise DataError(f"{root} has no verdict yet. Finish it: tcs-edge compress --resume {place}")
+        raise DataError(f"{root} has no verdict yet. Finish it with: tcs-edge compress --resume {place}")
     manifest = read_manifest(folder.root)
     return RunContents(
         folder=folder,
@@ -203,7 +203,7 @@ def _predictions(path: Path, classes: int) -> PredictionsRecord | None:
     record = read_document(path, PredictionsRecord)
     named = (*record.labels, *(guess for guess in record.predicted if guess is not None)) if record else ()
     if any(not 0 <= index < classes for index in named):
-        raise DataError(f"{path} speaks of classes that the manifest does not have. Run compress again.")
+        raise DataError(f"{path} has classes that the manifest does not have. Run compress again.")
     return record
 
 

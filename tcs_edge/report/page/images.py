@@ -1,4 +1,4 @@
-"""The test images that the report shows, small and inside the page."""
+"""Make thumbnails of test images that are embedded in the page."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tcs_edge.errors import DataError
 from tcs_edge.runs.schema import Manifest
 
 SIDE_PX = 160
-PIXEL_ART_PX = 64  # images up to this size are shown as they are: every pixel counts
+PIXEL_ART_PX = 64  # images up to this size are shown unchanged
 JPEG_QUALITY = 82
 
 Open = Callable[[str], Image.Image]
 
 
 def opener(manifest: Manifest, data: Path | None) -> Open | None:
-    """How a test image is opened by its name; None where the run's images are not there any more.
+    """Return a function that opens a test image by its name; None if the run's images are missing.
 
     Args:
-        data: where the images lie now; None looks where the run found them.
+        data: current folder of the images; None uses the recorded folder.
     """
     if manifest.dataset.builtin and data is None:
         return _digit_opener()
@@ -36,29 +36,29 @@ def opener(manifest: Manifest, data: Path | None) -> Open | None:
 
 
 def _digit_opener() -> Open:
-    from tcs_edge.data.digits import digits  # scikit-learn takes a second to import
+    from tcs_edge.data.digits import digits  # imported here: scikit-learn takes a second
 
     test = digits().test
     place = {name: index for index, name in enumerate(test.names)}
 
     def open_digit(name: str) -> Image.Image:
         if name not in place:
-            raise DataError(f"no such digit: {name}")
+            raise DataError(f"there is no digit {name}")
         return test.image(place[name])
 
     return open_digit
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The file `name` of `folder`; a run folder that somebody else wrote must not show other files."""
+    """Return the file `name` of `folder`; names from an untrusted run folder must stay inside."""
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts:
-        raise DataError(f"{name!r} is no image of {folder}")
+        raise DataError(f"{name!r} is not an image of {folder}")
     return folder / pure
 
 
 def thumbnail(open_image: Open, name: str) -> str | None:
-    """The image as a data URI of some kB; None where it is gone or cannot be read any more."""
+    """Return the image as a data URI of some kB; None for a missing or unreadable image."""
     try:
         image = open_image(name)
     except DataError:

@@ -1,4 +1,4 @@
-"""Classifying pictures inside the page: the model, onnxruntime-web and the preprocessing in JavaScript."""
+"""Collect the parts of the drop zone: model, onnxruntime-web and preprocessing in JavaScript."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ USUAL_PLACE = Path("node_modules/onnxruntime-web")
 
 @dataclass(frozen=True)
 class Interactive:
-    """What the page needs, as text: gzip'd files in base64, class names, and the preprocessing's numbers."""
+    """Parts of the drop zone as text: gzipped files in base64, class names and preprocessing."""
 
     model: str
     runtime_script: str
@@ -37,19 +37,19 @@ class Interactive:
 
 
 def interactive_parts(root: Path, package: Path | None) -> Interactive:
-    """Everything for the drop zone of the run in `root`.
+    """Return the parts of the drop zone for the run in `root`.
 
     Args:
-        package: the unpacked npm package onnxruntime-web; None looks at the environment variable
-            TCS_EDGE_ONNXRUNTIME_WEB and then at node_modules/ of the current folder.
+        package: the unpacked npm package onnxruntime-web; None uses the environment variable
+            TCS_EDGE_ONNXRUNTIME_WEB, then node_modules/ of the current folder.
 
     Raises:
-        MissingError: the package is not there. ParityFailed: the run has no proven model.
-        DataError: no run, or labels and preprocessing that cannot be read.
+        MissingError: the package was not found. ParityFailed: the run failed validation.
+        DataError: not a run, or unreadable labels or preprocessing.
     """
     folder = find_run(root)
     if read_manifest(folder.root).verdict != "pass" or not folder.export.is_dir():
-        raise ParityFailed(f"{root} has no proven model to try in a page: its validation failed.")
+        raise ParityFailed(f"{root} has no validated model for --interactive. Pass a run with the verdict pass.")
     web = _package(package)
     preprocess = Preprocess.from_json(read_json(folder.export / "preprocess.json", schema_version=1))
     return Interactive(
@@ -69,11 +69,11 @@ def _package(given: Path | None) -> Path:
         if all((folder / name).is_file() for name in (SCRIPT, BINARY)):
             return folder
     raise MissingError(
-        f"--interactive needs the npm package onnxruntime-web, which is not in {place}. "
+        f"--interactive needs the npm package onnxruntime-web. It was not found in {place}. "
         f"Run `npm install onnxruntime-web`, then pass --onnxruntime-web {USUAL_PLACE}."
     )
 
 
 def _packed(path: Path) -> str:
-    # mtime 0: the same files make the same page.
+    # mtime 0 keeps the page identical for identical files.
     return base64.b64encode(gzip.compress(path.read_bytes(), compresslevel=6, mtime=0)).decode("ascii")

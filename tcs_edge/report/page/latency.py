@@ -1,4 +1,4 @@
-"""How long one image takes: on the target as the choice took it, and every exported file beside PyTorch here."""
+"""Draw the latency of one image: on the target, and of every export and PyTorch on the exporting machine."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tcs_edge.runs.schema import HostLatency, LatencyRecord
 
 EAGER = "pytorch"
 TITLES = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-WAYS = {"device": "own choice"}  # OpenVINO as it chooses its arithmetic by itself
-NARROWEST = 4.0  # an axis spans at least this factor, so that it has ticks and noise looks like noise
+WAYS = {"device": "own choice"}  # OpenVINO with the arithmetic that it selects itself
+NARROWEST = 4.0  # an axis spans at least this factor, so that it has ticks and does not exaggerate noise
 LABELS_PX, GROUP_PX, MARK_PX = 264, 28, 9.0
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A runner on the machine that exported.
+    """Latency of one runner on the exporting machine.
 
     Attributes:
-        speed: how many times as fast as PyTorch in eager mode, by the medians; None for itself and without it.
-        calls: every timed call in ms; empty where the run did not note them.
+        speed: median of PyTorch in eager mode over this median; None for PyTorch itself and without it.
+        calls: every timed call in ms; empty for a run without recorded calls.
     """
 
     title: str
@@ -37,26 +37,26 @@ class Timed:
 
     @property
     def exported(self) -> bool:
-        """Whether it runs an exported file."""
+        """True for an exported file, False for PyTorch."""
         return not self.title.startswith(TITLES[EAGER])
 
 
 @dataclass(frozen=True)
 class Latency:
-    """The section: what was timed after the export, and the picture; None where nothing is known."""
+    """Content of the section: the rows timed after the export, and the chart; None without any latency."""
 
     rows: tuple[Timed, ...]
     chart: Chart | None
 
 
 def latency_of(run: RunContents) -> Latency:
-    """Everything that a run knows of its latency."""
+    """Return the rows and the chart of a run's latency."""
     rows = timed(run)
     return Latency(rows, latency_chart(run.manifest.student.latency, rows))
 
 
 def timed(run: RunContents) -> tuple[Timed, ...]:
-    """Everything that was timed after the export, PyTorch first; empty where nothing was."""
+    """Return the latencies measured after the export, PyTorch first; empty without any."""
     here = run.manifest.latency_here
     if here is None:
         return ()
@@ -75,39 +75,42 @@ def timed(run: RunContents) -> tuple[Timed, ...]:
 
 
 def runner_title(name: str) -> str:
-    """A runner's name as people write it: "onnxruntime-int8" is "ONNX Runtime, int8"."""
+    """Format a runner's name, such as "ONNX Runtime, int8" for "onnxruntime-int8"."""
     runtime, *ways = name.split("-")
     ways = ways or (["eager"] if name == EAGER else [])
     return ", ".join([TITLES.get(runtime, runtime), *(WAYS.get(way, way) for way in ways)])
 
 
-def latency_chart(band: LatencyRecord | None, rows: Sequence[Timed]) -> Chart | None:
-    """The band on the target and the calls of `rows` on one logarithmic scale; None where nothing is known."""
-    if band is None and not rows:
+def latency_chart(target: LatencyRecord | None, rows: Sequence[Timed]) -> Chart | None:
+    """Draw the interval on the target and the calls of `rows` on one logarithmic scale; None without any."""
+    if target is None and not rows:
         return None
-    return Chart(*(_drawn(band, rows, width) for width in (WIDE, NARROW)))
+    return Chart(*(_drawn(target, rows, width) for width in (WIDE, NARROW)))
 
 
-def _drawn(band: LatencyRecord | None, rows: Sequence[Timed], width: int) -> Markup:
+def _drawn(target: LatencyRecord | None, rows: Sequence[Timed], width: int) -> Markup:
     wide = width == WIDE
-    step, above = (34, 0) if wide else (48, 20)  # a phone has no room for names beside the marks
-    x = Axis(*_ends(band, rows), start=LABELS_PX if wide else 12, end=width - 14, log=True)
+    step, above = (34, 0) if wide else (48, 20)  # on a phone the names are above the marks
+    x = Axis(*_ends(target, rows), start=LABELS_PX if wide else 12, end=width - 14, log=True)
     parts: list[Markup] = []
     down = 4.0
-    if band:
-        parts += [_group(down, f"On the target, {one_line(band.source)}"), _band(band, x, down + GROUP_PX, above)]
+    if target:
+        parts += [
+            _group(down, f"On the target, {one_line(target.source)}"),
+            _interval(target, x, down + GROUP_PX, above),
+        ]
         down += GROUP_PX + step
     if rows:
-        parts.append(_group(down, "Where it was exported, measured"))
+        parts.append(_group(down, "On the exporting machine, measured"))
         parts += [_strip(row, x, down + GROUP_PX + step * number, above) for number, row in enumerate(rows)]
         down += GROUP_PX + step * len(rows)
-    label = "Latency of one image on the target and where it was exported; the tables hold the numbers."
+    label = "Latency of one image on the target and on the exporting machine. The tables have the numbers."
     return drawing(width, int(down) + 44, label, _scale(x, down), *parts)
 
 
-def _ends(band: LatencyRecord | None, rows: Sequence[Timed]) -> tuple[float, float]:
-    """Where the axis begins and ends, in ms."""
-    known = [band.low_ms, band.high_ms] if band else []
+def _ends(target: LatencyRecord | None, rows: Sequence[Timed]) -> tuple[float, float]:
+    """Return both ends of the axis in ms."""
+    known = [target.low_ms, target.high_ms] if target else []
     for row in rows:
         known += [row.sample.p50_ms, row.sample.p99_ms, *row.calls]
     low, high = min(known) / 1.1, max(known) * 1.1
@@ -128,19 +131,19 @@ def _group(down: float, title: str) -> Markup:
     return text(0, down + 14, title, "mark-label group")
 
 
-def _band(band: LatencyRecord, x: Axis, down: float, above: int) -> Markup:
-    """The median as a ring with whiskers: no call of it was seen."""
+def _interval(target: LatencyRecord, x: Axis, down: float, above: int) -> Markup:
+    """Draw the median as a ring with whiskers, because there are no single calls."""
     middle = down + above + 15
-    told = f"median {band.p50_ms:.3g} ms, band {band.low_ms:.3g} to {band.high_ms:.3g} ms, {band.source}"
-    caps = [line(x(end), middle - 5, x(end), middle + 5, "whisker chosen") for end in (band.low_ms, band.high_ms)]
-    whisker = line(x(band.low_ms), middle, x(band.high_ms), middle, "whisker chosen")
-    ring = element("circle", cx=x(band.p50_ms), cy=middle, r=5.0, class_="mark ring")
-    name = _name(f"{band.p50_ms:.3g} ms, {band.low_ms:.3g} to {band.high_ms:.3g}", down)
+    told = f"median {target.p50_ms:.3g} ms, interval {target.low_ms:.3g} to {target.high_ms:.3g} ms, {target.source}"
+    caps = [line(x(end), middle - 5, x(end), middle + 5, "whisker chosen") for end in (target.low_ms, target.high_ms)]
+    whisker = line(x(target.low_ms), middle, x(target.high_ms), middle, "whisker chosen")
+    ring = element("circle", cx=x(target.p50_ms), cy=middle, r=5.0, class_="mark ring")
+    name = _name(f"{target.p50_ms:.3g} ms, {target.low_ms:.3g} to {target.high_ms:.3g}", down)
     return element("g", element("title", told), name, whisker, *caps, ring)
 
 
 def _strip(row: Timed, x: Axis, down: float, above: int) -> Markup:
-    """Every call as a thin line; the median, the 90th and the 99th of a hundred as marks of falling height."""
+    """Draw every call as a thin line, and the 50th, 90th and 99th percentile as marks of falling height."""
     sample, middle = row.sample, down + above + 15
     told = (
         f"{row.title}: median {sample.p50_ms:.3g} ms, 90 % within {sample.p90_ms:.3g} ms, "

@@ -1,4 +1,4 @@
-"""Where the bytes of an ONNX file are: its stored tensors, summed per layer."""
+"""Sum the bytes of an ONNX file's stored tensors per layer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL_CONSTANTS = "constants"
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of the exported model: bytes of its tensors, and the shape of the largest."""
+    """Layer of the exported model: bytes of its tensors, and the shape of the largest."""
 
     name: str
     bytes: int
@@ -30,7 +30,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Sizes:
-    """`largest` layers in the order of the file, how many more there are, and the bytes of those and of all."""
+    """The largest layers in the order of the file, the number and bytes of all others, and the total bytes."""
 
     largest: tuple[Layer, ...]
     others: int
@@ -39,10 +39,10 @@ class Sizes:
 
 
 def sizes_by_layer(path: Path) -> Sizes:
-    """Bytes per layer of the ONNX file at `path`.
+    """Return the bytes per layer of the ONNX file at `path`.
 
     Raises:
-        DataError: it cannot be read as ONNX.
+        DataError: the file is not readable as ONNX.
     """
     layers = _layers(path)
     largest = sorted(layers, key=lambda layer: -layer.bytes)[:SHOWN_LAYERS]
@@ -69,13 +69,13 @@ def _graph(path: Path) -> onnx.GraphProto:
     except (OSError, DecodeError, ValueError) as error:
         raise DataError(f"{path.name} cannot be read as ONNX: {reason_of(error)}") from None
     if not graph.initializer:
-        raise DataError(f"{path.name} holds no weights.")
+        raise DataError(f"{path.name} has no weights.")
     return graph
 
 
 def _owner(name: str) -> str:
     owner, replaced = PARAMETER.subn("", name)
-    # The student and its folded head stand in one sequence: "0.blocks.1" is the student's, "1" the head.
+    # The student and its folded head form one sequence: "0.blocks.1" is the student's, "1" the head.
     owner = {"1": "classifier"}.get(owner, owner.removeprefix("0."))
     return owner if replaced else SMALL_CONSTANTS
 

@@ -1,4 +1,4 @@
-"""The images worth a look: flips between the trained model and an export, and the most confident mistakes."""
+"""Collect the flips between the trained model and an export, and the most confident mistakes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SHOWN = 12
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test image with the class it should have got and the one it got.
+    """Test image with its expected and its actual class.
 
     Attributes:
         should, got: positions in the classes.
-        amount: how wrong it is, in words.
-        thumbnail: a data URI; None where the image is not at hand.
+        amount: margin or confidence, as text.
+        thumbnail: a data URI; None without the image.
     """
 
     name: str
@@ -29,28 +29,28 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Flips:
-    """The images whose class an exported model changed: how many, and the worst of them."""
+    """Images with another class in an export: their number, and those with the largest margin."""
 
     runtime: str
     count: int
     worst: tuple[Mistake, ...]
 
 
-Picture = Callable[[str], str | None]
+Thumbnail = Callable[[str], str | None]
 
 
-def flips(run: RunContents, picture: Picture) -> tuple[Flips, ...]:
-    """Per exported runtime, the flips with the largest margin first."""
-    return tuple(_flips_of(run, runtime, picture) for runtime in run.validation.parities)
+def flips(run: RunContents, thumbnail_of: Thumbnail) -> tuple[Flips, ...]:
+    """Return the flips of every exported runtime, the largest margin first."""
+    return tuple(_flips_of(run, runtime, thumbnail_of) for runtime in run.validation.parities)
 
 
-def _flips_of(run: RunContents, runtime: str, picture: Picture) -> Flips:
+def _flips_of(run: RunContents, runtime: str, thumbnail_of: Thumbnail) -> Flips:
     parity = run.validation.parities[runtime]
     worst = []
     for flip in sorted(parity.flips, key=lambda flip: -flip.margin)[:SHOWN]:
         name = flip.image or _name(run, flip.index)
         amount = f"margin {flip.margin:.3g}"
-        worst.append(Mistake(name, flip.reference_class, flip.model_class, amount, picture(name)))
+        worst.append(Mistake(name, flip.reference_class, flip.model_class, amount, thumbnail_of(name)))
     return Flips(runtime, parity.changed, tuple(worst))
 
 
@@ -59,8 +59,8 @@ def _name(run: RunContents, index: int) -> str:
     return names[index] if index < len(names) else f"test image {index}"
 
 
-def confident_mistakes(run: RunContents, picture: Picture) -> tuple[Mistake, ...]:
-    """The wrong answers that the trained model was surest of."""
+def confident_mistakes(run: RunContents, thumbnail_of: Thumbnail) -> tuple[Mistake, ...]:
+    """Return the wrong predictions of the trained model, the most confident first."""
     if run.predictions is None:
         return ()
     columns = run.predictions
@@ -68,6 +68,6 @@ def confident_mistakes(run: RunContents, picture: Picture) -> tuple[Mistake, ...
     wrong = [row for row in rows if row[2] is not None and row[3] is not None and row[1] != row[2]]
     wrong.sort(key=lambda row: (-(row[3] or 0.0), row[0]))
     return tuple(
-        Mistake(name, label, predicted or 0, f"{100 * (confidence or 0.0):.1f} % sure", picture(name))
+        Mistake(name, label, predicted or 0, f"{100 * (confidence or 0.0):.1f} % sure", thumbnail_of(name))
         for name, label, predicted, confidence in wrong[:SHOWN]
     )

@@ -1,4 +1,4 @@
-"""The report of one run."""
+"""Render the report of one run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LOSS_NAMES = {
 
 @dataclass(frozen=True)
 class Charts:
-    """The run's pictures; None where the run has nothing to draw."""
+    """Charts of a run; None without data."""
 
     choice: Chart | None
     choice_by: str
@@ -49,8 +49,8 @@ class Charts:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The images worth a look; `at_hand` says whether the run's images were found."""
+class ShownImages:
+    """Flips and mistakes; `at_hand` is True if the run's images were found."""
 
     at_hand: bool
     flips: tuple[Flips, ...]
@@ -58,15 +58,15 @@ class Pictures:
 
 
 def run_page(root: Path, data: Path | None = None, interactive: Interactive | None = None) -> str:
-    """The report of the finished run in `root`, as HTML that needs nothing else.
+    """Render the report of the finished run in `root` as self-contained HTML.
 
     Args:
-        data: where the run's images lie now; None looks where the run found them. Without them the page has
-            no thumbnails and says so.
-        interactive: what it takes to classify pictures in the page.
+        data: current folder of the run's images; None uses the recorded folder. Without the images the page
+            has a note instead of thumbnails.
+        interactive: model and runtime for the drop zone; None leaves the drop zone out.
 
     Raises:
-        DataError: no finished run, or a file of it that cannot be read.
+        DataError: not a finished run, or an unreadable file in it.
     """
     run = read_run(root)
     template = environment().get_template("run.html.j2")
@@ -75,7 +75,7 @@ def run_page(root: Path, data: Path | None = None, interactive: Interactive | No
         manifest=run.manifest,
         charts=_charts(run),
         confusion=_confusion(run),
-        pictures=_pictures(run, data),
+        shown_images=_shown_images(run, data),
         sizes=_sizes(run),
         kept=_kept(run),
         latency=latency_of(run),
@@ -91,7 +91,9 @@ def _charts(run: RunContents) -> Charts:
         spectrum = spectrum_chart(run.coordinates, removed)
         if run.selection and run.selection.rounds:
             steps = selection_series(run.coordinates, run.selection)
-            selection = lines_chart([steps], "coordinates left", "Coordinates left at each step, falling.", "step")
+            selection = lines_chart(
+                [steps], "coordinates left", "Number of coordinates at each step, decreasing.", "step"
+            )
     choice, choice_by = (choice_chart(run.choice), search_of(run.choice)) if run.choice else (None, "table")
     return Charts(choice, choice_by, *_training(run), spectrum, selection)
 
@@ -99,12 +101,14 @@ def _charts(run: RunContents) -> Charts:
 def _training(run: RunContents) -> tuple[Chart | None, Chart | None]:
     names = [name for name in (run.epochs[0] if run.epochs else ()) if name not in NOT_LOSSES]
     losses = [Series(LOSS_NAMES.get(name, name), _points(run, name)) for name in names]
-    if len(losses) == 2:  # the total and its only part: the same line twice
+    if len(losses) == 2:  # the total equals its only part
         losses = losses[:1]
     accuracy = Series("validation accuracy", tuple((at, 100 * up) for at, up in _points(run, "val_accuracy")))
     return (
-        lines_chart(losses, "training loss", "Training losses over the epochs; the table holds the numbers."),
-        lines_chart([accuracy], "validation accuracy, %", "Validation accuracy over the epochs; see the table."),
+        lines_chart(losses, "training loss", "Training losses over the epochs. The table has the numbers."),
+        lines_chart(
+            [accuracy], "validation accuracy, %", "Validation accuracy over the epochs. The table has the numbers."
+        ),
     )
 
 
@@ -116,25 +120,25 @@ def _confusion(run: RunContents) -> Confusion | None:
     return confusion(run.predictions, len(run.classes)) if run.predictions else None
 
 
-def _pictures(run: RunContents, data: Path | None) -> Pictures:
+def _shown_images(run: RunContents, data: Path | None) -> ShownImages:
     open_image = opener(run.manifest, data)
 
-    def picture(name: str) -> str | None:
+    def thumbnail_of(name: str) -> str | None:
         return thumbnail(open_image, name) if open_image else None
 
-    return Pictures(open_image is not None, flips(run, picture), confident_mistakes(run, picture))
+    return ShownImages(open_image is not None, flips(run, thumbnail_of), confident_mistakes(run, thumbnail_of))
 
 
 def _sizes(run: RunContents) -> Sizes | str:
-    """Sizes, or why there are none: a run that failed may have failed by writing no ONNX."""
+    """Return the sizes, or the reason for their absence: a failed run may have no ONNX file."""
     try:
-        return sizes_by_layer(run.onnx) if run.onnx else "There is no model.onnx in this run."
+        return sizes_by_layer(run.onnx) if run.onnx else "This run has no model.onnx."
     except DataError as error:
         return str(error)
 
 
 def _options(options: Mapping[str, Any]) -> dict[str, str]:
-    """Every option as "table.name" with its value as text; tables of methods that did not run are left out."""
+    """Format every option as "table.name" with its value, without the tables of other methods."""
     method = options.get("method", "tcs")
     tables = {"train", method, *(["int8"] if "int8" in (options.get("precision") or ()) else [])}
     flat = {name: value for name, value in options.items() if not isinstance(value, Mapping)}
@@ -145,14 +149,14 @@ def _options(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _told(value: Any) -> str:
-    """A value as TOML has it, lists without brackets."""
+    """Format a value as in TOML, lists without brackets."""
     if isinstance(value, bool):
         return str(value).lower()
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _kept(run: RunContents) -> str:
-    """The coordinates that selection kept, counted from 1, as ranges: "1–4, 6"."""
+    """Format the kept coordinates as ranges counted from 1, such as "1–4, 6"."""
     if run.coordinates is None:
         return ""
     removed = run.selection.removed if run.selection else frozenset()

@@ -1,7 +1,7 @@
-"""SVG by hand: axes, lines and marks that take their colors from the page.
+"""Write SVG axes, lines and marks that take their colors from the page.
 
 A plotting library writes fixed colors and text as outlines. These charts follow the page's light and dark
-scheme through CSS classes, keep their text as text, and hold a tooltip for every mark.
+scheme through CSS classes, keep their text as text, and have a tooltip for every mark.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from markupsafe import Markup
 
 NICE_STEPS = (1, 2, 5, 10)
 LOG_STEPS = ((1, 2, 3, 5), (1, 2, 5), (1,))
-CHARACTER_PX = 6.3  # mean width of a character at 11 px; for placing labels only
+CHARACTER_PX = 6.3  # mean width of a character at 11 px; only to place labels
 TICK_PX, TITLE_GAP_PX = 16, 34
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From data in [low, high] to pixels in [start, end], linear or logarithmic."""
+    """Map data in [low, high] to pixels in [start, end], linear or logarithmic."""
 
     low: float
     high: float
@@ -29,7 +29,7 @@ class Axis:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """Where `value` lies, in pixels; values outside land on the nearer end."""
+        """Return the pixel of `value`; values outside the axis are clipped to its ends."""
         share = (self._scaled(value) - self._scaled(self.low)) / (self._scaled(self.high) - self._scaled(self.low))
         return self.start + (self.end - self.start) * min(1.0, max(0.0, share))
 
@@ -37,12 +37,12 @@ class Axis:
         return math.log10(max(value, 1e-300)) if self.log else value
 
     def ticks(self, most: int = 6) -> list[float]:
-        """At most about `most` round numbers inside the axis."""
+        """Return at most about `most` round numbers inside the axis."""
         return _log_ticks(self.low, self.high, most) if self.log else _linear_ticks(self.low, self.high, most)
 
 
 def padded(values: Sequence[float], share: float = 0.06, log: bool = False) -> tuple[float, float]:
-    """(low, high) around `values` with a margin, never empty."""
+    """Return (low, high) around `values` with a margin; high is always above low."""
     low, high = min(values), max(values)
     if log:
         factor = (high / low) ** share if high > low else 1.5
@@ -69,9 +69,9 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def element(tag: str, *children: str, **attributes: object) -> Markup:
-    """An SVG element; text and attribute values are escaped, numbers are rounded to 0.01.
+    """Return an SVG element; text and attribute values are escaped, numbers are rounded to 0.01.
 
-    A trailing underscore of an attribute's name is dropped, other underscores become hyphens.
+    In attribute names a trailing underscore is removed, other underscores become hyphens.
     """
     given = {name: value for name, value in attributes.items() if value is not None}
     shown = Markup("").join(
@@ -85,28 +85,28 @@ def _shown(value: object) -> str:
 
 
 def text(x: float, y: float, content: str, class_: str = "tick", anchor: str = "start", **more: object) -> Markup:
-    """A line of text at (x, y)."""
+    """Draw a line of text at (x, y)."""
     return element("text", content, x=float(x), y=float(y), class_=class_, text_anchor=anchor, **more)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
-    """A straight line."""
+    """Draw a straight line."""
     return element("line", x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2), class_=class_)
 
 
 def path(points: Iterable[tuple[float, float]], class_: str) -> Markup:
-    """A line through `points`."""
+    """Draw a line through `points`."""
     return element("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), class_=class_)
 
 
 def combs(bars: Iterable[tuple[float, float]], base: float, width: float, class_: str) -> Markup:
-    """Vertical bars from `base` up to y at x, as one path: there may be thousands."""
+    """Draw vertical bars from `base` up to y at x, as one path, because there may be thousands."""
     drawn = "".join(f"M{x:.1f} {base:.1f}V{y:.1f}" for x, y in bars)
     return element("path", d=drawn, class_=class_, style=f"stroke-width:{width:.2f}px") if drawn else Markup("")
 
 
 def drawing(width: int, height: int, label: str, *parts: str) -> Markup:
-    """The chart as an image with a text that says what it shows."""
+    """Return the chart as an image with an accessible description."""
     box = f"0 0 {width} {height}"
     return element("svg", *parts, viewBox=box, role="img", aria_label=label, style=f"max-width:{1.25 * width:.0f}px")
 
@@ -119,7 +119,7 @@ def frame(
     x_ticks: Sequence[float] | None = None,
     gap: float = 0.0,
 ) -> Markup:
-    """Grid lines, ticks and titles; the y title stands above its axis, so that nobody tilts the head.
+    """Draw grid lines, ticks and titles; the y title is above its axis and horizontal.
 
     Args:
         x_ticks: None takes round numbers.
@@ -138,5 +138,5 @@ def frame(
 
 
 def text_width(content: str) -> float:
-    """About how many pixels `content` takes at the size of a mark's label."""
+    """Estimate the width of `content` in pixels at the size of a mark's label."""
     return CHARACTER_PX * len(content)

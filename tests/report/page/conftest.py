@@ -1,4 +1,4 @@
-"""A run with everything that can go wrong in a name, and a browser to look at its page with."""
+"""Runs with recorded reports, and a browser to open their pages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FLAGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 IMAGES = 24
-# Milliseconds of each call, the slowest last, so that percentiles are easily told.
+# Milliseconds of each call, the slowest last.
 CALLS = {
     "pytorch": tuple(3 + index / 100 for index in range(101)),
     "onnxruntime": tuple(1 + index / 100 for index in range(101)),
@@ -92,7 +92,7 @@ def latency_here() -> dict[str, Any]:
 
 @pytest.fixture
 def noted_run(make_run: Callable[..., Path]) -> Callable[..., Path]:
-    """noted_run(failed=None, ...): a run without training that noted everything its report shows; its path."""
+    """noted_run(failed=None, ...): write a run without training but with every record of a report; return its path."""
 
     def make(failed: str | None = None, names: tuple[str, ...] | None = None, **changes: Any) -> Path:
         folder = RunFolder(make_run(passed=failed is None, **changes))
@@ -125,7 +125,7 @@ def noted_run(make_run: Callable[..., Path]) -> Callable[..., Path]:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """The test images of a noted run: 80 px, a color each."""
+    """Test images of a `noted_run`: 80 px, one color each."""
     folder = tmp_path / "pictures"
     (folder / "test").mkdir(parents=True)
     for index in range(IMAGES):
@@ -134,7 +134,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def find_chromium(bundled: str) -> str | None:
-    """Chromium of the system, else the one that Playwright installed."""
+    """Return the path of the system's Chromium, or of Playwright's."""
     named = os.environ.get("TCS_EDGE_CHROMIUM")
     found = (named, *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")), bundled)
     return next((path for path in found if path and Path(path).is_file()), None)
@@ -154,7 +154,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where screenshots are kept: TCS_EDGE_SCREENSHOTS, so that CI can show them."""
+    """Folder for screenshots: TCS_EDGE_SCREENSHOTS, which CI can keep, or a temporary one."""
     named = os.environ.get("TCS_EDGE_SCREENSHOTS")
     folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The pages in a real browser: nothing is fetched, nothing complains, everything can be seen and read."""
+"""The pages in a real browser: no requests, no errors, all content visible and accessible."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ VIEWS: dict[str, dict[str, Any]] = {
     "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "has_touch": True},
 }
 CLASSES = ("a shirt", "<b>hat</b>", "كلب", "🐶 dog", "x" * 90)
-# Of an element: is it wider than the page, apart from what may be scrolled?
+# Elements wider than the page, except scrollable ones.
 TOO_WIDE = """() => [...document.querySelectorAll('body *')]
   .filter(found => found.getBoundingClientRect().right > innerWidth + 1 && !found.closest('.scroll, nav, .skip'))
   .map(found => found.outerHTML.slice(0, 80))"""
 
 
 class Watched:
-    """A page and everything that it said or asked for."""
+    """A page with its console messages and its requests."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
@@ -42,7 +42,7 @@ class Watched:
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Watched]]:
-    """visit(path, view="phone"): the page as a visitor has it."""
+    """visit(path, view="phone"): open the page."""
     contexts = []
 
     def go(path: Path, view: str = "light") -> Watched:
@@ -64,7 +64,7 @@ def report(noted_run, pictures, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_report_is_whole_and_quiet(report, visit, screenshots, view):
+def test_a_report_is_complete_and_makes_no_requests(report, visit, screenshots, view):
     visited = visit(report, view)
     page = visited.page
     assert visited.said == []
@@ -80,7 +80,7 @@ def test_a_report_is_whole_and_quiet(report, visit, screenshots, view):
     page.screenshot(path=screenshots / f"report-{view}.png", full_page=True)
 
 
-def test_a_report_prints_on_paper_with_everything_unfolded(report, visit, screenshots):
+def test_a_report_prints_with_all_sections_open(report, visit, screenshots):
     page = visit(report).page
     hidden = page.locator("#provenance details td.hash").first
     assert not hidden.is_visible()
@@ -123,7 +123,7 @@ def test_the_charts_follow_the_color_scheme(report, visit):
     assert colors[0] != colors[1]
 
 
-def test_a_failed_run_and_a_comparison_are_whole_and_quiet(noted_run, visit, screenshots, tmp_path):
+def test_a_failed_run_and_a_comparison_make_no_requests(noted_run, visit, screenshots, tmp_path):
     failed = noted_run(name="failed", failed="onnxruntime: largest difference", classes=CLASSES)
     pages = {"failed": run_page(failed), "comparison": comparison_page([noted_run(name="good"), failed])}
     for name, content in pages.items():

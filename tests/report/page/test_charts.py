@@ -1,4 +1,4 @@
-"""What the charts show."""
+"""Charts of the report."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def words(drawing: str) -> list[str]:
 
 
 @given(st.lists(st.tuples(AMOUNTS, AMOUNTS), min_size=1, max_size=30))
-def test_nothing_beats_the_front_and_the_front_beats_the_rest(rows):
+def test_no_point_beats_the_front_and_the_front_beats_all_others(rows):
     points = [Point(str(row), ms, ms, accuracy, "fits") for row, (ms, accuracy) in enumerate(rows)]
     front = pareto_front(points)
     for point in points:
@@ -80,7 +80,7 @@ def test_the_chosen_student_the_limit_and_every_mark_are_drawn(kind):
     assert "student_0: 60.0 %, 1 ms, up to 2 ms (rejected)" in told
 
 
-def test_the_front_is_that_of_students_that_fit():
+def test_the_front_has_only_students_that_fit():
     rows = chosen_from(("fast", 1, 60), ("b", 2, 70), ("better", 1.5, 80), chosen="b")
     fits = rows.candidates[0].model_copy(update={"reasons": ()})
     chart = choice_chart(rows.model_copy(update={"candidates": (fits, *rows.candidates[1:])}))
@@ -94,12 +94,12 @@ def test_the_front_is_that_of_students_that_fit():
     assert {round(float(places[name]), 1) for name in ("fast", "b")} == {round(height, 1) for height in heights}
 
 
-def test_without_a_student_that_fits_there_is_no_front():
+def test_without_a_fitting_student_there_is_no_front():
     rows = chosen_from(("a", 1, 60), ("b", 2, 70), chosen="-")
     assert 'class="front"' not in choice_chart(rows).wide
 
 
-def test_the_chosen_student_is_marked_apart():
+def test_the_chosen_student_has_its_own_mark():
     chart = choice_chart(chosen_from(("a", 1, 60), ("b", 2, 70), chosen="b"))
     circles = list(ElementTree.fromstring(chart.wide).iter("circle"))
     assert [found.get("class") for found in circles] == ["mark rejected", "mark chosen"]
@@ -107,11 +107,11 @@ def test_the_chosen_student_is_marked_apart():
     assert float(circles[1].get("cy")) < float(circles[0].get("cy"))
 
 
-def test_one_student_alone_makes_no_chart():
+def test_one_student_has_no_chart():
     assert choice_chart(chosen_from(("a", 1, 60), chosen="a")) is None
 
 
-def test_lines_rise_where_the_numbers_rise():
+def test_lines_rise_with_their_numbers():
     chart = lines_chart([Series("up", ((1, 0.0), (2, 50.0), (3, 100.0)))], "accuracy, %", "rises")
     (line,) = (found for found in ElementTree.fromstring(chart.wide).iter("path"))
     heights = [float(pair.split()[1]) for pair in line.get("d").removeprefix("M").split("L")]
@@ -119,14 +119,14 @@ def test_lines_rise_where_the_numbers_rise():
     assert len(set(heights)) == 3
 
 
-def test_several_lines_have_a_legend_and_one_has_none():
+def test_only_several_lines_have_a_legend():
     two = [Series("loss", ((1, 1.0),)), Series("<b>", ((1, 2.0),))]
     assert {"loss", "<b>"} <= set(words(lines_chart(two, "y", "label").narrow))
     assert "loss" not in words(lines_chart(two[:1], "y", "label").narrow)
     assert lines_chart([Series("none", ())], "y", "label") is None
 
 
-def test_the_spectrum_draws_every_axis_once_and_strips_those_that_were_kept():
+def test_the_spectrum_draws_every_axis_once_and_marks_kept_ones():
     record = CoordinatesRecord(dims=6, eigenvalues=tuple(2.0**-axis for axis in range(8)))
     drawn = ElementTree.fromstring(spectrum_chart(record, frozenset({0, 4})).wide)
     bars = {found.get("class"): found.get("d").count("M") for found in drawn.iter("path")}
@@ -138,7 +138,7 @@ def test_a_spectrum_without_variance_is_still_drawn():
     assert "<svg" in spectrum_chart(record, frozenset()).wide
 
 
-def test_coordinates_left_fall_by_what_every_round_removed():
+def test_every_round_lowers_the_number_of_coordinates():
     record = CoordinatesRecord(dims=6, eigenvalues=(1.0,) * 6)
     rounds = (RoundRecord(step=2, removed=(0, 1), scores=()), RoundRecord(step=5, removed=(4,), scores=()))
     points = selection_series(record, SelectionRecord(rounds=rounds)).points

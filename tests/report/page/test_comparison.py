@@ -1,4 +1,4 @@
-"""Several runs on one page."""
+"""Comparison of several runs on one page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tcs_edge.runs.folder import RunFolder
 
 
 def row(page: str, title: str) -> list[str]:
-    """Cells of a row without markup."""
+    """Return the cells of a row without markup."""
     cells = re.search(rf'<th scope="row">{title}</th>(.*?)</tr>', page, re.S).group(1)
     return [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", cells, re.S)]
 
@@ -32,7 +32,7 @@ def test_equal_values_have_no_best(noted_run):
 
 
 def _answer(run: RunFolder, rows: range) -> None:
-    """Make the answers to `rows` right."""
+    """Make the predictions of `rows` correct."""
     document = json.loads(run.predictions.read_text())
     for index in rows:
         document["predicted"][index] = document["labels"][index]
@@ -46,10 +46,10 @@ def test_runs_on_the_same_images_are_paired(noted_run):
     assert row(page, "<bdi>b</bdi>") == ["0", "4", "0.125"]
 
 
-def test_other_images_are_not_compared_silently(noted_run):
+def test_runs_on_other_images_have_a_warning(noted_run):
     page = comparison_page([noted_run(name="a"), noted_run(name="b", images="other")])
     assert "These runs used different images" in page
-    assert row(page, "<bdi>b</bdi>") == ["other images, so the accuracies cannot be compared"]
+    assert row(page, "<bdi>b</bdi>") == ["tested on other images, so the accuracies are not comparable"]
 
 
 def test_a_failed_run_is_shown_as_failed(noted_run):
@@ -57,7 +57,7 @@ def test_a_failed_run_is_shown_as_failed(noted_run):
     assert row(page, "Verdict") == ["pass", "fail"]
 
 
-def test_runs_of_one_name_are_told_apart(noted_run):
+def test_runs_of_one_name_show_their_parent_folder(noted_run):
     page = comparison_page([noted_run(name="x/run"), noted_run(name="y/run")])
     assert "x/run" in page
     assert "y/run" in page
@@ -69,6 +69,6 @@ def test_the_same_run_twice_is_refused(noted_run):
         comparison_page([run, run.parent / "." / run.name])
 
 
-def test_a_folder_that_is_no_run_is_refused(noted_run, tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(noted_run, tmp_path):
     with pytest.raises(DataError, match="no such run folder"):
         comparison_page([noted_run(), tmp_path / "none"])

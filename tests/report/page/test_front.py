@@ -1,4 +1,4 @@
-"""The drawing of a choice as a file of its own."""
+"""Student selection as an SVG file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def choice(*candidates: CandidateRecord) -> ChoiceRecord:
     return ChoiceRecord(named=False, ranking="-", img_size=32, limits={"max_latency_ms": 9.0}, candidates=candidates)
 
 
-def test_it_is_an_svg_file_with_a_mark_for_every_student_on_the_searchs_scale():
+def test_the_svg_file_marks_every_student_of_the_search():
     drawn = choice_svg(choice(
         candidate("won", 2, 91, "halving", 48), candidate("won", 1, 80, "halving", 32), candidate("a", 1, 70, "table"),
     ))  # fmt: skip
@@ -42,5 +42,5 @@ def test_it_is_an_svg_file_with_a_mark_for_every_student_on_the_searchs_scale():
     assert "http" not in drawn.replace("http://www.w3.org/2000/svg", "")
 
 
-def test_one_student_alone_is_not_drawn():
+def test_one_student_has_no_drawing():
     assert choice_svg(choice(candidate("won", 2, 91, "table"))) is None

@@ -1,4 +1,4 @@
-"""Pictures in the page: pixels as Pillow makes them, classes as `predict` gives them."""
+"""Drop zone of the page: pixels equal Pillow's, classes equal those of `predict`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CLASSIFY = """async () => {
 
 @pytest.fixture(scope="module")
 def page_without_runtime(browser: Any, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The page with an empty file in the runtime's place: enough for its preprocessing."""
+    """Page with an empty file in place of the runtime, enough for its preprocessing."""
     package = tmp_path_factory.mktemp("package")
     for name in (SCRIPT, BINARY):
         (package / name).parent.mkdir(exist_ok=True)
@@ -51,7 +51,7 @@ def page_without_runtime(browser: Any, finished: Path, tmp_path_factory: pytest.
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(("resize", "crop_pct"), [("shorter", 1.0), ("shorter", 0.875), ("stretch", 1.0)])
-def test_every_pixel_is_pillows(page_without_runtime, interpolation, resize, crop_pct):
+def test_every_pixel_equals_pillow(page_without_runtime, interpolation, resize, crop_pct):
     import base64
 
     preprocess = Preprocess(48, crop_pct=crop_pct, resize=resize, interpolation=interpolation)
@@ -66,12 +66,12 @@ def test_every_pixel_is_pillows(page_without_runtime, interpolation, resize, cro
 
 @pytest.fixture(scope="session")
 def onnxruntime_web(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The npm package: the one that the environment names, or from the registry."""
+    """Folder of the npm package: from the environment variable, or installed."""
     if named := os.environ.get("TCS_EDGE_ONNXRUNTIME_WEB"):
         return Path(named)
     npm = shutil.which("npm")
     if npm is None:
-        pytest.skip("no npm and no TCS_EDGE_ONNXRUNTIME_WEB: onnxruntime-web is not here")
+        pytest.skip("onnxruntime-web was not found: there is neither npm nor TCS_EDGE_ONNXRUNTIME_WEB")
     folder = tmp_path_factory.mktemp("npm")
     command = [
         npm,
@@ -114,7 +114,7 @@ def answers(cli, run: Path, files: list[Path]) -> dict[str, list]:
 
 
 def agree(page: Any, cli, run: Path, files: list[Path]) -> float:
-    """Classify `files` in the page and by `predict`: same class for each; the largest difference of a probability."""
+    """Check that page and `predict` agree on the class of each file; return the largest probability difference."""
     page.set_input_files("#chooser", [str(path) for path in files])
     found, expected = page.evaluate(CLASSIFY), answers(cli, run, files)
     assert set(found) == set(expected)
@@ -124,7 +124,7 @@ def agree(page: Any, cli, run: Path, files: list[Path]) -> float:
     return max(abs(dict(map(tuple, found[name]))[label] - chance) for name in found for label, chance in expected[name])
 
 
-def test_the_page_gives_the_test_images_the_classes_of_predict(interactive_page, cli, finished, photos, tmp_path):
+def test_the_page_and_predict_agree_on_test_images(interactive_page, cli, finished, photos, tmp_path):
     files = []
     for path in sorted((photos / "test").rglob("*.*")):
         files.append(shutil.copy(path, tmp_path / f"{path.parent.name}-{path.name}"))
@@ -132,14 +132,14 @@ def test_the_page_gives_the_test_images_the_classes_of_predict(interactive_page,
     assert interactive_page.said == []
 
 
-def test_the_page_gives_real_photos_the_classes_of_predict(interactive_page, cli, finished, shared_folder):
+def test_the_page_and_predict_agree_on_photos(interactive_page, cli, finished, shared_folder):
     folders = ("clothing/test", "eurosat/test")
     files = [path for name in folders for path in sorted((shared_folder / "data" / name).glob("*/*.jpg"))[::60]]
     assert len(files) > 10
     assert agree(interactive_page, cli, finished, files) < 0.02
 
 
-def test_transparent_turned_and_gray_pictures_too(interactive_page, cli, finished, tmp_path):
+def test_the_page_and_predict_agree_on_transparent_rotated_and_gray_images(interactive_page, cli, finished, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (90, 70, 4), np.uint8)
     Image.fromarray(noise, "RGBA").save(tmp_path / "transparent.png")
     Image.fromarray(noise[..., 0]).save(tmp_path / "gray.png")
@@ -150,11 +150,11 @@ def test_transparent_turned_and_gray_pictures_too(interactive_page, cli, finishe
     assert agree(interactive_page, cli, finished, sorted(tmp_path.iterdir())) < 0.02
 
 
-def test_a_person_sees_the_answer_and_what_cannot_be_read(interactive_page, photos, screenshots, tmp_path):
+def test_the_page_shows_predictions_and_unreadable_files(interactive_page, photos, screenshots, tmp_path):
     broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"not an image")
     interactive_page.set_input_files("#chooser", [str(photos / "test" / "red" / "01.png"), str(broken)])
-    interactive_page.locator("#try-status", has_text="2 pictures classified.").wait_for()
+    interactive_page.locator("#try-status", has_text="2 images classified.").wait_for()
     shown = interactive_page.locator("#answers li")
     assert "%" in shown.nth(1).inner_text()
     assert "cannot be classified" in shown.nth(0).inner_text()

@@ -1,4 +1,4 @@
-"""The latency section: the target's band, and every exported file beside PyTorch."""
+"""Latency section: interval on the target, exports and PyTorch on the exporting machine."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def section(page: str) -> str:
         ("another", "another"),
     ],
 )
-def test_runtimes_are_named_as_people_name_them(name, title):
+def test_runners_have_readable_titles(name, title):
     assert runner_title(name) == title
 
 
-def test_every_runtime_stands_beside_pytorch(noted_run):
+def test_every_runtime_is_compared_with_pytorch(noted_run):
     rows = {found.title: found for found in timed(read_run(noted_run()))}
     assert list(rows) == ["PyTorch, eager", "ONNX Runtime", "OpenVINO, int8"]
     assert rows["PyTorch, eager"].speed is None
@@ -54,7 +54,7 @@ def test_every_runtime_stands_beside_pytorch(noted_run):
     assert len(rows["ONNX Runtime"].calls) == 101
 
 
-def test_the_page_has_percentiles_source_band_and_remarks(noted_run):
+def test_the_page_has_percentiles_source_interval_and_remarks(noted_run):
     part = section(run_page(noted_run(latency_ms=10.0)))
     for cell in ("1.5 ms", "1.9 ms", "1.99 ms", "2.33 × as fast", "5 to 20 ms", "estimated"):
         assert cell in part
@@ -65,7 +65,7 @@ def test_the_page_has_percentiles_source_band_and_remarks(noted_run):
 
 
 @pytest.mark.parametrize("kind", ["wide", "narrow"])
-def test_every_call_and_percentile_is_drawn_at_its_place(kind):
+def test_every_call_and_percentile_has_its_position(kind):
     chart = latency_chart(BAND, [row(1.0, 2.0, 8.0)])
     tree = ElementTree.fromstring(getattr(chart, kind))
     marks = [float(found.get("x1")) for found in tree.iter("line") if "percentile" in found.get("class")]
@@ -78,12 +78,12 @@ def test_every_call_and_percentile_is_drawn_at_its_place(kind):
     words = [found.text for found in tree.iter("text")]
     assert "On the target, estimated" in words
     assert "ONNX Runtime: 1 ms" in words
-    # Twice as slow is as far to the right wherever it begins.
+    # Equal ratios are equal distances on the logarithmic axis.
     assert (places[2] - places[1]) == pytest.approx(2 * (places[1] - places[0]), abs=0.3)
 
 
 @given(st.lists(st.lists(TIMES, min_size=1, max_size=8), max_size=5), st.booleans())
-def test_nothing_leaves_the_picture_and_there_is_always_a_scale(rows, banded):
+def test_all_marks_are_inside_the_chart_and_the_axis_has_ticks(rows, banded):
     chart = latency_chart(BAND if banded else None, [row(*calls) for calls in rows])
     if not rows and not banded:
         assert chart is None
@@ -98,7 +98,7 @@ def test_nothing_leaves_the_picture_and_there_is_always_a_scale(rows, banded):
         assert len(ticks) >= 2
 
 
-def test_a_run_that_noted_no_calls_still_shows_their_percentiles(noted_run):
+def test_a_run_without_recorded_calls_shows_percentiles(noted_run):
     root = noted_run()
     RunFolder(root).latency.unlink()
     part = section(run_page(root))
@@ -106,18 +106,18 @@ def test_a_run_that_noted_no_calls_still_shows_their_percentiles(noted_run):
     assert 'class="calls' not in part
 
 
-def test_a_run_that_timed_nothing_says_so(noted_run):
+def test_a_run_without_latency_has_a_note(noted_run):
     root = noted_run(latency_ms=None)
     document = json.loads((root / "manifest.json").read_text())
     (root / "manifest.json").write_text(json.dumps(document | {"latency_here": None}))
     part = section(run_page(root))
-    assert "Nothing was timed where it was exported" in part
-    assert "does not know this student" in part
+    assert "No latency was measured on the exporting machine" in part
+    assert "has no value for this student" in part
     assert "<svg" not in part
 
 
 @pytest.mark.parametrize("calls", [[0.0], [-1.0], ["fast"]])
-def test_calls_that_took_no_time_are_refused(noted_run, calls):
+def test_calls_without_a_positive_time_are_refused(noted_run, calls):
     root = noted_run()
     RunFolder(root).latency.write_text(json.dumps({"schema_version": 1, "calls_ms": {"onnxruntime": calls}}))
     with pytest.raises(DataError, match=r"latency\.json"):

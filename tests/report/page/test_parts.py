@@ -1,4 +1,4 @@
-"""The smaller parts of a report: confusions, sizes by layer, thumbnails, numbers."""
+"""Parts of a report: confusions, sizes by layer, thumbnails, numbers."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def test_the_matrix_counts_every_image_once():
     assert [pair.count for pair in found.pairs] == sorted(off[off > 0].tolist(), reverse=True)[:15]
 
 
-def test_images_without_an_answer_are_counted_apart():
+def test_images_without_finite_logits_are_counted_separately():
     found = confusion(predictions((0, 0, 1), (0, None, 0)), 2)
     assert found.matrix == ((1, 0), (1, 0))
     assert found.unanswered == 1
     assert [(recall.label, recall.correct, recall.total) for recall in found.recalls] == [(1, 0, 1), (0, 1, 2)]
 
 
-def test_more_classes_than_fit_have_no_matrix():
+def test_too_many_classes_have_no_matrix():
     assert confusion(predictions((0,), (1,)), LARGEST_MATRIX + 1).matrix is None
 
 
-def test_sizes_add_up_to_the_bytes_of_all_weights(onnx_path):
+def test_layer_sizes_sum_to_the_bytes_of_all_weights(onnx_path):
     sizes = sizes_by_layer(onnx_path)
     tensors = onnx.load(onnx_path).graph.initializer
     assert sizes.total_bytes == sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in tensors)
@@ -57,7 +57,7 @@ def test_sizes_add_up_to_the_bytes_of_all_weights(onnx_path):
     assert len({layer.name for layer in sizes.largest}) == len(sizes.largest)
 
 
-def test_weight_and_bias_are_one_layer(tmp_path):
+def test_weight_and_bias_belong_to_one_layer(tmp_path):
     tensors = [
         onnx.numpy_helper.from_array(np.zeros(shape, np.float32), name)
         for name, shape in [("0.conv.weight", (8, 3, 3, 3)), ("0.conv.weight_bias", (8,)), ("1.weight", (2, 8))]
@@ -71,7 +71,7 @@ def test_weight_and_bias_are_one_layer(tmp_path):
     ]
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path):
+def test_a_file_that_is_not_onnx_is_refused(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"wwwwwwww")
     with pytest.raises(DataError, match=r"model\.onnx"):
         sizes_by_layer(tmp_path / "model.onnx")
@@ -81,7 +81,7 @@ def decoded(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
 
 
-def test_large_images_shrink_and_tiny_ones_keep_every_pixel():
+def test_large_images_shrink_and_small_ones_keep_every_pixel():
     large = thumbnail(lambda name: Image.new("RGB", (1000, 500), (9, 90, 200)), "x")
     assert large.startswith("data:image/jpeg")
     assert decoded(large).size == (160, 80)
@@ -91,7 +91,7 @@ def test_large_images_shrink_and_tiny_ones_keep_every_pixel():
     assert np.array_equal(np.asarray(decoded(tiny)), np.asarray(noise))
 
 
-def test_an_image_that_is_gone_has_no_thumbnail(manifest, photos):
+def test_a_missing_image_has_no_thumbnail(manifest, photos):
     from tcs_edge.runs.schema import Manifest
 
     open_image = opener(Manifest.model_validate(manifest), photos)
@@ -100,7 +100,7 @@ def test_an_image_that_is_gone_has_no_thumbnail(manifest, photos):
     assert thumbnail(open_image, "test/red/01.png")
 
 
-def test_names_and_numbers_as_they_are_shown():
+def test_names_and_numbers_are_formatted():
     assert shown_name("a<b\n") == "<bdi>a&lt;b\\x0a</bdi>"
     assert percent(0.98765) == "98.77 %"
     assert percent(None) == significant(None) == "–"

@@ -1,4 +1,4 @@
-"""Axes and elements of the charts."""
+"""Axes and SVG elements of the charts."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_padding_leaves_room_on_both_sides(values, log):
     assert low > 0 or not log
 
 
-def test_an_axis_maps_ends_and_middle_and_keeps_strangers_on_the_page():
+def test_an_axis_maps_ends_and_middle_and_clips_outer_values():
     axis = Axis(1, 100, 10, 110, log=True)
     assert [axis(1), axis(10), axis(100)] == pytest.approx([10, 60, 110])
     assert (axis(0), axis(1e9)) == (10, 110)
 
 
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc"))))
-def test_any_text_is_an_attribute_and_a_child_and_never_markup(words):
+def test_any_text_is_escaped_as_attribute_and_child(words):
     drawn = ElementTree.fromstring(element("g", text(1, 2, words), aria_label=words, class_="mark"))
     assert drawn.attrib == {"aria-label": words, "class": "mark"}
     assert (drawn[0].text or "") == words

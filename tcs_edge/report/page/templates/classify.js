@@ -1,7 +1,7 @@
 "use strict";
-// Classifies pictures in the page: the preprocessing that the model was proved with, then onnxruntime-web.
+// Classify images in the page: the preprocessing of the validated model, then onnxruntime-web.
 
-// ---- Resampling as Pillow does it for 8-bit pictures: the filter widens with the shrink factor, weights are
+// ---- Resample like Pillow for 8-bit images: the filter widens with the shrink factor, weights are
 // ---- fixed-point numbers of 22 bits, and each of the two passes rounds to 8 bits.
 
 const PRECISION_BITS = 22;
@@ -18,7 +18,7 @@ function cubic(x) {
   return 0;
 }
 
-// For every output position: the first input position, how many there are, and their weights.
+// Return for every output position the first input position and the weights.
 function windows(size, low, high, outSize, filter) {
   const scale = Math.fround(high - low) / outSize;
   const widening = Math.max(scale, 1);
@@ -47,19 +47,19 @@ function toByte(sum) {
   return Math.min(255, Math.max(0, Math.floor(sum / 2 ** PRECISION_BITS)));
 }
 
-// One pass along an axis. A picture is {data, width, height} with 3 bytes a pixel.
-function resampled(picture, spots, alongRows) {
-  const width = alongRows ? spots.length : picture.width;
-  const height = alongRows ? picture.height : spots.length;
-  const step = alongRows ? 3 : 3 * picture.width;
+// One pass along an axis. An image is {data, width, height} with 3 bytes per pixel.
+function resampled(image, spots, alongRows) {
+  const width = alongRows ? spots.length : image.width;
+  const height = alongRows ? image.height : spots.length;
+  const step = alongRows ? 3 : 3 * image.width;
   const data = new Uint8Array(3 * width * height);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
       const { first, weights } = spots[alongRows ? x : y];
-      const start = alongRows ? 3 * (y * picture.width + first) : 3 * (first * picture.width + x);
+      const start = alongRows ? 3 * (y * image.width + first) : 3 * (first * image.width + x);
       for (let channel = 0; channel < 3; channel++) {
         let sum = 2 ** (PRECISION_BITS - 1);
-        for (let i = 0, at = start + channel; i < weights.length; i++, at += step) sum += picture.data[at] * weights[i];
+        for (let i = 0, at = start + channel; i < weights.length; i++, at += step) sum += image.data[at] * weights[i];
         data[3 * (y * width + x) + channel] = toByte(sum);
       }
     }
@@ -67,8 +67,8 @@ function resampled(picture, spots, alongRows) {
   return { data, width, height };
 }
 
-// `box` is the part of the picture that is resized: [left, top, right, bottom].
-function resize(picture, width, height, box, filter) {
+// Resize the part `box` of the image: [left, top, right, bottom].
+function resize(image, width, height, box, filter) {
   const [left, top, right, bottom] = box.map(Math.fround);
   const across = (from) =>
     width === from.width && left === 0 && right === width
@@ -78,68 +78,68 @@ function resize(picture, width, height, box, filter) {
     height === from.height && top === 0 && bottom === height
       ? from
       : resampled(from, windows(from.height, top, bottom, height, filter), false);
-  return downFirst(picture, width, height) ? across(down(picture)) : down(across(picture));
+  return downFirst(image, width, height) ? across(down(image)) : down(across(image));
 }
 
-// Both orders differ by rounding. Since Pillow 13 the columns come first where that saves much.
-function downFirst(picture, width, height) {
-  const fewerRows = picture.height - height;
-  return fewerRows > 0 && fewerRows > 2 * (picture.width - width);
+// Both orders differ by rounding. Pillow 13 and later start with the columns if that saves much work.
+function downFirst(image, width, height) {
+  const fewerRows = image.height - height;
+  return fewerRows > 0 && fewerRows > 2 * (image.width - width);
 }
 
-// ---- The preprocessing that stands in preprocess.json.
+// ---- The preprocessing of preprocess.json.
 
-const ELONGATED = 16; // beyond this ratio of sides the whole resized picture is never built
+const ELONGATED = 16; // above this ratio of sides only the cropped part is resized
 
-function resizedSize(picture, settings) {
+function resizedSize(image, settings) {
   const side = settings.resized_side;
-  const { width, height } = picture;
+  const { width, height } = image;
   if (settings.resize === "stretch") return [side, side];
   if (width <= height) return [side, Math.floor((side * height) / width)];
   return [Math.floor((side * width) / height), side];
 }
 
-function squared(picture, settings) {
+function squared(image, settings) {
   const size = settings.img_size;
   const filter = FILTERS[settings.interpolation];
-  const [width, height] = resizedSize(picture, settings);
+  const [width, height] = resizedSize(image, settings);
   const left = Math.floor((width - size) / 2);
   const top = Math.floor((height - size) / 2);
   if (Math.max(width, height) > ELONGATED * Math.min(width, height)) {
-    const across = picture.width / width;
-    const down = picture.height / height;
-    const right = Math.min((left + size) * across, picture.width);
-    const bottom = Math.min((top + size) * down, picture.height);
-    return resize(picture, size, size, [left * across, top * down, right, bottom], filter);
+    const across = image.width / width;
+    const down = image.height / height;
+    const right = Math.min((left + size) * across, image.width);
+    const bottom = Math.min((top + size) * down, image.height);
+    return resize(image, size, size, [left * across, top * down, right, bottom], filter);
   }
-  return cropped(resize(picture, width, height, [0, 0, picture.width, picture.height], filter), left, top, size);
+  return cropped(resize(image, width, height, [0, 0, image.width, image.height], filter), left, top, size);
 }
 
-function cropped(picture, left, top, size) {
+function cropped(image, left, top, size) {
   const data = new Uint8Array(3 * size * size);
   for (let y = 0; y < size; y++) {
-    const start = 3 * ((top + y) * picture.width + left);
-    data.set(picture.data.subarray(start, start + 3 * size), 3 * y * size);
+    const start = 3 * ((top + y) * image.width + left);
+    data.set(image.data.subarray(start, start + 3 * size), 3 * y * size);
   }
   return { data, width: size, height: size };
 }
 
 // float32 (3, size, size): (value / 255 - mean) / std, every step rounded to float32.
-function normalized(picture, settings) {
-  const pixels = picture.width * picture.height;
+function normalized(image, settings) {
+  const pixels = image.width * image.height;
   const planes = new Float32Array(3 * pixels);
   for (let channel = 0; channel < 3; channel++) {
     const mean = Math.fround(settings.mean[channel]);
     const std = Math.fround(settings.std[channel]);
     for (let i = 0; i < pixels; i++) {
-      const share = Math.fround(picture.data[3 * i + channel] / 255);
+      const share = Math.fround(image.data[3 * i + channel] / 255);
       planes[channel * pixels + i] = Math.fround(Math.fround(share - mean) / std);
     }
   }
   return planes;
 }
 
-// ---- From a file to pixels, by the browser's own decoders.
+// ---- Decode a file to pixels with the browser's decoders.
 
 async function decoded(file) {
   const plain = { colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "from-image" };
@@ -162,7 +162,7 @@ async function decoded(file) {
   return { data, width: canvas.width, height: canvas.height };
 }
 
-// ---- The model and its runtime lie in this page as gzip'd base64.
+// ---- Unpack the model and its runtime, which are in this page as gzipped base64.
 
 async function unpacked(id) {
   const packed = atob(document.getElementById(id).textContent.trim());
@@ -191,7 +191,7 @@ async function load() {
 const SETTINGS = JSON.parse(document.getElementById("preprocess").textContent);
 const LABELS = JSON.parse(document.getElementById("labels").textContent);
 
-// The classes of a picture file with their probabilities, most probable first.
+// Return the classes of an image file with their probabilities, the most probable first.
 async function classify(file) {
   const { ort, session } = await runtime();
   const size = SETTINGS.img_size;
@@ -246,7 +246,7 @@ async function show(file) {
   try {
     answer.replaceWith(guessList(await classify(file)));
   } catch (error) {
-    answer.textContent = "This cannot be classified: " + error.message;
+    answer.textContent = "This file cannot be classified: " + error.message;
   }
 }
 
@@ -254,7 +254,7 @@ async function showAll(files) {
   const status = document.getElementById("try-status");
   status.textContent = "working …";
   for (const file of files) await show(file);
-  status.textContent = files.length === 1 ? "1 picture classified." : files.length + " pictures classified.";
+  status.textContent = files.length === 1 ? "1 image classified." : files.length + " images classified.";
 }
 
 const zone = document.getElementById("drop-zone");
