@@ -1,5 +1,5 @@
-"""The frozen teachers: which there are, how their weights are found, and their one pass over the images.
+"""Frozen teachers: their registry, their weights, and their single pass over the images.
 
-`registry` names them, `weights` finds and reads the file, `load` builds the model, `features` runs the
-single pass, `cache` keeps its result, `probe` says how good the features are on the user's own data.
+`registry` lists the teachers, `weights` finds the file, and `load` builds the model. `features` runs
+the single pass, `readout` selects its output, and `cache` stores the features.
 """

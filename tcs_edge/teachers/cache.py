@@ -1,7 +1,7 @@
-"""Features on disk: shards named by what they were made from, each proved by its hash.
+"""Feature cache on disk, in shards that are verified by hash.
 
-A folder holds one split's features of one teacher. Its name is the hash of everything the numbers
-depend on, so another teacher, size or data set is simply another folder and nothing goes stale.
+A folder holds the features of one teacher for one split. Its name is a hash of all inputs. Another
+teacher, image size or data set thus has another folder, and cached features are never out of date.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from tcs_edge.utils.files import read_json, write_bytes, write_json
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
-FEATURE_VERSION = 1  # raise it when "pooled output after the final norm, fp16" comes to mean other numbers
-SHARD_IMAGES = 512  # what an interrupted pass loses at most: a minute of a small ViT on two cores
+FEATURE_VERSION = 1  # increase it when the computation of "pooled output after the final norm, fp16" changes
+SHARD_IMAGES = 512  # largest loss of an interrupted pass: a minute of a small ViT on two cores
 _TENSOR = "features"
 
 
 def default_cache_dir() -> Path:
-    """TCS_EDGE_CACHE, else $XDG_CACHE_HOME/tcs-edge, else ~/.cache/tcs-edge."""
+    """Return $TCS_EDGE_CACHE, else $XDG_CACHE_HOME/tcs-edge, else ~/.cache/tcs-edge."""
     own = os.environ.get("TCS_EDGE_CACHE")
     if own:
         return Path(own).expanduser()
@@ -48,12 +48,12 @@ def feature_ingredients(
     split: str,
     names: Sequence[str],
 ) -> dict[str, Any]:
-    """Everything a split's features depend on, as a JSON object.
+    """Return all inputs of a split's features as a JSON object.
 
     Args:
-        fingerprint: of the image set; it does not see the order of the images, so `names` (which image
-            is in which row) counts too.
+        fingerprint: fingerprint of the image set; it does not depend on the order of the images.
         split: "train" or "val".
+        names: names of the images by row, which give their order.
     """
     values = {key: value for key, value in preprocess.to_json().items() if key != "description"}
     return {
@@ -68,21 +68,21 @@ def feature_ingredients(
 
 
 def cache_key(ingredients: Mapping[str, Any]) -> str:
-    """sha256 (hex) of the ingredients, whatever the order of their keys."""
+    """Compute the sha256 (hex) of the ingredients, for any order of their keys."""
     return _digest(json.dumps(ingredients, sort_keys=True, allow_nan=False))
 
 
 def _digest(text: str) -> str:
-    # A file name may hold bytes that are no UTF-8.
+    # A file name may hold bytes that are not UTF-8.
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """One split's features, float16 (rows, dim), in shards of `shard_images` rows under `root`.
+    """Features of one split, float16 (rows, dim), in shards of `shard_images` rows under `root`.
 
-    `index.json` records the ingredients and each finished shard's hash; a shard that is not in it does
-    not exist.
+    `index.json` records the ingredients and the hash of each finished shard. Shards without a recorded
+    hash are ignored.
     """
 
     root: Path
@@ -104,20 +104,20 @@ class FeatureStore:
         return -(-self.rows // self.shard_images)
 
     def rows_of(self, shard: int) -> range:
-        """The rows shard number `shard` holds."""
+        """Range of the rows in shard number `shard`."""
         start = shard * self.shard_images
         return range(start, min(start + self.shard_images, self.rows))
 
     def read_intact(self) -> dict[int, np.ndarray]:
-        """Every shard whose bytes are still those that were written; a warning for each of the others."""
+        """Read every intact shard; warn about each shard that is missing or damaged."""
         recorded = self._recorded(logging.WARNING)
         found = {shard: self._read(shard, recorded[shard]) for shard in recorded}
         for shard in (shard for shard, features in found.items() if features is None):
-            logger.warning(f"feature cache: {self._path(shard)} is missing or damaged; it is computed again.")
+            logger.warning(f"feature cache: recomputing the missing or damaged shard {self._path(shard)}")
         return {shard: features for shard, features in found.items() if features is not None}
 
     def write(self, shard: int, features: np.ndarray) -> None:
-        """Keep a finished shard, float16 (len(rows_of(shard)), dim), then record its hash.
+        """Write a finished shard, float16 (len(rows_of(shard)), dim), then record its hash.
 
         Raises:
             MissingError: the disk is full or the cache folder cannot be written.
@@ -141,7 +141,7 @@ class FeatureStore:
         }
 
     def _recorded(self, level: int) -> dict[int, str]:
-        """Hashes of the finished shards; an unusable index is logged at `level`."""
+        """Read the hashes of the finished shards; log an unusable index at `level`."""
         path = self.folder / "index.json"
         if not path.exists():
             return {}
@@ -151,7 +151,7 @@ class FeatureStore:
                 raise DataError(f"{path} describes other features")
             hashes = {int(shard): str(digest) for shard, digest in index["sha256"].items()}
         except (DataError, KeyError, ValueError, AttributeError) as error:
-            logger.log(level, f"feature cache: the index cannot be used and is made again ({error}).")
+            logger.log(level, f"feature cache: rebuilding the unusable index ({error})")
             return {}
         return {shard: digest for shard, digest in hashes.items() if 0 <= shard < self.shards}
 

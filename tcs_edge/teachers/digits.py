@@ -1,7 +1,7 @@
-"""The built-in teacher: a small residual network that learned handwritten digits without a label.
+"""The built-in teacher: a small residual network trained on handwritten digits without labels.
 
-It lets the demo run with no download. `benchmarks/train_digits_teacher.py` makes the weights;
-docs/explanation/digits-teacher.md says how good they are.
+With it the demo needs no download. `benchmarks/train_digits_teacher.py` trains the weights;
+docs/explanation/digits-teacher.md lists their accuracy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DIM = _WIDTHS[-1]
 
 
 class DigitsTeacher(nn.Module):
-    """Three residual blocks (arXiv 1512.03385) and an average over the last map; 0.41 million parameters."""
+    """Network of three residual blocks (arXiv 1512.03385) and average pooling; 0.41 million parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,16 +37,19 @@ class DigitsTeacher(nn.Module):
         )
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """float32 (B, 3, 32, 32), normalized -> the last map (B, 160, 4, 4), not negative."""
+        """Compute the last feature map (B, 160, 4, 4), >= 0, of normalized float32 images (B, 3, 32, 32)."""
         return self.blocks(self.stem(images))
 
     def forward(self, images: Tensor) -> Tensor:
-        """float32 (B, 3, 32, 32), normalized -> features (B, 160)."""
+        """Compute the features (B, 160) of normalized float32 images (B, 3, 32, 32)."""
         return self.forward_features(images).mean(dim=(2, 3))
 
 
 class ResidualBlock(nn.Module):
-    """relu(conv(relu(conv(x))) + x), each conv 3x3 + batch norm; x passes a 1x1 where shapes change."""
+    """Residual block relu(conv(relu(conv(x))) + x); the skip has a 1x1 convolution where shapes change.
+
+    Every conv is a 3x3 convolution with batch norm.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -66,13 +69,13 @@ def _conv_norm(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> t
 
 
 def load_digits_teacher() -> DigitsTeacher:
-    """The teacher with its weights, as float32 on the CPU, in eval mode.
+    """Load the teacher with its weights, as float32 on the CPU, in eval mode.
 
     Raises:
-        MissingError: the package came without the weights.
+        MissingError: the weights are missing in the installed package.
     """
     if not WEIGHTS.is_file():
-        raise MissingError(f"the built-in teacher has no weights: {WEIGHTS} is gone. Install tcs-edge again.")
+        raise MissingError(f"the weights of the built-in teacher are missing: {WEIGHTS}. Install tcs-edge again.")
     teacher = DigitsTeacher()
     teacher.load_state_dict(read_state(WEIGHTS, teacher.state_dict().keys()))
     return teacher.eval()

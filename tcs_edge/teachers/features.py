@@ -1,4 +1,4 @@
-"""The teacher's single pass: it sees every training and validation image once and is then unloaded."""
+"""Single pass of the teacher over the training and validation images, after which it is unloaded."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 32
 _FP16_MAX = float(np.finfo(np.float16).max)
-_FEW_IMAGES = 512  # below it, starting processes takes longer than decoding
+_FEW_IMAGES = 512  # for fewer images, starting processes takes longer than decoding
 _MAX_AUTO_WORKERS = 8
 
 
 @dataclass(frozen=True)
 class Features:
-    """A teacher's features of one image set.
+    """Features of one image set from one teacher.
 
     Attributes:
-        train: float16 (N_train, n), row i belongs to image i of `images.train`; n = d, the width of the
-            pooled features, unless `readout` says otherwise.
+        train: float16 (N_train, n); row i belongs to image i of `images.train`. For the pooled readout
+            n = d, the width of the pooled features; see `readout` for the others.
         val: float16 (N_val, n).
-        key: sha256 (hex) of everything the numbers depend on.
-        meta: the teacher they come from.
-        images_computed: how many images the teacher saw in this call; 0 when the cache had all.
+        key: sha256 (hex) of all inputs of the features.
+        meta: description of the teacher.
+        images_computed: number of images that the teacher processed in this call; 0 if all were cached.
         pass_seconds: wall time of loading the teacher and of its pass, in this call.
-        readout: which of the teacher's numbers these are.
+        readout: output of the teacher that was stored.
     """
 
     train: np.ndarray
@@ -67,20 +67,19 @@ def teacher_features(
     device: str | torch.device = "cpu",
     readout: Readout = POOLED,
 ) -> Features:
-    """The features of the training and the validation images; the test images are never shown.
+    """Compute the teacher's features of the training and validation images; test images are never read.
 
-    What the cache holds is not computed again; if it holds everything the teacher is not even loaded.
-    A pass that is interrupted goes on at the first missing shard. When the function returns, no teacher
-    is in memory.
+    Cached features are not computed again. If all are cached, the teacher is not loaded. An interrupted
+    pass resumes at the first missing shard. No teacher is in memory when the function returns.
 
     Args:
         teacher_name, weights, img_size: as `load.describe_teacher`.
         cache_dir: default `cache.default_cache_dir()`.
-        workers: processes that decode images; 0 decodes in this one, None decides by itself.
-        readout: which of the teacher's numbers; the pooled features unless told otherwise.
+        workers: processes that decode images; 0 decodes in this process, None chooses a number.
+        readout: output of the teacher to store; default its pooled features.
 
     Raises:
-        DataError: the weights do not fit, or the features hold NaN or Inf, overflow fp16 or are constant.
+        DataError: the weights do not fit, or the features contain NaN or Inf, overflow fp16 or are constant.
         UnknownName, UsageError, MissingError: as `describe_teacher`; MissingError also when the disk is full.
     """
     info = describe_teacher(teacher_name, weights, img_size)
@@ -91,7 +90,7 @@ def teacher_features(
     todo = {part: [s for s in range(stores[part].shards) if s not in found[part]] for part in stores}
     started = time.perf_counter()
     if any(todo.values()):
-        logger.info(f"teacher {info.name} sees every image once ({info.preprocess.img_size} px, {device})")
+        logger.info(f"teacher pass: {info.name}, {info.preprocess.img_size} px, {device}")
         _run_pass(info, readout, splits, stores, todo, found, batch_size, workers, device)
         _free_memory(device)
     computed = sum(len(stores[part].rows_of(shard)) for part in todo for shard in todo[part])
@@ -108,10 +107,10 @@ def features_cached(
     img_size: int | None = None,
     cache_dir: Path | None = None,
 ) -> bool:
-    """Whether `teacher_features` would find all pooled features in the cache; nothing is downloaded to know it.
+    """Return True if all pooled features for `teacher_features` are cached, without downloading anything.
 
     Raises:
-        UnknownName, UsageError, DataError, MissingError: as `describe_teacher`, for a teacher that is here.
+        UnknownName, UsageError, DataError, MissingError: as `describe_teacher`, if the weights are local.
     """
     if weights is None and not is_cached(teacher_name):
         return False
@@ -146,7 +145,7 @@ def _run_pass(
     workers: int | None,
     device: str | torch.device,
 ) -> None:
-    """Fill `found` and the stores with the shards of `todo`. The teacher lives in this frame alone."""
+    """Compute the shards of `todo` into `found` and the stores; only this frame references the teacher."""
     module = readout.of(build_teacher(info, device).module)
     for part in (part for part in todo if todo[part]):
         plan = [rows for shard in todo[part] for rows in _batches(stores[part].rows_of(shard), batch_size)]
@@ -160,7 +159,7 @@ def _run_pass(
 
 
 def _batches(rows: range, batch_size: int) -> list[range]:
-    """Cut a shard's rows into batches, so that no batch crosses into the next shard."""
+    """Split the rows of one shard into batches, so that no batch spans two shards."""
     return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
 
 
@@ -170,7 +169,7 @@ def _forward(
     batches: Iterable[np.ndarray | TcsEdgeError],
     device: str | torch.device,
 ) -> Iterator[np.ndarray]:
-    """Batches of images (B, 3, S, S) -> float16 features (B, d), checked."""
+    """Compute and check float16 features (B, d) of batches of images (B, 3, S, S)."""
     for batch in batches:
         if isinstance(batch, TcsEdgeError):
             raise batch
@@ -181,7 +180,7 @@ def _forward(
 
 
 def _take(batches: Iterator[np.ndarray], rows: int, dim: int) -> np.ndarray:
-    """The next `rows` rows of a stream of batches that do not cross that border."""
+    """Take the next `rows` rows from a stream of batches that end at that row."""
     features = np.empty((rows, dim), np.float16)
     filled = 0
     while filled < rows:
@@ -192,11 +191,11 @@ def _take(batches: Iterator[np.ndarray], rows: int, dim: int) -> np.ndarray:
 
 
 def _check(info: TeacherInfo, features: np.ndarray, images: np.ndarray) -> None:
-    """Refuse features that carry no knowledge. float32 (B, d), of images (B, 3, S, S)."""
+    """Refuse unusable features, float32 (B, d), of images (B, 3, S, S)."""
     if not np.isfinite(features).all():
         raise DataError(_broken(info, "give NaN or Inf"))
     if np.abs(features).max() > _FP16_MAX:
-        raise DataError(_broken(info, f"reach {np.abs(features).max():.3g}, beyond fp16's {_FP16_MAX:g}"))
+        raise DataError(_broken(info, f"reach {np.abs(features).max():.3g}, above the fp16 limit of {_FP16_MAX:g}"))
     same_rows = len(features) > 1 and np.ptp(features, axis=0).max() == 0
     if same_rows and np.ptp(images, axis=0).max() > 0:
         raise DataError(_broken(info, "are the same for different images"))
@@ -207,7 +206,7 @@ def _check(info: TeacherInfo, features: np.ndarray, images: np.ndarray) -> None:
 def _broken(info: TeacherInfo, what: str) -> str:
     return (
         f"the features of teacher {info.name!r} ({info.weights_source}) {what}. "
-        "The weights are damaged or of another model: bring them again or choose another --teacher."
+        "The weights are damaged or belong to another model. Download them again, or choose another --teacher."
     )
 
 
@@ -223,7 +222,10 @@ def _free_memory(device: str | torch.device) -> None:
 
 
 class _Decoded(Dataset[Any]):
-    """Batch number -> float32 (B, 3, S, S); an error is handed over as a value, so that it stays one line."""
+    """Data set that maps a batch number to float32 (B, 3, S, S), or to an error as a value.
+
+    A raised error would reach the main process with the worker's traceback in its message.
+    """
 
     def __init__(self, split: Split, preprocess: Preprocess, plan: list[range]) -> None:
         self.split, self.preprocess, self.plan = split, preprocess, plan
@@ -241,14 +243,14 @@ class _Decoded(Dataset[Any]):
 def _loader(
     split: Split, preprocess: Preprocess, plan: list[range], workers: int | None
 ) -> DataLoader[np.ndarray | TcsEdgeError]:
-    # Arrays travel through a pipe: a container's 64 MB of /dev/shm cannot hold two batches of tensors.
+    # Arrays are sent through a pipe, since 64 MB of /dev/shm in a container cannot hold two batches of tensors.
     count = _auto_workers(split) if workers is None else workers
     data = _Decoded(split, preprocess, plan)
-    generator = torch.Generator()  # its own, so that iterating leaves torch's global stream alone
-    return DataLoader(data, batch_size=None, collate_fn=_as_it_is, generator=generator, **worker_settings(count))
+    generator = torch.Generator()  # separate, so that iterating does not advance torch's global generator
+    return DataLoader(data, batch_size=None, collate_fn=_unchanged, generator=generator, **worker_settings(count))
 
 
-def _as_it_is(batch: np.ndarray | TcsEdgeError) -> np.ndarray | TcsEdgeError:
+def _unchanged(batch: np.ndarray | TcsEdgeError) -> np.ndarray | TcsEdgeError:
     return batch
 
 

@@ -1,4 +1,4 @@
-"""From a teacher's name to a frozen model that maps normalized images to pooled features."""
+"""Loading of a teacher by name, as a frozen model from normalized images to pooled features."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _HEADS = ("head.", "head_dist.", "fc.", "classifier.", "last_linear.")
 
 @dataclass(frozen=True)
 class TeacherInfo:
-    """All there is to know about a teacher without having it in memory.
+    """Description of a teacher whose weights need not be in memory.
 
     Attributes:
-        name: as the user may write it, aliases resolved.
+        name: canonical name, with aliases resolved.
         timm_name: timm's model and tag; empty for the built-in teacher.
-        preprocess: what its images go through: timm's own mean, std, crop and filter.
+        preprocess: preprocessing of its images, with timm's own mean, std, crop and filter.
         dim: width d of the features.
-        license: of the weights, as timm states it.
+        license: license of the weights, as timm states it.
         params_m: millions of parameters, without a classifier.
-        weights_path: the safetensors file, as it lies on this machine.
-        weights_sha256: of the file's bytes, hex.
-        weights_source: where it came from, without local folders.
+        weights_path: local path of the safetensors file.
+        weights_sha256: sha256 (hex) of the file.
+        weights_source: origin of the file, without local folders.
     """
 
     name: str
@@ -55,7 +55,7 @@ class TeacherInfo:
     weights_source: str
 
     def to_json(self) -> dict[str, Any]:
-        """What a manifest or a model card records; no local folders."""
+        """Return the facts for a manifest or a model card, without local folders."""
         names = [field.name for field in fields(TeacherInfo) if field.name != "weights_path"]
         return {name: getattr(self, name) for name in names} | {"preprocess": self.preprocess.to_json()}
 
@@ -68,7 +68,7 @@ class Teacher(TeacherInfo):
 
 
 class PooledFeatures(nn.Module):
-    """A timm model that answers with its pooled output after the final norm, float32 (B, d)."""
+    """A timm model that returns its pooled output after the final norm, float32 (B, d)."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -80,12 +80,12 @@ class PooledFeatures(nn.Module):
 
 
 def describe_teacher(name: str, weights: Path | None = None, img_size: int | None = None) -> TeacherInfo:
-    """Find a teacher's weights and settle everything about it; the model takes no memory.
+    """Find a teacher's weights and describe it, without loading the model into memory.
 
     Args:
         name: a name of `registry.TEACHERS`, an alias, or `timm/NAME`.
-        weights: a local safetensors file; None takes the hub cache or downloads.
-        img_size: pixels; rounded to the nearest size the model's patches allow. None means 224.
+        weights: a local safetensors file; None uses the hub cache or downloads.
+        img_size: pixels, rounded to the nearest multiple of the model's patch size; None means 224.
 
     Raises:
         UnknownName, UsageError, DataError, MissingError: see `teacher_spec` and `locate_weights`.
@@ -95,7 +95,7 @@ def describe_teacher(name: str, weights: Path | None = None, img_size: int | Non
         return _describe_digits(spec, weights, img_size)
     outline = _outline(spec.timm_name)
     file = locate_weights(name, spec, weights)
-    preprocess = _preprocess(outline.pretrained_cfg, _settle_img_size(name, outline, img_size))
+    preprocess = _preprocess(outline.pretrained_cfg, _resolve_img_size(name, outline, img_size))
     return _info(canonical_name(name), spec, preprocess, outline, file)
 
 
@@ -112,7 +112,9 @@ def build_teacher(info: TeacherInfo, device: str | torch.device = "cpu") -> Teac
 
 
 def untrained_teacher(name: str, img_size: int | None = None) -> tuple[nn.Module, int]:
-    """A teacher's architecture with random weights and its image size, to time it; nothing is downloaded.
+    """Build a teacher's architecture and its image size for timing; nothing is downloaded.
+
+    The weights of timm models are random.
 
     Raises:
         UnknownName, UsageError: as `describe_teacher`.
@@ -121,16 +123,16 @@ def untrained_teacher(name: str, img_size: int | None = None) -> tuple[nn.Module
     if not spec.timm_name:
         return _digits_module(), digits.IMG_SIZE
     backbone = timm.create_model(spec.timm_name, pretrained=False, num_classes=0)
-    size = _settle_img_size(name, backbone, img_size)
+    size = _resolve_img_size(name, backbone, img_size)
     _set_img_size(backbone, size)
     return PooledFeatures(backbone).eval(), size
 
 
 def is_cached(name: str) -> bool:
-    """Whether a teacher can be loaded without a download.
+    """Return True if a teacher can be loaded without a download.
 
     Raises:
-        UnknownName: no table holds the name.
+        UnknownName: the name is in no table.
     """
     spec = teacher_spec(name)
     if not spec.timm_name:
@@ -140,10 +142,10 @@ def is_cached(name: str) -> bool:
 
 
 def download_size_mb(name: str) -> float:
-    """About how many MB (10^6 bytes) a download of the weights takes: float32, 4 bytes per parameter.
+    """Approximate size of the weights' download in MB (10^6 bytes): float32, 4 bytes per parameter.
 
     Raises:
-        UnknownName: no table holds the name.
+        UnknownName: the name is in no table.
     """
     spec = teacher_spec(name)
     params_m = spec.params_m or _params_m(_outline(spec.timm_name))
@@ -151,7 +153,7 @@ def download_size_mb(name: str) -> float:
 
 
 def _outline(timm_name: str) -> nn.Module:
-    """The model without storage: its shapes, config and parameter count cost no memory."""
+    """Create the model on the meta device, with shapes, config and parameter count but no storage."""
     with torch.device("meta"):
         return timm.create_model(timm_name, pretrained=False, num_classes=0)
 
@@ -179,7 +181,7 @@ def _describe_digits(spec: TeacherSpec, weights: Path | None, img_size: int | No
         raise UsageError("teacher 'digits' is built in. Leave --teacher-weights out.")
     if img_size not in (None, digits.IMG_SIZE):
         raise UsageError(f"teacher 'digits' takes {digits.IMG_SIZE} px only, got {img_size}. Leave the size out.")
-    module = digits.load_digits_teacher().eval()  # small enough to be asked
+    module = digits.load_digits_teacher().eval()  # small enough to load and run
     with torch.inference_mode():
         dim = module(torch.zeros(1, 3, digits.IMG_SIZE, digits.IMG_SIZE)).shape[1]
     return TeacherInfo(
@@ -199,7 +201,7 @@ def _digits_module() -> nn.Module:
     return digits.load_digits_teacher()
 
 
-def _settle_img_size(name: str, outline: nn.Module, img_size: int | None) -> int:
+def _resolve_img_size(name: str, outline: nn.Module, img_size: int | None) -> int:
     config = outline.pretrained_cfg
     wanted = DEFAULT_IMG_SIZE if img_size is None else img_size
     if wanted < 1:
@@ -216,7 +218,7 @@ def _settle_img_size(name: str, outline: nn.Module, img_size: int | None) -> int
 
 
 def _preprocess(config: Mapping[str, Any], img_size: int) -> Preprocess:
-    """timm's own data config as ours; the size is the caller's."""
+    """Convert timm's data config to a `Preprocess` with the caller's image size."""
     data = resolve_data_config({}, pretrained_cfg=dict(config))
     resize: Literal["stretch", "shorter"] = "stretch" if data["crop_mode"] == "squash" else "shorter"
     return Preprocess(
@@ -230,7 +232,7 @@ def _preprocess(config: Mapping[str, Any], img_size: int) -> Preprocess:
 
 
 def _timm_backbone(info: TeacherInfo) -> nn.Module:
-    """Load at the model's own size, where every tensor fits; timm then resamples the positions."""
+    """Load the model at its native size, where every tensor fits; timm then resamples the position embeddings."""
     backbone = timm.create_model(info.timm_name, pretrained=False, num_classes=0)
     expected = backbone.state_dict()
     state = _native_layout(read_state(info.weights_path, expected.keys()), backbone, expected)
@@ -246,12 +248,12 @@ def _set_img_size(backbone: nn.Module, img_size: int) -> None:
 
 
 def _native_layout(state: dict[str, Tensor], backbone: nn.Module, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop classifier keys; timm converts what is in its authors' own layout or of another size."""
+    """Drop classifier keys; let timm convert tensors of another size or in the authors' own layout."""
     if not _misfits(state, expected):
         return {key: state[key] for key in expected}
     converter = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
     if converter is not None:
-        # A layout that timm does not know stays as it came, and the caller names its keys.
+        # A layout that timm does not support stays unchanged, and the caller lists its keys in an error.
         with contextlib.suppress(*_CONVERTER_ERRORS):
             state = converter(dict(state), backbone)
     return {key: state[key] for key in state if key in expected or not key.startswith(_HEADS)}
@@ -266,9 +268,9 @@ def _require_fit(info: TeacherInfo, state: Mapping[str, Tensor], expected: Mappi
     unexpected = [key for key in state if key not in expected]
     reshaped = [key for key in _misfits(state, expected) if key in state]
     parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped)]
-    told = [f"{len(keys)} {what} ({', '.join(keys[:3])})" for what, keys in parts if keys]
-    if told:
+    problems = [f"{len(keys)} {what} ({', '.join(keys[:3])})" for what, keys in parts if keys]
+    if problems:
         raise DataError(
-            f"{info.weights_path} does not fit teacher {info.name!r} ({info.timm_name}): "
-            f"keys {'; '.join(told)}. Pass the weights of this very model."
+            f"{info.weights_path} does not fit teacher {info.name!r} ({info.timm_name}). "
+            f"Keys: {', '.join(problems)}. Pass the weights of this model."
         )

@@ -1,7 +1,7 @@
-"""Which of a teacher's numbers are kept: its pooled features, or its last feature map.
+"""Output of a teacher that is stored: its pooled features, or its last feature map.
 
-Maps are averaged down to the grid that they are compared on before they are stored: that is exactly
-what training would do with them, and often a twentieth of the size (docs/explanation/decisions/0003-simkd-maps.md).
+Maps are averaged to the grid of the comparison before they are stored. Training would do the same, and
+the stored maps are often 20 times smaller (docs/explanation/decisions/0003-simkd-maps.md).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tcs_edge.teachers.load import PooledFeatures, TeacherInfo, untrained_teache
 
 @dataclass(frozen=True)
 class Readout:
-    """What a pass keeps of each image, flattened to one row.
+    """Numbers that a pass stores for each image, flattened to one row.
 
     Attributes:
-        kind: "pooled" is the pooled output after the final norm, (d,); "map" the last feature map
-            averaged down to (d, grid, grid); "map mean" the mean of that map, (d,).
+        kind: "pooled" is the pooled output after the final norm, (d,). "map" is the last feature map
+            averaged to (d, grid, grid). "map mean" is the mean of that map, (d,).
         channels: d of the map; 0 for "pooled".
         grid: side of the map; 0 for "pooled".
     """
@@ -36,15 +36,15 @@ class Readout:
 
     @property
     def width(self) -> int:
-        """Numbers per image; 0 for "pooled", where the teacher decides."""
+        """Numbers per image; 0 for "pooled", whose width depends on the teacher."""
         return self.channels * (self.grid**2 if self.kind == "map" else 1)
 
     def ingredients(self) -> dict[str, Any]:
-        """What makes these features others than the pooled ones, for their cache key."""
+        """Return the additional entries of the cache key; empty for the pooled features."""
         return {} if self.kind == "pooled" else {"readout": self.kind, "grid": self.grid}
 
     def of(self, teacher: nn.Module) -> Callable[[Tensor], Tensor]:
-        """Normalized images (B, 3, S, S) -> float32 rows (B, n)."""
+        """Return a function from normalized images (B, 3, S, S) to float32 rows (B, n)."""
         if self.kind == "pooled":
             return teacher
         if self.kind == "map":
@@ -52,11 +52,11 @@ class Readout:
         return lambda images: self.maps(teacher, images).mean(dim=(2, 3))
 
     def maps(self, teacher: nn.Module, images: Tensor) -> Tensor:
-        """The teacher's last maps, float32 (B, d, grid, grid)."""
+        """Compute the teacher's last feature maps, float32 (B, d, grid, grid)."""
         return pooled_to(last_map(_timm_model(teacher), images).float(), self.grid)
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """One feature vector per image, (N, d), of rows as they were kept: what a linear probe sees."""
+        """Convert stored rows to one feature vector per image, (N, d), as input of a linear probe."""
         if self.kind != "map":
             return rows
         maps = rows.reshape(len(rows), self.channels, self.grid**2)
@@ -67,7 +67,7 @@ POOLED = Readout()
 
 
 def teacher_map_shape(info: TeacherInfo) -> tuple[int, int]:
-    """(d, side) of a described teacher's last map; nothing is loaded or computed."""
+    """Shape (d, side) of a described teacher's last feature map, without loading or computing it."""
     size = info.preprocess.img_size
     with torch.device("meta"):
         outline = untrained_teacher(info.name, size)[0] if info.timm_name else DigitsTeacher()

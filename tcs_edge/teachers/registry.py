@@ -1,7 +1,7 @@
-"""Which teachers there are: a literal table, plus `timm/NAME` for every other model timm has.
+"""Registry of the teachers: a literal table, and `timm/NAME` for every other timm model.
 
-License, width and parameter count repeat what timm declares; a test holds the two together.
-Nothing heavy is imported here, so that listing the teachers is instant.
+License, width and parameter count repeat timm's own values; a test compares them.
+No heavy module is imported here, so that listing the teachers is fast.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ class TeacherSpec:
     """One teacher: its timm name (empty for the built-in one), license, arXiv id, size and feature width.
 
     `license` is the license of the WEIGHTS as timm states it (lower case, SPDX-like; "unknown" if timm
-    states none), `params_m` counts millions of parameters without a classifier, `dim` is the width d of
-    the pooled features; both are 0 for `digits` and `timm/NAME`, whose model `load.describe_teacher` asks.
+    states none). `params_m` is the number of parameters in millions, without a classifier. `dim` is the
+    width d of the pooled features. Both are 0 for `digits` and `timm/NAME`; `load.describe_teacher`
+    computes them from the model.
     """
 
     timm_name: str
@@ -31,7 +32,7 @@ class TeacherSpec:
 
     @property
     def non_commercial(self) -> bool:
-        """Whether the license of the weights rules out commercial use."""
+        """True if the license of the weights forbids commercial use."""
         return "-nc" in self.license or "noncommercial" in self.license
 
 
@@ -89,7 +90,7 @@ ALIASES: dict[str, str] = {
 
 
 def canonical_name(name: str) -> str:
-    """The full name an alias stands for ("dinov2" -> "dinov2-small"); any other name as it is."""
+    """Resolve an alias to its full name ("dinov2" -> "dinov2-small"); return other names unchanged."""
     return ALIASES.get(name, name)
 
 
@@ -97,22 +98,22 @@ def teacher_spec(name: str) -> TeacherSpec:
     """Look a teacher up by name, alias or `timm/NAME`.
 
     Raises:
-        UnknownName: no table holds the name; near matches are shown.
+        UnknownName: the name is in no table; the message shows near matches.
     """
     if name.startswith(TIMM_PREFIX):
         return _timm_spec(name.removeprefix(TIMM_PREFIX))
     try:
         return TEACHERS[canonical_name(name)]
     except KeyError:
-        hint = f"Any model timm has is {TIMM_PREFIX}NAME."
+        hint = f"For any other timm model, use {TIMM_PREFIX}NAME."
         raise UnknownName("teacher", name, [*TEACHERS, *ALIASES], hint) from None
 
 
 def require_teacher_name(name: str) -> None:
-    """Fail if there cannot be such a teacher; timm is not imported.
+    """Refuse the name of a teacher that cannot exist, without importing timm.
 
     Raises:
-        UnknownName: neither a table nor timm's source holds the name; near matches are shown.
+        UnknownName: the name is in no table and not in timm's source; the message shows near matches.
     """
     if not name.startswith(TIMM_PREFIX):
         teacher_spec(name)
@@ -121,7 +122,7 @@ def require_teacher_name(name: str) -> None:
 
 
 def _timm_spec(timm_name: str) -> TeacherSpec:
-    import timm  # here, so that the table above can be read without torch
+    import timm  # imported here, so that the table above can be read without torch
 
     architecture, _, tag = timm_name.partition(".")
     tagged = timm.list_pretrained(f"{architecture}.*") if tag else [timm_name]

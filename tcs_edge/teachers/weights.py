@@ -1,4 +1,4 @@
-"""Where a teacher's weights are: a local file, the hub cache, or the hub."""
+"""Location of a teacher's weights: a local file, the hub cache, or the hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLAG = "--teacher-weights"
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A safetensors file on this disk; `source` says where it came from, without local folders."""
+    """A local safetensors file; `source` is its origin, without local folders."""
 
     path: Path
     source: str
@@ -25,9 +25,9 @@ def locate_weights(name: str, spec: TeacherSpec, weights: Path | None) -> Weight
     """Find a teacher's weights: the given file, else the hub cache, else a download from the hub.
 
     Raises:
-        UsageError: the given file is a pickle or no file.
-        DataError: the given file is no safetensors file.
-        MissingError: the file is not there, or the hub cannot be reached; the message says what to bring.
+        UsageError: the given file is a pickle or a folder.
+        DataError: the given file is not a safetensors file.
+        MissingError: the file does not exist, or the hub cannot be reached; the message names the needed file.
     """
     if weights is not None:
         check_safetensors(weights, FLAG)
@@ -35,8 +35,8 @@ def locate_weights(name: str, spec: TeacherSpec, weights: Path | None) -> Weight
     remote = timm_hub_file(spec.timm_name)
     if remote is None:
         raise MissingError(
-            f"no hub holds the weights of teacher {name!r} ({spec.timm_name}) as safetensors. "
-            "Convert the released file and pass --teacher-weights PATH."
+            f"the weights of teacher {name!r} ({spec.timm_name}) are on no hub as safetensors. "
+            "Convert the released file, and pass --teacher-weights PATH."
         )
     path = fetch(remote, f"teacher {name!r}", FLAG)
     check_safetensors(path, FLAG)

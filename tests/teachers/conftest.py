@@ -1,4 +1,4 @@
-"""Tiny teachers with random weights, written here, and images held in memory."""
+"""Fixtures: tiny teachers with random weights, and images in memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def image_set() -> ImageSet:
 
 @pytest.fixture(scope="session")
 def shared() -> Callable[[str], Path]:
-    """Finds a file of the shared material, or skips the test."""
+    """Find a file of the shared material, or skip the test."""
     root = Path(os.environ.get("TCS_EDGE_SHARED") or Path(__file__).parents[2] / "../shared")
 
     def find(relative: str) -> Path:

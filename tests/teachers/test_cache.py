@@ -78,14 +78,14 @@ def test_shards_cover_every_row_once(rows: int, shard_images: int) -> None:
     assert covered == list(range(rows))
 
 
-def test_written_shards_come_back_bit_for_bit(tmp_path: Path) -> None:
+def test_written_shards_are_read_back_unchanged(tmp_path: Path) -> None:
     store, features = _filled(tmp_path)
     found = _store(tmp_path).read_intact()
     assert np.array_equal(np.concatenate([found[shard] for shard in range(store.shards)]), features)
     assert not list(store.folder.glob(".*"))
 
 
-def test_other_ingredients_are_another_folder(tmp_path: Path) -> None:
+def test_other_ingredients_use_another_folder(tmp_path: Path) -> None:
     _filled(tmp_path)
     assert FeatureStore(tmp_path, _ingredients(split="val"), 10, 3, 4).read_intact() == {}
 
@@ -104,14 +104,14 @@ def test_damaged_shard_is_left_out_with_a_warning(tmp_path: Path, recorder: Any,
     assert "shard-00001" in recorder.warned[0]
 
 
-def test_shard_without_a_recorded_hash_does_not_exist(tmp_path: Path) -> None:
+def test_shard_without_a_recorded_hash_is_ignored(tmp_path: Path) -> None:
     store, _ = _filled(tmp_path)
     (store.folder / "index.json").unlink()
     assert store.read_intact() == {}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 9}', '{"schema_version": 1, "rows": 3}'])
-def test_unusable_index_is_made_again(tmp_path: Path, recorder: Any, text: str) -> None:
+def test_unusable_index_is_rebuilt(tmp_path: Path, recorder: Any, text: str) -> None:
     store, features = _filled(tmp_path)
     (store.folder / "index.json").write_text(text)
     assert store.read_intact() == {}
@@ -121,7 +121,7 @@ def test_unusable_index_is_made_again(tmp_path: Path, recorder: Any, text: str) 
 
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 3), np.float32), np.zeros((3, 3), np.float16)])
-def test_shard_of_another_shape_or_type_is_a_bug(tmp_path: Path, bad: np.ndarray) -> None:
+def test_shard_of_another_shape_or_type_is_refused(tmp_path: Path, bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="is not float16"):
         _store(tmp_path).write(0, bad)
 
@@ -144,7 +144,7 @@ def test_cache_takes_at_most_2_1_bytes_per_feature(tmp_path: Path) -> None:
     assert size <= 2.1 * rows * dim
 
 
-def test_default_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_default_folder_depends_on_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("TCS_EDGE_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

@@ -51,7 +51,7 @@ def _knn_accuracy(network: DigitsTeacher, images: ImageSet) -> float:
 
 
 @torch.inference_mode()
-def test_map_and_features_have_the_promised_shapes(teacher: DigitsTeacher) -> None:
+def test_map_and_features_have_the_documented_shapes(teacher: DigitsTeacher) -> None:
     batch = torch.rand(2, 3, IMG_SIZE, IMG_SIZE, generator=torch.Generator().manual_seed(0))
     last_map, features = teacher.forward_features(batch), teacher(batch)
     assert last_map.shape == (2, DIM, 4, 4)
@@ -68,7 +68,7 @@ def test_weights_are_small_fp16_and_complete(teacher: DigitsTeacher) -> None:
         assert {file.get_slice(key).get_dtype() for key in file.keys()} == {"F16"}  # noqa: SIM118
 
 
-def test_weights_say_where_they_come_from() -> None:
+def test_weights_file_records_its_source() -> None:
     with safe_open(WEIGHTS, "pt") as file:
         facts = json.loads(file.metadata()["tcs_edge"])
     assert facts["license"] == LICENSE == "Apache-2.0"
@@ -80,21 +80,21 @@ def test_weights_say_where_they_come_from() -> None:
 
 def test_loads_without_network_in_eval_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> NoReturn:
-        raise AssertionError("the built-in teacher asked for the network")
+        raise AssertionError("the built-in teacher used the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     assert not any(part.training for part in load_digits_teacher().modules())
 
 
 @torch.inference_mode()
-def test_two_loads_give_the_same_features_whatever_the_batch(images: ImageSet) -> None:
+def test_features_do_not_depend_on_the_load_or_the_batch(images: ImageSet) -> None:
     batch = _pixels(images.val.subset(range(6)))
     first, second = load_digits_teacher(), load_digits_teacher()
     assert torch.equal(first(batch), second(batch))
     torch.testing.assert_close(first(batch[:1]), first(batch)[:1], rtol=1e-4, atol=1e-5)
 
 
-def test_mean_and_std_are_those_of_the_training_images(images: ImageSet) -> None:
+def test_mean_and_std_match_the_training_images(images: ImageSet) -> None:
     pixels = _pixels(images.train)
     assert pixels.mean().item() == pytest.approx(0, abs=0.01)
     assert pixels.std().item() == pytest.approx(1, abs=0.01)
@@ -108,7 +108,7 @@ def test_features_beat_random_weights_on_validation(teacher: DigitsTeacher, imag
     assert trained > untrained + 0.03
 
 
-def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_error_names_the_missing_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(teacher_module, "WEIGHTS", tmp_path / "digits.safetensors")
-    with pytest.raises(MissingError, match=r"digits\.safetensors is gone"):
+    with pytest.raises(MissingError, match=r"are missing: .*digits\.safetensors"):
         load_digits_teacher()

@@ -28,7 +28,7 @@ DINOV2 = "weights/vit_small_patch14_dinov2_saliency.fp16.safetensors"
 
 
 class Watch:
-    """Stands between the pass and its teacher: counts what the teacher sees, keeps only weak references."""
+    """Counts the images that the teacher processes, and keeps weak references to its modules."""
 
     def __init__(self) -> None:
         self.modules: list[weakref.ref[nn.Module]] = []
@@ -68,7 +68,7 @@ def compute(image_set: ImageSet, vit_weights: Path, tmp_path: Path) -> Callable[
 
 
 def _direct(split: Split, weights: Path) -> np.ndarray:
-    """The features computed one image at a time, without the machinery."""
+    """Compute the features one image at a time, without `teacher_features`."""
     teacher = build_teacher(describe_teacher("timm/test_vit", weights, 32))
     with torch.inference_mode():
         rows = [
@@ -89,7 +89,7 @@ def test_rows_are_the_teachers_features_in_order(
     assert np.allclose(features.val, _direct(image_set.val, vit_weights), atol=2e-3)
 
 
-def test_teacher_sees_train_and_val_once_and_is_unloaded(
+def test_teacher_processes_train_and_val_once_and_is_unloaded(
     compute: Callable[..., Features], image_set: ImageSet, watch: Watch
 ) -> None:
     features = compute()
@@ -123,7 +123,7 @@ def test_second_call_does_not_load_the_teacher(
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_interrupted_pass_goes_on_at_the_first_missing_shard(
+def test_interrupted_pass_resumes_at_the_first_missing_shard(
     compute: Callable[..., Features], watch: Watch, tmp_path: Path
 ) -> None:
     watch.fail_at = 14
@@ -136,7 +136,7 @@ def test_interrupted_pass_goes_on_at_the_first_missing_shard(
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_damaged_shard_alone_is_computed_again(
+def test_only_the_damaged_shard_is_recomputed(
     compute: Callable[..., Features], watch: Watch, tmp_path: Path, recorder: Any
 ) -> None:
     first = compute()
@@ -151,7 +151,7 @@ def test_damaged_shard_alone_is_computed_again(
     assert np.array_equal(first.val, second.val)
 
 
-def test_other_size_data_or_weights_do_not_share_a_cache(
+def test_size_data_and_weights_have_separate_caches(
     compute: Callable[..., Features], image_set: ImageSet, vit_weights: Path, tmp_path: Path
 ) -> None:
     state = load_file(vit_weights)
@@ -168,7 +168,7 @@ def test_other_size_data_or_weights_do_not_share_a_cache(
     assert compute().images_computed == 0
 
 
-def test_a_cache_of_other_images_in_this_ones_place_is_noticed_told_and_made_again(
+def test_a_cache_of_other_images_is_detected_and_recomputed(
     compute: Callable[..., Features], image_set: ImageSet, watch: Watch, tmp_path: Path, recorder: Any
 ) -> None:
     own = compute()
@@ -194,22 +194,22 @@ def _rows(folder: Path) -> int:
     return int(json.loads((folder / "index.json").read_text())["rows"])
 
 
-def test_progress_covers_every_batch(compute: Callable[..., Features], recorder: Any) -> None:
+def test_pass_logs_the_name_of_the_teacher(compute: Callable[..., Features], recorder: Any) -> None:
     compute()
     assert len(recorder.said) == 1
     assert "timm/test_vit" in recorder.said[0]
 
 
-def test_empty_validation_split(compute: Callable[..., Features], image_set: ImageSet) -> None:
+def test_empty_validation_split_gives_no_rows(compute: Callable[..., Features], image_set: ImageSet) -> None:
     features = compute(images=dataclasses.replace(image_set, val=image_set.val.subset([])))
     assert features.val.shape == (0, 64)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_unreadable_image_stays_one_line(
+def test_error_for_an_unreadable_image_is_one_line(
     compute: Callable[..., Features], image_set: ImageSet, tmp_path: Path, workers: int
 ) -> None:
-    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"not an image")
     broken = Split((tmp_path / "a.png",), np.zeros(1, np.int64), ("a.png",))
     with pytest.raises(TcsEdgeError, match=r"a\.png") as caught:
         compute(images=dataclasses.replace(image_set, train=broken), workers=workers)
@@ -229,11 +229,11 @@ def _spoiled(weights: Path, target: Path, **values: float) -> Path:
     [
         ({"norm__bias": float("nan")}, "NaN or Inf"),
         ({"norm__bias": float("inf")}, "NaN or Inf"),
-        ({"norm__bias": 70000.0}, "beyond fp16"),
+        ({"norm__bias": 70000.0}, "above the fp16 limit"),
         ({"norm__weight": 0.0}, "same for different images"),
     ],
 )
-def test_features_without_knowledge_are_refused(
+def test_unusable_features_are_refused(
     compute: Callable[..., Features],
     vit_weights: Path,
     tmp_path: Path,
@@ -263,7 +263,7 @@ def _clothing(folder: Path, part: str, classes: list[str], per_class: int) -> Sp
 
 
 @pytest.mark.slow
-def test_real_dinov2_knows_clothes_better_than_chance(
+def test_real_dinov2_features_classify_clothes_above_chance(
     shared: Callable[[str], Path], image_set: ImageSet, tmp_path: Path
 ) -> None:
     classes = ["dress", "pants", "shoes"]

@@ -65,7 +65,7 @@ def test_features_are_the_pooled_output_after_the_final_norm(
     assert torch.allclose(features, expected, atol=1e-5)
 
 
-def test_preprocess_is_timms_own(vit_weights: Path, cnn_weights: Path) -> None:
+def test_preprocess_equals_timms_data_config(vit_weights: Path, cnn_weights: Path) -> None:
     vit = describe_teacher("timm/test_vit", vit_weights).preprocess
     assert vit == Preprocess(224, 0.95, "shorter", "bicubic", (0.5,) * 3, (0.5,) * 3)
     cnn = describe_teacher("timm/test_efficientnet", cnn_weights).preprocess
@@ -73,7 +73,7 @@ def test_preprocess_is_timms_own(vit_weights: Path, cnn_weights: Path) -> None:
     assert cnn.std == (0.229, 0.224, 0.225)
 
 
-def test_squashing_models_stretch(vit_weights: Path) -> None:
+def test_crop_mode_squash_becomes_stretch(vit_weights: Path) -> None:
     name = "timm/vit_base_patch16_clip_384.laion2b_ft_in1k"
     assert describe_teacher(name, vit_weights).preprocess.resize == "stretch"
 
@@ -97,13 +97,13 @@ def test_impossible_size_is_refused(vit_weights: Path, size: int) -> None:
         describe_teacher("timm/test_vit", vit_weights, img_size=size)
 
 
-def test_model_of_one_size_only_keeps_it(vit_weights: Path) -> None:
+def test_model_with_a_single_size_keeps_it(vit_weights: Path) -> None:
     assert describe_teacher("timm/levit_128s", vit_weights).preprocess.img_size == 224
     with pytest.raises(UsageError, match="224 px only"):
         describe_teacher("timm/levit_128s", vit_weights, img_size=128)
 
 
-def test_resampled_positions_equal_timms_own_resize(vit_weights: Path) -> None:
+def test_resampled_positions_equal_timms_resampling(vit_weights: Path) -> None:
     teacher = load_teacher("timm/test_vit", vit_weights, img_size=96)
     overlay = {"file": str(vit_weights), "num_classes": 0}
     other = timm.create_model(
@@ -143,14 +143,14 @@ def test_file_of_another_size_is_resampled(vit_weights: Path, tmp_path: Path) ->
     teacher = load_teacher("timm/test_vit", tmp_path / "w.safetensors", img_size=64)
     expected = model.eval()(_images(64))
     got = teacher.module(_images(64))
-    # up to the native size and down again: close, not equal
+    # upsampled to the native size and downsampled again: close, not equal
     assert torch.nn.functional.cosine_similarity(got, expected).min() > 0.98
 
 
 def test_missing_and_unexpected_keys_are_named(vit_weights: Path, tmp_path: Path) -> None:
     rename = {"norm.weight": "norm.gamma"}
     path = _rewritten(vit_weights, tmp_path / "w.safetensors", lambda key: rename.get(key, key))
-    with pytest.raises(DataError, match=r"1 missing \(norm.weight\); 1 unexpected \(norm.gamma\)") as caught:
+    with pytest.raises(DataError, match=r"1 missing \(norm.weight\), 1 unexpected \(norm.gamma\)") as caught:
         load_teacher("timm/test_vit", path)
     assert "\n" not in str(caught.value)
 
@@ -170,7 +170,7 @@ def test_tensor_of_another_shape_is_refused(cnn_weights: Path, tmp_path: Path) -
         load_teacher("timm/test_efficientnet", tmp_path / "w.safetensors")
 
 
-def test_describing_builds_nothing_in_memory(vit_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_describing_allocates_no_weights(vit_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[torch.nn.Module] = []
     create = timm.create_model
 
@@ -214,7 +214,7 @@ def test_built_in_teacher_takes_no_other_weights_or_size(vit_weights: Path) -> N
         describe_teacher("digits", img_size=64)
 
 
-def test_real_built_in_teacher() -> None:
+def test_real_built_in_teacher_loads() -> None:
     from tcs_edge.teachers import digits
 
     teacher = load_teacher("digits")
@@ -226,7 +226,7 @@ def test_real_built_in_teacher() -> None:
     assert features.dtype == torch.float32
 
 
-def test_real_dinov2_file_at_224(shared: Callable[[str], Path]) -> None:
+def test_real_dinov2_file_loads_at_224_px(shared: Callable[[str], Path]) -> None:
     teacher = load_teacher("dinov2", shared(DINOV2))
     assert (teacher.preprocess.img_size, teacher.dim, teacher.params_m) == (224, 384, 22.06)
     with torch.inference_mode():
@@ -235,7 +235,7 @@ def test_real_dinov2_file_at_224(shared: Callable[[str], Path]) -> None:
     assert np.ptp(features, axis=0).max() > 0.1
 
 
-def test_real_efficientnet_file(shared: Callable[[str], Path]) -> None:
+def test_real_efficientnet_file_loads(shared: Callable[[str], Path]) -> None:
     teacher = load_teacher("timm/tf_efficientnet_lite0", shared(LITE0), img_size=64)
     assert teacher.preprocess.mean == (0.5, 0.5, 0.5)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Maps of a teacher: cached on the grid they are compared on, apart from the pooled features."""
+"""Tests of feature maps in the cache: averaged to a grid, and separate from the pooled features."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def teacher_of(vit_weights, cnn_weights):
 
 
 @pytest.mark.parametrize("name", [VIT, CNN])
-def test_the_shape_is_known_before_anything_is_loaded(name, teacher_of):
+def test_map_shape_is_computed_without_weights(name, teacher_of):
     info = describe_teacher(name, teacher_of[name], SIZE)
     teacher = build_teacher(info)
     images = torch.zeros(1, 3, info.preprocess.img_size, info.preprocess.img_size)
@@ -27,7 +27,7 @@ def test_the_shape_is_known_before_anything_is_loaded(name, teacher_of):
 
 
 @pytest.mark.parametrize("name", [VIT, CNN])
-def test_cached_maps_are_the_teachers_own_averaged_down(name, teacher_of, image_set, tmp_path):
+def test_cached_maps_are_the_averaged_maps_of_the_teacher(name, teacher_of, image_set, tmp_path):
     info = describe_teacher(name, teacher_of[name], SIZE)
     readout = Readout("map", teacher_map_shape(info)[0], 2)
     features = teacher_features(image_set, name, teacher_of[name], SIZE, tmp_path, readout=readout)
@@ -38,14 +38,14 @@ def test_cached_maps_are_the_teachers_own_averaged_down(name, teacher_of, image_
     kept = torch.from_numpy(features.train[:3]).float().unflatten(1, (readout.channels, 2, 2))
     torch.testing.assert_close(kept, wanted, rtol=2e-3, atol=2e-3)
 
-    # A probe sees the mean of that very map, whichever of both was cached.
+    # The input of a probe is the mean of the map, for both readouts.
     means = teacher_features(
         image_set, name, teacher_of[name], SIZE, tmp_path, readout=Readout("map mean", readout.channels, 2)
     )
     np.testing.assert_allclose(readout.vectors(features.train), means.readout.vectors(means.train), atol=3e-3)
 
 
-def test_maps_and_pooled_features_do_not_share_a_cache(cnn_weights, image_set, tmp_path):
+def test_maps_and_pooled_features_have_separate_caches(cnn_weights, image_set, tmp_path):
     info = describe_teacher(CNN, cnn_weights, SIZE)
     channels = teacher_map_shape(info)[0]
     readouts = [POOLED, Readout("map", channels, 2), Readout("map", channels, 1), Readout("map mean", channels, 2)]

@@ -16,14 +16,14 @@ TIMM_TEACHERS = sorted(name for name in TEACHERS if TEACHERS[name].timm_name)
 
 
 @pytest.mark.parametrize("name", TIMM_TEACHERS)
-def test_license_is_the_one_timm_states(name: str) -> None:
+def test_license_equals_timms(name: str) -> None:
     config = timm.get_pretrained_cfg(TEACHERS[name].timm_name, allow_unregistered=False)
     assert config.has_weights
     assert TEACHERS[name].license == config.license
 
 
 @pytest.mark.parametrize("name", TIMM_TEACHERS)
-def test_size_and_width_are_those_of_the_model(name: str) -> None:
+def test_size_and_width_equal_the_models(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(TEACHERS[name].timm_name, num_classes=0)
     params = sum(parameter.numel() for parameter in model.parameters())
@@ -32,14 +32,14 @@ def test_size_and_width_are_those_of_the_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TIMM_TEACHERS)
-def test_paper_looks_like_an_arxiv_id_and_agrees_with_timm(name: str) -> None:
+def test_paper_is_an_arxiv_id_and_equals_timms(name: str) -> None:
     year, number = TEACHERS[name].paper.split(".")
     assert (len(year), len(number)) == (4, 5)
     stated = timm.get_pretrained_cfg(TEACHERS[name].timm_name).paper_ids
     assert stated is None or stated == f"arXiv:{TEACHERS[name].paper}"
 
 
-def test_well_known_licenses() -> None:
+def test_licenses_of_common_teachers() -> None:
     assert teacher_spec("dinov2").license == "apache-2.0"
     assert teacher_spec("dinov3").license == "dinov3-license"
     assert teacher_spec("mae").non_commercial
@@ -47,7 +47,7 @@ def test_well_known_licenses() -> None:
     assert not teacher_spec("dinov2").non_commercial
 
 
-def test_aliases_lead_to_teachers_and_hide_none() -> None:
+def test_aliases_name_teachers_and_hide_none() -> None:
     assert set(ALIASES.values()) <= set(TEACHERS)
     assert not set(ALIASES) & set(TEACHERS)
     assert teacher_spec("dinov2") == teacher_spec("dinov2-small")
@@ -77,7 +77,7 @@ def test_any_timm_model_is_a_teacher() -> None:
 
 
 @given(st.text(max_size=30))
-def test_no_text_breaks_the_lookup(name: str) -> None:
+def test_lookup_of_any_text_raises_unknown_name(name: str) -> None:
     if name in TEACHERS or name in ALIASES:
         assert teacher_spec(name)
     else:
@@ -85,13 +85,13 @@ def test_no_text_breaks_the_lookup(name: str) -> None:
             teacher_spec(name)
 
 
-def test_listing_teachers_imports_nothing_heavy() -> None:
+def test_registry_does_not_import_heavy_modules() -> None:
     code = "import sys, tcs_edge.teachers.registry;sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("name", ["dinov2", "mae-large", "timm/resnet18", "timm/vit_small_patch14_dinov2.lvd142m"])
-def test_the_check_without_timm_passes_what_there_is(name: str) -> None:
+def test_the_check_without_timm_accepts_existing_names(name: str) -> None:
     require_teacher_name(name)
 
 

@@ -89,7 +89,7 @@ def test_truncated_file_is_a_data_error(tmp_path: Path, vit_weights: Path) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_missing_file_folder_and_other_suffix(tmp_path: Path) -> None:
+def test_missing_file_folder_and_other_suffix_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no such weights file"):
         check_safetensors(tmp_path / "none.safetensors", "--teacher-weights")
     with pytest.raises(UsageError, match="is a folder"):
@@ -122,7 +122,7 @@ def test_colliding_keys_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("dead_hub")
-def test_dead_hub_fails_fast_in_one_line(
+def test_unreachable_hub_fails_fast_with_a_one_line_error(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
     started = time.perf_counter()
@@ -143,7 +143,7 @@ def test_dead_hub_fails_fast_in_one_line(
 @pytest.mark.usefixtures("hub_cache")
 def test_offline_flag_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     def touch(*args: object, **kwargs: object) -> None:
-        raise AssertionError("the network was touched")
+        raise AssertionError("the network was used")
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub, "get_session", touch)
@@ -153,7 +153,7 @@ def test_offline_flag_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hub_cache")
-def test_download_that_breaks_off_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_an_interrupted_download_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise LocalEntryNotFoundError("connection lost\nlong story")
 
@@ -167,7 +167,7 @@ def test_download_that_breaks_off_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     assert "\n" not in str(caught.value)
 
 
-def test_teacher_that_no_hub_holds() -> None:
+def test_teacher_without_weights_on_a_hub_is_refused() -> None:
     assert timm_hub_file(teacher_spec("ijepa").timm_name) is None
     with pytest.raises(MissingError, match="Convert the released file"):
         locate_weights("ijepa", teacher_spec("ijepa"), None)
@@ -183,7 +183,7 @@ def test_hub_cache_is_used_without_network(hub_cache: Path, vit_weights: Path) -
     assert info.weights_source == "hub timm/test_vit.r160_in1k/model.safetensors"
 
 
-def test_given_file_wins_and_its_folder_stays_private(vit_weights: Path) -> None:
+def test_given_file_is_used_and_its_folder_is_not_recorded(vit_weights: Path) -> None:
     info = describe_teacher("timm/test_vit", vit_weights)
     assert info.weights_source == "file test_vit.safetensors"
     assert str(vit_weights.parent) not in str(info.to_json())
