@@ -41,7 +41,7 @@ from importlib.util import find_spec
 # Import name: name on the package index, where they differ.
 packages = {"PIL": "pillow", "pydantic_core": "pydantic-core", "typing_inspection": "typing-inspection",
             "annotated_types": "annotated-types", "tomli_w": "tomli-w", "sklearn": "scikit-learn"}
-same = "torch torchvision timm accelerate safetensors numpy typer rich pydantic scipy psutil jinja2 matplotlib onnx"
+same = "torch torchvision timm accelerate safetensors numpy typer rich pydantic scipy psutil jinja2 onnx"
 packages |= {name: name for name in [*same.split(), "onnxscript", "onnxruntime", "openvino", "nncf"]}
 print(*(package for name, package in packages.items() if find_spec(name) is None))
 END

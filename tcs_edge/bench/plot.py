@@ -1,100 +1,81 @@
-"""The plot of a comparison: an SVG that follows the reader's light or dark theme."""
+"""Plot of a comparison: an SVG that follows the reader's light or dark theme."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from tcs_edge.bench.rows import Row
+from tcs_edge.report.page.charts import WIDE, Series, legend, series_class, series_line
+from tcs_edge.report.page.environment import svg_document
+from tcs_edge.report.page.svg import Axis, drawing, element, frame, line, padded, path, text, text_width
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-# At least 3:1 against white and against the near-black of dark themes; told apart by marker and dash too.
-COLORS = ("#2f7fd0", "#c9661a", "#2e9e68", "#a367cf", "#d1497f", "#8a8a2c", "#2b9fa8", "#8f7a66")
-MARKERS = "osD^vPX*"
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
-# Stands for the theme's ink until the SVG is written: matplotlib knows no CSS.
-INK = "#010203"
-STYLE = """<style>
-svg { --ink: #24292f; color-scheme: light dark; }
-@media (prefers-color-scheme: dark) { svg { --ink: #dfe5ec; } }
-</style>
-"""
-SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none", "svg.hashsalt": "tcs-edge", "font.family": "sans-serif", "font.size": 10,
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "legend.frameon": False,
-}  # fmt: skip
+CURVES_PX, ROW_PX = 260, 24
+TITLE_PX, TICKS_PX = 24, 46
+ACCURACY = "test accuracy %"
 
 
 def accuracy_svg(rows: Sequence[Row]) -> str:
-    """Accuracy by method with every seed as a dot; with several numbers of shots, curves with bands.
+    """Draw accuracy by method, with every seed as a dot; with several numbers of shots, as curves over shots.
 
-    One panel per student. The SVG has no background, and text in the theme's own ink.
+    One panel per student, all on one scale.
     """
-    import matplotlib  # here: it takes half a second that only this needs
-    from matplotlib.figure import Figure
-
-    students = list(dict.fromkeys(row.student for row in rows))
     arms = list(dict.fromkeys(row.arm for row in rows))
-    curves = len({row.shots for row in rows}) > 1
-    with matplotlib.rc_context(SETTINGS):
-        height = 3.6 if curves else 1.2 + 0.42 * len(arms)
-        figure = Figure(figsize=(1.6 + 4.8 * len(students), height), layout="constrained")
-        for student, axes in zip(
-            students, figure.subplots(1, len(students), sharey=True, squeeze=False)[0], strict=True
-        ):
-            own = [row for row in rows if row.student == student]
-            (_draw_curves if curves else _draw_dots)(axes, own, arms)
-            axes.set_title(student, loc="left")
-            axes.label_outer()
-        if curves:
-            figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
-        return _themed(figure)
+    panels: list[Markup] = []
+    if len({row.shots for row in rows}) > 1:
+        panels += legend([Series(arm, ()) for arm in arms], WIDE)
+        top, draw = 28 + 18 * len(panels), _curves
+    else:
+        top, draw = 0, _dots
+    for student in dict.fromkeys(row.student for row in rows):
+        height, drawn = draw([row for row in rows if row.student == student], arms, rows)
+        title = text(0, 14, student, "mark-label")
+        panel = element("g", drawn, transform=f"translate(0 {TITLE_PX})")
+        panels.append(element("g", title, panel, transform=f"translate(0 {top})"))
+        top += TITLE_PX + height
+    return svg_document(drawing(WIDE, top, f"Test accuracy of {', '.join(arms)}, by student.", *panels))
 
 
-def _draw_curves(axes: Axes, rows: Sequence[Row], arms: Sequence[str]) -> None:
-    """Mean accuracy against shots; the band is one standard deviation over the seeds."""
+def _curves(rows: Sequence[Row], arms: Sequence[str], every: Sequence[Row]) -> tuple[int, Markup]:
+    """Height in pixels, and mean accuracy against shots; the band is one standard deviation over the seeds."""
+    shots = sorted({row.shots or 1 for row in every})
+    x = Axis(shots[0], shots[-1], start=44, end=WIDE - 12, log=True)
+    y = Axis(*padded([end for row in every for end in _ends(row)]), start=CURVES_PX - TICKS_PX, end=26)
+    parts = [frame(x, y, "training images per class", ACCURACY, shots)]
     for number, arm in enumerate(arms):
         own = [row for row in rows if row.arm == arm]
-        shots = [row.shots or 0 for row in own]
-        means = [100 * row.accuracy for row in own]
-        spread = [100 * (row.deviation or 0.0) for row in own]
-        low, high = ([mean + sign * sd for mean, sd in zip(means, spread, strict=True)] for sign in (-1, 1))
-        look = {"color": _of(COLORS, number), "marker": _of(MARKERS, number), "linestyle": _of(DASHES, number)}
-        axes.plot(shots, means, label=arm, markersize=5, **look)
-        axes.fill_between(shots, low, high, color=look["color"], alpha=0.1, linewidth=0)
-    ticks = sorted({row.shots or 0 for row in rows})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.minorticks_off()
-    axes.set(xlabel="training images per class", ylabel="test accuracy %")
-    axes.grid(axis="y", color=INK, alpha=0.15)
+        low, high = ([(x(row.shots or 1), y(_ends(row)[end])) for row in own] for end in (0, 1))
+        means = Series(arm, tuple((row.shots or 1, 100 * row.accuracy) for row in own))
+        parts += [path([*low, *reversed(high)], f"spread {series_class(number)}")] if own else []
+        parts += [series_line(means, series_class(number), x, y)] if own else []
+    return CURVES_PX, Markup("").join(parts)
 
 
-def _draw_dots(axes: Axes, rows: Sequence[Row], arms: Sequence[str]) -> None:
-    """One line per method: its seeds as dots, their mean as a bar, one standard deviation as a line."""
+def _dots(rows: Sequence[Row], arms: Sequence[str], every: Sequence[Row]) -> tuple[int, Markup]:
+    """Height in pixels, and one line per method: seeds as dots, mean as a bar, standard deviation as a line."""
+    bottom = ROW_PX * len(arms)
+    values = [100 * one for row in every for one in row.accuracies] + [end for row in every for end in _ends(row)]
+    x = Axis(*padded(values), start=max(map(text_width, arms)) + 16, end=WIDE - 12)
+    parts = [line(x(value), 0, x(value), bottom, "grid") for value in x.ticks()]
+    parts += [text(x(value), bottom + 16, f"{value:g}", anchor="middle") for value in x.ticks()]
+    parts += [text(x.start - 10, ROW_PX * (level + 0.5) + 4, arm, anchor="end") for level, arm in enumerate(arms)]
+    parts += [line(x.start, bottom, x.end, bottom, "axis"), text(x.end, bottom + 34, ACCURACY, anchor="end")]
     for row in rows:
-        level, color = arms.index(row.arm), _of(COLORS, arms.index(row.arm))
-        mean, spread = 100 * row.accuracy, 100 * (row.deviation or 0.0)
-        axes.plot([mean - spread, mean + spread], [level, level], color=color, linewidth=1.5)
-        axes.plot(mean, level, marker="|", markersize=16, markeredgewidth=2.5, color=color)
-        axes.plot([100 * one for one in row.accuracies], [level] * len(row.seeds), "o", color=color, alpha=0.55)
-    axes.set_yticks(range(len(arms)), arms)
-    axes.set_ylim(len(arms) - 0.5, -0.5)
-    axes.set_xlabel("test accuracy %")
-    axes.grid(axis="x", color=INK, alpha=0.15)
+        level, style = ROW_PX * (arms.index(row.arm) + 0.5), series_class(arms.index(row.arm))
+        (low, high), mean = _ends(row), x(100 * row.accuracy)
+        parts += [line(x(low), level, x(high), level, f"deviation {style}")]
+        parts += [line(mean, level - 8, mean, level + 8, f"mean {style}")]
+        parts += [_seed(x(100 * one), level, f"seed {seed}: {100 * one:.2f} %", style)
+                  for seed, one in zip(row.seeds, row.accuracies, strict=True)]  # fmt: skip
+    return bottom + TICKS_PX, Markup("").join(parts)
 
 
-def _of(looks: Sequence[Any], number: int) -> Any:
-    return looks[number % len(looks)]
+def _seed(across: float, level: float, told: str, style: str) -> Markup:
+    return element("circle", element("title", told), cx=across, cy=level, r=4.0, class_=f"dot {style}")
 
 
-def _themed(figure: Any) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    head, tag, body = buffer.getvalue().partition("<svg")
-    opening, end, rest = body.partition(">\n")
-    return head + tag + opening + end + STYLE + rest.replace(INK, "var(--ink)")
+def _ends(row: Row) -> tuple[float, float]:
+    """Mean accuracy in percent minus and plus one standard deviation over the seeds."""
+    mean, deviation = 100 * row.accuracy, 100 * (row.deviation or 0.0)
+    return mean - deviation, mean + deviation

@@ -1,4 +1,4 @@
-"""The plot: well-formed, the same every time, and in the reader's theme."""
+"""Plot of a comparison: well-formed, the same every time, and in the reader's theme."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -6,8 +6,10 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from tcs_edge.bench.grid import RunResult, SharedOptions, arms_of, make_runs
-from tcs_edge.bench.plot import INK, accuracy_svg
+from tcs_edge.bench.plot import accuracy_svg
 from tcs_edge.bench.rows import make_rows
+from tcs_edge.report.page.charts import LINE_STYLES
+from tcs_edge.report.page.environment import resource
 from tcs_edge.specs.config import CompressConfig
 
 ARMS = ["tcs", "kd", "ce"]
@@ -36,20 +38,24 @@ def test_the_plot_names_every_method_and_student_as_text(shots, seeds):
         assert {str(count) for count in shots} <= texts
 
 
-def test_ink_follows_the_theme_and_nothing_is_painted_behind():
+def test_the_plot_follows_the_theme_and_has_a_description():
     svg = accuracy_svg(rows_of([1, 5]))
     assert "prefers-color-scheme: dark" in svg
-    assert "var(--ink)" in svg
-    assert INK not in svg
-    fills = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", svg))
-    assert fills.isdisjoint({"#ffffff", "#000000"})
+    assert "background: var(--page)" in svg
+    drawn = svg.partition("</style>")[2]
+    assert not re.search(r"#[0-9a-f]{3,6}", drawn)
+    root = ET.fromstring(svg)
+    assert root.get("role") == "img"
+    assert all(arm in root.get("aria-label") for arm in ARMS)
 
 
-@pytest.mark.parametrize("background", ["#ffffff", "#0d1117"])
-def test_colors_stand_out_on_light_and_on_dark(background):
-    from tcs_edge.bench.plot import COLORS
-
-    assert min(contrast(color, background) for color in COLORS) >= 3
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_colors_stand_out_on_light_and_on_dark(theme):
+    css = resource("chart.css")
+    names = re.findall(r"svg \.series-\d \{ stroke: var\((--\w+)\)", css)
+    assert len(names) == len(set(names)) == LINE_STYLES
+    values = dict(re.findall(r"(--\w+): (#[0-9a-f]{6})", css.split("@media")[theme]))
+    assert min(contrast(values[name], values["--page"]) for name in names) >= 3
 
 
 def contrast(one, other):
@@ -69,5 +75,5 @@ def test_the_same_rows_give_the_same_bytes():
 
 
 def test_every_seed_is_a_dot():
-    few, many = (accuracy_svg(rows_of([None], seeds=seeds)).count("<use ") for seeds in (1, 4))
+    few, many = (accuracy_svg(rows_of([None], seeds=seeds)).count("<circle ") for seeds in (1, 4))
     assert many - few == 3 * len(ARMS)

@@ -1,4 +1,4 @@
-"""The charts of a run: numbers in, SVG out. Every one of them is also in the page as a table or a sentence."""
+"""Draw the charts of a run as SVG; the page also has every chart as a table or a sentence."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tcs_edge.runs.documents import CandidateRecord, ChoiceRecord, CoordinatesRe
 from tcs_edge.specs.config import SearchName
 
 WIDE, NARROW = 760, 360
-SMALLEST_SHARE = 1e-4  # per cent of the variance; what is below is drawn at the bottom
+SMALLEST_SHARE = 1e-4  # percent of the variance; smaller shares are drawn at the bottom
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 DOTS_UP_TO = 15  # epochs
 LEGEND_GAP_PX = 34
 STRIP_PX = 10.0
-LINE_STYLES = 4
-# What a search's figures are, for the reader who cannot see the picture, and above the axis.
+LINE_STYLES = 8
+# Name of a search's accuracy in the accessible description, and above the axis.
 ACCURACIES: dict[SearchName, tuple[str, str]] = {
     "table": ("Published ImageNet accuracy", "ImageNet top-1, %"),
     "alignment": ("Alignment with teacher and labels", "alignment, %"),
@@ -41,7 +41,7 @@ ACCURACIES: dict[SearchName, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Chart:
-    """One picture, drawn for a wide page and again for a phone."""
+    """One chart, drawn for a wide page and for a phone."""
 
     wide: Markup
     narrow: Markup
@@ -49,7 +49,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Series:
-    """A line in a chart: (x, y) points and the name in the legend."""
+    """Line in a chart: (x, y) points and the name in the legend."""
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -57,7 +57,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Point:
-    """A student or a run in the plane of latency (ms, with the upper end of its band) and accuracy (per cent)."""
+    """A student or a run: median latency and upper end of its interval in ms, accuracy in percent."""
 
     name: str
     latency_ms: float
@@ -67,13 +67,13 @@ class Point:
 
     @property
     def told(self) -> str:
-        """The tooltip."""
+        """Text of the tooltip."""
         band = f", up to {self.high_ms:.3g} ms" if self.high_ms > self.latency_ms else ""
         return f"{one_line(self.name)}: {self.accuracy:.1f} %, {self.latency_ms:.3g} ms{band} ({self.kind})"
 
 
 def choice_chart(choice: ChoiceRecord) -> Chart | None:
-    """AccuracyEstimate accuracy against latency on the target; None where fewer than two students have both."""
+    """Draw accuracy against latency on the target; None if fewer than two students have both."""
     points = choice_points(choice)
     if len(points) < 2:
         return None
@@ -82,27 +82,27 @@ def choice_chart(choice: ChoiceRecord) -> Chart | None:
 
 
 def students_plane(points: Sequence[Point], limit: float | None, search: SearchName, width: int = WIDE) -> Markup:
-    """At least two students, and the latency limit in ms, if any; `search` says whose accuracies these are."""
+    """Draw at least two students and the latency limit in ms, if any; `search` names the source of the accuracies."""
     what, y_title = ACCURACIES[search]
     return _plane(points, limit, f"{what} against latency of {len(points)} students.", y_title, width)
 
 
 def runs_chart(points: Sequence[Point]) -> Chart | None:
-    """Test accuracy against latency of compared runs; None for fewer than two."""
+    """Draw test accuracy against latency of the compared runs; None for fewer than two."""
     if len(points) < 2:
         return None
-    label = "Test accuracy against latency of the compared runs; the table holds the numbers."
+    label = "Test accuracy against latency of the compared runs. The table has the numbers."
     return Chart(*(_plane(points, None, label, "test accuracy, %", width) for width in (WIDE, NARROW)))
 
 
 def search_of(choice: ChoiceRecord) -> SearchName:
-    """What the chosen student, which stands first, was ranked by."""
+    """Return the search that ranked the chosen student, which is first in the record."""
     expected = choice.candidates[0].expected_accuracy if choice.candidates else None
     return expected.search if expected else "table"
 
 
 def choice_points(choice: ChoiceRecord) -> list[Point]:
-    """The students whose latency is known and whose accuracy is on the scale of the choice's search."""
+    """Return the students with a known latency and an accuracy from the selection's search."""
     search = search_of(choice)
     return [point for found in choice.candidates if (point := _point(found, search))]
 
@@ -117,7 +117,7 @@ def _point(found: CandidateRecord, search: SearchName) -> Point | None:
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """Those that no other point beats in both latency and accuracy, fastest first."""
+    """Return the points that no other point beats in both latency and accuracy, fastest first."""
     front: list[Point] = []
     for point in sorted(points, key=lambda point: (point.latency_ms, -point.accuracy)):
         if not front or point.accuracy > front[-1].accuracy:
@@ -134,7 +134,7 @@ def _plane(points: Sequence[Point], limit: float | None, label: str, y_title: st
     marks = [_mark(point, x, y) for point in sorted(points, key=lambda point: point.kind == "chosen")]
     return drawing(
         width, height, label,
-        frame(x, y, "latency, ms (one image, median; the line reaches to the upper end of its band)"
+        frame(x, y, "latency, ms (one image, median; the line ends at the upper end of the interval)"
               if width == WIDE else "latency, ms (line: up to)", y_title),
         _limit_line(limit, x, y) if limit else Markup(""),
         path(_stairs(front, x, y), "front") if front else Markup(""),
@@ -149,7 +149,7 @@ def _limit_line(limit: float, x: Axis, y: Axis) -> Markup:
 
 
 def _stairs(front: Sequence[Point], x: Axis, y: Axis) -> list[tuple[float, float]]:
-    """The front as steps: until the next student is affordable, the accuracy stays that of the last."""
+    """Draw the front as steps: the accuracy is constant up to the latency of the next student."""
     corners = [(x(front[0].latency_ms), y(front[0].accuracy))]
     for point in front[1:]:
         corners += [(x(point.latency_ms), corners[-1][1]), (x(point.latency_ms), y(point.accuracy))]
@@ -165,7 +165,7 @@ def _mark(point: Point, x: Axis, y: Axis) -> Markup:
 
 
 def _labels(points: Sequence[Point], front: Sequence[Point], limit: float | None, x: Axis, y: Axis) -> list[Markup]:
-    """Names of the chosen student, of the front and of what would be on it without limits, where there is room."""
+    """Label the chosen student, the front, and the front without limits, as far as there is space."""
     taken = [_around(point, x, y) for point in points]
     better_not = [_whisker(point, x, y) for point in points if point.kind != "rejected"]
     if limit:
@@ -213,7 +213,7 @@ def _overlap(one: Box, other: Box) -> bool:
 
 
 def lines_chart(series: Sequence[Series], y_title: str, label: str, x_title: str = "epoch") -> Chart | None:
-    """Lines over epochs or steps; None where there is nothing to draw."""
+    """Draw lines over epochs or steps; None without any point."""
     series = [found for found in series if found.points]
     if not series:
         return None
@@ -221,25 +221,25 @@ def lines_chart(series: Sequence[Series], y_title: str, label: str, x_title: str
 
 
 def _lines(series: Sequence[Series], y_title: str, label: str, x_title: str, width: int) -> Markup:
-    legend = _legend(series, width) if len(series) > 1 else ()
-    top = 26 + 18 * len(legend)
-    height = 234 + 18 * len(legend)
+    names = legend(series, width) if len(series) > 1 else ()
+    top = 26 + 18 * len(names)
+    height = 234 + 18 * len(names)
     points = [point for found in series for point in found.points]
     last = max(across for across, _ in points)
     x = Axis(min(across for across, _ in points), max(last, points[0][0] + 1), start=44, end=width - 12)
     y = Axis(*padded([up for _, up in points], 0.05), start=height - 46, end=top)
-    drawn = [_line(found, f"series-{_style(number)}", x, y) for number, found in enumerate(series)]
+    drawn = [series_line(found, series_class(number), x, y) for number, found in enumerate(series)]
     ticks = [tick for tick in x.ticks(5) if tick == round(tick)]
-    return drawing(width, height, label, frame(x, y, x_title, y_title, ticks), *legend, *drawn)
+    return drawing(width, height, label, frame(x, y, x_title, y_title, ticks), *names, *drawn)
 
 
-def _style(number: int) -> int:
-    """Which of the stylesheet's line styles, 1 to 4; more lines repeat them."""
-    return number % LINE_STYLES + 1
+def series_class(number: int) -> str:
+    """Return the line style number `number` of the stylesheet; more lines repeat the styles."""
+    return f"series-{number % LINE_STYLES + 1}"
 
 
-def _legend(series: Sequence[Series], width: int) -> tuple[Markup, ...]:
-    """Rows of line samples with their names, under the y title."""
+def legend(series: Sequence[Series], width: int) -> tuple[Markup, ...]:
+    """Draw rows of line samples with their names, under the y title."""
     rows: list[list[Markup]] = [[]]
     across = 0.0
     for number, found in enumerate(series):
@@ -248,13 +248,14 @@ def _legend(series: Sequence[Series], width: int) -> tuple[Markup, ...]:
         if rows[-1] and across + needed > width:
             rows, across = [*rows, []], 0.0
         height = 28.0 + 18 * (len(rows) - 1)
-        sample = line(across, height - 4, across + 22, height - 4, f"series series-{_style(number)}")
+        sample = line(across, height - 4, across + 22, height - 4, f"series {series_class(number)}")
         rows[-1].append(Markup("").join([sample, text(across + 28, height, name, "mark-label")]))
         across += needed
     return tuple(Markup("").join(row) for row in rows)
 
 
-def _line(series: Series, class_: str, x: Axis, y: Axis) -> Markup:
+def series_line(series: Series, class_: str, x: Axis, y: Axis) -> Markup:
+    """Draw a line through the points, with dots and tooltips unless there are many."""
     places = [(x(across), y(up)) for across, up in series.points]
     dots = places if len(places) <= DOTS_UP_TO else []
     told = [element("title", f"{one_line(series.name)}, {across:g}: {up:.4g}") for across, up in series.points]
@@ -266,11 +267,11 @@ def _line(series: Series, class_: str, x: Axis, y: Axis) -> Markup:
 
 
 def spectrum_chart(coordinates: CoordinatesRecord, removed: frozenset[int]) -> Chart:
-    """Share of the variance along every axis of the teacher, and what became of it."""
+    """Draw the share of the variance along every axis of the teacher, by kept, removed and unused axes."""
     kept = coordinates.dims - len(removed)
     label = (
-        f"Share of the teacher's variance along {len(coordinates.eigenvalues)} axes, falling; "
-        f"{coordinates.dims} are coordinates, of which feature selection kept {kept}."
+        f"Share of the teacher's variance along {len(coordinates.eigenvalues)} axes, decreasing. "
+        f"{coordinates.dims} axes are coordinates. Feature selection kept {kept} of them."
     )
     return Chart(*(_spectrum(coordinates, removed, label, width) for width in (WIDE, NARROW)))
 
@@ -287,7 +288,7 @@ def _spectrum(coordinates: CoordinatesRecord, removed: frozenset[int], label: st
     for axis, top in enumerate(tops):
         groups["unused" if axis >= coordinates.dims else "removed" if axis in removed else "kept"].append(top)
     bars = [combs(group, y.start, max(0.4, 0.8 * bar), f"axis-{name}") for name, group in groups.items()]
-    # A strip under the bars tells kept from removed without color, and where the bars are low.
+    # A strip under the bars marks kept axes without color, and for low bars.
     strip = combs(
         [(left, y.start + STRIP_PX) for left, _ in groups["kept"]], y.start + 3, max(0.4, 0.8 * bar), "axis-strip"
     )
@@ -296,7 +297,7 @@ def _spectrum(coordinates: CoordinatesRecord, removed: frozenset[int], label: st
 
 
 def selection_series(coordinates: CoordinatesRecord, selection: SelectionRecord) -> Series:
-    """How many coordinates were left at each step, as stairs."""
+    """Return the number of remaining coordinates at each step, as stairs."""
     left = coordinates.dims
     points: list[tuple[float, float]] = [(0.0, float(left))]
     for found in selection.rounds:

@@ -1,4 +1,4 @@
-"""The templates, and how names and numbers are shown in them."""
+"""Load the templates, and format names and numbers in them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOTHING = "–"
 
 @cache
 def environment() -> Environment:
-    """Everything is escaped unless it is markup already; an unknown variable is an error."""
+    """Return the jinja environment: it escapes all text except markup, and refuses unknown variables."""
     made = Environment(
         loader=PackageLoader(PACKAGE),
         autoescape=True,
@@ -30,25 +30,32 @@ def environment() -> Environment:
 
 
 def resource(name: str) -> str:
-    """A text file that lies beside the templates."""
+    """Read a text file from the folder of the templates."""
     return (files(PACKAGE) / "templates" / name).read_text(encoding="utf-8")
 
 
+def svg_document(drawing: str) -> str:
+    """Return a drawing as an SVG file of its own, which follows the system's light or dark theme."""
+    opening, drawn = drawing.split(">", 1)
+    style = f"<style>\n{resource('chart.css')}svg {{ background: var(--page); }}\n</style>"
+    return f'{opening} xmlns="http://www.w3.org/2000/svg">{style}{drawn}\n'
+
+
 def shown_name(text: str) -> Markup:
-    """A name that anybody may have written: on one line, escaped, and unable to turn its neighbors around."""
+    """Escape an untrusted name, on one line and with isolated text direction."""
     return Markup("<bdi>{}</bdi>").format(one_line(text))
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """A share in 0..1 as per cent."""
+    """Format a share in 0..1 as percent."""
     return NOTHING if share is None else f"{100 * share:.{digits}f} %"
 
 
 def significant(value: float | None, unit: str = "", digits: int = 3) -> str:
-    """A number with that many significant digits and its unit."""
+    """Format a number with `digits` significant digits and its unit."""
     return NOTHING if value is None else f"{value:.{digits}g} {unit}".strip()
 
 
 def megabytes(size: int) -> str:
-    """Bytes as 10^6 bytes; small ones as 10^3."""
+    """Format bytes as MB (10^6 bytes), small numbers as kB (10^3 bytes)."""
     return f"{size / 1e6:.2f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
