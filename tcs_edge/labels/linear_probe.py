@@ -22,11 +22,11 @@ class LinearProbe:
     bias: np.ndarray
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """float32 (N, classes) of features (N, d)."""
+        """Compute logits, float32 (N, classes), of features (N, d)."""
         return features.astype(np.float32) @ self.weight.T + self.bias
 
     def accuracy(self, features: np.ndarray, labels: np.ndarray) -> float:
-        """Part of the rows whose largest logit is the label, 0..1."""
+        """Fraction of the rows whose largest logit is the label, 0..1."""
         if len(labels) == 0:
             raise ValueError("no rows to score")
         return float((self.logits(features).argmax(axis=1) == labels).mean())
@@ -39,15 +39,17 @@ def fit_linear_probe(
     l2: float = 1e-3,
     steps: int = 100,
 ) -> LinearProbe:
-    """Fit by L-BFGS, full batch, from zero: no randomness.
+    """Fit a linear probe by full-batch L-BFGS from zero weights, without randomness.
 
-    The features are centered and divided by one global RMS before the fit, and the result is folded back,
-    so `l2` means the same for every teacher.
+    The features are centered and divided by one global RMS before the fit, so that `l2` has the same
+    meaning for every teacher. The returned weights apply to the original features.
 
     Args:
         features: (N, d), any float type.
         labels: int (N,) in 0..classes-1, or probabilities float (N, classes).
-        l2: weight of sum(weight ** 2) / 2 beside the mean cross-entropy.
+        classes: number of classes; None takes it from `labels`.
+        l2: weight of sum(weight ** 2) / 2, added to the mean cross-entropy.
+        steps: largest number of L-BFGS iterations.
     """
     x = torch.from_numpy(features.astype(np.float32))
     soft = labels.ndim == 2

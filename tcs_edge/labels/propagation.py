@@ -1,9 +1,9 @@
-"""Who is near whom in coordinates, and what spreads along that.
+"""Label propagation on a graph of nearest neighbors.
 
-A probe that was fitted on a few labeled images is least sure of images far from all of them. The
-images without labels lie between: every image takes over part of what its nearest neighbors say,
-and passes it on (Zhou et al., "Learning with Local and Global Consistency", NIPS 2003, section 2, on
-a graph of nearest neighbors).
+A probe fitted on a few labeled images is uncertain about images far from all of them. Unlabeled images
+lie in between, so each image's probabilities are mixed repeatedly with those of its neighbors.
+
+Source: Zhou et al., "Learning with Local and Global Consistency", NIPS 2003, section 2.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from torch.nn.functional import normalize
 
 NEIGHBORS = 10
 ROUNDS = 30
-# Every image is compared with every other: beyond this it takes minutes.
+# Every image is compared with every other, which takes minutes for more images than this.
 MAX_IMAGES = 50_000
 _SIMILARITIES_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The nearest neighbors of every image by cosine.
+    """Nearest neighbors of every image by cosine similarity.
 
     Attributes:
-        neighbors: int64 (N, n).
+        neighbors: int64 (N, n), positions of the neighbors.
         weights: float32 (N, n), each row sums to 1; cubed cosines, 0 where the cosine is negative.
     """
 
@@ -34,7 +34,7 @@ class Graph:
     weights: Tensor
 
     def average(self, rows: Tensor) -> Tensor:
-        """What the neighbors of each image say on average, (N, c) of rows (N, c)."""
+        """Average rows (N, c) over the neighbors of each image, with their weights."""
         total = torch.zeros_like(rows)
         for neighbor, weight in zip(self.neighbors.T, self.weights.T, strict=True):
             total.addcmul_(rows[neighbor], weight[:, None])
@@ -42,7 +42,7 @@ class Graph:
 
 
 def neighbor_graph(coordinates: Tensor, count: int = NEIGHBORS) -> Graph:
-    """The `count` nearest neighbors, fewer where there are fewer images, of coordinates (N, k)."""
+    """Find the `count` nearest neighbors (at most N - 1) of coordinates (N, k)."""
     rows = normalize(coordinates.float(), dim=1)
     count = min(count, len(rows) - 1)
     found, similar = [], []
@@ -57,7 +57,7 @@ def neighbor_graph(coordinates: Tensor, count: int = NEIGHBORS) -> Graph:
 
 
 def smoothed(graph: Graph, probabilities: Tensor, share: float) -> Tensor:
-    """Probabilities (N, classes) after `ROUNDS` of F <- share x neighbors' F + (1 - share) x probabilities."""
+    """Propagate probabilities (N, classes): `ROUNDS` times F <- share x neighbors' F + (1 - share) x probabilities."""
     smooth = probabilities
     for _ in range(ROUNDS if share else 0):
         smooth = share * graph.average(smooth) + (1 - share) * probabilities

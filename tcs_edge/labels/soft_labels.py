@@ -1,10 +1,12 @@
-"""What stands in for labels: the answers of linear probes that heard the neighbors, weighted by what they know.
+"""Soft labels from linear probes with label propagation, weighted by held-out accuracy.
 
-Images may be described by the teacher's coordinates, and by the features of a student that starts from
-given weights. In each description a probe on few labels is fitted once more on what neighbors make of them, so
-that the images without labels shape it, and its answers stay what one linear layer there can say. How much
-neighbors have a say is settled by labels that are held out, and so is how much each description has: two that err
-on different images are together more often right than either, and one that knows less would be a bad example.
+A source describes all images by one vector each: the teacher's coordinates, or the features of a student with
+pretrained weights. A linear probe is fitted on the labeled images of each source. Label propagation spreads its
+probabilities over all images, and the probe is fitted again on the result. So the unlabeled images shape the soft
+labels, which one linear layer can still reproduce.
+
+Held-out labels determine the propagation share of each source and the weight of each source. Sources that err on
+different images are more accurate together than alone. A source of low accuracy gets a low weight.
 """
 
 from __future__ import annotations
@@ -20,24 +22,23 @@ from torch.nn.functional import one_hot
 from tcs_edge.labels.linear_probe import LinearProbe, fit_linear_probe
 from tcs_edge.labels.propagation import Graph, neighbor_graph, smoothed
 
-# The first wins a tie: few labels often cannot tell these apart, and half from the neighbors was then the best guess.
+# Propagation shares to try. The first wins a tie, which is common with few labels; 0.5 was then the best choice.
 SHARES = (0.5, 0.8, 0.0)
-# With one label per class there is nothing to hold out. A class that has only one never is.
+# Propagation share with one label per class, where no label can be held out. Such a class is never held out.
 UNTRIED_SHARE = 0.8
 FOLDS = 5
-_SMALLEST = 1e-4  # probability whose logarithm still counts
+_SMALLEST = 1e-4  # lower bound of probabilities in logarithms
 
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """What stands in for the labels of images.
+    """Soft labels of images.
 
     Attributes:
-        logits: float32 (N, classes), the sources' answers, averaged by their weights.
-        probe: linear classifier of the first source's rows.
-        weights: of each source's logits; they sum to 1.
-        shares: by source, how much of the probabilities that its probe was fitted on came from neighbors; 0 is the
-            labels alone.
+        logits: float32 (N, classes), weighted average of the sources' logits.
+        probe: linear probe of the first source.
+        weights: weight of each source's logits; they sum to 1.
+        shares: propagation share of each source in [0, 1]; 0 fits its probe on the labels alone.
         heldout_accuracy: accuracy of each source on held-out labels, 0..1, averaged over the classes; empty without
             held-out labels.
     """
@@ -56,22 +57,23 @@ def soft_labels(
     classes: int,
     neighbors: bool = True,
 ) -> SoftLabels:
-    """The weighted answers of the sources, each with the neighbors' share by which it finds most labels again.
+    """Compute soft labels, with the propagation share of each source that has the best held-out accuracy.
 
     Args:
-        sources: descriptions (N, k) of the same images.
+        sources: rows (N, k) for the same images, by name of the source.
         labels: int (N,), read only at the rows `labeled`.
-        neighbors: whether they may have a say.
+        labeled: positions of the labeled images.
+        neighbors: True uses label propagation.
     """
     graphs = {name: neighbor_graph(rows) if neighbors else None for name, rows in sources.items()}
-    tried = _tried(sources, graphs, SHARES if neighbors else (0.0,), labels, labeled, classes)
+    tried = _heldout_accuracy_by_share(sources, graphs, SHARES if neighbors else (0.0,), labels, labeled, classes)
     untried = UNTRIED_SHARE if neighbors else 0.0
     shares = {name: _best_share(tried[name]) if tried else untried for name in sources}
     heldout_accuracy = {name: tried[name][shares[name]] for name in tried}
     held_out = int((np.bincount(labels[labeled]) > 1).sum())
     weights = _weights(heldout_accuracy, held_out) if heldout_accuracy else dict.fromkeys(sources, 1 / len(sources))
     probes = {
-        name: _having_heard(
+        name: _fitted_with_propagation(
             graphs[name], shares[name], labeled_probe(rows, labels, labeled, classes), rows, labels, labeled
         )
         for name, rows in sources.items()
@@ -80,7 +82,7 @@ def soft_labels(
     return SoftLabels(logits, probes[next(iter(sources))], weights, shares, heldout_accuracy)
 
 
-def _tried(
+def _heldout_accuracy_by_share(
     sources: Mapping[str, Tensor],
     graphs: Mapping[str, Graph | None],
     shares: tuple[float, ...],
@@ -88,8 +90,10 @@ def _tried(
     labeled: np.ndarray,
     classes: int,
 ) -> dict[str, dict[float, float]]:
-    """By source and share: part of the held-out labels found again, each class counting alike; empty where nothing
-    can or need be held out."""
+    """Measure the held-out accuracy by source and propagation share, averaged over the classes.
+
+    The result is empty if no label can be held out, or if there is nothing to choose.
+    """
     fold_of = _folds(labels[labeled])
     if fold_of.max() < 1 or len(sources) * len(shares) < 2:
         return {}
@@ -99,9 +103,9 @@ def _tried(
         for name, rows in sources.items():
             alone = labeled_probe(rows, labels, known, classes)
             for share in shares:
-                probe = _having_heard(graphs[name], share, alone, rows, labels, known)
-                said = probe.logits(rows[held_out].numpy()).argmax(axis=1)
-                right[name][share][fold_of == fold] = said == labels[held_out]
+                probe = _fitted_with_propagation(graphs[name], share, alone, rows, labels, known)
+                predicted = probe.logits(rows[held_out].numpy()).argmax(axis=1)
+                right[name][share][fold_of == fold] = predicted == labels[held_out]
     held = fold_of >= 0
     return {
         name: {share: _mean_recall(each[held], labels[labeled][held]) for share, each in by_share.items()}
@@ -110,46 +114,48 @@ def _tried(
 
 
 def _mean_recall(right: np.ndarray, labels: np.ndarray) -> float:
-    """Part of `right`, bool (n,), by class of `labels` (n,), averaged; always saying one class gives 1 / classes."""
+    """Mean of `right`, bool (n,), per class of `labels` (n,), averaged; a constant prediction gives 1 / classes."""
     recalls = [right[labels == label].mean() for label in np.unique(labels)]
-    return round(float(np.mean(recalls)), 9)  # so that ties are ties
+    return round(float(np.mean(recalls)), 9)  # rounded, so that equal accuracies compare equal
 
 
 def _best_share(found: Mapping[float, float]) -> float:
-    """The first of those by which most labels are found again."""
+    """Return the share with the best held-out accuracy, the first one in a tie."""
     return max(found, key=lambda share: found[share])
 
 
 def _weights(heldout_accuracy: Mapping[str, float], classes: int) -> dict[str, float]:
-    """By source, from the part of the labels that it finds again: as the square of what that is beyond guessing.
+    """Compute the weight of each source: proportional to (held-out accuracy - chance)^2, and 0 below chance.
 
-    `classes` are those that were held out: who guesses among them finds one part in so many.
+    Chance accuracy is 1 / `classes`, the number of classes with held-out labels. Weights are equal if no source is
+    above chance.
 
-    Logits that are averaged so are a logarithmic opinion pool (Genest, Zidek 1986). The square leans further to the
-    one that knows more than log-odds would (docs/explanation/decisions/0013).
+    The weighted average of logits is a logarithmic opinion pool (Genest, Zidek 1986). The square favors the more
+    accurate source more than log-odds would (docs/explanation/decisions/0013-soft-label-sources.md).
     """
     squares = {name: max(0.0, part - 1 / classes) ** 2 for name, part in heldout_accuracy.items()}
     total = sum(squares.values())
     return {name: square / total if total else 1 / len(squares) for name, square in squares.items()}
 
 
-def _having_heard(
+def _fitted_with_propagation(
     graph: Graph | None, share: float, probe: LinearProbe, rows: Tensor, labels: np.ndarray, known: np.ndarray
 ) -> LinearProbe:
-    """`probe` fitted again, on all images: on the `known` labels and what `probe` says elsewhere, spread by `share`."""
+    """Fit `probe` again on all images, to its probabilities and the labels at `known` after propagation."""
     if graph is None or not share:
         return probe
-    said = _said(probe, rows, labels, known)
-    spread = _as_sure_as(said, smoothed(graph, said, share))
+    target = _probabilities(probe, rows, labels, known)
+    spread = _sharpened(target, smoothed(graph, target, share))
     return fit_linear_probe(rows.numpy(), spread.numpy())
 
 
-def _as_sure_as(said: Tensor, spread: Tensor) -> Tensor:
-    """Probabilities `spread` to the power, renormalized, by which the largest is on average as large as in `said`.
+def _sharpened(target: Tensor, spread: Tensor) -> Tensor:
+    """Sharpen the probabilities `spread` until their largest is on average as large as in `target`.
 
-    Averaging leaves every image with a little of many classes; a temperature would then drown the answer.
+    The sharpening is a power, followed by normalization. Without it, propagation leaves every image with small
+    probabilities for many classes, and a temperature in the loss would make them almost uniform.
     """
-    wanted, logits = said.amax(dim=1).mean(), spread.clamp_min(_SMALLEST).log()
+    wanted, logits = target.amax(dim=1).mean(), spread.clamp_min(_SMALLEST).log()
     low, high = 1.0, 16.0
     for _ in range(20):
         factor = (low + high) / 2
@@ -158,14 +164,14 @@ def _as_sure_as(said: Tensor, spread: Tensor) -> Tensor:
 
 
 def labeled_probe(rows: Tensor, labels: np.ndarray, labeled: np.ndarray, classes: int) -> LinearProbe:
-    """The linear probe of rows (N, k) that is fitted on the labels (N,) at the rows `labeled`."""
+    """Fit a linear probe of rows (N, k) on the labels (N,) at the positions `labeled`."""
     return fit_linear_probe(rows[labeled].numpy(), labels[labeled], classes)
 
 
 def _folds(labels: np.ndarray) -> np.ndarray:
-    """(n,) a fold for each label, so that every class is spread over all of them; -1 in a class of one label.
+    """Assign each label to a fold, (n,), with every class in every fold; -1 for a class with one label.
 
-    As many as the smallest other class has labels, at most `FOLDS`.
+    The number of folds is the size of the smallest other class, at most `FOLDS`.
     """
     counts = np.bincount(labels)
     several = np.flatnonzero(counts[labels] > 1)
@@ -176,8 +182,8 @@ def _folds(labels: np.ndarray) -> np.ndarray:
     return fold_of
 
 
-def _said(probe: LinearProbe, rows: Tensor, labels: np.ndarray, known: np.ndarray) -> Tensor:
-    """Probabilities (N, classes): the label where it is known, what the probe says elsewhere."""
-    said = torch.from_numpy(probe.logits(rows.numpy())).softmax(dim=1)
-    said[known] = one_hot(torch.from_numpy(labels[known]).long(), said.shape[1]).float()
-    return said
+def _probabilities(probe: LinearProbe, rows: Tensor, labels: np.ndarray, known: np.ndarray) -> Tensor:
+    """Return probabilities (N, classes): one-hot at the `known` labels, from the probe elsewhere."""
+    found = torch.from_numpy(probe.logits(rows.numpy())).softmax(dim=1)
+    found[known] = one_hot(torch.from_numpy(labels[known]).long(), found.shape[1]).float()
+    return found

@@ -15,7 +15,7 @@ def _blobs(count: int, seed: int, spread: float = 1.0) -> tuple[np.ndarray, np.n
     return centers[labels] + rng.normal(size=(count, 8)) * spread, labels
 
 
-def test_probe_equals_scikit_learns_logistic_regression() -> None:
+def test_probe_equals_logistic_regression_of_scikit_learn() -> None:
     x, y = _blobs(300, 0, spread=3.0)
     l2 = 0.01
     mean = x.mean(axis=0)
@@ -28,7 +28,7 @@ def test_probe_equals_scikit_learns_logistic_regression() -> None:
     assert np.abs(got / got.sum(axis=1, keepdims=True) - expected).max() < 2e-3
 
 
-def test_a_probe_on_probabilities_equals_scikit_learns_on_weighted_copies() -> None:
+def test_probe_on_probabilities_equals_scikit_learn_on_weighted_copies() -> None:
     x, _ = _blobs(200, 0, spread=3.0)
     wanted = np.random.default_rng(5).dirichlet([1.0, 0.5, 2.0], len(x))
     l2 = 0.01
@@ -41,7 +41,7 @@ def test_a_probe_on_probabilities_equals_scikit_learns_on_weighted_copies() -> N
     assert np.abs(got / got.sum(axis=1, keepdims=True) - reference.predict_proba(scaled)).max() < 2e-3
 
 
-def test_probe_learns_and_chance_stays_chance() -> None:
+def test_probe_learns_labels_but_not_shuffled_ones() -> None:
     (x, y), (xv, yv) = _blobs(200, 0), _blobs(200, 1)
     assert fit_linear_probe(x.astype(np.float16), y).accuracy(xv.astype(np.float16), yv) > 0.9
     noise = np.random.default_rng(0).permutation(y)
@@ -54,12 +54,12 @@ def test_probe_does_not_depend_on_the_scale_of_the_features() -> None:
     assert fit_linear_probe(x, y).accuracy(xv, yv) == pytest.approx(scaled, abs=0.011)
 
 
-def test_probe_meets_a_class_it_never_saw() -> None:
+def test_probe_does_not_predict_a_class_without_training_rows() -> None:
     x, y = _blobs(50, 0)
     assert fit_linear_probe(x, np.zeros_like(y), classes=2).accuracy(x, np.ones_like(y)) == 0.0
 
 
-def test_nothing_to_score_is_refused() -> None:
+def test_accuracy_of_no_rows_is_refused() -> None:
     x, y = _blobs(5, 0)
     with pytest.raises(ValueError, match="no rows"):
         fit_linear_probe(x, y).accuracy(x[:0], y[:0])

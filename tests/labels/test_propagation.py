@@ -1,4 +1,4 @@
-"""Neighbors in coordinates: the graph and what spreads along it, against dense algebra."""
+"""Tests of the neighbor graph and of the propagation, against dense linear algebra."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def dense(graph):
 
 
 @pytest.mark.parametrize("at_once", [1, 700, 16_000_000])
-def test_the_graph_holds_each_images_nearest_others(monkeypatch, at_once):
+def test_the_graph_holds_the_nearest_neighbors(monkeypatch, at_once):
     monkeypatch.setattr(propagation, "_SIMILARITIES_AT_ONCE", at_once)
     rows = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
     unit = (rows / rows.norm(dim=1, keepdim=True)).double().numpy()
@@ -29,11 +29,11 @@ def test_the_graph_holds_each_images_nearest_others(monkeypatch, at_once):
         np.testing.assert_allclose(graph.weights[image], weights / weights.sum(), atol=1e-5)
 
 
-def test_there_are_never_more_neighbors_than_other_images():
+def test_the_number_of_neighbors_is_at_most_the_other_images():
     assert neighbor_graph(torch.randn(3, 4)).neighbors.shape == (3, 2)
 
 
-def test_smoothing_ends_where_the_linear_system_says():
+def test_propagation_converges_to_the_solution_of_the_linear_system():
     rows = torch.randn(30, 5, generator=torch.Generator().manual_seed(1))
     said = torch.rand(30, 3, generator=torch.Generator().manual_seed(2))
     said = said / said.sum(dim=1, keepdim=True)

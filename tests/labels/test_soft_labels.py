@@ -1,4 +1,4 @@
-"""Soft labels: how much each source has a say, when neighbors have one, and that nothing hidden is read."""
+"""Tests of the soft labels: source weights, propagation shares, and that hidden labels are not read."""
 
 import numpy as np
 import pytest
@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from tcs_edge.labels.linear_probe import fit_linear_probe
 from tcs_edge.labels.propagation import neighbor_graph, smoothed
-from tcs_edge.labels.soft_labels import UNTRIED_SHARE, _as_sure_as, _folds, _weights, soft_labels
+from tcs_edge.labels.soft_labels import UNTRIED_SHARE, _folds, _sharpened, _weights, soft_labels
 
 
 def clusters(strength, seed, count=300, width=8):
-    """Rows (count, width) whose first axis tells two classes apart, the better the larger `strength`."""
+    """Return rows (count, width) and labels; the first axis separates two classes by `strength`."""
     labels = np.arange(count) % 2
     rows = torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
     rows[:, 0] += strength * torch.tensor(2.0 * labels - 1)
     return rows, labels
 
 
-def test_neighbors_are_heard_where_they_know_better_than_the_probe():
+def test_propagation_is_used_where_it_improves_the_probe():
     gains = []
     for seed in range(4):
         rows, labels = clusters(2.0, seed, width=20)
@@ -33,18 +33,18 @@ def test_neighbors_are_heard_where_they_know_better_than_the_probe():
     assert np.mean(gains) > 0.03
 
 
-def test_soft_labels_are_what_one_linear_layer_says_of_the_rows():
+def test_soft_labels_are_the_output_of_one_linear_layer():
     rows, labels = clusters(2.0, 0)
     found = soft_labels({"teacher": rows}, labels, np.arange(8), 2)
     assert found.shares["teacher"] > 0
     np.testing.assert_allclose(found.logits, rows.numpy() @ found.probe.weight.T + found.probe.bias, rtol=1e-5)
 
 
-def test_neighbors_are_not_heard_where_they_mix_the_classes():
+def test_propagation_is_not_used_where_it_mixes_the_classes():
     rng = np.random.default_rng(0)
     labels = np.arange(300) % 2
     rows = torch.tensor(rng.normal(size=(300, 16)), dtype=torch.float32)
-    rows[:, 1:] *= 3  # one weak axis tells the classes apart, the neighborhoods follow the others
+    rows[:, 1:] *= 3  # a weak axis separates the classes; the others determine the neighbors
     rows[:, 0] += torch.tensor(4.0 * labels)
     labeled = np.arange(100)
     found = soft_labels({"teacher": rows}, labels, labeled, 2)
@@ -58,7 +58,7 @@ def test_one_label_per_class_cannot_be_held_out():
     assert soft_labels({"teacher": rows}, labels, labeled, 2).shares == {"teacher": UNTRIED_SHARE}
 
 
-def test_labels_that_are_not_named_as_known_are_never_read():
+def test_hidden_labels_are_never_read():
     rows, labels = clusters(1.0, 1, count=80)
     labeled = np.arange(20)
     hidden = np.where(np.arange(80) < 20, labels, -1)
@@ -66,7 +66,7 @@ def test_labels_that_are_not_named_as_known_are_never_read():
     assert torch.equal(*found)
 
 
-def test_soft_labels_are_as_sure_on_average_as_what_they_were_made_from():
+def test_soft_labels_keep_the_mean_confidence_of_the_probe():
     rows, labels = clusters(2.0, 1, count=400)
     labeled = np.arange(24)
     probe = fit_linear_probe(rows[labeled].numpy(), labels[labeled], 2)
@@ -75,24 +75,24 @@ def test_soft_labels_are_as_sure_on_average_as_what_they_were_made_from():
     assert torch.isfinite(found.logits).all()
     said = torch.from_numpy(probe.logits(rows.numpy())).softmax(dim=1)
     said[labeled] = torch.eye(2)[labels[labeled]]
-    spread = _as_sure_as(said, smoothed(neighbor_graph(rows), said, found.shares["teacher"]))
+    spread = _sharpened(said, smoothed(neighbor_graph(rows), said, found.shares["teacher"]))
     assert float(spread.amax(dim=1).mean()) == pytest.approx(float(said.amax(dim=1).mean()), abs=1e-3)
-    sure = found.logits.softmax(dim=1).amax(dim=1).mean()  # the probe fitted on that comes near it
+    sure = found.logits.softmax(dim=1).amax(dim=1).mean()  # the probe fitted on them comes close
     assert float(sure) == pytest.approx(float(said.amax(dim=1).mean()), abs=0.02)
 
 
 @pytest.mark.parametrize("neighbors", [True, False])
-@pytest.mark.parametrize(("teacher", "student", "knows"), [(3.0, 0.0, "teacher"), (0.0, 3.0, "student")])
-def test_whoever_finds_more_held_out_labels_again_has_more_of_the_say(teacher, student, knows, neighbors):
+@pytest.mark.parametrize(("teacher", "student", "better"), [(3.0, 0.0, "teacher"), (0.0, 3.0, "student")])
+def test_the_source_with_better_heldout_accuracy_gets_more_weight(teacher, student, better, neighbors):
     (rows, labels), (own, _) = clusters(teacher, 1), clusters(student, 2)
     found = soft_labels({"teacher": rows, "student": own}, labels, np.arange(40), 2, neighbors)
-    other = "student" if knows == "teacher" else "teacher"
-    assert found.heldout_accuracy[knows] > 0.85 > found.heldout_accuracy[other] + 0.1
-    assert found.weights[knows] > 0.9
+    other = "student" if better == "teacher" else "teacher"
+    assert found.heldout_accuracy[better] > 0.85 > found.heldout_accuracy[other] + 0.1
+    assert found.weights[better] > 0.9
     assert (found.logits.argmax(dim=1).numpy() == labels).mean() > 0.9
 
 
-def test_two_that_err_on_different_images_are_right_more_often_together():
+def test_two_sources_together_are_more_accurate_than_each_alone():
     gains = []
     for seed in range(4):
         (rows, labels), (own, _) = clusters(1.0, seed), clusters(1.0, 10 + seed)
@@ -103,7 +103,7 @@ def test_two_that_err_on_different_images_are_right_more_often_together():
     assert np.mean(gains) > 0.02
 
 
-def test_the_logits_are_the_average_of_what_each_source_says_alone():
+def test_the_logits_are_the_weighted_average_of_the_sources():
     (rows, labels), (own, _) = clusters(1.0, 1), clusters(1.5, 2)
     sources = {"teacher": rows, "student": own}
     both = soft_labels(sources, labels, np.arange(40), 2)
@@ -115,7 +115,7 @@ def test_the_logits_are_the_average_of_what_each_source_says_alone():
     np.testing.assert_array_equal(both.probe.weight, alone["teacher"].probe.weight)
 
 
-def test_what_is_found_again_counts_each_label_once_and_only_when_it_was_held_out():
+def test_heldout_accuracy_counts_each_label_once():
     rows, labels = clusters(0.7, 3, count=60)
     labeled = np.arange(20)
     order = np.argsort(labels[labeled], kind="stable")
@@ -130,7 +130,7 @@ def test_what_is_found_again_counts_each_label_once_and_only_when_it_was_held_ou
     assert found.heldout_accuracy["teacher"] == right / 20
 
 
-def test_where_nothing_can_be_held_out_each_has_as_much_of_the_say():
+def test_sources_have_equal_weights_without_held_out_labels():
     rows, labels = clusters(3.0, 4)
     found = soft_labels({"teacher": rows, "student": rows**2}, labels, np.array([0, 1]), 2)
     assert (found.weights, found.heldout_accuracy) == ({"teacher": 0.5, "student": 0.5}, {})
@@ -138,7 +138,7 @@ def test_where_nothing_can_be_held_out_each_has_as_much_of_the_say():
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(2, 12))
-def test_weights_go_as_the_square_of_what_is_found_beyond_guessing(first, second, classes):
+def test_weights_are_proportional_to_the_squared_accuracy_above_chance(first, second, classes):
     weights = _weights({"teacher": first, "student": second}, classes)
     assert sum(weights.values()) == pytest.approx(1)
     beyond = {"teacher": max(0.0, first - 1 / classes), "student": max(0.0, second - 1 / classes)}
@@ -147,17 +147,17 @@ def test_weights_go_as_the_square_of_what_is_found_beyond_guessing(first, second
         assert ours == pytest.approx(theirs, abs=1e-12)
 
 
-def test_what_guesses_the_larger_class_has_no_say():
+def test_a_source_that_predicts_the_larger_class_gets_no_weight():
     (rows, _), labels = clusters(0.0, 1), (np.arange(300) % 10 == 0).astype(int)
     own = rows.clone()
     own[:, 0] += 8.0 * torch.tensor(labels)
-    rows *= 1e-3  # so little that a probe says the larger class of all
+    rows *= 1e-3  # so small that a probe predicts the larger class for all
     found = soft_labels({"teacher": rows, "student": own}, labels, np.arange(100), 2, neighbors=False)
     assert found.heldout_accuracy["teacher"] == pytest.approx(0.5)
     assert found.weights["student"] == pytest.approx(1)
 
 
-def test_a_class_of_one_label_does_not_keep_the_others_from_being_held_out():
+def test_labels_are_held_out_despite_a_class_of_one_label():
     rows, labels = clusters(3.0, 2)
     labels = np.where(np.arange(300) == 7, 2, labels)
     own, _ = clusters(0.0, 3)
@@ -167,7 +167,7 @@ def test_a_class_of_one_label_does_not_keep_the_others_from_being_held_out():
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40))
-def test_folds_hold_every_class_of_several_labels_in_each(labels):
+def test_every_fold_has_every_class_of_several_labels(labels):
     counts = np.bincount(labels, minlength=5)
     fold_of = _folds(np.array(labels))
     for label in np.flatnonzero(counts):
@@ -176,7 +176,7 @@ def test_folds_hold_every_class_of_several_labels_in_each(labels):
     assert fold_of.max() + 1 == (min(5, counts[counts > 1].min()) if (counts > 1).any() else 0)
 
 
-def test_without_neighbors_the_probe_says_it_all():
+def test_without_propagation_the_probe_gives_the_soft_labels():
     rows, labels = clusters(1.0, 5)
     found = soft_labels({"teacher": rows}, labels, np.arange(50), 2, neighbors=False)
     probe = fit_linear_probe(rows[:50].numpy(), labels[:50], 2)
