@@ -1,0 +1,1 @@
+"""Students: choice, expected accuracy, Pareto front, network."""
