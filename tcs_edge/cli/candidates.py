@@ -1,4 +1,4 @@
-"""`tcs-edge candidates`: the students to choose from, as one target sees them."""
+"""`tcs-edge candidates`: the students to choose from on one target."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ import typer
 
 from tcs_edge.cli.completion import target_names
 from tcs_edge.cli.guard import guarded
+from tcs_edge.cli.output import known, print_json
+from tcs_edge.utils.durations import format_ms
 
 if TYPE_CHECKING:
-    from tcs_edge.specs.target import RuntimeName
+    from tcs_edge.specs.target import Limits, TargetSpec
     from tcs_edge.students.choice import Assessment
+
+SHORT = ("student", "acc %", "latency ms", "size MB", "params M", "fits")
+LONG = (
+    "student", "acc %", "params M", "MACs M", "fp32 MB", "fp16 MB", "int8 MB", "latency ms", "interval ms",
+    "source", "license of weights", "exceeds",
+)  # fmt: skip
+OVER = {"latency": "slow", "size": "large", "parameters": "params"}
 
 
 @guarded
@@ -26,53 +35,72 @@ def command(
     max_latency_ms: Annotated[float | None, typer.Option(help="Slowest student allowed.")] = None,
     max_size_mb: Annotated[float | None, typer.Option(help="Largest exported ONNX file allowed.")] = None,
     max_params_m: Annotated[float | None, typer.Option(help="Most parameters allowed, in millions.")] = None,
-    runtime: Annotated[str, typer.Option(help="Whose latencies: onnxruntime or openvino.")] = "onnxruntime",
-    pareto_svg: Annotated[Path | None, typer.Option(help="Also draw them into this SVG file.")] = None,
+    runtime: Annotated[str, typer.Option(help="Runtime of the latencies: onnxruntime or openvino.")] = "onnxruntime",
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every column: MACs, fp16 and int8 sizes, source, license, reasons.")
+    ] = False,
+    pareto_svg: Annotated[Path | None, typer.Option(help="Also plot the students into this SVG file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """List every student with its accuracy, size and latency, best first, and why others are out.
+    """List students with accuracy, latency and size.
+
+    Limits that no flag sets are the target's own. The student that `tcs-edge compress` would choose comes last.
 
     \b
     Examples:
       tcs-edge candidates --target raspberrypi4
       tcs-edge candidates --target raspberrypi4 --img-size 128 --max-latency-ms 20 --json
     """
-    from tcs_edge.cli.output import known, print_json
     from tcs_edge.latency.plausibility import load_target_profile, stale_versions
-    from tcs_edge.specs.target import Limits, load_target
-    from tcs_edge.students.choice import assess_all, how_to_narrow
+    from tcs_edge.specs.target import Limits, RuntimeName, load_target
+    from tcs_edge.students.choice import assess_all, how_to_narrow, limits_on
 
-    limits = Limits(max_latency_ms=max_latency_ms, max_size_mb=max_size_mb, max_params_m=max_params_m)
+    (used,) = known([runtime], "--runtime", get_args(RuntimeName))
     device = load_target(target)
+    asked = Limits(max_latency_ms=max_latency_ms, max_size_mb=max_size_mb, max_params_m=max_params_m)
+    limits = limits_on(device, asked)
     profile = load_target_profile(device)
     for line in stale_versions(profile, device):
         typer.echo(f"warning: {line}", err=True)
-    known([runtime], "--runtime", ("onnxruntime", "openvino"))
-    used: RuntimeName = "openvino" if runtime == "openvino" else "onnxruntime"
     assessments = assess_all(device, profile, img_size, classes, limits, used)
+    # `compress` chooses by the latencies of onnxruntime, whatever is shown here.
+    default = assessments if used == "onnxruntime" else assess_all(device, profile, img_size, classes, limits)
+    winner = next((found.candidate.name for found in default if not found.misses), None)
     if pareto_svg:
-        _draw(assessments, max_latency_ms, pareto_svg)
+        _draw(assessments, limits.max_latency_ms, pareto_svg)
     advice = how_to_narrow(assessments, target, img_size)
     if json:
         from tcs_edge.students.record import choice_document
 
-        document = choice_document(assessments, target, img_size, classes, limits, winner=None)
+        document = choice_document(assessments, target, img_size, classes, limits, winner)
         print_json(document | {"runtime": used, "to_narrow": advice})
         return
-    _print_table(assessments, classes)
-    _print_front(assessments)
+    _print_table(assessments, classes, every)
+    _print_limits(limits, device)
+    _print_front(assessments, winner)
+    if every:
+        _print_left_out()
+    typer.echo(f"\nchoice of `tcs-edge compress --search table` at {img_size} px with {classes} classes:")
+    typer.echo(f"  {winner or 'none, because no student fits'}")
     if advice:
-        typer.echo(f"\n{advice}")
+        typer.echo(advice.replace(": tcs-edge ", ":\n  tcs-edge "))
 
 
-def _print_table(assessments: Sequence[Assessment], classes: int) -> None:
+def _print_table(assessments: Sequence[Assessment], classes: int, every: bool) -> None:
     from tcs_edge.report.console import print_table
 
-    headings = (
-        "student", "top-1 %", "params M", "MACs M", "fp32 MB", "fp16 MB", "int8 MB", "latency ms", "band ms",
-        "source", "weights' license", "out because",
-    )  # fmt: skip
-    print_table(headings, [_row(found, classes) for found in assessments])
+    row, headings = (_long_row, LONG) if every else (_short_row, SHORT)
+    print_table(headings, [row(found, classes) for found in assessments])
+
+
+def _print_limits(limits: Limits, device: TargetSpec) -> None:
+    given = {
+        "latency": (limits.max_latency_ms, "ms"),
+        "size": (limits.max_size_mb, "MB"),
+        "parameters": (limits.max_params_m, "M"),
+    }
+    shown = [f"{name} {most:g} {unit}" for name, (most, unit) in given.items() if most]
+    typer.echo(f"\nlimits on {device.name}: {', '.join(shown) or 'none'}")
 
 
 def _draw(assessments: Sequence[Assessment], max_latency_ms: float | None, path: Path) -> None:
@@ -86,23 +114,43 @@ def _draw(assessments: Sequence[Assessment], max_latency_ms: float | None, path:
     write_text(path, drawn)
 
 
-def _print_front(assessments: Sequence[Assessment]) -> None:
-    from tcs_edge.models.candidates import LEFT_OUT
+def _print_front(assessments: Sequence[Assessment], winner: str | None) -> None:
     from tcs_edge.report.pareto import draw_pareto, pareto_lines
     from tcs_edge.students.choice import pareto_front_of
 
-    fitting = [found for found in assessments if not found.reasons]
-    rejected = [found for found in assessments if found.reasons]
+    fitting = [found for found in assessments if not found.misses]
+    rejected = [found for found in assessments if found.misses]
     front = pareto_front_of(fitting)
-    typer.echo("\nno other that fits is more accurate, faster and smaller:")
-    for line in [*pareto_lines(front), "", *draw_pareto(fitting, rejected, front, None)]:
+    typer.echo("\nPareto-optimal students (accuracy, latency, size):")
+    for line in [*pareto_lines(front), "", *draw_pareto(fitting, rejected, front, winner)]:
         typer.echo(line)
+
+
+def _print_left_out() -> None:
+    from tcs_edge.models.candidates import LEFT_OUT
+
     typer.echo("\nleft out of the list:")
     for name, reason in LEFT_OUT.items():
         typer.echo(f"  {name}: {reason}")
 
 
-def _row(found: Assessment, classes: int) -> tuple[str, ...]:
+def _short_row(found: Assessment, classes: int) -> tuple[str, ...]:
+    latency = found.latency
+    interval = (
+        f"{format_ms(latency.p50_ms)} ({format_ms(latency.low_ms)}-{format_ms(latency.high_ms)})" if latency else "-"
+    )
+    over = f"{len(found.misses)} limits" if len(found.misses) > 1 else "".join(OVER[m.limit] for m in found.misses)
+    return (
+        found.candidate.name,
+        f"{found.expected.percent:.1f}" if found.expected else "-",
+        interval,
+        f"{found.size_mb:.1f}",
+        f"{found.candidate.total_params_m(classes):.2f}",
+        over or "yes",
+    )
+
+
+def _long_row(found: Assessment, classes: int) -> tuple[str, ...]:
     from tcs_edge.specs.target import Precision
 
     candidate, latency = found.candidate, found.latency
@@ -112,9 +160,9 @@ def _row(found: Assessment, classes: int) -> tuple[str, ...]:
         f"{candidate.total_params_m(classes):.2f}",
         f"{candidate.macs_m:.0f}",
         *(f"{candidate.size_mb(classes, precision):.1f}" for precision in get_args(Precision)),
-        f"{latency.p50_ms:.3g}" if latency else "-",
-        f"{latency.low_ms:.3g} to {latency.high_ms:.3g}" if latency else "-",
+        format_ms(latency.p50_ms) if latency else "-",
+        f"{format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}" if latency else "-",
         latency.source if latency else "unknown",
         candidate.license or "-",
-        "; ".join(found.reasons),
+        "; ".join(miss.text for miss in found.misses),
     )

@@ -1,28 +1,31 @@
-"""What commands share: the one JSON document that `--json` puts on stdout, and options with fixed values."""
+"""Shared by the commands: the JSON document of `--json`, and options with fixed values."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
 from tcs_edge.errors import UnknownName
 
+Name = TypeVar("Name", bound=str)
+
 
 def print_json(document: dict[str, Any]) -> None:
-    """Print `document` as JSON on stdout; NaN and Inf are refused, other readers choke on them."""
+    """Print `document` as JSON on stdout; NaN and Inf raise ValueError, because most readers refuse them."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def known(given: Iterable[str], flag: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
-    """The values of a repeatable option, each once.
+def known(given: Iterable[str], flag: str, allowed: Iterable[Name]) -> tuple[Name, ...]:
+    """Return the values of an option, each once.
 
     Raises:
-        UnknownName: a value that is not allowed.
+        UnknownName: a value is not allowed; near matches are shown.
     """
+    names = {str(name): name for name in allowed}
     for name in given:
-        if name not in allowed:
-            raise UnknownName(flag, name, allowed)
-    return tuple(dict.fromkeys(given))
+        if name not in names:
+            raise UnknownName(flag, name, names)
+    return tuple(names[name] for name in dict.fromkeys(given))

@@ -195,8 +195,8 @@ def how_to_narrow(assessments: Iterable[Assessment], target: str, img_size: int)
     spread = list(dict.fromkeys((unsure[0], unsure[len(unsure) // 2], unsure[-1])))
     models = " ".join(f"--model {name}" for name in spread)
     return (
-        "These latencies are estimates. Measure some students on the device to narrow all intervals: "
-        f"tcs-edge bundle-profiler --target {target} --img-size {img_size} --out profiler {models}"
+        "These latencies are estimates. Measure on the device to narrow all intervals: "
+        f"tcs-edge bundle-profiler --target {target} {models} --img-size {img_size} --out profiler"
     )
 
 

@@ -24,3 +24,8 @@ def format_seconds(seconds: float) -> str:
 def _pair(seconds: int, large: int, large_unit: str, small: int, small_unit: str) -> str:
     count, rest = divmod(seconds, large)
     return f"{count} {large_unit}" + (f" {rest // small} {small_unit}" if rest >= small else "")
+
+
+def format_ms(milliseconds: float) -> str:
+    """Return milliseconds with three significant digits and no exponent, without the unit."""
+    return f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:.0f}"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tcs_edge.utils.durations import format_seconds
+from tcs_edge.utils.durations import format_ms, format_seconds
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,8 @@ from tcs_edge.utils.durations import format_seconds
 )
 def test_seconds_in_units_that_people_use(seconds, text):
     assert format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(("milliseconds", "text"), [(0.4441, "0.444"), (12.34, "12.3"), (2849.6, "2850")])
+def test_milliseconds_have_no_exponent(milliseconds, text):
+    assert format_ms(milliseconds) == text
