@@ -122,7 +122,7 @@ def test_an_array_that_is_no_picture(finished, picture):
 
 
 def test_load_refuses_what_was_not_proved_and_what_is_not_there(finished, make_run, tmp_path):
-    with pytest.raises(ParityFailed, match="no proven model"):
+    with pytest.raises(ParityFailed, match="no validated model"):
         load(make_run(passed=False))
     with pytest.raises(DataError, match="no such run"):
         load(tmp_path / "none")

@@ -8,7 +8,7 @@ from tcs_edge.report.text import markdown_name, markdown_text
 
 MARKER = "<!-- tcs-edge gate -->"  # lets a script find its own earlier comment
 SIGNS: dict[Outcome, str] = {"pass": "✅ pass", "warn": "⚠️ warn", "fail": "❌ **fail**", "info": ""}
-TITLES = {"pass": "✅ The model meets its limits", "warn": "⚠️ The model is near a limit"}
+TITLES = {"pass": "✅ The model is within its limits", "warn": "⚠️ The model is near a limit"}
 FAILED = "❌ The model misses a limit"
 SHOWN_CLASSES = 10
 

@@ -1,1 +1,1 @@
-"""The run folder and its manifest: what a run leaves behind."""
+"""Read and write the run folder: its files, its manifest and its records."""

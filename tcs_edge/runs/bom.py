@@ -1,4 +1,4 @@
-"""The bill of materials: CycloneDX 1.6 JSON with hashes and a model card (https://cyclonedx.org/docs/1.6/json)."""
+"""Write the bill of materials: CycloneDX 1.6 JSON with hashes and a model card (https://cyclonedx.org/docs/1.6/json)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Files = Iterable[FileRecord | ManifestFile]
 
 
 def build_bom(manifest: Manifest, files: Files, libraries: Mapping[str, str]) -> dict[str, Any]:
-    """The document for `files` made from a run; the same run gives the same document.
+    """Return the bill of materials for `files` of a run; equal runs have equal documents.
 
     Args:
-        libraries: name to version of the Python packages that shaped the files, or that they run with.
+        libraries: versions by name of the Python packages that made the files or run them.
     """
     components = [
         *_sources(manifest),
@@ -53,7 +53,7 @@ def build_bom(manifest: Manifest, files: Files, libraries: Mapping[str, str]) ->
 
 
 def bom_text(document: Mapping[str, Any]) -> str:
-    """The document as the text of `bom.cdx.json`; its schema is CycloneDX's, not ours."""
+    """Format the document as the text of `bom.cdx.json`, in the schema of CycloneDX."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -78,14 +78,14 @@ def _model_card(manifest: Manifest) -> dict[str, Any]:
             "architectureFamily": manifest.student.name.split("_")[0],
             "modelArchitecture": manifest.student.name,
             "datasets": [{"ref": IMAGES_REF}],
-            "inputs": [{"format": f"float32 (1, 3, {side}, {side}), prepared as preprocess.json says"}],
-            "outputs": [{"format": f"float32 (1, {len(manifest.dataset.classes)}) logits, named by labels.txt"}],
+            "inputs": [{"format": f"float32 (1, 3, {side}, {side}), preprocessed as in preprocess.json"}],
+            "outputs": [{"format": f"float32 (1, {len(manifest.dataset.classes)}) logits, in the order of labels.txt"}],
         },
         "quantitativeAnalysis": {"performanceMetrics": _metrics(manifest)},
         "considerations": {
             "technicalLimitations": [
-                "Measured on the test images of one data set; other pictures may be harder.",
-                "Every picture gets one of the trained classes, also one that shows none of them.",
+                "Measured on the test images of one data set. The accuracy may be lower on other images.",
+                "Every image gets one of the trained classes, even if it shows none of them.",
             ],
         },
     }
@@ -104,7 +104,7 @@ def _metrics(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _sources(manifest: Manifest) -> list[dict[str, Any]]:
-    """The images and the teacher: what the student was made from."""
+    """Return the components of the student's training: images and teacher."""
     images = {
         "type": "data",
         "bom-ref": IMAGES_REF,
@@ -147,7 +147,7 @@ def _library(name: str, version: str) -> dict[str, Any]:
 
 
 def _hashes(sha256: str) -> list[dict[str, str]]:
-    """A hash list; empty where the recorded value is no sha256."""
+    """Return a hash list, empty if the recorded value is not a sha256."""
     is_sha256 = len(sha256) == 64 and all(digit in "0123456789abcdef" for digit in sha256)
     return [{"alg": "SHA-256", "content": sha256}] if is_sha256 else []
 

@@ -1,4 +1,4 @@
-"""Classifying pictures with a finished run, through the very files that are deployed."""
+"""Classify images with the exported files of a finished run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tcs_edge.specs.artifacts import Precision, onnx_file
 from tcs_edge.utils.files import read_json
 
 DEFAULT_ARTIFACT = "model.onnx"
-Picture: TypeAlias = str | Path | Image.Image | np.ndarray
+ImageInput: TypeAlias = str | Path | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A class name and its softmax probability, in [0, 1]."""
+    """Class name and its softmax probability in [0, 1]."""
 
     label: str
     probability: float
@@ -35,14 +35,14 @@ class Guess:
 
 @dataclass(frozen=True)
 class Answer:
-    """A picture (its path, or its number among those given) and its most probable classes, best first."""
+    """Path or index of an image, and its most probable classes, the most probable first."""
 
     image: str
     guesses: tuple[Guess, ...]
 
     @property
     def label(self) -> str:
-        """The most probable class."""
+        """Most probable class."""
         return self.guesses[0].label
 
     @property
@@ -55,11 +55,11 @@ class Answer:
 
 
 class Classifier(ClosingRunner):
-    """One exported file of a run, with the class names and the preprocessing that belong to it.
+    """One exported file of a run, with its class names and its preprocessing.
 
     Attributes:
         classes: class names, in the order of the model's outputs.
-        preprocess: what a picture goes through before the model sees it.
+        preprocess: preprocessing of the model's input.
         artifact: the file, relative to the run's export folder.
     """
 
@@ -69,26 +69,26 @@ class Classifier(ClosingRunner):
         self.artifact = artifact
         self._runner = runner
 
-    def predict(self, images: Picture | Iterable[Picture], top: int = 1) -> list[Answer]:
-        """The `top` most probable classes of every picture, in the order given.
+    def predict(self, images: ImageInput | Iterable[ImageInput], top: int = 1) -> list[Answer]:
+        """Return the `top` most probable classes of every image, in the order of `images`.
 
         Args:
-            images: one picture or many: paths, Pillow images, or uint8 arrays (H, W, 3) in RGB.
+            images: one image or several: paths, Pillow images, or uint8 arrays (H, W, 3) in RGB.
 
         Raises:
-            DataError: a picture that cannot be read.
+            DataError: an image is not readable.
         """
-        pictures = _listed(images)
-        names = [str(picture) if isinstance(picture, str | Path) else str(row) for row, picture in enumerate(pictures)]
-        return [self._answer(name, row, top) for name, row in zip(names, self.probabilities(pictures), strict=True)]
+        items = _listed(images)
+        names = [str(item) if isinstance(item, str | Path) else str(row) for row, item in enumerate(items)]
+        return [self._answer(name, row, top) for name, row in zip(names, self.probabilities(items), strict=True)]
 
-    def probabilities(self, images: Picture | Iterable[Picture]) -> np.ndarray:
-        """Softmax probabilities, float64 (N, classes), columns as in `classes`; pictures as for `predict`.
+    def probabilities(self, images: ImageInput | Iterable[ImageInput]) -> np.ndarray:
+        """Return softmax probabilities, float64 (N, classes), columns as in `classes`; images as for `predict`.
 
         Raises:
-            DataError: a picture that cannot be read.
+            DataError: an image is not readable.
         """
-        rows = [self._runner.run(self.preprocess(_opened(picture))[None])[0] for picture in _listed(images)]
+        rows = [self._runner.run(self.preprocess(_opened(item))[None])[0] for item in _listed(images)]
         scores = np.array(rows, dtype=np.float64).reshape(-1, len(self.classes))
         raised = np.exp(scores - scores.max(axis=1, keepdims=True))
         return np.asarray(raised / raised.sum(axis=1, keepdims=True))
@@ -112,18 +112,18 @@ def load_classifier(run: Path, artifact: str = DEFAULT_ARTIFACT) -> Classifier:
         artifact: a file of the run's export folder: "model.onnx", "openvino/model.xml".
 
     Raises:
-        ParityFailed: the run did not pass its validation.
-        UnknownName: no such model in the export folder.
-        DataError: no such run, or labels that do not fit the model.
+        ParityFailed: the run failed validation.
+        UnknownName: the export folder has no such model.
+        DataError: not a run, or labels.txt differs from the model's labels.
     """
     folder = find_run(run)
     if read_manifest(folder.root).verdict != "pass" or not folder.export.is_dir():
-        raise ParityFailed(f"{run} has no proven model: its validation failed. Run compress again.")
+        raise ParityFailed(f"{run} has no validated model: it failed validation. Run compress again.")
     labels = tuple(read_labels(folder.export / "labels.txt"))
     preprocess = Preprocess.from_json(read_json(folder.export / "preprocess.json", schema_version=1))
     runner = _runner(folder.export, artifact)
     if runner.labels != labels:
-        raise DataError(f"labels.txt of {run} is not the model's: it was changed. Run compress again.")
+        raise DataError(f"labels.txt of {run} differs from the labels in the model. Run compress again.")
     return Classifier(runner, labels, preprocess, artifact)
 
 
@@ -143,15 +143,15 @@ def _runner(export: Path, artifact: str) -> Runner:
         raise UnknownName("artifact", artifact, models)
     if artifact.endswith(".onnx"):
         return OrtRunner(export / artifact)
-    from tcs_edge.runtimes.openvino import OpenVinoRunner  # half a second that onnxruntime's users need not wait
+    from tcs_edge.runtimes.openvino import OpenVinoRunner  # imported here, because it takes half a second
 
     return OpenVinoRunner(export / artifact)
 
 
-def _listed(images: Picture | Iterable[Picture]) -> list[Picture]:
+def _listed(images: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
     one = isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
     return [images] if one else list(images)  # type: ignore[list-item, arg-type]
 
 
-def _opened(picture: Picture) -> Image.Image:
-    return open_rgb(Path(picture)) if isinstance(picture, str | Path) else as_rgb(picture)
+def _opened(item: ImageInput) -> Image.Image:
+    return open_rgb(Path(item)) if isinstance(item, str | Path) else as_rgb(item)

@@ -1,6 +1,6 @@
-"""What a run notes down for its report: the choice, the spectrum, the selection, the predictions, the timed calls.
+"""Records of a run for its report: student selection, spectrum, feature selection, predictions, timed calls.
 
-Each is a JSON document in reports/; images are named by their path relative to the data folder.
+Each record is a JSON document in reports/. Images are named by their path relative to the data folder.
 """
 
 from __future__ import annotations
@@ -26,11 +26,16 @@ class Document(Spec):
 
 
 class CandidateRecord(Spec):
-    """A student that was looked at: size with its head in 10^6 bytes, published ImageNet top-1 in per cent, the
-    accuracy it was ranked by, and every reason against it (none: it fits). `img_size`: its input, where students
-    were looked at with several sizes; None: the choice's.
+    """Candidate of the student selection.
 
-    `on_pareto_front`: no other fitting student is as accurate, fast and small, and better in one of the three."""
+    Attributes:
+        img_size: input size in px; None if all candidates have that of the selection.
+        size_mb: size with the head, in 10^6 bytes.
+        top1: published ImageNet top-1 accuracy in percent.
+        expected_accuracy: the accuracy that ranks the candidate.
+        on_pareto_front: True if no other fitting student beats it in accuracy, latency and size.
+        reasons: reasons for rejection; empty for a student that fits.
+    """
 
     name: str
     img_size: int | None = Field(default=None, ge=1)
@@ -46,12 +51,17 @@ class CandidateRecord(Spec):
 
     @property
     def label(self) -> str:
-        """Its name, with the input size where that tells it from others."""
+        """Name, with the input size if candidates differ in it."""
         return f"{self.name} at {self.img_size} px" if self.img_size else self.name
 
 
 class ChoiceRecord(Document):
-    """Every student that was looked at; `named`: the user asked for the chosen one; `img_size` is its input."""
+    """All candidates of the student selection.
+
+    Attributes:
+        named: True if the user named the chosen student.
+        img_size: input size of the chosen student in px.
+    """
 
     named: bool
     ranking: str
@@ -61,9 +71,9 @@ class ChoiceRecord(Document):
 
 
 class CoordinatesRecord(Document):
-    """The teacher's spectrum: variance along each of its axes, largest first; the first `dims` are coordinates.
+    """The teacher's spectrum: variance along each axis, largest first; the first `dims` axes are coordinates.
 
-    `ablation` is the experiment that a run was, see `specs.config.TcsOptions`.
+    `ablation` is the ablation of the run, see `specs.config.TcsOptions`.
     """
 
     dims: int = Field(ge=1)
@@ -72,7 +82,7 @@ class CoordinatesRecord(Document):
 
 
 class RoundRecord(Spec):
-    """One round of feature selection: the step, the coordinates that left, and every score then."""
+    """One round of feature selection: the step, the removed coordinates, and every score at that step."""
 
     step: int = Field(ge=0)
     removed: tuple[int, ...]
@@ -86,15 +96,15 @@ class SelectionRecord(Document):
 
     @property
     def removed(self) -> frozenset[int]:
-        """All coordinates that left."""
+        """All removed coordinates."""
         return frozenset(index for found in self.rounds for index in found.removed)
 
 
 class PredictionsRecord(Document):
-    """What the trained model says of every test image, column by column.
+    """Predictions of the trained model for every test image, one column per field.
 
-    `labels` and `predicted` are positions in the manifest's classes; `predicted` and `confidences` (softmax of
-    that class, 0..1) are None where the logits were not finite.
+    `labels` and `predicted` are indices into the manifest's classes. `confidences` are softmax probabilities of
+    the predicted class in 0..1. Without finite logits `predicted` and `confidences` are None.
     """
 
     names: tuple[str, ...]
@@ -112,7 +122,7 @@ class PredictionsRecord(Document):
 class CallsRecord(Document):
     """Wall time in ms of every timed call of one image after the export, in order, per runner ("pytorch" included).
 
-    The manifest's `latency_here` holds their percentiles.
+    The manifest's `latency_here` has their percentiles.
     """
 
     calls_ms: dict[str, tuple[Annotated[float, Field(gt=0)], ...]]
@@ -127,10 +137,10 @@ def write_document(path: Path, document: Document) -> None:
 
 
 def read_document(path: Path, kind: type[DocumentType]) -> DocumentType | None:
-    """A document of the run; None where there is none: not every method has coordinates or selects features.
+    """Read a record of the run; None if missing, because not every method has every record.
 
     Raises:
-        DataError: it is not JSON, has another schema version, or breaks the schema.
+        DataError: not JSON, another schema version, or a violation of the schema.
     """
     if not path.exists():
         return None

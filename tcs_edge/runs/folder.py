@@ -1,16 +1,16 @@
-"""The folder a run writes, and when its exports may be called deployable.
+"""Manage the folder of a run, and rename its exports after the verdict.
 
 manifest.json            written last
 config.resolved.toml     every option of the run; `--resume` and `--config` read it
 metrics.jsonl            one line per epoch
-train.log                what was said while it ran
+train.log                log of the run
 README.md                the model card
 bom.cdx.json             the bill of materials
-tcs-edge-run.json        marks the folder as a run's from the first moment
+tcs-edge-run.json        marker of a run folder, written first
 checkpoints/             deployed.safetensors: the folded student
-export.unproven/         exports before the verdict; all that a crash can leave behind
-export/                  exports that passed
-export.REJECTED/         exports that did not, every file name ending in .rejected
+export.unproven/         exports before the verdict; the only exports after a crash
+export/                  exports that passed validation
+export.REJECTED/         exports that failed validation, every file name ending in .rejected
 reports/
 """
 
@@ -38,7 +38,7 @@ FILES = (MANIFEST, MARKER, CONFIG, METRICS, LOG, MODEL_CARD, BOM)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths inside a run folder, and the two moves that the verdict decides between."""
+    """Paths inside a run folder, and the renaming of its exports by the verdict."""
 
     root: Path
 
@@ -72,7 +72,7 @@ class RunFolder:
 
     @property
     def deployed_weights(self) -> Path:
-        """The trained, folded student: what exports are validated against, now and later."""
+        """Weights of the trained, folded student, the reference of every validation."""
         return self.checkpoints / "deployed.safetensors"
 
     @property
@@ -85,7 +85,7 @@ class RunFolder:
 
     @property
     def int8(self) -> Path:
-        """What int8 costs layer by layer, and how its accuracy was held."""
+        """Record of int8: cost per layer, and the rounds of the fallback to float."""
         return self.reports / "int8.json"
 
     @property
@@ -102,64 +102,64 @@ class RunFolder:
 
     @property
     def choice(self) -> Path:
-        """Which students were looked at, and why they were taken or not."""
+        """Record of the student selection."""
         return self.reports / "choice.json"
 
     @property
     def pareto(self) -> Path:
-        """The same, drawn: accuracy over latency."""
+        """Chart of the student selection: accuracy over latency."""
         return self.reports / "pareto.svg"
 
     @property
     def coordinates(self) -> Path:
-        """The spectrum of the teacher's features."""
+        """Spectrum of the teacher's features."""
         return self.reports / "coordinates.json"
 
     @property
     def selection(self) -> Path:
-        """Which coordinates feature selection removed, when, with every score."""
+        """Record of feature selection: removed coordinates, steps and scores."""
         return self.reports / "selection.json"
 
     @property
     def predictions(self) -> Path:
-        """What the trained model says of every test image."""
+        """Predictions of the trained model for every test image."""
         return self.reports / "predictions.json"
 
     @property
     def latency(self) -> Path:
-        """Every timed call of every exported file, on the machine that exported."""
+        """Every timed call of every exported file, on the exporting machine."""
         return self.reports / "latency.json"
 
     @property
     def report(self) -> Path:
-        """The page for people; it can be made again at any time, so the manifest does not record it."""
+        """HTML report; the manifest does not record it, because it can be rendered again at any time."""
         return self.root / REPORT
 
     def settle(self, passed: bool) -> Path:
-        """Rename export.unproven/ to export/, or to export.REJECTED/ with every file renamed; returns it.
+        """Rename export.unproven/ to export/, or to export.REJECTED/ with every file renamed; return the new path.
 
         Raises:
-            UsageError: there are no unproven exports, or settled ones are there already.
+            UsageError: export.unproven/ is missing, or the new folder already exists.
         """
         if not self.unproven.is_dir():
-            raise UsageError(f"{self.root} has no {UNPROVEN}/ to settle.")
+            raise UsageError(f"{self.root} has no {UNPROVEN}/. There are no exports to validate.")
         if not passed:
             return self._reject(self.unproven)
         _require_absent(self.export)
         return self.unproven.rename(self.export)
 
     def revoke(self) -> Path:
-        """Turn export/ into export.REJECTED/, when a later validation fails; returns it.
+        """Rename export/ to export.REJECTED/ after a failed later validation; return the new path.
 
         Raises:
-            UsageError: there is no export/, or an export.REJECTED/ is there already.
+            UsageError: export/ is missing, or export.REJECTED/ already exists.
         """
         if not self.export.is_dir():
-            raise UsageError(f"{self.root} has no {PROVEN}/ to revoke.")
+            raise UsageError(f"{self.root} has no {PROVEN}/. There are no exports to reject.")
         return self._reject(self.export)
 
     def reopen(self) -> None:
-        """Clear what an earlier export left, its verdict included; the trained weights stay."""
+        """Remove earlier exports and their verdict; keep the trained weights."""
         self.manifest.unlink(missing_ok=True)
         self.int8.unlink(missing_ok=True)
         for folder in (self.rejected, self.export, self.unproven):
@@ -169,7 +169,7 @@ class RunFolder:
 
     def _reject(self, folder: Path) -> Path:
         _require_absent(self.rejected)
-        # Off the deployable name first, so that a crash in between leaves nothing deployable.
+        # Rename the folder first, so that a crash in between leaves no deployable file.
         rejected = folder.rename(self.rejected)
         for path in sorted(rejected.rglob("*")):
             if path.is_file() and path.suffix != REJECTED_SUFFIX:
@@ -178,18 +178,18 @@ class RunFolder:
 
 
 def default_out(target: str, student: str, today: date, base: Path = Path("runs")) -> Path:
-    """runs/<date>-<target>-<student>, the place of a run that got no --out."""
+    """Return runs/<date>-<target>-<student>, the folder of a run without --out."""
     return base / f"{today.isoformat()}-{target}-{student}"
 
 
 def open_run(out: Path, overwrite: bool = False) -> RunFolder:
     """Make `out` an empty, marked run folder.
 
-    With `overwrite` an earlier run in it is removed: known parts of a run only, and only if the folder is
-    marked as one and holds nothing else.
+    With `overwrite` an earlier run in it is removed, but only if the folder has the marker of a run and no
+    foreign files.
 
     Raises:
-        UsageError: as `require_usable`. MissingError: the folder cannot be made.
+        UsageError: as `require_usable`. MissingError: the folder cannot be created.
     """
     require_usable(out, overwrite)
     if out.is_dir():
@@ -203,10 +203,10 @@ def open_run(out: Path, overwrite: bool = False) -> RunFolder:
 
 
 def require_usable(out: Path, overwrite: bool) -> None:
-    """Fail, before anything is computed, if `open_run` would refuse `out`; nothing is changed.
+    """Raise the errors of `open_run` for `out` early, without changing anything.
 
     Raises:
-        UsageError: `out` is a file, is not empty, or holds something that no run wrote.
+        UsageError: `out` is a file, is not empty, or has foreign files.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file. Choose another --out.")
@@ -215,17 +215,17 @@ def require_usable(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UsageError(f"{out} is not empty. Choose another --out, or pass --overwrite to replace a run.")
     if not _is_run(out):
-        raise UsageError(f"{out} is not a run folder (no {MARKER}); it is not overwritten. Choose another --out.")
-    strangers = sorted(entry.name for entry in out.iterdir() if entry.name not in (*FOLDERS, *FILES))
-    if strangers:
-        raise UsageError(f"{out} holds {', '.join(strangers[:3])}, which no run wrote. Move it away first.")
+        raise UsageError(f"{out} is not a run folder: it has no {MARKER}. Choose another --out.")
+    foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in (*FOLDERS, *FILES))
+    if foreign:
+        raise UsageError(f"{out} has files of other origin: {', '.join(foreign[:3])}. Move them away first.")
 
 
 def find_run(root: Path) -> RunFolder:
-    """An existing run.
+    """Return an existing run.
 
     Raises:
-        DataError: no such folder, or not a run's.
+        DataError: no such folder, or not a run folder.
     """
     if not root.is_dir():
         raise DataError(f"no such run folder: {root}. Pass the folder that `tcs-edge compress` wrote.")
@@ -237,31 +237,31 @@ def find_run(root: Path) -> RunFolder:
 
 
 def find_unfinished(root: Path, other_exports: bool = False) -> RunFolder:
-    """An existing run that can go on: it has no verdict yet, or failed its proof.
+    """Return an existing run that can continue: it has no verdict yet, or failed validation.
 
     Args:
-        other_exports: whether other files are asked for than those that failed; the same would fail again.
+        other_exports: True if export options changed; the same options would fail again.
 
     Raises:
-        DataError: as `find_run`. UsageError: it is finished, and there is nothing to go on with.
+        DataError: as `find_run`. UsageError: the run is finished.
     """
     folder = find_run(root)
     if not folder.manifest.exists():
         return folder
     if not folder.rejected.is_dir():
-        raise UsageError(f"{root} is finished: there is nothing to resume. Leave --resume out to start a new run.")
+        raise UsageError(f"{root} is finished: there is nothing to resume. Omit --resume to start a new run.")
     if not folder.deployed_weights.exists():
-        raise UsageError(f"{root} failed its proof and holds no trained weights. Leave --resume out to start anew.")
+        raise UsageError(f"{root} failed validation and has no trained weights. Omit --resume to start a new run.")
     if not other_exports:
         raise UsageError(
-            f"{root} is finished and failed its proof. To export again without training again, change what failed: "
-            "add --precision fp32 (without int8), or a larger --max-accuracy-drop."
+            f"{root} is finished and failed validation. To export again without training, change the export: "
+            "pass --precision fp32 (without int8), or a larger --max-accuracy-drop."
         )
     return folder
 
 
 def _clear(out: Path) -> None:
-    # The marker goes last: a removal that was interrupted can be repeated.
+    # Remove the marker last, so that an interrupted removal can be repeated.
     for entry in sorted(out.iterdir(), key=lambda entry: entry.name == MARKER):
         _remove(entry)
 
@@ -282,4 +282,4 @@ def _remove(entry: Path) -> None:
 
 def _require_absent(folder: Path) -> None:
     if folder.exists():
-        raise UsageError(f"{folder} is there already; a run is settled once.")
+        raise UsageError(f"{folder} already exists. A run has one verdict.")

@@ -1,4 +1,4 @@
-"""Which licenses bear on a trained student: of the teacher, of the weights it started from, of the images."""
+"""Collect the licenses of a trained student: of the teacher, the initial weights and the images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DIGITS_LICENSE = "cc-by-4.0"
 
 @dataclass(frozen=True)
 class License:
-    """One license as it was declared, lower case as timm states it, and what it is of."""
+    """One declared license, in lower case as in timm, and the object it applies to."""
 
     of: str
     name: str
@@ -29,7 +29,7 @@ class License:
 
     @property
     def spdx(self) -> str | None:
-        """Its SPDX identifier; None where it has none that we know."""
+        """SPDX identifier; None for an unknown license."""
         return SPDX.get(self.name.lower())
 
     def __str__(self) -> str:
@@ -37,17 +37,17 @@ class License:
 
 
 def licenses_of(manifest: Manifest) -> tuple[License, ...]:
-    """The licenses that whoever passes this model on should read; "unknown" is one that nobody stated."""
+    """Return the licenses that apply to a distributed model; an undeclared one is "unknown"."""
     teacher = manifest.teacher
     found = [_first_weights(manifest)]
     if teacher is not None:
         found.insert(0, License(f"teacher {teacher.name}", teacher.license, f"weights from {teacher.source}"))
     data = License("images", DIGITS_LICENSE, "UCI handwritten digits") if manifest.dataset.builtin else None
-    return (*found, data or License(f"images {manifest.dataset.name}", UNKNOWN, "yours to state"))
+    return (*found, data or License(f"images {manifest.dataset.name}", UNKNOWN, "not declared"))
 
 
 def student_license(manifest: Manifest) -> str:
-    """The license of the weights that the student started from: "none" for random ones."""
+    """Return the license of the student's initial weights: "none" for random ones."""
     student = manifest.student
     if student.init == "random":
         return "none"
@@ -57,5 +57,5 @@ def student_license(manifest: Manifest) -> str:
 
 def _first_weights(manifest: Manifest) -> License:
     student = manifest.student
-    remark = "random numbers" if student.init == "random" else f"its first weights: {student.init}"
+    remark = "random initial weights" if student.init == "random" else f"initial weights: {student.init}"
     return License(f"student {student.name}", student_license(manifest), remark)

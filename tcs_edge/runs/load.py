@@ -1,4 +1,4 @@
-"""A finished run that may be used: its verdict is good, its files are what was proven, its images are at hand."""
+"""Load a finished run: check its verdict and files, and load its images and its model."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from tcs_edge.utils.files import read_json
 
 
 def proven_run(run: Path) -> tuple[RunFolder, Manifest]:
-    """The folder and manifest of a run whose exports passed and have not changed since.
+    """Return folder and manifest of a run that passed validation and did not change after it.
 
     Raises:
-        ParityFailed: it failed its validation; or a file is missing, changed or new.
-        DataError: no run.
+        ParityFailed: the run failed validation, or a file is missing, changed or new.
+        DataError: not a run.
     """
     folder = find_run(run)
     manifest = read_manifest(folder.root)
     if manifest.verdict != "pass":
-        raise ParityFailed(f"{run} failed its own validation; see {folder.validation}. Run compress again.")
+        raise ParityFailed(f"{run} failed validation, see {folder.validation}. Run compress again.")
     if problems := verify_files(folder.root, manifest):
         listed = ", ".join(f"{problem.path} ({problem.problem})" for problem in problems[:3])
-        raise ParityFailed(f"{run} is not what was validated: {listed}. Run compress again.")
+        raise ParityFailed(f"{run} changed after validation: {listed}. Run compress again.")
     return folder, manifest
 
 
 def images_of(run: Path, manifest: Manifest, data: Path | None) -> ImageSet:
-    """The very images of a run.
+    """Load the images of a run.
 
     Args:
-        data: where they lie now; None looks where the run found them.
+        data: current folder of the images; None uses the recorded folder.
 
     Raises:
-        DataError: they are gone, or others than the run's.
+        DataError: the images are missing, or differ from the run's.
     """
     recorded = manifest.options.get("data")
     images = load_images(data or (Path(recorded) if recorded else None), manifest.seed)
     if images.fingerprint != manifest.dataset.fingerprint:
-        raise DataError(f"these are not the images of {run}: the fingerprint differs. Pass --data DIR.")
+        raise DataError(f"the images differ from those of {run}: the fingerprint differs. Pass --data DIR.")
     return images
 
 
 def preprocess_of(folder: RunFolder) -> Preprocess:
-    """How the run's exported model wants its images.
+    """Read the preprocessing of the run's exports.
 
     Raises:
         DataError, SpecError: preprocess.json is missing or damaged.
@@ -59,10 +59,10 @@ def preprocess_of(folder: RunFolder) -> Preprocess:
 
 
 def trained_model(run: Path) -> nn.Module:
-    """The trained, folded student of a finished run, on the CPU.
+    """Load the trained, folded student of a finished run, on the CPU.
 
     Raises:
-        DataError: no run, or weights that are damaged or not this student's.
+        DataError: not a run, or weights that are damaged or of another student.
     """
     folder = find_run(run)
     manifest = read_manifest(folder.root)

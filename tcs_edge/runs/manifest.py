@@ -1,4 +1,4 @@
-"""manifest.json: what was made from what, by whom, how well, and the hash of every file of it."""
+"""Read and write manifest.json: inputs, options, results and the hash of every file of a run."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 NOT_RECORDED = (MANIFEST, MARKER, REPORT)
-RUN_AGAIN = "It was changed, or another version wrote it: run compress again."
+RUN_AGAIN = "The file was changed, or another version wrote it. Run compress again."
 
 
 @dataclass(frozen=True)
 class FileProblem:
-    """A file that is not what the manifest says."""
+    """File that differs from the manifest."""
 
     path: str
     problem: Literal["missing", "changed", "not in the manifest"]
@@ -59,7 +59,7 @@ def build_manifest(
     validation: Validation,
     latency_here: LatencyHere | None = None,
 ) -> Manifest:
-    """Describe the run in `root` as it lies there now; call it when everything else is written."""
+    """Describe the files of the run in `root`; call it after everything else is written."""
     files = record_files(root, _recordable(root))
     return Manifest(
         created=created,
@@ -82,7 +82,7 @@ def build_manifest(
 
 
 def with_files(manifest: Manifest, root: Path, paths: Iterable[Path]) -> Manifest:
-    """The manifest with these files of the run recorded too, or again."""
+    """Return the manifest with new records of these files."""
     added = {record.path: ManifestFile(**record.to_json()) for record in record_files(root, paths)}
     kept = {record.path: record for record in manifest.files}
     files = sorted((kept | added).values(), key=lambda record: record.path)
@@ -90,12 +90,12 @@ def with_files(manifest: Manifest, root: Path, paths: Iterable[Path]) -> Manifes
 
 
 def exported_files(manifest: Manifest) -> tuple[ManifestFile, ...]:
-    """The files of the export folder, whatever the verdict named it."""
+    """Return the files of the export folder, under any of its names."""
     return tuple(record for record in manifest.files if _is_export(record.path))
 
 
 def write_manifest(root: Path, manifest: Manifest) -> Path:
-    """Write manifest.json into the run folder, whole or not at all; returns its path."""
+    """Write manifest.json into the run folder, whole or not at all; return its path."""
     path = root / MANIFEST
     write_json(path, manifest.model_dump(mode="json"))
     return path
@@ -105,17 +105,17 @@ def read_manifest(root: Path) -> Manifest:
     """Read a run's manifest.json.
 
     Raises:
-        DataError: it is missing, is not JSON, has another schema version, or breaks the schema.
+        DataError: missing, not JSON, another schema version, or a violation of the schema.
     """
     path = root / MANIFEST
     return parse_manifest(read_json(path, SCHEMA_VERSION), str(path))
 
 
 def parse_manifest(document: Mapping[str, Any], origin: str) -> Manifest:
-    """The manifest in a JSON document; `origin` says in messages where it came from.
+    """Parse the manifest in a JSON document; `origin` names the source in messages.
 
     Raises:
-        DataError: it breaks the schema.
+        DataError: a violation of the schema.
     """
     try:
         return Manifest.model_validate(document)
@@ -124,7 +124,7 @@ def parse_manifest(document: Mapping[str, Any], origin: str) -> Manifest:
 
 
 def verify_files(root: Path, manifest: Manifest) -> tuple[FileProblem, ...]:
-    """Every file against its hash, and every export folder against strangers; empty when all is well."""
+    """Return the changed, missing and unlisted files of a run; empty without problems."""
     known = {record.path for record in manifest.files}
     problems = [problem for record in manifest.files if (problem := _problem(root, record)) is not None]
     for path in _recordable(root):
@@ -157,7 +157,7 @@ def _export_bytes(files: Iterable[FileRecord]) -> int:
 
 
 def _artifacts(files: Iterable[FileRecord]) -> tuple[ArtifactRecord, ...]:
-    """The model files among `files`, in the order of their precisions."""
+    """Return the model files among `files`, in the order of their precisions."""
     sizes = {record.path.removesuffix(REJECTED_SUFFIX): record for record in files if _is_export(record.path)}
     found = []
     for folder in (PROVEN, REJECTED):

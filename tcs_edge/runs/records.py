@@ -1,4 +1,4 @@
-"""What a manifest says of the images, the teacher and the student, from the things themselves."""
+"""Build the records of images, teacher, student and results for the manifest and the reports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tcs_edge.validation.predictions import Predictions
 
 
 def dataset_record(images: ImageSet) -> DatasetRecord:
-    """Name, fingerprint, classes and counts of `images`."""
+    """Record name, fingerprint, classes and counts of `images`."""
     return DatasetRecord(
         name=images.name,
         fingerprint=images.fingerprint,
@@ -46,7 +46,7 @@ def dataset_record(images: ImageSet) -> DatasetRecord:
 
 
 def teacher_record(info: TeacherInfo) -> TeacherRecord:
-    """Name, license and exact weights of the teacher."""
+    """Record name, license and weights of the teacher."""
     return TeacherRecord(
         name=info.name, license=info.license, weights_sha256=info.weights_sha256, source=info.weights_source
     )
@@ -55,12 +55,12 @@ def teacher_record(info: TeacherInfo) -> TeacherRecord:
 def student_record(
     chosen: Assessment, model: nn.Module, img_size: int, init: str, peak_memory_mb: float | None
 ) -> StudentRecord:
-    """What it takes to build the student again; a local weights file is named without its folder.
+    """Record the student for a later rebuild; a local weights file is named without its folder.
 
     Args:
-        chosen: the student with the latency that it was chosen by.
-        model: as it is deployed, with everything that a method puts behind the backbone: it is what is counted.
-        peak_memory_mb: of the exported model, see `export.memory`.
+        chosen: the student with the latency of the selection.
+        model: the deployed network, including the layers that a method adds behind the backbone.
+        peak_memory_mb: peak memory of the exported model, see `export.memory`.
     """
     params_m, macs_m = deployed_cost(model, img_size)
     return StudentRecord(
@@ -80,7 +80,7 @@ def _expected_record(expected: AccuracyEstimate | None) -> ExpectedRecord | None
 
 
 def noted_choice(choice: Choice, path: Path) -> Choice:
-    """`choice` whose winner is expected what the run noted at `path` when it chose it; as it is without a note."""
+    """Return `choice` with the winner's accuracy estimate that the run recorded at `path`, if any."""
     noted = read_document(path, ChoiceRecord)
     expected = noted.candidates[0].expected_accuracy if noted else None
     if expected is None:
@@ -89,9 +89,9 @@ def noted_choice(choice: Choice, path: Path) -> Choice:
 
 
 def choice_record(choice: Choice, target: TargetSpec, limits: Limits, img_size: int, classes: int) -> ChoiceRecord:
-    """Every student that was looked at, the chosen one first.
+    """Record all candidates, the chosen one first.
 
-    Where the user asked for one student, the others are assessed all the same: they show what it stands among.
+    If the user named a student, the other candidates are assessed as well, for comparison.
     """
     others = (*choice.accepted, *choice.rejected)
     named = choice.named
@@ -128,14 +128,14 @@ def _candidate_record(found: Assessment, classes: int, chosen: bool, on_pareto_f
 
 
 def coordinates_record(coordinates: Coordinates, ablation: str) -> CoordinatesRecord:
-    """The spectrum of the teacher's features and how much of it the coordinates span."""
+    """Record the spectrum of the teacher's features and the number of coordinates."""
     return CoordinatesRecord(
         dims=coordinates.dims, eigenvalues=tuple(coordinates.eigenvalues.tolist()), ablation=ablation
     )
 
 
 def predictions_record(predictions: Predictions, names: Iterable[str]) -> PredictionsRecord:
-    """The predictions with the images' names; bytes in a name that are no UTF-8 are written as escapes."""
+    """Record the predictions with the images' names; bytes that are not UTF-8 become escapes."""
     return PredictionsRecord(
         names=tuple(name.encode("utf-8", "backslashreplace").decode("utf-8") for name in names),
         labels=predictions.labels,

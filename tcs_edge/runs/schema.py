@@ -1,4 +1,4 @@
-"""What manifest.json says of a run: its fields, with units and ranges."""
+"""Schema of manifest.json: its fields, with units and ranges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tcs_edge.specs.strict import Spec
 
 
 class DatasetRecord(Spec):
-    """The images: `counts` per split, `skipped` files that could not be used."""
+    """The images: `counts` per split, and the number of `skipped` files."""
 
     name: str
     fingerprint: str
@@ -25,7 +25,7 @@ class DatasetRecord(Spec):
 
 
 class TeacherRecord(Spec):
-    """The teacher: where its weights came from and under which license."""
+    """The teacher: the license and the source of its weights."""
 
     name: str
     license: str
@@ -34,7 +34,7 @@ class TeacherRecord(Spec):
 
 
 class LatencyRecord(Spec):
-    """Latency of one image on the target as the student was chosen by it: median, band, and how it is known."""
+    """Latency of one image on the target, used for the selection: median, interval and source."""
 
     p50_ms: float = Field(gt=0)
     low_ms: float = Field(gt=0)
@@ -45,7 +45,7 @@ class LatencyRecord(Spec):
 
 
 class ExpectedRecord(Spec):
-    """The accuracy in percent that the student was chosen for, and where it comes from; no promise."""
+    """Accuracy estimate of the student selection in percent, and its source."""
 
     percent: float = Field(ge=0, le=100)
     search: SearchName
@@ -53,10 +53,10 @@ class ExpectedRecord(Spec):
 
 
 class StudentRecord(Spec):
-    """The student: enough to build the network again and load checkpoints/deployed.safetensors into it.
+    """The student, with all facts to rebuild the network and load checkpoints/deployed.safetensors.
 
-    `peak_memory_mb` are its weights and the activations that live at once, in 10^6 bytes; what a runtime
-    needs for itself comes on top. None where a number is not known.
+    `peak_memory_mb` is the size of the weights and of the activations alive at the same time, in 10^6 bytes,
+    without the runtime's own memory. Unknown numbers are None.
     """
 
     name: str
@@ -70,7 +70,7 @@ class StudentRecord(Spec):
 
 
 class StageRecord(Spec):
-    """What one stage cost."""
+    """Time and memory of one stage."""
 
     name: str
     seconds: float = Field(ge=0)
@@ -88,7 +88,7 @@ class AccuracyRecord(Spec):
 
 
 class ParityRecord(Spec):
-    """Distance of one exported model from the trained one; numbers are None where logits were not finite."""
+    """Distance of one export from the trained model; numbers are None without finite logits."""
 
     precision: str
     max_abs_diff: float | None
@@ -98,7 +98,7 @@ class ParityRecord(Spec):
 
 
 class HostLatency(Spec):
-    """Wall time of one image on the machine that exported, over `runs` calls."""
+    """Wall time of one image on the exporting machine, over `runs` calls."""
 
     p50_ms: float = Field(gt=0)
     p90_ms: float = Field(gt=0)
@@ -121,7 +121,7 @@ class ArtifactRecord(Spec):
     Attributes:
         path: relative to the run folder; an OpenVINO .xml has its .bin beside it.
         input: "image" is float32 (B, 3, S, S), preprocessed; "picture" is uint8 (H, W, 3) of any size.
-        bytes: with the .bin.
+        bytes: size, with the .bin.
     """
 
     path: str
@@ -143,12 +143,12 @@ class ManifestFile(Spec):
     def _stays_inside(cls, path: str) -> str:
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts or "\\" in path or not pure.parts:
-            raise ValueError("a file of the run must lie inside its folder")
+            raise ValueError("a file of the run must be inside its folder")
         return path
 
 
 class Manifest(Spec):
-    """The whole document; a run that was stopped before its verdict has none.
+    """Content of manifest.json; a run that stopped before its verdict has none.
 
     `export_mb` is the sum of the files in the export folder, in 10^6 bytes.
     """

@@ -57,7 +57,7 @@ def test_interactive_without_the_runtime_names_the_command(cli, finished, tmp_pa
 def test_interactive_of_a_failed_run_is_refused(cli, make_run):
     result = cli("report", make_run(passed=False), "--interactive")
     assert result.exit_code == 1
-    assert "no proven model" in result.stderr
+    assert "no validated model" in result.stderr
 
 
 @pytest.mark.parametrize("flags", [("--interactive",), ("--data", ".")])

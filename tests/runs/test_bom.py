@@ -1,4 +1,4 @@
-"""The bill of materials keeps CycloneDX's own schema, and names everything with its hash."""
+"""Bill of materials: valid CycloneDX, with the hash of every part."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def document_of(root) -> dict:
     return build_bom(manifest, exported_files(manifest), manifest.versions)
 
 
-def test_a_run_has_one_that_keeps_the_schema(finished, manifest):
+def test_a_run_has_a_valid_bill_of_materials(finished, manifest):
     text = (finished / "bom.cdx.json").read_text(encoding="utf-8")
     require_valid(text)
     document = json.loads(text)
@@ -42,11 +42,11 @@ def test_a_run_has_one_that_keeps_the_schema(finished, manifest):
     assert set(document["dependencies"][0]["dependsOn"]) == set(parts)
 
 
-def test_it_is_recorded_with_its_hash(manifest):
+def test_the_manifest_records_model_card_and_bill_of_materials(manifest):
     assert {"README.md", "bom.cdx.json"} <= {record["path"] for record in manifest["files"]}
 
 
-def test_names_of_any_kind_and_no_teacher(make_run):
+def test_a_run_with_hostile_names_and_without_teacher_is_valid(make_run):
     document = document_of(make_run())
     require_valid(bom_text(document))
     assert "teacher" not in {part["bom-ref"] for part in document["components"]}
@@ -57,8 +57,8 @@ def test_the_same_run_gives_the_same_document(make_run):
     assert bom_text(document_of(run)) == bom_text(document_of(run))
 
 
-def test_spdx_names_are_spdx_names():
-    pytest.importorskip("license_expression", reason="it comes with cyclonedx-python-lib")
+def test_spdx_identifiers_are_supported():
+    pytest.importorskip("license_expression", reason="a dependency of cyclonedx-python-lib")
     from cyclonedx.spdx import is_supported_id
 
     assert [name for name in SPDX.values() if not is_supported_id(name)] == []

@@ -1,4 +1,4 @@
-"""What a run notes down for its report."""
+"""Records of a run for its report."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from tcs_edge.runs.records import predictions_record
 from tcs_edge.validation.predictions import Predictions
 
 
-def test_documents_read_back_as_they_were_written(tmp_path):
+def test_documents_are_read_as_written(tmp_path):
     document = SelectionRecord(rounds=(RoundRecord(step=3, removed=(1, 4), scores=(0.5, 0.1)),))
     write_document(tmp_path / "selection.json", document)
     assert read_document(tmp_path / "selection.json", SelectionRecord) == document
     assert document.removed == {1, 4}
 
 
-def test_what_is_not_there_is_none(tmp_path):
+def test_a_missing_document_is_none(tmp_path):
     assert read_document(tmp_path / "choice.json", ChoiceRecord) is None
 
 
-def test_columns_of_other_lengths_are_refused(tmp_path):
+def test_columns_of_different_lengths_are_refused(tmp_path):
     document = {"schema_version": 1, "names": ["a"], "labels": [0, 1], "predicted": [0], "confidences": [0.5]}
     (tmp_path / "predictions.json").write_text(json.dumps(document))
     with pytest.raises(DataError, match="the columns differ in length"):
         read_document(tmp_path / "predictions.json", PredictionsRecord)
 
 
-def test_names_that_are_no_utf_8_can_be_written(tmp_path):
+def test_names_that_are_not_utf_8_are_written_as_escapes(tmp_path):
     predictions = Predictions((0,), (0,), (0.5,))
     write_document(tmp_path / "predictions.json", predictions_record(predictions, ["a\udcff.png"]))
     found = read_document(tmp_path / "predictions.json", PredictionsRecord)
@@ -46,7 +46,7 @@ def test_names_that_are_no_utf_8_can_be_written(tmp_path):
     assert found.names == ("a\\udcff.png",)
 
 
-def test_a_finished_run_notes_choice_spectrum_selection_and_predictions(finished, manifest):
+def test_a_finished_run_records_choice_spectrum_selection_and_predictions(finished, manifest):
     reports = finished / "reports"
     choice = read_document(reports / "choice.json", ChoiceRecord)
     assert choice is not None

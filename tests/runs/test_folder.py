@@ -1,4 +1,4 @@
-"""A run folder is never mixed with foreign files, and never deployable by accident."""
+"""Run folder: no foreign files are overwritten, and unvalidated exports are never deployable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def filled(out: Path):
     return run
 
 
-def test_the_default_place_tells_date_target_and_student():
+def test_the_default_folder_has_date_target_and_student():
     expected = Path("runs/2026-03-01-raspberrypi4-lcnet_050")
     assert default_out("raspberrypi4", "lcnet_050", date(2026, 3, 1)) == expected
 
@@ -36,7 +36,7 @@ def test_a_new_run_has_nothing_deployable(tmp_path):
     assert find_run(run.root) == run
 
 
-def test_a_passed_run_has_its_exports_under_their_names(tmp_path):
+def test_a_passed_run_has_an_export_folder(tmp_path):
     run = filled(tmp_path / "run")
     assert run.settle(passed=True) == run.export
     assert contents(run.export) == {"onnx", "onnx/model.onnx", "labels.txt"}
@@ -44,7 +44,7 @@ def test_a_passed_run_has_its_exports_under_their_names(tmp_path):
 
 
 @pytest.mark.parametrize("revoked", [False, True])
-def test_a_failed_run_has_no_file_that_a_deployment_would_find(tmp_path, revoked):
+def test_a_failed_run_has_no_deployable_file(tmp_path, revoked):
     run = filled(tmp_path / "run")
     if revoked:
         run.settle(passed=True)
@@ -54,19 +54,19 @@ def test_a_failed_run_has_no_file_that_a_deployment_would_find(tmp_path, revoked
     assert not run.export.exists()
 
 
-def test_a_run_is_settled_once(tmp_path):
+def test_a_run_has_one_verdict(tmp_path):
     run = filled(tmp_path / "run")
     with pytest.raises(UsageError, match="no export/"):
         run.revoke()
     run.settle(passed=True)
-    with pytest.raises(UsageError, match="to settle"):
+    with pytest.raises(UsageError, match="no exports to validate"):
         run.settle(passed=True)
     run.unproven.mkdir()
-    with pytest.raises(UsageError, match="settled once"):
+    with pytest.raises(UsageError, match="one verdict"):
         run.settle(passed=True)
 
 
-def test_a_folder_with_anything_in_it_is_refused(tmp_path):
+def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(UsageError):
@@ -80,7 +80,7 @@ def test_a_file_is_refused(tmp_path):
         open_run(tmp_path / "run", overwrite=True)
 
 
-def test_an_earlier_run_is_replaced_only_when_asked(tmp_path):
+def test_an_earlier_run_is_replaced_only_with_overwrite(tmp_path):
     filled(tmp_path / "run").settle(passed=False)
     with pytest.raises(UsageError, match="--overwrite"):
         open_run(tmp_path / "run")
@@ -88,7 +88,7 @@ def test_an_earlier_run_is_replaced_only_when_asked(tmp_path):
     assert contents(run.root) == {MARKER, "checkpoints", "export.unproven", "reports"}
 
 
-def test_a_stranger_inside_a_run_stops_the_overwriting(tmp_path):
+def test_a_foreign_file_in_a_run_prevents_overwriting(tmp_path):
     run = filled(tmp_path / "run")
     (run.root / "thesis.docx").write_text("three years of work")
     before = contents(run.root)
@@ -121,7 +121,7 @@ def test_only_a_marked_folder_is_a_run(tmp_path, marker):
         find_run(tmp_path / "missing")
 
 
-def test_a_place_is_judged_without_touching_it(tmp_path):
+def test_a_folder_is_checked_without_changing_it(tmp_path):
     out = tmp_path / "run"
     require_usable(out, overwrite=False)
     assert not out.exists()
@@ -133,7 +133,7 @@ def test_a_place_is_judged_without_touching_it(tmp_path):
     assert contents(out) == before
 
 
-def test_a_place_that_can_be_no_folder_is_named(tmp_path):
+def test_the_error_for_an_impossible_folder_has_its_path(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(MissingError, match="file/run cannot be written"):
         open_run(tmp_path / "file" / "run")

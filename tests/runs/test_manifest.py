@@ -1,4 +1,4 @@
-"""The manifest comes back as written, and tells when a file is not what it was."""
+"""Manifest: written and read without loss, and changed files are found."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def edit(run, change) -> None:
     run.manifest.write_text(json.dumps(document))
 
 
-def test_it_comes_back(run):
+def test_a_manifest_is_read_as_written(run):
     manifest = read_manifest(run.root)
     assert manifest == make(run.root)
     assert manifest.verdict == "pass"
@@ -72,7 +72,7 @@ def test_it_comes_back(run):
     assert manifest.accuracy["onnxruntime"].correct == 2
 
 
-def test_every_file_is_recorded_and_the_export_summed(run):
+def test_every_file_is_recorded_and_the_export_size_is_the_sum(run):
     manifest = read_manifest(run.root)
     recorded = {file.path: (file.bytes, file.sha256) for file in manifest.files}
     weights = hashlib.sha256(b"w" * 500_000).hexdigest()
@@ -85,7 +85,7 @@ def test_an_untouched_run_has_no_problems(run):
     assert verify_files(run.root, read_manifest(run.root)) == ()
 
 
-def test_one_flipped_bit_a_lost_and_a_smuggled_file_are_found(run):
+def test_changed_missing_and_unlisted_files_are_found(run):
     manifest = read_manifest(run.root)
     (run.export / "model.bin").write_bytes(b"w" * 499_999 + b"v")
     (run.export / "model.xml").unlink()
@@ -99,7 +99,7 @@ def test_one_flipped_bit_a_lost_and_a_smuggled_file_are_found(run):
 
 
 @pytest.mark.parametrize("version", [0, 2, None, "1"])
-def test_another_schema_version_is_refused_readably(run, version):
+def test_another_schema_version_is_refused(run, version):
     edit(run, lambda document: document.update(schema_version=version))
     with pytest.raises(DataError, match=r"schema_version is .*this version reads 1"):
         read_manifest(run.root)
@@ -116,14 +116,14 @@ def test_another_schema_version_is_refused_readably(run, version):
         (lambda d: d["files"][0].update(path="/etc/passwd"), "inside its folder"),
     ],
 )
-def test_a_broken_manifest_is_a_data_error(run, change, words):
+def test_an_invalid_manifest_is_a_data_error(run, change, words):
     edit(run, change)
     with pytest.raises(DataError, match=words) as caught:
         read_manifest(run.root)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_or_cut_manifest_is_a_data_error(run):
+def test_a_missing_or_truncated_manifest_is_a_data_error(run):
     run.manifest.write_text(run.manifest.read_text()[:100])
     with pytest.raises(DataError, match="not JSON"):
         read_manifest(run.root)
@@ -132,7 +132,7 @@ def test_a_missing_or_cut_manifest_is_a_data_error(run):
         read_manifest(run.root)
 
 
-def test_logits_that_are_not_finite_are_written_as_null(run):
+def test_nonfinite_logits_are_written_as_null(run):
     write_manifest(run.root, make(run.root, validation(np.full((2, 2), np.nan))))
     record = read_manifest(run.root).parity["onnxruntime"]
     assert record.max_abs_diff is None
