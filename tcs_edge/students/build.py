@@ -13,10 +13,10 @@ from timm.layers import PatchEmbed
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from tcs_edge.errors import DataError, MissingError, UnknownName, UsageError, reason_of
 from tcs_edge.models.candidates import CANDIDATES, Candidate, Kind
+from tcs_edge.models.cost import count_macs_m, count_params_m
 from tcs_edge.models.hub import HubFile, fetch, timm_hub_file
 from tcs_edge.models.safetensors_file import check_safetensors, read_state
 from tcs_edge.utils.quiet import quiet
@@ -97,14 +97,11 @@ def candidate_from_model(name: str) -> Candidate:
     require_student(name)
     with quiet(*CHATTY), torch.device("meta"):
         model = deployable(_create(name, PUBLISHED_IMG_SIZE))
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            features = model(torch.zeros(1, 3, PUBLISHED_IMG_SIZE, PUBLISHED_IMG_SIZE))
-    params_m = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    # The counter reports two floating-point operations per multiply-accumulate.
-    macs_m = counter.get_total_flops() / 2 / 1e6
+        width = feature_dim(model, PUBLISHED_IMG_SIZE)
+        macs_m = count_macs_m(model, PUBLISHED_IMG_SIZE)
     in_patches = any(isinstance(module, PatchEmbed) for module in model.modules())
     kind: Kind = "transformer" if in_patches else "unknown"
-    return Candidate(name, kind, params_m, int(features.shape[1]), macs_m)
+    return Candidate(name, kind, count_params_m(model), width, macs_m)
 
 
 def _new_model(name: str, img_size: int, seed: int) -> nn.Module:

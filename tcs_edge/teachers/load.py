@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import DataError, UsageError
+from tcs_edge.models.cost import count_params_m
 from tcs_edge.models.hub import timm_hub_file
 from tcs_edge.models.safetensors_file import read_state
 from tcs_edge.teachers import digits
@@ -159,7 +160,7 @@ def _outline(timm_name: str) -> nn.Module:
 
 
 def _params_m(module: nn.Module) -> float:
-    return round(sum(parameter.numel() for parameter in module.parameters()) / 1e6, 2)
+    return round(count_params_m(module), 2)
 
 
 def _info(name: str, spec: TeacherSpec, preprocess: Preprocess, outline: nn.Module, file: WeightsFile) -> TeacherInfo:

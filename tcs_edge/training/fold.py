@@ -10,10 +10,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from tcs_edge.errors import DataError, ParityFailed, reason_of
 from tcs_edge.methods import Method, SimKdStudent
+from tcs_edge.models.cost import count_macs_m, count_params_m
 from tcs_edge.models.feature_map import drop_head
 from tcs_edge.students.build import deployable
 from tcs_edge.tcs.head import check_fold
@@ -56,12 +56,7 @@ def _check_branches(merged: Tensor, reference: Tensor) -> None:
 
 def deployed_cost(model: nn.Module, img_size: int) -> tuple[float, float]:
     """Millions of parameters, and of multiply-accumulates for one image, of the model as it is deployed."""
-    device = next(model.parameters()).device
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, 3, img_size, img_size, device=device))
-    params = sum(parameter.numel() for parameter in model.parameters())
-    # The counter reports two floating-point operations per multiply-accumulate.
-    return params / 1e6, counter.get_total_flops() / 2 / 1e6
+    return count_params_m(model), count_macs_m(model, img_size)
 
 
 def save_deployed(path: Path, model: nn.Module) -> None:
