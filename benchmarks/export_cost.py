@@ -26,11 +26,11 @@ from torch import nn
 from tcs_edge.data import ImageSet, Preprocess, Split
 from tcs_edge.data.folders import load_folder
 from tcs_edge.export.onnx import export_onnx
-from tcs_edge.export.openvino import export_openvino
 from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.labels.linear_probe import fit_linear_probe
 from tcs_edge.quantization.fallback import Round
 from tcs_edge.report.console import print_table, terminal
+from tcs_edge.runtimes.openvino.export import export_openvino
 from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, openvino_file
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.target import load_target, openvino_arithmetic

@@ -24,11 +24,11 @@ from tcs_edge.errors import TcsEdgeError
 from tcs_edge.export.files import save_onnx
 from tcs_edge.export.fp16 import export_onnx_fp16
 from tcs_edge.export.onnx import export_onnx
-from tcs_edge.export.openvino import export_openvino
 from tcs_edge.models.candidates import CANDIDATES, EXPORTED_VERSION, MEASURED_CLASSES
 from tcs_edge.quantization.qdq import Scheme, quantized
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.runtimes.openvino.export import export_openvino
 from tcs_edge.students.build import build_student, deployable, feature_dim
 from tcs_edge.utils.files import read_json, write_json
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -24,6 +25,10 @@ from typer.testing import CliRunner
 from tcs_edge.cli.app import app
 from tcs_edge.utils.logs import logged_to
 from tcs_edge.utils.progress import shown_on
+
+# Tests import onnxruntime, openvino and nncf too; no usage statistics of tests.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 # A machine that does other work as well is no failure.
 settings.register_profile("unhurried", deadline=None)
@@ -227,7 +232,7 @@ def onnx_path(
 @pytest.fixture(scope="session")
 def xml_path(onnx_path: Path) -> Path:
     """The tiny model as OpenVINO IR, made once."""
-    from tcs_edge.export.openvino import export_openvino
+    from tcs_edge.runtimes.openvino.export import export_openvino
 
     return export_openvino(onnx_path, onnx_path.with_suffix(".xml"))[0]
 

@@ -14,10 +14,10 @@ from tcs_edge.data.folders import load_held_out
 from tcs_edge.data.layout import name_some
 from tcs_edge.data.loader import image_batches
 from tcs_edge.errors import DataError, UsageError
-from tcs_edge.export.metadata import stored_pairs
 from tcs_edge.runs.folder import MANIFEST
 from tcs_edge.runs.load import trained_model
 from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.metadata import stored_pairs
 from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.open import opened_device_runner

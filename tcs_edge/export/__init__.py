@@ -1,5 +1,1 @@
-"""Writing the trained model as ONNX and OpenVINO IR, with its labels and preprocessing."""
-
-from tcs_edge.utils.telemetry import switch_off
-
-switch_off()
+"""Writing the trained model as ONNX and in the runtimes' own formats, with its labels and preprocessing."""

@@ -14,7 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tcs_edge.export.files import save_onnx
-from tcs_edge.export.metadata import set_onnx_metadata
+from tcs_edge.runtimes.metadata import set_onnx_metadata
 from tcs_edge.runtimes.onnx_file import read_onnx
 
 SMALLEST = 256  # elements; biases and scales would save next to nothing

@@ -15,8 +15,8 @@ import torch
 
 from tcs_edge.errors import DataError, RequirementMissed, UsageError, reason_of
 from tcs_edge.export.files import require_one_file, save_onnx
-from tcs_edge.export.metadata import build_metadata, set_onnx_metadata
 from tcs_edge.export.preprocess import require_labels
+from tcs_edge.runtimes.metadata import build_metadata, set_onnx_metadata
 from tcs_edge.utils.quiet import quiet
 from tcs_edge.utils.version import __version__
 from tcs_edge.utils.versions import PRODUCER

@@ -17,6 +17,7 @@ from tcs_edge.students.build import build_student, deployable, feature_dim
 from tcs_edge.utils.files import atomic_path
 from tcs_edge.utils.progress import track
 from tcs_edge.utils.quiet import quiet
+from tcs_edge.utils.telemetry import telemetry_off
 
 CLASSES = 10
 OPSET = 17
@@ -61,8 +62,9 @@ def export_graph(model: str, img_size: int, path: Path) -> None:
 
 def _quantize(plain: Path, path: Path, img_size: int) -> None:
     """Every layer in int8 (QDQ, per channel): the fastest that a quantized release of this network can be."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    with telemetry_off():
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Noise(CalibrationDataReader):
         def __init__(self) -> None:

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from tcs_edge.errors import reason_of
 from tcs_edge.latency.cost_model import Tables
@@ -18,6 +17,7 @@ from tcs_edge.latency.operators import Operator, cost_features
 from tcs_edge.latency.transfer import ANCHOR_PX
 from tcs_edge.profiling.graphs import export_graph
 from tcs_edge.utils.progress import busy
+from tcs_edge.utils.telemetry import telemetry_off
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ def counted_operators(model: str, img_sizes: Iterable[int]) -> Tables:
 
 def executed_operators(graph: Path, img_size: int) -> list[Operator]:
     """The operators of one run, in order, as onnxruntime's profiler saw them."""
+    with telemetry_off():
+        import onnxruntime as ort
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.enable_profiling = 1, True
     options.profile_file_prefix = str(graph.with_suffix(""))

@@ -25,6 +25,7 @@ from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import TargetSpec
 from tcs_edge.students.build import require_student
 from tcs_edge.utils.progress import track
+from tcs_edge.utils.telemetry import telemetry_off
 from tcs_edge.utils.threads import usable_cores
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,8 @@ def _clear(work: Path, keys: Sequence[Key]) -> None:
 
 def _measured(request: Request, keys: Sequence[Key], plan: Plan, work: Path, today: date) -> tuple[Profile, list[str]]:
     try:
-        state = measure(keys, lambda key: work / key.graph_name, plan, work, logger.info, track)
+        with telemetry_off():  # the device's code imports the runtimes
+            state = measure(keys, lambda key: work / key.graph_name, plan, work, logger.info, track)
     except OtherMeasurement as error:
         raise UsageError(f"{error}. Delete that folder, or choose another --out.") from None
     except UnusableRuntime as error:

@@ -7,14 +7,17 @@ import io
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino as ov
 
 from tcs_edge.errors import UsageError, reason_of
-from tcs_edge.export.openvino import read_as_openvino
+from tcs_edge.runtimes.openvino.export import read_as_openvino
 from tcs_edge.utils.quiet import quiet
-from tcs_edge.utils.telemetry import switch_off
+from tcs_edge.utils.telemetry import telemetry_off
+
+if TYPE_CHECKING:
+    import openvino as ov
 
 HEAVY = {"Convolution", "GroupConvolution", "MatMul"}  # what qdq.HEAVY becomes; what lies between stays float
 
@@ -32,9 +35,9 @@ def quantized_ir(
     Raises:
         UsageError: nncf cannot quantize this model.
     """
-    switch_off()
-    import nncf  # brings torch's extensions and takes seconds to import
-    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+    with telemetry_off():
+        import nncf  # brings torch's extensions and takes seconds to import
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     model = read_as_openvino(source)
     try:

@@ -16,12 +16,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from tcs_edge.errors import UsageError, reason_of
-from tcs_edge.export.metadata import set_onnx_metadata
+from tcs_edge.runtimes.metadata import set_onnx_metadata
 from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.utils.quiet import quiet
+from tcs_edge.utils.telemetry import telemetry_off
 
 HEAVY = ("Conv", "Gemm", "MatMul")  # nearly all of the arithmetic; what lies between stays float
 
@@ -58,6 +58,8 @@ def quantized(source: Path, scheme: Scheme, images: Iterable[np.ndarray], ranges
     Raises:
         UsageError: onnxruntime cannot quantize this model.
     """
+    with telemetry_off():
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     with TemporaryDirectory() as folder, _silent():
         path = Path(folder) / "int8.onnx"
         try:
@@ -155,8 +157,8 @@ def _drop_unused_domains(model: onnx.ModelProto) -> None:
     model.opset_import.extend(opsets)
 
 
-class _Reader(CalibrationDataReader):
-    """Hands one image after the other to onnxruntime's calibration."""
+class _Reader:
+    """onnxruntime's CalibrationDataReader: one image after the other."""
 
     def __init__(self, images: Iterable[np.ndarray], name: str) -> None:
         self._images, self._name = iter(images), name

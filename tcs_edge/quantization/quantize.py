@@ -16,17 +16,17 @@ import onnx
 
 from tcs_edge.data import Preprocess, Split
 from tcs_edge.export.files import save_onnx
-from tcs_edge.export.metadata import read_onnx_metadata
-from tcs_edge.export.openvino import write_ir
 from tcs_edge.quantization.accuracy_check import AccuracyCheck
 from tcs_edge.quantization.fallback import Round, hold_accuracy
 from tcs_edge.quantization.ir import quantized_ir
 from tcs_edge.quantization.qdq import Scheme, quantized, with_float_layers
 from tcs_edge.quantization.sensitivity import LayerCost, layer_costs, noise_share, run_model
 from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.metadata import read_onnx_metadata
 from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.runtimes.openvino.export import write_ir
 from tcs_edge.specs.config import Int8Options
 from tcs_edge.utils.files import write_bytes
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from tcs_edge.errors import DataError, reason_of
 from tcs_edge.runtimes.base import ClosingRunner, coarsest, run_all, static_sides, stored_labels, stored_precision
 from tcs_edge.runtimes.onnx_file import read_onnx, require_standard
 from tcs_edge.specs.artifacts import runner_name
+from tcs_edge.utils.telemetry import telemetry_off
 
 FLOAT = "tensor(float)"
 SILENT_LOG = 4  # onnxruntime: fatal errors only; everything else arrives as an exception
@@ -59,6 +59,7 @@ def open_session(path: Path, threads: int, takes: str = FLOAT) -> Any:
     Raises:
         DataError: the file is missing, truncated, or no such model.
     """
+    ort = _onnxruntime()
     ort.disable_telemetry_events()
     require_standard(path, read_onnx(path))
     try:
@@ -73,8 +74,14 @@ def open_session(path: Path, threads: int, takes: str = FLOAT) -> Any:
     return session
 
 
-def _options(threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
+def _onnxruntime() -> Any:
+    with telemetry_off():
+        import onnxruntime
+    return onnxruntime
+
+
+def _options(threads: int) -> Any:
+    options = _onnxruntime().SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = SILENT_LOG

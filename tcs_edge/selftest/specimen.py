@@ -16,8 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tcs_edge.data import ImageSet, Preprocess, Split
 from tcs_edge.data.digits import digits
 from tcs_edge.export.onnx import export_onnx
-from tcs_edge.export.openvino import export_openvino
 from tcs_edge.export.preprocess import write_labels, write_preprocess
+from tcs_edge.runtimes.openvino.export import export_openvino
 from tcs_edge.students.build import build_student, deployable, student_mean_std
 from tcs_edge.utils.quiet import quiet
 

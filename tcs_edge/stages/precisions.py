@@ -9,7 +9,6 @@ from typing import Any
 
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.export.fp16 import export_onnx_fp16
-from tcs_edge.export.openvino import export_openvino
 from tcs_edge.export.pixels import export_pixels
 from tcs_edge.quantization.accuracy_check import prepare_accuracy_check
 from tcs_edge.quantization.calibration import calibration_split
@@ -17,6 +16,7 @@ from tcs_edge.quantization.qdq import Scheme
 from tcs_edge.quantization.quantize import Quantized, Quantizer
 from tcs_edge.quantization.sensitivity import LayerCost
 from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.runtimes.openvino.export import export_openvino
 from tcs_edge.specs.artifacts import onnx_file, openvino_file, pixels_file, runner_name
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.target import TargetSpec, int8_outlook

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import DataError
-from tcs_edge.export.metadata import read_onnx_metadata
-from tcs_edge.export.openvino import read_openvino_metadata
 from tcs_edge.export.preprocess import read_labels
+from tcs_edge.runtimes.metadata import read_onnx_metadata
 from tcs_edge.runtimes.onnx_file import default_opset, external_files, read_onnx
+from tcs_edge.runtimes.openvino.export import read_openvino_metadata
 from tcs_edge.specs.artifacts import Precision, is_released, onnx_file, openvino_file, runner_name
 from tcs_edge.utils.files import read_json
 from tcs_edge.validation.checks import Check, holds

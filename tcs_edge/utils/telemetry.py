@@ -1,21 +1,42 @@
-"""No usage statistics: the libraries below us that report home are switched off."""
+"""Import libraries with their usage statistics switched off."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
 
 
-def switch_off() -> None:
-    """Switch telemetry off for the rest of this process and its children; run it before the libraries load.
+@contextmanager
+def telemetry_off() -> Iterator[None]:
+    """Switch off the usage statistics of every library that is imported for the first time inside the block.
 
-    ONNX Runtime sends events by default and writes a device id into the home folder as soon as it is
-    imported; its environment variable is the only switch that comes early enough.
+    Import onnxruntime, openvino and nncf in such a block only. Afterwards the environment and `sys.modules`
+    are as before, and the libraries stay silent for the rest of the process:
 
-    OpenVINO and NNCF both import `openvino_telemetry` optionally and fall back to a stub without it.
-    Consent is on by default there, and merely importing nncf writes a client id into the home folder, so
-    it is made unimportable. No consent file is written: what the user told Intel stays as it is.
+    - ONNX Runtime reads its environment variable once, during its import. Without the variable, the import
+      writes a device id into the home folder.
+    - OpenVINO and NNCF bind a stub during their import if `openvino_telemetry` cannot be imported. Otherwise
+      consent is on by default, and the import writes a client id into the home folder.
+
+    The block changes nothing about a library that the process imported earlier. No consent file is written.
     """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    # None is Python's own way to say "importing this raises ModuleNotFoundError".
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    # None in sys.modules makes Python raise ModuleNotFoundError on import.
+    with _entry(os.environ, "ORT_DISABLE_TELEMETRY", "1"), _entry(sys.modules, "openvino_telemetry", None):
+        yield
+
+
+@contextmanager
+def _entry(mapping: MutableMapping[str, Any], key: str, value: object) -> Iterator[None]:
+    """Give `key` another value during the block."""
+    present, before = key in mapping, mapping.get(key)
+    mapping[key] = value
+    try:
+        yield
+    finally:
+        if present:
+            mapping[key] = before
+        else:
+            mapping.pop(key, None)

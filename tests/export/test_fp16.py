@@ -12,10 +12,10 @@ from onnx import numpy_helper
 from tcs_edge.errors import DataError
 from tcs_edge.export.files import save_onnx
 from tcs_edge.export.fp16 import SMALLEST, export_onnx_fp16
-from tcs_edge.export.metadata import read_onnx_metadata
-from tcs_edge.export.openvino import export_openvino
+from tcs_edge.runtimes.metadata import read_onnx_metadata
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.runtimes.openvino.export import export_openvino
 
 Type = onnx.TensorProto
 

@@ -14,8 +14,8 @@ import torch
 
 from tcs_edge.errors import DataError, RequirementMissed, UsageError
 from tcs_edge.export import files
-from tcs_edge.export.metadata import KEYS, read_onnx_metadata
 from tcs_edge.export.onnx import LOWEST_OPSET, choose_opset, export_onnx
+from tcs_edge.runtimes.metadata import KEYS, read_onnx_metadata
 
 
 def run_onnx(path: Path, images: np.ndarray) -> np.ndarray:

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from tcs_edge.export.onnx import export_onnx
-from tcs_edge.export.openvino import export_openvino
 from tcs_edge.models.candidates import CANDIDATES, LEFT_OUT, Candidate
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.runtimes.openvino.export import export_openvino
 from tcs_edge.specs.profile import load_profile
 from tcs_edge.students.build import build_student, candidate_from_model, deployable, feature_dim
 

@@ -13,23 +13,10 @@ from tcs_edge.specs.profile import Profile
 from tcs_edge.specs.target import load_target
 
 
-class Warnings:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.lines.append(text)
-
-    def busy(self, what: str):
-        from contextlib import nullcontext
-
-        return nullcontext()
-
-
 def test_a_candidate_counted_here_is_what_its_table_says():
     """Up to the width of this processor's registers, to which channels are padded."""
     name = "test_resnet"
-    counted = counted_operators(name, [64], Warnings())[name]
+    counted = counted_operators(name, [64])[name]
     assert set(counted) == {64, 224}
     for size, features in counted.items():
         table = shipped_cost_model().tables[name][size]
@@ -42,15 +29,14 @@ def test_a_stranger_gets_a_latency_from_its_operators():
     name = "test_byobnet"
     assert name not in CANDIDATES
     target = load_target("raspberrypi4")
-    tables = counted_operators(name, [64], Warnings())
+    tables = counted_operators(name, [64])
     device = device_latencies(target, Profile(target=target.name), threads=1, tables=tables)
     found = device.latency(name, 64)
     assert 0 < found.low_ms < found.p50_ms < found.high_ms
     assert found.source == "estimated"
 
 
-def test_a_size_that_cannot_be_is_said_with_the_reason():
-    said = Warnings()
-    counted = counted_operators("test_vit", [60], said)
+def test_a_size_that_cannot_be_is_said_with_the_reason(recorder):
+    counted = counted_operators("test_vit", [60])
     assert 60 not in counted.get("test_vit", {})
-    assert said.lines[0].startswith("no latency can be predicted for test_vit at 60 px:")
+    assert recorder.warned[0].startswith("no latency can be predicted for test_vit at 60 px:")

@@ -10,14 +10,6 @@ from tcs_edge.errors import DataError
 from tcs_edge.quantization.calibration import calibration_split
 
 
-class Listener:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-
 def split(values: list[int], part: str) -> Split:
     pixels = np.array(values, np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
     return Split(pixels, np.zeros(len(values), np.int64), tuple(f"{part}/{value}" for value in values))
@@ -28,13 +20,12 @@ def image_set(train: list[int], val: list[int], test: list[int]) -> ImageSet:
     return ImageSet("photos", ("a",), *parts, fingerprint="")
 
 
-def test_copies_of_evaluation_images_are_refused_and_said():
-    heard = Listener()
+def test_copies_of_evaluation_images_are_refused_and_said(recorder):
     images = image_set(list(range(40)), val=[3, 4, 100], test=[7, 101])
-    chosen = calibration_split(images, 40, 0, heard)
+    chosen = calibration_split(images, 40, 0)
     assert {name.split("/")[1] for name in chosen.names} == {str(v) for v in range(40)} - {"3", "4", "7"}
     assert all(name.startswith("train/") for name in chosen.names)
-    assert heard.lines == ["calibration: 3 training images are evaluation images too and were refused"]
+    assert recorder.said == ["calibration: 3 training images are evaluation images too and were refused"]
 
 
 def test_the_next_one_is_taken_for_each_that_was_refused():

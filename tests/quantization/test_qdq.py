@@ -83,7 +83,7 @@ def test_it_gives_what_quantizing_without_the_layer_gives(int8, original, onnx_p
 
     real = quantization.quantize_static
     monkeypatch.setattr(
-        "tcs_edge.quantization.qdq.quantize_static", lambda *a, **k: real(*a, **k, nodes_to_exclude=[left_out])
+        "onnxruntime.quantization.quantize_static", lambda *a, **k: real(*a, **k, nodes_to_exclude=[left_out])
     )
     anew = run_model(quantized(onnx_path, Scheme(True, False, False), calibration, ranges), IMAGES)
     # the same but for the 8-bit rounding of values around the layer that onnxruntime leaves in
@@ -129,7 +129,7 @@ def test_what_onnxruntime_cannot_quantise_is_one_line(onnx_path, calibration, tm
     def broken(*_arguments, **_options):
         raise ValueError("no\nscale")
 
-    monkeypatch.setattr("tcs_edge.quantization.qdq.quantize_static", broken)
+    monkeypatch.setattr("onnxruntime.quantization.quantize_static", broken)
     with pytest.raises(UsageError, match="no scale Leave int8 out"):
         quantized(onnx_path, Scheme(True, False, False), calibration, tmp_path / "ranges.json")
 

@@ -10,13 +10,13 @@ import pytest
 from tcs_edge.data import Preprocess, Split
 from tcs_edge.errors import DataError
 from tcs_edge.export.onnx import export_onnx
-from tcs_edge.export.openvino import read_openvino_metadata
 from tcs_edge.quantization.accuracy_check import prepare_accuracy_check
 from tcs_edge.quantization.qdq import Scheme, int8_layers
 from tcs_edge.quantization.quantize import Quantizer
 from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.runtimes.openvino.export import read_openvino_metadata
 from tcs_edge.specs.config import Int8Options
 
 PREPROCESS = Preprocess(32)

@@ -10,7 +10,7 @@ import torch
 
 from tcs_edge.data import Preprocess
 from tcs_edge.export.fp16 import export_onnx_fp16
-from tcs_edge.export.openvino import export_openvino
+from tcs_edge.runtimes.openvino.export import export_openvino
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.stages import time_exports
 

@@ -18,6 +18,7 @@ from .machine import describe_machine
 from .results import profile_document, refusals, shown
 from .rounds import Plan
 from .session import OtherMeasurement, measure
+from .telemetry import switch_off_telemetry
 
 BUNDLE_FILE = "bundle.json"
 MODELS = "models"
@@ -26,6 +27,7 @@ LINES = 20
 
 def main(root: Path, arguments: list[str] | None = None) -> int:
     """Measure the bundle that lies in `root`; returns 0, or 1 if a latency was not recorded, 2 for wrong usage."""
+    switch_off_telemetry()
     bundle = json.loads((root / BUNDLE_FILE).read_text(encoding="utf-8"))
     options = _options(bundle, arguments)
     damaged = damaged_files(root, bundle)

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from .graphs import Key, open_graph
+from .telemetry import switch_off_telemetry
 
 RUNS = 3
 TIMEOUT_SECONDS = 300
@@ -77,5 +78,6 @@ def _peak_mb() -> float:
 
 
 if __name__ == "__main__":
+    switch_off_telemetry()
     path, model, img_size, runtime, threads, precision = sys.argv[1:]
     sys.stdout.write(f"{_added_mb(Path(path), Key(model, int(img_size), runtime, int(threads), precision)):.1f}\n")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import openvino as ov
 
 from tcs_edge.errors import DataError, reason_of
 from tcs_edge.runtimes.base import ClosingRunner, coarsest, run_all, static_sides, stored_labels, stored_precision
+from tcs_edge.runtimes.openvino.export import RT_INFO_GROUP
+from tcs_edge.runtimes.openvino.library import openvino
 from tcs_edge.specs.artifacts import runner_name
 
+if TYPE_CHECKING:
+    import openvino as ov
+
 Arithmetic = Literal["f32", "bf16", "device"]
-RT_INFO_GROUP = "tcs_edge"
 
 
 class OpenVinoRunner(ClosingRunner):
@@ -91,7 +94,7 @@ def _read(path: Path) -> ov.Model:
         if not part.is_file():
             raise DataError(f"no such OpenVINO file: {part} (an IR is an .xml and a .bin). Export again.")
     try:
-        model = ov.Core().read_model(path)
+        model = openvino().Core().read_model(path)
     except RuntimeError as error:
         raise DataError(f"{path} cannot be loaded by openvino: {reason_of(error)} Export again.") from error
     if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -109,7 +112,7 @@ def _compile(model: ov.Model, path: Path, threads: int, precision: Arithmetic) -
     if precision != "device":
         config["INFERENCE_PRECISION_HINT"] = precision
     try:
-        return ov.Core().compile_model(model, "CPU", config)
+        return openvino().Core().compile_model(model, "CPU", config)
     except RuntimeError as error:
         raise DataError(f"{path} cannot be compiled by openvino: {reason_of(error)} Export again.") from error
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from tcs_edge.errors import DataError, MissingError, RequirementMissed
-from tcs_edge.export.metadata import KEYS, read_onnx_metadata
-from tcs_edge.export.openvino import export_openvino
+from tcs_edge.runtimes.metadata import KEYS, read_onnx_metadata
+from tcs_edge.runtimes.openvino.export import export_openvino
 
 
 def test_it_computes_what_the_model_computes(xml_path, model):
@@ -107,7 +107,7 @@ sys.addaudithook(lambda event, args: opened.append(event) if event.startswith("s
 """
 EXPORT = """
 from pathlib import Path
-from tcs_edge.export.openvino import export_openvino
+from tcs_edge.runtimes.openvino.export import export_openvino
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 export_openvino(Path(sys.argv[1]), Path(sys.argv[2]))
 OpenVinoRunner(Path(sys.argv[2]))
@@ -125,10 +125,13 @@ ovc.init_ovc_telemetry()
 """
 
 
+REPORTING = ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY")  # each changes what is reported
+
+
 def run_fresh(code: str, home: Path, *arguments: Path) -> subprocess.CompletedProcess[str]:
     home.mkdir()
-    environment = {key: os.environ[key] for key in os.environ if key not in ("CI", "TF_BUILD", "JENKINS_URL")}
-    root = str(Path(__file__).parents[2])
+    environment = {key: os.environ[key] for key in os.environ if key not in REPORTING}
+    root = str(Path(__file__).parents[3])
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         env={**environment, "HOME": str(home), "PYTHONPATH": root},
