@@ -1,9 +1,11 @@
-"""Predicts the latency of a network that nobody measured: a sum over its operators.
+"""Cost model that predicts the latency of an unmeasured network as a sum over its operators.
 
-The reference machine is the one whose profile was measured in full. Its model is linear with coefficients that
-cannot be negative: ms per call, per 10^6 multiply-accumulates and per 10^6 bytes of each kind of operator, for each
-runtime and thread count. benchmarks/fit_cost_model.py fits it, benchmarks/operator_tables.py counts the operators that
-onnxruntime executes; OpenVINO fuses others, but its time is taken for a sum over the same work.
+The model describes the reference machine, the one with a fully measured profile. It is linear with nonnegative
+coefficients for each runtime and thread count, in ms per call, per 10^6 multiply-accumulates and per 10^6 bytes of
+each kind of operator. The script benchmarks/fit_cost_model.py fits the model.
+
+The script benchmarks/operator_tables.py counts the operators that onnxruntime executes. The same counts serve as
+features for OpenVINO, although it fuses other operators.
 """
 
 from __future__ import annotations
@@ -23,15 +25,15 @@ from tcs_edge.utils.files import read_json
 TABLES_VERSION, MODEL_VERSION = 1, 2
 MODEL_FILE, TABLES_FILE = (Path(__file__).parent / name for name in ("cost_model.json", "operator_tables.json"))
 
-# What a network's operators ask for, by model, image size and feature.
+# Operator features of a network, by model, image size and name of the feature.
 Tables = Mapping[str, Mapping[int, Mapping[str, float]]]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A latency in ms on the reference machine; `low_ms` to `high_ms` holds nine in ten networks.
+    """A latency in ms on the reference machine, with the 90 % interval `low_ms` to `high_ms`.
 
-    `transformer_share`, 0..1, is the part of it that goes to what only transformers do.
+    `transformer_share`, 0..1, is the fraction of the latency in features that only transformers have.
     """
 
     p50_ms: float
@@ -42,14 +44,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ThreadModel:
-    """Coefficients in ms per unit of each feature, and the band as factors on the prediction."""
+    """Coefficients in ms per unit of each feature, and the interval as factors on the prediction."""
 
     coefficients_ms: Mapping[str, float]
     low_factor: float
     high_factor: float
 
     def predict(self, features: Mapping[str, float]) -> Prediction:
-        """The latency of a network with these features."""
+        """Predict the latency of a network with these features."""
         cost = {name: self.coefficients_ms[name] * value for name, value in features.items()}
         total = sum(cost.values())
         share = sum(cost.get(name, 0.0) for name in TRANSFORMER_FEATURES) / total
@@ -58,11 +60,11 @@ class ThreadModel:
 
 @dataclass(frozen=True)
 class CostModel:
-    """The model fitted for one runtime, by thread count, and the operators of the networks it is asked about.
+    """Fitted model of one runtime, by thread count, with the operator features of known networks.
 
     `tables` are features by model and image size; `reference` names the profile of the reference machine.
-    Where the latency of a network is known at two sizes, nine in ten sizes between, predicted and corrected by
-    those, come out within `own_rows_factor`.
+    A prediction between two measured sizes of a network is corrected by their latencies. 90 % of such predictions
+    are within a factor of `own_rows_factor`.
     """
 
     reference: str
@@ -72,29 +74,30 @@ class CostModel:
     citation: str
 
     def knows(self, model: str, img_size: int) -> bool:
-        """Whether a prediction can be made: the network's operators are known at this size or on both sides."""
+        """Return True if the network's operators were counted at this size, or at a smaller and a larger one."""
         sizes = self.tables.get(model)
         return sizes is not None and min(sizes) <= img_size <= max(sizes)
 
     def sizes(self, model: str) -> list[int]:
-        """Sides of the input that the network was exported and run with to count its operators, small ones first."""
+        """Input sizes in pixels at which the network's operators were counted, ascending."""
         return sorted(self.tables.get(model, {}))
 
     def with_tables(self, tables: Tables) -> CostModel:
-        """The same model, asked about more networks."""
+        """Return this model with the operator features of more networks."""
         return replace(self, tables={**self.tables, **tables}) if tables else self
 
     def macs_m(self, model: str, img_size: int) -> float:
-        """10^6 multiply-accumulates that the network's operators execute at this size; see `knows`."""
+        """Multiply-accumulates in 10^6 of the network's operators at this size; see `knows`."""
         features = self._features(model, img_size)
         return sum(features.get(name, 0.0) for name in MAC_FEATURES)
 
     def predict(self, model: str, img_size: int, threads: int) -> Prediction:
-        """Latency on the reference machine; more threads than it was measured with count as its most.
+        """Predict the latency on the reference machine.
 
         Args:
-            model: a network whose operators are known, see `knows`.
+            model: a network with known operators, see `knows`.
             img_size: pixels; between two known sizes every feature follows a power of the size.
+            threads: at most the largest measured thread count is used.
         """
         usable = [count for count in self.threads if count <= threads]
         return self.threads[max(usable)].predict(self._features(model, img_size))
@@ -121,7 +124,7 @@ def _between(small: float, large: float, share: float) -> float:
 
 @cache
 def shipped_cost_model(runtime: RuntimeName = "onnxruntime") -> CostModel:
-    """The model of the reference machine that ships with tcs-edge.
+    """Load the shipped model of the reference machine.
 
     Raises:
         MissingError: the installation is incomplete.
@@ -132,7 +135,7 @@ def shipped_cost_model(runtime: RuntimeName = "onnxruntime") -> CostModel:
 
 
 def load_cost_model(model: Path, tables: Path, runtime: RuntimeName = "onnxruntime") -> CostModel:
-    """The model of one runtime in the two files that the scripts in benchmarks/ write.
+    """Load the model of one runtime from the two files that the scripts in benchmarks/ write.
 
     Raises:
         DataError: a file is missing, is not JSON, or has another schema version.

@@ -1,4 +1,4 @@
-"""The latency of a student on a target: its own rows first, then what the reference machine lets expect."""
+"""Latency of a student on a target: measured rows of the device, else an estimate from the reference machine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tcs_edge.specs.target import Precision, RuntimeName, TargetSpec, load_targe
 
 @dataclass(frozen=True)
 class Latency:
-    """The latency of one image in ms: median and the band it is believed to lie in.
+    """Latency of one image in ms: median `p50_ms` and 90 % interval [`low_ms`, `high_ms`].
 
-    `threads` is the thread count the figure is for; `source` says how it is known, `citation` from where.
+    `threads` is the thread count of the figure. `source` is its kind, and `citation` its origin.
     """
 
     p50_ms: float
@@ -31,7 +31,7 @@ class Latency:
     citation: str
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, as JSON values."""
+        """Return all fields as JSON values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -40,10 +40,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class DeviceLatencies:
-    """Answers for one target, runtime, precision and thread count; see `device_latencies`.
+    """Latencies on one target for one runtime, precision and thread count; see `device_latencies`.
 
-    `rows` are the device's own, `transfer` leads from the reference machine to it (None: the device is the
-    reference machine).
+    `rows` are the device's own rows. `transfer` converts latencies of the reference machine to the device;
+    it is None if the device is the reference machine.
     """
 
     target: TargetSpec
@@ -58,11 +58,11 @@ class DeviceLatencies:
     def latency(self, model: str, img_size: int) -> Latency:
         """Latency of `model` for one img_size x img_size image.
 
-        A row of this model and size is taken as it stands; its rows at other sizes correct what is expected
-        from the reference machine. No estimate is below what the processor's peak rate allows.
+        A row of this model and size is returned unchanged. Rows of the model at other sizes correct the
+        estimate from the reference machine. No estimate is below the bound of the processor's peak rate.
 
         Raises:
-            UsageError: neither the profile nor the reference machine knows the model at this size.
+            UsageError: neither the profile nor the reference machine has data on the model at this size.
         """
         expected = self._expected(model, img_size)
         own = self._own_rows(model, known=expected is not None)
@@ -77,17 +77,17 @@ class DeviceLatencies:
         return self._above_roofline(estimate, model, img_size)
 
     def _above_roofline(self, found: Latency, model: str, img_size: int) -> Latency:
-        """The same estimate with its lower end, and if need be all of it, raised to what is possible."""
+        """Raise the lower end of the estimate, and if necessary all of it, to the roofline bound."""
         macs_m, cpu = self._macs_m(model, img_size), self.target.cpu
         least = roofline_ms(macs_m, cpu, self.threads, self.precision, self.runtime) if macs_m else 0.0
         if found.low_ms >= least:
             return found
         p50_ms = max(found.p50_ms, least)
         reason = (
-            f"not below {least:.3g} ms: {macs_m:.3g} M multiply-accumulates at the peak rate of "
+            f"lower bound {least:.3g} ms: {macs_m:.3g} M multiply-accumulates at the peak rate of "
             f"{min(self.threads, cpu.cores)} x {cpu.model}"
         )
-        # What raises the median raises the upper end: the evidence is about another way to compute.
+        # The upper end rises with the median, since the estimate came from another way to compute.
         high_ms = found.high_ms * p50_ms / found.p50_ms
         return replace(found, p50_ms=p50_ms, low_ms=least, high_ms=high_ms, citation=f"{found.citation}; {reason}")
 
@@ -98,14 +98,14 @@ class DeviceLatencies:
         return counted.macs_m(model, img_size) if counted.knows(model, img_size) else None
 
     def _own_rows(self, model: str, known: bool) -> list[LatencyRow]:
-        """The device's rows of this model; estimated ones only where nothing better is to be had."""
+        """Return the device's rows of this model; estimated rows only if there is no better source."""
         rows = [row for row in self.rows if row.model == model]
         better = [row for row in rows if row.source != "estimated"]
         evident = known and self.transfer is not None and self.transfer.evident
         return better if better or evident else rows
 
     def _expected(self, model: str, img_size: int) -> Estimate | None:
-        """What the reference machine lets expect here; nothing of the device's own rows of this model is used."""
+        """Estimate the latency from the reference machine, without the device's own rows of this model."""
         known = self.reference.latency(model, img_size)
         if known is None or self.transfer is None:
             return known
@@ -120,7 +120,7 @@ class DeviceLatencies:
         )
 
     def _overhead(self, model: str, img_size: int) -> float:
-        """Log of what the reference takes beyond the share of the area that a smaller image has."""
+        """Log of the reference's latency relative to a latency proportional to the image area, >= 0."""
         here, full = (self.reference.latency(model, size) for size in (img_size, ANCHOR_PX))
         if here is None or full is None:
             return 0.0
@@ -132,12 +132,12 @@ class DeviceLatencies:
         )
         if not sizes:
             return (
-                f"nothing is known of the latency of {model} on {self.profile.target}. "
+                f"no latency data for {model} on {self.profile.target}. "
                 "Measure it (`tcs-edge profile` there, or `tcs-edge bundle-profiler`), or choose another --student."
             )
         return (
-            f"the latency of {model} on {self.profile.target} is known at {sizes[0]} to {sizes[-1]} px, not at "
-            f"{img_size} px. Choose an --img-size in between."
+            f"the latency of {model} on {self.profile.target} is known from {sizes[0]} to {sizes[-1]} px, not at "
+            f"{img_size} px. Choose an --img-size in this range."
         )
 
 
@@ -149,23 +149,23 @@ def device_latencies(
     precision: Precision = "fp32",
     tables: Tables | None = None,
 ) -> DeviceLatencies:
-    """What is known of students' latencies on `target`.
+    """Collect the latency data for students on `target`.
 
     Args:
-        threads: default the target's own. A count without rows falls back to the next lower one that has some,
-            which is slower and thus on the safe side.
-        tables: operators of networks that are in no table of ours.
+        threads: default the target's own. A count without rows falls back to the next lower count with rows,
+            which overestimates the latency.
+        tables: operator features of networks that are not in the shipped tables.
 
     Raises:
-        UsageError: int8 or fp16 arithmetic or ncnn is asked for, and the profile has no row of it.
+        UsageError: the profile has no row for int8, fp16 or ncnn, and these cannot be estimated.
     """
     wanted = threads or target.threads
     rows = _with_threads(profile, runtime, precision, wanted)
     known: RuntimeName | None = runtime if runtime != "ncnn" and precision == "fp32" else None
     if not (rows or known):
         raise UsageError(
-            f"the profile of {profile.target} has no row with {runtime} in {precision} and {wanted} threads or "
-            "fewer. Measure one (`tcs-edge profile` there, or `tcs-edge bundle-profiler`)."
+            f"the profile of {profile.target} has no row with {runtime} in {precision} and at most {wanted} "
+            "threads. Measure one (`tcs-edge profile` there, or `tcs-edge bundle-profiler`)."
         )
     proxies = _proxies(profile, runtime, wanted)
     count = next((found[0].threads for found in (rows, *proxies) if found), wanted)
@@ -178,7 +178,7 @@ def device_latencies(
 
 
 def _proxies(profile: Profile, runtime: ProfileRuntime, threads: int) -> tuple[list[LatencyRow], list[LatencyRow]]:
-    """Rows that stand in for this runtime's: onnxruntime's, unless it is asked for itself, and ncnn's."""
+    """Return rows of other runtimes as substitutes: onnxruntime's (for other runtimes) and ncnn's."""
     other = [] if runtime == "onnxruntime" else _with_threads(profile, "onnxruntime", "fp32", threads)
     ncnn = _with_threads(profile, "ncnn", "fp16", threads) or _with_threads(profile, "ncnn", "fp32", threads)
     return other, ncnn
@@ -191,7 +191,10 @@ def _by_proxies(
     threads: int,
     against: Reference,
 ) -> Transfer:
-    """What onnxruntime's rows say of the device, or ncnn's, or its facts alone; `against` is onnxruntime's."""
+    """Estimate the transfer from onnxruntime's rows, else ncnn's rows, else the device's facts.
+
+    `against` is the reference machine with onnxruntime.
+    """
     other, ncnn = proxies
     found = by_rows(other, against) or by_ncnn(ncnn, against)
     if found is None:
@@ -200,7 +203,7 @@ def _by_proxies(
 
 
 def _with_threads(profile: Profile, runtime: ProfileRuntime, precision: Precision, threads: int) -> list[LatencyRow]:
-    """Rows of the highest thread count up to `threads` that has any."""
+    """Return the rows of the highest thread count up to `threads` with any rows."""
     counts = {row.threads for row in profile.rows if (row.runtime, row.precision) == (runtime, precision)}
     usable = [count for count in counts if count <= threads]
     return rows_of(profile, runtime, precision, max(usable)) if usable else []

@@ -1,9 +1,9 @@
-"""What the operators of a network ask of a processor, as the features that the cost model is linear in.
+"""Features of a network's operators, which the cost model combines linearly.
 
-Operators are those that onnxruntime executes after its own optimization, with the shapes it executes them on:
-fused activations have gone, channels are padded to the blocks of its layout. The features count work (10^6
-multiply-accumulates), traffic (10^6 bytes) and calls, each kind of work on its own, because a processor does a
-multiply-accumulate of a dense convolution many times faster than one of a depthwise convolution.
+The operators and shapes are taken after onnxruntime's own optimization: activations are fused, and channels are
+padded to the blocks of its layout. The features count work (10^6 multiply-accumulates), traffic (10^6 bytes) and
+calls. Each kind of work has its own feature, because its speed differs: a processor executes multiply-accumulates of
+a dense convolution many times faster than those in a depthwise convolution.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 Shape = Sequence[int]
 
 BYTES_PER_FLOAT = 4
-# Channels in a block of onnxruntime's blocked layout where the vector registers hold 16 floats.
+# Channels in a block of onnxruntime's blocked layout, for vector registers of 16 floats.
 BLOCK = 16
-# Tensors beyond a core's second-level cache and weights beyond the last-level one come from memory, in 10^6 bytes.
+# Sizes in 10^6 bytes: tensors beyond the second-level cache and weights beyond the last-level cache come from memory.
 TENSOR_CACHE_MB, WEIGHT_CACHE_MB = 1.0, 16.0
 
 FEATURES = (
@@ -29,7 +29,7 @@ FEATURES = (
     "elementwise_mb",
 )  # fmt: skip
 MAC_FEATURES = tuple(name for name in FEATURES if name.endswith("_macs"))
-# What transformers have and convolutional networks have not, or hardly.
+# Features of transformers that convolutional networks have rarely or never.
 TRANSFORMER_FEATURES = (
     "gemm_macs", "gemm_mb", "matmul_macs", "matmul_mb", "matmuls", "transposed_mb", "scattered_mb", "softmax_mb",
     "normalized_mb",
@@ -61,13 +61,13 @@ class Operator:
 
 
 def cost_features(operators: Iterable[Operator]) -> dict[str, float]:
-    """The sum of every operator's features, by name; those that are zero are left out."""
+    """Sum the features of all operators, by name; features that are zero are left out."""
     total: defaultdict[str, float] = defaultdict(float)
     for operator in operators:
         for name, amount in _features(operator).items():
             total[name] += amount
     weights = total["weights_mb"]
-    # The share that other layers have driven out of the cache before its turn comes again.
+    # Estimate of the weights that other layers evict from the cache before the layer runs again.
     total["cold_weights_mb"] = weights**2 / (weights + WEIGHT_CACHE_MB)
     return {name: total[name] for name in FEATURES if total[name]}
 
@@ -103,7 +103,7 @@ def _convolution(operator: Operator) -> Mapping[str, float]:
     groups = image[1] // weight[1]
     inside, touched = _taps(image, weight, output)
     macs = math.prod(output) * math.prod(weight[1:]) * inside / 1e6
-    # A fourth input is the shortcut that a residual sum was fused with.
+    # A fourth input is the shortcut of a fused residual sum.
     traffic = _traffic(_mb(image) + _mb(output) * (1 + (len(operator.inputs) > 3)))
     common = {"weights_mb": _mb(weight) * touched, **traffic}
     if image[1] == 3 and groups == 1:
@@ -120,14 +120,14 @@ def _convolution(operator: Operator) -> Mapping[str, float]:
 
 
 def _is_lowered(kind: str, channels: int, weight: Shape, groups: int) -> bool:
-    """Whether onnxruntime unfolds the image and multiplies matrices, group by group, instead of convolving."""
+    """Return True if onnxruntime unfolds the image and multiplies matrices, group by group, instead of convolving."""
     ragged = bool(channels % BLOCK or weight[0] % BLOCK)
     depthwise = weight[1] == 1 and weight[0] == groups
     return kind == "FusedConv" or ragged or (groups > 1 and not depthwise)
 
 
 def _taps(image: Shape, weight: Shape, output: Shape) -> tuple[float, float]:
-    """Shares of the (pixel, tap) pairs that lie inside the image, and of the taps that ever do.
+    """Return the fraction of (pixel, tap) pairs inside the image, and the fraction of taps that are ever inside.
 
     On a 1 x 1 image only the center of a 3 x 3 kernel is used.
     """

@@ -1,9 +1,9 @@
-"""Can a latency be true? A profile that somebody edited, or measured elsewhere, is held against the device's facts.
+"""Plausibility check of latencies against the facts of a device, for edited or foreign profiles.
 
-Lower bound: a network of M multiply-accumulates takes at least M / (cores x their peak rate); Winograd's
-algorithm, which some runtimes use, saves up to 5.06 times of it (F(6x6, 3x3): Lavin and Gray, 2015,
-arXiv 1509.09308). Upper bound: one core at 1/300 of its peak, and a tenth of a second on top. Every row shipped
-lies between both; of the same rows in seconds or microseconds 99 of 100 do not.
+Lower bound: a network of M multiply-accumulates takes at least M / (cores x peak rate). Winograd's algorithm, which
+some runtimes use, can divide this by up to 5.06 (F(6x6, 3x3): Lavin and Gray, 2015, arXiv 1509.09308). Upper bound:
+one core at 1/300 of its peak, plus 0.1 s. Every shipped row is between the bounds. With a wrong unit (seconds or
+microseconds), 99 of 100 rows are not.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, load_pro
 from tcs_edge.specs.target import Cpu, Precision, TargetSpec
 
 WINOGRAD_SAVING = 324 / 64
-# How many times the fp32 rate a vector unit reaches; int8 with the dot product.
+# Rate of a vector unit relative to fp32; int8 with the dot product.
 RATE: dict[Precision, float] = {"fp32": 1, "fp16": 2, "int8": 4}
 AMX_RATE = 8
 SLOWEST_SHARE_OF_PEAK = 1 / 300
 OVERHEAD_MS = 100.0
 MACS_PX = 224
-# Runtimes that convolve without Winograd's algorithm: onnxruntime's CPU kernels have none.
+# Runtimes without Winograd's algorithm on the CPU.
 DIRECT: frozenset[ProfileRuntime] = frozenset({"onnxruntime"})
 
 
 def load_target_profile(target: TargetSpec) -> Profile:
-    """The profile of `target`, every row of which can be true; without rows where the target names none.
+    """Load the profile of `target` and check its rows; return an empty profile if the target names none.
 
     Raises:
-        SpecError: a row cannot be true; the message names it and the bound.
+        SpecError: a row is not plausible; the message names the row and the bound.
         UnknownName, SpecError: as `load_profile`.
     """
     if not target.profile:
@@ -41,18 +41,22 @@ def load_target_profile(target: TargetSpec) -> Profile:
 
 
 def require_plausible(profile: Profile, target: TargetSpec) -> None:
-    """Raise SpecError for the first row that cannot be true on `target`, saying how many more there are."""
+    """Check that every row is plausible on `target`.
+
+    Raises:
+        SpecError: a row is not plausible; the message names the first one and the number of others.
+    """
     objections = [found for row in profile.rows if (found := objection(row, target.cpu))]
     if objections:
         more = f" (and {len(objections) - 1} more rows)" if len(objections) > 1 else ""
         raise SpecError(
-            f"profile of {profile.target}: {objections[0]}{more}. Latencies are in ms: check the unit, or whether "
-            f"the rows are {target.name}'s at all."
+            f"profile of {profile.target}: {objections[0]}{more}. Latencies are in ms: check the unit, and that "
+            f"the rows were measured on {target.name}."
         )
 
 
 def objection(row: LatencyRow, cpu: Cpu) -> str | None:
-    """Why this latency cannot be true on this processor; None if it can, or if nobody knows the network's size."""
+    """Return the reason against this latency on this processor; None if it is plausible or the network is unlisted."""
     candidate = CANDIDATES.get(row.model)
     if candidate is None:
         return None
@@ -69,20 +73,20 @@ def objection(row: LatencyRow, cpu: Cpu) -> str | None:
 
 
 def bounds_ms(macs_m: float, cpu: Cpu, threads: int, precision: Precision) -> tuple[float, float]:
-    """The lowest and the highest latency in ms that `macs_m` (10^6) multiply-accumulates can have."""
+    """Compute the lowest and highest plausible latency in ms of `macs_m` (10^6) multiply-accumulates."""
     lowest = _at_peak_ms(macs_m, cpu, threads, precision) / WINOGRAD_SAVING
     highest = OVERHEAD_MS + macs_m / (cpu.peak_gmacs(1) * SLOWEST_SHARE_OF_PEAK)
     return lowest, highest
 
 
 def roofline_ms(macs_m: float, cpu: Cpu, threads: int, precision: Precision, runtime: ProfileRuntime) -> float:
-    """The least ms that `macs_m` (10^6) multiply-accumulates take in this runtime: at the processor's peak rate."""
+    """Lower bound in ms of `macs_m` (10^6) multiply-accumulates in this runtime, at the processor's peak rate."""
     saving = 1.0 if runtime in DIRECT else WINOGRAD_SAVING
     return _at_peak_ms(macs_m, cpu, threads, precision) / saving
 
 
 def candidate_macs_m(candidate: Candidate, img_size: int) -> float:
-    """10^6 multiply-accumulates of one image: they grow with its area."""
+    """Multiply-accumulates in 10^6 for one image, proportional to its area."""
     return candidate.macs_m * (img_size / MACS_PX) ** 2
 
 
@@ -92,7 +96,7 @@ def _at_peak_ms(macs_m: float, cpu: Cpu, threads: int, precision: Precision) -> 
 
 
 def stale_versions(profile: Profile, target: TargetSpec) -> tuple[str, ...]:
-    """One line for every runtime version that rows were measured with and `target` neither pins nor knows."""
+    """Return a warning for every runtime version of measured rows that `target` neither pins nor lists as good."""
     measured = Counter((row.runtime, row.version(profile.machine)) for row in profile.rows if row.source == "measured")
     lines = []
     for (runtime, version), count in sorted(measured.items(), key=str):
@@ -101,6 +105,6 @@ def stale_versions(profile: Profile, target: TargetSpec) -> tuple[str, ...]:
             continue
         lines.append(
             f"{count} latencies of {profile.target} were measured with {runtime} {version}, {target.name} runs "
-            f"{expected.pin}: measure again with `tcs-edge profile --target {target.name}`"
+            f"{expected.pin}. Measure again with `tcs-edge profile --target {target.name}`."
         )
     return tuple(lines)

@@ -151,7 +151,7 @@ def test_a_stale_profile_is_warned_of(cli: Any, tmp_path: Path) -> None:
     old = edited(tmp_path, "old.json", runtime_version="1.15.0")
     result = cli("profile", "merge", old, "--out", tmp_path / "merged.json")
     assert result.exit_code == 0
-    assert "were measured with onnxruntime 1.15.0, raspberrypi4 runs 1.20.0: measure again" in result.stderr
+    assert "were measured with onnxruntime 1.15.0, raspberrypi4 runs 1.20.0. Measure again" in result.stderr
 
 
 def test_a_target_of_one_s_own_uses_the_merged_profile(cli: Any, tmp_path: Path) -> None:

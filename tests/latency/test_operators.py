@@ -11,7 +11,7 @@ def conv(image: tuple[int, ...], weight: tuple[int, ...], output: tuple[int, ...
     return Operator("Conv", (image, weight, (weight[0],), *more), (output,))
 
 
-def test_a_dense_convolution_counts_every_tap_that_meets_the_image() -> None:
+def test_a_dense_convolution_counts_the_taps_inside_the_image() -> None:
     """3 x 3 on 8 x 8 with a border of one: 22 of 24 taps in each direction, 484 of 576."""
     found = cost_features([conv((1, 16, 8, 8), (32, 16, 3, 3), (1, 32, 8, 8))])
     assert found["dense_macs"] == pytest.approx(32 * 16 * 22 * 22 / 1e6)
@@ -19,13 +19,13 @@ def test_a_dense_convolution_counts_every_tap_that_meets_the_image() -> None:
     assert found["calls"] == 1
 
 
-def test_on_one_pixel_only_the_centre_of_a_kernel_is_used() -> None:
+def test_on_one_pixel_only_the_center_of_a_kernel_counts() -> None:
     found = cost_features([conv((1, 16, 1, 1), (32, 16, 3, 3), (1, 32, 1, 1))])
     assert found["vector_macs"] == pytest.approx(32 * 16 / 1e6)
     assert found["weights_mb"] == pytest.approx(32 * 16 * 4 / 1e6)
 
 
-def test_a_stride_skips_taps_as_the_brute_force_count_does() -> None:
+def test_taps_with_a_stride_equal_the_brute_force_count() -> None:
     size, places, stride, before = 7, 4, 2, 1
     taps = sum(0 <= place * stride - before + tap < size for place in range(places) for tap in range(3))
     found = cost_features([conv((1, 16, 7, 7), (16, 16, 3, 3), (1, 16, 4, 4))])
@@ -56,20 +56,20 @@ def test_a_stride_skips_taps_as_the_brute_force_count_does() -> None:
         (Operator("Reshape", ((1, 16, 7, 7), (3,)), ((1, 16, 49),)), "views"),
     ],
 )
-def test_every_kind_of_work_is_told_apart(operator: Operator, feature: str) -> None:
+def test_every_kind_of_work_has_its_own_feature(operator: Operator, feature: str) -> None:
     found = cost_features([operator])
     kinds = {name for name in found if name.endswith("_macs") or name == feature}
     assert kinds == {feature}
     assert found[feature] > 0
 
 
-def test_a_fused_shortcut_is_traffic() -> None:
+def test_a_fused_shortcut_counts_as_traffic() -> None:
     shapes = (1, 16, 8, 8), (16, 16, 1, 1), (1, 16, 8, 8)
     alone, fused = cost_features([conv(*shapes)]), cost_features([conv(*shapes, (1, 16, 8, 8))])
     assert fused["tensors_mb"] == pytest.approx(alone["tensors_mb"] * 1.5)
 
 
-def test_features_add_up_but_weights_crowd_each_other_out() -> None:
+def test_macs_add_up_and_cold_weights_grow_faster() -> None:
     layer = conv((1, 512, 7, 7), (512, 512, 3, 3), (1, 512, 7, 7))
     one, three = cost_features([layer]), cost_features([layer] * 3)
     assert three["dense_macs"] == pytest.approx(3 * one["dense_macs"])
@@ -85,5 +85,5 @@ def test_no_shape_yields_a_negative_or_unknown_feature(cin: int, cout: int, taps
     assert all(value > 0 for value in found.values())
 
 
-def test_what_only_transformers_do_are_features() -> None:
+def test_transformer_features_are_features() -> None:
     assert set(TRANSFORMER_FEATURES) < set(FEATURES)

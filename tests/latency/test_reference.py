@@ -9,12 +9,12 @@ from tcs_edge.specs.profile import load_profile
 
 
 def without(found: Reference, *sizes: int) -> Reference:
-    """The reference machine as if nobody had measured these sizes."""
+    """Return the reference machine without the rows of these sizes."""
     return replace(found, rows=tuple(row for row in found.rows if row.img_size not in sizes))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8])
-def test_what_was_measured_is_taken_as_it_stands(threads: int) -> None:
+def test_measured_rows_are_returned_unchanged(threads: int) -> None:
     rows = rows_of(load_profile("x86-avx512"), "onnxruntime", "fp32", min(threads, 2))
     for row in rows[::20]:
         found = reference(threads).latency(row.model, row.img_size)
@@ -37,6 +37,6 @@ def test_rows_of_other_sizes_correct_the_prediction(model: str) -> None:
     assert alone.p50_ms == reference(1).prediction(model, 96).p50_ms
 
 
-def test_who_is_in_no_table_is_not_known() -> None:
+def test_unlisted_models_and_sizes_have_no_latency() -> None:
     assert reference(1).latency("nobody", 96) is None
     assert reference(1).latency("lcnet_050", 512) is None

@@ -25,7 +25,7 @@ NETWORKS = ("lcnet_050", "resnet18", "mobilenetv2_100", "repvit_m0_9")
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 27])
-def test_the_interval_is_students_with_a_pooled_spread(count: int) -> None:
+def test_interval_equals_students_t_with_a_pooled_spread(count: int) -> None:
     logs = np.random.default_rng(0).normal(size=count)
     degrees = USUAL_NETWORKS + count - 1
     variance = (USUAL_NETWORKS * USUAL_SPREAD**2 + np.square(logs - logs.mean()).sum()) / degrees
@@ -34,7 +34,7 @@ def test_the_interval_is_students_with_a_pooled_spread(count: int) -> None:
     assert half == pytest.approx(stats.t.ppf(0.95, degrees) * math.sqrt(variance * (1 + 1 / count)))
 
 
-def test_rows_of_a_device_give_its_ratio(make_row: MakeRow) -> None:
+def test_rows_of_a_device_give_its_factor(make_row: MakeRow) -> None:
     against = reference(1)
     rows = [make_row(name, 7 * against.latency(name, 96).p50_ms, threads=1) for name in NETWORKS]
     found = by_rows(rows, against)
@@ -45,7 +45,7 @@ def test_rows_of_a_device_give_its_ratio(make_row: MakeRow) -> None:
     assert factor.up == factor.down == pytest.approx(found.half_width)
 
 
-def test_more_rows_narrow_the_band(make_row: MakeRow) -> None:
+def test_more_rows_narrow_the_interval(make_row: MakeRow) -> None:
     against = reference(1)
     rows = [make_row(name, 7 * against.latency(name, 96).p50_ms, threads=1) for name in NETWORKS]
     widths = [by_rows(rows[:count], against).half_width for count in (1, 2, 4)]
@@ -54,14 +54,14 @@ def test_more_rows_narrow_the_band(make_row: MakeRow) -> None:
     assert nothing.half_width > widths[0]
 
 
-def test_estimated_rows_and_strangers_are_no_evidence(make_row: MakeRow) -> None:
+def test_estimated_rows_and_unlisted_models_are_ignored(make_row: MakeRow) -> None:
     rows = [make_row("resnet18", 9.0, threads=1, source="estimated"), make_row("nobody", 9.0, threads=1)]
     assert by_rows(rows, reference(1)) is None
     assert by_ncnn([], reference(1)) is None
 
 
-def test_the_interval_holds_nine_in_ten_of_what_it_was_made_for() -> None:
-    """Boards whose networks spread as they usually do: the next network lies inside nine times in ten."""
+def test_the_interval_covers_90_percent_of_new_networks() -> None:
+    """Simulated boards with the usual spread, with the interval for one more network."""
     rng = np.random.default_rng(0)
     inside = []
     for _ in range(2000):
@@ -72,7 +72,7 @@ def test_the_interval_holds_nine_in_ten_of_what_it_was_made_for() -> None:
 
 
 @pytest.mark.parametrize(("board", "share"), [("raspberrypi5", 1.0), ("raspberrypi4", 0.5)])
-def test_another_runtime_is_put_in_as_far_as_the_arithmetic_allows(board: str, share: float) -> None:
+def test_the_runtime_factor_depends_on_the_arithmetic_of_the_rows(board: str, share: float) -> None:
     profile, against = load_profile(board), reference(1)
     rows = rows_of(profile, "ncnn", "fp16", 1) or rows_of(profile, "ncnn", "fp32", 1)
     found = by_ncnn(rows, against)
@@ -85,7 +85,7 @@ def test_another_runtime_is_put_in_as_far_as_the_arithmetic_allows(board: str, s
     assert own.up < found.factor("starnet_s1", 224, 0.0, 0.0).up
 
 
-def test_sizes_and_transformers_nobody_published_widen_the_band() -> None:
+def test_other_sizes_and_transformers_widen_the_interval() -> None:
     found = by_ncnn(rows_of(load_profile("raspberrypi4"), "ncnn", "fp32", 1), reference(1))
     assert found is not None
     plain, small = found.factor("starnet_s1", 224, 0.0, 0.0), found.factor("starnet_s1", 32, 0.0, 0.5)
