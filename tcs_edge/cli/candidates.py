@@ -70,10 +70,11 @@ def command(
         _draw(assessments, limits.max_latency_ms, pareto_svg)
     advice = how_to_narrow(assessments, target, img_size)
     if json:
-        from tcs_edge.students.record import choice_document
+        from tcs_edge.models.candidates import LEFT_OUT
+        from tcs_edge.runs.choice import candidates_record
 
-        document = choice_document(assessments, target, img_size, classes, limits, winner)
-        print_json(document | {"runtime": used, "to_narrow": advice})
+        record = candidates_record(assessments, device, limits, img_size, classes, used, winner)
+        print_json(record.model_dump(mode="json") | {"left_out": LEFT_OUT, "to_narrow": advice})
         return
     _print_table(assessments, classes, every)
     _print_limits(limits, device)

@@ -11,9 +11,12 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from tcs_edge.errors import DataError
+from tcs_edge.models.candidates import Kind
 from tcs_edge.runs.manifest import RUN_AGAIN
 from tcs_edge.runs.schema import ExpectedRecord, LatencyRecord
+from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.strict import Spec, format_error
+from tcs_edge.specs.target import RuntimeName
 from tcs_edge.utils.files import read_json, write_json
 
 SCHEMA_VERSION = 1
@@ -25,13 +28,25 @@ class Document(Spec):
     schema_version: Literal[1] = 1
 
 
+class ExportedSize(Spec):
+    """Size of an exported ONNX file with its head: measured on an export, or computed from the parameters."""
+
+    bytes: int = Field(ge=0)
+    source: Literal["measured", "computed"]
+
+
 class CandidateRecord(Spec):
     """Candidate of the student selection.
 
     Attributes:
         img_size: input size in px; None if all candidates have that of the selection.
-        size_mb: size with the head, in 10^6 bytes.
-        top1: published ImageNet top-1 accuracy in percent.
+        params_m: millions of parameters with the head.
+        size_mb: size of the fp32 file with the head, in 10^6 bytes.
+        exported: sizes by precision.
+        macs_m_at_224: millions of multiply-accumulates for one image of 224 px, without the head.
+        latency_img_sizes: input sizes in px whose operators the latency model counted.
+        top1: published ImageNet top-1 accuracy of `weights` in percent, at `top1_img_size` px.
+        license: license of `weights`.
         expected_accuracy: the accuracy that ranks the candidate.
         on_pareto_front: True if no other fitting student beats it in accuracy, latency and size.
         reasons: reasons for rejection; empty for a student that fits.
@@ -42,7 +57,13 @@ class CandidateRecord(Spec):
     chosen: bool
     params_m: float = Field(ge=0)
     size_mb: float = Field(ge=0)
+    exported: dict[Precision, ExportedSize] = Field(default_factory=dict)
+    kind: Kind = "unknown"
+    macs_m_at_224: float | None = Field(default=None, ge=0)
+    latency_img_sizes: tuple[int, ...] = ()
+    weights: str | None = None
     top1: float | None = None
+    top1_img_size: int | None = None
     expected_accuracy: ExpectedRecord | None = None
     on_pareto_front: bool = False
     license: str | None = None
@@ -59,10 +80,14 @@ class ChoiceRecord(Document):
     """All candidates of the student selection.
 
     Attributes:
+        target: name of the device.
+        runtime: runtime of the latencies.
         named: True if the user named the chosen student.
         img_size: input size of the chosen student in px.
     """
 
+    target: str
+    runtime: RuntimeName = "onnxruntime"
     named: bool
     ranking: str
     img_size: int = Field(ge=1)

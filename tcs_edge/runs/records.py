@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
-from pathlib import Path
 
 from torch import nn
 
 from tcs_edge.data import ImageSet
-from tcs_edge.latency.plausibility import load_target_profile
-from tcs_edge.runs.documents import (
-    CandidateRecord,
-    ChoiceRecord,
-    CoordinatesRecord,
-    PredictionsRecord,
-    read_document,
-)
-from tcs_edge.runs.schema import (
-    DatasetRecord,
-    ExpectedRecord,
-    LatencyRecord,
-    StudentRecord,
-    TeacherRecord,
-)
-from tcs_edge.specs.target import Limits, TargetSpec
-from tcs_edge.students.accuracy_estimate import RANKING, AccuracyEstimate
-from tcs_edge.students.choice import Assessment, Choice, assess_all, pareto_front_of
+from tcs_edge.runs.choice import choice_record as choice_record
+from tcs_edge.runs.choice import expected_record
+from tcs_edge.runs.choice import noted_choice as noted_choice
+from tcs_edge.runs.documents import CoordinatesRecord, PredictionsRecord
+from tcs_edge.runs.schema import DatasetRecord, LatencyRecord, StudentRecord, TeacherRecord
+from tcs_edge.students.choice import Assessment
 from tcs_edge.tcs.coordinates import Coordinates
 from tcs_edge.teachers.load import TeacherInfo
 from tcs_edge.training.fold import deployed_cost
@@ -70,60 +56,8 @@ def student_record(
         params_m=params_m,
         macs_m=macs_m,
         latency=LatencyRecord(**chosen.latency.to_json()) if chosen.latency else None,
-        expected_accuracy=_expected_record(chosen.expected),
+        expected_accuracy=expected_record(chosen.expected),
         peak_memory_mb=peak_memory_mb,
-    )
-
-
-def _expected_record(expected: AccuracyEstimate | None) -> ExpectedRecord | None:
-    return ExpectedRecord(**expected.to_json()) if expected else None
-
-
-def noted_choice(choice: Choice, path: Path) -> Choice:
-    """Return `choice` with the winner's accuracy estimate that the run recorded at `path`, if any."""
-    noted = read_document(path, ChoiceRecord)
-    expected = noted.candidates[0].expected_accuracy if noted else None
-    if expected is None:
-        return choice
-    return replace(choice, winner=replace(choice.winner, expected=AccuracyEstimate(**expected.model_dump())))
-
-
-def choice_record(choice: Choice, target: TargetSpec, limits: Limits, img_size: int, classes: int) -> ChoiceRecord:
-    """Record all candidates, the chosen one first.
-
-    If the user named a student, the other candidates are assessed as well, for comparison.
-    """
-    others = (*choice.accepted, *choice.rejected)
-    named = choice.named
-    if named:
-        others = assess_all(target, load_target_profile(target), img_size, classes, limits)
-    front = {found.label for found in pareto_front_of(found for found in others if not found.reasons)}
-    rest = [found for found in others if found.label != choice.winner.label]
-    return ChoiceRecord(
-        named=named,
-        ranking=RANKING[choice.search],
-        img_size=img_size,
-        limits=limits.model_dump(exclude_none=True),
-        candidates=tuple(
-            _candidate_record(found, classes, found is choice.winner, found.label in front)
-            for found in (choice.winner, *rest)
-        ),
-    )
-
-
-def _candidate_record(found: Assessment, classes: int, chosen: bool, on_pareto_front: bool) -> CandidateRecord:
-    return CandidateRecord(
-        name=found.candidate.name,
-        img_size=found.img_size if found.sized else None,
-        chosen=chosen,
-        params_m=found.candidate.total_params_m(classes),
-        size_mb=found.size_mb,
-        top1=found.candidate.top1,
-        expected_accuracy=_expected_record(found.expected),
-        on_pareto_front=on_pareto_front,
-        license=found.candidate.license,
-        latency=LatencyRecord(**found.latency.to_json()) if found.latency else None,
-        reasons=found.reasons,
     )
 
 

@@ -28,6 +28,20 @@ def test_help_names_every_command(cli):
     assert all(name in text for name in COMMANDS)
 
 
+def test_no_summary_is_cut_off_at_80_columns(cli):
+    lines = cli("--help").stdout.split("Commands:\n")[1].splitlines()
+    assert [line.split()[0] for line in lines] == list(typer.main.get_command(app).commands)
+    assert [line for line in lines if "..." in line or len(line) > 80] == []
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["profile", "merge"]])
+def test_short_and_long_help_are_the_same(cli, command):
+    short, long = cli(*command, "-h"), cli(*command, "--help")
+    assert short.exit_code == 0
+    assert short.stdout == long.stdout
+    assert "Usage: tcs-edge" in short.stdout
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_says_what_it_is_for(command):
     group = typer.main.get_command(app).commands[command]
@@ -61,8 +75,8 @@ def test_candidates_say_why_they_are_out(cli):
     assert candidates
     for candidate in candidates:
         too_large = candidate["params_m"] > 3
-        assert bool([why for why in candidate["rejected_because"] if "param" in why]) == too_large
-    assert {bool(candidate["rejected_because"]) for candidate in candidates} == {True, False}
+        assert bool([why for why in candidate["reasons"] if "param" in why]) == too_large
+    assert {bool(candidate["reasons"]) for candidate in candidates} == {True, False}
 
 
 def test_candidates_as_a_table_have_one_line_each(cli):
@@ -95,9 +109,7 @@ def test_candidates_apply_the_limits_of_the_target(cli):
     own, loose = (json.loads(cli(*arguments, *more, "--json").stdout) for more in ((), ("--max-latency-ms", 1e6)))
     assert own["limits"] == {"max_latency_ms": 150, "max_size_mb": 50}
     assert loose["limits"] == {"max_latency_ms": 1e6, "max_size_mb": 50}
-    assert len([c for c in own["candidates"] if c["rejected_because"]]) > len(
-        [c for c in loose["candidates"] if c["rejected_because"]]
-    )
+    assert len([c for c in own["candidates"] if c["reasons"]]) > len([c for c in loose["candidates"] if c["reasons"]])
     assert "limits on raspberrypi4: latency 150 ms, size 50 MB" in cli(*arguments).stdout
 
 
@@ -106,7 +118,8 @@ def test_candidates_name_the_student_that_compress_takes(cli, runtime):
     target = load_target("x86-avx512")
     choice = choose_student(target, load_target_profile(target), 224, 10, target.limits)
     arguments = ("candidates", "--target", "x86-avx512", "--runtime", runtime)
-    assert json.loads(cli(*arguments, "--json").stdout)["winner"] == choice.winner.candidate.name
+    document = json.loads(cli(*arguments, "--json").stdout)
+    assert [c["name"] for c in document["candidates"] if c["chosen"]] == [choice.winner.candidate.name]
     end = f"`tcs-edge compress --search table` at 224 px with 10 classes:\n  {choice.winner.candidate.name}\n"
     assert end in cli(*arguments).stdout
 
@@ -119,11 +132,11 @@ def test_candidates_say_if_none_fits(cli):
 def test_candidates_draw_the_front(cli):
     arguments = ("candidates", "--target", "raspberrypi4", "--max-latency-ms", 100)
     document, text = json.loads(cli(*arguments, "--json").stdout), cli(*arguments).stdout
-    assert document["front"]
+    front = [found for found in document["candidates"] if found["on_pareto_front"]]
+    names = [found["name"] for found in sorted(front, key=lambda found: found["latency"]["p50_ms"])]
+    assert names
     below = text.split("Pareto-optimal students (accuracy, latency, size):")[1]
-    assert [line.split(":")[0].strip() for line in below.splitlines()[1:]][: len(document["front"])] == document[
-        "front"
-    ]
+    assert [line.split(":")[0].strip() for line in below.splitlines()[1:]][: len(names)] == names
     assert "o front" in below
 
 
@@ -142,7 +155,7 @@ def test_candidates_say_where_every_latency_comes_from_and_what_narrows_it(cli):
         assert latency["source"] in ("measured", "published", "estimated")
         assert latency["citation"]
         assert {entry["source"] for entry in candidate["exported"].values()} <= {"measured", "computed"}
-        assert len(candidate["img_sizes"]) >= 3
+        assert len(candidate["latency_img_sizes"]) >= 3
     assert "tcs-edge bundle-profiler --target raspberrypi4 --model" in document["to_narrow"]
     assert document["to_narrow"] in " ".join(cli("candidates", "--target", "raspberrypi4").stdout.split())
 

@@ -48,6 +48,7 @@ def candidate(name: str, latency_ms: float, top1: float, *reasons: str, chosen: 
 
 def choice() -> ChoiceRecord:
     return ChoiceRecord(
+        target="raspberrypi4",
         named=False,
         ranking="most accurate first",
         img_size=32,

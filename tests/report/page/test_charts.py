@@ -31,6 +31,7 @@ AMOUNTS = st.floats(0.1, 100)
 
 def chosen_from(*rows: tuple[str, float, float], chosen: str) -> ChoiceRecord:
     return ChoiceRecord(
+        target="raspberrypi4",
         named=False,
         ranking="-",
         img_size=32,

@@ -21,7 +21,10 @@ def candidate(name: str, ms: float, percent: float, search: SearchName, img_size
 
 
 def choice(*candidates: CandidateRecord) -> ChoiceRecord:
-    return ChoiceRecord(named=False, ranking="-", img_size=32, limits={"max_latency_ms": 9.0}, candidates=candidates)
+    return ChoiceRecord(
+        target="raspberrypi4", named=False, ranking="-", img_size=32, limits={"max_latency_ms": 9.0},
+        candidates=candidates,
+    )  # fmt: skip
 
 
 def test_the_svg_file_marks_every_student_of_the_search():
