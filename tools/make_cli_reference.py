@@ -15,25 +15,34 @@ from tcs_edge.utils.files import write_text
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "cli.md"
 INTRODUCTION = """# Commands
 
-Made by `python tools/make_cli_reference.py` from the program itself; `tcs-edge COMMAND --help` shows the same.
+`python tools/make_cli_reference.py` generates this page from the commands. `tcs-edge COMMAND --help` (or `-h`) prints
+the same text. `python -m tcs_edge` is the same program.
 
-Every command ends with 0 when all is well, 1 when a promise was missed, 2 for wrong usage, 3 for images that cannot be
-used, 4 when something is missing, 70 for a bug of ours, 130 after Ctrl-C:
-[troubleshooting.md](../how-to/troubleshooting.md).
+| exit code | meaning |
+|---|---|
+| 0 | success |
+| 1 | a requirement was missed, such as parity, a limit or an accuracy |
+| 2 | wrong usage |
+| 3 | unusable images or files |
+| 4 | something is missing, such as weights, an extra or disk space |
+| 70 | a bug in tcs-edge |
+| 130 | interrupted with Ctrl-C |
 
-`tcs-edge --install-completion` lets bash, zsh, fish and PowerShell complete commands, options, and the names of
-targets, teachers, students and methods."""
+[Troubleshooting](../how-to/troubleshooting.md) lists the messages.
+
+Run `tcs-edge --install-completion` to complete commands, options, targets, teachers, students and methods in bash,
+zsh, fish and PowerShell."""
 
 
 def reference() -> str:
-    """The whole page as Markdown."""
+    """Return the whole page as Markdown."""
     commands = dict(_commands(typer.main.get_command(app)))
     links = ", ".join(f"[{name}](#{name.replace(' ', '-')})" for name in commands)
     return "\n\n".join([INTRODUCTION, links, *(_section(name, commands[name]) for name in commands)]) + "\n"
 
 
 def _commands(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Every command below a group by its full name, groups before what is in them."""
+    """Every command below a group with its full name; a group comes before its own commands."""
     for name, command in group.commands.items():
         yield above + name, command
         if hasattr(command, "commands"):
@@ -52,7 +61,7 @@ def _section(name: str, command: Any) -> str:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Prose as it is, examples as a block of code."""
+    """Paragraphs of a help text; examples become a block of code."""
     paragraphs = inspect.cleandoc(text).split("\n\n")
     return [_block(one) if one.startswith("\b") else " ".join(one.split()) for one in paragraphs]
 

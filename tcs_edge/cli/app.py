@@ -1,12 +1,13 @@
-"""The commands of `tcs-edge`, put together."""
+"""All commands of `tcs-edge` in one application."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from tcs_edge.cli import (
     bench,
@@ -26,14 +27,36 @@ from tcs_edge.cli import (
 )
 from tcs_edge.utils.version import __version__
 
+# Flags of earlier versions: each gets an error with the new one.
+OLD_FLAGS = {
+    "--controls": "--ablations",
+    "--labelled-share": "--labeled-fraction",
+    "--max-drop": "--max-accuracy-drop",
+    "--teacher-in-loop": "--online-teacher",
+}
+
+
+class Commands(TyperGroup):
+    """The group of all commands; an old flag of any command is an error with its new name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as click does, after a look for old flags."""
+        for flag in (arg.partition("=")[0] for arg in args):
+            if flag in OLD_FLAGS:
+                ctx.fail(f"No such option: {flag}. Its new name is {OLD_FLAGS[flag]}.")
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     name="tcs-edge",
-    help="Distill a small image classifier from a self-supervised teacher, export it, and prove the export.",
+    cls=Commands,
+    help="Distill a small image classifier from a self-supervised teacher, export it, and validate the export.",
+    context_settings={"help_option_names": ["--help", "-h"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("init")(init.command)
+app.command("init", short_help="Write a commented tcs-edge.toml for this folder.")(init.command)
 app.command("compress")(compress.command)
 app.command("targets")(targets.command)
 app.command("candidates")(candidates.command)
@@ -42,7 +65,7 @@ app.command("bundle")(bundle.command)
 app.command("selftest")(selftest.command)
 app.command("predict")(predict.command)
 app.command("doctor")(doctor.command)
-app.command("bench")(bench.command)
+app.command("bench", short_help="Compare training methods on the same images.")(bench.command)
 app.command("gate")(gate.command)
 app.command("report")(report.command)
 app.add_typer(profile.app, name="profile")
@@ -61,12 +84,12 @@ def options(
         bool, typer.Option("--version", help="Show the version and stop.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Distill a small image classifier from a self-supervised teacher, export it, and prove the export."""
+    """Distill a small image classifier from a self-supervised teacher, export it, and validate the export."""
 
 
 def main() -> None:
     """Entry point of the console script."""
-    # Libraries read these when they are imported: nothing is sent anywhere, and nothing chatters.
+    # Libraries read these at import: no telemetry, and no progress bars in a log file.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,9 +1,9 @@
-"""`tcs-edge bundle`: one folder with everything that a device needs."""
+"""`tcs-edge bundle`: a deployment folder for one device."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -12,26 +12,37 @@ from tcs_edge.cli.guard import guarded
 
 @guarded
 def command(
-    run: Annotated[Path, typer.Argument(help="A run folder whose exports passed.")],
-    out: Annotated[Path | None, typer.Option(help="The bundle's folder; default RUN-bundle.")] = None,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder whose exports passed validation.")],
+    out: Annotated[Path | None, typer.Option(help="Output folder; default RUN-bundle.")] = None,
     runtime: Annotated[
-        str | None, typer.Option(help="onnxruntime or openvino; default what the target is set up for.")
+        str | None, typer.Option(help="onnxruntime or openvino; default: the target's first runtime.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of the model: fp32, or another that the run exported.")] = "fp32",
-    data: Annotated[Path | None, typer.Option(help="Where the run's images lie now.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="Precision of the model: fp32, fp16 or int8, if the run exported it.")
+    ] = "fp32",
+    data: Annotated[Path | None, typer.Option(help="Current folder of the run's images.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:
-    """Make a folder for the device: model, scripts without torch, golden answers, pins, hashes, licenses.
+    """Write a folder with all that the device needs.
 
-    Refuses a run that failed its proof or whose files changed.
+    It holds the model, scripts without torch, golden outputs, pinned packages, hashes and licenses. A run that
+    failed validation, or whose files changed, is refused.
 
     \b
     Examples:
       tcs-edge bundle runs/pets --out pets-pi5
       tcs-edge bundle runs/pets --runtime openvino --overwrite
     """
+    from tcs_edge.cli.output import known
+    from tcs_edge.runs.folder import find_run
+    from tcs_edge.specs.artifacts import PRECISIONS
+    from tcs_edge.specs.target import RuntimeName
+
+    known([runtime] if runtime else [], "--runtime", get_args(RuntimeName))
+    known([precision], "--precision", PRECISIONS)
+    find_run(run)
     from tcs_edge.bundle.make import make_bundle
 
     bundle = make_bundle(run, out, runtime, precision, data, overwrite)

@@ -1,4 +1,4 @@
-"""What the shell offers behind --target, --teacher, --student and --method; read from tables, without torch."""
+"""Shell completion of --target, --teacher, --student and --method, from tables that need no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import get_args
 
 
 def target_names(incomplete: str) -> list[str]:
-    """Shipped targets that start with `incomplete`; the shell adds nothing to a list, so files are typed out."""
+    """Shipped targets that start with `incomplete`; the path of a file is not completed."""
     from tcs_edge.specs.target import list_targets
 
     return _starting(incomplete, list_targets())
@@ -21,14 +21,14 @@ def teacher_names(incomplete: str) -> list[str]:
 
 
 def student_names(incomplete: str) -> list[str]:
-    """The students that a choice is made from, and `auto`."""
+    """Candidates, and `auto`."""
     from tcs_edge.models.candidates import CANDIDATES
 
     return _starting(incomplete, ["auto", *CANDIDATES])
 
 
 def method_names(incomplete: str) -> list[str]:
-    """The training methods."""
+    """Training methods."""
     from tcs_edge.specs.config import MethodName
 
     return _starting(incomplete, get_args(MethodName))

@@ -1,4 +1,4 @@
-"""`tcs-edge doctor`: what is installed, what works, which teachers are at hand."""
+"""`tcs-edge doctor`: versions, working runtimes, and cached teachers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from tcs_edge.cli.guard import guarded
 def command(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Show versions, working runtimes, cores and cached teachers; exit 4 if something needed is broken.
+    """Show versions, runtimes, cores and cached teachers.
+
+    Exit 4 if a required part is broken.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`tcs-edge gate`: does the model keep its limits?"""
+"""`tcs-edge gate`: check a model against its limits."""
 
 from __future__ import annotations
 
@@ -25,21 +25,25 @@ GITLAB_REPORT = "gl-code-quality-report.json"
 @guarded
 def command(
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(help="A run folder, a manifest.json, or an .onnx or .xml file.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A run folder, a manifest.json, or an .onnx or .xml file.")
+    ],
     max_size_mb: Annotated[float | None, typer.Option(help="All exported files together.")] = None,
     max_file_mb: Annotated[float | None, typer.Option(help="Each exported file.")] = None,
     max_params_m: Annotated[float | None, typer.Option(help="Parameters, in millions.")] = None,
     max_macs_m: Annotated[float | None, typer.Option(help="Multiply-accumulates of one image, in millions.")] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(help="Upper end of the latency's band.")] = None,
-    max_peak_memory_mb: Annotated[float | None, typer.Option(help="Weights and live activations.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Upper end of the latency's interval.")] = None,
+    max_peak_memory_mb: Annotated[float | None, typer.Option(help="Weights and live activations together.")] = None,
     min_accuracy: Annotated[
-        float | None, typer.Option(help="Share in 0..1 that the 95 % interval's lower end reaches, every runtime.")
+        float | None, typer.Option(help="Fraction in 0..1, for the lower end of the 95 % interval in every runtime.")
     ] = None,
     max_accuracy_drop: Annotated[
-        float | None, typer.Option(help="Accuracy lost against PyTorch, share in 0..1.")
+        float | None, typer.Option(help="Accuracy lost against PyTorch, fraction in 0..1.")
     ] = None,
     max_rel_diff: Annotated[float | None, typer.Option(help="Largest logit difference over largest logit.")] = None,
-    min_top1_agreement: Annotated[float | None, typer.Option(help="Images with PyTorch's class, in 0..1.")] = None,
+    min_top1_agreement: Annotated[
+        float | None, typer.Option(help="Images with PyTorch's class, fraction in 0..1.")
+    ] = None,
     max_change: Annotated[
         list[str] | None, typer.Option(help="NAME=AMOUNT against the baseline: size_mb=5%, accuracy=0.01. Repeatable.")
     ] = None,
@@ -47,19 +51,21 @@ def command(
         str | None, typer.Option(help="RUN, manifest.json, a baseline file, or git:REF:path of one.")
     ] = None,
     selfcheck: Annotated[
-        Path | None, typer.Option(help="selfcheck.json from the device: its latency replaces the estimate.")
+        Path | None, typer.Option(help="selfcheck.json from the device; its latency replaces the estimate.")
     ] = None,
     allow_other_target: Annotated[
         bool, typer.Option("--allow-other-target", help="Compare with a baseline of another target or precision.")
     ] = False,
-    update_baseline: Annotated[Path | None, typer.Option(help="Write the numbers to this file, to commit.")] = None,
+    update_baseline: Annotated[Path | None, typer.Option(help="Write the numbers to this baseline file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a pull-request comment to this file.")] = None,
 ) -> None:
-    """Hold a model to its limits: exit 0 pass, 1 fail, 2 usage. A missing number is a failure.
+    """Check a model against its limits.
 
-    Limits come from [gate] in tcs-edge.toml or [tool.tcs-edge.gate] in pyproject.toml; flags win.
+    Exit 0 for pass, 1 for fail, 2 for wrong usage. A missing number is a failure.
+
+    Limits come from [gate] in tcs-edge.toml or [tool.tcs-edge.gate] in pyproject.toml. Flags override them.
 
     \b
     Examples:
@@ -72,21 +78,21 @@ def command(
     from tcs_edge.project.read import find_limits
 
     limits, origin = find_limits(Path(), _given(context.params))
-    with _three_answers():
+    with _only_usage_errors():
         if update_baseline is None:
             result = check_model(model, limits, allow_other_target, selfcheck)
         else:
             result = accept_model(model, limits, update_baseline, selfcheck)
         _print(result, json)
         _write_reports(result, junit, markdown)
-        _tell_ci(result, origin or model)
+        _annotate(result, origin or model)
     if not result.passed:
         raise typer.Exit(1)
 
 
 @contextmanager
-def _three_answers() -> Iterator[None]:
-    """Pass, fail, and usage for everything else, such as a file that cannot be written."""
+def _only_usage_errors() -> Iterator[None]:
+    """Turn missing files into usage errors, so that exit codes 0, 1 and 2 are the only ones."""
     from tcs_edge.errors import MissingError, UsageError
 
     try:
@@ -126,8 +132,8 @@ def _write_reports(result: GateResult, junit: Path | None, markdown: Path | None
         write_text(markdown, gate_markdown(result))
 
 
-def _tell_ci(result: GateResult, place: Path) -> None:
-    """Annotations where a CI system says that it is one: on stderr for GitHub, as a report file for GitLab."""
+def _annotate(result: GateResult, place: Path) -> None:
+    """Write annotations in CI: on stderr for GitHub, as a report file for GitLab."""
     from tcs_edge.report.annotations import github_lines, gitlab_report
     from tcs_edge.report.markdown import gate_markdown
     from tcs_edge.utils.files import write_text
@@ -142,7 +148,7 @@ def _tell_ci(result: GateResult, place: Path) -> None:
 
 
 def _append(path: Path, text: str) -> None:
-    """Add to the runner's own file, which every command of a step adds to."""
+    """Append to the runner's file, which other commands of a step append to as well."""
     from tcs_edge.errors import UsageError
 
     try:
@@ -155,7 +161,7 @@ def _append(path: Path, text: str) -> None:
 
 
 def _in_repository(place: Path, root_variable: str) -> str:
-    """`place` as the CI system names it: relative to where it checked the repository out."""
+    """Path of `place` relative to the CI system's checkout."""
     root = Path(os.environ.get(root_variable) or ".").resolve()
     full = place.resolve()
     return (full.relative_to(root) if full.is_relative_to(root) else place).as_posix()

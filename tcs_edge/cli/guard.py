@@ -1,4 +1,4 @@
-"""What every command has around it: messages on stderr, and exceptions as one line and an exit code."""
+"""Decorator of every command: messages go to stderr, exceptions become one line and an exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Params = ParamSpec("Params")
 
 
 def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
-    """Show the command's messages by its --quiet and --verbose, and end it with the exit codes of `errors`."""
+    """Show the command's messages as --quiet and --verbose say, and exit with the codes of `errors`."""
 
     @functools.wraps(command)
     def wrapped(*args: Params.args, **kwargs: Params.kwargs) -> None:
@@ -35,7 +35,7 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
             _print_error("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # The reader went away (`| head`); a second message at exit would be noise.
+            # The reader has closed the pipe (`| head`): Python would print a second error at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except (typer.Exit, typer.Abort, typer.BadParameter):

@@ -1,4 +1,4 @@
-"""`tcs-edge predict`: classify pictures with a run's exported model."""
+"""`tcs-edge predict`: classify images with a run's exported model."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from tcs_edge.cli.guard import guarded
 
 @guarded
 def command(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    images: Annotated[list[Path], typer.Argument(help="Pictures to classify.")],
-    top: Annotated[int, typer.Option(min=1, help="Classes to show per picture.")] = 1,
-    precision: Annotated[str, typer.Option(help="Which of the run's models: fp32, fp16 or int8.")] = "fp32",
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Images to classify.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 1,
+    precision: Annotated[str, typer.Option(help="Precision of the model: fp32, fp16 or int8.")] = "fp32",
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Classify pictures with the ONNX file of a run that passed its validation.
+    """Classify images with the ONNX file of a run.
+
+    The run must have passed validation.
 
     \b
     Examples:
       tcs-edge predict runs/pets cat.jpg
       tcs-edge predict runs/pets photos/test/cat/*.jpg --top 3 --json
     """
-    from tcs_edge.cli.output import print_json
-    from tcs_edge.errors import UnknownName
-    from tcs_edge.runs.classifier import predict
+    from tcs_edge.cli.output import known, print_json
     from tcs_edge.specs.artifacts import PRECISIONS
 
-    chosen = next((known for known in PRECISIONS if known == precision), None)
-    if chosen is None:
-        raise UnknownName("precision", precision, PRECISIONS)
+    (chosen,) = known([precision], "--precision", PRECISIONS)
+    from tcs_edge.runs.classifier import predict
+
     answers = predict(run, images, top, chosen)
     if json:
         print_json({"schema_version": 1, "predictions": [answer.to_json() for answer in answers]})

@@ -1,10 +1,10 @@
-"""`tcs-edge profile`: measure latencies here, or merge what was measured elsewhere."""
+"""`tcs-edge profile`: measure latencies on this machine, or merge profiles."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -22,8 +22,8 @@ app = typer.Typer(rich_markup_mode=None)
 @guarded
 def command(
     context: typer.Context,
-    target: Annotated[str | None, typer.Option(help="Which target this machine is: a name, or a .toml file.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The profile to write; rows that are there already stay.")] = None,
+    target: Annotated[str | None, typer.Option(help="Target that this machine is: a name, or a .toml file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Profile to write; existing rows stay.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="A timm name; repeatable. Default: every candidate.")] = None,
     img_size: Annotated[
         list[int] | None, typer.Option(min=8, help="Pixels; repeatable. Default: 32, 64, ... 224.")
@@ -35,18 +35,18 @@ def command(
         list[int] | None, typer.Option(min=1, help="Repeatable. Default: 1 and the target's thread count.")
     ] = None,
     precision: Annotated[list[str] | None, typer.Option(help="fp32, fp16 or int8; repeatable. Default: fp32.")] = None,
-    rounds: Annotated[int, typer.Option(min=3, help="Visits to each latency, interleaved.")] = 5,
+    rounds: Annotated[int, typer.Option(min=3, help="Visits to each model, interleaved.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.01, help="Length of one visit.")] = 0.15,
     max_spread: Annotated[
-        float, typer.Option(min=0.01, help="How far the rounds' medians may differ, as a share of their median.")
+        float, typer.Option(min=0.01, help="Largest spread of the rounds' medians, as a fraction of their median.")
     ] = 0.15,
-    retries: Annotated[int, typer.Option(min=0, help="How often a noisy latency is measured again.")] = 2,
+    retries: Annotated[int, typer.Option(min=0, help="Repeated measurements of a noisy latency.")] = 2,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:
-    """Measure students on this machine and write a profile; run again after Ctrl-C, it goes on.
+    """Measure the latency of students on this machine.
 
-    Exit 1 if a latency could not be recorded: too noisy, or its graph does not run.
+    After Ctrl-C, run the command again to continue. Exit 1 if a latency was too noisy or a graph did not run.
 
     \b
     Examples:
@@ -58,21 +58,22 @@ def command(
 
     from tcs_edge.cli.output import known
     from tcs_edge.errors import UsageError
+    from tcs_edge.models.names import require_student_name
+    from tcs_edge.specs.artifacts import PRECISIONS
+    from tcs_edge.specs.target import RuntimeName, load_target
+
+    if target is None or out is None:
+        raise UsageError("pass --target (the device that this machine is) and --out (the profile to write).")
+    device = load_target(target)
+    runtimes = known(runtime or [], "--runtime", get_args(RuntimeName))
+    precisions = known(precision or ["fp32"], "--precision", PRECISIONS)
+    for name in model or ():
+        require_student_name(name)
     from tcs_edge.profiling.device.results import shown
     from tcs_edge.profiling.device.rounds import Plan
     from tcs_edge.profiling.record import Request, record_profile
-    from tcs_edge.specs.target import load_target
 
-    if target is None or out is None:
-        raise UsageError("pass --target (which device this machine is) and --out (the profile to write).")
-    request = Request(
-        load_target(target),
-        tuple(model or ()),
-        tuple(img_size or ()),
-        known(runtime or [], "--runtime", ("onnxruntime", "openvino")),
-        tuple(threads or ()),
-        known(precision or ["fp32"], "--precision", ("fp32", "fp16", "int8")),
-    )
+    request = Request(device, tuple(model or ()), tuple(img_size or ()), runtimes, tuple(threads or ()), precisions)
     plan = Plan(rounds, seconds, max_spread, retries)
     recording = record_profile(request, plan, out, datetime.now(UTC).date())
     for line in shown(recording.refused):
@@ -86,15 +87,18 @@ def command(
 @guarded
 def merge(
     profiles: Annotated[
-        list[str], typer.Argument(help="Profiles by name or path, results of a profiler bundle or of a self-check.")
+        list[str],
+        typer.Argument(
+            metavar="PROFILE", help="Profiles by name or path, results of a profiler bundle or of a self-check."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="The profile to write.")],
-    target: Annotated[
-        str | None, typer.Option(help="Whose facts to check against; default: the profiles' own.")
-    ] = None,
+    out: Annotated[Path, typer.Option(help="Profile to write.")],
+    target: Annotated[str | None, typer.Option(help="Target to check against; default: the profiles' own.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Merge profiles of one target: measured beats published beats estimated, then the newer, then the last named.
+    """Merge several profiles of one target.
+
+    Measured rows go before published and estimated ones, then newer before older, then later arguments.
 
     \b
     Examples:
@@ -132,7 +136,7 @@ def _show(profile: Profile, out: Path, as_json: bool) -> None:
         "threads",
         "precision",
         "p50 ms",
-        "band ms",
+        "interval ms",
         "p99 ms",
         "memory MB",
         "source",

@@ -1,4 +1,4 @@
-"""`tcs-edge report`: a run as one page, or several runs side by side."""
+"""`tcs-edge report`: an HTML page of one run, or a comparison of several."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ COMPARISON = Path("comparison.html")
 
 @guarded
 def command(
-    runs: Annotated[list[Path], typer.Argument(help="A run folder; several are compared.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="A run folder; several are compared.")],
     out: Annotated[
-        Path | None, typer.Option(help="The page; default RUN/reports/report.html, or comparison.html for several.")
+        Path | None, typer.Option(help="Output file; default RUN/reports/report.html, or comparison.html for several.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Where the run's images lie now, for the thumbnails.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Current folder of the run's images, for thumbnails.")] = None,
     interactive: Annotated[
-        bool, typer.Option("--interactive", help="Add a drop zone that classifies pictures in the page.")
+        bool, typer.Option("--interactive", help="Add a drop zone that classifies images in the page.")
     ] = False,
     onnxruntime_web: Annotated[
         Path | None, typer.Option(help="The npm package for --interactive; default node_modules/onnxruntime-web.")
@@ -29,7 +29,9 @@ def command(
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Write a report as one HTML file that needs no network; several runs make a comparison.
+    """Write one HTML page of a run, or compare several runs.
+
+    The page needs no network.
 
     \b
     Examples:
@@ -52,7 +54,7 @@ def command(
     else:
         typer.echo(f"report: {place} ({place.stat().st_size / 1e6:.2f} MB)")
     if show and not webbrowser.open(place.resolve().as_uri()):
-        typer.echo(f"no browser was found: open {place} yourself", err=True)
+        typer.echo(f"no browser found. Open {place}.", err=True)
 
 
 def _one(

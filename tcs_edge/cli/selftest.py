@@ -1,4 +1,4 @@
-"""`tcs-edge selftest`: break good artifacts on purpose and see whether the proof notices."""
+"""`tcs-edge selftest`: put faults into good exports and count those that validation detects."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 @guarded
 def command(
     student: Annotated[
-        list[str] | None, typer.Option(help="Students to break, repeatable; default a CNN and a transformer.")
+        list[str] | None, typer.Option(help="Students to test; repeatable. Default: a CNN and a transformer.")
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Prove good artifacts of every candidate too: are there false alarms?")
+        bool, typer.Option("--all", help="Also validate good exports of every candidate, to count false alarms.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:
-    """Put known faults into good artifacts: are all of them caught, and is every good one passed?
+    """Put faults into good exports and count those detected.
 
-    Nothing is trained or downloaded. Exit 1 if a fault was missed or a good artifact called bad.
+    Nothing is trained or downloaded. Exit 1 if a fault was missed, or if a good export was rejected.
 
     \b
     Examples:
@@ -34,6 +34,10 @@ def command(
       tcs-edge selftest --student resnet18
     """
     from tcs_edge.models.candidates import CANDIDATES
+    from tcs_edge.models.names import require_student_name
+
+    for name in student or ():
+        require_student_name(name)
     from tcs_edge.selftest.sweep import QUICK, selftest
 
     outcome = selftest(student or QUICK, CANDIDATES if every else ())
@@ -51,16 +55,16 @@ def _print(outcome: SelfTest) -> None:
     from tcs_edge.report.console import print_table
 
     rows = [(result.fault, result.student, _catchers(result.checks)) for result in outcome.broken]
-    print_table(("fault", "student", "caught by"), rows)
+    print_table(("fault", "student", "detected by"), rows)
     for result in outcome.false_alarms:
         typer.echo(f"FALSE ALARM {result.student}: {'; '.join(result.alarms[:3])}")
     for fault in outcome.untried:
-        typer.echo(f"NOT TRIED {fault}: name a --student that it can be put into")
+        typer.echo(f"NOT TRIED {fault}. Pass a --student that this fault fits.")
     caught = len(outcome.broken) - len(outcome.missed)
-    typer.echo(f"faults caught: {caught} of {len(outcome.broken)}")
-    typer.echo(f"false alarms: {len(outcome.false_alarms)} of {len(outcome.good)} good artifacts")
+    typer.echo(f"faults detected: {caught} of {len(outcome.broken)}")
+    typer.echo(f"false alarms: {len(outcome.false_alarms)} of {len(outcome.good)} good exports")
 
 
 def _catchers(checks: tuple[str, ...]) -> str:
     more = f" and {len(checks) - 1} more" if len(checks) > 1 else ""
-    return f"{checks[0]}{more}" if checks else "NOT CAUGHT"
+    return f"{checks[0]}{more}" if checks else "NOT DETECTED"

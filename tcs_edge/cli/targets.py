@@ -1,4 +1,4 @@
-"""`tcs-edge targets`: the devices that are known, or one of them in full."""
+"""`tcs-edge targets`: all known devices, or one of them in full."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from tcs_edge.cli.guard import guarded
 @guarded
 def command(
     name: Annotated[
-        str | None, typer.Argument(help="A target's name, or the path of a .toml file.", autocompletion=target_names)
+        str | None,
+        typer.Argument(metavar="NAME", help="A target's name, or a .toml file.", autocompletion=target_names),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """List the known devices, or show one of them with the source of every fact.
+    """List the known devices, or show one with its sources.
 
     \b
     Examples:

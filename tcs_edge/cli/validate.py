@@ -1,4 +1,4 @@
-"""`tcs-edge validate`: prove a finished run again, or any ONNX file against its origin."""
+"""`tcs-edge validate`: validate a finished run again, or any ONNX file against its reference."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ if TYPE_CHECKING:
 
 @guarded
 def command(
-    run: Annotated[Path | None, typer.Argument(help="A run folder.")] = None,
-    onnx: Annotated[Path | None, typer.Option(help="Instead of a run: any ONNX classifier.")] = None,
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run folder.")] = None,
+    onnx: Annotated[Path | None, typer.Option(help="Any ONNX classifier, in place of a run.")] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="What --onnx must equal: an .onnx file, a run, or its deployed.safetensors.")
+        Path | None,
+        typer.Option(help="Model that --onnx must equal: an .onnx file, a run, or its deployed.safetensors."),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Image folder; of a run, where its images lie now.")] = None,
-    preprocess: Annotated[
-        Path | None, typer.Option(help="preprocess.json for an ONNX file that does not carry its own.")
+    data: Annotated[
+        Path | None, typer.Option(help="Image folder; for a run, the current folder of its images.")
     ] = None,
+    preprocess: Annotated[Path | None, typer.Option(help="preprocess.json, for an ONNX file without its own.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:
-    """Check a run's hashes, then compare its exports with the trained model on the test images.
+    """Validate a run's exports against its trained model.
 
-    Exit 1 if they do not equal it any more; the exports are then renamed to export.REJECTED/.
+    The hashes are checked first, then all test images are compared. Exit 1 if an export differs. Exports that
+    fail are renamed to export.REJECTED/.
 
     \b
     Examples:
@@ -41,21 +43,26 @@ def command(
 
     if run is not None:
         if onnx or reference or preprocess:
-            raise UsageError("a run brings its own model: leave --onnx, --reference and --preprocess out.")
+            raise UsageError("a run has its own model. Leave --onnx, --reference and --preprocess out.")
         passed = _validate_run(run, data, json)
     elif onnx and reference and data:
+        for path in (onnx, reference, data, *filter(None, [preprocess])):
+            _require_path(path)
         from tcs_edge.commands.compare import crosscheck
 
         validation = crosscheck(onnx, reference, data, preprocess)
         _print(validation, json)
         passed = validation.verdict == "pass"
     else:
-        raise UsageError("nothing to validate: pass RUN, or --onnx FILE --reference FILE --data DIR together.")
+        raise UsageError("nothing to validate. Pass RUN, or --onnx FILE --reference FILE --data DIR together.")
     if not passed:
         raise typer.Exit(1)
 
 
 def _validate_run(run: Path, data: Path | None, as_json: bool) -> bool:
+    from tcs_edge.runs.folder import find_run
+
+    find_run(run)
     from tcs_edge.stages.validate import revalidate
 
     outcome = revalidate(run, data)
@@ -63,6 +70,13 @@ def _validate_run(run: Path, data: Path | None, as_json: bool) -> bool:
     if outcome.revoked:
         typer.echo(f"the exports are now in {outcome.revoked}", err=True)
     return outcome.revoked is None
+
+
+def _require_path(path: Path) -> None:
+    from tcs_edge.errors import DataError
+
+    if not path.exists():
+        raise DataError(f"no such file: {path}. Check the path.")
 
 
 def _print(validation: Validation, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""A bundle works without tcs-edge and torch, finds what is wrong with it, and is never made of an unproven run."""
+"""Bundle: it works without tcs-edge and torch, detects its faults, and needs a validated run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tcs_edge.data.preprocess import Preprocess
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "tcs_edge" / "bundle" / "device_files"
 ALLOWED = {"json", "numpy", "onnxruntime", "openvino", "PIL", "predict"}
-# Nothing of tcs-edge's own dependencies may be needed on a device.
+# A device must need none of tcs-edge's own dependencies.
 BLOCKED = ("torch", "timm", "tcs_edge", "onnx", "scipy", "pydantic", "typer")
 
 
@@ -40,7 +40,7 @@ predict = load_script("predict")
 
 @pytest.fixture(scope="session")
 def bundled(cli, finished, tmp_path_factory) -> Path:
-    """A bundle of the finished run for ONNX Runtime. Read only."""
+    """Bundle of the finished run for ONNX Runtime. Read only."""
     out = tmp_path_factory.mktemp("bundles") / "bundle"
     result = cli("bundle", finished, "--out", out)
     assert result.exit_code == 0, result.stderr
@@ -49,12 +49,12 @@ def bundled(cli, finished, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def own_bundle(bundled, tmp_path) -> Path:
-    """A copy of the bundle that a test may spoil."""
+    """Copy of the bundle that a test may change."""
     return shutil.copytree(bundled, tmp_path / "own")
 
 
 def run_script(folder: Path, *arguments: object, python: str = sys.executable) -> subprocess.CompletedProcess:
-    """A script of the bundle in a process of its own, without what a device does not have."""
+    """Run a script of the bundle in its own process, without the packages that a device lacks."""
     script, *rest = map(str, arguments)
     code = (
         f"import sys, runpy; sys.modules.update(dict.fromkeys({BLOCKED})); sys.dont_write_bytecode = True; "
@@ -78,13 +78,13 @@ def failed(document: dict) -> str:
 
 
 def sign_again(folder: Path) -> None:
-    """New hashes, as somebody would write who believes in his change."""
+    """Write new hashes for changed files."""
     paths = sorted(path for path in folder.iterdir() if path.name != "SHA256SUMS")
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in paths]
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
-def test_it_holds_what_a_device_needs(bundled, finished):
+def test_a_bundle_has_the_files_for_a_device(bundled, finished):
     names = {path.name for path in bundled.iterdir()}
     assert names == {
         "model.onnx", "labels.txt", "preprocess.json", "golden.npz", "predict.py", "selfcheck.py", "requirements.txt",
@@ -92,14 +92,14 @@ def test_it_holds_what_a_device_needs(bundled, finished):
     }  # fmt: skip
     assert (bundled / "model.onnx").read_bytes() == (finished / "export" / "model.onnx").read_bytes()
     pins = (bundled / "requirements.txt").read_text().splitlines()
-    assert "onnxruntime==1.20.0" in pins, "what the Raspberry Pi 4 can run"
-    assert f"pillow=={PIL.__version__}" in pins, "another one may round the golden inputs differently"
+    assert "onnxruntime==1.20.0" in pins, "the pin of the Raspberry Pi 4"
+    assert f"pillow=={PIL.__version__}" in pins, "other versions may round the golden inputs differently"
     assert "timm/test_vit" in (bundled / "LICENSES.md").read_text()
     listed = [line.split("  ")[1] for line in (bundled / "SHA256SUMS").read_text().splitlines()]
     assert set(listed) == names - {"SHA256SUMS"}
 
 
-def test_the_scripts_need_nothing_else():
+def test_the_scripts_import_only_the_pinned_packages():
     for script in SCRIPTS.glob("*.py"):
         imports = {
             word.split(".")[0]
@@ -110,7 +110,7 @@ def test_the_scripts_need_nothing_else():
         assert imports <= ALLOWED | set(sys.stdlib_module_names), script.name
 
 
-def test_golden_pictures_come_from_every_class(bundled):
+def test_golden_images_come_from_every_class(bundled):
     with np.load(bundled / "golden.npz", allow_pickle=False) as stored:
         golden = dict(stored)
     assert sorted(set(golden["labels"].tolist())) == [0, 1, 2]
@@ -120,7 +120,7 @@ def test_golden_pictures_come_from_every_class(bundled):
 
 
 @pytest.mark.slow
-def test_a_good_bundle_passes_its_own_check(bundled, tmp_path):
+def test_a_good_bundle_passes_its_self_check(bundled, tmp_path):
     code, document = selfcheck(bundled, tmp_path)
     assert failed(document) == ""
     assert (code, document["verdict"], document["schema_version"]) == (0, "pass", 1)
@@ -133,11 +133,11 @@ def test_a_good_bundle_passes_its_own_check(bundled, tmp_path):
 
 
 @pytest.mark.slow
-def test_predict_answers_as_tcs_edge_does(bundled, cli, finished, photos):
-    pictures = sorted((photos / "test").rglob("*.jpg"))
-    done = run_script(bundled, "predict.py", "--json", "--top", 2, *pictures)
+def test_the_script_and_tcs_edge_predict_equal_classes(bundled, cli, finished, photos):
+    files = sorted((photos / "test").rglob("*.jpg"))
+    done = run_script(bundled, "predict.py", "--json", "--top", 2, *files)
     assert done.returncode == 0, done.stderr
-    own = json.loads(cli("predict", finished, "--json", "--top", 2, *pictures).stdout)
+    own = json.loads(cli("predict", finished, "--json", "--top", 2, *files).stdout)
     for theirs, ours in zip(json.loads(done.stdout)["predictions"], own["predictions"], strict=True):
         assert [guess["label"] for guess in theirs["guesses"]] == [guess["label"] for guess in ours["guesses"]]
         shares = [[guess["probability"] for guess in answer["guesses"]] for answer in (theirs, ours)]
@@ -178,7 +178,7 @@ FAULTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_with_matching_hashes_is_found(own_bundle, tmp_path, fault):
+def test_a_fault_with_matching_hashes_is_detected(own_bundle, tmp_path, fault):
     damage, check = FAULTS[fault]
     damage(own_bundle)
     sign_again(own_bundle)
@@ -187,7 +187,7 @@ def test_a_fault_with_matching_hashes_is_found(own_bundle, tmp_path, fault):
     assert failed(document).startswith(check)
 
 
-def test_one_changed_bit_is_found_and_nothing_is_loaded(own_bundle, tmp_path):
+def test_one_changed_bit_is_detected_before_loading(own_bundle, tmp_path):
     content = bytearray((own_bundle / "model.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (own_bundle / "model.onnx").write_bytes(content)
@@ -205,7 +205,7 @@ MODES = ("RGB", "L", "RGBA", "P", "CMYK", "LA", "1", "I;16")
     turn=st.integers(0, 9), seed=st.integers(0, 1000), resize=st.sampled_from(("shorter", "stretch")),
     interpolation=st.sampled_from(("bilinear", "bicubic")), crop_pct=st.sampled_from((1.0, 0.875, 0.5)),
 )  # fmt: skip
-def test_preprocessing_is_the_same_byte_for_byte(
+def test_preprocessing_of_script_and_package_is_identical(
     tmp_path_factory, width, height, mode, turn, seed, resize, interpolation, crop_pct
 ):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -214,7 +214,7 @@ def test_preprocessing_is_the_same_byte_for_byte(
     exif = Image.Exif()
     exif[predict.ORIENTATION_TAG] = turn
     suffix = "jpg" if mode == "CMYK" else "png"
-    path = tmp_path_factory.getbasetemp() / f"picture.{suffix}"
+    path = tmp_path_factory.getbasetemp() / f"image.{suffix}"
     image.save(path, exif=exif)
     ours = Preprocess(24, crop_pct, resize, interpolation)
     theirs = predict.preprocess(predict.open_rgb(path), ours.to_json())
@@ -222,7 +222,7 @@ def test_preprocessing_is_the_same_byte_for_byte(
     assert (theirs.dtype, theirs.shape) == (np.float32, (3, 24, 24))
 
 
-def test_an_elongated_picture_is_the_same_too():
+def test_preprocessing_of_elongated_images_is_identical():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 200, 3), dtype=np.uint8))
     ours = Preprocess(32)
     assert predict.preprocess(image, ours.to_json()).tobytes() == ours(image).tobytes()
@@ -234,25 +234,25 @@ def one_line(result, exit_code: int) -> str:
     return result.stderr
 
 
-def test_a_run_that_changed_is_refused(cli, own_run, tmp_path):
+def test_a_changed_run_is_refused(cli, own_run, tmp_path):
     (own_run / "export" / "labels.txt").write_text("a\nb\nc\n")
     assert "export/labels.txt (changed)" in one_line(cli("bundle", own_run, "--out", tmp_path / "b"), 1)
     assert not (tmp_path / "b").exists()
 
 
-def test_a_run_that_failed_is_refused(cli, make_run, tmp_path):
-    assert "failed its own validation" in one_line(cli("bundle", make_run(passed=False), "--out", tmp_path / "b"), 1)
+def test_a_failed_run_is_refused(cli, make_run, tmp_path):
+    assert "failed validation" in one_line(cli("bundle", make_run(passed=False), "--out", tmp_path / "b"), 1)
 
 
-def test_wrong_wishes_are_one_line(cli, finished, tmp_path, photos):
+def test_invalid_options_are_errors_of_one_line(cli, finished, tmp_path, photos):
     assert "Known: onnxruntime, openvino" in one_line(cli("bundle", finished, "--runtime", "tflite"), 2)
-    line = one_line(cli("bundle", finished, "--precision", "int4", "--out", tmp_path / "b"), 2)
-    assert "no int4 model for onnxruntime; it has export/model.onnx, export/openvino/model.xml" in line
+    line = one_line(cli("bundle", finished, "--precision", "int8", "--out", tmp_path / "b"), 2)
+    assert "no int8 model for onnxruntime. Available: export/model.onnx, export/openvino/model.xml" in line
     assert "is not empty" in one_line(cli("bundle", finished, "--out", photos), 2)
     assert "is not a bundle" in one_line(cli("bundle", finished, "--out", photos, "--overwrite"), 2)
 
 
-def test_other_images_are_refused_and_leave_nothing(cli, finished, own_photos, tmp_path):
+def test_other_images_are_refused_without_output(cli, finished, own_photos, tmp_path):
     (own_photos / "test" / "red" / "01.png").unlink()
     line = one_line(cli("bundle", finished, "--out", tmp_path / "new" / "b", "--data", own_photos, "--quiet"), 3)
     assert "fingerprint" in line
@@ -260,7 +260,7 @@ def test_other_images_are_refused_and_leave_nothing(cli, finished, own_photos, t
 
 
 @pytest.mark.slow
-def test_openvino_and_overwrite(cli, finished, own_bundle, tmp_path):
+def test_a_bundle_for_openvino_replaces_an_earlier_one(cli, finished, own_bundle, tmp_path):
     (own_bundle / "stale").write_text("from before")
     result = cli("bundle", finished, "--runtime", "openvino", "--out", own_bundle, "--overwrite", "--json")
     assert result.exit_code == 0, result.stderr
@@ -272,16 +272,16 @@ def test_openvino_and_overwrite(cli, finished, own_bundle, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_fresh_environment_without_torch(bundled, tmp_path):
-    """As on a device: a new virtual environment and requirements.txt."""
+def test_a_bundle_passes_in_a_new_environment(bundled, tmp_path):
+    """A new virtual environment with requirements.txt, as on a device."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
     python = tmp_path / "venv" / "bin" / "python"
     if not python.exists():
-        pytest.skip("this system puts no bin/python into a virtual environment")
+        pytest.skip("this system has no bin/python in a virtual environment")
     command = [python, "-m", "pip", "install", "-q", "-r", bundled / "requirements.txt"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     if done.returncode:
-        pytest.skip(f"pip cannot install what the bundle pins: {done.stderr.strip().splitlines()[-1:]}")
+        pytest.skip(f"pip cannot install the pinned packages: {done.stderr.strip().splitlines()[-1:]}")
     code, document = selfcheck(bundled, tmp_path, python=str(python))
     assert (code, failed(document)) == (0, "")
     assert document["rows"][0]["runtime_version"] == "1.20.0"
@@ -289,10 +289,10 @@ def test_a_fresh_environment_without_torch(bundled, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_it_passes_on_64_bit_arm_under_qemu(bundled, tmp_path):
+def test_a_bundle_passes_on_64_bit_arm_under_qemu(bundled, tmp_path):
     python = os.environ.get("TCS_EDGE_AARCH64")
     if not python:
-        pytest.skip("no emulated Arm: set TCS_EDGE_AARCH64 to the python that ci/aarch64.sh makes")
+        pytest.skip("no emulated Arm. Set TCS_EDGE_AARCH64 to the python that ci/aarch64.sh makes")
     out = tmp_path / "selfcheck.json"
     command = [python, bundled / "selfcheck.py", "--seconds", "0.1", "--threads", "1", "--out", out]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1700)

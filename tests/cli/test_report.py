@@ -42,7 +42,7 @@ def test_without_a_browser_the_page_is_named(cli, finished, tmp_path, monkeypatc
     monkeypatch.setattr(webbrowser, "open", lambda address: False)
     result = cli("report", finished, "--out", tmp_path / "page.html", "--open")
     assert result.exit_code == 0
-    assert f"open {tmp_path / 'page.html'} yourself" in result.stderr
+    assert f"no browser found. Open {tmp_path / 'page.html'}." in result.stderr
 
 
 def test_interactive_without_the_runtime_names_the_command(cli, finished, tmp_path, monkeypatch):

@@ -91,8 +91,8 @@ def test_a_proof_that_believes_everything_is_exposed(cli, monkeypatch):
     monkeypatch.setattr(sweep, "FAULTS", [fault for fault in FAULTS if fault.name == "transposed input"])
     result = cli("selftest", "--student", "lcnet_050")
     assert result.exit_code == 1
-    assert "NOT CAUGHT" in result.stdout
-    assert "faults caught: 0 of 1" in result.stdout
+    assert "NOT DETECTED" in result.stdout
+    assert "faults detected: 0 of 1" in result.stdout
 
 
 def test_an_unknown_student_is_one_line(cli):
