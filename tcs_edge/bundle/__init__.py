@@ -1,1 +1,1 @@
-"""The folder that goes to a device."""
+"""Write the bundle: the folder for a device."""

@@ -1,6 +1,6 @@
-"""The folder that goes to a device: model, labels, preprocessing, scripts, and golden answers to check them by.
+"""Make the folder for a device: model, labels, preprocessing, scripts, and golden outputs to check them.
 
-What runs there needs Python, numpy, Pillow and one runtime; none of tcs-edge's code.
+The scripts need Python, numpy, Pillow and one runtime, but no code of tcs-edge.
 """
 
 from __future__ import annotations
@@ -9,20 +9,19 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from tcs_edge.bundle.golden import write_golden
 from tcs_edge.bundle.text import license_notes, pinned_packages, readme_text, requirements_text
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.bom import bom_text, build_bom
-from tcs_edge.runs.folder import BOM, MODEL_CARD, RunFolder
+from tcs_edge.runs.folder import BOM, MODEL_CARD, PROVEN, RunFolder
 from tcs_edge.runs.load import images_of, preprocess_of, proven_run
 from tcs_edge.runs.manifest import exported_files
 from tcs_edge.runs.schema import Manifest, ManifestFile
 from tcs_edge.runtimes.base import Runner
-from tcs_edge.runtimes.onnxruntime import OrtRunner
-from tcs_edge.runtimes.openvino import OpenVinoRunner
-from tcs_edge.specs.target import RuntimeName
+from tcs_edge.runtimes.registry import RUNTIMES, runtime_for
+from tcs_edge.specs.artifacts import PRECISIONS
 from tcs_edge.utils.files import FileRecord, make_folder, read_json, record_files, write_json, write_text
 from tcs_edge.utils.progress import busy
 from tcs_edge.validation.checks import TOLERANCES
@@ -31,25 +30,23 @@ SCHEMA_VERSION = 1
 KIND: Literal["tcs-edge bundle"] = "tcs-edge bundle"
 ABOUT, SUMS = "bundle.json", "SHA256SUMS"
 SCRIPTS = Path(__file__).parent / "device_files"
-SUFFIXES: dict[RuntimeName, tuple[str, ...]] = {"onnxruntime": (".onnx",), "openvino": (".xml", ".bin")}
-FOLDERS: dict[RuntimeName, str] = {"onnxruntime": "export", "openvino": "export/openvino"}
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A finished bundle: its folder, the runtime it is for, and its files."""
+    """A finished bundle: its folder, its runtime and its files."""
 
     folder: Path
-    runtime: RuntimeName
+    runtime: str
     files: tuple[FileRecord, ...]
 
     @property
     def size_mb(self) -> float:
-        """All files, in 10^6 bytes."""
+        """Size of all files in 10^6 bytes."""
         return sum(record.bytes for record in self.files) / 1e6
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON document of everything."""
+        """Return the bundle as a JSON document."""
         return {
             "schema_version": SCHEMA_VERSION,
             "bundle": str(self.folder),
@@ -67,20 +64,20 @@ def make_bundle(
     data: Path | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Put everything that a device needs into one folder; it appears whole or not at all.
+    """Write all files for a device into one folder, whole or not at all.
 
     Args:
-        run: a finished run whose exports passed.
-        out: the folder; default `<run>-bundle` beside the run.
-        runtime: "onnxruntime" or "openvino"; None takes the target's first.
-        precision: of the model, as its file is named.
-        data: where the run's images lie now.
+        run: a finished run that passed validation.
+        out: the new folder; None uses `<run>-bundle` beside the run.
+        runtime: "onnxruntime" or "openvino"; None uses the first one of the target.
+        precision: precision of the model, as in its file name.
+        data: current folder of the run's images; None uses the recorded folder.
         overwrite: replace an earlier bundle in `out`.
 
     Raises:
-        ParityFailed: the run failed its proof, or its files changed since.
-        UsageError: an unknown runtime, a precision that the run has not, or an `out` that is in use.
-        DataError: no run, or other images than the run's.
+        ParityFailed: the run failed validation, or its files changed after it.
+        UsageError: an unknown runtime, a precision that the run lacks, or an `out` that is not empty.
+        DataError: not a run, or images that differ from the run's.
     """
     folder, manifest = proven_run(run)
     chosen = _runtime(runtime, manifest)
@@ -93,7 +90,7 @@ def make_bundle(
         draft = Path(place) / "bundle"
         make_folder(draft)
         _copy(folder, artifact, draft)
-        with busy("computing the golden answers"), _runner(draft, artifact, chosen) as runner:
+        with busy("computing the golden outputs"), _runner(draft, artifact, chosen) as runner:
             write_golden(draft / "golden.npz", images.test, preprocess_of(folder), runner)
         files = _describe(draft, manifest, artifact, chosen, precision)
         if out.exists():
@@ -102,28 +99,26 @@ def make_bundle(
     return Bundle(out, chosen, files)
 
 
-def artifact_files(manifest: Manifest, runtime: RuntimeName, precision: str) -> tuple[ManifestFile, ...]:
-    """The exported model of this runtime and precision, its main file first.
+def artifact_files(manifest: Manifest, runtime: str, precision: str) -> tuple[ManifestFile, ...]:
+    """Return the exported files of a runtime and precision, the main file first.
 
     Raises:
-        UsageError: the run has none; the message lists what it has.
+        UsageError: the run has no such model; the message lists its models.
     """
     recorded = {record.path: record for record in manifest.files}
-    stem = "model" if precision == "fp32" else f"model.{precision}"
-    names = [f"{FOLDERS[runtime]}/{stem}{suffix}" for suffix in SUFFIXES[runtime]]
-    if any(name not in recorded for name in names):
-        models = [r.path for r in exported_files(manifest) if PurePosixPath(r.path).suffix in (".onnx", ".xml")]
-        raise UsageError(f"the run has no {precision} model for {runtime}; it has {', '.join(models) or 'none'}.")
+    files = RUNTIMES[runtime].files(precision) if precision in PRECISIONS else ()
+    names = [f"{PROVEN}/{file}" for file in files]
+    if not names or any(name not in recorded for name in names):
+        models = [record.path for record in exported_files(manifest) if runtime_for(PurePosixPath(record.path))]
+        raise UsageError(f"the run has no {precision} model for {runtime}. Available: {', '.join(models) or 'none'}.")
     return tuple(recorded[name] for name in names)
 
 
-def _runtime(asked: str | None, manifest: Manifest) -> RuntimeName:
-    known = get_args(RuntimeName)
+def _runtime(asked: str | None, manifest: Manifest) -> str:
+    known = tuple(RUNTIMES)
     if asked is not None and asked not in known:
         raise UsageError(f"unknown runtime {asked!r}. Known: {', '.join(known)}.")
-    first = next((name for name in known if name in manifest.target.get("runtimes", {})), known[0])
-    chosen: RuntimeName = asked or first  # type: ignore[assignment]
-    return chosen
+    return asked or next((name for name in known if name in manifest.target.get("runtimes", {})), known[0])
 
 
 def _require_free(out: Path, overwrite: bool) -> None:
@@ -134,7 +129,7 @@ def _require_free(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UsageError(f"{out} is not empty. Choose another --out, or pass --overwrite to replace a bundle.")
     if not _is_bundle(out):
-        raise UsageError(f"{out} is not a bundle (no {ABOUT}); it is not overwritten. Choose another --out.")
+        raise UsageError(f"{out} is not a bundle: it has no {ABOUT}. Choose another --out.")
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -150,21 +145,20 @@ def _copy(folder: RunFolder, artifact: tuple[ManifestFile, ...], draft: Path) ->
     for name in ("labels.txt", "preprocess.json"):
         shutil.copyfile(folder.export / name, draft / name)
     if not folder.model_card.is_file():
-        raise DataError(f"{folder.root} has no {MODEL_CARD}: it was made by an earlier tcs-edge. Run compress again.")
+        raise DataError(f"{folder.root} has no {MODEL_CARD}. An earlier version wrote the run. Run compress again.")
     shutil.copyfile(folder.model_card, draft / "MODEL_CARD.md")
     for script in sorted(SCRIPTS.glob("*.py")):
         shutil.copyfile(script, draft / script.name)
 
 
-def _runner(draft: Path, artifact: tuple[ManifestFile, ...], runtime: RuntimeName) -> Runner:
-    path = draft / PurePosixPath(artifact[0].path).name
-    return OrtRunner(path) if runtime == "onnxruntime" else OpenVinoRunner(path, precision="f32")
+def _runner(draft: Path, artifact: tuple[ManifestFile, ...], runtime: str) -> Runner:
+    return RUNTIMES[runtime].open(draft / PurePosixPath(artifact[0].path).name, 1)
 
 
 def _describe(
-    draft: Path, manifest: Manifest, artifact: tuple[ManifestFile, ...], runtime: RuntimeName, precision: str
+    draft: Path, manifest: Manifest, artifact: tuple[ManifestFile, ...], runtime: str, precision: str
 ) -> tuple[FileRecord, ...]:
-    """Write what tells about the rest: bundle.json, the texts, the bill of materials, and last the hashes."""
+    """Write bundle.json, the texts and the bill of materials, then the hashes of all files."""
     packages = pinned_packages(manifest, runtime)
     write_json(draft / ABOUT, _about(manifest, artifact, runtime, precision))
     write_text(draft / "requirements.txt", requirements_text(packages))
@@ -177,9 +171,7 @@ def _describe(
     return tuple(record_files(draft, draft.iterdir()))
 
 
-def _about(
-    manifest: Manifest, artifact: tuple[ManifestFile, ...], runtime: RuntimeName, precision: str
-) -> dict[str, Any]:
+def _about(manifest: Manifest, artifact: tuple[ManifestFile, ...], runtime: str, precision: str) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Classify pictures with the model in this folder.
+"""Classify images with the model in this folder.
 
     python3 predict.py IMAGE... [--top N] [--threads N] [--json]
 
-Needs Python 3.9 or newer and what requirements.txt lists. From another program:
+Needs Python 3.9 or newer and the packages in requirements.txt. From another program:
 
     classifier = Classifier()
     classifier.classify(open_rgb("photo.jpg"), top=3)   # [("cat", 0.93), ...]
@@ -22,7 +22,7 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-MAX_PIXELS = 178_956_970  # 0.5 GB as RGB; a small file that claims more is an attack or a mistake
+MAX_PIXELS = 178_956_970  # 0.5 GB as RGB; protects against small files with a huge declared size
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,16 +34,16 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-ELONGATED = 16  # beyond this ratio of sides the whole resized picture is never built
+ELONGATED = 16  # above this ratio of sides only the cropped part is resized
 
 
 class Classifier:
-    """The model of a bundle folder, loaded into its runtime.
+    """Model of a bundle folder, loaded into its runtime.
 
     Attributes:
         about: bundle.json. steps: preprocess.json. labels: class names, in the order of the logits.
-        runtime_version: of the runtime that is installed here.
-        arithmetic: what the runtime computes in: "f32", "f16" or "bf16".
+        runtime_version: version of the installed runtime.
+        arithmetic: arithmetic of the runtime: "f32", "f16" or "bf16".
     """
 
     def __init__(self, folder: Path = HERE, threads: int | None = None) -> None:
@@ -55,11 +55,11 @@ class Classifier:
         self._infer, self.runtime_version, self.arithmetic = load(str(folder / self.about["model"]), self.threads)
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
-        """float32 (N, 3, S, S), as `preprocess` makes them -> logits float32 (N, classes)."""
+        """Return logits, float32 (N, classes), for float32 inputs (N, 3, S, S) from `preprocess`."""
         return np.concatenate([np.array(self._infer(inputs[row : row + 1])) for row in range(len(inputs))])
 
     def classify(self, image: Image.Image, top: int = 1) -> list[tuple[str, float]]:
-        """The `top` most probable classes of an RGB picture and their softmax probabilities, best first."""
+        """Return the `top` most probable classes of an RGB image with softmax probabilities, best first."""
         scores = self.logits(preprocess(image, self.steps)[None])[0].astype(np.float64)
         probabilities = np.exp(scores - scores.max())
         probabilities /= probabilities.sum()
@@ -68,13 +68,13 @@ class Classifier:
 
 
 def load_onnxruntime(path: str, threads: int) -> tuple:
-    """How to run the model at `path`: inputs (1, 3, S, S) -> logits; the runtime's version; its arithmetic."""
+    """Load the model; return a function from (1, 3, S, S) to logits, the runtime's version and its arithmetic."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Spinning threads starve the other programs of a small device.
+    # Spinning threads slow down the other programs of a small device.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
@@ -82,7 +82,7 @@ def load_onnxruntime(path: str, threads: int) -> tuple:
 
 
 def load_openvino(path: str, threads: int) -> tuple:
-    """As `load_onnxruntime`; OpenVINO picks bf16 or f16 by itself where the CPU has it."""
+    """Load the model like `load_onnxruntime`; OpenVINO itself selects bf16 or f16 on CPUs that have it."""
     import openvino
 
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
@@ -92,38 +92,38 @@ def load_openvino(path: str, threads: int) -> tuple:
 
 
 def open_rgb(path: str | Path) -> Image.Image:
-    """A picture as 8-bit RGB: upright by its EXIF orientation, transparency laid on white."""
+    """Open an image as 8-bit RGB: rotated by its EXIF orientation, transparency on white."""
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels, {MAX_PIXELS} are allowed")
+            raise ValueError(f"the image has {image.width} x {image.height} pixels, more than {MAX_PIXELS}")
         image.load()
         turn = UPRIGHT.get(orientation(image))
         return flatten(image if turn is None else image.transpose(turn))
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 where there is none or where EXIF is broken."""
+    """Return the EXIF orientation, 1 for missing or damaged EXIF data."""
     try:
         tag = image.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # whatever broken EXIF raises, the pixels beside it are good
+    except Exception:  # damaged EXIF data can raise anything, but the pixels are good
         return 1
     return tag if isinstance(tag, int) else 1
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """Any mode as RGB: 16-bit gray scaled to 8 bit, transparency on white."""
+    """Convert any mode to RGB: 16-bit gray scaled to 8 bit, transparency on white."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, picture).convert("RGB")
+        opened = image.convert("RGBA")
+        white = Image.new("RGBA", opened.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, opened).convert("RGB")
     return image.convert("RGB")
 
 
 def preprocess(image: Image.Image, steps: dict) -> np.ndarray:
-    """An RGB picture of any size -> float32 (3, S, S), by the rules of preprocess.json."""
+    """Preprocess an RGB image of any size to float32 (3, S, S) as in preprocess.json."""
     pixels = np.asarray(crop(image, steps))
     mean, std = (np.array(steps[key], dtype=np.float32).reshape(3, 1, 1) for key in ("mean", "std"))
     planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
@@ -134,21 +134,21 @@ def preprocess(image: Image.Image, steps: dict) -> np.ndarray:
 
 
 def crop(image: Image.Image, steps: dict) -> Image.Image:
-    """Resize with antialiasing and crop the center: an RGB picture of S x S."""
+    """Resize with antialiasing and crop the center to an RGB image of S x S."""
     size, resampling = steps["img_size"], FILTERS[steps["interpolation"]]
     width, height = resized_size(image.size, steps)
     left, top = (width - size) // 2, (height - size) // 2
     window = (left, top, left + size, top + size)
     if max(width, height) <= ELONGATED * min(width, height):
         return image.resize((width, height), resampling).crop(window)
-    # A 1 x 60000 picture would be resized to gigabytes, of which the crop keeps one square.
+    # A 1 x 60000 image would be resized to gigabytes, although the crop keeps one square.
     across, down = image.width / width, image.height / height
     right, bottom = min(window[2] * across, image.width), min(window[3] * down, image.height)
     return image.resize((size, size), resampling, box=(left * across, top * down, right, bottom))
 
 
 def resized_size(size: tuple[int, int], steps: dict) -> tuple[int, int]:
-    """Width and height before the crop."""
+    """Return width and height before the crop."""
     side, (width, height) = math.floor(steps["img_size"] / steps["crop_pct"]), size
     if steps["resize"] == "stretch":
         return side, side
@@ -158,22 +158,22 @@ def resized_size(size: tuple[int, int], steps: dict) -> tuple[int, int]:
 
 
 def main() -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Classify pictures with the model in this folder.")
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description="Classify images with the model in this folder.")
     parser.add_argument("images", nargs="+", metavar="IMAGE")
-    parser.add_argument("--top", type=int, default=1, help="classes to show per picture")
-    parser.add_argument("--threads", type=int, help="default: what the target was set up for")
+    parser.add_argument("--top", type=int, default=1, help="classes to show per image")
+    parser.add_argument("--threads", type=int, help="default: the target's number of threads")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     arguments = parser.parse_args()
     classifier = Classifier(threads=arguments.threads)
     answers = []
     for path in arguments.images:
         try:
-            picture = open_rgb(path)
-        except Exception as error:  # hostile bytes make decoders raise anything
+            opened = open_rgb(path)
+        except Exception as error:  # decoders raise any exception on hostile bytes
             print(f"error: cannot read image {path}: {error}", file=sys.stderr)
             return 3
-        answers.append({"image": path, "guesses": classifier.classify(picture, arguments.top)})
+        answers.append({"image": path, "guesses": classifier.classify(opened, arguments.top)})
     if arguments.json:
         named = [{**a, "guesses": [{"label": n, "probability": p} for n, p in a["guesses"]]} for a in answers]
         print(json.dumps({"schema_version": 1, "predictions": named}, indent=2, ensure_ascii=False))

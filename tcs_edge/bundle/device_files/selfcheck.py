@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Does the model compute on this device what was proven, and how fast?
+"""Check on this device that the model equals the validated one, and measure its latency.
 
     python3 selfcheck.py [--threads N] [--seconds S] [--out selfcheck.json]
 
-Checks every file's sha256, the preprocessing of the golden pictures, the logits of the golden inputs, then
-measures the latency of one image. Exit 0 if all holds, 1 if not; the JSON says what was found either way.
+Checks every file's sha256, the preprocessing of the golden images and the logits of the golden inputs, then
+measures the latency of one image. Exits 0 if all checks pass, otherwise 1. Writes the results as JSON.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ import numpy as np
 import predict
 from PIL import Image
 
-MAX_PIXEL_DIFF = 1e-5  # of a normalized pixel, whose steps are about 0.02: rounding, never another pixel
+MAX_PIXEL_DIFF = 1e-5  # of a normalized pixel, far below one gray level (about 0.02)
 REPETITIONS = 5
 WARM_UP_SECONDS = 1.0
-FEWEST_RUNS = 20  # per repetition, however slow the device
+FEWEST_RUNS = 20  # per repetition, also on slow devices
 
 
 def check_files(folder: Path) -> dict:
-    """Every file in SHA256SUMS is there and has its hash."""
+    """Check that every file in SHA256SUMS exists and has its hash."""
     wrong, lines = [], (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     for line in lines:
         digest, _, name = line.partition("  ")
@@ -41,18 +41,18 @@ def check_files(folder: Path) -> dict:
 
 
 def check_preprocessing(golden: dict, steps: dict) -> dict:
-    """The golden pictures become the golden inputs."""
+    """Check that preprocessing turns the golden images into the golden inputs."""
     worst = 0.0
     for row, expected in enumerate(golden["inputs"]):
         made = predict.preprocess(Image.fromarray(golden[f"image_{row:03d}"]), steps)
         if made.shape != expected.shape:
-            return result("preprocessing", False, f"inputs of shape {made.shape}, not {expected.shape}")
+            return result("preprocessing", False, f"inputs have shape {made.shape}, expected {expected.shape}")
         worst = max(worst, float(np.abs(made - expected).max()))
     return result("preprocessing", worst <= MAX_PIXEL_DIFF, f"largest difference {worst:.2g}, allowed {MAX_PIXEL_DIFF}")
 
 
 def check_outputs(expected: np.ndarray, logits: np.ndarray, limit: float) -> dict:
-    """The logits are the proven ones; a class changes only where rounding may change it."""
+    """Check the logits against the golden ones; a class may change only if rounding can explain it."""
     if logits.shape != expected.shape or not np.isfinite(logits).all():
         return result("outputs", False, f"shape {logits.shape}, or a logit is NaN or Inf")
     scale = float(np.abs(expected).max())
@@ -65,12 +65,12 @@ def check_outputs(expected: np.ndarray, logits: np.ndarray, limit: float) -> dic
 
 
 def result(name: str, passed: bool, detail: str) -> dict:
-    """One check as JSON."""
+    """Return one check as JSON."""
     return {"name": name, "passed": bool(passed), "detail": detail}
 
 
 def measure(run, seconds: float) -> dict:
-    """Latency of `run()` in ms: percentiles over all runs, and the lowest and highest median of a repetition."""
+    """Measure `run()` in ms: percentiles over all calls, and the lowest and highest median of a repetition."""
     repeat(run, WARM_UP_SECONDS, 3)
     parts = [repeat(run, seconds / REPETITIONS, FEWEST_RUNS) for _ in range(REPETITIONS)]
     every, medians = np.concatenate(parts), [float(np.median(part)) for part in parts]
@@ -82,7 +82,7 @@ def measure(run, seconds: float) -> dict:
 
 
 def repeat(run, seconds: float, fewest: int) -> np.ndarray:
-    """Milliseconds of each call, for `seconds`, and at least `fewest` calls."""
+    """Return the milliseconds of each call, for `seconds` and at least `fewest` calls."""
     times, end = [], time.perf_counter() + seconds
     while len(times) < fewest or time.perf_counter() < end:
         started = time.perf_counter()
@@ -92,7 +92,7 @@ def repeat(run, seconds: float, fewest: int) -> np.ndarray:
 
 
 def peak_memory_mb() -> float | None:
-    """The most memory this process held, in 10^6 bytes; None where the system does not tell."""
+    """Return the peak memory of this process in 10^6 bytes; None if the system does not report it."""
     try:
         import resource
     except ImportError:
@@ -102,7 +102,7 @@ def peak_memory_mb() -> float | None:
 
 
 def describe_machine() -> dict:
-    """What this device is, in words."""
+    """Describe this device."""
     return {
         "device": device_name(), "architecture": platform.machine(), "system": platform.platform(),
         "cores": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__,
@@ -111,7 +111,7 @@ def describe_machine() -> dict:
 
 
 def device_name() -> str:
-    """The board or the processor, as the system names it."""
+    """Return the system's name of the board or the processor."""
     board = Path("/proc/device-tree/model")
     if board.is_file():
         return board.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
@@ -123,13 +123,13 @@ def device_name() -> str:
 
 
 def examine(folder: Path, threads: int | None, seconds: float) -> dict:
-    """The whole self-check as one JSON document."""
+    """Run the whole self-check; return one JSON document."""
     checks, rows = [check_files(folder)], []
-    # Files that changed are not loaded: they may be anything.
+    # Changed files are not loaded, because they are untrusted.
     if checks[0]["passed"]:
         try:
             checks += check_model(folder, threads, seconds, rows)
-        except Exception as error:  # whatever a runtime throws on a strange device is a failed check
+        except Exception as error:  # any exception of a runtime is a failed check
             checks.append(result("runs", False, f"{type(error).__name__}: {error}"))
     about = json.loads((folder / "bundle.json").read_text(encoding="utf-8")) if checks[0]["passed"] else {}
     return {
@@ -146,7 +146,7 @@ def examine(folder: Path, threads: int | None, seconds: float) -> dict:
 
 
 def check_model(folder: Path, threads: int | None, seconds: float, rows: list) -> list:
-    """Preprocessing and outputs against the golden ones; the measured latency is added to `rows`."""
+    """Check preprocessing and outputs against the golden ones, and append the measured latency to `rows`."""
     classifier = predict.Classifier(folder, threads)
     with np.load(folder / "golden.npz", allow_pickle=False) as stored:
         golden = dict(stored)
@@ -160,12 +160,12 @@ def check_model(folder: Path, threads: int | None, seconds: float, rows: list) -
 
 
 def golden_arithmetic(classifier: predict.Classifier) -> str:
-    """What decides how near the logits must be: int8 kernels differ from processor to processor."""
+    """Return the arithmetic that sets the limit of the logits; int8 kernels differ between processors."""
     return "int8" if classifier.about["precision"] == "int8" else classifier.arithmetic
 
 
 def latency_row(classifier: predict.Classifier, image: np.ndarray, seconds: float) -> dict:
-    """The measured latency, with what it is of, as a row of a latency profile."""
+    """Measure the latency; return a row in the format of a latency profile."""
     about = classifier.about
     return {
         "model": about["student"], "img_size": about["img_size"], "batch": 1,
@@ -177,11 +177,13 @@ def latency_row(classifier: predict.Classifier, image: np.ndarray, seconds: floa
 
 
 def main() -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Check the model in this folder on this device, and time it.")
-    parser.add_argument("--threads", type=int, help="default: what the target was set up for")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure the latency")
-    parser.add_argument("--out", type=Path, default=Path("selfcheck.json"), help="where the JSON goes")
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description="Check the model in this folder on this device, and measure its latency."
+    )
+    parser.add_argument("--threads", type=int, help="default: the target's number of threads")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of the latency measurement")
+    parser.add_argument("--out", type=Path, default=Path("selfcheck.json"), help="path of the JSON file")
     arguments = parser.parse_args()
     document = examine(predict.HERE, arguments.threads, arguments.seconds)
     arguments.out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -192,7 +194,7 @@ def main() -> int:
             f"latency p50 {row['p50_ms']:.2f} ms, p90 {row['p90_ms']:.2f} ms, p99 {row['p99_ms']:.2f} ms "
             f"({row['threads']} threads, {row['runtime']} {row['runtime_version']}, {row['runs']} runs)"
         )
-    print(f"verdict: {document['verdict']}; written to {arguments.out}")
+    print(f"verdict: {document['verdict']}\nresult: {arguments.out}")
     return 0 if document["verdict"] == "pass" else 1
 
 
