@@ -2,9 +2,9 @@
 
 The model describes the reference machine, the one with a fully measured profile. It is linear with nonnegative
 coefficients for each runtime and thread count, in ms per call, per 10^6 multiply-accumulates and per 10^6 bytes of
-each kind of operator. The script benchmarks/fit_cost_model.py fits the model.
+each kind of operator. The script tools/fit_cost_model.py fits the model.
 
-The script benchmarks/operator_tables.py counts the operators that onnxruntime executes. The same counts serve as
+The script tools/operator_tables.py counts the operators that onnxruntime executes. The same counts serve as
 features for OpenVINO, although it fuses other operators.
 """
 
@@ -135,7 +135,7 @@ def shipped_cost_model(runtime: RuntimeName = "onnxruntime") -> CostModel:
 
 
 def load_cost_model(model: Path, tables: Path, runtime: RuntimeName = "onnxruntime") -> CostModel:
-    """Load the model of one runtime from the two files that the scripts in benchmarks/ write.
+    """Load the model of one runtime from the two files that the scripts in tools/ write.
 
     Raises:
         DataError: a file is missing, is not JSON, or has another schema version.

@@ -1,7 +1,7 @@
-"""The students tcs-edge chooses from: small timm image classifiers and the facts about them.
+"""Registry of the candidate students: small timm image classifiers and facts about them.
 
-Made by benchmarks/candidate_facts.py from the models themselves; a test compares both. The sizes of their files are
-those of exported ones where benchmarks/sweep_candidates.py measured them.
+The script tools/candidate_facts.py computes the facts from the models, and a test compares both. File sizes are
+of exported files where tools/sweep_candidates.py measured them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Kind = Literal["cnn", "hybrid", "transformer", "unknown"]
 class Candidate:
     """A student backbone.
 
-    `params_m` (millions) and `macs_m` (10^6 multiply-accumulates, one 224 x 224 image) are those of the
-    deployed backbone: without classifier, parallel training branches folded. `tag` is timm's name of the
-    pretrained weights, `top1` their published ImageNet-1k accuracy in percent at `top1_img_size` pixels,
-    `license` the weights' license; all four are None where no pretrained weights are known.
+    `params_m` (millions) and `macs_m` (10^6 multiply-accumulates for one 224 x 224 image) describe the deployed
+    backbone, without classifier and with parallel training branches folded. `tag` is timm's name of the pretrained
+    weights. `top1` is their published ImageNet-1k accuracy in percent at `top1_img_size` pixels, and `license` their
+    license. These four fields are None without known pretrained weights.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Candidate:
 
     @property
     def weights(self) -> str | None:
-        """timm's full name of the pretrained weights."""
+        """Full timm name of the pretrained weights."""
         return f"{self.name}.{self.tag}" if self.tag else None
 
     def total_params_m(self, num_classes: int) -> float:
@@ -53,10 +53,10 @@ class Candidate:
         return self.params_m + (self.feature_dim + 1) * num_classes / 1e6
 
     def size_mb(self, num_classes: int, precision: Precision = "fp32") -> float:
-        """Size of the ONNX file in 10^6 bytes, head and graph included.
+        """Size of the ONNX file in 10^6 bytes, with head and graph.
 
-        That of the exported file where it was measured, with a head of this many classes instead of its ten; else
-        computed from the parameters.
+        The size is from the measured exported file, corrected for the number of classes. Without a measured file it
+        is computed from the parameters.
         """
         measured = exported_bytes().get(self.name)
         if measured:
@@ -67,13 +67,13 @@ class Candidate:
 
     @property
     def size_source(self) -> Literal["measured", "computed"]:
-        """How `size_mb` is known."""
+        """Source of `size_mb`."""
         return "measured" if self.name in exported_bytes() else "computed"
 
 
 @cache
 def exported_bytes() -> Mapping[str, Mapping[Precision, int]]:
-    """Bytes of the exported ONNX files with ten classes, by candidate and precision; int8 has every layer in int8."""
+    """Read the bytes of the exported ONNX files with ten classes, by candidate and precision; int8 in every layer."""
     return read_json(EXPORTED_FILE, EXPORTED_VERSION)["bytes"] if EXPORTED_FILE.is_file() else {}
 
 
@@ -248,7 +248,7 @@ CANDIDATES: dict[str, Candidate] = {
 }
 # fmt: on
 
-# Small timm models that are no candidates, and why (benchmarks/sweep_candidates.py).
+# Small timm models that are not candidates, with the reason (tools/sweep_candidates.py).
 LEFT_OUT: dict[str, str] = {
     "crossvit_9_240": "takes 240 px alone: the patches of its two branches do not line up at other sizes",
     "efficientformer_l1": "takes 224 px alone: its attention biases are a table for that size",

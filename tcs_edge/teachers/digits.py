@@ -1,6 +1,6 @@
 """The built-in teacher: a small residual network trained on handwritten digits without labels.
 
-With it the demo needs no download. `benchmarks/train_digits_teacher.py` trains the weights;
+With it the demo needs no download. `tools/train_digits_teacher.py` trains the weights;
 docs/explanation/digits-teacher.md lists their accuracy.
 """
 

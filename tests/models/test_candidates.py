@@ -20,7 +20,7 @@ from tcs_edge.specs.profile import load_profile
 from tcs_edge.students.build import build_student, candidate_from_model, deployable, feature_dim
 
 
-def test_the_registry_is_keyed_by_name_and_complete() -> None:
+def test_every_registry_entry_is_complete() -> None:
     assert len(CANDIDATES) >= 40
     for name, candidate in CANDIDATES.items():
         assert candidate.name == name
@@ -29,7 +29,7 @@ def test_the_registry_is_keyed_by_name_and_complete() -> None:
 
 
 @pytest.mark.parametrize("name", CANDIDATES)
-def test_the_pretrained_weights_exist_under_this_license(name: str) -> None:
+def test_timm_has_the_pretrained_weights_with_this_license(name: str) -> None:
     candidate = CANDIDATES[name]
     cfg = timm.get_pretrained_cfg(candidate.weights)
     assert cfg.hf_hub_id == f"timm/{candidate.weights}"
@@ -38,26 +38,26 @@ def test_the_pretrained_weights_exist_under_this_license(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CANDIDATES)
-def test_the_facts_are_those_of_the_model(name: str) -> None:
-    said, real = CANDIDATES[name], candidate_from_model(name)
-    assert said.params_m == pytest.approx(real.params_m, abs=1e-6)
-    assert said.feature_dim == real.feature_dim
-    assert said.macs_m == pytest.approx(real.macs_m, abs=0.05)
+def test_the_facts_equal_the_models(name: str) -> None:
+    stated, real = CANDIDATES[name], candidate_from_model(name)
+    assert stated.params_m == pytest.approx(real.params_m, abs=1e-6)
+    assert stated.feature_dim == real.feature_dim
+    assert stated.macs_m == pytest.approx(real.macs_m, abs=0.05)
 
 
 @pytest.mark.parametrize("name", CANDIDATES)
-def test_the_measured_profile_holds_every_candidate(name: str) -> None:
+def test_the_measured_profile_has_every_candidate(name: str) -> None:
     sizes = {row.img_size for row in load_profile("x86-avx512").rows if row.model == name}
     assert sizes >= {64, 128, 224}
 
 
-def test_the_range_of_sizes_is_covered() -> None:
+def test_candidates_cover_the_range_of_sizes() -> None:
     params = [candidate.params_m for candidate in CANDIDATES.values()]
     assert min(params) < 0.5
     assert 20 < max(params) < 30
 
 
-def test_who_is_left_out_is_no_candidate_and_has_a_reason() -> None:
+def test_left_out_models_are_not_candidates_and_have_a_reason() -> None:
     for name, reason in LEFT_OUT.items():
         assert timm.is_model(name)
         assert name not in CANDIDATES
@@ -70,7 +70,7 @@ SAMPLE = tuple(CANDIDATES)[::9]
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_sample_exports_and_runs_in_both_runtimes(name: str, tmp_path: Path) -> None:
-    """benchmarks/sweep_candidates.py does so for all."""
+    """A sample only; tools/sweep_candidates.py exports all candidates."""
     backbone = deployable(build_student(name, 32, "random", seed=0))
     model = nn.Sequential(backbone, nn.Linear(feature_dim(backbone, 32), 3)).eval()
     path = export_onnx(model, tmp_path / "m.onnx", 32, labels=("a", "b", "c"), preprocess={"img_size": 32})
@@ -84,14 +84,14 @@ def test_a_sample_exports_and_runs_in_both_runtimes(name: str, tmp_path: Path) -
             np.testing.assert_allclose(runner.run(image), expected, rtol=1e-3, atol=1e-3 * np.ptp(expected))
 
 
-def test_size_counts_the_head() -> None:
+def test_size_includes_the_head() -> None:
     candidate = Candidate("x", "cnn", params_m=1.0, feature_dim=999, macs_m=1.0)
     assert candidate.total_params_m(10) == pytest.approx(1.01)
     assert candidate.size_mb(1000) - candidate.size_mb(0) == pytest.approx(4.0)
     assert candidate.size_mb(10, "fp32") > candidate.size_mb(10, "fp16") > candidate.size_mb(10, "int8") > 1
 
 
-def test_choosing_needs_no_torch() -> None:
+def test_choice_does_not_import_torch() -> None:
     code = (
         "import sys, tcs_edge.students.choice, tcs_edge.specs.profile as p;"
         "p.load_profile('raspberrypi4');"

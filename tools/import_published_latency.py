@@ -1,6 +1,6 @@
 """Make the profiles of boards we cannot measure from published tables.
 
-    python benchmarks/import_published_latency.py --latency-dir DIR --host profiles/x86-avx512.json --out profiles
+    python tools/import_published_latency.py --latency-dir DIR --host profiles/x86-avx512.json --out profiles
 
 Published rows only: what ncnn publishes for networks whose operators we know, candidates and others, under the
 runtime "ncnn". What they say of onnxruntime is worked out when somebody asks (tcs_edge/latency/transfer.py).

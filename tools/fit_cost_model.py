@@ -1,6 +1,6 @@
 r"""Fit the cost model on a measured profile, and say how far off it is for families it has not seen.
 
-    python benchmarks/fit_cost_model.py --profile profiles/x86-avx512.json --out tcs_edge/latency/cost_model.json
+    python tools/fit_cost_model.py --profile profiles/x86-avx512.json --out tcs_edge/latency/cost_model.json
 
 For each runtime and thread count: non-negative least squares of the relative error, every coefficient drawn towards a
 prior cost (a ridge of weight PULL on coefficient / prior - 1), because fifty networks cannot tell thirty kinds of work
@@ -206,7 +206,7 @@ def fitted(given: argparse.Namespace, runtime: str) -> dict[str, Any]:
     count = sum(found["rows"] for found in evaluation.values())
     return {
         "citation": f"sum over the operators, fitted on {count:.0f} {runtime} rows measured there "
-        "(benchmarks/fit_cost_model.py)",
+        "(tools/fit_cost_model.py)",
         "own_rows_factor": round(math.exp(np.quantile(np.concatenate(anchored), 0.9)), 3),
         "evaluation": evaluation,
         "threads": threads,

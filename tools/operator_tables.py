@@ -1,6 +1,6 @@
 """Count the operators of every candidate at several image sizes, for the cost model.
 
-    python benchmarks/operator_tables.py --work-dir DIR --out tcs_edge/students/operator_tables.json
+    python tools/operator_tables.py --work-dir DIR --out tcs_edge/latency/operator_tables.json
 
 Each network is exported with random weights into DIR (a graph that is there is reused) and run under onnxruntime's
 profiler, which names every executed operator with its shapes. Run it on a machine with AVX-512:

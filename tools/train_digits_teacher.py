@@ -1,6 +1,6 @@
 """Train the built-in digits teacher without labels: SimCLR (arXiv 2002.05709) on the 1,197 training images.
 
-    python benchmarks/train_digits_teacher.py --out tcs_edge/teachers/digits.safetensors
+    python tools/train_digits_teacher.py --out tcs_edge/teachers/digits.safetensors
 
 One thread and a fixed seed: the same machine and torch give the same file, byte for byte. Labels are read
 only after training, to score the features; the controls are random weights and the plain pixels.

@@ -1,6 +1,6 @@
 """Print the literal registry of tcs_edge/models/candidates.py from the real timm models.
 
-    python benchmarks/candidate_facts.py --latency-dir DIR
+    python tools/candidate_facts.py --latency-dir DIR
 
 Parameters, feature width and multiply-accumulates come from the instantiated models, the license from
 timm's own weight records, the ImageNet top-1 from DIR/timm_imagenet_top1.csv.

@@ -1,6 +1,6 @@
 """Export every candidate as `compress` does and hold both runtimes against torch.
 
-    python benchmarks/sweep_candidates.py --img-size 224 --out tcs_edge/students/exported_bytes.json [--model NAME ...]
+    python tools/sweep_candidates.py --img-size 224 --out tcs_edge/models/exported_bytes.json [--model NAME ...]
 
 Random weights, ten classes. Prints one line per candidate: bytes of the ONNX file in float32, float16 and int8 (every
 layer, per channel), largest difference of the float32 logits from torch's, relative to their spread. A candidate that
@@ -91,7 +91,7 @@ def start(given: argparse.Namespace) -> dict[str, Any]:
         return read_json(given.out, EXPORTED_VERSION)
     return {
         "schema_version": EXPORTED_VERSION,
-        "source": f"benchmarks/sweep_candidates.py: files as `compress` writes them, random weights, {len(LABELS)} "
+        "source": f"tools/sweep_candidates.py: files as `compress` writes them, random weights, {len(LABELS)} "
         f"classes, {given.img_size} px; int8: every layer, per channel",
         "bytes": {},
     }
