@@ -1,4 +1,4 @@
-"""The last feature map of any timm image model: (B, d, h, w), whatever layout the model works in."""
+"""Last feature map of a timm image model as (B, d, h, w), for any internal layout."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 
 def last_map(model: nn.Module, images: Tensor) -> Tensor:
-    """What `model.forward_features` ends in, as a map (B, d, h, w), before any pooling.
+    """Compute the last feature map (B, d, h, w) of `model`, before pooling.
 
-    A transformer's patch tokens are laid out on their square grid; class and register tokens are left
-    out. The final norm is included where the model applies it before pooling (transformers do;
-    ConvNeXt normalizes after pooling, so its map comes before the norm).
+    A transformer's patch tokens are arranged on their square grid, without class and register tokens.
+    The final norm is included if the model applies it before pooling. Transformers do; ConvNeXt
+    normalizes after pooling, so its map is not normalized.
 
     Args:
         images: (B, 3, S, S), square.
@@ -26,7 +26,7 @@ def last_map(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def _patches_as_map(tokens: Tensor) -> Tensor:
-    """Patch tokens (B, h w, d) of a square image -> (B, d, h, w)."""
+    """Arrange the patch tokens (B, h w, d) of a square image as a map (B, d, h, w)."""
     side = math.isqrt(tokens.shape[1])
     if side * side != tokens.shape[1]:
         raise ValueError(f"{tokens.shape[1]} patch tokens do not form a square")
@@ -34,12 +34,12 @@ def _patches_as_map(tokens: Tensor) -> Tensor:
 
 
 def pooled_to(features: Tensor, grid: int) -> Tensor:
-    """A map (B, d, h, w) averaged down to (B, d, grid, grid); itself where it has that grid."""
+    """Average a map (B, d, h, w) to (B, d, grid, grid); return it unchanged if it has that grid."""
     return features if features.shape[-1] == grid else adaptive_avg_pool2d(features, grid)
 
 
 def map_shape(model: nn.Module, img_size: int) -> tuple[int, int]:
-    """(d, side) of the last map at `img_size` pixels; the model's mode and weights stay as they are."""
+    """Shape (d, side) of the last map at `img_size` pixels; the model's mode and weights do not change."""
     training = model.training
     device = next(model.parameters()).device
     with torch.no_grad():
@@ -51,8 +51,8 @@ def map_shape(model: nn.Module, img_size: int) -> tuple[int, int]:
 def drop_head(model: nn.Module, img_size: int) -> None:
     """Replace, in place, every layer that the last map does not depend on by an identity.
 
-    What a model does after its last map (pooling, a hidden layer) would otherwise be trained by
-    nothing, and be counted and stored for nothing.
+    Otherwise layers after the last map (pooling, a hidden layer) would be counted and stored without
+    being trained.
     """
     training = model.training
     last_map(model.eval(), torch.zeros(1, 3, img_size, img_size)).sum().backward()

@@ -1,4 +1,4 @@
-"""The model hub, asked once and briefly: a dead network is said in a second, not after half a minute."""
+"""Downloads from the model hub, with a short timeout, so that a missing network is reported within seconds."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class HubFile:
     revision: str | None
 
     def cached_path(self) -> Path | None:
-        """The file in the local hub cache (HF_HOME is respected), or None."""
+        """Return the path in the local hub cache (HF_HOME is respected), or None."""
         found = huggingface_hub.try_to_load_from_cache(self.repo, self.filename, revision=self.revision)
         return Path(found) if isinstance(found, str) else None
 
 
 def timm_hub_file(timm_name: str) -> HubFile | None:
-    """The hub file that holds a timm model's weights; None when no hub has them as safetensors."""
+    """Return the hub file with a timm model's weights; None if the hub has no safetensors file."""
     config = timm.get_pretrained_cfg(timm_name)
     if config is None or not config.hf_hub_id:
         return None
@@ -40,19 +40,19 @@ def timm_hub_file(timm_name: str) -> HubFile | None:
 
 
 def fetch(remote: HubFile, what: str, flag: str) -> Path:
-    """The file from the hub cache, else downloaded.
+    """Return the file from the hub cache, or download it.
 
     Args:
-        what: whose weights these are, for messages: "teacher 'dinov2'".
-        flag: the option that takes a local file instead: "--teacher-weights".
+        what: owner of the weights for messages, such as "teacher 'dinov2'".
+        flag: option for a local file, such as "--teacher-weights".
 
     Raises:
-        MissingError: the hub cannot be reached or refuses; the message says which file to bring.
+        MissingError: the hub cannot be reached or denies access; the message names the needed file.
     """
     cached = remote.cached_path()
     if cached:
         return cached
-    advice = f"Bring {remote.filename} of {remote.repo} from a machine with network and pass {flag} PATH."
+    advice = f"Download {remote.filename} of {remote.repo} on a machine with network, and pass {flag} PATH."
     _require_hub(what, advice)
     try:
         with quiet("huggingface_hub"):
@@ -60,21 +60,25 @@ def fetch(remote: HubFile, what: str, flag: str) -> Path:
                 remote.repo, remote.filename, revision=remote.revision, etag_timeout=HUB_TIMEOUT_S
             )
     except GatedRepoError:
-        message = f"{what}: {remote.repo} asks you to accept its license and to log in. {advice}"
+        message = f"the weights of {what} require a login and an accepted license on {remote.repo}. {advice}"
         raise MissingError(message) from None
     except (HfHubHTTPError, EntryNotFoundError, OSError) as error:
-        raise MissingError(f"{what} could not be downloaded ({reason_of(error)}). {advice}") from None
+        raise MissingError(f"the weights of {what} could not be downloaded ({reason_of(error)}). {advice}") from None
     return Path(path)
 
 
 def _require_hub(what: str, advice: str) -> None:
-    """One short request first: the hub's own client would retry for half a minute and warn each time."""
+    """Make one short request first, since the hub's client would retry for half a minute and warn each time.
+
+    Raises:
+        MissingError: the hub cannot be reached, or HF_HUB_OFFLINE is set.
+    """
     constants = huggingface_hub.constants
     if constants.HF_HUB_OFFLINE:
-        raise MissingError(f"{what} is not in the hub cache and HF_HUB_OFFLINE is set. {advice}")
+        raise MissingError(f"the weights of {what} are not in the hub cache, and HF_HUB_OFFLINE is set. {advice}")
     try:
         huggingface_hub.get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
-    except Exception as error:  # the client's error classes differ between versions of the hub library
+    except Exception as error:  # the error classes differ between versions of the hub library
         reason = type(error).__name__
-        message = f"{what} is not in the hub cache and {constants.ENDPOINT} cannot be reached"
+        message = f"the weights of {what} are not in the hub cache, and {constants.ENDPOINT} cannot be reached"
         raise MissingError(f"{message} ({reason}). {advice}") from None

@@ -1,7 +1,7 @@
-"""Names of students and teachers, checked without importing timm, which imports torch.
+"""Fast check of the names of students and teachers, without importing timm and torch.
 
-Commands call this first, so that a typing error is answered at once. `students.build.require_student` and
-`teachers.registry.teacher_spec` remain the checks that count.
+Commands call it first, so that a typing error is reported immediately. `students.build.require_student` and
+`teachers.registry.teacher_spec` do the final check.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ REGISTERED = re.compile(r"^(?:@register_model\s+)def (\w+)\(", re.MULTILINE)
 
 
 def require_student_name(name: str) -> None:
-    """Fail if timm cannot have this model.
+    """Refuse the name of a student that timm cannot have.
 
     Raises:
-        UnknownName: neither a candidate nor in timm's source; near matches are shown.
+        UnknownName: the name is not a candidate and not in timm's source; the message shows near matches.
     """
     if name not in CANDIDATES and not may_be_in_timm(name):
         raise UnknownName("student", name, CANDIDATES, hint="Any timm model name will do.")
 
 
 def may_be_in_timm(name: str) -> bool:
-    """True unless timm's source lacks this architecture; a pretrained tag behind a dot is ignored."""
+    """Return False if timm's source lacks this architecture, ignoring a pretrained tag behind a dot."""
     architecture = name.partition(".")[0]
     source = _timm_source()
     defined = f"def {architecture}(" in source
-    renamed = f"'{architecture}'" in source  # an old name of timm's that it still accepts
+    renamed = f"'{architecture}'" in source  # an old name that timm still accepts
     return not source or defined or renamed
 
 
 @cache
 def timm_architectures() -> tuple[str, ...]:
-    """Every architecture that timm's source registers, sorted; empty if the source is not at hand."""
+    """List every architecture registered in timm's source, sorted; empty without the source."""
     return tuple(sorted(REGISTERED.findall(_timm_source())))
 
 
 @cache
 def _timm_source() -> str:
-    """Text of timm's model files: 4 MB, read in 0.03 s."""
-    found = find_spec("timm")  # this does not import it
+    """Read the text of timm's model files: 4 MB in 0.03 s."""
+    found = find_spec("timm")  # does not import timm
     folders = found.submodule_search_locations if found else None
     files = [path for folder in folders or () for path in sorted((Path(folder) / "models").glob("*.py"))]
     return "\n".join(path.read_text(encoding="utf-8") for path in files)

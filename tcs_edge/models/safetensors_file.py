@@ -1,4 +1,4 @@
-"""Weights files: safetensors only, since a pickle can run code when it is read."""
+"""Weights files in safetensors format; pickles are refused, since they can run code when read."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
 
 
 def check_safetensors(path: Path, flag: str) -> None:
-    """Refuse everything that is not a safetensors file by name and by its first bytes.
+    """Refuse files that are not safetensors by their name and their first bytes.
 
-    `flag` is the option that brought the path, for messages: "--teacher-weights".
+    `flag` is the option with the path, for messages: "--teacher-weights".
 
     Raises:
         MissingError: no such file. UsageError: a folder, or a pickle under any name. DataError: other bytes.
@@ -40,13 +40,13 @@ def check_safetensors(path: Path, flag: str) -> None:
 
 
 def read_state(path: Path, expected: Collection[str]) -> dict[str, torch.Tensor]:
-    """Read a state dict; half precision becomes float32, wrapper prefixes of the keys are stripped.
+    """Read a state dict as float32, and strip wrapper prefixes from its keys.
 
-    A key the model already knows keeps its name; from any other, leading `module.`, `backbone.` and
-    `model.` go.
+    Keys in `expected` keep their names. From other keys, leading `module.`, `backbone.` and `model.` are
+    removed. Integer tensors keep their type.
 
     Raises:
-        DataError: the file is cut off or damaged, or two keys become one when their prefixes go.
+        DataError: the file is truncated or damaged, or two keys become equal without their prefixes.
     """
     try:
         raw = load_file(path)
@@ -54,7 +54,7 @@ def read_state(path: Path, expected: Collection[str]) -> dict[str, torch.Tensor]
         raise DataError(f"{path} cannot be read as safetensors ({error}). Copy it again.") from None
     state = {key if key in expected else _PREFIXES.sub("", key): _upcast(raw[key]) for key in raw}
     if len(state) != len(raw):
-        raise DataError(f"{path} holds more than one model: keys collide once their prefixes are stripped.")
+        raise DataError(f"{path} holds more than one model: keys collide without their prefixes. Pass one model.")
     return state
 
 

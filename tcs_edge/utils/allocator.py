@@ -1,7 +1,7 @@
-"""Giving freed memory back to the system.
+"""Return of freed memory to the system.
 
-What a teacher's pass and a fit free stays with the process as holes of the C library's heap, too small or too
-scattered for what training asks for: it comes on top of the training's own memory until somebody asks for it.
+Memory that a teacher's pass and a fit have freed stays in the heap of the C library. Its free blocks are too small or
+too scattered for training. They add to the memory of the process until the C library returns them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 
 def return_freed_memory() -> None:
-    """Ask the C library to return what was freed. Only glibc can be asked; elsewhere nothing happens."""
+    """Make glibc return freed memory to the system; other C libraries have no such call, so nothing happens."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim:
         trim(ctypes.c_size_t(0))

@@ -1,4 +1,4 @@
-"""Durations in units that people use."""
+"""Durations as text in seconds, minutes, hours or days."""
 
 from __future__ import annotations
 

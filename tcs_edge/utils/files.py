@@ -1,7 +1,7 @@
-"""Files appear whole or not at all: one way to write, hash and list them.
+"""Atomic writing, hashing and listing of files.
 
-A draft is written beside the target, flushed to the disk and renamed over it, so a reader
-(or a run that was killed) never meets half a file.
+A draft is written beside the target, flushed to the disk and renamed over the target. So neither a
+reader nor a killed run leaves or finds half a file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from tcs_edge.errors import DataError, MissingError
 
-# A limit on file sizes, a dying disk, a path that can be no folder: the user's place, not our bug.
+# A file size limit, a failing disk, a path that cannot be a folder: problems of the place, not bugs of tcs-edge.
 _UNWRITABLE = frozenset(
     {errno.EFBIG, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 )
@@ -26,7 +26,7 @@ _UNWRITABLE = frozenset(
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One file of an artifact: path relative to the artifact's root, bytes, sha256 (hex)."""
+    """Record of one file: path relative to a root folder, size in bytes, sha256 (hex)."""
 
     path: str
     bytes: int
@@ -40,8 +40,8 @@ class FileRecord:
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a draft path beside `target`; rename it over `target` when the block succeeds.
 
-    The draft keeps the target's suffix, because exporters look at it. A block that raises
-    (Ctrl-C included) leaves the target untouched and no draft behind.
+    The draft has the target's suffix, because exporters depend on it. If the block raises (Ctrl-C
+    included), the target is unchanged and the draft is deleted.
 
     Raises:
         MissingError: the disk is full or the folder cannot be written.
@@ -72,31 +72,31 @@ def _as_missing(error: OSError, target: Path, unwritable: Collection[int] = _UNW
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` and what is missing above it; nothing happens when it is there.
+    """Create `folder` and its missing parents, unless it exists.
 
     Raises:
-        MissingError: the disk is full, or a folder cannot be made there.
+        MissingError: the disk is full, or a folder cannot be created there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        # A file that is not there may be our fault; a folder that cannot be made is not.
+        # ENOENT for a file may be a bug of tcs-edge; for a folder it is a problem of the place.
         raise _as_missing(error, folder, {errno.ENOENT, *_UNWRITABLE}) from error
 
 
 def write_bytes(target: Path, data: bytes) -> None:
-    """Write `data` to `target`, whole or not at all."""
+    """Write `data` to `target` atomically."""
     with atomic_path(target) as draft:
         draft.write_bytes(data)
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `target`, whole or not at all."""
+    """Write `text` as UTF-8 to `target` atomically."""
     write_bytes(target, text.encode("utf-8"))
 
 
 def write_json(target: Path, document: dict[str, Any]) -> None:
-    """Write a JSON document; it must carry `schema_version` and hold no NaN or Inf."""
+    """Write a JSON document atomically; it must have a `schema_version` and no NaN or Inf."""
     if "schema_version" not in document:
         raise ValueError(f"{target.name}: a JSON document needs a schema_version")
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
@@ -113,26 +113,26 @@ def read_json(source: Path, schema_version: int) -> dict[str, Any]:
         document = json.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(
-            f"no such file: {source}. Check the path; a run that was stopped has not written all files."
+            f"no such file: {source}. Check the path. An interrupted run has not written all its files."
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{source} is not JSON: {error}. Restore it, or make it again.") from None
+        raise DataError(f"{source} is not JSON: {error}. Restore the file, or create it again.") from None
     came = document.get("schema_version") if isinstance(document, dict) else None
     if came != schema_version:
         newer = isinstance(came, int) and came > schema_version
-        advice = "Update with: pip install --upgrade tcs-edge" if newer else "Make it again."
+        advice = "Update with: pip install --upgrade tcs-edge" if newer else "Create it again."
         raise DataError(f"{source}: schema_version is {came!r}, this version reads {schema_version}. {advice}")
     return document
 
 
 def sha256_file(path: Path) -> str:
-    """sha256 of a file's bytes, as hex."""
+    """Compute the sha256 (hex) of a file."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def record_files(root: Path, paths: Iterable[Path]) -> list[FileRecord]:
-    """Size and hash of every given file, sorted by its path relative to `root`."""
+    """Record size and hash of every given file, sorted by the path relative to `root`."""
     return sorted(
         (FileRecord(path.relative_to(root).as_posix(), path.stat().st_size, sha256_file(path)) for path in paths),
         key=lambda record: record.path,

@@ -1,4 +1,4 @@
-"""Handlers of the `tcs_edge` logger for the length of a block; the host's logging is as it was afterwards."""
+"""Handlers of the `tcs_edge` logger for the duration of a block; afterwards the host's logging is restored."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import ExitStack, contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
-EARLY_RECORDS = 10_000  # kept in memory until the run has a folder: images, every rejected student
+EARLY_RECORDS = 10_000  # kept in memory until the run has a folder
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class _Host(logging.Handler):
-    """Pass records on to the host's handlers at the level that the host had set."""
+    """Pass records to the host's handlers at the host's own level."""
 
     def emit(self, record: logging.LogRecord) -> None:
         root = logging.getLogger()
@@ -23,11 +23,11 @@ class _Host(logging.Handler):
 
 @contextmanager
 def logged_to(handler: logging.Handler) -> Iterator[None]:
-    """Send every record of `tcs_edge` to `handler` too, whatever level the host listens to."""
+    """Send every record of `tcs_edge` also to `handler`, for any level of the host's logger."""
     logger = logging.getLogger("tcs_edge")
     before = logger.level, logger.propagate
     added = [handler]
-    if logger.propagate:  # the outermost block alone stands between the package and the host
+    if logger.propagate:  # only the outermost block forwards records to the host
         host = _Host(level=logger.getEffectiveLevel())
         added.append(host)
     logger.setLevel(logging.DEBUG)
@@ -45,7 +45,7 @@ def logged_to(handler: logging.Handler) -> Iterator[None]:
 
 @contextmanager
 def logged_to_file() -> Iterator[Callable[[Path], None]]:
-    """Keep every record of the block; call what is yielded with the file, once there is a folder for it."""
+    """Keep every record of the block; call the yielded function with the path of the log file to write them."""
     early = MemoryHandler(capacity=EARLY_RECORDS, flushLevel=logging.CRITICAL)
     with ExitStack() as stack:
         stack.enter_context(logged_to(early))
@@ -56,14 +56,14 @@ def logged_to_file() -> Iterator[Callable[[Path], None]]:
             stack.callback(file.close)
             early.setTarget(file)
             early.flush()
-            early.flushLevel = logging.NOTSET  # from here on every record is written at once
+            early.flushLevel = logging.NOTSET  # from here on every record is written immediately
 
         yield keep_in
 
 
 @contextmanager
 def warnings_only() -> Iterator[None]:
-    """Drop what the package logs below a warning."""
+    """Drop the package's records below the level of a warning."""
     logger = logging.getLogger("tcs_edge")
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Progress of long work, shown on the display of whoever runs the program; without one, nothing is drawn."""
+"""Progress of long work, drawn on the current display; without a display nothing is drawn."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 
+BAR_TEXT = "bar_text"  # attribute of a log record
+
 
 class Display(Protocol):
-    """Draws progress; `report.console` has the one for terminals."""
+    """Display of progress; `report.console` has the one for terminals."""
 
     def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
         """Pass `items` through and draw a bar."""
@@ -20,21 +22,26 @@ class Display(Protocol):
         """Draw a spinner for work of unknown length."""
 
 
+def for_bar(text: str) -> dict[str, str]:
+    """Return the `extra` of a log record that a progress bar, if one is drawn, shows as `text` in place of a line."""
+    return {BAR_TEXT: text}
+
+
 _display: ContextVar[Display | None] = ContextVar("display", default=None)
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Pass `items` through while the current display shows how many are done.
+    """Pass `items` through while the current display shows the number done.
 
     Args:
-        total: number of items where `items` has no length.
+        total: number of items if `items` has no length.
     """
     display = _display.get()
     yield from items if display is None else display.track(items, description, total)
 
 
 def busy(description: str) -> AbstractContextManager[object]:
-    """Show on the current display that work of unknown length is going on."""
+    """Show a spinner on the current display during work of unknown length."""
     display = _display.get()
     return nullcontext() if display is None else display.busy(description)
 

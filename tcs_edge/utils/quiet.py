@@ -1,4 +1,4 @@
-"""Libraries that chatter, held back while they do what they were asked to."""
+"""Suppression of warnings and log messages of libraries."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
-    """Hold back Python warnings, and all that the named loggers say short of a crash.
+    """Suppress Python warnings, and all records of the named loggers below CRITICAL.
 
-    What goes wrong still comes as an exception.
+    Exceptions are raised as usual.
     """
-    chatty = [logging.getLogger(name) for name in loggers]
-    levels = [logger.level for logger in chatty]
+    noisy = [logging.getLogger(name) for name in loggers]
+    levels = [logger.level for logger in noisy]
     try:
-        for logger in chatty:
+        for logger in noisy:
             logger.setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(chatty, levels, strict=True):
+        for logger, level in zip(noisy, levels, strict=True):
             logger.setLevel(level)

@@ -16,7 +16,7 @@ SAMPLE_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage took: wall seconds, and the process's peak resident memory in 10^6 bytes."""
+    """Cost of one stage: wall time in seconds, and the process's peak resident memory in 10^6 bytes."""
 
     name: str
     seconds: float
@@ -28,7 +28,7 @@ class StageCost:
 
 @dataclass
 class Stopwatch:
-    """Times named stages, one after the other; `stages` holds the finished ones."""
+    """Timer of consecutive named stages; `stages` holds the finished ones."""
 
     stages: list[StageCost] = field(default_factory=list)
 
@@ -44,7 +44,7 @@ class Stopwatch:
 
 @contextlib.contextmanager
 def _peak_memory() -> Iterator[list[int]]:
-    """A one-element list that holds the largest resident size, in bytes, seen inside the block."""
+    """Yield a one-element list with the largest resident size in bytes during the block."""
     process = psutil.Process()
     peak = [process.memory_info().rss]
     finished = threading.Event()

@@ -1,3 +1,3 @@
-"""The version of tcs-edge, in a file that imports nothing."""
+"""Version of tcs-edge, in a file without imports."""
 
 __version__ = "0.1.0"

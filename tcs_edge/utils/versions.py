@@ -1,4 +1,4 @@
-"""Which versions of what shape an artifact."""
+"""Versions of the libraries that influence an export."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "
 
 
 def library_versions() -> dict[str, str]:
-    """Version of tcs-edge, of Python and of every installed library that shapes an artifact."""
+    """Return the versions of tcs-edge, Python and every installed library that influences an export."""
     versions = {PRODUCER: __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:

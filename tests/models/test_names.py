@@ -1,4 +1,4 @@
-"""Names are checked against timm's source, and timm itself agrees."""
+"""Tests of the name check against timm itself."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.models.names import may_be_in_timm, require_student_name, timm_architectures
 
 
-def test_the_source_registers_what_timm_lists():
+def test_architectures_equal_timms_list():
     assert list(timm_architectures()) == sorted(timm.list_models())
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet18.a1_in1k", "vit_base_patch16_224_in21k", *CANDIDATES])
-def test_names_that_timm_has_pass(name):
+def test_names_of_timm_models_are_accepted(name):
     assert timm.is_model(name)
     assert may_be_in_timm(name)
     require_student_name(name)

@@ -1,4 +1,4 @@
-"""Memory that was freed goes back to the system, where the C library can be asked."""
+"""Tests of the return of freed memory to the system with glibc."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tcs_edge.utils.allocator import return_freed_memory
 
-# Blocks too small for pages of their own, and a small one after every sixteenth that keeps the heap's end where it is.
+# Blocks below the size of separate mappings, with a small used block after every sixteenth that keeps the heap large.
 SCATTERED = """
 import psutil
 from tcs_edge.utils.allocator import return_freed_memory
@@ -28,19 +28,19 @@ print((before - psutil.Process().memory_info().rss) / 1e6)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked for what was freed")
-def test_freed_blocks_between_used_ones_go_back_to_the_system() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc returns freed memory on request")
+def test_freed_blocks_between_used_ones_are_returned_to_the_system() -> None:
     returned = subprocess.run([sys.executable, "-c", SCATTERED], capture_output=True, text=True, check=True)
     assert float(returned.stdout) > 100  # of 160 MB
 
 
-def test_where_the_system_is_no_linux_the_c_library_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_c_library_is_not_loaded_outside_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(ctypes, "CDLL", lambda _name: pytest.fail("asked"))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: pytest.fail("the C library was loaded"))
     return_freed_memory()
 
 
-def test_a_c_library_that_cannot_be_asked_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_c_library_without_malloc_trim_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
     return_freed_memory()

@@ -26,7 +26,7 @@ from tcs_edge.utils.durations import format_ms, format_seconds
         (273_600, "3 d 4 h"),
     ],
 )
-def test_seconds_in_units_that_people_use(seconds, text):
+def test_format_seconds_chooses_the_unit(seconds, text):
     assert format_seconds(seconds) == text
 
 

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Tests of atomic writing, JSON documents, hashes and file records."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_half_and_raise(target: Path, error: type[BaseException]) -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("before", [None, b"old"])
-def test_a_crash_in_the_block_leaves_what_was_there(tmp_path, error, before):
+def test_a_failing_block_leaves_the_target_unchanged(tmp_path, error, before):
     target = tmp_path / "model.onnx"
     if before is not None:
         target.write_bytes(before)
@@ -43,7 +43,7 @@ def test_a_crash_in_the_block_leaves_what_was_there(tmp_path, error, before):
     assert before is None or target.read_bytes() == before
 
 
-def test_a_reader_never_sees_the_draft_under_the_target_name(tmp_path):
+def test_the_target_does_not_exist_during_the_block(tmp_path):
     target = tmp_path / "deep" / "model.onnx"
     with atomic_path(target) as draft:
         draft.write_bytes(b"half")
@@ -55,7 +55,7 @@ def test_a_reader_never_sees_the_draft_under_the_target_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         (errno.ENOSPC, "disk is full"),
         (errno.EDQUOT, "disk is full"),
@@ -63,31 +63,31 @@ def test_a_reader_never_sees_the_draft_under_the_target_name(tmp_path):
         (errno.EFBIG, "cannot be written: no"),
     ],
 )
-def test_a_disk_that_refuses_is_one_line(tmp_path, monkeypatch, code, said):
+def test_write_errors_of_the_system_are_one_line(tmp_path, monkeypatch, code, message):
     def refuse(_handle: int) -> None:
         raise OSError(code, "no")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(MissingError, match=said) as caught:
+    with pytest.raises(MissingError, match=message) as caught:
         write_bytes(tmp_path / "weights", b"data")
     assert str(tmp_path / "weights") in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_any_other_trouble_with_a_file_stays_what_it_is(tmp_path):
+def test_other_os_errors_are_raised_unchanged(tmp_path):
     with pytest.raises(OSError), atomic_path(tmp_path / "never-written"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
-def test_json_holds_no_number_that_is_none(tmp_path, number):
+def test_json_with_nan_or_inf_is_refused(tmp_path, number):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"schema_version": 1, "value": [number]})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_json_needs_its_version(tmp_path):
+def test_json_without_schema_version_is_refused(tmp_path):
     with pytest.raises(ValueError, match="schema_version"):
         write_json(tmp_path / "a.json", {"value": 1})
 
@@ -102,7 +102,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_json_comes_back_as_it_went(tmp_path_factory, value):
+def test_json_round_trip_keeps_the_document(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("json") / "a.json"
     write_json(path, {"schema_version": 3, "value": value})
     assert read_json(path, 3) == {"schema_version": 3, "value": value}
@@ -111,13 +111,13 @@ def test_json_comes_back_as_it_went(tmp_path_factory, value):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"3", b"\xff\xfe", b'{"schema_version": 2}', b"{}", b'{"schema_version": "1"}']
 )
-def test_what_is_no_document_of_this_version_is_refused(tmp_path, content):
+def test_other_content_or_versions_are_refused(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.json"):
         read_json(tmp_path / "a.json", 1)
 
 
-def test_a_document_that_is_missing(tmp_path):
+def test_a_missing_document_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         read_json(tmp_path / "a.json", 1)
 

@@ -1,4 +1,4 @@
-"""Logging of a run: every record reaches the log file, and the host's loggers are as they were."""
+"""Tests of the logging of a run: records reach the log file, and the host's loggers are restored."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def fail_while_logging(path):
         raise ValueError("stop")
 
 
-def test_a_failing_block_leaves_the_host_as_it_was(tmp_path):
+def test_a_failing_block_restores_the_host(tmp_path):
     before = state()
     with pytest.raises(ValueError, match="stop"):
         fail_while_logging(tmp_path / "train.log")
     assert state() == before
 
 
-@pytest.mark.parametrize(("level", "heard"), [(logging.WARNING, ["w"]), (logging.DEBUG, ["d", "w"])])
-def test_host_handlers_receive_their_own_level_once(caplog, level, heard):
+@pytest.mark.parametrize(("level", "received"), [(logging.WARNING, ["w"]), (logging.DEBUG, ["d", "w"])])
+def test_host_handlers_receive_their_own_level_once(caplog, level, received):
     with caplog.at_level(level), logged_to(logging.NullHandler()), logged_to(logging.NullHandler()):
         logger.debug("d")
         logger.warning("w")
-    assert [record.getMessage() for record in caplog.records] == heard
+    assert [record.getMessage() for record in caplog.records] == received
 
 
 def test_warnings_only_drops_messages(recorder):

@@ -1,4 +1,4 @@
-"""Stages are timed, and their memory peak is the process's."""
+"""Tests of wall time and peak memory of stages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tcs_edge.utils.stopwatch import SAMPLE_SECONDS, Stopwatch
 
 
-def test_stages_come_in_order_with_their_wall_time():
+def test_stages_are_in_order_with_their_wall_time():
     watch = Stopwatch()
     with watch.stage("first"):
         time.sleep(0.2)
@@ -22,7 +22,7 @@ def test_stages_come_in_order_with_their_wall_time():
     assert watch.stages[1].seconds < watch.stages[0].seconds
 
 
-def test_memory_that_is_freed_before_the_end_counts():
+def test_memory_freed_before_the_end_counts():
     before = psutil.Process().memory_info().rss / 1e6
     watch = Stopwatch()
     with watch.stage("large"):

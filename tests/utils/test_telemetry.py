@@ -1,4 +1,4 @@
-"""Nothing below tcs-edge reports home, nothing marks the machine, and the process of a host is left alone."""
+"""Tests that no library sends usage statistics, leaves an id file or changes the host's process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ assert changed <= {"KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK", "TORCHINDUCTOR_CA
 assert not {"onnxruntime", "openvino", "nncf"} & sys.modules.keys()
 assert not [name for name, module in sys.modules.items() if module is None]
 """
-# What the libraries would do after they were imported.
+# Calls that would send events after the import.
 SEND = """
 import onnxruntime, openvino.tools.ovc.telemetry_utils as ovc
 onnxruntime.enable_telemetry_events()
@@ -44,7 +44,7 @@ ovc.init_ovc_telemetry(); ovc.send_framework_info("onnx")
 
 
 def in_fresh_home(code: str, home: Path, *arguments: str) -> list[Path]:
-    """Run `code` with an empty home folder; returns the files of vendors that lie there afterwards."""
+    """Run `code` with an empty home folder, and return the files of vendors in it afterwards."""
     hidden = {"CI", "GITHUB_ACTIONS", SWITCH, "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     command = [sys.executable, "-c", code, *arguments]
@@ -56,7 +56,7 @@ def test_running_models_leaves_no_device_id_in_the_home_folder(tmp_path: Path):
     assert in_fresh_home(RUN_A_MODEL, tmp_path) == []
 
 
-def test_after_use_the_process_is_as_before_and_the_libraries_stay_silent(tmp_path: Path):
+def test_the_process_is_restored_and_the_libraries_stay_silent(tmp_path: Path):
     assert in_fresh_home(CLEAN + RUN_A_MODEL + CLEAN + SEND + CLEAN, tmp_path) == []
 
 
@@ -76,7 +76,7 @@ def test_importing_the_package_changes_neither_the_environment_nor_other_modules
 
 @pytest.mark.parametrize("switch", [None, "0"])
 @pytest.mark.parametrize("sender", ["absent", "blocked", "loaded"])
-def test_the_block_restores_what_was_there(monkeypatch, switch, sender):
+def test_the_block_restores_environment_and_modules(monkeypatch, switch, sender):
     monkeypatch.delenv(SWITCH, raising=False)
     if switch is not None:
         monkeypatch.setenv(SWITCH, switch)

@@ -1,4 +1,4 @@
-"""As many threads as cores are free, and never none."""
+"""Tests of the number of threads: one per free core, at least one."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ def test_usable_cores_respect_affinity_and_quota(monkeypatch, cores, quota, expe
         (2, [100, 0, 0, 0, 0, 0, 0, 0], 2),
     ],
 )
-def test_busy_cores_are_left_to_others(monkeypatch, cores, load, expected):
+def test_busy_cores_do_not_count(monkeypatch, cores, load, expected):
     pretend(monkeypatch, cores, None, load)
     assert free_cores() == expected
 
 
 @given(st.lists(st.floats(0, 100), max_size=64), st.integers(1, 64))
-def test_there_is_always_one_and_never_more_than_usable(load, cores):
+def test_free_cores_are_at_least_one_and_at_most_usable(load, cores):
     with pytest.MonkeyPatch.context() as patch:
         pretend(patch, cores, None, load)
         assert 1 <= free_cores() <= cores
 
 
-def test_torch_computes_with_the_threads_it_is_given():
+def test_use_threads_sets_torchs_number_of_threads():
     import torch
 
     before = torch.get_num_threads()
