@@ -7,6 +7,7 @@ here, and the weights averaged: both are the same for every method.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +27,10 @@ from tcs_edge.training.checkpoints import Progress, load_checkpoint, save_checkp
 from tcs_edge.training.ema import WeightAverage
 from tcs_edge.training.mixup import draw_mix
 from tcs_edge.training.schedule import Schedule
-from tcs_edge.utils.progress import track
+from tcs_edge.utils.durations import format_seconds
+from tcs_edge.utils.progress import for_bar, track
+
+logger = logging.getLogger(__name__)
 
 Rows = tuple[Tensor, Tensor, Tensor]  # images (B, 3, S, S), labels (B,), indices (B,)
 
@@ -103,9 +107,14 @@ def train(
     ticks = iter(track(range(todo), "distill", todo))
     run = _Run(wrapped, trainee, optimizer, average, data, schedule, options, seed, accelerator, ticks)
     saved_at = time.monotonic()
+    latest: dict[str, Any] = {}
     for epoch in range(done.epochs_done, schedule.epochs):
-        log(run.epoch(epoch))
+        log(metrics := run.epoch(epoch))
+        latest |= metrics
         last = epoch + 1 == schedule.epochs
+        if accelerator.is_main_process:
+            in_bar = None if last else for_bar(_bar_text(latest, schedule.epochs))  # the bar goes, the last line stays
+            logger.info(_epoch_line(metrics, schedule.epochs), extra=in_bar)
         if checkpoint and accelerator.is_main_process and (last or _due(saved_at)):
             scale = accelerator.scaler.state_dict() if accelerator.scaler else {}
             progress = Progress(epoch + 1, (epoch + 1) * data.steps_per_epoch, method.history(), scale)
@@ -113,6 +122,18 @@ def train(
             saved_at = time.monotonic()
     if average:
         average.keep()
+
+
+def _epoch_line(metrics: dict[str, Any], epochs: int) -> str:
+    accuracy = f", validation accuracy {100 * metrics['val_accuracy']:.1f} %" if "val_accuracy" in metrics else ""
+    seconds = format_seconds(metrics["seconds"])
+    return f"epoch {metrics['epoch']} of {epochs}: loss {metrics['loss']:.3f}{accuracy}, {seconds}"
+
+
+def _bar_text(latest: dict[str, Any], epochs: int) -> str:
+    """Text of the progress bar, with the latest accuracy that was measured."""
+    accuracy = f" val {100 * latest['val_accuracy']:.1f} %" if "val_accuracy" in latest else ""
+    return f"epoch {latest['epoch']}/{epochs} loss {latest['loss']:.3f}{accuracy}"
 
 
 def _due(saved_at: float) -> bool:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tcs_edge.report.console import Terminal, print_table, terminal
-from tcs_edge.utils.progress import busy
+from tcs_edge.utils.progress import busy, for_bar, track
 
 logger = logging.getLogger("tcs_edge.test")
 
@@ -84,3 +84,25 @@ def test_waiting_shows_nothing_where_there_is_no_terminal(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == ""
+
+
+def test_a_record_for_the_bar_is_a_line_without_one(capsys):
+    with terminal():
+        for _ in track(range(2), "distill", 2):
+            logger.info("epoch 1 of 2: loss 0.1", extra=for_bar("epoch 1/2"))
+    assert capsys.readouterr().err.splitlines() == ["epoch 1 of 2: loss 0.1"] * 2
+
+
+def test_a_record_for_the_bar_changes_its_text(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the output for a terminal
+    monkeypatch.delenv("CI", raising=False)
+    with terminal() as shown:
+        assert shown.bars
+        for _ in track(range(2), "distill", 2):
+            logger.info("epoch 1 of 2: loss 0.1", extra=for_bar("epoch 1/2"))
+        assert shown.drawn == []
+        logger.info("epoch 2 of 2: loss 0.1", extra=for_bar("epoch 2/2"))
+    err = capsys.readouterr().err
+    assert "epoch 1/2" in err
+    assert "epoch 1 of 2" not in err
+    assert "epoch 2 of 2: loss 0.1" in err

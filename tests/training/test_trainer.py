@@ -31,6 +31,18 @@ def test_it_learns_and_logs_every_epoch(problem, accelerator):
     assert accuracy_of(backbone, method, problem.data.val(), accelerator) == lines[-1]["val_accuracy"]
 
 
+def test_every_epoch_is_one_line_with_loss_and_validation_accuracy(problem, accelerator, recorder):
+    schedule = Schedule(epochs=VALIDATIONS + 2, batch_size=16, lr=0.02)  # every other epoch is validated
+    metrics = []
+    train(problem.backbone(), problem.method(), problem.data, schedule, 0, accelerator, log=metrics.append)
+    lines = [line for line in recorder.said if line.startswith("epoch ")]
+    assert len(lines) == schedule.epochs
+    for line, found in zip(lines, metrics, strict=True):
+        assert line.startswith(f"epoch {found['epoch']} of {schedule.epochs}: loss {found['loss']:.3f}, ")
+        assert ("validation accuracy" in line) == ("val_accuracy" in found)
+    assert f"validation accuracy {100 * metrics[-1]['val_accuracy']:.1f} %, " in lines[-1]
+
+
 def test_the_methods_weights_learn_at_their_own_rate_and_the_log_names_the_backbones(problem, accelerator, monkeypatch):
     steps, lines = [], []
     backbone, method = problem.backbone(), problem.method()
