@@ -1,1 +1,1 @@
-"""Numbers in, checks out: does the exported model compute what the trained one computes?"""
+"""Compare the outputs of exported models with the outputs of the trained model."""

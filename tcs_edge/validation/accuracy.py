@@ -1,4 +1,4 @@
-"""Accuracy, never without its interval."""
+"""Accuracy with its confidence interval."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tcs_edge.validation.statistics import accuracy_drop, mcnemar_of_counts, wil
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of correctly classified images, `value` in 0..1, with its 95 % Wilson interval."""
+    """Fraction of correctly classified images, `value` in 0..1, with its 95 % Wilson interval."""
 
     correct: int
     total: int
@@ -23,18 +23,18 @@ class Accuracy:
 
     @classmethod
     def of(cls, logits: np.ndarray, labels: np.ndarray) -> Self:
-        """Accuracy of logits (N, classes) for labels int (N,); logits that are not finite count as wrong.
+        """Compute the accuracy of logits (N, classes) for labels int (N,); logits that are not finite count as wrong.
 
         Raises:
-            DataError: no images at all, or another number of labels.
+            DataError: no images, or a different number of labels.
         """
         if len(labels) == 0 or len(logits) != len(labels):
-            raise DataError(f"accuracy needs one label per image, got {len(logits)} images, {len(labels)} labels.")
+            raise DataError(f"accuracy needs one label per image, got {len(logits)} images and {len(labels)} labels.")
         return cls.of_counts(int(is_correct(logits, labels).sum()), len(labels))
 
     @classmethod
     def of_counts(cls, correct: int, total: int) -> Self:
-        """Accuracy of `correct` out of `total` images, total > 0."""
+        """Compute the accuracy of `correct` out of `total` images, total > 0."""
         return cls(correct, total, correct / total, *wilson_interval(correct, total))
 
     def to_json(self) -> dict[str, Any]:
@@ -44,11 +44,11 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class PairedAccuracy:
-    """A model's accuracy beside the reference's on the same images.
+    """Accuracy of a model against the reference on the same images.
 
     Attributes:
-        only_reference, only_model: images that only this one classified correctly.
-        p_value: McNemar's exact test of "equally good".
+        only_reference, only_model: number of images that only this model classified correctly.
+        p_value: McNemar's exact test of equal accuracy.
         drop: accuracy lost against the reference, in -1..1.
         drop_high: its one-sided 95 % upper bound.
     """
@@ -61,7 +61,7 @@ class PairedAccuracy:
 
     @classmethod
     def of_counts(cls, only_reference: int, only_model: int, total: int) -> Self:
-        """From the discordant images out of `total`."""
+        """Compute the comparison from the numbers of discordant images out of `total`."""
         drop = accuracy_drop(only_reference, only_model, total)
         p_value = mcnemar_of_counts(only_reference, only_model).p_value
         return cls(only_reference, only_model, p_value, drop.value, drop.high)
@@ -72,6 +72,7 @@ class PairedAccuracy:
 
 
 def is_correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """bool (N,): the highest of logits (N, classes) is the label, and all of them are finite."""
+    """Return bool (N,): True if the label has the highest of the logits (N, classes) and all are finite."""
     finite = np.isfinite(logits).all(axis=1)
-    return finite & (np.nan_to_num(logits).argmax(axis=1) == labels)
+    correct: np.ndarray = finite & (np.nan_to_num(logits).argmax(axis=1) == labels)
+    return correct

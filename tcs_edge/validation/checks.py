@@ -1,4 +1,4 @@
-"""What is demanded of an exported model, and how each demand is judged.
+"""Define the checks of an exported model and their limits.
 
 | precision | max_rel_diff | min_cosine | min_top1_agreement | hostile inputs | max_accuracy_drop | measured, worst |
 |---|---|---|---|---|---|---|
@@ -9,13 +9,13 @@
 | bf16 | 1e-1 | 0.90    | 0.90 | finite | 0.02  | 5.0e-2, 0.964, 0.946 (trained networks) |
 | int8 | 1.0  | 0.00    | 0.90 | finite | `--max-accuracy-drop` | 0.55, 0.986, 0.970 (a trained network, released) |
 
-int8 also has to keep a signal-to-noise ratio of 12 dB. docs/explanation/decisions/0002-parity-thresholds.md and
-0004-int8.md say how these were measured.
+int8 also needs a signal-to-noise ratio of 12 dB. docs/explanation/decisions/0002-parity-thresholds.md and
+0004-int8.md describe the measurements.
 
 `max_rel_diff` is the largest |difference| of a logit over the largest |logit| of the reference. If no
-logit moves by more than d, the gap of two logits moves by at most 2 d: an image may change its class
-only where the reference's margin is below twice the allowed difference. Any flip above that is a fault,
-however few there are.
+logit moves by more than d, the difference of two logits moves by at most 2 d. Rounding can therefore change
+the class of an image only if the reference's margin is below twice the allowed difference. Any flip above
+that margin is a fault.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ from tcs_edge.validation.statistics import accuracy_drop
 class Tolerance:
     """Limits for one precision.
 
-    `max_hostile_rel_diff` holds for black, white, noise and huge inputs; None asks for finite logits only.
-    A p-value below `alpha` calls an accuracy difference real; None where a real one is allowed. `max_accuracy_drop` is
-    the non-inferiority margin: the accuracy, a share, that may be lost. `min_sqnr_db` is the least ratio of
-    signal to noise over all logits; None where the largest difference says more. `huge` is what noise is
-    multiplied with for the input of huge values.
+    Attributes:
+        max_rel_diff, min_cosine, min_top1_agreement: limits on fields of `Parity`.
+        max_hostile_rel_diff: limit for black, white, noise and huge inputs; None requires finite logits only.
+        max_accuracy_drop: non-inferiority margin: the accuracy that may be lost, in 0..1.
+        alpha: McNemar's p-value below which an accuracy difference fails; None leaves the test out.
+        min_sqnr_db: smallest signal-to-noise ratio over all logits in dB; None leaves the check out.
+        huge: factor on noise for the input of huge values.
     """
 
     max_rel_diff: float
@@ -54,7 +56,7 @@ class Tolerance:
 
 
 F32 = Tolerance(1e-4, 0.99999, 0.99, max_hostile_rel_diff=1e-3, max_accuracy_drop=0.002)
-# float16 ends at 65504: noise times 1000 passes that inside any network, times 10 no picture of bytes reaches.
+# float16 ends at 65504. Noise x 1000 exceeds that inside any network; noise x 10 is beyond any 8-bit image.
 F16 = Tolerance(2e-2, 0.99, 0.97, max_hostile_rel_diff=None, max_accuracy_drop=0.01, huge=10.0)
 BF16 = Tolerance(1e-1, 0.9, 0.9, max_hostile_rel_diff=None, max_accuracy_drop=0.02)
 F16_WEIGHTS = Tolerance(2e-2, 0.999, 0.98, max_hostile_rel_diff=None, max_accuracy_drop=0.005)
@@ -64,13 +66,13 @@ TOLERANCES = {"f32": F32, "pixels": PIXELS, "f16": F16, "f16-weights": F16_WEIGH
 
 
 def tolerance_for(precision: str, max_int8_drop: float = INT8.max_accuracy_drop) -> Tolerance:
-    """The limits for a precision as a runner reports it.
+    """Return the limits for a runner's precision.
 
     Args:
-        max_int8_drop: accuracy, a share, that int8 may lose.
+        max_int8_drop: accuracy that int8 may lose, in 0..1.
 
     Raises:
-        UsageError: a precision without limits; guessing some would prove nothing.
+        UsageError: a precision without limits.
     """
     if precision not in TOLERANCES:
         raise UsageError(f"no parity limits for precision {precision!r}. Known: {', '.join(TOLERANCES)}.")
@@ -80,7 +82,7 @@ def tolerance_for(precision: str, max_int8_drop: float = INT8.max_accuracy_drop)
 
 @dataclass(frozen=True)
 class Check:
-    """One demand: the measured `value` against its `limit` (None where there is no number for it)."""
+    """One check: the measured `value` against its `limit`; both are None for a check without a number."""
 
     name: str
     value: float | None
@@ -99,26 +101,26 @@ class Check:
 
 
 def at_most(name: str, value: float, limit: float, unit: str, detail: str = "") -> Check:
-    """Passes when value <= limit; NaN fails."""
+    """Return a check that passes if value <= limit; NaN fails."""
     return Check(name, value, limit, unit, value <= limit, detail)
 
 
 def at_least(name: str, value: float, limit: float, unit: str, detail: str = "") -> Check:
-    """Passes when value >= limit; NaN fails."""
+    """Return a check that passes if value >= limit; NaN fails."""
     return Check(name, value, limit, unit, value >= limit, detail)
 
 
 def holds(name: str, passed: bool, detail: str = "") -> Check:
-    """A demand without a number."""
+    """Return a check without a number."""
     return Check(name, None, None, "", passed, detail)
 
 
 def parity_checks(name: str, parity: Parity, scale: float, tolerance: Tolerance) -> list[Check]:
-    """Checks on real images; `scale` is the largest |logit| of the reference."""
+    """Return the parity checks on real images; `scale` is the largest |logit| of the reference."""
     if not parity.finite:
-        return [holds(f"{name}: finite logits", False, "a logit is NaN or Inf, here or in the trained model")]
+        return [holds(f"{name}: finite logits", False, "a logit is NaN or Inf, in the export or in the trained model")]
     bound = 2 * tolerance.max_rel_diff * scale
-    flips = f"{parity.flipped} of the images changed class"
+    flips = f"{parity.flipped} images changed class"
     least = tolerance.min_sqnr_db
     return [
         holds(f"{name}: finite logits", True),
@@ -131,16 +133,16 @@ def parity_checks(name: str, parity: Parity, scale: float, tolerance: Tolerance)
 
 
 def accuracy_checks(name: str, paired: PairedAccuracy, images: int, tolerance: Tolerance) -> list[Check]:
-    """Checks of an accuracy against the reference's on the same images.
+    """Return the checks of an accuracy against the reference on the same images.
 
-    The upper bound of the loss must stay within the margin, seen as sharply as this number of images allows:
-    with one image lost the bound itself is that far. Where none is allowed, the loss must not be one that
-    McNemar's exact test calls real.
+    The upper bound of the loss must stay within the margin plus an allowance. The allowance is the bound for
+    a single lost image, the smallest loss that the images can show. Unless `alpha` is None, McNemar's exact
+    test must not find a significant difference either.
     """
-    counts = f"of {images} images, {paired.only_reference} became wrong and {paired.only_model} right"
+    counts = f"of {images} images, {paired.only_reference} became wrong and {paired.only_model} correct"
     sharpness = accuracy_drop(1, 0, images).high
     allowed = tolerance.max_accuracy_drop + sharpness
-    margin = f"{tolerance.max_accuracy_drop:g} and {sharpness:.2g} that {images} images cannot tell apart"
+    margin = f"margin {tolerance.max_accuracy_drop:g} plus {sharpness:.2g} for one lost image"
     inferior = f"{name}: accuracy not inferior (95 % bound of the drop)"
     checks = [at_most(inferior, paired.drop_high, allowed, "", f"{margin}; {counts}")]
     if tolerance.alpha is not None:
@@ -150,11 +152,11 @@ def accuracy_checks(name: str, paired: PairedAccuracy, images: int, tolerance: T
 
 
 def labels_check(name: str, stored: Sequence[str] | None, classes: Sequence[str]) -> Check:
-    """Passes when the artifact's own class names are the trained ones, in the same order."""
+    """Return a check that passes if the export has the trained class names in the same order."""
     if stored is None:
-        return holds(f"{name}: class names", False, "the artifact holds none")
+        return holds(f"{name}: class names", False, "the file has no class names")
     wrong = [i for i, pair in enumerate(zip(stored, classes, strict=False)) if pair[0] != pair[1]]
     if not wrong and len(stored) == len(classes):
         return holds(f"{name}: class names", True)
     first = wrong[0] if wrong else min(len(stored), len(classes))
-    return holds(f"{name}: class names", False, f"they differ from class {first} on")
+    return holds(f"{name}: class names", False, f"the names differ from class {first} on")

@@ -1,4 +1,4 @@
-"""How far one model's logits are from the reference's, batch by batch."""
+"""Measure the distance of a model's logits from the reference, batch by batch."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import numpy as np
 from tcs_edge.errors import DataError
 
 TOP = 5
-KEPT_FLIPS = 1000  # a model that is wrong on a million images is shown by its thousand worst
+KEPT_FLIPS = 1000  # bounds the memory for a model with many flips
 
 
 @dataclass(frozen=True)
 class Flip:
-    """An image that got another class.
+    """Image with another class than in the reference.
 
-    `margin` is how far the reference put its own class above the one the model chose: a flip at 1e-5 is
-    rounding, one at 5 is a wrong model. `image` is the image's name where names were given.
+    `margin` is the difference of the two classes' logits in the reference. A flip with a margin of 1e-5 is
+    rounding, one of 5 is a wrong model. `image` is the image's name, or empty.
     """
 
     index: int
@@ -37,16 +37,16 @@ class Parity:
 
     Attributes:
         max_abs_diff: largest |difference| of a logit; inf unless all logits are finite.
-        max_rel_diff: the same, divided by the largest |logit| of the reference.
+        max_rel_diff: `max_abs_diff` divided by the largest |logit| of the reference.
         min_cosine: smallest cosine between the two logit vectors of an image.
-        top1_agreement: share of images with the same class, in 0..1.
-        flips: the other images, the largest margin first; at most `KEPT_FLIPS` of them are kept.
-        finite: no logit of either is NaN or Inf; the rest means nothing otherwise.
+        top1_agreement: fraction of images with the same class, in 0..1.
+        flips: the images that changed class, the largest margin first, at most `KEPT_FLIPS`.
+        finite: True if no logit is NaN or Inf; otherwise the other fields are meaningless.
         sqnr_db: signal to quantization noise, 10 log10(sum reference^2 / sum difference^2), over all
-            logits; inf where nothing differs.
-        top5_agreement: mean share of the reference's five best classes that are among the model's, in
-            0..1; with five classes or fewer it is always 1.
-        flipped: how many images changed class.
+            logits; inf for equal logits.
+        top5_agreement: mean fraction of the reference's five best classes among the model's five, in 0..1;
+            always 1 for up to five classes.
+        flipped: number of images that changed class.
     """
 
     max_abs_diff: float
@@ -61,11 +61,11 @@ class Parity:
 
     @property
     def worst_margin(self) -> float:
-        """The largest margin of a changed class; 0 where none changed."""
+        """Largest margin of a changed class; 0 without any."""
         return max((flip.margin for flip in self.flips), default=0.0)
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as JSON values; numbers that are not finite become null."""
+        """Return all fields as JSON values; numbers that are not finite become null."""
         document = asdict(self) | {"flips": [asdict(flip) for flip in self.flips]}
         return {key: None if _is_infinite(value) else value for key, value in document.items()}
 
@@ -74,10 +74,10 @@ BROKEN = Parity(math.inf, math.inf, -1.0, 0.0, (), finite=False, sqnr_db=-math.i
 
 
 def compare(reference: np.ndarray, logits: np.ndarray) -> Parity:
-    """Distance of `logits` from `reference`, both float (N, classes).
+    """Measure the distance of `logits` from `reference`, both float (N, classes).
 
     Raises:
-        DataError: no images, or shapes that differ.
+        DataError: no images, or different shapes.
     """
     meter = ParityMeter()
     meter.add(reference, logits)
@@ -86,7 +86,7 @@ def compare(reference: np.ndarray, logits: np.ndarray) -> Parity:
 
 @dataclass
 class ParityMeter:
-    """Adds up the distance of two models batch by batch; what it holds does not grow with the images.
+    """Accumulate the distance of two models batch by batch, in constant memory.
 
     `scale` is the largest finite |logit| of the reference so far.
     """
@@ -103,26 +103,26 @@ class ParityMeter:
     _worst: list[tuple[float, int, Flip]] = field(default_factory=list)
 
     def add(self, reference: np.ndarray, logits: np.ndarray, names: Sequence[str] = ()) -> None:
-        """Take in a batch: both float (B, classes), `names` one per image or none at all.
+        """Add a batch: both float (B, classes), `names` one per image or empty.
 
         Raises:
-            DataError: no images, or shapes that differ.
+            DataError: no images, or different shapes.
         """
         if reference.ndim != 2 or reference.shape != logits.shape or reference.size == 0:
-            raise DataError(f"logits to compare must be (N, classes) twice, got {reference.shape}, {logits.shape}.")
+            raise DataError(f"both logits must have one shape (N, classes), got {reference.shape} and {logits.shape}.")
         start, self.images = self.images, self.images + len(reference)
         self.finite &= bool(np.isfinite(reference).all() and np.isfinite(logits).all())
         if self.finite:
             self._add_finite(reference.astype(np.float64), logits.astype(np.float64), names, start)
 
     def result(self) -> Parity:
-        """The distance over everything added so far.
+        """Return the distance over all batches so far.
 
         Raises:
             DataError: nothing was added.
         """
         if self.images == 0:
-            raise DataError("no logits to compare: nothing is proven without images.")
+            raise DataError("there are no logits to compare. Pass at least one image.")
         if not self.finite:
             return BROKEN
         return Parity(
@@ -147,7 +147,7 @@ class ParityMeter:
         self._top5 += float(_shared_best(reference, logits).sum())
         for flip in _flips(reference, logits, names, start):
             self._flipped += 1
-            # The index makes every entry unique, so that flips themselves are never compared.
+            # The index makes every entry unique, so the heap never compares two flips.
             heapq.heappush(self._worst, (flip.margin, -flip.index, flip))
             if len(self._worst) > KEPT_FLIPS:
                 heapq.heappop(self._worst)
@@ -169,14 +169,15 @@ def _flips(reference: np.ndarray, logits: np.ndarray, names: Sequence[str], star
 
 
 def _shared_best(reference: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """(N,) share of the reference's `TOP` best classes that are among the model's; ties go to the lower class."""
+    """Return (N,), the fraction of the reference's `TOP` best classes among the model's; ties favor the lower class."""
     count = min(TOP, reference.shape[1])
     best, own = (np.argsort(-values, axis=1, kind="stable")[:, :count] for values in (reference, logits))
-    return (best[:, :, None] == own[:, None, :]).any(axis=2).mean(axis=1)
+    shared: np.ndarray = (best[:, :, None] == own[:, None, :]).any(axis=2).mean(axis=1)
+    return shared
 
 
 def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(N,) cosines; two zero vectors point the same way, a zero and another one do not."""
+    """Return the cosines (N,): 1 for two zero vectors, 0 for a zero and another vector."""
     norms = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=1)
     product = norms[0] * norms[1]
     cosines = (first * second).sum(axis=1) / np.where(product > 0, product, 1.0)

@@ -1,4 +1,4 @@
-"""What a model says of every image, small enough to keep for all of them."""
+"""Keep the prediction of a model for every image in little memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 class Predictions:
     """Per image: its label, the class of the largest logit, and that class's softmax probability in 0..1.
 
-    Where a logit is not finite there is neither class nor probability (None).
+    Class and probability are None if a logit is not finite.
     """
 
     labels: tuple[int, ...]
@@ -23,7 +23,7 @@ class Predictions:
 
     @classmethod
     def of(cls, logits: np.ndarray, labels: np.ndarray) -> Self:
-        """Predictions from logits float (N, classes) for labels int (N,)."""
+        """Compute the predictions of logits float (N, classes) for labels int (N,)."""
         finite = np.isfinite(logits).all(axis=1)
         safe = np.where(finite[:, None], logits, 0.0).astype(np.float64)
         powers = np.exp(safe - safe.max(axis=1, keepdims=True))
@@ -37,7 +37,7 @@ class Predictions:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """The predictions of several batches, one after the other."""
+        """Concatenate the predictions of several batches."""
         return cls(
             labels=tuple(chain.from_iterable(part.labels for part in parts)),
             predicted=tuple(chain.from_iterable(part.predicted for part in parts)),

@@ -1,4 +1,4 @@
-"""The statistics that accuracies are reported with."""
+"""Compute intervals and tests for accuracies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two classifiers on the same images: how many only one of them got right, and could that be chance.
+    """Comparison of two classifiers on the same images.
 
     Attributes:
-        only_first, only_second: images that only this one classified correctly.
+        only_first, only_second: number of images that only this classifier got right.
         p_value: two-sided exact probability of a split at least this uneven, if both are equally good.
     """
 
@@ -24,7 +24,7 @@ class McNemar:
 
 
 def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a proportion (Wilson 1927), both ends in 0..1.
+    """Compute the Wilson score interval of a proportion (Wilson 1927), both ends in 0..1.
 
     Raises:
         ValueError: not 0 <= correct <= total, or total is 0.
@@ -36,15 +36,15 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
 
 
 def mcnemar_exact(first_correct: np.ndarray, second_correct: np.ndarray) -> McNemar:
-    """McNemar's exact test (McNemar 1947) on bool (N,) vectors of the same images.
+    """Apply McNemar's exact test (McNemar 1947) to bool (N,) vectors of the same images.
 
-    Only images on which the two differ carry information; under equality each of them is a coin toss.
+    Only images with one correct classifier count. For equally good classifiers each is a coin toss.
     """
     return mcnemar_of_counts(int(np.sum(first_correct & ~second_correct)), int(np.sum(~first_correct & second_correct)))
 
 
 def mcnemar_of_counts(only_first: int, only_second: int) -> McNemar:
-    """McNemar's exact test on the numbers of images that only one of the two classified correctly."""
+    """Apply McNemar's exact test to the numbers of images that only one classifier got right."""
     discordant = only_first + only_second
     p_value = stats.binomtest(only_first, discordant, 0.5).pvalue if discordant else 1.0
     return McNemar(only_first, only_second, float(p_value))
@@ -52,11 +52,11 @@ def mcnemar_of_counts(only_first: int, only_second: int) -> McNemar:
 
 @dataclass(frozen=True)
 class Drop:
-    """How much accuracy the second of two classifiers loses on the same images.
+    """Accuracy that the second of two classifiers loses on the same images.
 
     Attributes:
         value: accuracy of the first minus that of the second, in -1..1.
-        high: one-sided 95 % upper bound of it: as much may be lost on pictures to come.
+        high: one-sided 95 % upper bound of the loss on future images.
     """
 
     value: float
@@ -64,16 +64,16 @@ class Drop:
 
 
 def accuracy_drop(only_first: int, only_second: int, total: int, confidence: float = 0.95) -> Drop:
-    """The loss and its one-sided upper bound, for a test of non-inferiority.
+    """Compute the loss and its one-sided upper bound, for a test of non-inferiority.
 
-    Adjusted Wald interval of a difference of paired proportions (Bonett and Price 2012, eq. 3): one
-    image is added to each of the two discordant counts, which keeps its coverage in small samples too.
+    Adjusted Wald interval of a difference of paired proportions (Bonett and Price 2012, eq. 3). One
+    image is added to each of the two discordant counts, which keeps the coverage in small samples.
 
     Args:
-        only_first, only_second: images that only this one classified correctly.
+        only_first, only_second: number of images that only this classifier got right.
 
     Raises:
-        ValueError: counts that do not fit `total` images.
+        ValueError: negative counts, or more than `total` images.
     """
     if min(only_first, only_second) < 0 or total < max(1, only_first + only_second):
         raise ValueError(f"need counts that fit {total} images, got {only_first} and {only_second}")

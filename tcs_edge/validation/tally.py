@@ -1,4 +1,4 @@
-"""What is kept of the models' answers while the images stream through: sums, and three numbers per image."""
+"""Accumulate the models' outputs while the images stream: sums, and three numbers per image."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 @dataclass
 class Tally:
-    """One exported model beside the reference, summed up over the batches so far.
+    """Sums of one exported model against the reference, over the batches so far.
 
-    `crash` says why it stopped answering; empty while it runs.
+    `crash` is the reason of a failure; empty while the model runs.
     """
 
     meter: ParityMeter = field(default_factory=ParityMeter)
@@ -32,7 +32,7 @@ class Tally:
     crash: str = ""
 
     def add(self, expected: np.ndarray, logits: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> None:
-        """Take in the logits of a batch: reference's and model's float (B, classes), labels int (B,)."""
+        """Add a batch: logits of reference and model, float (B, classes), and labels int (B,)."""
         self.meter.add(expected, logits, names)
         first, second = is_correct(expected, labels), is_correct(logits, labels)
         self.correct += int(second.sum())
@@ -40,17 +40,17 @@ class Tally:
         self.only_model += int((~first & second).sum())
 
     def accuracy(self) -> Accuracy:
-        """The model's own accuracy."""
+        """Return the model's accuracy."""
         return Accuracy.of_counts(self.correct, self.meter.images)
 
     def paired(self) -> PairedAccuracy:
-        """Its accuracy against the reference's."""
+        """Return the model's accuracy against the reference."""
         return PairedAccuracy.of_counts(self.only_reference, self.only_model, self.meter.images)
 
 
 @dataclass
 class Collected:
-    """All images seen: how many, what the reference said of each, the first few, and a tally per runner."""
+    """All images so far: their number, the reference's predictions, the first images, and a tally per runner."""
 
     tallies: dict[str, Tally]
     images: int = 0
@@ -59,7 +59,7 @@ class Collected:
     _predictions: list[Predictions] = field(default_factory=list)
 
     def add(self, images: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> None:
-        """Take in a batch (B, 3, S, S), the reference's logits float (B, classes), and labels int (B,)."""
+        """Add a batch (B, 3, S, S), the reference's logits float (B, classes), and labels int (B,)."""
         if self.images == 0:
             self.first_images = images[:KEPT_IMAGES].copy()
         self.images += len(images)
@@ -67,23 +67,23 @@ class Collected:
         self._predictions.append(Predictions.of(expected, labels))
 
     def predictions(self) -> Predictions:
-        """The reference's predictions of all images."""
+        """Return the reference's predictions of all images."""
         return Predictions.joined(self._predictions)
 
     def reference_accuracy(self) -> Accuracy:
-        """The reference's accuracy."""
+        """Return the reference's accuracy."""
         return Accuracy.of_counts(self.reference_correct, self.images)
 
 
 def collect(reference: Runner, runners: Sequence[Runner], batches: Iterable[Batch], names: Sequence[str]) -> Collected:
-    """Run every model on every batch; a runner that fails is not asked again.
+    """Run every model on every batch; a failed runner is skipped from then on.
 
     Args:
-        names: of the images, in the order in which they come; or none at all.
+        names: names of the images in their order, or empty.
 
     Raises:
-        DataError: no images, a batch whose labels do not fit, or fewer names than images.
-        TcsEdgeError: whatever `reference` raises.
+        DataError: no images, a batch with other numbers of images and labels, or fewer names than images.
+        TcsEdgeError: any error of `reference`.
     """
     run = Collected({runner.name: Tally() for runner in runners})
     for images, labels in _checked(batches):
@@ -93,9 +93,9 @@ def collect(reference: Runner, runners: Sequence[Runner], batches: Iterable[Batc
         for runner in runners:
             tally = run.tallies[runner.name]
             if not tally.crash:
-                tally.crash = _add_or_complain(runner, tally, images, expected, labels, own_names)
+                tally.crash = _add_or_explain(runner, tally, images, expected, labels, own_names)
     if run.images == 0:
-        raise DataError("no images to validate on: nothing is proven without them.")
+        raise DataError("there are no images to validate on. Pass at least one image.")
     return run
 
 
@@ -111,22 +111,22 @@ def _names_of(names: Sequence[str], start: int, count: int) -> Sequence[str]:
     if not names:
         return ()
     if len(names) < start + count:
-        raise DataError(f"{start + count} images or more, but {len(names)} names for them.")
+        raise DataError(f"there are at least {start + count} images but only {len(names)} names.")
     return names[start : start + count]
 
 
-def _add_or_complain(
+def _add_or_explain(
     runner: Runner, tally: Tally, images: np.ndarray, expected: np.ndarray, labels: np.ndarray, names: Sequence[str]
 ) -> str:
-    """Add the runner's answer; otherwise why there is none."""
-    # Whatever a runtime throws means that the artifact does not work; it must end in a verdict.
+    """Add the runner's logits to the tally; return the reason of a failure, or an empty text."""
+    # Any exception of a runtime means that the export does not work, and must end in a verdict.
     try:
         logits = runner.run(images)
     except Exception as error:
         return reason_of(error)
     if logits.ndim != 2 or len(logits) != len(images):
-        return f"{len(images)} images gave an output of shape {logits.shape}."
+        return f"{len(images)} images gave an output of shape {logits.shape}"
     if logits.shape != expected.shape:
-        return f"logits have shape {logits.shape}, the trained model's {expected.shape}"
+        return f"logits have shape {logits.shape}, in the trained model {expected.shape}"
     tally.add(expected, logits, labels, names)
     return ""

@@ -1,7 +1,7 @@
-"""Are the exported models the trained one? Every doubt counts as no.
+"""Validate exported models against the trained model.
 
-All limits stand in `checks.py`. A runner that fails, a logit that is not finite, a missing image: each is a
-failed check, and one failed check makes the verdict "fail".
+The limits are in `checks.py`. A failed runner, a logit that is not finite and a missing image are failed
+checks. One failed check makes the verdict "fail".
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from tcs_edge.validation.predictions import Predictions
 from tcs_edge.validation.tally import Batch, Tally, collect
 
 SCHEMA_VERSION = 1
-OWN_ROUNDING = 10.0  # times the reference's own sensitivity is still rounding
-ROUNDINGS = 4  # draws: one direction may be the one that a network does not feel
+OWN_ROUNDING = 10.0  # allowed difference, as a multiple of the reference's own sensitivity
+ROUNDINGS = 4  # draws, because a network may be insensitive to a single direction
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The outcome: every check, and what was measured per runner name (the reference included).
+    """Outcome of a validation: every check, and the results per runner name, reference included.
 
     Attributes:
-        images: how many were compared.
+        images: number of compared images.
         precisions: arithmetic per runner, such as {"pytorch": "f32"}.
-        accuracies: on those images; absent for a runner that crashed.
-        parities, paired: per exported runner that ran to the end.
-        predictions: of the reference, image by image.
+        accuracies: accuracy on these images; absent for a runner that crashed.
+        parities, paired: results per exported runner without a crash.
+        predictions: the reference's prediction for every image.
     """
 
     images: int
@@ -59,16 +59,16 @@ class Validation:
 
     @property
     def verdict(self) -> Literal["pass", "fail"]:
-        """ "pass" when there is at least one check and all of them passed."""
+        """Return "pass" if there is at least one check and all passed, otherwise "fail"."""
         return "pass" if self.checks and all(check.passed for check in self.checks) else "fail"
 
     @property
     def failures(self) -> tuple[Check, ...]:
-        """The checks that did not pass."""
+        """Failed checks."""
         return tuple(check for check in self.checks if not check.passed)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON document of everything but the predictions, which name single images."""
+        """Return a JSON document of all fields except the predictions."""
         return {
             "schema_version": SCHEMA_VERSION,
             "verdict": self.verdict,
@@ -90,17 +90,19 @@ def validate(
     names: Sequence[str] = (),
     max_int8_drop: float = INT8.max_accuracy_drop,
 ) -> Validation:
-    """Compare `runners` with `reference` on (images float32 (B, 3, S, S), labels int (B,)) batches.
+    """Compare `runners` with `reference` on batches of (images float32 (B, 3, S, S), labels int (B,)).
 
-    One batch is in memory, never all images or logits; of every image the reference's class stays.
-    `classes` are the trained class names that every artifact has to hold too; `names` those of the
-    images, by which changed classes are told. A runner's `precision` decides which limits apply to it;
-    `max_int8_drop` is the share of accuracy that int8 may lose.
+    Only one batch is in memory at a time. A runner's `precision` selects its limits.
+
+    Args:
+        classes: trained class names that every export must have; None leaves the check out.
+        names: names of the images, to report changed classes; may be empty.
+        max_int8_drop: accuracy that int8 may lose, in 0..1.
 
     Raises:
-        UsageError: no runners, two of one name, or a precision without limits.
-        DataError: no images, a batch whose labels do not fit, or fewer names than images.
-        TcsEdgeError: whatever `reference` raises; without it there is nothing to compare with.
+        UsageError: no runners, two runners of one name, or a precision without limits.
+        DataError: no images, a batch with other numbers of images and labels, or fewer names than images.
+        TcsEdgeError: any error of `reference`.
     """
     _require_runners(reference, runners)
     tracked = track(batches, "comparing with the trained model")
@@ -126,7 +128,7 @@ def validate(
 def _require_runners(reference: Runner, runners: Sequence[Runner]) -> None:
     names = [runner.name for runner in (reference, *runners)]
     if not runners:
-        raise UsageError("nothing to validate: no exported model was given.")
+        raise UsageError("nothing to validate. Pass at least one exported model.")
     if len(set(names)) != len(names):
         raise UsageError(f"two runners have the same name: {', '.join(names)}.")
     for runner in runners:
@@ -136,7 +138,7 @@ def _require_runners(reference: Runner, runners: Sequence[Runner]) -> None:
 def _judge(
     runner: Runner, reference: Runner, tally: Tally, first_images: np.ndarray, tolerance: Tolerance
 ) -> list[Check]:
-    """All checks of one runner."""
+    """Return all checks of one runner."""
     name = runner.name
     if tally.crash:
         return [holds(f"{name}: runs on every image", False, tally.crash)]
@@ -151,7 +153,7 @@ def _judge(
 
 
 def _batch_sizes_check(runner: Runner, images: np.ndarray, limit: float) -> Check:
-    """The same images one by one, in pairs and at once: a batch size baked into the graph shows here."""
+    """Run the same images one by one, in pairs and at once, to detect a fixed batch size in the graph."""
     name = f"{runner.name}: batch size does not matter"
     images = np.resize(images, (4, *images.shape[1:]))
     try:
@@ -166,7 +168,7 @@ def _batch_sizes_check(runner: Runner, images: np.ndarray, limit: float) -> Chec
 
 
 def _hostile_checks(runner: Runner, reference: Runner, img_size: int, tolerance: Tolerance) -> list[Check]:
-    """Black, white, noise and huge images: finite logits, and equal ones where there is a limit."""
+    """Check black, white, noise, tiny and huge images: finite logits, and equal ones if there is a limit."""
     checks, limit = [], tolerance.max_hostile_rel_diff
     for kind, images in hostile_images(img_size, huge=tolerance.huge).items():
         name = f"{runner.name}: {kind} image"
@@ -181,15 +183,17 @@ def _hostile_checks(runner: Runner, reference: Runner, img_size: int, tolerance:
         else:
             own = _own_rounding(reference, images, expected) if parity.max_rel_diff > limit else 0.0
             allowed = max(limit, OWN_ROUNDING * own)
-            detail = f"the trained model moves by {own:.1e} with its input's last bits" if allowed > limit else ""
+            detail = (
+                f"the trained model changes by {own:.1e} with the last bits of its input" if allowed > limit else ""
+            )
             checks.append(at_most(name, parity.max_rel_diff, allowed, "of max |logit|", detail))
     return checks
 
 
 def _own_rounding(reference: Runner, images: np.ndarray, expected: np.ndarray) -> float:
-    """How far the reference's own logits move when the last bit of every input value does, up or down at random.
+    """Measure the change of the reference's logits when the last bit of every input value changes at random.
 
-    A network can be chaotic on inputs that it was not made for; equality means nothing there.
+    A network can be chaotic on inputs far from its training data. Equal outputs are meaningless there.
     """
     rng = np.random.default_rng(0)
     moves = (np.where(rng.random(images.shape) < 0.5, -np.inf, np.inf).astype(np.float32) for _ in range(ROUNDINGS))

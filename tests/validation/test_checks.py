@@ -1,4 +1,4 @@
-"""How a demand is judged."""
+"""Checks and their limits."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def test_lower_precision_never_has_stricter_limits():
     assert [t.min_cosine for t in order] == sorted((t.min_cosine for t in order), reverse=True)
 
 
-def test_int8_may_lose_what_the_user_allows_and_no_more():
+def test_int8_may_lose_the_allowed_accuracy_only():
     assert tolerance_for("int8").max_accuracy_drop == 0.01
     assert tolerance_for("int8", 0.03).max_accuracy_drop == 0.03
     assert tolerance_for("f32", 0.03) is F32
-    real_loss = PairedAccuracy.of_counts(20, 0, 4000)  # half a point, which McNemar's test calls real
+    real_loss = PairedAccuracy.of_counts(20, 0, 4000)  # half a point, significant in McNemar's test
     assert failed(accuracy_checks("x", real_loss, 4000, tolerance_for("int8"))) == []
     assert len(failed(accuracy_checks("x", real_loss, 4000, tolerance_for("int8", 0.002)))) == 1
     assert "x: accuracy unchanged (McNemar)" in failed(accuracy_checks("x", real_loss, 4000, tolerance_for("bf16")))
 
 
-def test_int8_that_drowns_in_noise_fails_by_its_signal():
+def test_int8_with_too_much_noise_fails_the_signal_check():
     reference = np.random.default_rng(0).standard_normal((200, 5)) + 6 * np.eye(5)[np.arange(200) % 5]
     noisy = reference + np.random.default_rng(1).standard_normal((200, 5))
     names = failed(parity_checks("x", compare(reference, noisy), float(np.abs(reference).max()), tolerance_for("int8")))
@@ -71,7 +71,7 @@ def test_int8_that_drowns_in_noise_fails_by_its_signal():
     assert failed(parity_checks("x", compare(reference, quiet), 7.0, tolerance_for("int8"))) == []
 
 
-def test_a_rounding_flip_passes_and_a_real_one_does_not():
+def test_a_flip_passes_only_within_rounding():
     reference = np.full((1000, 2), [10.0, 0.0])
     tie, real = reference.copy(), reference.copy()
     base = reference.copy()
@@ -86,15 +86,15 @@ def names(checks) -> str:
     return " | ".join(f"{check.name} {check.detail}" for check in checks if not check.passed)
 
 
-def test_accuracy_passes_on_noise_and_fails_on_a_real_drop():
+def test_accuracy_fails_only_on_a_significant_drop():
     few, many = (PairedAccuracy.of_counts(lost, 2, 200) for lost in (2, 20))
     assert names(accuracy_checks("m", few, 200, TOLERANCES["bf16"])) == ""
     failed = names(accuracy_checks("m", many, 200, F32))
     assert "McNemar" in failed
-    assert "20 became wrong and 2 right" in failed
+    assert "20 became wrong and 2 correct" in failed
 
 
-def test_a_loss_beyond_the_margin_fails_even_if_it_could_be_chance():
+def test_a_loss_beyond_the_margin_fails_even_if_not_significant():
     paired = PairedAccuracy.of_counts(6, 1, 200)
     assert paired.p_value > F32.alpha
     assert "not inferior" in names(accuracy_checks("m", paired, 200, F32))
@@ -102,12 +102,12 @@ def test_a_loss_beyond_the_margin_fails_even_if_it_could_be_chance():
 
 @pytest.mark.parametrize("tolerance", TOLERANCES.values())
 @pytest.mark.parametrize("images", [1, 20, 360, 100_000])
-def test_an_equal_model_and_one_image_lost_are_never_inferior(tolerance, images):
+def test_an_equal_model_and_one_lost_image_are_never_inferior(tolerance, images):
     for lost in (0, 1):
         assert names(accuracy_checks("m", PairedAccuracy.of_counts(lost, 0, images), images, tolerance)) == ""
 
 
-def test_more_images_see_a_smaller_loss():
+def test_more_images_detect_a_smaller_loss():
     lost = {images: PairedAccuracy.of_counts(images // 100, 0, images) for images in (100, 20_000)}
     assert "not inferior" not in names(accuracy_checks("m", lost[100], 100, F32))
     assert "not inferior" in names(accuracy_checks("m", lost[20_000], 20_000, F32))

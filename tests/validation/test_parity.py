@@ -1,4 +1,4 @@
-"""The distance between two sets of logits."""
+"""Distance between two sets of logits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logits = arrays(np.float32, array_shapes(min_dims=2, max_dims=2), elements=st.fl
 
 
 @given(logits)
-def test_a_model_equals_itself(values):
+def test_equal_logits_have_perfect_parity(values):
     parity = compare(values, values)
     assert (parity.max_abs_diff, parity.max_rel_diff, parity.top1_agreement) == (0.0, 0.0, 1.0)
     assert parity.min_cosine == pytest.approx(1.0)
@@ -44,7 +44,7 @@ def test_a_small_difference_flips_small_margins_only(values, seed, size):
         assert -1e-6 <= flip.margin <= 2 * parity.max_abs_diff + 1e-6
 
 
-def test_flips_tell_index_classes_and_margin():
+def test_flips_have_index_classes_and_margin():
     parity = compare(np.array([[3.0, 1.0], [1.0, 1.5]]), np.array([[1.0, 3.0], [1.0, 1.5]]))
     assert parity.flips == (Flip(index=0, reference_class=0, model_class=1, margin=2.0),)
     assert parity.top1_agreement == 0.5
@@ -59,25 +59,25 @@ def test_nan_and_inf_are_never_equal(bad, side):
     assert compare(pair[side], pair[side]).max_abs_diff == math.inf
 
 
-def test_the_cosine_is_the_worst_images():
+def test_the_cosine_is_the_smallest_of_all_images():
     parity = compare(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([[1.0, 0.0], [1.0, 1.0]]))
     assert parity.min_cosine == pytest.approx(math.sqrt(0.5))
     assert compare(np.zeros((1, 2)), np.ones((1, 2))).min_cosine == 0.0
 
 
 @pytest.mark.parametrize("shapes", [((2, 3), (2, 4)), ((2, 3), (1, 3)), ((0, 3), (0, 3)), ((3,), (3,))])
-def test_shapes_that_cannot_be_compared_are_refused(shapes):
+def test_different_shapes_are_refused(shapes):
     with pytest.raises(DataError):
         compare(np.ones(shapes[0]), np.ones(shapes[1]))
 
 
-def test_json_holds_no_nan():
+def test_json_has_no_nan():
     broken = compare(np.full((1, 2), np.nan), np.ones((1, 2))).to_json()
     assert json.loads(json.dumps(broken, allow_nan=False))["max_abs_diff"] is None
 
 
 @given(logits, st.integers(1, 4))
-def test_batches_add_up_to_the_whole(values, size):
+def test_batches_accumulate_to_the_whole(values, size):
     other = np.sin(values.astype(np.float64) * 7) * 10
     meter = ParityMeter()
     for start in range(0, len(values), size):
@@ -108,7 +108,7 @@ def test_top5_counts_the_shared_ones_of_the_five_best():
     assert compare(reference[:, :5], -reference[:, :5]).top5_agreement == 1.0
 
 
-def test_flips_carry_names_and_only_the_worst_are_kept(monkeypatch):
+def test_flips_have_names_and_only_the_worst_are_kept(monkeypatch):
     monkeypatch.setattr("tcs_edge.validation.parity.KEPT_FLIPS", 3)
     reference = np.stack([np.arange(1.0, 11.0), np.zeros(10)], axis=1)
     meter = ParityMeter()
@@ -121,11 +121,11 @@ def test_flips_carry_names_and_only_the_worst_are_kept(monkeypatch):
     assert [(flip.image, flip.margin) for flip in parity.flips] == [("9.png", 10.0), ("8.png", 9.0), ("7.png", 8.0)]
 
 
-def test_one_batch_that_is_not_finite_breaks_the_whole():
+def test_one_nonfinite_batch_makes_the_result_nonfinite():
     meter = ParityMeter()
     meter.add(np.ones((2, 2)), np.ones((2, 2)))
     meter.add(np.ones((2, 2)), np.full((2, 2), np.nan))
     meter.add(np.ones((2, 2)), np.ones((2, 2)))
     assert not meter.result().finite
-    with pytest.raises(DataError, match="without images"):
+    with pytest.raises(DataError, match="no logits to compare"):
         ParityMeter().result()

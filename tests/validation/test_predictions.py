@@ -1,4 +1,4 @@
-"""Class and confidence per image."""
+"""Predicted class and confidence per image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_confidence_is_the_softmax_of_the_largest_logit():
     assert found.confidences == pytest.approx(softmax(logits.astype(np.float64), axis=1).max(axis=1), abs=1e-6)
 
 
-def test_logits_that_are_not_finite_answer_nothing():
+def test_nonfinite_logits_have_no_prediction():
     logits = np.array([[1.0, np.nan], [np.inf, 0.0], [0.0, 1e4]])
     found = Predictions.of(logits, np.array([0, 0, 1]))
     assert found.predicted == (None, None, 1)

@@ -1,4 +1,4 @@
-"""The statistics against their definitions, computed another way."""
+"""Statistics against an independent computation of their definitions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Z95 = 1.959963984540054
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_is_where_the_score_test_turns(counts):
+def test_the_wilson_interval_solves_the_score_equation(counts):
     correct, total = counts
     share = correct / total
     for bound in wilson_interval(correct, total):
@@ -25,7 +25,7 @@ def test_wilson_is_where_the_score_test_turns(counts):
         assert math.isclose(score, Z95 * math.sqrt(bound * (1 - bound) / total), rel_tol=1e-6, abs_tol=1e-9)
 
 
-def test_wilson_of_a_textbook_case():
+def test_the_wilson_interval_of_a_textbook_case():
     low, high = wilson_interval(90, 100)
     assert (round(low, 4), round(high, 4)) == (0.8256, 0.9448)
 
@@ -51,19 +51,19 @@ def test_mcnemar_counts_and_p_value(pairs):
     assert test.p_value == pytest.approx(exact_p(test.only_first, test.only_second))
 
 
-def test_agreement_carries_no_information():
+def test_equal_predictions_have_a_p_value_of_one():
     right = np.array([True, False, True])
     assert mcnemar_exact(right, right).p_value == 1.0
 
 
-def test_the_drop_of_a_case_computed_by_hand():
+def test_the_drop_equals_a_case_computed_by_hand():
     # (6 - 2) / 102 + 1.644854 sqrt((8 / 102 - (4 / 102)^2) / 102)
     drop = accuracy_drop(5, 1, 100)
     assert drop.value == pytest.approx(0.04)
     assert drop.high == pytest.approx(4 / 102 + 1.644854 * math.sqrt((8 / 102 - (4 / 102) ** 2) / 102), rel=1e-6)
 
 
-def test_the_bound_of_the_drop_covers_the_truth_as_often_as_it_says():
+def test_the_bound_of_the_drop_has_its_nominal_coverage():
     rng = np.random.default_rng(0)
     counts = rng.multinomial(200, [0.06, 0.02, 0.92], size=2000)
     covered = [accuracy_drop(int(lost), int(won), 200).high >= 0.04 for lost, won, _ in counts]
@@ -71,6 +71,6 @@ def test_the_bound_of_the_drop_covers_the_truth_as_often_as_it_says():
 
 
 @pytest.mark.parametrize("counts", [(-1, 0, 5), (3, 3, 5), (0, 0, 0)])
-def test_counts_that_do_not_fit_are_refused(counts):
+def test_impossible_counts_are_refused(counts):
     with pytest.raises(ValueError):
         accuracy_drop(*counts)

@@ -1,4 +1,4 @@
-"""Good exports pass, and every kind of damage is caught."""
+"""Validation: good exports pass, and every kind of damage is detected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def batches(count: int = 5, size: int = 8, seed: int = 0):
 
 
 class Fake(ClosingRunner):
-    """A linear model on the image's channel means, with a fault to order."""
+    """Linear model on the channel means of the image, with an optional fault."""
 
     precision = "f32"
     labels = ("a", "b", "c", "d")
@@ -62,7 +62,7 @@ def test_good_exports_pass(model, onnx_path, xml_path, labels):
 
 
 def edited(onnx_path, tmp_path, edit) -> OrtRunner:
-    """The export with one float initializer edited: `edit(name, array)` returns True when it did."""
+    """Load the export with one edited float initializer; `edit(name, array)` returns True after an edit."""
     proto = onnx.load(onnx_path)
     for tensor in proto.graph.initializer:
         array = onnx.numpy_helper.to_array(tensor).copy()
@@ -101,19 +101,19 @@ def swap_rows(tensor, array) -> bool:
     ("edit", "words"),
     [(perturb_one_weight, "largest difference"), (nan_weight, "finite logits"), (swap_rows, "largest difference")],
 )
-def test_a_damaged_weight_is_caught(model, onnx_path, tmp_path, edit, words):
+def test_a_damaged_weight_is_detected(model, onnx_path, tmp_path, edit, words):
     validation = validate(TorchRunner(model), [edited(onnx_path, tmp_path, edit)], batches())
     assert words in failures(validation)
 
 
-def test_a_change_of_one_weight_in_ten_thousand_is_above_the_noise(model, onnx_path):
+def test_a_change_of_one_weight_in_ten_thousand_is_detected(model, onnx_path):
     other = copy.deepcopy(model)
     with torch.no_grad():
         next(p for p in other.parameters() if p.ndim == 4)[0, 0, 0, 0] += 0.02
     assert "largest difference" in failures(validate(TorchRunner(other), [OrtRunner(onnx_path)], batches()))
 
 
-def test_swapped_class_names_are_caught(model, onnx_path, labels):
+def test_swapped_class_names_are_detected(model, onnx_path, labels):
     swapped = (labels[1], labels[0], *labels[2:])
     runners = [OrtRunner(onnx_path)]
     assert "class names" in failures(validate(TorchRunner(model), runners, batches(), classes=swapped))
@@ -151,7 +151,7 @@ def crashes(images, logits):
         (crashes, "runs on every image no such operator"),
     ],
 )
-def test_a_fault_ends_in_a_failed_check(fault, words):
+def test_every_fault_fails_a_check(fault, words):
     validation = validate(REFERENCE, [Fake(fault=fault)], batches())
     assert words in failures(validation)
     json.dumps(validation.to_json(), allow_nan=False)
@@ -169,7 +169,7 @@ def chaotic_when_huge(phase):
     return fault
 
 
-def test_a_difference_on_huge_values_counts_unless_the_model_itself_is_chaos_there():
+def test_a_difference_on_huge_values_fails_unless_the_model_is_chaotic():
     assert "huge image" in failures(validate(REFERENCE, [Fake(fault=shifts_extremes)], batches()))
     chaos = Fake("pytorch", chaotic_when_huge(0.0))
     assert failures(validate(chaos, [Fake(fault=chaotic_when_huge(1.0))], batches())) == ""
@@ -183,37 +183,37 @@ def sways_when_huge(offset=0.0):
     return fault
 
 
-def test_a_model_that_sways_excuses_no_more_than_swaying():
+def test_a_sensitive_model_allows_only_its_own_sensitivity():
     swaying = Fake("pytorch", sways_when_huge())
     good = validate(swaying, [Fake(fault=sways_when_huge(offset=0.002))], batches())
     assert failures(good) == ""
     excused = next(check for check in good.checks if check.name == "fake: huge image")
     assert 1e-3 < excused.value < excused.limit < 0.03
-    assert "with its input's last bits" in excused.detail
+    assert "with the last bits of its input" in excused.detail
     assert "huge image" in failures(validate(swaying, [Fake(fault=sways_when_huge(offset=0.1))], batches()))
 
 
-def test_a_crash_does_not_hide_the_other_runners():
+def test_a_crash_leaves_the_other_runners_validated():
     validation = validate(REFERENCE, [Fake("bad", crashes), Fake("good")], batches())
     assert validation.verdict == "fail"
     assert set(validation.parities) == {"good"}
     assert all(check.passed for check in validation.checks if check.name.startswith("good"))
 
 
-def test_a_reference_that_is_not_finite_fails_too():
+def test_a_nonfinite_reference_fails():
     broken = Fake("pytorch", lambda images, logits: np.full_like(logits, np.nan))
     same = Fake(fault=lambda images, logits: np.full_like(logits, np.nan))
     assert "finite logits" in failures(validate(broken, [same], batches()))
 
 
-def test_no_images_prove_nothing():
+def test_validation_without_images_is_refused():
     with pytest.raises(DataError, match="no images"):
         validate(REFERENCE, [Fake()], [])
     with pytest.raises(DataError, match="no images"):
         validate(REFERENCE, [Fake()], [(np.empty((0, 3, 32, 32), np.float32), np.empty(0, np.int64))])
 
 
-def test_labels_must_fit_their_batch():
+def test_a_batch_with_too_few_labels_is_refused():
     images, labels = next(batches())
     with pytest.raises(DataError, match="8 images but 7 labels"):
         validate(REFERENCE, [Fake()], [(images, labels[:7])])
@@ -233,11 +233,11 @@ def test_a_precision_without_limits_is_refused():
         validate(REFERENCE, [odd], batches())
 
 
-def test_no_checks_is_no_pass():
+def test_a_validation_without_checks_fails():
     assert Validation(1, (), {}, {}, {}).verdict == "fail"
 
 
-def test_images_stream_through():
+def test_images_are_streamed():
     order = []
 
     def source():
@@ -253,7 +253,7 @@ def test_images_stream_through():
     assert order[:8] == [word for index in range(4) for word in (f"made {index}", "ran")]
 
 
-def test_flips_are_told_by_the_names_of_their_images():
+def test_flips_have_the_names_of_their_images():
     names = [f"photo {index}" for index in range(40)]
     validation = validate(REFERENCE, [Fake(fault=lambda images, logits: logits[:, ::-1])], batches(), names=names)
     flips = validation.parities["fake"].flips
