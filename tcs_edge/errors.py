@@ -1,17 +1,17 @@
-"""Every error tcs-edge raises on purpose, and the exit code each one ends the command with.
+"""Errors that tcs-edge raises on purpose, with their exit codes.
 
-    TcsEdgeError (70)          our bug, unless a subclass says otherwise
-    ├── RequirementMissed (1)      a gate, a parity check or an accuracy floor was missed
+    TcsEdgeError (70)          base class; on its own a bug of tcs-edge
+    ├── RequirementMissed (1)  a gate, a parity check or an accuracy floor was missed
     │   ├── ParityFailed       the exported model does not equal the trained one
-    │   └── TrainingDiverged   the loss or a weight stopped being finite
+    │   └── TrainingDiverged   the loss or a weight is no longer finite
     ├── UsageError (2)         a wrong flag, name or combination
-    │   ├── SpecError          a target, profile or config file that cannot be used
-    │   ├── UnknownName        a name that is in no registry (near matches are shown)
+    │   ├── SpecError          an unusable target, profile or config file
+    │   ├── UnknownName        a name that is in no registry (the message shows near matches)
     │   └── NoCandidate        constraints that no student meets
-    ├── DataError (3)          images or labels that cannot be used
-    └── MissingError (4)       an extra, weights, disk space or the network is not there
+    ├── DataError (3)          unusable images or labels
+    └── MissingError (4)       an extra, weights, disk space or the network is missing
 
-A message says what is wrong, what came, and what to do, in one line.
+A message gives the problem, the value and the fix, in one line.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from collections.abc import Iterable
 
 
 class TcsEdgeError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is what the command ends with."""
+    """Base of all errors raised on purpose; `exit_code` is the exit code of the command."""
 
     exit_code = 70
 
 
 class RequirementMissed(TcsEdgeError):
-    """Something the tool promises (parity, accuracy, size) was measured and missed."""
+    """A measured requirement (parity, accuracy, size) is missed."""
 
     exit_code = 1
 
@@ -37,38 +37,38 @@ class ParityFailed(RequirementMissed):
 
 
 class TrainingDiverged(RequirementMissed):
-    """Training reached a NaN or Inf; the message names the step."""
+    """Training produced a NaN or Inf; the message names the step."""
 
 
 class UsageError(TcsEdgeError):
-    """A flag, a name or a combination of them that makes no sense."""
+    """An invalid flag, name or combination of them."""
 
     exit_code = 2
 
 
 class SpecError(UsageError):
-    """A target, profile or config file that cannot be read or breaks its schema."""
+    """A target, profile or config file that is unreadable or violates its schema."""
 
 
 class UnknownName(UsageError):
-    """A name that no registry holds."""
+    """A name that is in no registry."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         super().__init__(f"unknown {kind} {name!r}. {advice(name, known)}{' ' + hint if hint else ''}")
 
 
 class NoCandidate(UsageError):
-    """No student meets the constraints; the message shows the nearest one."""
+    """No student meets the constraints; the message names the nearest one."""
 
 
 class DataError(TcsEdgeError):
-    """Images or labels that cannot be used."""
+    """Unusable images or labels."""
 
     exit_code = 3
 
 
 class MissingError(TcsEdgeError):
-    """Something outside the tool is missing: weights, an extra, disk space, the network."""
+    """A missing requirement outside the tool: weights, an extra, disk space, the network."""
 
     exit_code = 4
 
@@ -82,6 +82,6 @@ def advice(name: str, known: Iterable[str]) -> str:
 
 
 def reason_of(error: BaseException, limit: int = 200) -> str:
-    """What a foreign exception says, on one line of at most `limit` characters."""
+    """Return the message of another library's exception as one line of at most `limit` characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,7 +1,7 @@
-"""What accuracy a student may be expected to reach, before any is trained.
+"""Estimates of a student's accuracy before training.
 
-A way to say so is a function of the candidate; `choice` takes any. `by_table` needs nothing; ways that look at the
-user's images give their own `AccuracyEstimate`, and the choice, its record and its drawing stay as they are.
+An estimator is a function of the candidate, and `choice` accepts any. `by_table` needs no images. Estimators that use
+the user's images return an `AccuracyEstimate` too.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from tcs_edge.specs.config import SearchName
 
 @dataclass(frozen=True)
 class AccuracyEstimate:
-    """An accuracy in percent, found by which search, and in words where it comes from.
+    """An accuracy in percent, the search that found it, and its derivation in words (`how`).
 
-    `depth` counts how thoroughly the candidate was looked at; figures of another depth are another scale, so the
+    `depth` is the depth of the search for this candidate. Figures of different depths are not comparable, so the
     deeper one ranks first.
     """
 
@@ -28,7 +28,7 @@ class AccuracyEstimate:
     depth: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """What a record keeps of it."""
+        """Return the fields for a record."""
         return {"percent": self.percent, "search": self.search, "how": self.how}
 
 
@@ -42,7 +42,7 @@ RANKING: dict[SearchName, str] = {
 
 
 def by_table(candidate: Candidate) -> AccuracyEstimate | None:
-    """The published ImageNet top-1 of the candidate's weights: it ranks architectures, it is no promise."""
+    """Return the published ImageNet top-1 of the candidate's weights, which only ranks architectures."""
     if candidate.top1 is None:
         return None
     how = f"published ImageNet-1k top-1 of {candidate.weights} at {candidate.top1_img_size} px"

@@ -1,4 +1,4 @@
-"""Builds a student backbone: a timm model that ends in pooled features, with the weights asked for."""
+"""Building of a student backbone: a timm model with pooled features and the requested weights."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ from tcs_edge.utils.quiet import quiet
 Init = Literal["pretrained", "random"] | Path
 
 FLAG = "--student-init"
-# They warn about what tcs-edge asks for on purpose.
+# Loggers that warn about intended options.
 CHATTY = ("timm", "huggingface_hub")
 PUBLISHED_IMG_SIZE = 224
 SHOWN_KEYS = 3
 
 
 def require_student(name: str) -> None:
-    """Fail unless timm has this model.
+    """Check that timm has this model.
 
     Raises:
-        UnknownName: it has not; near matches are shown.
+        UnknownName: timm does not have it; the message shows near matches.
     """
     if not timm.is_model(name):
         raise UnknownName("student", name, CANDIDATES, hint="Any timm model name will do.")
 
 
 def build_student(name: str, img_size: int, init: Init, seed: int) -> nn.Module:
-    """A student backbone in training mode: float (B, 3, img_size, img_size) -> features (B, d_s).
+    """Build a student backbone in training mode: float (B, 3, img_size, img_size) -> features (B, d_s).
 
-    The features are pooled and pre-logits: a hidden layer after pooling (MobileNetV3, LCNet, ...) is kept.
+    The features are the pooled pre-logits, so a hidden layer after pooling (MobileNetV3, LCNet, ...) is kept.
 
     Args:
         name: a candidate, or any timm model name.
         img_size: side of the square input in pixels.
-        init: "pretrained" fetches the weights through the Hugging Face hub (or its cache), "random" draws
-            them from `seed`, a path loads a .safetensors file of this architecture, or the one in a folder that
-            is named after it. Only "pretrained" may use the network.
-        seed: of the random weights.
+        init: "pretrained" loads the weights from the Hugging Face hub or its cache. "random" draws them with
+            `seed`. A path loads a .safetensors file of this architecture, or the file in a folder that is named
+            after it. Only "pretrained" may use the network.
+        seed: seed of the random weights.
 
     Raises:
         UnknownName: timm has no such model.
-        UsageError: the architecture cannot take this size, has no pretrained weights, or the file is no
+        UsageError: the architecture cannot take this size or has no pretrained weights, or the file is not a
             safetensors file.
-        DataError: the file does not hold this architecture's weights.
+        DataError: the file does not contain the weights of this architecture.
         MissingError: the file is missing, or the hub cannot be reached.
     """
     require_student(name)
@@ -70,26 +70,26 @@ def build_student(name: str, img_size: int, init: Init, seed: int) -> nn.Module:
 
 
 def feature_dim(model: nn.Module, img_size: int) -> int:
-    """Width d_s of the features of a built student; the model's mode and weights stay as they are."""
+    """Width d_s of the features of a built student; the model's mode and weights do not change."""
     return int(_dummy_features(model, img_size).shape[1])
 
 
 def deployable(model: nn.Module) -> nn.Module:
-    """A copy in eval mode whose parallel training branches (RepVGG style) are folded into one convolution.
+    """Copy a model in eval mode, with parallel training branches (RepVGG style) folded into one convolution.
 
-    The same function up to rounding; a model without such branches is only copied.
+    The copy computes the same function up to rounding. A model without such branches is only copied.
     """
     return reparameterize_model(copy.deepcopy(model).eval(), inplace=True)
 
 
 def student_mean_std(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Per-channel (mean, std) of images in [0, 1] that this student's weights expect (timm's data config)."""
+    """Return the per-channel (mean, std) for images in [0, 1] of this student's weights (timm's data config)."""
     cfg = timm.get_pretrained_cfg(_weights_name(name))
     return tuple(cfg.mean), tuple(cfg.std)
 
 
 def candidate_from_model(name: str) -> Candidate:
-    """The facts about any timm model, computed from the model itself at 224 px; nothing is downloaded.
+    """Compute the facts about any timm model from the model itself at 224 px, without a download.
 
     Raises:
         UnknownName: timm has no such model.
@@ -105,7 +105,7 @@ def candidate_from_model(name: str) -> Candidate:
 
 
 def _new_model(name: str, img_size: int, seed: int) -> nn.Module:
-    """A randomly initialized backbone that has proved it takes images of this size."""
+    """Create a randomly initialized backbone and check that it takes images of this size."""
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -125,7 +125,7 @@ def _new_model(name: str, img_size: int, seed: int) -> nn.Module:
 
 
 def _create(name: str, img_size: int, **options: Any) -> nn.Module:
-    """timm's model without classifier; architectures tied to one resolution are told theirs."""
+    """Create timm's model without classifier, with the image size for architectures of a fixed resolution."""
     if timm.get_pretrained_cfg(name).fixed_input_size:
         options["img_size"] = img_size
     return timm.create_model(name, num_classes=0, **options)
@@ -141,7 +141,7 @@ def _dummy_features(model: nn.Module, img_size: int) -> Tensor:
 
 
 def _weights_name(name: str) -> str:
-    """timm's full name of the pretrained weights: the registry's choice, else timm's default."""
+    """Full timm name of the pretrained weights: the registry's choice, else timm's default."""
     known = CANDIDATES.get(name)
     return known.weights if known and known.weights else name
 
@@ -155,11 +155,13 @@ def _weights_file(name: str, init: Init) -> Path | None:
 
 
 def local_file(name: str, place: Path) -> Path:
-    """The weights file itself, or in a folder the one of this student: NAME.safetensors, or with timm's tag behind
-    the name (NAME.TAG or NAME_TAG).
+    """Return the weights file itself, or this student's file in a folder.
+
+    In a folder the file is NAME.safetensors, or has timm's tag behind the name (NAME.TAG or NAME_TAG).
 
     Raises:
-        MissingError: nothing there. UsageError, DataError: no safetensors file.
+        MissingError: there is no such file.
+        UsageError, DataError: the file is not a safetensors file.
     """
     path = place
     if place.is_dir():
@@ -167,18 +169,16 @@ def local_file(name: str, place: Path) -> Path:
         stems = (name, full, full.replace(".", "_"))
         path = next((place / f"{stem}.safetensors" for stem in stems if (place / f"{stem}.safetensors").exists()), path)
         if path == place:
-            raise MissingError(
-                f"{place} holds no weights of {name}. Put {name}.safetensors there, or pass {FLAG} FILE."
-            )
+            raise MissingError(f"no weights of {name} in {place}. Put {name}.safetensors there, or pass {FLAG} FILE.")
     check_safetensors(path, FLAG)
     return path
 
 
 def weights_at_hand(name: str, init: Init) -> Path | None:
-    """The file that `build_student` would read; None if there is none on this machine. Nothing is downloaded.
+    """Return the local weights file for `build_student`, or None; nothing is downloaded.
 
     Raises:
-        UsageError, DataError: the file is no safetensors file.
+        UsageError, DataError: the file is not a safetensors file.
     """
     if init == "random":
         return None
@@ -192,7 +192,7 @@ def weights_at_hand(name: str, init: Init) -> Path | None:
 
 
 def _download(name: str) -> Path:
-    """The hub's safetensors file of this student, from the local cache where it is there."""
+    """Return the hub's safetensors file of this student, from the local cache or by download."""
     remote = pretrained_file(name)
     if remote is None:
         raise UsageError(f"{name} has no pretrained weights. Pass {FLAG} random, or another student.")
@@ -200,23 +200,25 @@ def _download(name: str) -> Path:
 
 
 def pretrained_file(name: str) -> HubFile | None:
-    """Where the hub keeps this student's pretrained weights; None when it does not."""
+    """Return the hub file with this student's pretrained weights; None if there is none."""
     return timm_hub_file(_weights_name(name))
 
 
 def _with_weights(model: nn.Module, name: str, img_size: int, path: Path) -> nn.Module:
-    """The same architecture with the weights of `path`; position embeddings are resampled to `img_size`."""
+    """Create the same architecture with the weights of `path`, resampled to `img_size` where needed."""
     state = _with_resampled_biases(_backbone_state(model, name, path), model)
     try:
         # timm's own loading path resamples the position embeddings of vision transformers.
         loaded = _create(name, img_size, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
     except (RuntimeError, ValueError) as error:
-        raise DataError(f"{path.name} does not fit {name} at {img_size} px: {reason_of(error)}") from None
+        raise DataError(
+            f"{path.name} does not fit {name} at {img_size} px ({reason_of(error)}). Pass the weights of this student."
+        ) from None
     return loaded.train()
 
 
 def _backbone_state(model: nn.Module, name: str, path: Path) -> dict[str, Tensor]:
-    """The file's tensors without the classifier's, checked against the model's names."""
+    """Read the file's tensors without the classifier, and check them against the model's names."""
     wanted = set(model.state_dict())
     classifier = _classifier_keys(name, wanted)
     state = read_state(path, wanted | classifier)
@@ -225,14 +227,14 @@ def _backbone_state(model: nn.Module, name: str, path: Path) -> dict[str, Tensor
     unexpected = sorted(set(backbone) - wanted)
     if missing or unexpected:
         raise DataError(
-            f"{path.name} does not hold {name}: {_differences(missing, unexpected)} "
-            "Pass the weights of this very student."
+            f"{path.name} does not contain {name}: {_differences(missing, unexpected)} "
+            "Pass the weights of this student."
         )
     return backbone
 
 
 def _with_resampled_biases(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """LeViT-style attention biases, tables over |dy| and |dx| of (heads, side * side), on the model's grid."""
+    """Resample LeViT-style attention biases, tables (heads, side * side) over |dy| and |dx|, to the model's grid."""
     resampled = dict(state)
     for key, own in model.state_dict().items():
         given = state.get(key)

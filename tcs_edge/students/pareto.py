@@ -15,7 +15,7 @@ class ParetoPoint:
     size_mb: float
 
     def beats(self, other: ParetoPoint) -> bool:
-        """Return True if this point is nowhere worse than `other` and somewhere better."""
+        """Return True if this point is at least as good as `other` in all three numbers, and better in one."""
         pairs = (
             (self.percent, other.percent),
             (-self.latency_ms, -other.latency_ms),
@@ -25,7 +25,7 @@ class ParetoPoint:
 
 
 def on_pareto_front(points: Sequence[ParetoPoint | None]) -> list[bool]:
-    """Return for each student if it is on the Pareto front; a point that is None (unknown) is not."""
+    """Return True for each student on the Pareto front; a point that is None (unknown) is never on it."""
     known = [pareto_point for pareto_point in points if pareto_point]
     return [
         pareto_point is not None and not any(other.beats(pareto_point) for other in known) for pareto_point in points

@@ -10,7 +10,7 @@ from tcs_edge.specs.target import TargetSpec, load_target
 
 @pytest.fixture
 def target() -> TargetSpec:
-    """Raspberry Pi 4: four threads by default."""
+    """Raspberry Pi 4, with four threads by default."""
     return load_target("raspberrypi4")
 
 

@@ -47,8 +47,8 @@ def test_every_candidate_builds_small_and_gives_pooled_features(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "lcnet_050", "ghostnet_100", "regnety_002"])
-def test_the_features_are_what_timms_own_classifier_reads(name: str, tmp_path: Path) -> None:
-    """Mean-pooling before the hidden layer, or after it, is the mistake this catches."""
+def test_the_features_are_the_input_of_timms_classifier(name: str, tmp_path: Path) -> None:
+    """Features before the hidden layer would fail this test."""
     full = timm.create_model(name).eval()
     save_file(full.state_dict(), tmp_path / "full.safetensors")
     model = build_student(name, 64, tmp_path / "full.safetensors", seed=0)
@@ -59,12 +59,12 @@ def test_the_features_are_what_timms_own_classifier_reads(name: str, tmp_path: P
     torch.testing.assert_close(actual, expected)
 
 
-def test_random_weights_come_from_the_seed_alone() -> None:
+def test_random_weights_depend_on_the_seed_alone() -> None:
     torch.manual_seed(11)
     first = build_student("lcnet_050", 32, "random", seed=5).state_dict()
     state = torch.random.get_rng_state()
     second = build_student("lcnet_050", 32, "random", seed=5).state_dict()
-    assert torch.equal(torch.random.get_rng_state(), state), "the global generator was touched"
+    assert torch.equal(torch.random.get_rng_state(), state), "the global generator was used"
     other = build_student("lcnet_050", 32, "random", seed=6).state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert not torch.equal(first["conv_stem.weight"], other["conv_stem.weight"])
@@ -82,7 +82,7 @@ def test_weights_of_fixed_size_architectures_are_resampled(name: str, tmp_path: 
 
 @pytest.mark.parametrize("img_size", [32, 96, 256])
 def test_attention_biases_keep_their_shape_over_the_offsets(img_size: int, tmp_path: Path) -> None:
-    """A ramp over |dy| must stay a ramp from its first to its last value, whatever the grid."""
+    """A ramp over |dy| must stay a ramp with the same first and last value, on every grid."""
     state = timm.create_model("efficientformerv2_s0").state_dict()
     key = "stages.2.blocks.4.token_mixer.attention_biases"
     side = int(state[key].shape[1] ** 0.5)
@@ -96,7 +96,7 @@ def test_attention_biases_keep_their_shape_over_the_offsets(img_size: int, tmp_p
     torch.testing.assert_close(found, expected.expand_as(found))
 
 
-def test_a_backbone_without_classifier_loads_too(tmp_path: Path) -> None:
+def test_a_backbone_without_classifier_loads(tmp_path: Path) -> None:
     source = build_student("lcnet_050", 32, "random", seed=1)
     save_file(source.state_dict(), tmp_path / "backbone.safetensors")
     loaded = build_student("lcnet_050", 32, tmp_path / "backbone.safetensors", seed=2)
@@ -111,7 +111,7 @@ def test_half_precision_files_load_as_float32(tmp_path: Path) -> None:
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
 
 
-@pytest.mark.skipif(not LITE0.exists(), reason="the shared tf_efficientnet_lite0 weights are not here")
+@pytest.mark.skipif(not LITE0.exists(), reason="the shared tf_efficientnet_lite0 weights are missing")
 def test_the_real_weights_load() -> None:
     model = build_student("tf_efficientnet_lite0", 64, LITE0, seed=0)
     found = features(model, images(4, 64))
@@ -121,9 +121,9 @@ def test_the_real_weights_load() -> None:
     assert not torch.allclose(found, fresh, atol=1e-3)
 
 
-@pytest.mark.skipif(not LITE0.exists(), reason="the shared tf_efficientnet_lite0 weights are not here")
-def test_weights_of_another_architecture_are_refused_with_names() -> None:
-    with pytest.raises(DataError, match=r"does not hold lcnet_050: \d+ missing \(.*\) and \d+ unexpected \("):
+@pytest.mark.skipif(not LITE0.exists(), reason="the shared tf_efficientnet_lite0 weights are missing")
+def test_error_names_the_keys_of_another_architecture() -> None:
+    with pytest.raises(DataError, match=r"does not contain lcnet_050: \d+ missing \(.*\) and \d+ unexpected \("):
         build_student("lcnet_050", 32, LITE0, seed=0)
 
 
@@ -134,26 +134,26 @@ def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin", ".onnx", ""])
-def test_pickles_are_refused_unread(tmp_path: Path, suffix: str) -> None:
+def test_pickles_are_refused_without_reading_them(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
     with pytest.raises(UsageError, match=r"Pass --student-init a safetensors file"):
         build_student("lcnet_050", 32, path, seed=0)
 
 
-def test_a_pickle_in_disguise_is_refused(tmp_path: Path) -> None:
+def test_a_pickle_under_a_safetensors_name_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     torch.save({"conv_stem.weight": torch.zeros(1)}, path)
     with pytest.raises(UsageError, match="is a pickle"):
         build_student("lcnet_050", 32, path, seed=0)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_error_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"no such weights file: .*gone\.safetensors"):
         build_student("lcnet_050", 32, tmp_path / "gone.safetensors", seed=0)
 
 
-def test_an_offline_hub_says_which_file_to_bring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_an_offline_hub_names_the_needed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingError) as caught:
@@ -164,9 +164,9 @@ def test_an_offline_hub_says_which_file_to_bring(tmp_path: Path, monkeypatch: py
     assert "\n" not in message
 
 
-def test_random_and_file_never_ask_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_weights_and_files_do_not_use_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **options: object) -> None:
-        raise AssertionError("the hub was asked")
+        raise AssertionError("the hub was used")
 
     monkeypatch.setattr("tcs_edge.students.build.fetch", refuse)
     monkeypatch.setattr("socket.socket.connect", refuse)
@@ -176,17 +176,17 @@ def test_random_and_file_never_ask_the_hub(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_pretrained_downloads_the_registered_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requested = []
     path = tmp_path / "model.safetensors"
     save_file(timm.create_model("mobilenetv3_large_100").state_dict(), path)
 
     def download(remote: HubFile, what: str, flag: str) -> Path:
-        asked.append((remote.repo, remote.filename))
+        requested.append((remote.repo, remote.filename))
         return path
 
     monkeypatch.setattr("tcs_edge.students.build.fetch", download)
     build_student("mobilenetv3_large_100", 32, "pretrained", seed=0)
-    assert asked == [("timm/mobilenetv3_large_100.ra4_e3600_r224_in1k", "model.safetensors")]
+    assert requested == [("timm/mobilenetv3_large_100.ra4_e3600_r224_in1k", "model.safetensors")]
 
 
 def test_a_student_without_weights_cannot_be_pretrained() -> None:
@@ -194,7 +194,7 @@ def test_a_student_without_weights_cannot_be_pretrained() -> None:
         build_student("lcnet_035", 32, "pretrained", seed=0)
 
 
-def test_any_timm_name_will_do() -> None:
+def test_any_timm_model_can_be_a_student() -> None:
     model = build_student("lcnet_035", 32, "random", seed=0)
     facts = candidate_from_model("lcnet_035")
     assert facts.feature_dim == feature_dim(model, 32) == 1280
@@ -203,7 +203,7 @@ def test_any_timm_name_will_do() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("lcnet_035", "unknown"), ("vit_small_patch14_dinov2", "transformer")])
-def test_any_model_of_patches_is_known_as_a_transformer(name, kind):
+def test_models_with_patch_embedding_are_transformers(name, kind):
     assert candidate_from_model(name).kind == kind
 
 
@@ -219,7 +219,7 @@ def test_an_impossible_size_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["repvit_m0_9", "fastvit_t8", "repghostnet_100", "resnet10t"])
-def test_deployable_computes_the_same_with_no_more_parameters(name: str) -> None:
+def test_deployable_computes_the_same_without_more_parameters(name: str) -> None:
     model = build_student(name, 64, "random", seed=0)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     folded = deployable(model)
@@ -230,7 +230,7 @@ def test_deployable_computes_the_same_with_no_more_parameters(name: str) -> None
     assert count[0] < count[1] if name != "resnet10t" else count[0] == count[1]
 
 
-def test_feature_dim_leaves_the_model_alone() -> None:
+def test_feature_dim_does_not_change_the_model() -> None:
     model = build_student("lcnet_050", 32, "random", seed=0)
     before = model.state_dict()["bn1.running_mean"].clone()
     feature_dim(model, 32)
@@ -238,7 +238,7 @@ def test_feature_dim_leaves_the_model_alone() -> None:
     assert torch.equal(model.state_dict()["bn1.running_mean"], before)
 
 
-def test_normalization_is_that_of_the_registered_weights() -> None:
+def test_normalization_matches_the_registered_weights() -> None:
     assert student_mean_std("tf_efficientnet_lite0") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert student_mean_std("resnet18")[0] == (0.485, 0.456, 0.406)
     assert student_mean_std("lcnet_035")[0] == (0.485, 0.456, 0.406)
