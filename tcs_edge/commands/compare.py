@@ -20,8 +20,8 @@ from tcs_edge.runtimes.base import Runner
 from tcs_edge.runtimes.metadata import stored_pairs
 from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
-from tcs_edge.runtimes.open import opened_device_runner
-from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.runtimes.open import opened_as_deployed
+from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.utils.files import read_json
 from tcs_edge.validation.validate import Validation, validate
@@ -32,7 +32,7 @@ BATCH_SIZE = 32
 def crosscheck(
     onnx_path: Path, reference: Path, data: Path, preprocess: Path | None = None, threads: int = 1
 ) -> Validation:
-    """Compare an ONNX file, in ONNX Runtime and in OpenVINO, with a reference on the images of a folder.
+    """Compare an ONNX file, in every runtime, with a reference on the images of a folder.
 
     Args:
         reference: another .onnx file, a run folder, or the checkpoints/deployed.safetensors of one.
@@ -45,15 +45,17 @@ def crosscheck(
     """
     graph = read_onnx(onnx_path).graph
     with ExitStack() as stack:
-        candidate = stack.enter_context(OrtRunner(onnx_path, threads))
+        runners: list[Runner] = []
+        for runtime in RUNTIMES.values():
+            runners.append(stack.enter_context(runtime.open(onnx_path, threads)))
+            deployed = opened_as_deployed(runtime, onnx_path, threads, runtime.name)
+            runners += [stack.enter_context(runner) for runner in deployed]
         expected = stack.enter_context(_reference(reference, threads))
         steps = _preprocess(onnx_path, preprocess)
         _require_size(onnx_path, graph, steps)
         classes, images = load_held_out(data)
-        names = candidate.labels or expected.labels
+        names = next((runner.labels for runner in (*runners, expected) if runner.labels), None)
         images = _relabeled(images, classes, names or _unnamed(classes, graph, data), data)
-        runners: list[Runner] = [candidate, stack.enter_context(OpenVinoRunner(onnx_path, threads, precision="f32"))]
-        runners += [stack.enter_context(runner) for runner in opened_device_runner(onnx_path, threads)]
         batches = image_batches(images, steps, BATCH_SIZE)
         return validate(expected, runners, batches, names=images.names)
 

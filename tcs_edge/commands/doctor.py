@@ -6,6 +6,7 @@ import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,8 +18,7 @@ from onnx import TensorProto, helper
 
 from tcs_edge.errors import TcsEdgeError
 from tcs_edge.runtimes.base import Runner
-from tcs_edge.runtimes.onnxruntime import OrtRunner
-from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.teachers.cache import default_cache_dir
 from tcs_edge.teachers.load import is_cached
 from tcs_edge.teachers.registry import TEACHERS
@@ -29,7 +29,7 @@ from tcs_edge.utils.version import __version__
 State = Literal["ok", "absent", "broken"]
 
 PACKAGES = (
-    "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "accelerate",
+    "torch", "torchvision", "timm", "onnx", "onnxscript", *RUNTIMES, "nncf", "accelerate",
     "safetensors", "scipy", "scikit-learn",
 )  # fmt: skip
 
@@ -92,10 +92,7 @@ def _runtimes() -> list[Finding]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "probe.onnx"
         onnx.save(_probe_model(), path)
-        return [
-            _runs("runs onnxruntime", lambda: OrtRunner(path, threads=1)),
-            _runs("runs openvino", lambda: OpenVinoRunner(path, threads=1, precision="f32")),
-        ]
+        return [_runs(f"runs {runtime.name}", partial(runtime.open, path, 1)) for runtime in RUNTIMES.values()]
 
 
 def _runs(name: str, make: Callable[[], Runner]) -> Finding:

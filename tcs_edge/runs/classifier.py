@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ from tcs_edge.export.preprocess import read_labels
 from tcs_edge.runs.folder import find_run
 from tcs_edge.runs.manifest import read_manifest
 from tcs_edge.runtimes.base import ClosingRunner, Runner
-from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.runtimes.registry import runtime_for
 from tcs_edge.specs.artifacts import Precision, onnx_file
 from tcs_edge.utils.files import read_json
 
@@ -138,14 +138,11 @@ def predict(run: Path, images: Sequence[Path], top: int = 1, precision: Precisio
 
 
 def _runner(export: Path, artifact: str) -> Runner:
-    models = [path.relative_to(export).as_posix() for path in export.rglob("*") if path.suffix in (".onnx", ".xml")]
-    if artifact not in models:
+    models = [path.relative_to(export).as_posix() for path in export.rglob("*") if runtime_for(path)]
+    runtime = runtime_for(PurePath(artifact))
+    if runtime is None or artifact not in models:
         raise UnknownName("artifact", artifact, models)
-    if artifact.endswith(".onnx"):
-        return OrtRunner(export / artifact)
-    from tcs_edge.runtimes.openvino import OpenVinoRunner  # imported here, because it takes half a second
-
-    return OpenVinoRunner(export / artifact)
+    return runtime.open(export / artifact, 1)
 
 
 def _listed(images: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:

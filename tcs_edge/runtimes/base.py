@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
 
 from tcs_edge.errors import DataError
-from tcs_edge.specs.artifacts import PRECISIONS, Precision
+from tcs_edge.specs.artifacts import PRECISIONS, Precision, onnx_file
 
 
 class Runner(Protocol):
@@ -45,6 +47,51 @@ class Runner(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+@dataclass(frozen=True)
+class OwnFormat:
+    """A file format that only one runtime reads.
+
+    Attributes:
+        file: path of the main file of a precision, relative to the export folder.
+        export: convert a float32 ONNX file of ours: (onnx_path, path, precision), "fp32" or "fp16".
+        read_metadata: read the labels, preprocessing, versions and precision back from the main file.
+        beside: suffixes of the files that belong to the main one.
+    """
+
+    file: Callable[[Precision], PurePosixPath]
+    export: Callable[[Path, Path, Precision], object]
+    read_metadata: Callable[[Path], dict[str, str]]
+    beside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime for exported models; `runtimes.registry.RUNTIMES` lists all of them.
+
+    Attributes:
+        name: its package on PyPI; results are filed under it.
+        open: open a file with a number of threads, to compute in float32. Every runtime opens ONNX files.
+        open_as_deployed: open a file to compute in the arithmetic that the runtime chooses on this processor;
+            return None if that is float32. None for a runtime that always computes in float32.
+        own_format: its own file format, exported beside ONNX; None for a runtime that reads ONNX only.
+    """
+
+    name: str
+    open: Callable[[Path, int], Runner]
+    open_as_deployed: Callable[[Path, int], Runner | None] | None = None
+    own_format: OwnFormat | None = None
+
+    def file(self, precision: Precision) -> PurePosixPath:
+        """Return the path of its model of a precision, relative to the export folder."""
+        return self.own_format.file(precision) if self.own_format else onnx_file(precision)
+
+    def files(self, precision: Precision) -> tuple[PurePosixPath, ...]:
+        """Return the paths of all files of that model, the main one first."""
+        main = self.file(precision)
+        beside = self.own_format.beside if self.own_format else ()
+        return (main, *(main.with_suffix(suffix) for suffix in beside))
 
 
 class ClosingRunner:

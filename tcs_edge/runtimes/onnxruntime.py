@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from tcs_edge.errors import DataError, reason_of
-from tcs_edge.runtimes.base import ClosingRunner, coarsest, run_all, static_sides, stored_labels, stored_precision
+from tcs_edge.runtimes.base import (
+    ClosingRunner,
+    Runtime,
+    coarsest,
+    run_all,
+    static_sides,
+    stored_labels,
+    stored_precision,
+)
 from tcs_edge.runtimes.onnx_file import read_onnx, require_standard
 from tcs_edge.specs.artifacts import runner_name
 from tcs_edge.utils.telemetry import telemetry_off
@@ -88,3 +96,6 @@ def _options(threads: int) -> Any:
     # Spinning threads starve their neighbors, and with them every measurement on the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+RUNTIME = Runtime("onnxruntime", OrtRunner)

@@ -10,56 +10,64 @@ from functools import partial
 from pathlib import Path
 
 from tcs_edge.errors import DataError
-from tcs_edge.runtimes.base import RefusedRunner, Runner
-from tcs_edge.runtimes.onnxruntime import OrtRunner
-from tcs_edge.runtimes.openvino import OpenVinoRunner
+from tcs_edge.runtimes.base import RefusedRunner, Runner, Runtime
+from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.runtimes.rounding import open_rounding
-from tcs_edge.specs.artifacts import is_released, onnx_file, openvino_file, runner_name
+from tcs_edge.specs.artifacts import is_released, onnx_file, runner_name
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.target import OpenVinoArithmetic
 
 
 def opened_runners(exports: Path, options: CompressConfig, at_device_precision: bool = True) -> list[Runner]:
-    """Every file in `exports`: ONNX Runtime, OpenVINO at float32, and OpenVINO as it runs where that is different."""
+    """Open every file in `exports` in each runtime that reads it.
+
+    Args:
+        at_device_precision: add a runner where a runtime chooses another arithmetic than float32 by itself.
+    """
     threads = options.threads or 1
     runners: list[Runner] = []
     for precision in options.precision or ("fp32",):
-        onnx_path, xml_path = exports / onnx_file(precision), exports / openvino_file(precision)
-        if is_released(onnx_path, precision):
-            name = runner_name("onnxruntime", precision)
-            runners.append(_opened(name, partial(OrtRunner, onnx_path, threads)))
-        if is_released(xml_path, precision):
-            name = runner_name("openvino", precision)
-            runners.append(_opened(name, partial(OpenVinoRunner, xml_path, threads, precision="f32")))
-            runners += opened_device_runner(xml_path, threads, f"{name}-device") if at_device_precision else []
+        for runtime in RUNTIMES.values():
+            path, name = exports / runtime.file(precision), runner_name(runtime.name, precision)
+            if is_released(path, precision):
+                runners.append(_opened(name, partial(runtime.open, path, threads)))
+                runners += opened_as_deployed(runtime, path, threads, name) if at_device_precision else []
     return runners
 
 
 def opened_target_runners(
     exports: Path, options: CompressConfig, arithmetic: OpenVinoArithmetic, proved: Collection[str]
 ) -> list[Runner]:
-    """The float files as OpenVINO computes them on the target, by rounding; none where that is among those `proved`.
+    """Open the float files as they are computed on the target by a runtime that chooses its arithmetic.
 
-    int8 is left out: its own rounding is the coarser one by far.
+    The arithmetic is simulated by rounding. int8 is left out, because its own rounding is far coarser.
+
+    Args:
+        arithmetic: what such a runtime chooses on the target; nothing is opened for "f32".
+        proved: precisions of other runners; nothing is opened if `arithmetic` is one of them.
     """
     if arithmetic == "f32" or arithmetic in proved:
         return []
+    threads = options.threads or 1
     runners: list[Runner] = []
     for precision in options.precision or ("fp32",):
-        if precision != "int8":
-            name = f"{runner_name('openvino', precision)}-{arithmetic}"
-            make = partial(open_rounding, exports / onnx_file(precision), arithmetic, name, options.threads or 1)
-            runners.append(_opened(name, make))
+        for runtime in RUNTIMES.values():
+            if runtime.open_as_deployed and precision != "int8":
+                name = f"{runner_name(runtime.name, precision)}-{arithmetic}"
+                make = partial(open_rounding, exports / onnx_file(precision), arithmetic, name, threads)
+                runners.append(_opened(name, make))
     return runners
 
 
-def opened_device_runner(path: Path, threads: int, name: str = "openvino-device") -> list[Runner]:
-    """OpenVINO as it will run the model on a device; nothing where that is float32 again."""
+def opened_as_deployed(runtime: Runtime, path: Path, threads: int, name: str) -> list[Runner]:
+    """Open `path` in the arithmetic that `runtime` chooses by itself; return nothing if that is float32."""
+    if runtime.open_as_deployed is None:
+        return []
     try:
-        runner = OpenVinoRunner(path, threads, precision="device")
+        runner = runtime.open_as_deployed(path, threads)
     except DataError as error:
-        return [RefusedRunner(name, str(error))]
-    return [] if runner.arithmetic == "f32" else [runner]
+        return [RefusedRunner(f"{name}-device", str(error))]
+    return [] if runner is None else [runner]
 
 
 def _opened(name: str, make: Callable[[], Runner]) -> Runner:

@@ -16,8 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tcs_edge.data import ImageSet, Preprocess, Split
 from tcs_edge.data.digits import digits
 from tcs_edge.export.onnx import export_onnx
+from tcs_edge.export.own_formats import export_own_formats
 from tcs_edge.export.preprocess import write_labels, write_preprocess
-from tcs_edge.runtimes.openvino.export import export_openvino
 from tcs_edge.students.build import build_student, deployable, student_mean_std
 from tcs_edge.utils.quiet import quiet
 
@@ -152,6 +152,6 @@ def _export(model: nn.Module, exports: Path, classes: tuple[str, ...], preproces
     steps = preprocess.to_json()
     with quiet("timm"):
         export_onnx(model, exports / "model.onnx", preprocess.img_size, labels=classes, preprocess=steps)
-    export_openvino(exports / "model.onnx", exports / "openvino" / "model.xml")
+    export_own_formats(exports)
     write_labels(exports / "labels.txt", classes)
     write_preprocess(exports / "preprocess.json", steps)

@@ -10,13 +10,14 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tcs_edge.errors import SpecError, UnknownName
+from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.locate import shipped_files
 from tcs_edge.specs.strict import Spec, validated
-from tcs_edge.specs.target import Precision
+from tcs_edge.specs.target import RuntimeName
 from tcs_edge.utils.files import write_json
 
 Source = Literal["measured", "published", "estimated"]
-ProfileRuntime = Literal["onnxruntime", "openvino", "ncnn"]
+ProfileRuntime = Literal[RuntimeName, "ncnn"]
 RowKey = tuple[str, int, int, str, int, str]
 
 

@@ -6,13 +6,13 @@ Every group of facts names its source. A target may extend another one and chang
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tcs_edge.errors import SpecError, UnknownName
+from tcs_edge.errors import SpecError, UnknownName, UsageError
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.locate import shipped_files
 from tcs_edge.specs.strict import Spec, validated
@@ -134,6 +134,21 @@ def int8_outlook(target: TargetSpec) -> str:
         f"{gain}, but the processor has no int8 dot product: int8 may be slower than fp32, "
         f"and accuracy is lost for the size alone. Measure on the device."
     )
+
+
+def refuse_amx_dynamic_int8(target: TargetSpec, precisions: Collection[Precision], dynamic_batch: bool) -> None:
+    """Refuse int8 with a dynamic batch for OpenVINO on a processor with AMX.
+
+    OpenVINO up to 2026.4 ends the process there (openvino#37577).
+
+    Raises:
+        UsageError: that combination was asked for.
+    """
+    if dynamic_batch and "int8" in precisions and target.cpu.amx and "openvino" in target.runtimes:
+        raise UsageError(
+            f"OpenVINO crashes on int8 with a dynamic batch on processors with AMX, such as {target.cpu.model}. "
+            "Leave out --dynamic-batch or --precision int8."
+        )
 
 
 def list_targets() -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.export.fp16 import export_onnx_fp16
+from tcs_edge.export.own_formats import export_own_formats
 from tcs_edge.export.pixels import export_pixels
 from tcs_edge.quantization.accuracy_check import prepare_accuracy_check
 from tcs_edge.quantization.calibration import calibration_split
@@ -16,7 +17,6 @@ from tcs_edge.quantization.qdq import Scheme
 from tcs_edge.quantization.quantize import Quantized, Quantizer
 from tcs_edge.quantization.sensitivity import LayerCost
 from tcs_edge.runtimes.onnxruntime import OrtRunner
-from tcs_edge.runtimes.openvino.export import export_openvino
 from tcs_edge.specs.artifacts import onnx_file, openvino_file, pixels_file, runner_name
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.target import TargetSpec, int8_outlook
@@ -86,7 +86,7 @@ def export_fp16(exports: Path) -> None:
     logger.info("exporting ONNX (float16 weights)")
     source = exports / onnx_file("fp32")
     export_onnx_fp16(source, exports / onnx_file("fp16"))
-    export_openvino(source, exports / openvino_file("fp16"), precision="fp16")
+    export_own_formats(exports, "fp16")
 
 
 def export_int8(
@@ -137,7 +137,7 @@ def int8_checks(record: Int8Record) -> list[Check]:
     """One check per int8 format: its accuracy held on the validation images, so there is a file to prove."""
     checks = []
     for made in record.formats:
-        runtime = "onnxruntime" if made.format == "onnx" else "openvino"
+        runtime = "onnxruntime" if made.format == "onnx" else made.format
         last = made.rounds[-1]
         most_sensitive = ", ".join(cost.name for cost in record.costs[:3])
         missed = (

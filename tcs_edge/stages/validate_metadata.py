@@ -9,10 +9,11 @@ from typing import Any
 
 from tcs_edge.errors import DataError
 from tcs_edge.export.preprocess import read_labels
+from tcs_edge.runtimes.base import OwnFormat, Runtime
 from tcs_edge.runtimes.metadata import read_onnx_metadata
 from tcs_edge.runtimes.onnx_file import default_opset, external_files, read_onnx
-from tcs_edge.runtimes.openvino.export import read_openvino_metadata
-from tcs_edge.specs.artifacts import Precision, is_released, onnx_file, openvino_file, runner_name
+from tcs_edge.runtimes.registry import RUNTIMES
+from tcs_edge.specs.artifacts import Precision, is_released, onnx_file, runner_name
 from tcs_edge.utils.files import read_json
 from tcs_edge.validation.checks import Check, holds
 
@@ -36,7 +37,9 @@ def artifact_checks(
     checks: list[Check] = []
     for precision in precisions:
         checks += _onnx_checks(exports, precision, preprocess, max_opset)
-        checks += _openvino_checks(exports, precision, preprocess)
+        for runtime in RUNTIMES.values():
+            if runtime.own_format:
+                checks += _own_format_checks(exports, precision, preprocess, runtime, runtime.own_format)
     return [
         *checks,
         _check("preprocess.json", lambda: _difference(read_json(exports / "preprocess.json", 1), preprocess)),
@@ -58,13 +61,15 @@ def _onnx_checks(
     ]
 
 
-def _openvino_checks(exports: Path, precision: Precision, preprocess: Mapping[str, Any]) -> list[Check]:
-    path, name = exports / openvino_file(precision), runner_name("openvino", precision)
+def _own_format_checks(
+    exports: Path, precision: Precision, preprocess: Mapping[str, Any], runtime: Runtime, own: OwnFormat
+) -> list[Check]:
+    path, name = exports / own.file(precision), runner_name(runtime.name, precision)
     if not is_released(path, precision):
         return []
     return [
-        _check(f"{name}: precision", lambda: _difference(read_openvino_metadata(path)["precision"], precision)),
-        _check(f"{name}: preprocessing", lambda: _preprocess_problem(read_openvino_metadata(path), preprocess)),
+        _check(f"{name}: precision", lambda: _difference(own.read_metadata(path)["precision"], precision)),
+        _check(f"{name}: preprocessing", lambda: _preprocess_problem(own.read_metadata(path), preprocess)),
     ]
 
 

@@ -170,4 +170,4 @@ def test_all_three_are_needed(cli, onnx_path, pictures, missing):
 
 
 def test_a_run_and_a_file_together_are_refused(cli, finished, onnx_path):
-    assert "leave --onnx" in one_line(cli("validate", finished, "--onnx", onnx_path), exit_code=2)
+    assert "Leave --onnx" in one_line(cli("validate", finished, "--onnx", onnx_path), exit_code=2)

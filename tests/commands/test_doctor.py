@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 
 import pytest
 
 from tcs_edge.commands import doctor
 from tcs_edge.errors import MissingError
+from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.runtimes.registry import RUNTIMES
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +62,7 @@ def test_a_runtime_that_does_not_start_is_broken(monkeypatch):
     def refuses(*_arguments: object, **_options: object) -> None:
         raise MissingError("no such instruction [sse9]")
 
-    monkeypatch.setattr(doctor, "OpenVinoRunner", refuses)
+    monkeypatch.setitem(RUNTIMES, "openvino", replace(RUNTIMES["openvino"], open=refuses))
     health = doctor.examine()
     assert states(health)["runs openvino"] == "broken"
     assert states(health)["runs onnxruntime"] == "ok"
@@ -67,5 +70,5 @@ def test_a_runtime_that_does_not_start_is_broken(monkeypatch):
 
 
 def test_a_runtime_that_computes_wrong_numbers_is_broken(monkeypatch):
-    monkeypatch.setattr(doctor.OrtRunner, "run", lambda self, images: images.reshape(1, -1) + 1)
+    monkeypatch.setattr(OrtRunner, "run", lambda self, images: images.reshape(1, -1) + 1)
     assert states(doctor.examine())["runs onnxruntime"] == "broken"

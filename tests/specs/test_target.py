@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcs_edge.errors import SpecError, UnknownName
+from tcs_edge.errors import SpecError, UnknownName, UsageError
 from tcs_edge.specs.locate import shipped_files
 from tcs_edge.specs.profile import load_profile
-from tcs_edge.specs.target import TargetSpec, list_targets, load_target
+from tcs_edge.specs.target import TargetSpec, list_targets, load_target, refuse_amx_dynamic_int8
 
 EXPECTED = {
     "raspberrypi",
@@ -162,3 +162,29 @@ def test_any_value_in_any_place_loads_or_is_refused(data: st.DataObject) -> None
         return
     assert target.cpu.cores >= target.threads >= 1
     assert target.memory_mb >= 16
+
+
+WITH_AMX = {"cpu": {"amx": True}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "precisions", "dynamic_batch", "refused"),
+    [
+        (WITH_AMX, ("fp32", "int8"), True, True),
+        (WITH_AMX, ("fp32", "int8"), False, False),
+        (WITH_AMX, ("fp32", "fp16"), True, False),
+        ({}, ("fp32", "int8"), True, False),
+        (WITH_AMX | {"runtimes": {"openvino": None}}, ("fp32", "int8"), True, False),
+    ],
+)
+def test_int8_with_a_dynamic_batch_is_refused_for_openvino_on_amx(changes, precisions, dynamic_batch, refused) -> None:
+    document = load_target("x86-avx512").model_dump(exclude_none=True)
+    document["cpu"] |= changes.get("cpu", {})
+    for runtime in changes.get("runtimes", {}):
+        del document["runtimes"][runtime]
+    target = TargetSpec.model_validate(document)
+    if refused:
+        with pytest.raises(UsageError, match=r"crashes on int8 .*AMX.*Leave out --dynamic-batch"):
+            refuse_amx_dynamic_int8(target, precisions, dynamic_batch)
+    else:
+        refuse_amx_dynamic_int8(target, precisions, dynamic_batch)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-RUNTIMES = ("onnxruntime", "openvino")
 # OpenVINO's name of the arithmetic that a precision stands for; int8 graphs compute the rest in float32.
 ARITHMETIC = {"fp32": "f32", "fp16": "f16", "int8": "f32"}
 SILENT_LOG = 4
@@ -53,9 +52,8 @@ def open_graph(path: Path, key: Key) -> Callable[[], Any]:
         UnusableRuntime: the runtime is not installed, or it does not honor the precision.
     """
     image = np.random.default_rng(0).standard_normal((1, 3, key.img_size, key.img_size), dtype=np.float32)
-    opener = _open_openvino if key.runtime == "openvino" else _open_onnxruntime
     try:
-        return opener(path, key, image)
+        return OPENERS[key.runtime](path, key, image)
     except ImportError:
         raise UnusableRuntime(f"{key.runtime} is not installed. pip install {key.runtime}.") from None
 
@@ -93,3 +91,6 @@ def _open_openvino(path: Path, key: Key, image: np.ndarray) -> Callable[[], Any]
         )
     request = compiled.create_infer_request()
     return lambda: request.infer([image], share_inputs=True, share_outputs=True)
+
+
+OPENERS = {"onnxruntime": _open_onnxruntime, "openvino": _open_openvino}

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from .graphs import Key, UnusableRuntime
+from .graphs import OPENERS, Key, UnusableRuntime
 from .machine import describe_machine
 from .results import profile_document, refusals, shown
 from .rounds import Plan
@@ -65,7 +65,7 @@ def _options(bundle: dict[str, Any], arguments: list[str] | None) -> argparse.Na
     parser = argparse.ArgumentParser(description="Measure the models of this bundle on this device.")
     parser.add_argument("--out", type=Path, default=Path("result.json"), help="where the result goes")
     parser.add_argument("--threads", type=int, nargs="+", default=bundle["threads"])
-    parser.add_argument("--runtime", nargs="+", default=["onnxruntime"], choices=["onnxruntime", "openvino"])
+    parser.add_argument("--runtime", nargs="+", default=["onnxruntime"], choices=list(OPENERS))
     parser.add_argument("--rounds", type=int, default=default.rounds, help="visits to each model, at least 3")
     parser.add_argument("--seconds", type=float, default=default.seconds, help="length of one visit")
     parser.add_argument("--max-spread", type=float, default=default.max_spread, help="allowed between rounds")

@@ -31,7 +31,6 @@ WEIGHTS: dict[Precision, str] = {"fp32": "float32", "fp16": "float16", "int8": "
 def export_openvino(
     onnx_path: Path,
     xml_path: Path,
-    *,
     precision: Precision = "fp32",
 ) -> tuple[Path, Path]:
     """Write the model of `onnx_path` as `xml_path` and the .bin beside it; returns both paths.

@@ -1,0 +1,25 @@
+"""The exported model in the file formats that the runtimes have beside ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tcs_edge.runtimes.registry import RUNTIMES
+from tcs_edge.specs.artifacts import Precision, onnx_file
+
+
+def export_own_formats(exports: Path, precision: Precision = "fp32") -> None:
+    """Convert the float32 ONNX file in `exports` for every runtime that has a format of its own.
+
+    Args:
+        precision: "fp32" or "fp16", of the weights in the new files.
+
+    Raises:
+        DataError: the ONNX file is missing, damaged or not ours.
+        MissingError: the disk is full or the folder cannot be written.
+        RequirementMissed: a runtime cannot read back the file that it wrote.
+    """
+    for runtime in RUNTIMES.values():
+        if runtime.own_format:
+            path = exports / runtime.file(precision)
+            runtime.own_format.export(exports / onnx_file("fp32"), path, precision)

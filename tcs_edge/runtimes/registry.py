@@ -1,0 +1,21 @@
+"""Every runtime that exports are validated and timed in, by name.
+
+To add one, write a `Runtime` in a module or folder beside this one and add its line.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from tcs_edge.runtimes import onnxruntime, openvino
+from tcs_edge.runtimes.base import Runtime
+
+RUNTIMES: dict[str, Runtime] = {
+    "onnxruntime": onnxruntime.RUNTIME,
+    "openvino": openvino.RUNTIME,
+}
+
+
+def runtime_for(path: PurePath) -> Runtime | None:
+    """Return the first runtime whose models have the suffix of `path`; None for any other file."""
+    return next((each for each in RUNTIMES.values() if each.file("fp32").suffix == path.suffix), None)

@@ -1,0 +1,155 @@
+"""A new runtime is one description and one line: everything that runs exports finds it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from tcs_edge.bundle.device_files import predict
+from tcs_edge.commands import doctor
+from tcs_edge.data import ImageSet, Preprocess, Split
+from tcs_edge.errors import DataError
+from tcs_edge.export.own_formats import export_own_formats
+from tcs_edge.export.preprocess import write_labels, write_preprocess
+from tcs_edge.profiling.device.graphs import OPENERS
+from tcs_edge.runtimes.base import OwnFormat, Runtime
+from tcs_edge.runtimes.metadata import read_onnx_metadata
+from tcs_edge.runtimes.onnxruntime import OrtRunner
+from tcs_edge.runtimes.registry import RUNTIMES, runtime_for
+from tcs_edge.specs.artifacts import PRECISIONS
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.target import RuntimeName
+from tcs_edge.stages import time_exports
+from tcs_edge.stages.validate import prove
+
+
+class ToyRunner(OrtRunner):
+    """A runtime that computes as ONNX Runtime does."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        super().__init__(path, threads)
+        self.name = self.name.replace("onnxruntime", "toy")
+
+
+def toy_file(precision: str) -> PurePosixPath:
+    return PurePosixPath("toys") / f"{precision}.toy"
+
+
+def export_toy(onnx_path: Path, path: Path, precision: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(onnx_path, path)
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    """A runtime that reads the ONNX file."""
+    runtime = Runtime("toy", ToyRunner)
+    monkeypatch.setitem(RUNTIMES, "toy", runtime)
+    return runtime
+
+
+@pytest.fixture
+def toy_with_format(monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    """A runtime with a file format of its own."""
+    runtime = Runtime("toy", ToyRunner, own_format=OwnFormat(toy_file, export_toy, read_onnx_metadata))
+    monkeypatch.setitem(RUNTIMES, "toy", runtime)
+    return runtime
+
+
+@pytest.fixture
+def exports(onnx_path, labels, preprocess, tmp_path) -> Path:
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    shutil.copy(onnx_path, folder / "model.onnx")
+    write_labels(folder / "labels.txt", labels)
+    write_preprocess(folder / "preprocess.json", preprocess)
+    return folder
+
+
+@pytest.fixture
+def images(labels) -> ImageSet:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), dtype=np.uint8)
+    split = Split(pixels, np.arange(8, dtype=np.int64) % len(labels), tuple(str(row) for row in range(8)))
+    return ImageSet("noise", labels, split, split, split, fingerprint="")
+
+
+OPTIONS = CompressConfig(target="t", threads=1, workers=0, batch_size=8, precision=("fp32",))
+
+
+def test_all_lists_of_runtimes_agree():
+    names = tuple(RUNTIMES)
+    assert names == tuple(runtime.name for runtime in RUNTIMES.values())
+    assert names == get_args(RuntimeName), "the runtimes that targets may name"
+    assert names == tuple(OPENERS), "the runtimes of the device's profiler"
+    assert all(hasattr(predict, f"load_{name}") for name in names), "the runtimes of the device's scripts"
+
+
+def test_no_two_models_of_a_run_share_a_file():
+    files = [file for runtime in RUNTIMES.values() for precision in PRECISIONS for file in runtime.files(precision)]
+    assert len(set(files)) == len(files)
+    assert PurePosixPath("openvino/model.int8.bin") in files
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("model.onnx", "onnxruntime"), ("openvino/model.fp16.xml", "openvino"), ("model.bin", None)]
+)
+def test_a_file_is_opened_by_the_first_runtime_that_exports_its_kind(path, name):
+    runtime = runtime_for(PurePosixPath(path))
+    assert (runtime and runtime.name) == name
+
+
+def test_a_new_runtime_is_validated_and_timed(toy, model, exports, images, preprocess, monkeypatch):
+    export_own_formats(exports)
+    validation = prove(model, exports, images, Preprocess.from_json(preprocess), OPTIONS, at_device_precision=False)
+    assert list(validation.parities) == ["onnxruntime", "openvino", "toy"]
+    assert validation.verdict == "pass"
+    monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.01)
+    here, _ = time_exports.measure_latency(model, exports, Preprocess.from_json(preprocess), OPTIONS)
+    assert "toy" in here.runtimes
+    assert here.remarks == ()
+
+
+def test_a_format_of_its_own_is_exported_and_its_metadata_checked(toy_with_format, model, exports, images, preprocess):
+    export_own_formats(exports)
+    steps = Preprocess.from_json(preprocess)
+    validation = prove(model, exports, images, steps, OPTIONS, at_device_precision=False)
+    assert validation.verdict == "pass"
+    assert {"toy: precision", "toy: preprocessing"} <= {check.name for check in validation.checks}
+    (exports / toy_file("fp32")).write_bytes(b"")
+    broken = prove(model, exports, images, steps, OPTIONS, at_device_precision=False)
+    assert {check.name.partition(":")[0] for check in broken.failures} == {"toy"}
+
+
+def test_a_runtime_that_refuses_the_file_fails_its_checks(model, exports, images, preprocess, monkeypatch):
+    def refuses(path: Path, threads: int) -> ToyRunner:
+        raise DataError("no such operator")
+
+    export_own_formats(exports)
+    monkeypatch.setitem(RUNTIMES, "toy", Runtime("toy", refuses))
+    steps = Preprocess.from_json(preprocess)
+    validation = prove(model, exports, images, steps, OPTIONS, at_device_precision=False)
+    assert {check.name.partition(":")[0] for check in validation.failures} == {"toy"}
+
+
+def test_the_doctor_runs_a_new_runtime(toy, offline):
+    found = {row.name: row.state for row in doctor.examine().rows}
+    assert found["runs toy"] == found["runs onnxruntime"] == "ok"
+
+
+@pytest.mark.slow
+def test_a_whole_run_has_the_new_runtime(toy, cli, tiny, tmp_path):
+    """Validated, timed and validated again; no other module names it."""
+    run = tmp_path / "run"
+    result = cli(*tiny(), "--out", run)
+    assert result.exit_code == 0, result.stderr
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["parity"]["toy"]["finite"]
+    assert manifest["latency_here"]["runtimes"]["toy"]["p50_ms"] > 0
+    again = cli("validate", run)
+    assert again.exit_code == 0, again.stderr
+    assert "toy" in again.stdout
