@@ -1,9 +1,9 @@
-"""The model files of a run: what they are called, and what is in them.
+"""Names and contents of the model files of a run.
 
-export/model.onnx            fp32, always there: the others are made from it and measured beside it
+export/model.onnx            fp32, always written: the others are made from it and compared with it
 export/model.fp16.onnx       fp16 weights
 export/model.int8.onnx       int8 weights and activations
-export/model[.fp16|.int8].pixels.onnx   the same behind its own preprocessing: uint8 picture in
+export/model[.fp16|.int8].pixels.onnx   the same with built-in preprocessing of a uint8 image
 export/openvino/model[.fp16|.int8].xml  the same as OpenVINO IR, each with a .bin
 """
 
@@ -23,23 +23,23 @@ def onnx_file(precision: Precision) -> PurePosixPath:
 
 
 def pixels_file(precision: Precision) -> PurePosixPath:
-    """Path of the ONNX file that takes uint8 pictures, relative to the export folder."""
+    """Path of the ONNX file for uint8 images, relative to the export folder."""
     return PurePosixPath(f"model{_infix(precision)}.pixels.onnx")
 
 
 def openvino_file(precision: Precision) -> PurePosixPath:
-    """Path of the OpenVINO IR's .xml, relative to the export folder; its .bin lies beside it."""
+    """Path of the .xml of the OpenVINO IR, relative to the export folder; its .bin is beside it."""
     return PurePosixPath("openvino") / f"model{_infix(precision)}.xml"
 
 
 def with_fp32(precisions: Iterable[Precision]) -> tuple[Precision, ...]:
-    """`precisions` in their fixed order, each once, fp32 first even where nobody asked for it."""
+    """Return `precisions` in their fixed order without duplicates, always with fp32 first."""
     wanted = {"fp32", *precisions}
     return tuple(precision for precision in PRECISIONS if precision in wanted)
 
 
 def runner_name(runtime: str, precision: Precision) -> str:
-    """What results are filed under: "onnxruntime", "onnxruntime-int8"."""
+    """Name of a runtime and precision in results: "onnxruntime", "onnxruntime-int8"."""
     return runtime if precision == "fp32" else f"{runtime}-{precision}"
 
 
@@ -48,5 +48,5 @@ def _infix(precision: Precision) -> str:
 
 
 def is_released(path: Path, precision: Precision) -> bool:
-    """Whether there has to be a file: an int8 that loses too much is not written, and a check of its own says so."""
+    """Return True if the file must exist; an int8 file with too much accuracy loss is not written."""
     return precision != "int8" or path.exists()

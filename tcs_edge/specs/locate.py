@@ -1,4 +1,4 @@
-"""Where the shipped targets and profiles lie: beside the code in a wheel, one level up in a checkout."""
+"""Location of the shipped targets and profiles: beside the code in a wheel, one level up in a checkout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def shipped_folder(kind: Kind, package: Path = PACKAGE) -> Path:
-    """The folder with the shipped `kind`; `package` is the folder that holds tcs_edge's code.
+    """Find the folder with the shipped `kind`; `package` is the folder with the code of tcs_edge.
 
     Raises:
         MissingError: the installation is incomplete.
@@ -25,6 +25,6 @@ def shipped_folder(kind: Kind, package: Path = PACKAGE) -> Path:
 
 
 def shipped_files(kind: Kind) -> dict[str, Path]:
-    """Name (file stem) to path of every shipped target (.toml) or profile (.json)."""
+    """Return the paths of all shipped targets (.toml) or profiles (.json) by name (file stem)."""
     suffix = {"targets": ".toml", "profiles": ".json"}[kind]
     return {path.stem: path for path in sorted(shipped_folder(kind).glob(f"*{suffix}"))}

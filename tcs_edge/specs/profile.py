@@ -1,4 +1,4 @@
-"""A profile: what is known of the latency of students on one target, as JSON."""
+"""Latency profile of a target: latencies of students, as JSON."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ RowKey = tuple[str, int, int, str, int, str]
 
 
 class LatencyRow(Spec):
-    """One latency in ms: the median `p50_ms` and the band [low_ms, high_ms] it is believed to lie in.
+    """One latency in ms: the median `p50_ms` and its interval [low_ms, high_ms].
 
-    measured: the band is that of the medians over repetitions. published: as far as the publisher gives
-    one. estimated: a prediction interval; the citation says how it was made.
-    `citation` is a key of the profile's `citations`. `peak_memory_mb` (10^6 bytes) is what loading and running
-    the model adds to a process. `measured_on` and `runtime_version` say when and with what a row was measured;
-    a row without the latter has the version that the profile's `machine` names.
+    The interval of a "measured" row is the range of the medians over repetitions. For "published" it is the
+    publisher's interval, if any. For "estimated" it is a prediction interval, and the citation describes the method.
+    `citation` is a key of the profile's `citations`. `peak_memory_mb` (10^6 bytes) is the memory that loading and
+    running the model adds to a process. `measured_on` and `runtime_version` are the date and the runtime version of
+    the measurement; without `runtime_version`, the version in the profile's `machine` applies.
     """
 
     model: str
@@ -62,7 +62,7 @@ class LatencyRow(Spec):
 
     @property
     def key(self) -> RowKey:
-        """What this latency is of; unique within a profile."""
+        """Key of the row, unique within a profile."""
         return (self.model, self.img_size, self.batch, self.runtime, self.threads, self.precision)
 
     @property
@@ -73,14 +73,14 @@ class LatencyRow(Spec):
         return f"{self.model} {self.img_size} px{batch} {self.runtime} {self.threads} thread{plural} {self.precision}"
 
     def version(self, machine: dict[str, str]) -> str | None:
-        """The runtime's version this row was measured with, `machine` being the profile's; None: not said."""
+        """Return the runtime version of the measurement, with the profile's `machine`; None if it is not recorded."""
         return self.runtime_version or machine.get(self.runtime)
 
 
 class Profile(Spec):
     """Latencies on one target.
 
-    `machine` describes where measured rows come from (CPU, clock, runtime versions), in words.
+    `machine` describes the machine of measured rows (CPU, clock, runtime versions) in words.
     """
 
     schema_version: Literal[1] = 1
@@ -94,7 +94,7 @@ class Profile(Spec):
     def _consistent(self) -> Self:
         unknown = {row.citation for row in self.rows} - set(self.citations)
         if unknown:
-            raise ValueError(f"rows cite what citations does not hold: {', '.join(sorted(unknown))}")
+            raise ValueError(f"rows have citations that are missing in `citations`: {', '.join(sorted(unknown))}")
         seen: set[RowKey] = set()
         for row in self.rows:
             if row.key in seen:
@@ -108,25 +108,26 @@ def load_profile(name_or_path: str | Path) -> Profile:
 
     Raises:
         UnknownName: no shipped profile has this name.
-        SpecError: the file is missing, is not JSON, or breaks the schema.
+        SpecError: the file is missing, is not JSON, or violates the schema.
     """
     path = _resolve(name_or_path)
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpecError(
-            f"no such profile file: {path}. Check `profile` in the target file; paths start where the command runs."
+            f"no such profile file: {path}. Check `profile` in the target file. "
+            "Paths are relative to the current folder."
         ) from None
     except (OSError, ValueError) as error:
-        raise SpecError(f"{path} cannot be read as JSON: {error}") from None
+        raise SpecError(f"{path} cannot be read as JSON: {error}. Repair the file.") from None
     profile = validated(Profile, raw, path)
     if not profile.rows:
-        raise SpecError(f"{path}: rows is empty. Leave `profile` empty in the target file until something is measured.")
+        raise SpecError(f"{path}: rows is empty. Leave `profile` empty in the target file until there are latencies.")
     return profile
 
 
 def save_profile(profile: Profile, path: Path) -> None:
-    """Write a profile as JSON, whole or not at all."""
+    """Write a profile as JSON, atomically."""
     write_json(path, profile.model_dump(mode="json", exclude_defaults=False, exclude_none=True))
 
 

@@ -29,7 +29,7 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def replaced(self, **changes: Any) -> Self:
-        """Return this spec with `changes`, validated anew; fields that nobody set stay unset."""
+        """Return this spec with `changes`, validated again; fields without an explicit value stay unset."""
         explicit = {name: getattr(self, name) for name in self.model_fields_set}
         return type(self)(**explicit | changes)
 
@@ -41,7 +41,7 @@ def validated(kind: type[SpecType], raw: object, origin: Path) -> SpecType:
     """Check `raw` against the schema of `kind`.
 
     Raises:
-        SpecError: one line that names the file, the key, what is allowed and what came.
+        SpecError: one line with the file, the key, the allowed values and the given value.
     """
     try:
         return kind.model_validate(raw)
@@ -73,12 +73,12 @@ def format_error(error: ValidationError, kind: type[BaseModel], advice: str = ""
 
 
 def _location(problem: Any) -> tuple[int | str, ...]:
-    """Keys that lead to a problem, without the branch of a union of literals that pydantic adds."""
+    """Return the keys to a problem, without the branch of a union of literals that pydantic adds."""
     return tuple(part for part in problem["loc"] if not str(part).startswith("literal["))
 
 
 def _allowed(problems: list[Any]) -> list[str]:
-    """Values that the literals at one location allow; empty if another type is allowed too."""
+    """Return the values that the literals at one location allow; empty if another type is allowed too."""
     if any(problem["type"] != "literal_error" for problem in problems):
         return []
     return [value for problem in problems for value in re.findall(r"'([^']*)'", problem["ctx"]["expected"])]
@@ -90,14 +90,14 @@ def _nearest(given: object, allowed: list[str]) -> str:
 
 
 def _near(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """The new name of a renamed key; else the allowed keys most like the last one of `location`, or all of them."""
+    """Return advice on an unknown key: its new name, else the most similar allowed keys, else all of them."""
     known, name = _keys_at(kind, location[:-1]), str(location[-1])
     new = OLD_NAMES.get(name)
     return f"Its new name is {new}." if new in known else near_or_known(name, known)
 
 
 def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Keys of the table at `location`; empty if that is not a table of fixed keys."""
+    """Return the keys of the table at `location`; empty if that is not a table of fixed keys."""
     current: Any = kind
     for part in location:
         field = getattr(current, "model_fields", {}).get(part)

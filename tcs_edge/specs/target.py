@@ -1,6 +1,6 @@
-"""A target: the device a student is made for, written as TOML by people.
+"""Target: the device of a student, described by people in a TOML file.
 
-Every group of facts names its source. A target may extend another one and change only what differs.
+Every group of facts names its source. A target may extend another one and list only the differences.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Isa = Literal["armv8.0-a", "armv8.2-a", "armv8.4-a", "x86-64-v2", "x86-64-v3", "
 RuntimeName = Literal["onnxruntime", "openvino"]
 OpenVinoArithmetic = Literal["f32", "f16", "bf16"]
 
-# At most: two vector units of 128 bits on Arm and x86-64-v2, two of 256 and 512 bits on v3 and v4.
+# Upper bounds: two vector units of 128 bits on Arm and x86-64-v2, two of 256 and 512 bits on v3 and v4.
 FP32_MACS_PER_CYCLE: dict[Isa, int] = {
     "armv8.0-a": 8, "armv8.2-a": 8, "armv8.4-a": 8, "x86-64-v2": 8, "x86-64-v3": 16, "x86-64-v4": 32,
 }  # fmt: skip
@@ -30,11 +30,11 @@ SOURCED = ("cpu", "memory", "storage", "runtimes", "precision", "thermal", "limi
 
 
 class Cpu(Spec):
-    """What the processor is and which instructions matter for inference.
+    """Processor and its instructions for inference.
 
-    `frequency_ghz` is the clock under sustained load, `boost_ghz` the highest one (None: the same).
-    `fp32_macs_per_cycle` is what the vector units of one core cannot exceed (None: what the instruction set
-    allows). `amx` are Intel's matrix instructions.
+    `frequency_ghz` is the clock under sustained load, `boost_ghz` the highest clock (None: the same).
+    `fp32_macs_per_cycle` is the upper bound for the vector units of one core (None: the bound of the instruction
+    set). `amx` are Intel's matrix instructions.
     """
 
     model: str
@@ -48,7 +48,7 @@ class Cpu(Spec):
     amx: bool = False
 
     def peak_gmacs(self, threads: int) -> float:
-        """fp32 multiply-accumulates in 10^9 a second that `threads` cores cannot exceed."""
+        """Upper bound of fp32 multiply-accumulates in 10^9 per second with `threads` cores."""
         per_cycle = self.fp32_macs_per_cycle or FP32_MACS_PER_CYCLE[self.isa]
         return min(threads, self.cores) * per_cycle * (self.boost_ghz or self.frequency_ghz)
 
@@ -56,8 +56,8 @@ class Cpu(Spec):
 class RuntimeSpec(Spec):
     """A runtime on this target.
 
-    `pin` is the version to install there; `excluded` versions are known to break. `max_opset` is the
-    highest default-domain ONNX opset the pinned version is trusted with (None: the runtime reads no ONNX).
+    `pin` is the version to install. `excluded` versions are known to fail. `max_opset` is the highest
+    default-domain ONNX opset for the pinned version (None: the runtime does not read ONNX).
     """
 
     pin: str = Field(pattern=r"^\d+(\.\d+)*$")
@@ -74,14 +74,14 @@ class RuntimeSpec(Spec):
 
 
 class DefaultPrecision(Spec):
-    """The numeric precision exported unless the user asks for another one, and why."""
+    """Default precision of the exports, with the reason."""
 
     default: Precision
     reason: str
 
 
 class Limits(Spec):
-    """Upper bounds a student must meet; None means no bound. Sizes in 10^6 bytes, parameters in millions."""
+    """Upper bounds for a student; None means no bound. Sizes in 10^6 bytes, parameters in millions."""
 
     max_latency_ms: float | None = Field(default=None, gt=0)
     max_size_mb: float | None = Field(default=None, gt=0)
@@ -89,9 +89,9 @@ class Limits(Spec):
 
 
 class TargetSpec(Spec):
-    """A device: facts with their sources, and the defaults tcs-edge uses for it.
+    """A device: facts with their sources, and defaults for it.
 
-    `profile` is the name or path of what is known of its latencies; empty: nothing was measured yet.
+    `profile` is the name or path of its latency profile; empty if there are no latencies yet.
     """
 
     schema_version: Literal[1] = 1
@@ -111,7 +111,7 @@ class TargetSpec(Spec):
 
     @property
     def max_opset(self) -> int | None:
-        """The highest ONNX opset that onnxruntime takes there; None where nothing says."""
+        """Highest ONNX opset for onnxruntime on this target; None if it is not stated."""
         runtime = self.runtimes.get("onnxruntime")
         return runtime.max_opset if runtime else None
 
@@ -119,20 +119,20 @@ class TargetSpec(Spec):
     def _consistent(self) -> Self:
         unsourced = [group for group in SOURCED if not self.sources.get(group)]
         if unsourced:
-            raise ValueError(f"sources must name where these come from: {', '.join(unsourced)}")
+            raise ValueError(f"sources must name the source of: {', '.join(unsourced)}")
         if self.threads > self.cpu.cores:
             raise ValueError(f"threads is {self.threads}, but the CPU has {self.cpu.cores} cores")
         return self
 
 
 def int8_outlook(target: TargetSpec) -> str:
-    """What int8 gains and loses on `target`, from its facts; nothing here was measured on the device."""
+    """Describe the expected gain and loss of int8 on `target`, from its facts and not from a measurement."""
     gain = "a quarter of the size and of the memory traffic"
     if target.cpu.int8_dot_product:
-        return f"{gain}; the processor has an int8 dot product, so it can be faster: measure on the device."
+        return f"{gain}. The processor has an int8 dot product, so int8 can be faster. Measure on the device."
     return (
-        f"{gain}, but the processor has no int8 dot product: int8 may be slower than fp32, "
-        f"and accuracy is lost for the size alone. Measure on the device."
+        f"{gain}. The processor has no int8 dot product, so int8 may be slower than fp32 and only save space. "
+        "Measure on the device."
     )
 
 
@@ -142,7 +142,7 @@ def refuse_amx_dynamic_int8(target: TargetSpec, precisions: Collection[Precision
     OpenVINO up to 2026.4 ends the process there (openvino#37577).
 
     Raises:
-        UsageError: that combination was asked for.
+        UsageError: the options are this combination.
     """
     if dynamic_batch and "int8" in precisions and target.cpu.amx and "openvino" in target.runtimes:
         raise UsageError(
@@ -159,11 +159,11 @@ def list_targets() -> tuple[str, ...]:
 def load_target(name_or_path: str | Path) -> TargetSpec:
     """Read a shipped target by name, or any target by the path of its TOML file.
 
-    A profile that it names by a relative path is looked for beside the target's file first.
+    A relative path of a profile is first resolved beside the target's file.
 
     Raises:
         UnknownName: no shipped target has this name.
-        SpecError: the file is missing, is not TOML, or breaks the schema.
+        SpecError: the file is missing, is not TOML, or violates the schema.
     """
     path = _resolve(name_or_path)
     target = validated(TargetSpec, _read_extended(path, seen=()), path)
@@ -184,9 +184,9 @@ def _resolve(name_or_path: str | Path, beside: Path | None = None) -> Path:
 
 
 def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    """The raw document with its ancestors' keys filled in."""
+    """Read the raw document and fill in the keys of its ancestors."""
     if path.resolve() in seen:
-        raise SpecError(f"{path}: extends ends up at itself. Break the circle.")
+        raise SpecError(f"{path}: extends is circular. Extend another target.")
     raw = _read_toml(path)
     parent = raw.get("extends")
     if parent is None:
@@ -202,14 +202,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpecError(
-            f"no such target file: {path}. Check the path; `tcs-edge targets` lists the names that need none."
+            f"no such target file: {path}. Check the path, or pass a name that `tcs-edge targets` lists."
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SpecError(f"{path} cannot be read as TOML: {error}") from None
+        raise SpecError(f"{path} cannot be read as TOML: {error}. Repair the file.") from None
 
 
 def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the keys of `change` laid over it, table by table."""
+    """Merge `change` into `base`, table by table; keys of `change` win."""
     result = dict(base)
     for key, value in change.items():
         below = base.get(key)
@@ -220,15 +220,15 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
 
 
 def opset_limit(target: Mapping[str, Any]) -> int | None:
-    """The highest opset that a target's onnxruntime takes, from the target as a manifest holds it."""
+    """Return the highest opset for a target's onnxruntime, from the target in a manifest."""
     limit = target.get("runtimes", {}).get("onnxruntime", {}).get("max_opset")
     return limit if isinstance(limit, int) else None
 
 
 def openvino_arithmetic(target: Mapping[str, Any]) -> OpenVinoArithmetic:
-    """What OpenVINO computes in by itself on a target, as a manifest holds it.
+    """Return OpenVINO's default arithmetic on a target in a manifest.
 
-    It takes float16 on Arm processors that have such arithmetic, and bfloat16 on x86 with matrix units
+    The default is float16 on Arm processors with such arithmetic, and bfloat16 on x86 with matrix units
     (OpenVINO documentation, CPU device, inference precision).
     """
     cpu = target.get("cpu", {})

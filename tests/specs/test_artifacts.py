@@ -1,4 +1,4 @@
-"""What the model files of a run are called."""
+"""Tests of the names of a run's model files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_float32_keeps_the_plain_names():
     assert runner_name("onnxruntime", "fp32") == "onnxruntime"
 
 
-def test_no_two_files_share_a_name():
+def test_file_names_are_unique():
     names = [make(precision) for make in (onnx_file, pixels_file, openvino_file) for precision in PRECISIONS]
     assert len(set(names)) == len(names) == 9
     assert str(onnx_file("int8")) == "model.int8.onnx"
@@ -21,7 +21,7 @@ def test_no_two_files_share_a_name():
 
 
 @pytest.mark.parametrize(
-    ("asked", "made"),
+    ("wanted", "made"),
     [
         ([], ("fp32",)),
         (["int8"], ("fp32", "int8")),
@@ -29,5 +29,5 @@ def test_no_two_files_share_a_name():
         (["fp32"], ("fp32",)),
     ],
 )
-def test_float32_is_always_there_and_the_order_is_fixed(asked, made):
-    assert with_fp32(asked) == made
+def test_float32_is_always_first_and_the_order_is_fixed(wanted, made):
+    assert with_fp32(wanted) == made

@@ -39,7 +39,7 @@ def test_every_shipped_profile_loads(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_only_the_measured_profile_claims_measurements(name: str) -> None:
+def test_only_one_shipped_profile_is_measured(name: str) -> None:
     sources = {row.source for row in load_profile(name).rows}
     assert (sources == {"measured"}) == (name == "x86-avx512")
     if name != "x86-avx512":
@@ -47,12 +47,12 @@ def test_only_the_measured_profile_claims_measurements(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_no_path_of_a_machine_is_shipped(name: str) -> None:
+def test_shipped_profiles_contain_no_local_paths(name: str) -> None:
     text = json.dumps(load_profile(name).model_dump(exclude={"rows"}))
     assert not any(word in text for word in ("/work", "/home", "/tmp", "/root", "/opt"))
 
 
-def test_a_profile_survives_being_written(tmp_path: Path) -> None:
+def test_a_profile_round_trips_through_its_file(tmp_path: Path) -> None:
     profile = Profile.model_validate(document())
     save_profile(profile, tmp_path / "mine.json")
     assert load_profile(tmp_path / "mine.json") == profile
@@ -66,7 +66,7 @@ def test_a_profile_survives_being_written(tmp_path: Path) -> None:
         ({"rows": [ROW | {"high_ms": 1.9}]}, "low_ms <= p50_ms <= high_ms does not hold"),
         ({"rows": [ROW | {"p90_ms": 1.0}]}, "p50_ms <= p90_ms <= p99_ms does not hold"),
         ({"rows": [ROW | {"p99_ms": 2.5, "p90_ms": 2.7}]}, "p50_ms <= p90_ms <= p99_ms does not hold"),
-        ({"rows": [ROW | {"citation": "nowhere"}]}, "rows cite what citations does not hold: nowhere"),
+        ({"rows": [ROW | {"citation": "nowhere"}]}, "rows have citations that are missing in `citations`: nowhere"),
         ({"rows": [ROW | {"source": "guessed"}]}, "rows.0.source"),
         ({"rows": [ROW, ROW]}, "two rows for"),
         ({"rows": []}, "rows"),
@@ -84,7 +84,7 @@ def test_an_implausible_profile_is_refused(tmp_path: Path, changes: dict[str, An
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"rows": NaN}', "\ud800".encode("utf-8", "surrogatepass")])
-def test_what_is_no_profile_is_refused(tmp_path: Path, text: str | bytes) -> None:
+def test_content_that_is_not_a_profile_is_refused(tmp_path: Path, text: str | bytes) -> None:
     path = tmp_path / "mine.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SpecError, match=r"mine\.json"):
@@ -97,9 +97,7 @@ def test_an_unknown_profile_shows_near_matches() -> None:
 
 
 @given(*(st.floats(allow_nan=True) for _ in range(3)))
-def test_a_row_is_accepted_exactly_when_its_band_is_finite_positive_and_ordered(
-    low: float, p50: float, high: float
-) -> None:
+def test_a_row_is_accepted_if_its_interval_is_finite_positive_and_ordered(low: float, p50: float, high: float) -> None:
     plausible = 0 < low <= p50 <= high < float("inf")
     try:
         LatencyRow.model_validate(ROW | {"low_ms": low, "p50_ms": p50, "high_ms": high})

@@ -32,7 +32,7 @@ class Outer(Spec):
         ({}, "name is missing (and 1 more)"),
     ],
 )
-def test_a_complaint_is_one_line_with_file_and_key(raw: object, expected: str) -> None:
+def test_an_error_is_one_line_with_file_and_key(raw: object, expected: str) -> None:
     with pytest.raises(SpecError) as caught:
         validated(Outer, raw, Path("some.toml"))
     message = str(caught.value)
@@ -47,7 +47,7 @@ def test_specs_are_frozen() -> None:
         spec.size = 2  # type: ignore[misc]
 
 
-def test_a_key_of_an_optional_table_shows_what_is_near():
+def test_a_key_of_an_optional_table_shows_near_matches():
     class Inner(Spec):
         fail: float = 1.0
 

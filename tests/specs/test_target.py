@@ -27,7 +27,7 @@ EXPECTED = {
 }
 
 
-def test_every_promised_target_is_shipped() -> None:
+def test_every_documented_target_is_shipped() -> None:
     assert set(list_targets()) == EXPECTED
 
 
@@ -41,7 +41,7 @@ def test_a_shipped_target_loads_and_has_its_profile(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_a_shipped_target_says_what_inference_needs_to_know(name: str) -> None:
+def test_a_shipped_target_has_the_facts_for_inference(name: str) -> None:
     target = load_target(name)
     assert target.precision.reason
     assert target.thermal_note
@@ -51,14 +51,14 @@ def test_a_shipped_target_says_what_inference_needs_to_know(name: str) -> None:
         assert runtime.known_good or "not run by us" in runtime.note.lower()
 
 
-def test_the_peak_rate_counts_cores_and_the_highest_clock() -> None:
+def test_the_peak_rate_depends_on_cores_and_the_highest_clock() -> None:
     cpu = load_target("intel-n5105").cpu
     assert cpu.peak_gmacs(1) == pytest.approx(8 * 2.9)
     assert cpu.peak_gmacs(4) == cpu.peak_gmacs(64) == pytest.approx(4 * 8 * 2.9)
     assert load_target("apple-m").cpu.peak_gmacs(1) == pytest.approx(16 * 3.2)
 
 
-def test_a_profile_beside_a_target_file_is_found(tmp_path: Path) -> None:
+def test_a_profile_beside_the_target_file_is_used(tmp_path: Path) -> None:
     path = write(tmp_path, 'name = "mine"\nextends = "raspberrypi4"\nprofile = "mine.json"\n')
     assert load_target(path).profile == "mine.json"
     (tmp_path / "mine.json").write_text("{}")
@@ -73,7 +73,7 @@ def test_raspberrypi_is_raspberrypi5_under_another_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["raspberrypi4", "raspberrypi3", "raspberrypi-zero2w"])
-def test_armv80_boards_exclude_the_runtime_that_dies_on_them(name: str) -> None:
+def test_armv80_boards_exclude_the_runtime_that_crashes_on_them(name: str) -> None:
     target = load_target(name)
     assert target.cpu.isa == "armv8.0-a"
     assert not target.cpu.int8_dot_product
@@ -109,7 +109,7 @@ def test_a_target_file_can_extend_a_file_beside_it(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("name = ", "cannot be read as TOML"),
-        ('extends = "mine.toml"', "extends ends up at itself"),
+        ('extends = "mine.toml"', "extends is circular"),
         ("extends = 3", "extends must be the name of a target"),
         ('extends = "raspberrypi4"\nnmae = "x"', "unknown key nmae. Did you mean name"),
         ('extends = "raspberrypi4"\n[cpu]\ncores = 0', "cpu.cores: Input should be greater than"),
@@ -117,12 +117,12 @@ def test_a_target_file_can_extend_a_file_beside_it(tmp_path: Path) -> None:
         ('extends = "raspberrypi4"\n[cpu]\ncores = 2', "threads is 4, but the CPU has 2 cores"),
         ('extends = "raspberrypi4"\n[limits]\nmax_latency_ms = -1', "limits.max_latency_ms"),
         ('extends = "raspberrypi4"\n[limits]\nmax_latency_ms = inf', "limits.max_latency_ms"),
-        ('extends = "raspberrypi4"\n[sources]\ncpu = ""', "sources must name where these come from: cpu"),
+        ('extends = "raspberrypi4"\n[sources]\ncpu = ""', "sources must name the source of: cpu"),
         ('extends = "raspberrypi4"\n[runtimes.onnxruntime]\npin = "1.21.0"', "one of the excluded versions"),
         ('name = "mine"', "is missing"),
     ],
 )
-def test_a_bad_target_file_is_named_with_its_key(tmp_path: Path, text: str, expected: str) -> None:
+def test_error_names_the_target_file_and_the_key(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(SpecError) as caught:
         load_target(write(tmp_path, text))
     message = str(caught.value)
@@ -131,7 +131,7 @@ def test_a_bad_target_file_is_named_with_its_key(tmp_path: Path, text: str, expe
     assert "\n" not in message.strip()
 
 
-def test_a_missing_target_file_is_named(tmp_path: Path) -> None:
+def test_error_names_a_missing_target_file(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"no such target file: .*gone\.toml"):
         load_target(tmp_path / "gone.toml")
 
