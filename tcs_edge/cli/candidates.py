@@ -152,7 +152,7 @@ def _short_row(found: Assessment, classes: int) -> tuple[str, ...]:
 
 
 def _long_row(found: Assessment, classes: int) -> tuple[str, ...]:
-    from tcs_edge.specs.target import Precision
+    from tcs_edge.specs.artifacts import PRECISIONS
 
     candidate, latency = found.candidate, found.latency
     return (
@@ -160,7 +160,7 @@ def _long_row(found: Assessment, classes: int) -> tuple[str, ...]:
         f"{found.expected.percent:.1f}" if found.expected else "-",
         f"{candidate.total_params_m(classes):.2f}",
         f"{candidate.macs_m:.0f}",
-        *(f"{candidate.size_mb(classes, precision):.1f}" for precision in get_args(Precision)),
+        *(f"{candidate.size_mb(classes, precision):.1f}" for precision in PRECISIONS),
         format_ms(latency.p50_ms) if latency else "-",
         f"{format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}" if latency else "-",
         latency.source if latency else "unknown",

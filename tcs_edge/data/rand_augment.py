@@ -35,7 +35,8 @@ class RandAugment:
         # torchvision draws from torch's global generator: seed it for this image and restore it afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(rng.integers(2**63)))
-            return distort(view)
+            distorted: Image.Image = distort(view)
+            return distorted
 
 
 def border_color(view: Image.Image) -> tuple[int, ...]:

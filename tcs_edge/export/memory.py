@@ -61,7 +61,7 @@ def _value_bytes(kind: onnx.TypeProto) -> int | None:
 
 
 def _bytes(data_type: int, dims: Iterable[int]) -> int:
-    return math.prod(dims) * helper.tensor_dtype_to_np_dtype(data_type).itemsize
+    return math.prod(dims) * int(helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
 def _most_alive(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], sizes: dict[str, int]) -> int:

@@ -23,7 +23,8 @@ class LinearProbe:
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Compute logits, float32 (N, classes), of features (N, d)."""
-        return features.astype(np.float32) @ self.weight.T + self.bias
+        logits: np.ndarray = features.astype(np.float32) @ self.weight.T + self.bias
+        return logits
 
     def accuracy(self, features: np.ndarray, labels: np.ndarray) -> float:
         """Fraction of the rows whose largest logit is the label, 0..1."""

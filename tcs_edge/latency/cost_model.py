@@ -118,7 +118,7 @@ class CostModel:
 
 def _between(small: float, large: float, share: float) -> float:
     if small > 0 and large > 0:
-        return small ** (1 - share) * large**share
+        return math.pow(small, 1 - share) * math.pow(large, share)
     return (1 - share) * small + share * large
 
 

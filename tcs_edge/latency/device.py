@@ -12,8 +12,9 @@ from tcs_edge.latency.plausibility import candidate_macs_m, roofline_ms
 from tcs_edge.latency.reference import Estimate, Reference, reference, rows_of
 from tcs_edge.latency.transfer import ANCHOR_PX, Transfer, by_facts, by_ncnn, by_rows, for_another_runtime
 from tcs_edge.models.candidates import CANDIDATES
+from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, Source
-from tcs_edge.specs.target import Precision, RuntimeName, TargetSpec, load_target
+from tcs_edge.specs.target import RuntimeName, TargetSpec, load_target
 
 
 @dataclass(frozen=True)

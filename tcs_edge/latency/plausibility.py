@@ -12,8 +12,9 @@ from collections import Counter
 
 from tcs_edge.errors import SpecError
 from tcs_edge.models.candidates import CANDIDATES, Candidate
+from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, load_profile
-from tcs_edge.specs.target import Cpu, Precision, TargetSpec
+from tcs_edge.specs.target import Cpu, TargetSpec
 
 WINOGRAD_SAVING = 324 / 64
 # Rate of a vector unit relative to fp32; int8 with the dot product.

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tcs_edge.specs.target import Precision
+from tcs_edge.specs.artifacts import Precision
 from tcs_edge.utils.files import read_json
 
 BYTES_PER_WEIGHT: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}

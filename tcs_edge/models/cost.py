@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 def count_params_m(model: nn.Module) -> float:
     """Millions of parameters."""
-    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    count: int = sum(parameter.numel() for parameter in model.parameters())
+    return count / 1e6
 
 
 def count_macs_m(model: nn.Module, img_size: int) -> float:

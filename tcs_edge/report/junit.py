@@ -19,7 +19,8 @@ def gate_junit(result: GateResult) -> bytes:
     for check in judged:
         _case(suite, check, result.subject.name)
     ElementTree.indent(suites)
-    return ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
+    document: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return document
 
 
 def _properties(suite: ElementTree.Element, result: GateResult) -> None:

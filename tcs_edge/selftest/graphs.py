@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -134,7 +135,7 @@ def _weight_count(tensor: onnx.TensorProto) -> int:
     return int(np.count_nonzero(numpy_helper.to_array(tensor)))
 
 
-def _before_input(model: onnx.ModelProto, kind: str, attributes: dict, *constants: np.ndarray) -> None:
+def _before_input(model: onnx.ModelProto, kind: str, attributes: dict[str, Any], *constants: np.ndarray) -> None:
     """Put a node between the picture and all that reads it."""
     graph = model.graph
     name, changed = graph.input[0].name, f"{graph.input[0].name}_{kind.lower()}"
@@ -143,7 +144,7 @@ def _before_input(model: onnx.ModelProto, kind: str, attributes: dict, *constant
     graph.node.insert(0, _node(graph, kind, name, changed, attributes, constants))
 
 
-def _behind_output(model: onnx.ModelProto, kind: str, attributes: dict, constant: np.ndarray) -> None:
+def _behind_output(model: onnx.ModelProto, kind: str, attributes: dict[str, Any], constant: np.ndarray) -> None:
     """Put a node between the last layer and the output."""
     graph = model.graph
     name, plain = graph.output[0].name, f"{graph.output[0].name}_plain"
@@ -153,7 +154,12 @@ def _behind_output(model: onnx.ModelProto, kind: str, attributes: dict, constant
 
 
 def _node(
-    graph: onnx.GraphProto, kind: str, source: str, made: str, attributes: dict, constants: Sequence[np.ndarray]
+    graph: onnx.GraphProto,
+    kind: str,
+    source: str,
+    made: str,
+    attributes: dict[str, Any],
+    constants: Sequence[np.ndarray],
 ) -> onnx.NodeProto:
     inputs = [source]
     for constant in constants:

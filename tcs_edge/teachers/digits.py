@@ -78,4 +78,5 @@ def load_digits_teacher() -> DigitsTeacher:
         raise MissingError(f"the weights of the built-in teacher are missing: {WEIGHTS}. Install tcs-edge again.")
     teacher = DigitsTeacher()
     teacher.load_state_dict(read_state(WEIGHTS, teacher.state_dict().keys()))
-    return teacher.eval()
+    teacher.eval()
+    return teacher

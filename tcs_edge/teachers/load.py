@@ -210,9 +210,9 @@ def _resolve_img_size(name: str, outline: nn.Module, img_size: int | None) -> in
     if not config.get("fixed_input_size"):
         return wanted
     if hasattr(outline, "set_input_size"):
-        patch = outline.feature_info[-1]["reduction"]
+        patch: int = outline.feature_info[-1]["reduction"]
         return max(1, round(wanted / patch)) * patch
-    native = config["input_size"][-1]
+    native: int = config["input_size"][-1]
     if img_size not in (None, native):
         raise UsageError(f"teacher {name!r} takes {native} px only, got {img_size}. Leave the size out.")
     return native

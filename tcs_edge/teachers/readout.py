@@ -46,7 +46,8 @@ class Readout:
     def of(self, teacher: nn.Module) -> Callable[[Tensor], Tensor]:
         """Return a function from normalized images (B, 3, S, S) to float32 rows (B, n)."""
         if self.kind == "pooled":
-            return teacher
+            pooled: Callable[[Tensor], Tensor] = teacher
+            return pooled
         if self.kind == "map":
             return lambda images: self.maps(teacher, images).flatten(1)
         return lambda images: self.maps(teacher, images).mean(dim=(2, 3))
@@ -60,7 +61,8 @@ class Readout:
         if self.kind != "map":
             return rows
         maps = rows.reshape(len(rows), self.channels, self.grid**2)
-        return maps.mean(axis=2, dtype=np.float32)
+        means: np.ndarray = maps.mean(axis=2, dtype=np.float32)
+        return means
 
 
 POOLED = Readout()

@@ -44,7 +44,7 @@ def settled_amp(amp: str, device: torch.device) -> str:
 
 
 def _has_bf16(device: torch.device) -> bool:
-    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type != "cuda" or bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _accelerator(device: str, precision: str) -> Accelerator:

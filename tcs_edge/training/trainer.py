@@ -169,7 +169,10 @@ class _Run:
 
     def _accuracy(self) -> float:
         with self.average.in_place() if self.average else nullcontext():
-            return accuracy_of(self.trainee.backbone, self.trainee.method, self.data.val(), self.accelerator)
+            accuracy: float = accuracy_of(
+                self.trainee.backbone, self.trainee.method, self.data.val(), self.accelerator
+            )
+            return accuracy
 
     def _steps(self, epoch: int, first: int) -> Iterator[dict[str, Tensor]]:
         for step, rows in enumerate(self.data.train(epoch), start=first):

@@ -110,7 +110,7 @@ def read_json(source: Path, schema_version: int) -> dict[str, Any]:
         DataError: the file is missing, is not JSON, or has another schema version.
     """
     try:
-        document = json.loads(source.read_text(encoding="utf-8"))
+        document: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(
             f"no such file: {source}. Check the path. An interrupted run has not written all its files."

@@ -25,7 +25,7 @@ def usable_cores() -> int:
 def free_cores() -> int:
     """Number of usable cores that are mostly idle at this moment, at least 1."""
     percents = psutil.cpu_percent(interval=SAMPLE_SECONDS, percpu=True)
-    busy = sum(percent > BUSY_PERCENT for percent in percents)
+    busy: int = sum(percent > BUSY_PERCENT for percent in percents)
     return max(1, min(usable_cores(), len(percents) - busy))
 
 

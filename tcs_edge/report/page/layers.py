@@ -81,4 +81,5 @@ def _owner(name: str) -> str:
 
 
 def _bytes(tensor: onnx.TensorProto) -> int:
-    return math.ceil(math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    size: int = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return size
