@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,16 @@ import torch
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.loader import training_loader
-from tcs_edge.stages.prepare import Prepared, prepare, settle_options
-from tcs_edge.stages.targets import gather_features, make_targets
-from tcs_edge.students.build import build_student, feature_dim
+from tcs_edge.methods import MethodInputs, build_method
+from tcs_edge.project.read import read_options
+from tcs_edge.stages.prepare import Prepared, list_students
+from tcs_edge.stages.targets import gather_features
+from tcs_edge.stages.train import build_backbone, teach
+from tcs_edge.students.build import feature_dim
 from tcs_edge.tcs.coordinates import fit_coordinates
 from tcs_edge.teachers.features import BATCH_SIZE, teacher_features
 from tcs_edge.teachers.load import build_teacher, describe_teacher
 from tcs_edge.training.accelerator import make_accelerator
-from tcs_edge.training.distill import make_method
 from tcs_edge.training.schedule import Schedule
 from tcs_edge.training.trainer import Data, train
 from tcs_edge.utils.allocator import return_freed_memory
@@ -48,7 +49,7 @@ def prepared(arguments: argparse.Namespace, method: str) -> Prepared:
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     machine = {"device": arguments.device, "threads": arguments.threads, "cache_dir": arguments.cache_dir}
     fixed = {"target": "x86-avx2", "student_init": "random", "shots": arguments.shots, "workers": 0}
-    ready = prepare(settle_options(given | machine | fixed | METHODS[method], None, None))
+    ready = list_students(read_options(given | machine | fixed | METHODS[method], None, None)).prepared()
     use_threads(arguments.threads)
     val = ready.images.val.subset(range(min(VAL_IMAGES, len(ready.images.val))))
     return replace(ready, images=replace(ready.images, val=val))
@@ -57,7 +58,7 @@ def prepared(arguments: argparse.Namespace, method: str) -> Prepared:
 def decoded_batches(ready: Prepared, steps: int) -> list[Any]:
     """`steps` training batches of real images, augmented and kept."""
     options = ready.options
-    augment = Augment(options.augment or "none", ready.preprocess)
+    augment = Augment(options.augment, ready.preprocess)
     batches: list[Any] = []
     for epoch in range(steps):
         loader = training_loader(ready.images.train, augment, options.batch_size, 0, epoch)
@@ -69,11 +70,8 @@ def decoded_batches(ready: Prepared, steps: int) -> list[Any]:
 
 def trainer(ready: Prepared, batches: list[Any]) -> Callable[[], float]:
     """A function that trains a fresh student on `batches` and returns its steps per second."""
-    images, preprocess, options = ready.images, ready.preprocess, ready.options
-    student = partial(build_student, ready.student.name, preprocess.img_size, "random", 0)
-    features = gather_features(images, preprocess, student(), options)
-    knowledge = make_targets(features, images, preprocess, None, options) if features else None
-    del features  # as the pipeline does
+    preprocess, options = ready.preprocess, ready.options
+    targets = teach(ready, build_backbone(ready)).targets
     return_freed_memory()
     accelerator = make_accelerator(options.device)
     clock = clock_of(accelerator.device)
@@ -81,9 +79,10 @@ def trainer(ready: Prepared, batches: list[Any]) -> Callable[[], float]:
     budget = Schedule(epochs=2, batch_size=options.batch_size, lr=1e-3)  # the first epoch warms up
 
     def run() -> float:
-        backbone = student()
+        backbone = build_backbone(ready)
         width = feature_dim(backbone, preprocess.img_size)
-        method = make_method(options, backbone, width, len(images.classes), preprocess.img_size, knowledge)
+        classes = len(ready.images.classes)
+        method = build_method(MethodInputs(backbone, width, preprocess.img_size, classes, options, targets))
         ends: list[float] = []
         train(backbone, method, data, budget, 0, accelerator, log=lambda _metrics: ends.append(clock()))
         return len(batches) / (ends[1] - ends[0])
@@ -98,8 +97,7 @@ def clock_of(device: torch.device) -> Callable[[], float]:
 
 def fill_cache(arguments: argparse.Namespace) -> None:
     for ready in (prepared(arguments, method) for method in METHODS):
-        backbone = build_student(ready.student.name, ready.preprocess.img_size, "random", 0)
-        gather_features(ready.images, ready.preprocess, backbone, ready.options)
+        gather_features(ready.images, ready.preprocess, build_backbone(ready), ready.options)
 
 
 def step_rates(arguments: argparse.Namespace) -> dict[str, list[float]]:

@@ -44,7 +44,6 @@ from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.methods import Batch, CachedAnswers, CrossEntropy, Kd, Method, OnlineTeacher, SimKd, Tcs
 from tcs_edge.models.feature_map import drop_head, map_shape
 from tcs_edge.specs.training import TrainOptions
-from tcs_edge.stages.targets import gather_features, make_targets
 from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.students.features import features_before_training
 from tcs_edge.tcs.selection import SelectionSchedule
@@ -52,7 +51,7 @@ from tcs_edge.teachers.features import teacher_features
 from tcs_edge.teachers.load import build_teacher, describe_teacher
 from tcs_edge.training import trainer
 from tcs_edge.training.accelerator import make_accelerator
-from tcs_edge.training.distill import TrainingFiles, distill
+from tcs_edge.training.distill import TrainingFiles
 from tcs_edge.training.modes import deterministic
 from tcs_edge.training.schedule import Schedule
 
@@ -653,23 +652,23 @@ def options_of_folder() -> dict[str, Any]:
 
 def prepared(**options: Any) -> Prepared:
     """Images, student and resolved options of a run on the image folder; needs onnx."""
-    from tcs_edge.stages.prepare import prepare, settle_options
+    from tcs_edge.project.read import read_options
+    from tcs_edge.stages.prepare import list_students
 
     given = options_of_folder() | {"batch_size": FOLDER_BATCH, "epochs": 2} | options
-    return prepare(settle_options(given, None, None))
+    return list_students(read_options(given, None, None)).prepared()
 
 
 def trained(ready: Prepared, folder: Path) -> tuple[nn.Module, dict[str, Any], dict[str, float]]:
     """Trained and folded student, metrics of its last epoch, and the seconds of targets and training."""
-    images, preprocess, options = ready.images, ready.preprocess, ready.options
-    backbone = build_student(ready.student.name, preprocess.img_size, ready.init, options.seed)
+    from tcs_edge.stages.train import build_backbone, teach, train_student
+
+    backbone = build_backbone(ready)
     started = time.perf_counter()
-    features = gather_features(images, preprocess, backbone, options)
-    targets = make_targets(features, images, preprocess, backbone, options)
+    taught = teach(ready, backbone)
     made = time.perf_counter()
-    width = feature_dim(backbone, preprocess.img_size)
     files = TrainingFiles(folder / "state", folder / "metrics.jsonl", folder / "selection.json")
-    model = distill(backbone, width, images, preprocess, targets, options, files, False)
+    model = train_student(ready, files, backbone, taught)
     times = {"targets_s": made - started, "training_s": time.perf_counter() - made}
     return model, json.loads(files.metrics.read_text().splitlines()[-1]), times
 

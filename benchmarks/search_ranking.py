@@ -29,13 +29,14 @@ from scipy.stats import spearmanr
 
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.loader import evaluation_loader
+from tcs_edge.project.read import read_options
 from tcs_edge.report.console import terminal
-from tcs_edge.search.student import search_student, settle_search
-from tcs_edge.stages.prepare import Prepared, prepare, settle_options, with_choice
-from tcs_edge.stages.targets import gather_features, make_targets, teacher_pass
-from tcs_edge.students.build import build_student, feature_dim
+from tcs_edge.search.student import resolve_search, select
+from tcs_edge.stages.prepare import Shortlist, list_students
+from tcs_edge.stages.targets import teacher_pass
+from tcs_edge.stages.train import build_backbone, train_student
 from tcs_edge.students.choice import Assessment, Choice
-from tcs_edge.training.distill import TrainingFiles, distill
+from tcs_edge.training.distill import TrainingFiles
 from tcs_edge.utils.files import atomic_path, make_folder, read_json, write_json
 from tcs_edge.utils.threads import use_threads
 
@@ -48,21 +49,22 @@ FEWEST = 3  # a rank correlation of two students is always 1 or -1
 
 def main() -> None:
     given = parse_arguments()
-    ready = only(prepare(settle_options({"student": "auto", "search": "table"}, given.config, None)), given)
-    use_threads(ready.options.threads or 1)
-    document = read_json(given.out, SCHEMA_VERSION) if given.out.exists() else start(ready)
-    teacher_pass(ready.images, ready.options)
-    for search in given.searches or searches(ready):
+    listed = only(list_students(read_options({"student": "auto"}, given.config, None)), given)
+    options = listed.prepared().options
+    use_threads(options.threads)
+    document = read_json(given.out, SCHEMA_VERSION) if given.out.exists() else start(listed)
+    teacher_pass(listed.images, options)
+    for search in given.searches or searches(listed):
         if search not in document["searches"]:
-            document["searches"][search] = found = searched(ready, search)
+            document["searches"][search] = found = searched(listed, search)
             write_json(given.out, document)
             print(f"{search}: {len(found['ranking'])} students in {found['seconds']:.1f} s", flush=True)
     if given.searches_only:
         return
-    for found in ready.choice.accepted:
+    for found in listed.choice.accepted:
         name = found.candidate.name
         if name not in document["final_accuracy"]:
-            document["final_accuracy"][name] = final_accuracy(ready, found, given.keep)
+            document["final_accuracy"][name] = final_accuracy(listed, found, given.keep)
             write_json(given.out, document)
     print_ranking(document)
 
@@ -78,18 +80,18 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def only(ready: Prepared, given: argparse.Namespace) -> Prepared:
+def only(listed: Shortlist, given: argparse.Namespace) -> Shortlist:
     """The run with these students alone to choose from."""
-    accepted = tuple(a for a in ready.choice.accepted if not given.students or a.candidate.name in given.students)
+    accepted = tuple(a for a in listed.choice.accepted if not given.students or a.candidate.name in given.students)
     if len(accepted) < max(FEWEST, len(given.students or ())):
-        names = ", ".join(a.candidate.name for a in ready.choice.accepted)
+        names = ", ".join(a.candidate.name for a in listed.choice.accepted)
         raise SystemExit(f"of the students asked for, {len(accepted)} fit, {FEWEST} at least are ranked. Fits: {names}")
-    return with_choice(ready, Choice(accepted[0], accepted, ready.choice.rejected))
+    return replace(listed, choice=Choice(accepted[0], accepted, listed.choice.rejected))
 
 
-def start(ready: Prepared) -> dict[str, Any]:
-    images = {"name": ready.images.name, "fingerprint": ready.images.fingerprint, "counts": ready.images.counts()}
-    options = ready.options.model_dump(mode="json", exclude_none=True, exclude={"student", "search"})
+def start(listed: Shortlist) -> dict[str, Any]:
+    images = {"name": listed.images.name, "fingerprint": listed.images.fingerprint, "counts": listed.images.counts()}
+    options = listed.asked.model_dump(mode="json", exclude_none=True, exclude={"student", "search"})
     return {
         "schema_version": SCHEMA_VERSION,
         "images": images,
@@ -99,16 +101,15 @@ def start(ready: Prepared) -> dict[str, Any]:
     }
 
 
-def searches(ready: Prepared) -> tuple[str, ...]:
-    return ("table", "halving") if ready.given_init == "random" else SEARCHES
+def searches(listed: Shortlist) -> tuple[str, ...]:
+    return ("table", "halving") if listed.init == "random" else SEARCHES
 
 
-def searched(ready: Prepared, search: str) -> dict[str, Any]:
-    """Seconds, and every student with its figure, best first. Every one of them must have been looked at."""
+def searched(listed: Shortlist, search: str) -> dict[str, Any]:
+    """Seconds, and every student with its figure, best first; fail unless the search looked at all of them."""
     started = time.perf_counter()
-    if search != "table":
-        options = ready.options.model_copy(update={"search": search})
-        ready = search_student(settle_search(replace(ready, options=options)))
+    listed = replace(listed, asked=listed.asked.replaced(search=search))
+    ready = select(listed, resolve_search(listed))
     measured = {"seconds": time.perf_counter() - started, "load_average": os.getloadavg()[0]}
     expected = {found.candidate.name: found.expected for found in ready.choice.accepted}
     for name, figure in expected.items():
@@ -117,24 +118,20 @@ def searched(ready: Prepared, search: str) -> dict[str, Any]:
     return measured | {"ranking": {name: figure.to_json() for name, figure in expected.items() if figure}}
 
 
-def final_accuracy(ready: Prepared, found: Assessment, keep: Path | None) -> float:
+def final_accuracy(listed: Shortlist, found: Assessment, keep: Path | None) -> float:
     """Test accuracy 0..1 of a full run of one student, whose backbone may be kept."""
     logger.info(f"full run of {found.candidate.name}")
-    ready = with_choice(ready, replace(ready.choice, winner=found))
-    options, preprocess = ready.options, ready.preprocess
-    backbone = build_student(ready.student.name, preprocess.img_size, ready.init, options.seed)
-    features = gather_features(ready.images, preprocess, backbone, options)
-    knowledge = make_targets(features, ready.images, preprocess, backbone, options) if features else None
+    ready = listed.prepared(replace(listed.choice, winner=found))
+    backbone = build_backbone(ready)
     with tempfile.TemporaryDirectory() as folder:
         files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
-        width = feature_dim(backbone, preprocess.img_size)
-        model = distill(backbone, width, ready.images, preprocess, knowledge, options, files, False)
+        model = train_student(ready, files, backbone)
     if keep:
         make_folder(keep)
         state = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
         with atomic_path(keep / f"{ready.student.name}.safetensors") as draft:
             save_file(state, draft)
-    return accuracy(model, ready.images, preprocess)
+    return accuracy(model, ready.images, ready.preprocess)
 
 
 def accuracy(model: torch.nn.Module, images: ImageSet, preprocess: Preprocess) -> float:

@@ -6,21 +6,21 @@ Everything heavy is imported by the call that needs it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tcs_edge.errors import RequirementMissed
 from tcs_edge.gate.check import accept_model, check_model
 from tcs_edge.gate.limits import GateLimits, overridden
-from tcs_edge.project.read import find_limits
+from tcs_edge.project.read import find_limits, read_options
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.parameters import argument_docs, python_signature
 
 if TYPE_CHECKING:
     from tcs_edge.gate.judge import GateResult
     from tcs_edge.pipeline.run import Run
     from tcs_edge.runs.classifier import Classifier
-    from tcs_edge.specs.artifacts import Precision
-    from tcs_edge.specs.config import Augmentation, MethodName, SearchName
 
     AnyRun: TypeAlias = str | os.PathLike[str] | Run
 
@@ -32,83 +32,43 @@ Change: TypeAlias = float | str | Mapping[str, float | str]
 def compress(
     data: AnyPath | None = None,
     *,
-    shots: int | None = None,
-    unlabeled: AnyPath | None = None,
-    rest_unlabeled: bool | None = None,
-    labeled_fraction: float | None = None,
-    target: AnyPath | None = None,
-    teacher: str | None = None,
-    teacher_weights: AnyPath | None = None,
-    teacher_img_size: int | None = None,
-    student: str | None = None,
-    search: SearchName | Literal["auto"] | None = None,
-    search_img_sizes: Sequence[int] | None = None,
-    student_init: AnyPath | None = None,
-    method: MethodName | None = None,
-    online_teacher: bool | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    img_size: int | None = None,
-    lr: float | None = None,
-    augment: Augmentation | None = None,
-    max_latency_ms: float | None = None,
-    max_size_mb: float | None = None,
-    max_params_m: float | None = None,
-    precision: Sequence[Precision] | None = None,
-    max_accuracy_drop: float | None = None,
-    opset: int | None = None,
-    dynamic_batch: bool | None = None,
-    embed_preprocess: bool | None = None,
-    compiled_latency: bool | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    workers: int | None = None,
-    cache_dir: AnyPath | None = None,
-    seed: int | None = None,
-    train: Mapping[str, Any] | None = None,
-    tcs: Mapping[str, Any] | None = None,
-    kd: Mapping[str, Any] | None = None,
-    dkd: Mapping[str, Any] | None = None,
-    int8: Mapping[str, Any] | None = None,
     config: AnyPath | None = None,
     out: AnyPath | None = None,
     overwrite: bool = False,
     resume: AnyPath | None = None,
     quiet: bool = False,
+    **options: Any,
 ) -> Run:
-    """Distill, export and prove a classifier for a device, as `tcs-edge compress` does.
+    """Distill, export and validate a classifier for a device, as `tcs-edge compress` does.
 
-    Every option left at None is settled as there; docs/reference/cli.md says what each one is for. Progress goes to
-    stderr unless `quiet`. No `tcs-edge.toml` is looked for: name it with `config`.
+    Progress goes to stderr unless `quiet`. No `tcs-edge.toml` is looked for: name it with `config`.
 
     Args:
-        data: image folder; None uses the built-in handwritten digits.
-        unlabeled: folder of images without labels that join training.
-        target: a name from `tcs-edge targets`, or the path of a target file.
-        train: options of the training loop, such as `train={"amp": "bf16"}`; as flags they stand alone.
-        precision: such as `("fp16", "int8")`; fp32 is always exported.
-        tcs, kd, dkd: options of the method, such as `tcs={"mimic": "mse"}`.
-        int8: options of the quantization, such as `int8={"rounds": 10}`.
         config: TOML file with these options; arguments win.
         out: the run folder; default runs/<date>-<target>-<student>.
         overwrite: replace an earlier run in `out`.
         resume: folder of an interrupted run that goes on, or of a failed one that is to export other files.
+        OPTIONS
 
     Returns:
-        The run. Exports that fail their proof raise nothing: look at `run.passed`; `load` refuses them.
+        The run. Exports that fail their validation raise nothing: look at `run.passed`; `load` refuses them.
 
     Raises:
         TcsEdgeError: as in `tcs_edge.errors`; its `exit_code` is what the command would end with.
     """
     from tcs_edge.pipeline.run import compress as run_pipeline
     from tcs_edge.report.console import terminal
-    from tcs_edge.stages.prepare import settle_options
 
-    given = {name: value for name, value in locals().items() if name in _options() and value is not None}
+    given = {name: value for name, value in (options | {"data": data}).items() if value is not None}
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
-    options = settle_options(plain, _path(config), _path(resume))
+    asked = read_options(plain, _path(config), _path(resume))
     with terminal(-1 if quiet else 0):
-        return run_pipeline(options, _path(out), overwrite, _path(resume))
+        return run_pipeline(asked, _path(out), overwrite, _path(resume))
+
+
+# The options stand in one place, `specs.options`; here they become arguments and their documentation.
+compress.__signature__ = python_signature(compress, CompressConfig)  # type: ignore[attr-defined]
+compress.__doc__ = (compress.__doc__ or "").replace("        OPTIONS", argument_docs(CompressConfig))
 
 
 def load(run: AnyRun, artifact: str = "model.onnx") -> Classifier:
@@ -240,12 +200,6 @@ class Gate:
 
     def __repr__(self) -> str:
         return f"Gate({self.limits.model_dump(exclude_none=True)})"
-
-
-def _options() -> frozenset[str]:
-    from tcs_edge.specs.config import CompressConfig
-
-    return frozenset(CompressConfig.model_fields)
 
 
 def _run_path(run: AnyRun) -> Path:

@@ -23,6 +23,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tcs_edge.cli.app import app
+from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
 from tcs_edge.utils.logs import logged_to
 from tcs_edge.utils.progress import shown_on
 
@@ -73,6 +74,20 @@ def recorder() -> Iterator[Recorder]:
     kept = Recorder()
     with logged_to(kept), shown_on(kept):
         yield kept
+
+
+@pytest.fixture(scope="session")
+def resolved() -> Callable[..., ResolvedConfig]:
+    """resolved(epochs=3, ...): options of a run, as for a CNN named lcnet_050 on images of 32 px."""
+
+    def make(kind: str = "cnn", **options: Any) -> ResolvedConfig:
+        given = {"target": "raspberrypi4", "student": "lcnet_050"} | options
+        asked = CompressConfig.model_validate(given).with_data_defaults(32)
+        student = ChosenStudent(asked.student, kind, asked.img_sizes[0])
+        machine = Machine(asked.threads or 1, 0, "no" if asked.train.amp == "auto" else asked.train.amp)
+        return resolve(asked, student, "table", asked.precision or ("fp32",), machine)
+
+    return make
 
 
 def _picture(color: tuple[int, int, int], seed: int) -> Image.Image:
@@ -311,7 +326,7 @@ def selfcheck_of(tmp_path: Path) -> Callable[..., Path]:
     row = {
         "model": "lcnet_050", "img_size": 32, "batch": 1, "runtime": "onnxruntime", "runtime_version": "1.22.0",
         "threads": 4, "precision": "fp32", "arithmetic": "f32", "p50_ms": 3.0, "p90_ms": 3.5, "p99_ms": 4.0,
-        "low_ms": 2.9, "high_ms": 3.2, "runs": 500, "peak_memory_mb": 80.0, "source": "measured",
+        "low_ms": 2.9, "high_ms": 3.2, "runs": 500, "process_peak_memory_mb": 80.0, "source": "measured",
     }  # fmt: skip
 
     def write(run: Path, **changes: object) -> Path:

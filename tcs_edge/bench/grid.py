@@ -8,21 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import UnknownName
-from tcs_edge.specs.config import LABEL_FREE, CompressConfig
+from tcs_edge.specs.config import CompressConfig, ResolvedConfig
+from tcs_edge.specs.methods import METHODS
 from tcs_edge.specs.strict import validated
 
 SCHEMA_VERSION = 2
 
-# What an arm changes about the options that all arms share.
-METHODS: dict[str, dict[str, Any]] = {
-    "tcs": {"method": "tcs"},
-    "simkd": {"method": "simkd"},
-    "simkd-loop": {"method": "simkd", "online_teacher": True},
-    "kd": {"method": "kd"},
-    "kd-loop": {"method": "kd", "online_teacher": True},
-    "dkd": {"method": "dkd"},
-    "dkd-loop": {"method": "dkd", "online_teacher": True},
-    "ce": {"method": "ce"},
+# What an arm changes about the options that all arms share; "-loop" keeps the teacher in memory.
+ARMS: dict[str, dict[str, Any]] = {
+    f"{name}{ending}": {"method": name} | ({"online_teacher": True} if ending else {})
+    for name, facts in METHODS.items()
+    for ending in ("", "-loop")
+    if facts.online or not ending
 }
 # Each takes one thing away from TCS. A gain that survives it has another cause.
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -44,12 +41,12 @@ class SharedOptions:
     """What all arms and seeds share at one student and number of shots.
 
     Attributes:
-        options: nothing left open.
+        options: resolved.
         labeled_epochs: for a method that cannot use images without labels: as many passes over the
             labeled ones as see the same number of images; None where every image has a label.
     """
 
-    options: CompressConfig
+    options: ResolvedConfig
     labeled_epochs: int | None = None
 
 
@@ -58,7 +55,7 @@ class BenchRun:
     """One training run of a comparison.
 
     Attributes:
-        arm: a key of `METHODS`, or "tcs/" and a key of `ABLATIONS`.
+        arm: a key of `ARMS`, or "tcs/" and a key of `ABLATIONS`.
         options: of the run; student, shots and seed are the run's.
     """
 
@@ -86,16 +83,16 @@ class BenchRun:
     def teacher(self) -> str | None:
         """Names the teacher's pass, which runs that read the same numbers share; None without a teacher."""
         options = self.options
-        if options.method == "ce":
+        if not options.has_teacher:
             return None
-        kind = "maps" if options.method == "simkd" else "features"
+        kind = "maps" if options.method_facts.targets == "maps" else "features"
         loop = "-loop" if kind == "maps" and options.online_teacher else ""
         return f"teacher-{kind}{loop}-{self.place}".replace("/", "-")
 
     def config_key(self) -> dict[str, Any]:
         """Everything the run's result depends on, as JSON values; what only other methods read is left out."""
         options = self.options.model_dump(mode="json", exclude_none=True)
-        others = {"tcs", "kd", "dkd"} - {self.options.method}
+        others = set(METHODS) - {self.options.method}
         for unread in ("threads", "workers", "cache_dir", *others):
             options.pop(unread, None)
         return {"arm": self.arm, "options": options}
@@ -143,11 +140,11 @@ def arms_of(methods: Sequence[str], ablations: Sequence[str]) -> dict[str, dict[
     Raises:
         UnknownName: no such method or ablation.
     """
-    for kind, names, known in (("method", methods, METHODS), ("ablation", ablations, ABLATIONS)):
+    for kind, names, known in (("method", methods, ARMS), ("ablation", ablations, ABLATIONS)):
         for name in names:
             if name not in known:
                 raise UnknownName(kind, name, known)
-    arms = {name: METHODS[name] for name in methods}
+    arms = {name: ARMS[name] for name in methods}
     return arms | {f"tcs/{name}": {"method": "tcs", "tcs": ABLATIONS[name]} for name in ablations}
 
 
@@ -172,7 +169,7 @@ def make_runs(
 
 def _changed(base: SharedOptions, changes: Mapping[str, Any], seed: int) -> CompressConfig:
     document = base.options.model_dump(exclude_unset=True) | {"seed": seed}
-    if base.labeled_epochs and changes["method"] not in LABEL_FREE:
+    if base.labeled_epochs and not METHODS[changes["method"]].label_free:
         document |= {"unlabeled": None, "rest_unlabeled": False, "epochs": base.labeled_epochs}
     tcs = document.get("tcs", {}) | changes.get("tcs", {})
     return validated(CompressConfig, document | dict(changes) | {"tcs": tcs}, Path("options"))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from tcs_edge.bench.budget import BenchBudget
 from tcs_edge.bench.grid import SharedOptions
-from tcs_edge.data import ImageSet
 from tcs_edge.data.shots import few_shot
 from tcs_edge.specs.config import CompressConfig
-from tcs_edge.stages.prepare import Prepared, prepare, require_means
+from tcs_edge.specs.methods import METHODS
+from tcs_edge.stages.prepare import Shortlist, list_students, require_teacher
 from tcs_edge.utils.logs import warnings_only
 
 # A few hundred steps whatever the number of shots; as many epochs would leave one shot untrained.
@@ -25,10 +26,10 @@ def plan_shared(
     budget: BenchBudget | None,
     arms: Mapping[str, Mapping[str, Any]],
 ) -> tuple[SharedOptions, ...]:
-    """The options that all arms and seeds share, one per student and number of shots, nothing left open.
+    """The options that all arms and seeds share, one per student and number of shots, resolved.
 
     Args:
-        options: the user's, checked but not settled.
+        options: the user's.
         students: timm names, or "auto".
         shots: training images per class; None stands for all images.
         arms: as `runs.arms_of`; decides whether a teacher is needed.
@@ -43,23 +44,21 @@ def plan_shared(
         budget = FEW_SHOT_BUDGET
     shared: list[SharedOptions] = []
     for number, student in enumerate(students):
-        # Methods are compared here, so "auto" is settled by what needs no teacher.
-        all_images = {"student": student, "search": "table", "shots": None}
+        # Methods are compared here, so "auto" takes the student that needs no teacher to be found.
+        all_images = options.replaced(student=student, search="table", shots=None, rest_unlabeled=False)
         with warnings_only() if number else nullcontext():  # the images are the same for every student
-            ready = prepare(options.model_copy(update=all_images))
-        shared += [_base(ready.options, count, _draw(ready, count), budget) for count in shots]
-    if any(changes["method"] != "ce" for changes in arms.values()):
-        require_means(shared[0].options)
+            listed = list_students(all_images)
+        shared += [_shared(listed, count, options.rest_unlabeled, budget) for count in shots]
+    if any(METHODS[changes["method"]].targets != "none" for changes in arms.values()):
+        require_teacher(shared[0].options)
     return tuple(shared)
 
 
-def _draw(ready: Prepared, shots: int | None) -> ImageSet:
-    options = ready.options
-    return few_shot(ready.images, shots, options.seed, options.rest_unlabeled) if shots else ready.images
-
-
-def _base(options: CompressConfig, shots: int | None, images: ImageSet, budget: BenchBudget | None) -> SharedOptions:
+def _shared(listed: Shortlist, shots: int | None, rest_unlabeled: bool, budget: BenchBudget | None) -> SharedOptions:
+    asked = listed.asked.replaced(shots=shots, rest_unlabeled=rest_unlabeled and bool(shots))
+    images = few_shot(listed.images, shots, asked.seed, asked.rest_unlabeled) if shots else listed.images
     total, labeled = len(images.train), len(images.train.labeled)
-    epochs = budget.epochs(total) if budget else options.epochs or 1
-    settled = options.model_copy(update={"shots": shots, "epochs": epochs})
-    return SharedOptions(settled, None if labeled == total else round(epochs * total / labeled))
+    if budget:
+        asked = asked.replaced(epochs=budget.epochs(total))
+    options = replace(listed, asked=asked).prepared().options
+    return SharedOptions(options, None if labeled == total else round(options.epochs * total / labeled))

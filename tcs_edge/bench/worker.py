@@ -22,10 +22,10 @@ from tcs_edge.export.onnx import export_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.timing import time_runner
 from tcs_edge.specs.config import CompressConfig
-from tcs_edge.stages.prepare import Prepared, prepare
-from tcs_edge.stages.targets import gather_features, make_targets
-from tcs_edge.students.build import build_student, feature_dim
-from tcs_edge.training.distill import FOLD_IMAGES, TrainingFiles, distill
+from tcs_edge.stages.prepare import Prepared, list_students
+from tcs_edge.stages.targets import gather_features
+from tcs_edge.stages.train import build_backbone, train_student
+from tcs_edge.training.distill import FOLD_IMAGES, TrainingFiles
 from tcs_edge.training.fold import deployed_cost
 from tcs_edge.utils.files import read_json, write_json
 from tcs_edge.utils.stopwatch import Stopwatch
@@ -50,37 +50,32 @@ def main(config_key: Path) -> int:
 
 def run_pass(run: BenchRun) -> dict[str, float]:
     """Let the teacher see the run's images, so that its answers are cached; seconds and memory of that."""
-    ready, backbone = _ready(run)
-    features = gather_features(ready.images, ready.preprocess, backbone, ready.options)
+    ready = _ready(run)
+    features = gather_features(ready.images, ready.preprocess, build_backbone(ready), ready.options)
     return {"seconds": features.pass_seconds if features else 0.0, "peak_memory_mb": peak_memory_mb()}
 
 
 def train_run(run: BenchRun, config_key: Path) -> dict[str, object]:
     """Train, and only then look at the test images, once; traces lie beside `config_key`."""
-    ready, backbone = _ready(run)
-    images, preprocess, options = ready.images, ready.preprocess, ready.options
-    features = gather_features(images, preprocess, backbone, options)
-    knowledge = make_targets(features, images, preprocess, backbone, options) if features else None
-    del features
-    width = feature_dim(backbone, preprocess.img_size)
+    ready = _ready(run)
     traces = TrainingFiles(*(config_key.with_suffix(end) for end in (".state", ".metrics.jsonl", ".selection")))
     watch = Stopwatch()
-    with watch.stage("distill"):
-        model = distill(backbone, width, images, preprocess, knowledge, options, traces, False)
+    model = train_student(ready, traces, watch=watch)
+    seconds = {stage.name: stage.seconds for stage in watch.stages}
     peak_mb = peak_memory_mb()
-    params_m, macs_m = deployed_cost(model, preprocess.img_size)
+    params_m, macs_m = deployed_cost(model, ready.preprocess.img_size)
     onnx_mb, latency_ms = _deploy(model, config_key.with_suffix(".onnx"), ready)
     found = RunResult(
         correct=_correct(model, ready),
-        train_seconds=watch.stages[0].seconds,
+        train_seconds=seconds["distill"],
         peak_memory_mb=peak_mb,
         peak_gpu_mb=torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0,
         params_m=params_m,
         macs_m=macs_m,
         onnx_mb=onnx_mb,
         latency_ms=latency_ms,
-        threads=options.threads or 1,
-        train_images=len(images.train),
+        threads=ready.options.threads,
+        train_images=len(ready.images.train),
     )
     for trace in (traces.checkpoint, traces.selection):
         trace.unlink(missing_ok=True)
@@ -99,12 +94,10 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def _ready(run: BenchRun) -> tuple[Prepared, nn.Module]:
-    ready = prepare(run.options)
-    ready = replace(ready, images=_with_less_validation(ready.images))
-    options = ready.options
-    use_threads(options.threads or 1)
-    return ready, build_student(ready.student.name, ready.preprocess.img_size, ready.init, options.seed)
+def _ready(run: BenchRun) -> Prepared:
+    ready = list_students(run.options).prepared()
+    use_threads(ready.options.threads)
+    return replace(ready, images=_with_less_validation(ready.images))
 
 
 def _with_less_validation(images: ImageSet) -> ImageSet:
@@ -123,7 +116,7 @@ def _deploy(model: nn.Module, path: Path, ready: Prepared) -> tuple[float, float
     export_onnx(model, path, preprocess.img_size, labels=ready.images.classes, preprocess=preprocess.to_json())
     image = preprocess(ready.images.test.image(0))[None]
     try:
-        with OrtRunner(path, ready.options.threads or 1) as runner:
+        with OrtRunner(path, ready.options.threads) as runner:
             sample = time_runner(lambda: runner.run(image), WARMUP_RUNS, TIMED_RUNS)
             return path.stat().st_size / 1e6, sample.p50_ms
     finally:
@@ -133,7 +126,7 @@ def _deploy(model: nn.Module, path: Path, ready: Prepared) -> tuple[float, float
 @torch.inference_mode()
 def _correct(model: nn.Module, ready: Prepared) -> str:
     options = ready.options
-    loader = evaluation_loader(ready.images.test, ready.preprocess, options.batch_size, options.workers or 0)
+    loader = evaluation_loader(ready.images.test, ready.preprocess, options.batch_size, options.workers)
     right = [model(pixels).argmax(dim=1) == labels for pixels, labels, _ in loader]
     return "".join("1" if one else "0" for one in torch.cat(right).tolist())
 

@@ -25,6 +25,7 @@ from tcs_edge.cli import (
     targets,
     validate,
 )
+from tcs_edge.cli.options import PanelCommand
 from tcs_edge.utils.version import __version__
 
 # Flags of earlier versions: each gets an error with the new one.
@@ -57,7 +58,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("init", short_help="Write a commented tcs-edge.toml for this folder.")(init.command)
-app.command("compress")(compress.command)
+app.command("compress", cls=PanelCommand)(compress.command)
 app.command("targets")(targets.command)
 app.command("candidates")(candidates.command)
 app.command("validate")(validate.command)
@@ -65,7 +66,7 @@ app.command("bundle")(bundle.command)
 app.command("selftest")(selftest.command)
 app.command("predict")(predict.command)
 app.command("doctor")(doctor.command)
-app.command("bench", short_help="Compare training methods on the same images.")(bench.command)
+app.command("bench", cls=PanelCommand, short_help="Compare training methods on the same images.")(bench.command)
 app.command("gate")(gate.command)
 app.command("report")(report.command)
 app.add_typer(profile.app, name="profile")

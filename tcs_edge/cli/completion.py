@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import get_args
 
 
 def target_names(incomplete: str) -> list[str]:
@@ -29,9 +28,9 @@ def student_names(incomplete: str) -> list[str]:
 
 def method_names(incomplete: str) -> list[str]:
     """Training methods."""
-    from tcs_edge.specs.config import MethodName
+    from tcs_edge.specs.methods import METHODS
 
-    return _starting(incomplete, get_args(MethodName))
+    return _starting(incomplete, METHODS)
 
 
 def _starting(incomplete: str, names: Iterable[str]) -> list[str]:

@@ -43,7 +43,7 @@ def command(
     if path.exists() and not force:
         raise UsageError(f"{path} is here already. Pass --force to replace it.")
     project = _look_around(target, data)
-    write_text(path, project_toml(project, _help_texts(context, "compress"), _help_texts(context, "gate")))
+    write_text(path, project_toml(project, _help_texts(context, "gate")))
     for remark in project.remarks:
         typer.echo(remark, err=True)
     images = one_line(f"the images in {project.data}") if project.data else "the built-in digits until data is set"

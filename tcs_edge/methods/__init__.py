@@ -1,6 +1,8 @@
-"""Ways to train the same student: TCS and what it is compared with."""
+"""Training methods for the same student; `specs.methods.METHODS` lists them."""
 
-from tcs_edge.methods.base import Losses, Method
+from importlib import import_module
+
+from tcs_edge.methods.base import Losses, Method, MethodInputs
 from tcs_edge.methods.batch import Batch, Mix
 from tcs_edge.methods.ce import CrossEntropy
 from tcs_edge.methods.dkd import Dkd
@@ -18,9 +20,17 @@ __all__ = [
     "Kd",
     "Losses",
     "Method",
+    "MethodInputs",
     "Mix",
     "OnlineTeacher",
     "SimKd",
     "SimKdStudent",
     "Tcs",
+    "build_method",
 ]
+
+
+def build_method(inputs: MethodInputs) -> Method:
+    """Return what `inputs.options.method` puts behind the backbone."""
+    method: Method = import_module(inputs.options.method_facts.module).build(inputs)
+    return method

@@ -9,6 +9,38 @@ from typing import Any
 from torch import Tensor, nn
 
 from tcs_edge.methods.batch import Batch
+from tcs_edge.methods.teacher import DistillationTargets
+from tcs_edge.specs.config import ResolvedConfig
+
+
+@dataclass(frozen=True)
+class MethodInputs:
+    """What a method's `build` gets.
+
+    Attributes:
+        backbone: the student, (B, 3, S, S) -> (B, feature_dim); a method may change its head.
+        img_size: S, side of the student's input in pixels.
+        targets: from the teacher; None for a method without one.
+    """
+
+    backbone: nn.Module
+    feature_dim: int
+    img_size: int
+    classes: int
+    options: ResolvedConfig
+    targets: DistillationTargets | None
+
+    @property
+    def label_smoothing(self) -> float:
+        """Share of each label spread over all classes."""
+        return self.options.train.label_smoothing
+
+    @property
+    def teacher_targets(self) -> DistillationTargets:
+        """The targets of a method that has a teacher."""
+        if self.targets is None:
+            raise ValueError(f"method {self.options.method} needs targets from a teacher")
+        return self.targets
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tcs_edge.methods.base import Losses, Method
+from tcs_edge.methods.base import Losses, Method, MethodInputs
 from tcs_edge.methods.batch import Batch, label_loss
 
 
@@ -27,3 +27,8 @@ class CrossEntropy(Method):
 
     def deployed(self, backbone: nn.Module) -> nn.Module:
         return nn.Sequential(backbone, self.classifier)
+
+
+def build(inputs: MethodInputs) -> CrossEntropy:
+    """Return the method for a run."""
+    return CrossEntropy(inputs.feature_dim, inputs.classes, inputs.label_smoothing)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
-from tcs_edge.methods.base import Losses
+from tcs_edge.methods.base import Losses, MethodInputs
 from tcs_edge.methods.batch import Batch, label_loss, labeled_mean
 from tcs_edge.methods.ce import CrossEntropy
 from tcs_edge.methods.teacher import Answers
@@ -94,3 +94,10 @@ def _kl(wanted: Tensor, said: Tensor) -> Tensor:
     impossible = wanted.isneginf() & said.isneginf()
     difference = (wanted.masked_fill(impossible, 0) - said.masked_fill(impossible, 0)) * wanted.exp()
     return difference.sum(dim=1)
+
+
+def build(inputs: MethodInputs) -> Dkd:
+    """Return the method for a run."""
+    options = inputs.options.dkd.model_dump()
+    answers = inputs.teacher_targets.ask()
+    return Dkd(inputs.feature_dim, inputs.classes, answers, **options, label_smoothing=inputs.label_smoothing)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
-from tcs_edge.methods.base import Losses
+from tcs_edge.methods.base import Losses, MethodInputs
 from tcs_edge.methods.batch import Batch, label_loss
 from tcs_edge.methods.ce import CrossEntropy
 from tcs_edge.methods.teacher import Answers
@@ -56,3 +56,10 @@ def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """
     wanted, said = log_softmax(teacher / temperature, dim=1), log_softmax(student / temperature, dim=1)
     return kl_div(said, wanted, reduction="batchmean", log_target=True) * temperature**2
+
+
+def build(inputs: MethodInputs) -> Kd:
+    """Return the method for a run."""
+    options = inputs.options.kd.model_dump()
+    answers = inputs.teacher_targets.ask()
+    return Kd(inputs.feature_dim, inputs.classes, answers, **options, label_smoothing=inputs.label_smoothing)

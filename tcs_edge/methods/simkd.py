@@ -16,10 +16,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from tcs_edge.methods.base import Losses, Method
+from tcs_edge.methods.base import Losses, Method, MethodInputs
 from tcs_edge.methods.batch import Batch
 from tcs_edge.methods.teacher import Answers
-from tcs_edge.models.feature_map import last_map, pooled_to
+from tcs_edge.models.feature_map import drop_head, last_map, map_shape, pooled_to
 
 
 class SimKdStudent(nn.Module):
@@ -104,3 +104,13 @@ def make_projector(channels: int, width: int, signed: bool) -> nn.Sequential:
 def _block(inputs: int, outputs: int, kernel: int) -> tuple[nn.Module, nn.Module, nn.Module]:
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
     return conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+
+
+def build(inputs: MethodInputs) -> SimKd:
+    """Return the method for a run; the backbone loses its head."""
+    targets = inputs.teacher_targets
+    if targets.probe is None:
+        raise ValueError("SimKD needs the teacher's classifier")
+    drop_head(inputs.backbone, inputs.img_size)
+    channels, _ = map_shape(inputs.backbone, inputs.img_size)
+    return SimKd(channels, targets.probe, targets.ask(), targets.grid, targets.signed)

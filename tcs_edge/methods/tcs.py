@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity
 
-from tcs_edge.methods.base import Losses, Method
+from tcs_edge.methods.base import Losses, Method, MethodInputs
 from tcs_edge.methods.batch import Batch, label_loss
 from tcs_edge.methods.kd import softened_kl
 from tcs_edge.tcs.hashing import fit_hashing, packed_bits, unpack
@@ -165,3 +165,26 @@ class Tcs(Method):
         self.directions = hashing.directions.to(self.targets.device)
         self.bias = hashing.bias.to(self.targets.device)
         self.packed = packed_bits(hashing, targets).to(self.targets.device)
+
+
+def build(inputs: MethodInputs) -> Tcs:
+    """Return the method for a run."""
+    tcs, targets = inputs.options.tcs, inputs.teacher_targets
+    by: Literal["importance", "variance"] = "variance" if tcs.ablation == "top-variance" else "importance"
+    return Tcs(
+        inputs.feature_dim,
+        inputs.classes,
+        targets.rows,
+        SelectionSchedule(kept_fraction=tcs.kept_fraction, by=by),
+        label_weight=tcs.label_weight,
+        mimic=tcs.mimic,
+        weight=tcs.mimic_weight,
+        mimic_warmup=tcs.mimic_warmup,
+        hash_bits=tcs.hash_bits,
+        probe=targets.probe if tcs.probe_start else None,
+        soft_labels=targets.soft_labels,
+        soft_weight=tcs.soft_weight,
+        temperature=tcs.temperature,
+        label_smoothing=inputs.label_smoothing,
+        seed=inputs.options.seed,
+    )

@@ -22,7 +22,8 @@ from tcs_edge.export.memory import peak_memory_mb
 from tcs_edge.export.onnx import choose_opset, export_onnx
 from tcs_edge.export.openvino import export_openvino
 from tcs_edge.export.preprocess import write_labels, write_preprocess
-from tcs_edge.methods import DistillationTargets
+from tcs_edge.pipeline.announce import announce_images, announce_student
+from tcs_edge.project.read import asks_for_other_exports
 from tcs_edge.report.model_card import model_card
 from tcs_edge.report.page.pareto import choice_svg
 from tcs_edge.report.page.run import run_page
@@ -40,18 +41,16 @@ from tcs_edge.runs.records import (
     teacher_record,
 )
 from tcs_edge.runs.schema import Manifest, StageRecord
-from tcs_edge.search.student import search_student, settle_search
+from tcs_edge.search.student import resolve_search, select
 from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, runner_name
 from tcs_edge.specs.config import CompressConfig, config_toml
 from tcs_edge.specs.target import openvino_arithmetic
 from tcs_edge.stages.precisions import export_precisions
-from tcs_edge.stages.prepare import Prepared, asks_for_other_exports, prepare, require_means
-from tcs_edge.stages.targets import gather_features, make_targets
+from tcs_edge.stages.prepare import Prepared, list_students, require_teacher
 from tcs_edge.stages.time_exports import measure_latency
+from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_student
 from tcs_edge.stages.validate import prove
-from tcs_edge.students.build import build_student, feature_dim
-from tcs_edge.teachers.features import Features
-from tcs_edge.training.distill import TrainingFiles, distill
+from tcs_edge.training.distill import TrainingFiles
 from tcs_edge.training.fold import load_deployed, save_deployed
 from tcs_edge.utils.files import write_json, write_text
 from tcs_edge.utils.logs import logged_to_file
@@ -96,7 +95,7 @@ def compress(
         out: the run folder; default runs/<date>-<target>-<student>.
         overwrite: replace an earlier run in `out`.
         resume: folder of an interrupted run that goes on, or of one that failed its proof and is to export other
-            files; `options` are that run's but for what `preparation.RESUMABLE` names.
+            files; `options` are that run's but for what `project.read.RESUMABLE` names.
 
     Raises:
         TcsEdgeError: see the exit codes in `errors`. A failed proof is no exception but a verdict.
@@ -107,35 +106,43 @@ def compress(
         require_usable(out, overwrite)
     watch = Stopwatch()
     with logged_to_file() as keep_in:
-        with watch.stage("images and choice"):
-            ready = settle_search(prepare(options))
-            require_means(ready.options)
-        use_threads(ready.options.threads or 1)
-        if ready.undecided:
-            with watch.stage("search"):
-                ready = search_student(ready)
+        ready = _prepare(options, watch)
         with watch.stage("student"):
-            backbone = build_student(ready.student.name, ready.preprocess.img_size, ready.init, ready.options.seed)
+            backbone = build_backbone(ready)
         folder = _open_folder(ready, out, overwrite, resume, now)
         keep_in(folder.log)
-        if resume:  # the student is settled now, and why it was chosen is only in the folder
+        if resume:  # the options name the student now; the folder alone holds why it was chosen
             ready = replace(ready, choice=noted_choice(ready.choice, folder.choice))
         with _says_how_to_go_on(folder):
             return _run_stages(ready, backbone, folder, bool(resume), watch, now)
+
+
+def _prepare(options: CompressConfig, watch: Stopwatch) -> Prepared:
+    """Read the images and select the student; fail here if the teacher's weights cannot be had."""
+    with watch.stage("images and choice"):
+        listed = list_students(options)
+        announce_images(listed)
+        search = resolve_search(listed)
+        ready = listed.prepared()
+        require_teacher(ready.options)
+    use_threads(ready.options.threads)
+    if search != "table":
+        with watch.stage("search"):
+            ready = select(listed, search)
+    announce_student(ready)
+    return ready
 
 
 def _run_stages(
     ready: Prepared, backbone: nn.Module, folder: RunFolder, resume: bool, watch: Stopwatch, now: Callable[[], datetime]
 ) -> Run:
     target = ready.target.model_dump(mode="json", exclude_none=True)
-    with watch.stage("teacher"):
-        features = gather_features(ready.images, ready.preprocess, backbone, ready.options)
-    with watch.stage("coordinates"):
-        knowledge = _knowledge(features, ready, backbone, folder)
-    teacher = teacher_record(features.meta) if features else None
-    del features  # the student trains without them in memory
-    with watch.stage("distill"):
-        model = _distil(ready, backbone, knowledge, folder, resume)
+    taught = teach(ready, backbone, watch=watch)
+    if taught.targets and taught.targets.coordinates:
+        write_document(folder.coordinates, coordinates_record(taught.targets.coordinates, ready.options.tcs.ablation))
+    teacher = teacher_record(taught.meta) if taught.meta else None
+    model = _trained(ready, backbone, taught, folder, resume, watch)
+    del taught  # nothing after the training needs the targets in memory
     with watch.stage("export"), busy("exporting"):
         _export(model, ready, folder)
     with watch.stage("precisions"):
@@ -202,28 +209,15 @@ def _open_folder(
     return folder
 
 
-def _knowledge(
-    features: Features | None, ready: Prepared, backbone: nn.Module, folder: RunFolder
-) -> DistillationTargets | None:
-    if features is None:
-        return None
-    knowledge = make_targets(features, ready.images, ready.preprocess, backbone, ready.options)
-    if knowledge.coordinates:
-        record = coordinates_record(knowledge.coordinates, ready.options.tcs.ablation)
-        write_document(folder.coordinates, record)
-    return knowledge
-
-
-def _distil(
-    ready: Prepared, backbone: nn.Module, knowledge: DistillationTargets | None, folder: RunFolder, resume: bool
+def _trained(
+    ready: Prepared, backbone: nn.Module, taught: TeacherTargets, folder: RunFolder, resume: bool, watch: Stopwatch
 ) -> nn.Module:
     if resume and folder.deployed_weights.exists():
-        logger.info("trained before the run was stopped: nothing is trained again")
-        return load_deployed(folder.deployed_weights, backbone, ready.preprocess.img_size)
+        logger.info("training: done before the run was stopped")
+        with watch.stage("distill"):
+            return load_deployed(folder.deployed_weights, backbone, ready.preprocess.img_size)
     files = TrainingFiles(folder.checkpoints / "last.safetensors", folder.metrics, folder.selection)
-    width = feature_dim(backbone, ready.preprocess.img_size)
-    resume = resume and files.checkpoint.exists()
-    model = distill(backbone, width, ready.images, ready.preprocess, knowledge, ready.options, files, resume)
+    model = train_student(ready, files, backbone, taught, resume and files.checkpoint.exists(), watch)
     save_deployed(folder.deployed_weights, model)
     # The state to resume from is several times the model; with the deployed weights written it is done.
     files.checkpoint.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a project's folder says: options and limits in `tcs-edge.toml`, or limits in pyproject.toml.
+"""Read the options of a run and the limits of a gate: flags, `tcs-edge.toml`, pyproject.toml, an earlier run.
 
 target = "raspberrypi5"        # tcs-edge.toml: the options of `compress` at the top ...
 data = "photos"
@@ -12,12 +12,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tcs_edge.errors import SpecError
+from tcs_edge.errors import SpecError, UsageError
 from tcs_edge.gate.limits import GateLimits, overridden
-from tcs_edge.specs.config import CompressConfig, load_config
+from tcs_edge.runs.folder import find_run
+from tcs_edge.specs.config import CompressConfig, load_config, with_flags
 from tcs_edge.specs.strict import Spec, validated
 
 OWN_FILE, PYPROJECT = "tcs-edge.toml", "pyproject.toml"
+
+# Options of the exported files, which the training does not read.
+EXPORTED = frozenset({
+    "precision", "max_accuracy_drop", "opset", "dynamic_batch", "embed_preprocess", "compiled_latency",
+})  # fmt: skip
+# Options that may differ when a run goes on: the machine and the files, not the trained model.
+RESUMABLE = EXPORTED | {"threads", "workers", "device"}
 
 
 class ProjectFile(CompressConfig):
@@ -27,7 +35,7 @@ class ProjectFile(CompressConfig):
     gate: GateLimits | None = None
 
     def compress_config(self) -> CompressConfig:
-        """The options of `compress` alone."""
+        """Return the options of `compress` alone."""
         written = {name: getattr(self, name) for name in self.model_fields_set - {"gate"}}
         return CompressConfig(**written)
 
@@ -38,14 +46,47 @@ class PyprojectTable(Spec):
     gate: GateLimits | None = None
 
 
+def read_options(given: Mapping[str, Any], config: Path | None, resume: Path | None) -> CompressConfig:
+    """Return the options from flags, a config file, or the run that goes on; flags win, and [gate] is left alone.
+
+    Args:
+        given: options by field name; those of `[train]` may stand beside the others.
+
+    Raises:
+        SpecError: an unknown option or a wrong value.
+        UsageError: options that would change a run that goes on, or no target at all.
+        DataError: `resume` is no run.
+    """
+    if resume:
+        changed = sorted(set(given) - RESUMABLE) + (["config"] if config else [])
+        if changed:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+            raise UsageError(f"--resume goes on with the run's own options: leave {flags} out.")
+        config = find_run(resume).config
+    options = with_flags(load_config(config) if config else {}, given)
+    if "target" not in options:
+        raise UsageError("no target. Pass --target, for example --target raspberrypi (see `tcs-edge targets`).")
+    return validated(ProjectFile, options, config or Path("options")).compress_config()
+
+
+def asks_for_other_exports(options: CompressConfig, run: Path) -> bool:
+    """Return True if `options` ask for other files than those of the folder `run`.
+
+    Raises:
+        DataError, SpecError: no run, or one without its options.
+    """
+    before = read_options({}, None, run)
+    return any(getattr(options, name) != getattr(before, name) for name in EXPORTED)
+
+
 def find_options(folder: Path) -> Path | None:
-    """The file of `folder` that holds options of `compress`; None where there is none."""
+    """Return the file of `folder` that holds options of `compress`; None without one."""
     path = folder / OWN_FILE
     return path if path.is_file() else None
 
 
 def find_limits(folder: Path, flags: Mapping[str, Any]) -> tuple[GateLimits, Path | None]:
-    """The limits of `folder` with `flags` laid over them, and the file they came from.
+    """Return the limits of `folder` with `flags` laid over them, and the file they came from.
 
     Args:
         flags: keys of the gate's table; `change` may hold a table of its own. A flag replaces the whole key.

@@ -6,7 +6,6 @@ A line that starts with "#" and a letter or bracket is an option that is switche
 from __future__ import annotations
 
 import inspect
-import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from typing import Any
 
 import tomli_w
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from tcs_edge.gate.limits import Changes
 from tcs_edge.gate.measures import QUANTITIES
 from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.parameters import table_of, text_of
 from tcs_edge.specs.target import Limits, load_target
 
 WIDTH = 110
@@ -53,38 +52,38 @@ class Project:
     remarks: tuple[str, ...] = ()
 
 
-def project_toml(project: Project, compress_help: Mapping[str, str], gate_help: Mapping[str, str]) -> str:
+def project_toml(project: Project, gate_help: Mapping[str, str], spec: type[CompressConfig] = CompressConfig) -> str:
     """The text of a `tcs-edge.toml` for `project`.
 
     Args:
-        compress_help, gate_help: what each option and each limit is for, by name.
+        gate_help: purpose of each limit, by name.
+        spec: the options.
 
     Raises:
         SpecError, UnknownName: no such target.
     """
     limits = load_target(project.target).limits
-    sections = (_remark(HEADER), *_options(project, limits, compress_help), *_gate(limits, gate_help))
+    sections = (_remark(HEADER), *_options(project, limits, spec), *_gate(limits, gate_help))
     return "\n\n".join(sections) + "\n"
 
 
-def _options(project: Project, limits: Limits, help_texts: Mapping[str, str]) -> Iterator[str]:
-    start = CompressConfig.model_validate({"target": project.target, "data": project.data or Path("photos")})
-    defaults = start.resolved(TYPICAL_PX).for_student("cnn").model_dump(mode="json") | limits.model_dump()
+def _options(project: Project, limits: Limits, spec: type[CompressConfig]) -> Iterator[str]:
+    start = spec.model_validate({"target": project.target, "data": project.data or Path("photos")})
+    shown = start.with_data_defaults(TYPICAL_PX).model_dump(mode="json") | limits.model_dump()
     written = {"target": project.target} | ({"data": project.data.as_posix()} if project.data else {})
-    documented = attribute_docs(CompressConfig) | dict(help_texts)
-    plain = [name for name, field in CompressConfig.model_fields.items() if table_of(field) is None]
-    for name in plain:
-        remarks = (documented.get(name, ""), *(project.remarks if name == "data" else ()))
-        on = name in written
-        yield _entry(name, written[name] if on else defaults[name], remarks, on)
-    for name, field in CompressConfig.model_fields.items():
+    fields = sorted(spec.model_fields.items(), key=lambda item: item[0] != "target")  # the target comes first
+    for name, field in fields:
+        if table_of(field) is None:
+            remarks = (text_of(field), *(project.remarks if name == "data" else ()))
+            yield _entry(name, written.get(name, shown[name]), remarks, on=name in written)
+    for name, field in fields:
         if (table := table_of(field)) is not None:
             yield _off_table(name, table)
 
 
 def _off_table(name: str, table: type[BaseModel]) -> str:
-    docs, defaults = attribute_docs(table), table().model_dump(mode="json")
-    entries = [_entry(key, defaults[key], (docs.get(key, ""),), on=False) for key in table.model_fields]
+    defaults = table().model_dump(mode="json")
+    entries = [_entry(key, defaults[key], (text_of(field),), on=False) for key, field in table.model_fields.items()]
     return "\n".join([_remark((inspect.getdoc(table) or "").split("\n")[0]), f"#[{name}]", *entries])
 
 
@@ -123,16 +122,3 @@ def _assigned(name: str, value: Any) -> str:
 
 def _remark(text: str) -> str:
     return textwrap.fill(" ".join(text.split()), WIDTH, initial_indent="# ", subsequent_indent="# ")
-
-
-def table_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The spec that a field holds, which TOML writes as a table; None for a plain value."""
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
-def attribute_docs(spec: type[BaseModel]) -> dict[str, str]:
-    """What the `Attributes:` of a spec's docstring say, by name."""
-    section = (inspect.getdoc(spec) or "").partition("Attributes:\n")[2]
-    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, flags=re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in found}

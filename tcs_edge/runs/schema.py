@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from tcs_edge.specs.artifacts import Precision
-from tcs_edge.specs.config import SearchName
+from tcs_edge.specs.options import SearchName
 from tcs_edge.specs.strict import Spec
 
 

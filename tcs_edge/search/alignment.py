@@ -17,7 +17,7 @@ from tcs_edge.data.images import Split
 from tcs_edge.errors import DataError, MissingError, UsageError, reason_of
 from tcs_edge.models.candidates import Candidate
 from tcs_edge.search.ridge import align
-from tcs_edge.stages.prepare import Prepared
+from tcs_edge.stages.prepare import Shortlist
 from tcs_edge.students.accuracy_estimate import AccuracyEstimate, by_table
 from tcs_edge.students.build import build_student, deployable, student_mean_std, weights_at_hand
 from tcs_edge.students.features import features_before_training
@@ -82,23 +82,24 @@ def by_table_because(candidate: Candidate, reason: str) -> AccuracyEstimate | No
     return replace(known, how=f"{known.how}; not compared on the images: {reason}") if known else None
 
 
-def student_features(ready: Prepared, sample: Sample) -> FeaturesOf:
+def student_features(listed: Shortlist, sample: Sample) -> FeaturesOf:
     """Features by the students' own networks in one forward pass, from the cache where they are there.
 
     The images are decoded once for all students: uint8 (n, S, S, 3) in memory.
     """
-    views = _views(sample.split, ready.preprocess)
+    base = listed.prepared().preprocess
+    views = _views(sample.split, base)
 
     def features_of(candidate: Candidate) -> np.ndarray:
-        weights = weights_at_hand(candidate.name, ready.given_init)
+        weights = weights_at_hand(candidate.name, listed.init)
         if weights is None:
             raise MissingError("its weights are not on this machine")
         mean, std = student_mean_std(candidate.name)
-        preprocess = replace(ready.preprocess, mean=mean, std=std)
-        store = _store(ready, candidate, weights, preprocess, sample.split)
+        preprocess = replace(base, mean=mean, std=std)
+        store = _store(listed, candidate, weights, preprocess, sample.split)
         found = store.read_intact()
         if len(found) < store.shards:
-            features = _forward(ready, candidate.name, weights, preprocess, views)
+            features = _forward(listed, candidate.name, weights, preprocess, views)
             found = {shard: features[store.rows_of(shard)] for shard in range(store.shards)}
             for shard, rows in found.items():
                 store.write(shard, rows)
@@ -127,18 +128,20 @@ def _views(split: Split, preprocess: Preprocess) -> np.ndarray:
         return np.stack(list(track(pool.map(view, rows), "decoding a sample", total=len(split))))
 
 
-def _store(ready: Prepared, candidate: Candidate, weights: Path, preprocess: Preprocess, split: Split) -> FeatureStore:
-    options, fingerprint = ready.options, ready.images.fingerprint
+def _store(
+    listed: Shortlist, candidate: Candidate, weights: Path, preprocess: Preprocess, split: Split
+) -> FeatureStore:
+    options, fingerprint = listed.asked, listed.images.fingerprint
     ingredients = feature_ingredients(
         candidate.name, sha256_file(weights), preprocess, fingerprint, "train", split.names
     ) | {"role": "student"}
     return FeatureStore(options.cache_dir or default_cache_dir(), ingredients, len(split), candidate.feature_dim)
 
 
-def _forward(ready: Prepared, name: str, weights: Path, preprocess: Preprocess, views: np.ndarray) -> np.ndarray:
+def _forward(listed: Shortlist, name: str, weights: Path, preprocess: Preprocess, views: np.ndarray) -> np.ndarray:
     """float16 (n, d) features of the network as it would be deployed."""
-    model = deployable(build_student(name, preprocess.img_size, weights, ready.options.seed))
+    model = deployable(build_student(name, preprocess.img_size, weights, listed.asked.seed))
     starts = range(0, len(views), BATCH_SIZE)
     pixels = (np.stack([preprocess.normalize(view) for view in views[start : start + BATCH_SIZE]]) for start in starts)
-    device = make_accelerator(ready.options.device).device
+    device = make_accelerator(listed.asked.device).device
     return features_before_training(model, map(torch.from_numpy, pixels), device, weights.name)

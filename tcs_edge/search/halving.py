@@ -10,19 +10,19 @@ import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
+from torch import nn
+
 from tcs_edge.errors import DataError, MissingError, TrainingDiverged, UsageError, reason_of
-from tcs_edge.methods import DistillationTargets
 from tcs_edge.models.candidates import SizedCandidate
 from tcs_edge.search.alignment import by_table_because
-from tcs_edge.stages.prepare import Prepared
-from tcs_edge.stages.targets import make_targets, student_is_asked
+from tcs_edge.stages.prepare import Prepared, Shortlist
+from tcs_edge.stages.targets import uses_student_probe
+from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_student
 from tcs_edge.students.accuracy_estimate import AccuracyEstimate
-from tcs_edge.students.build import build_student, feature_dim, student_mean_std
 from tcs_edge.teachers.features import Features
-from tcs_edge.training.distill import TrainingFiles, distill
+from tcs_edge.training.distill import TrainingFiles
 from tcs_edge.utils.progress import track
 
 logger = logging.getLogger(__name__)
@@ -82,32 +82,27 @@ def by_halving(
     return expected
 
 
-def short_runs(ready: Prepared, features: Features) -> Learn:
-    """TCS runs on the teacher's features, whatever method the run itself has; nothing of them is kept."""
-    options = ready.options.model_copy(update={"method": "tcs", "online_teacher": False})
-    images = ready.images
+def short_runs(listed: Shortlist, features: Features) -> Learn:
+    """Return short TCS runs on the teacher's features, whatever method the run itself has; they leave no files."""
+    listed = replace(listed, asked=listed.asked.replaced(method="tcs", online_teacher=False))
+    found_as = {found.sized_candidate: found for found in listed.choice.accepted}
+    shared: dict[bool, TeacherTargets] = {}  # by soft labels or none: the same for every student that adds no probe
 
-    @cache
-    def of_the_teacher() -> DistillationTargets:
-        # The winner's run says of the teacher what there is to say.
-        return make_targets(features, images, ready.preprocess, None, options)
+    def taught(ready: Prepared, backbone: nn.Module) -> TeacherTargets:
+        if uses_student_probe(ready.options):
+            return teach(ready, backbone, features)
+        soft = ready.options.tcs.soft_weight != 0
+        if soft not in shared:
+            shared[soft] = teach(ready, backbone, features)
+        return shared[soft]
 
     def learn(sized: SizedCandidate, epochs: int) -> float:
-        candidate, img_size = sized
-        mean, std = student_mean_std(candidate.name)
-        preprocess = replace(ready.preprocess, img_size=img_size, mean=mean, std=std)
-        backbone = build_student(candidate.name, img_size, ready.given_init, options.seed)
-        short = options.for_student(candidate.kind).model_copy(
-            update={"student": candidate.name, "img_size": img_size, "epochs": epochs}
-        )
-        if student_is_asked(short):
-            knowledge = make_targets(features, images, preprocess, backbone, short)
-        else:
-            knowledge = of_the_teacher()
+        ready = listed.prepared(replace(listed.choice, winner=found_as[sized]))
+        ready = replace(ready, options=ready.options.replaced(epochs=epochs))
+        backbone = build_backbone(ready)
         with tempfile.TemporaryDirectory(prefix="tcs-edge-search-") as folder:
             files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
-            width = feature_dim(backbone, img_size)
-            distill(backbone, width, images, preprocess, knowledge, short, files, False)
+            train_student(ready, files, backbone, taught(ready, backbone))
             return float(json.loads(files.metrics.read_text().splitlines()[-1])["val_accuracy"])
 
     return learn

@@ -1,7 +1,7 @@
-"""What one `compress` run is asked for: every option, and how the ones left open are settled.
+"""What a run is asked for, and what it resolves to.
 
-A config comes from flags, from a TOML file, or both (flags win). `resolved` settles what was
-left open ("auto") and returns a new config; that one is saved with the run.
+`CompressConfig` comes from flags, a TOML file, or both (flags win); it may leave options open (None or "auto").
+`ResolvedConfig` leaves nothing open and is saved with the run.
 """
 
 from __future__ import annotations
@@ -9,219 +9,206 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Self
 
 import tomli_w
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, model_validator
 
 from tcs_edge.errors import SpecError
-from tcs_edge.specs.artifacts import Precision, with_fp32
-from tcs_edge.specs.methods import DkdOptions, KdOptions, TcsOptions
-from tcs_edge.specs.strict import Spec
-from tcs_edge.specs.training import TrainOptions
+from tcs_edge.specs.artifacts import Precision
+from tcs_edge.specs.methods import METHODS, MethodFacts, ResolvedTcs
+from tcs_edge.specs.options import (
+    Augmentation,
+    DataOptions,
+    ExportOptions,
+    ImgSize,
+    LimitOptions,
+    RunOptions,
+    SearchName,
+    StudentOptions,
+    TeacherOptions,
+    TrainingOptions,
+)
+from tcs_edge.specs.training import ResolvedAmp, ResolvedTrain, TrainOptions
 
-Augmentation = Literal["none", "crop", "crop-flip"]
-SearchName = Literal["table", "alignment", "halving"]
-MethodName = Literal["tcs", "simkd", "kd", "dkd", "ce"]
-ImgSize = Annotated[int, Field(ge=16, le=1024)]
-ONLINE_METHODS = ("simkd", "kd", "dkd")
-SEARCHED_SHARES = (1, 3 / 4, 1 / 2)  # of the pictures' own size
+PANELS = (DataOptions, TeacherOptions, StudentOptions, TrainingOptions, LimitOptions, ExportOptions, RunOptions)
+SEARCHED_SHARES = (1, 3 / 4, 1 / 2)  # of the images' own size
 OPEN = (None, "auto")
-# Weights of TCS's losses: with the probe's soft labels above all, or as arXiv 2412.09388 has them.
+# Weights of TCS's losses: mostly the probe's soft labels, or as arXiv 2412.09388 has them.
 SOFTENED = {"label_weight": 0.1, "soft_weight": 0.9, "mimic_weight": 0.1}
 UNSOFTENED = {"label_weight": 1.0, "soft_weight": 0.0, "mimic_weight": 1.0}
 FINE_TUNED = UNSOFTENED | {"mimic_weight": 0.1}
-AnySpec = TypeVar("AnySpec", bound=Spec)
-# Their loss about the teacher needs no label.
-LABEL_FREE = ("tcs", "simkd", "kd")
 
 
-class Int8Options(Spec):
-    """Options of `--precision int8`, `[int8]` in a config file.
+class CompressConfig(
+    RunOptions, ExportOptions, LimitOptions, TrainingOptions, StudentOptions, TeacherOptions, DataOptions
+):
+    """What `tcs-edge compress` is asked for; see `specs.options` for the fields."""
 
-    Attributes:
-        calibration_images: training images that the ranges of the activations are taken from, at most.
-        sensitivity_images: of these, how many measure what each layer costs.
-        rounds: how often layers may go back to float before it is given up.
-    """
-
-    calibration_images: int = Field(default=128, ge=8, le=4096)
-    sensitivity_images: int = Field(default=16, ge=1, le=512)
-    rounds: int = Field(default=6, ge=0, le=64)
-
-
-class CompressConfig(Spec):
-    """Options of `tcs-edge compress`; `resolved` settles None and "auto", and `for_student` what hangs on the student.
-
-    Attributes:
-        target: a name from `tcs-edge targets`, or the path of a target file.
-        data: image folder; None uses the built-in handwritten digits.
-        teacher: a teacher's name; None is `digits` for the built-in data, else `dinov2`.
-        teacher_weights: local safetensors file instead of the hub.
-        teacher_img_size: pixels of the teacher's input; None is the teacher's own choice.
-        student: a timm name, or "auto" for the best one that fits.
-        search: where the expected accuracy comes from that students are chosen by: "table" is the published one,
-            "alignment" compares pretrained features with the teacher's, "halving" trains briefly; "auto" is
-            alignment where everything it reads is on this machine already, else the table.
-        search_img_sizes: input sizes that halving tries every student with; None is `img_size` where it is given, else
-            the pictures' own size, three quarters and half of it.
-        student_init: "pretrained", "random", the path of a safetensors file, or of a folder of such files.
-        method: how the student is trained; all but TCS are there to compare with.
-        online_teacher: keep the teacher in memory and show it the student's own views, instead of one
-            pass over the plain images; for simkd, kd and dkd.
-        shots: training images per class, drawn by the seed; None takes all.
-        unlabeled: folder of images without labels that join training; for tcs, kd and simkd.
-        rest_unlabeled: with `shots`, the training images that were not drawn join without their labels.
-        labeled_fraction: least part of every batch that has labels, where there are images without.
-        img_size: pixels of the student's square input.
-        precision: model files to export; fp32 is always among them. None is fp32 and the target's own advice.
-        max_accuracy_drop: accuracy that int8 may lose, as a share: 0.01 is one percentage point.
-        opset: of the ONNX files; None is the lowest that the exporter writes, which most runtimes read.
-        dynamic_batch: export for any number of images at a time instead of one.
-        embed_preprocess: also write ONNX files that take uint8 pictures of any size.
-        compiled_latency: also measure torch.compile's model after the export; compiling may take minutes.
-        device: "auto", "cpu", "cuda", "mps".
-        threads: compute threads; None uses the cores that are free.
-        train: precision, regularization and reproducibility of the training loop.
-        workers: image-decoding processes; None decodes in as many as there are free cores, less one.
-    """
-
-    target: str
-    data: Path | None = None
-    teacher: str | None = None
-    teacher_weights: Path | None = None
-    teacher_img_size: int | None = Field(None, ge=16, le=1024)
-    student: str = "auto"
-    search: SearchName | Literal["auto"] = "auto"
-    search_img_sizes: tuple[ImgSize, ...] | None = Field(None, min_length=1)
-    student_init: str = "auto"
-    method: MethodName = "tcs"
-    online_teacher: bool = False
-    shots: int | None = Field(None, ge=1)
-    unlabeled: Path | None = None
-    rest_unlabeled: bool = False
-    labeled_fraction: float = Field(0.5, gt=0, le=1)
-    epochs: int | None = Field(None, ge=1)
-    batch_size: int = Field(64, ge=2)
-    img_size: ImgSize | None = None
-    # Above 1e30 a step of AdamW overflows float32 before the loss can be looked at.
-    lr: float | None = Field(None, gt=0, le=1e30)
-    augment: Augmentation | None = None
-    max_latency_ms: float | None = Field(None, gt=0)
-    max_size_mb: float | None = Field(None, gt=0)
-    max_params_m: float | None = Field(None, gt=0)
-    precision: tuple[Precision, ...] | None = None
-    max_accuracy_drop: float = Field(0.01, ge=0, lt=1)
-    opset: int | None = Field(None, ge=1)
-    dynamic_batch: bool = False
-    embed_preprocess: bool = False
-    compiled_latency: bool = False
-    device: str = "auto"
-    threads: int | None = Field(None, ge=1)
-    workers: int | None = Field(None, ge=0)
-    cache_dir: Path | None = None
-    seed: int = Field(0, ge=0, lt=2**31)
-    train: TrainOptions = TrainOptions()
-    tcs: TcsOptions = TcsOptions()
-    kd: KdOptions = KdOptions()
-    dkd: DkdOptions = DkdOptions()
-    int8: Int8Options = Int8Options()
-
-    @field_validator("precision")
-    @classmethod
-    def _fp32_is_there(cls, precision: tuple[Precision, ...] | None) -> tuple[Precision, ...] | None:
-        return None if precision is None else with_fp32(precision)
-
-    @field_validator("search_img_sizes")
-    @classmethod
-    def _are_searched(cls, sizes: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
-        if sizes and (search := info.data.get("search")) != "halving":
-            raise ValueError(f"search {search} looks at one input size; pass --search halving, or --img-size")
-        return sizes
-
-    @field_validator("method")
-    @classmethod
-    def _has_what_the_search_reads(cls, method: MethodName, info: ValidationInfo) -> MethodName:
-        if method == "ce" and (search := info.data.get("search")) in ("alignment", "halving"):
-            raise ValueError(f"ce has no teacher, which search {search} needs; pass --search table")
-        return method
-
-    @field_validator("online_teacher")
-    @classmethod
-    def _can_stay_online(cls, online: bool, info: ValidationInfo) -> bool:
-        if online and info.data.get("method") not in ONLINE_METHODS:
-            raise ValueError(f"only methods {', '.join(ONLINE_METHODS)} can keep the teacher in the loop")
-        return online
-
-    @field_validator("unlabeled")
-    @classmethod
-    def _is_of_use(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
-        if folder and info.data.get("data") is None:
-            raise ValueError("it goes with --data; the built-in digits all have labels")
-        return _learnt_from(folder, info)
-
-    @field_validator("rest_unlabeled")
-    @classmethod
-    def _has_a_rest(cls, wanted: bool, info: ValidationInfo) -> bool:
-        if wanted and not info.data.get("shots"):
-            raise ValueError("it goes with --shots, which says how many images keep their labels")
-        return _learnt_from(wanted, info)
-
-    @field_validator("train")
-    @classmethod
-    def _has_labels_to_smooth(cls, train: TrainOptions, info: ValidationInfo) -> TrainOptions:
-        if train.label_smoothing and info.data.get("method") == "simkd":
-            raise ValueError("simkd imitates a map and reads no labels: leave label_smoothing out")
-        return train
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for problem in _problems(self):
+            raise ValueError(problem)
+        return self
 
     @property
     def builtin(self) -> bool:
-        """Whether the built-in demo data is used."""
+        """True for the built-in demo data."""
         return self.data is None
 
     @property
     def all_labeled(self) -> bool:
-        """Whether every image that the student learns from has a label."""
+        """True where every training image has a label."""
         return self.unlabeled is None and not self.rest_unlabeled
 
-    def resolved(self, typical_px: int) -> CompressConfig:
-        """This config with data-dependent choices settled.
+    @property
+    def img_sizes(self) -> tuple[int, ...]:
+        """Input sizes of the student to look at, in pixels; empty while the images are not known."""
+        return self.search_img_sizes or ((self.img_size,) if self.img_size else ())
+
+    @property
+    def method_facts(self) -> MethodFacts:
+        """Facts about the training method."""
+        return METHODS[self.method]
+
+    @property
+    def has_teacher(self) -> bool:
+        """True where the method learns from a teacher."""
+        return self.method_facts.targets != "none"
+
+    def with_data_defaults(self, typical_px: int) -> Self:
+        """Return this config with the defaults that depend on the images.
 
         Args:
             typical_px: median shorter side of the training images, in pixels.
         """
-        return _filled(self, _demo_defaults(self) if self.builtin else _folder_defaults(typical_px, self))
+        return self.filled(_demo_defaults(self) if self.builtin else _folder_defaults(typical_px, self))
 
-    def for_student(self, kind: str) -> CompressConfig:
-        """This config with the choices settled that depend on the student.
-
-        Args:
-            kind: "cnn", "hybrid", "transformer" or "unknown", as of a `Candidate`.
-        """
-        # CNNs, transformers and pretrained weights learn best with different settings
-        # (docs/explanation/decisions/0006 to 0012).
-        transformer, scratch = kind == "transformer", self.student_init == "random"
-        from_scratch, fine_tuning = (3e-4, 1e-4) if transformer else (2e-3, 1e-3)
-        settled = _filled(self, {"lr": from_scratch if scratch else fine_tuning})
-        mimic_warmup = 0.2 if scratch and not transformer else 0.0
-        weights = SOFTENED
-        if self.all_labeled and (transformer or not scratch):
-            weights = UNSOFTENED if scratch else FINE_TUNED
-        tcs = _filled(self.tcs, {"mimic_warmup": mimic_warmup, "probe_start": scratch, **weights})
-        return settled.model_copy(update={"tcs": tcs})
+    def filled(self, defaults: Mapping[str, Any]) -> Self:
+        """Return this config, validated anew, with `defaults` where it leaves an option open."""
+        return self.replaced(**{name: value for name, value in defaults.items() if getattr(self, name) in OPEN})
 
 
-def _filled(spec: AnySpec, defaults: Mapping[str, Any]) -> AnySpec:
-    """`spec` with `defaults` where it leaves a choice open."""
-    return spec.model_copy(update={name: value for name, value in defaults.items() if getattr(spec, name) in OPEN})
+class ResolvedConfig(CompressConfig):
+    """The options of a run: nothing is open. None means "no limit", "no such folder" or "the library's own"."""
+
+    teacher: str
+    student: str
+    student_init: str
+    img_size: ImgSize
+    search: SearchName
+    search_img_sizes: None = None
+    epochs: int = Field(ge=1)
+    lr: float = Field(gt=0, le=1e30)
+    augment: Augmentation
+    train: ResolvedTrain = ResolvedTrain()
+    tcs: ResolvedTcs
+    precision: tuple[Precision, ...]
+    threads: int = Field(ge=1)
+    workers: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _is_resolved(self) -> Self:
+        if open_names := [name for name in ("student", "student_init") if getattr(self, name) in OPEN]:
+            raise ValueError(f"{', '.join(open_names)}: not resolved.")
+        return self
 
 
-def _learnt_from(wanted: Any, info: ValidationInfo) -> Any:
-    """What brings images without labels, for a method that can use them."""
-    if wanted and info.data.get("method") not in LABEL_FREE:
-        raise ValueError(f"only methods {', '.join(LABEL_FREE)} learn from images without labels")
-    return wanted
+@dataclass(frozen=True)
+class Machine:
+    """What the machine of a run decides: threads, decoding processes, mixed precision."""
+
+    threads: int
+    workers: int
+    amp: ResolvedAmp
+
+
+@dataclass(frozen=True)
+class ChosenStudent:
+    """The student of a run.
+
+    Attributes:
+        kind: "cnn", "hybrid", "transformer" or "unknown", as of a `Candidate`.
+        img_size: side of its input in pixels.
+    """
+
+    name: str
+    kind: str
+    img_size: int
+
+
+def resolve(
+    asked: CompressConfig,
+    student: ChosenStudent,
+    search: SearchName,
+    precision: tuple[Precision, ...],
+    machine: Machine,
+) -> ResolvedConfig:
+    """Return `asked`, which has its data defaults, with everything else resolved too.
+
+    Args:
+        search: how the student was ranked.
+    """
+    explicit = {name: getattr(asked, name) for name in asked.model_fields_set}
+    decided = {
+        "student": student.name,
+        "img_size": student.img_size,
+        "search": search,
+        "search_img_sizes": None,
+        "precision": precision,
+        "threads": machine.threads,
+        "workers": machine.workers if asked.workers is None else asked.workers,
+        "train": ResolvedTrain(**_explicit(asked.train) | {"amp": machine.amp}),
+        **_student_defaults(asked, student.kind),
+    }
+    return ResolvedConfig(**explicit | decided)
+
+
+def _student_defaults(asked: CompressConfig, kind: str) -> dict[str, Any]:
+    """Learning rate and loss weights, which depend on the student."""
+    # CNNs, transformers and pretrained weights learn best with different settings
+    # (docs/explanation/decisions/0006 to 0012).
+    transformer, scratch = kind == "transformer", asked.student_init == "random"
+    from_scratch, fine_tuning = (3e-4, 1e-4) if transformer else (2e-3, 1e-3)
+    weights = SOFTENED
+    if asked.all_labeled and (transformer or not scratch):
+        weights = UNSOFTENED if scratch else FINE_TUNED
+    tcs = {"mimic_warmup": 0.2 if scratch and not transformer else 0.0, "probe_start": scratch, **weights}
+    given = {name: value for name, value in _explicit(asked.tcs).items() if value is not None}
+    lr = asked.lr if asked.lr is not None else (from_scratch if scratch else fine_tuning)
+    return {"lr": lr, "tcs": ResolvedTcs(**tcs | given)}
+
+
+def _explicit(spec: TrainOptions | Any) -> dict[str, Any]:
+    return {name: getattr(spec, name) for name in spec.model_fields_set}
+
+
+def _problems(config: CompressConfig) -> list[str]:
+    """Options that do not go together, each with what to do."""
+    facts, search = METHODS[config.method], config.search
+    problems = []
+    if config.search_img_sizes and search != "halving":
+        problems.append(
+            f"search_img_sizes: search {search} looks at one input size. Pass --search halving, or --img-size."
+        )
+    if facts.targets == "none" and search in ("alignment", "halving"):
+        problems.append(f"method: {config.method} has no teacher, which search {search} needs. Pass --search table.")
+    if config.online_teacher and not facts.online:
+        able = ", ".join(name for name, known in METHODS.items() if known.online)
+        problems.append(f"online_teacher: only methods {able} can keep the teacher in memory.")
+    if config.unlabeled and config.data is None:
+        problems.append("unlabeled: it goes with --data; the built-in digits all have labels.")
+    if config.rest_unlabeled and not config.shots:
+        problems.append("rest_unlabeled: it goes with --shots, which says how many images keep their labels.")
+    if not config.all_labeled and not facts.label_free:
+        able = ", ".join(name for name, known in METHODS.items() if known.label_free)
+        name = "unlabeled" if config.unlabeled else "rest_unlabeled"
+        problems.append(f"{name}: only methods {able} learn from images without labels.")
+    if config.train.label_smoothing and not facts.reads_labels:
+        problems.append(f"train: {config.method} reads no labels: leave label_smoothing out.")
+    return problems
 
 
 def _demo_defaults(config: CompressConfig) -> dict[str, Any]:
@@ -234,7 +221,7 @@ def _demo_defaults(config: CompressConfig) -> dict[str, Any]:
 
 
 def _folder_defaults(typical_px: int, config: CompressConfig) -> dict[str, Any]:
-    """No larger than the pictures are, at most 224; a search may try smaller inputs too, where none was asked for."""
+    """No larger than the images are, at most 224; halving may try smaller inputs too, where no size was asked for."""
     from_scratch = config.student_init == "random"
     img_size = min(224, _strided(typical_px))
     several = config.search == "halving" and config.img_size is None
@@ -267,11 +254,11 @@ def load_config(path: Path) -> dict[str, Any]:
 
 
 def with_flags(document: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """A config file's options with `flags` laid over them; those of the training loop go into its table."""
+    """A config file's options with `flags` laid over them; training-loop flags go into its table."""
     training = {name: value for name, value in flags.items() if name in TrainOptions.model_fields}
     merged = {**document, **{name: value for name, value in flags.items() if name not in training}}
     table = document.get("train", {})
-    # Anything but a table is left for the schema to complain about.
+    # Anything but a table is left for the schema to refuse.
     return merged | {"train": table | training} if training and isinstance(table, dict) else merged
 
 

@@ -1,83 +1,114 @@
-"""What a training method has options for: the tables of a config file that belong to one method each."""
+"""The training methods: a literal registry, and the config tables of methods that have options of their own.
+
+A method is a module with `build(inputs: MethodInputs) -> Method` and one line in `METHODS`. Nothing here imports
+torch, so that options are checked at once.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
 
 from tcs_edge.specs.strict import Spec
 
+Targets = Literal["none", "coordinates", "logits", "maps"]
 Mimicking = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
 Ablation = Literal["none", "random-axes", "shuffled-targets", "top-variance"]
 
 
-class TcsOptions(Spec):
-    """The method's own options, `[tcs]` in a config file.
+@dataclass(frozen=True)
+class MethodFacts:
+    """Facts about a training method.
 
     Attributes:
-        dims: k, PCA axes kept at most; fewer where the images span fewer.
-        kept_fraction: share of the k coordinates that feature selection leaves, in (0, 1].
-        label_weight: weight of cross-entropy on the labels; None is 0.1, and 1 where every image has a label and the
-            student is a transformer or starts from given weights.
-        mimic: the mimicking loss beside it.
-        mimic_weight: its weight; None is 0.1, and 1 for a transformer from random weights where every image has a
-            label.
-        mimic_warmup: first share of all steps, in which the student learns by mimicking alone; None is 0.2, and 0
-            for a transformer or a student that starts from given weights.
-        hash_bits: M of the hashing losses.
-        probe_start: start the classifier as a linear probe in the teacher's coordinates, instead of at random; None is
-            yes, and no where the student starts from given weights.
-        soft_weight: weight of that probe's soft labels; None is 0.9, and 0 where an open `label_weight` is 1.
-        label_propagation: where there are images without labels, fit the probe on what images take over from their
-            neighbors in the coordinates too, as much as labels that were held out bear out.
-        student_probe: where the student starts from given weights, let its own features before training answer beside
-            the teacher's; how much each has a say is settled by labels that are held out, half and half where every
-            class has one label.
-        temperature: T of the soft labels.
-        ablation: an experiment that takes something away: axes that are random instead of PCA's (as many, at
-            the same scale), another image's targets for each image, or keeping the axes of most variance
-            instead of those that the task uses.
+        module: where its `build` is.
+        targets: what the student learns from besides labels; "none" needs no teacher.
+        label_free: whether images without labels can join training.
+        online: whether the teacher can stay in memory and see the student's own views.
+        reads_labels: whether a label enters the loss.
     """
 
+    module: str
+    targets: Targets
+    label_free: bool = False
+    online: bool = False
+    reads_labels: bool = True
+
+
+METHODS: dict[str, MethodFacts] = {
+    "tcs": MethodFacts("tcs_edge.methods.tcs", "coordinates", label_free=True),
+    "simkd": MethodFacts("tcs_edge.methods.simkd", "maps", label_free=True, online=True, reads_labels=False),
+    "kd": MethodFacts("tcs_edge.methods.kd", "logits", label_free=True, online=True),
+    "dkd": MethodFacts("tcs_edge.methods.dkd", "logits", online=True),
+    "ce": MethodFacts("tcs_edge.methods.ce", "none"),
+}
+
+
+class TcsOptions(Spec):
+    """Options of `--method tcs`, `[tcs]` in a config file."""
+
     dims: int = Field(default=256, ge=2)
+    """PCA axes to keep at most (k); fewer where the images span fewer."""
     kept_fraction: float = Field(default=0.5, gt=0, le=1)
+    """Share of the k coordinates that feature selection leaves, in (0, 1]."""
     label_weight: float | None = Field(default=None, ge=0)
+    """Weight of cross-entropy on the labels. Default: 0.1; 1 where every image has a label and the student is a
+    transformer or pretrained."""
     mimic: Mimicking = "cosine"
+    """The mimicking loss: cosine, mse, lsh, lsh+mse or none."""
     mimic_weight: float | None = Field(default=None, ge=0)
+    """Weight of the mimicking loss. Default: 0.1; 1 for a transformer from random weights where every image has a
+    label."""
     mimic_warmup: float | None = Field(default=None, ge=0, lt=1)
+    """First share of all steps, in which the student learns by mimicking alone. Default: 0.2; 0 for a transformer or
+    a pretrained student."""
     hash_bits: int = Field(default=1024, ge=8)
+    """Bits of the hashing losses (M)."""
     probe_start: bool | None = None
+    """Start the classifier as a linear probe in the teacher's coordinates. Default: yes; no for a pretrained
+    student."""
     soft_weight: float | None = Field(default=None, ge=0)
+    """Weight of the probe's soft labels. Default: 0.9; 0 where the default of label_weight is 1."""
     label_propagation: bool = True
+    """With unlabeled images: fit the probe on propagated labels too. Held-out accuracy sets their share."""
     student_probe: bool = True
+    """With pretrained weights: also fit a probe on the student's own features. Held-out accuracy sets the mix."""
     temperature: float = Field(default=4.0, gt=0)
+    """Temperature of the soft labels."""
     ablation: Ablation = "none"
+    """An experiment without one part: random-axes takes random axes instead of PCA's, shuffled-targets another
+    image's targets, top-variance keeps the axes of most variance instead of those that the task uses."""
+
+
+class ResolvedTcs(TcsOptions):
+    """The options of TCS with every default filled in."""
+
+    label_weight: float = Field(ge=0)
+    mimic_weight: float = Field(ge=0)
+    mimic_warmup: float = Field(ge=0, lt=1)
+    probe_start: bool
+    soft_weight: float = Field(ge=0)
 
 
 class KdOptions(Spec):
-    """Options of `--method kd`, `[kd]` in a config file.
-
-    Attributes:
-        temperature: T of both softmaxes.
-        weight: of the teacher's part, in [0, 1]; cross-entropy has the rest.
-    """
+    """Options of `--method kd`, `[kd]` in a config file."""
 
     temperature: float = Field(default=4.0, gt=0)
+    """Temperature of both softmaxes."""
     weight: float = Field(default=0.9, ge=0, le=1)
+    """Weight of the teacher's part, in [0, 1]; cross-entropy has the rest."""
 
 
 class DkdOptions(Spec):
-    """Options of `--method dkd`, `[dkd]` in a config file; cross-entropy has weight 1.
-
-    Attributes:
-        temperature: T of both softmaxes.
-        alpha: weight of the part about the label.
-        beta: weight of the part about the other classes.
-        warmup: share of the steps over which both rise from zero.
-    """
+    """Options of `--method dkd`, `[dkd]` in a config file; cross-entropy has weight 1."""
 
     temperature: float = Field(default=4.0, gt=0)
+    """Temperature of both softmaxes."""
     alpha: float = Field(default=1.0, ge=0)
+    """Weight of the part about the label's class."""
     beta: float = Field(default=8.0, ge=0)
+    """Weight of the part about the other classes."""
     warmup: float = Field(default=1 / 12, ge=0, lt=1)
+    """Share of the steps over which both weights rise from zero."""

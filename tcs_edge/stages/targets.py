@@ -19,7 +19,7 @@ from tcs_edge.labels.propagation import MAX_IMAGES
 from tcs_edge.labels.soft_labels import SoftLabels, labeled_probe, soft_labels
 from tcs_edge.methods import DistillationTargets, OnlineTeacher
 from tcs_edge.models.feature_map import map_shape
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.students.features import features_before_training
 from tcs_edge.tcs.coordinates import Coordinates, fit_coordinates, random_axes
 from tcs_edge.teachers.features import Features, teacher_features
@@ -39,7 +39,7 @@ MAX_MAPS_MB = 2048.0
 
 
 def gather_features(
-    images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: CompressConfig
+    images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: ResolvedConfig
 ) -> Features | None:
     """The teacher's features; None for a method without a teacher. No teacher is in memory afterwards.
 
@@ -47,13 +47,13 @@ def gather_features(
         UsageError: maps that would take more than `MAX_MAPS_MB`.
         DataError, MissingError: as `teacher_features`.
     """
-    if options.method == "ce":
+    if not options.has_teacher:
         return None
-    simkd = options.method == "simkd"
-    return teacher_pass(images, options, _readout(images, preprocess, backbone, options) if simkd else POOLED)
+    maps = options.method_facts.targets == "maps"
+    return teacher_pass(images, options, _readout(images, preprocess, backbone, options) if maps else POOLED)
 
 
-def teacher_pass(images: ImageSet, options: CompressConfig, readout: Readout = POOLED) -> Features:
+def teacher_pass(images: ImageSet, options: ResolvedConfig, readout: Readout = POOLED) -> Features:
     """The features of the run's teacher, from the cache where they are there.
 
     Raises:
@@ -61,7 +61,7 @@ def teacher_pass(images: ImageSet, options: CompressConfig, readout: Readout = P
     """
     return teacher_features(
         images,
-        options.teacher or "",
+        options.teacher,
         options.teacher_weights,
         options.teacher_img_size,
         options.cache_dir,
@@ -72,7 +72,7 @@ def teacher_pass(images: ImageSet, options: CompressConfig, readout: Readout = P
 
 
 def make_targets(
-    features: Features, images: ImageSet, preprocess: Preprocess, backbone: nn.Module | None, options: CompressConfig
+    features: Features, images: ImageSet, preprocess: Preprocess, backbone: nn.Module | None, options: ResolvedConfig
 ) -> DistillationTargets:
     """What `options.method` learns from, out of the teacher's features of `images`.
 
@@ -86,7 +86,7 @@ def make_targets(
             f"the weights of teacher {features.meta.name} are under {features.meta.license}: no commercial use."
         )
     probe = _probe(features, images)
-    if options.method == "tcs":
+    if options.method_facts.targets == "coordinates":
         coordinates = _coordinates(features, options)
         targets = _targets(features, coordinates, options)
         found = _soft_labels(targets, images, preprocess, backbone, options)
@@ -102,21 +102,21 @@ def make_targets(
         online = _online(teacher, features.readout, linear, preprocess)
         logger.info(f"teacher {teacher.name} stays in memory and sees every training view")
         return DistillationTargets(online=online, probe=linear, signed=signed, grid=grid)
-    if options.method == "simkd":
+    if options.method_facts.targets == "maps":
         maps = torch.from_numpy(features.train).unflatten(1, (features.readout.channels, grid, grid))
         return DistillationTargets(answers=maps, probe=linear, signed=signed, grid=grid)
     return DistillationTargets(answers=torch.from_numpy(probe.logits(features.train)))
 
 
-def student_is_asked(options: CompressConfig) -> bool:
-    """Whether a student's own features before training answer beside the teacher; `options` are settled."""
-    hears = options.method == "tcs" and options.tcs.soft_weight != 0 and options.tcs.student_probe
-    return hears and options.student_init != "random"
+def uses_student_probe(options: ResolvedConfig) -> bool:
+    """Return True if a probe on the student's own features adds to the soft labels."""
+    wanted = options.method_facts.targets == "coordinates" and options.tcs.student_probe
+    return wanted and options.tcs.soft_weight != 0 and options.student_init != "random"
 
 
-def _readout(images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: CompressConfig) -> Readout:
+def _readout(images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: ResolvedConfig) -> Readout:
     """Maps on the coarser of both grids; only their means where the teacher stays in the loop."""
-    info = describe_teacher(options.teacher or "", options.teacher_weights, options.teacher_img_size)
+    info = describe_teacher(options.teacher, options.teacher_weights, options.teacher_img_size)
     channels, side = teacher_map_shape(info)
     grid = min(side, map_shape(backbone, preprocess.img_size)[1])
     if options.online_teacher:
@@ -148,7 +148,7 @@ def _probe(features: Features, images: ImageSet) -> LinearProbe:
     return probe
 
 
-def _coordinates(features: Features, options: CompressConfig) -> Coordinates:
+def _coordinates(features: Features, options: ResolvedConfig) -> Coordinates:
     """PCA of the training images' features, or the ablation's random axes."""
     rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
     coordinates = fit_coordinates(rows, options.tcs.dims)
@@ -161,7 +161,7 @@ def _coordinates(features: Features, options: CompressConfig) -> Coordinates:
     return coordinates
 
 
-def _targets(features: Features, coordinates: Coordinates, options: CompressConfig) -> Tensor:
+def _targets(features: Features, coordinates: Coordinates, options: ResolvedConfig) -> Tensor:
     """Coordinates (N, k) of the training images; the ablation gives each image another one's."""
     rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
     # As float16, which is how they are kept: the float32 copy of all of them would be the largest thing here.
@@ -172,14 +172,14 @@ def _targets(features: Features, coordinates: Coordinates, options: CompressConf
 
 
 def _soft_labels(
-    targets: Tensor, images: ImageSet, preprocess: Preprocess, backbone: nn.Module | None, options: CompressConfig
+    targets: Tensor, images: ImageSet, preprocess: Preprocess, backbone: nn.Module | None, options: ResolvedConfig
 ) -> SoftLabels | None:
     """What stands in for labels, where the student hears soft labels."""
     if options.tcs.soft_weight == 0:
         return None
     sources = {TEACHER: targets}
     labeled, classes = images.train.labeled, len(images.classes)
-    if backbone is not None and student_is_asked(options):
+    if backbone is not None and uses_student_probe(options):
         own = _own_coordinates(backbone, images, preprocess, options)
         sources |= {} if own is None else {STUDENT: own}
     neighbors = options.tcs.label_propagation and len(labeled) < len(targets) <= MAX_IMAGES
@@ -199,13 +199,13 @@ def _told(found: SoftLabels, source: str) -> str:
 
 
 def _own_coordinates(
-    backbone: nn.Module, images: ImageSet, preprocess: Preprocess, options: CompressConfig
+    backbone: nn.Module, images: ImageSet, preprocess: Preprocess, options: ResolvedConfig
 ) -> Tensor | None:
     """Coordinates (N, k) of the student's own features before training, at most as many as of the teacher's.
 
     None where every image has the same features, as those of weights that were never trained may underflow to.
     """
-    loader = evaluation_loader(images.train, preprocess, options.batch_size, options.workers or 0)
+    loader = evaluation_loader(images.train, preprocess, options.batch_size, options.workers)
     device = make_accelerator(options.device).device
     pixels = (batch for batch, _, _ in track(loader, "student features before training", total=len(loader)))
     features = torch.from_numpy(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcs_edge.models.candidates import Candidate
-from tcs_edge.specs.config import SearchName
+from tcs_edge.specs.options import SearchName
 
 
 @dataclass(frozen=True)

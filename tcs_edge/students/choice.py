@@ -14,7 +14,7 @@ from tcs_edge.errors import NoCandidate, UsageError
 from tcs_edge.latency.cost_model import Tables
 from tcs_edge.latency.device import DeviceLatencies, Latency, device_latencies
 from tcs_edge.models.candidates import CANDIDATES, Candidate, SizedCandidate
-from tcs_edge.specs.config import SearchName
+from tcs_edge.specs.options import SearchName
 from tcs_edge.specs.profile import Profile, ProfileRuntime
 from tcs_edge.specs.target import Limits, TargetSpec
 from tcs_edge.students.accuracy_estimate import AccuracyEstimate, Expectation, by_table

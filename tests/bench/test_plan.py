@@ -40,7 +40,7 @@ def test_a_budget_of_images_is_the_same_training_at_any_number_of_shots(options)
 def test_few_shots_without_a_budget_train_as_long_as_the_default_says(options):
     (few,) = plan_shared(options, ["lcnet_050"], [2], None, CE)
     assert few.options.epochs == FEW_SHOT_BUDGET.epochs(2 * CLASSES)
-    (own,) = plan_shared(options.model_copy(update={"epochs": 4}), ["lcnet_050"], [2], None, CE)
+    (own,) = plan_shared(options.replaced(epochs=4), ["lcnet_050"], [2], None, CE)
     assert own.options.epochs == 4
 
 
@@ -50,13 +50,13 @@ def test_what_cannot_work_is_refused_before_anything_is_trained(options, offline
     with pytest.raises(UnknownName, match="unknown student 'lcnet_51'"):
         plan_shared(options, ["lcnet_050", "lcnet_51"], [None], None, CE)
     with pytest.raises(NoCandidate):
-        plan_shared(options.model_copy(update={"max_size_mb": 0.1}), ["lcnet_050"], [None], None, CE)
+        plan_shared(options.replaced(max_size_mb=0.1), ["lcnet_050"], [None], None, CE)
     with pytest.raises(MissingError):
         plan_shared(options, ["lcnet_050"], [None], None, arms_of(["ce", "tcs"], []))
 
 
 def test_a_method_that_needs_labels_sees_as_many_images_without_the_others(options):
-    rest = options.model_copy(update={"shots": 2, "rest_unlabeled": True})
+    rest = options.replaced(shots=2, rest_unlabeled=True)
     (base,) = plan_shared(rest, ["lcnet_050"], [2], BenchBudget(10 * IMAGES, "images"), CE)
     assert (base.options.epochs, base.options.rest_unlabeled) == (10, True)
     assert base.labeled_epochs == round(10 * IMAGES / (2 * CLASSES))
@@ -68,6 +68,6 @@ def test_a_method_that_needs_labels_sees_as_many_images_without_the_others(optio
 
 @pytest.mark.parametrize(("rest", "soft_weight"), [(True, 0.9), (False, 0.0)])
 def test_what_hangs_on_images_without_labels_is_settled_for_the_draw(options, rest, soft_weight):
-    options = options.model_copy(update={"shots": 2, "rest_unlabeled": rest})
+    options = options.replaced(shots=2, rest_unlabeled=rest)
     (base,) = plan_shared(options, ["deit_tiny_patch16_224"], [2], None, CE)
     assert base.options.tcs.soft_weight == soft_weight

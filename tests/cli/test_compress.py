@@ -71,7 +71,7 @@ def test_no_target_says_which_there_are(cli, photos):
         ({"max_size_mb": 0.001}, "Raise --max-size-mb"),
         ({"device": "tpu"}, "cpu"),
         ({"amp": "fp16"}, "--amp bf16"),
-        ({"amp": "fp8"}, "'bf16'"),
+        ({"amp": "fp8"}, "Known: auto, no, bf16"),
         ({"mixup": -1}, "mixup"),
         ({"rand_augment": 31}, "rand_augment"),
     ],
@@ -217,7 +217,7 @@ def test_our_own_bug_is_called_one(cli, tiny, monkeypatch):
     def broken(*arguments: object) -> Path:
         raise ZeroDivisionError("a slip")
 
-    monkeypatch.setattr(tcs_edge.pipeline.run, "prepare", broken)
+    monkeypatch.setattr(tcs_edge.pipeline.run, "list_students", broken)
     result = cli(*tiny())
     assert result.exit_code == 70
     assert "a slip" in result.stderr

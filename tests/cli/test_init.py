@@ -26,7 +26,7 @@ def test_the_images_beside_it_are_found(cli, in_an_empty_folder, photos):
     assert (written["target"], written["data"]) == ("raspberrypi4", "photos")
     plan = cli("compress", "--dry-run", "--json", "--method", "ce", "--student", "lcnet_050", "--img-size", 32)
     assert plan.exit_code == 0, plan.stderr
-    assert "those of tcs-edge.toml" in plan.stderr
+    assert "options: tcs-edge.toml" in plan.stderr
     assert "images: photos" in plan.stderr
     assert "30 epochs of 72 images" in " ".join(stage["what"] for stage in json.loads(plan.stdout)["stages"])
 

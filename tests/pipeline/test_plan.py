@@ -28,20 +28,18 @@ def test_the_stages_of_a_run_with_their_times(options, tmp_path):
 
 
 def test_more_epochs_take_longer(options):
-    few, many = (
-        make_plan(options.model_copy(update={"epochs": epochs})).stages[1].seconds or 0 for epochs in (1, 1000)
-    )
+    few, many = (make_plan(options.replaced(epochs=epochs)).stages[1].seconds or 0 for epochs in (1, 1000))
     assert many > 50 * few
 
 
 def test_cross_entropy_needs_no_teacher(options):
-    plan = make_plan(options.model_copy(update={"method": "ce"}))
+    plan = make_plan(options.replaced(method="ce"))
     assert [stage.name for stage in plan.stages] == ["distill", "export and validate"]
 
 
 @pytest.mark.usefixtures("offline")
 def test_downloads_are_named_with_their_size(options):
-    wanted = options.model_copy(update={"teacher_weights": None, "student_init": "pretrained"})
+    wanted = options.replaced(teacher_weights=None, student_init="pretrained")
     teacher, student = make_plan(wanted).downloads
     assert teacher.startswith("weights of teacher timm/test_vit, about ")
     assert student.startswith("weights of student lcnet_050, about ")

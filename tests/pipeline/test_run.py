@@ -130,7 +130,7 @@ def test_a_stopped_run_goes_on_with_the_command_it_printed(
     assert result.exit_code == 130, result.stderr
     assert "Traceback" not in result.output
     assert stopped_mid_epoch["transformers"] == before, "the teacher is still in memory while the student trains"
-    assert "sees every image" in (out / "train.log").read_text(), "the teacher was never loaded: no proof"
+    assert "teacher pass: " in (out / "train.log").read_text(), "the teacher was never loaded: no proof"
     assert not (out / "export").exists()
     assert not (out / "manifest.json").exists()
     monkeypatch.undo()
@@ -178,7 +178,7 @@ def test_a_run_stopped_in_the_export_goes_on_without_training_again(cli, tiny, f
     with monkeypatch.context() as patched:
         patched.setattr(pipeline, "export_onnx", stop)
         assert cli(*tiny(), "--out", out).exit_code == 130
-    monkeypatch.setattr(pipeline, "distill", stop)
+    monkeypatch.setattr(pipeline, "train_student", stop)
     again = cli("compress", "--resume", out)
     assert again.exit_code == 0, again.stderr
     assert files_of(out) == FINISHED_FILES

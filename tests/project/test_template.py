@@ -12,17 +12,16 @@ import typer
 from tcs_edge.cli.app import app
 from tcs_edge.gate.limits import Changes, GateLimits
 from tcs_edge.project.read import ProjectFile
-from tcs_edge.project.template import Project, attribute_docs, project_toml, table_of
+from tcs_edge.project.template import Project, project_toml
 from tcs_edge.specs.config import CompressConfig
-from tcs_edge.specs.methods import TcsOptions
+from tcs_edge.specs.parameters import table_of
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import list_targets, load_target
 
 
 def text(project: Project) -> str:
     commands = typer.main.get_command(app).commands
-    helps = [{p.name: p.help for p in commands[name].params} for name in ("compress", "gate")]
-    return project_toml(project, *helps)
+    return project_toml(project, {p.name: p.help for p in commands["gate"].params})
 
 
 def read(toml: str) -> ProjectFile:
@@ -49,14 +48,9 @@ def test_without_images_data_stays_open():
 
 def test_every_line_that_is_switched_on_is_the_default():
     toml = text(Project("raspberrypi4", Path("photos")))
-    start = CompressConfig.model_validate({"target": "raspberrypi4", "data": "photos"})
-    settled = (
-        start.resolved(224)
-        .for_student("cnn")
-        .model_copy(update=load_target("raspberrypi4").limits.model_dump(exclude_none=True))
-    )
-    written = read(switched_on(toml)).compress_config()
-    assert written.for_student("cnn") == settled
+    asked = CompressConfig.model_validate({"target": "raspberrypi4", "data": "photos"})
+    defaults = asked.with_data_defaults(224).replaced(**load_target("raspberrypi4").limits.model_dump())
+    assert read(switched_on(toml)).compress_config() == defaults
 
 
 def test_every_option_and_every_limit_is_there_with_a_remark():
@@ -75,10 +69,3 @@ def test_all_limits_switched_on_are_limits():
     gate = read(switched_on(text(Project("raspberrypi", None)))).gate
     assert all(getattr(gate, name) is not None for name in GateLimits.model_fields)
     assert all(getattr(gate.change, name) is not None for name in Changes.model_fields)
-
-
-def test_attributes_are_read_from_the_docstring():
-    docs = attribute_docs(TcsOptions)
-    assert list(docs) == list(TcsOptions.model_fields)
-    assert docs["ablation"].startswith("an experiment")
-    assert docs["ablation"].endswith("the task uses.")

@@ -54,28 +54,17 @@ class Planted:
         return 0.99 if early and number == 5 else number / 20
 
 
-class Lines:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def track(self, items, description, total=None):
-        yield from items
-
-
-def test_the_best_learner_is_left_and_the_budgets_are_told():
-    learn, lines = Planted(), Lines()
-    found = by_name(by_halving(students(9), 30, learn, lines))
+def test_the_best_learner_is_left_and_the_budgets_are_told(recorder):
+    learn = Planted()
+    found = by_name(by_halving(students(9), 30, learn))
     assert max(found, key=lambda name: (found[name].depth, found[name].percent)) == "s08"
     assert found["s08"].percent == pytest.approx(40)
     assert (found["s08"].search, found["s08"].depth, found["s00"].depth) == ("halving", 2, 1)
     assert "10 epochs at 32 px, round 2 of 2" in found["s08"].how
     assert [epochs for _, epochs in learn.asked] == [3] * 9 + [10] * 3
     assert {name for name, epochs in learn.asked if epochs == 10} == {"s05", "s07", "s08"}
-    assert lines.said[0] == "search halving, round 1 of 2: 9 students, 3 epochs each"
-    assert lines.said[1].startswith("  best: s05 at 32 px 99.0 %, s08 at 32 px 40.0 %")
+    assert recorder.said[0] == "search halving, round 1 of 2: 9 students, 3 epochs each"
+    assert recorder.said[1].startswith("  best: s05 at 32 px 99.0 %, s08 at 32 px 40.0 %")
 
 
 def test_input_sizes_compete_like_students():

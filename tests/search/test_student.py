@@ -17,10 +17,10 @@ from tcs_edge.data.images import Split
 from tcs_edge.errors import MissingError, TrainingDiverged
 from tcs_edge.pipeline.plan import make_plan
 from tcs_edge.search import alignment, halving
-from tcs_edge.search.student import search_student, settle_search
+from tcs_edge.search.student import resolve_search, select
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.stages import prepare as preparation
-from tcs_edge.stages.prepare import Prepared, prepare
+from tcs_edge.stages.prepare import Prepared, Shortlist, list_students
 from tcs_edge.stages.targets import teacher_pass
 from tcs_edge.students.build import build_student
 from tcs_edge.training import trainer
@@ -49,17 +49,18 @@ def options(photos, teacher_file, feature_cache, weights_folder) -> Callable[...
     return make
 
 
-def without_test_images(ready: Prepared) -> Prepared:
-    """The same run with test images that cannot be opened."""
-    count = len(ready.images.test)
-    gone = Split((Path("gone.png"),) * count, np.zeros(count, np.int64), ready.images.test.names)
-    return replace(ready, images=replace(ready.images, test=gone))
+def without_test_images(listed: Shortlist) -> Shortlist:
+    """The same shortlist with test images that cannot be opened."""
+    count = len(listed.images.test)
+    gone = Split((Path("gone.png"),) * count, np.zeros(count, np.int64), listed.images.test.names)
+    return replace(listed, images=replace(listed.images, test=gone))
 
 
 def searched(config: CompressConfig) -> Prepared:
-    ready = settle_search(prepare(config))
-    assert ready.undecided
-    return search_student(without_test_images(ready))
+    listed = list_students(config)
+    search = resolve_search(listed)
+    assert search != "table"
+    return select(without_test_images(listed), search)
 
 
 def figures(ready: Prepared) -> dict[str, tuple[str, float]]:
@@ -102,19 +103,19 @@ def test_a_short_run_asks_a_student_that_knows_more_than_the_teacher(options, tm
         {key: value.contiguous() for key, value in backbone.state_dict().items()}, tmp_path / f"{NAMES[0]}.safetensors"
     )
 
-    def distill(_backbone, _width, _images, _preprocess, knowledge, *_rest):
-        heard.append(knowledge)
+    def train_student(_ready, _files, _backbone, taught):
+        heard.append(taught.targets)
         raise TrainingDiverged("enough was heard")
 
-    monkeypatch.setattr(halving, "distill", distill)
+    monkeypatch.setattr(halving, "train_student", train_student)
     few: dict[str, Any] = {"search": "halving", "shots": 4, "rest_unlabeled": True, "student_init": str(tmp_path)}
-    ready = prepare(options(**few, tcs={"student_probe": asked}))
-    features = teacher_pass(ready.images, ready.options)
+    ready = list_students(options(**few, tcs={"student_probe": asked}))
+    features = teacher_pass(ready.images, ready.prepared().options)
     noise = np.random.default_rng(3).normal(size=features.train.shape).astype(np.float16)
     student = next(one.sized_candidate for one in ready.choice.accepted if one.candidate.name == NAMES[0])
     with pytest.raises(TrainingDiverged):
         halving.short_runs(ready, replace(features, train=noise))(student, 1)
-    whole = prepare(options()).images.train
+    whole = list_students(options()).images.train
     truth = dict(zip(whole.names, whole.labels, strict=True))
     said = heard[0].soft_labels.argmax(dim=1).numpy()
     found = np.mean([label == truth[name] for label, name in zip(said, ready.images.train.names, strict=True)])
@@ -150,8 +151,8 @@ def test_halving_chooses_the_input_size_too(options, monkeypatch):
     assert (ready.student.name, ready.options.img_size, ready.preprocess.img_size) == (NAMES[2], 48, 48)
     assert ready.choice.winner.label == f"{NAMES[2]} at 48 px"
     assert f"at 48 px, round {ready.choice.winner.expected.depth} of" in ready.choice.winner.expected.how
-    again = prepare(CompressConfig.model_validate(ready.options.model_dump()))
-    assert (again.undecided, again.preprocess.img_size) == (False, 48)
+    again = list_students(CompressConfig.model_validate(ready.options.model_dump()))
+    assert (again.open, again.prepared().preprocess.img_size) == (False, 48)
 
 
 def test_a_named_student_may_have_its_input_size_searched(options, monkeypatch):
@@ -174,14 +175,13 @@ def test_the_default_is_alignment_once_everything_it_reads_is_here(options, cand
     both = {candidate.name: candidate for candidate in candidates[:2]}
     monkeypatch.setattr(preparation, "CANDIDATES", both)
     config = options(cache_dir=tmp_path / "cache")
-    before = settle_search(prepare(config))
-    assert (before.options.search, before.undecided) == ("table", False)
-    teacher_pass(before.images, before.options)
-    after = settle_search(prepare(config))
-    assert (after.options.search, after.undecided) == ("alignment", True)
-    assert settle_search(prepare(options(student=NAMES[0]))).options.search == "table"
+    before = list_students(config)
+    assert resolve_search(before) == "table"
+    teacher_pass(before.images, before.prepared().options)
+    assert resolve_search(list_students(config)) == "alignment"
+    assert resolve_search(list_students(options(student=NAMES[0]))) == "table"
     monkeypatch.setattr(preparation, "CANDIDATES", both | {candidates[2].name: candidates[2]})
-    assert settle_search(prepare(config)).options.search == "table", "not all weights are here"
+    assert resolve_search(list_students(config)) == "table", "not all weights are here"
 
 
 def test_the_plan_names_the_search(options):
@@ -193,8 +193,8 @@ def test_the_plan_names_the_search(options):
 
 
 def test_no_weights_at_all_are_refused_before_the_teacher_is_asked(options, tmp_path):
-    with pytest.raises(MissingError, match="of 3 students that fit, none has its weights here"):
-        settle_search(prepare(options(search="alignment", student_init=str(tmp_path))))
+    with pytest.raises(MissingError, match="none of the 3 students that fit has its weights here"):
+        resolve_search(list_students(options(search="alignment", student_init=str(tmp_path))))
 
 
 @pytest.mark.parametrize(

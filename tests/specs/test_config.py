@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tcs_edge.errors import SpecError, UsageError
-from tcs_edge.specs.config import CompressConfig, Int8Options, config_toml, load_config
-from tcs_edge.specs.methods import TcsOptions
+from tcs_edge.project.read import read_options
+from tcs_edge.specs.config import (
+    ChosenStudent,
+    CompressConfig,
+    Machine,
+    ResolvedConfig,
+    config_toml,
+    load_config,
+    resolve,
+)
+from tcs_edge.specs.methods import METHODS, TcsOptions
+from tcs_edge.specs.options import Int8Options
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.training import TrainOptions
-from tcs_edge.stages.prepare import settle_options
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 paths = st.text("abc é'\"\\/.#\n", min_size=1, max_size=12).map(Path)
@@ -55,54 +66,76 @@ def test_a_config_comes_back_from_its_file(tmp_path_factory, config):
     assert validated(CompressConfig, load_config(path), path) == config
 
 
+def resolved(config, kind="cnn", typical_px=64, student="lcnet_050") -> ResolvedConfig:
+    asked = config.with_data_defaults(typical_px)
+    chosen = ChosenStudent(student if asked.student == "auto" else asked.student, kind, asked.img_sizes[0])
+    return resolve(asked, chosen, "table", asked.precision or ("fp32",), Machine(asked.threads or 1, 0, "no"))
+
+
 @settings(deadline=None)
 @given(configs, st.integers(1, 5000), st.sampled_from(["cnn", "hybrid", "transformer", "unknown"]))
-def test_nothing_that_a_run_needs_is_left_open(config, typical_px, kind):
-    settled = config.resolved(typical_px).for_student(kind)
-    needed = ("teacher", "student_init", "method", "epochs", "batch_size", "img_size", "lr", "augment")
-    assert [name for name in needed if getattr(settled, name) in (None, "auto")] == []
-    assert None not in settled.tcs.model_dump().values()
-    assert settled.resolved(typical_px).for_student("cnn") == settled
+def test_resolving_leaves_nothing_open_and_is_done_once(config, typical_px, kind):
+    run = resolved(config, kind, typical_px)
+    needed = ("teacher", "student", "student_init", "epochs", "img_size", "lr", "augment", "threads", "workers")
+    assert [name for name in needed if getattr(run, name) in (None, "auto")] == []
+    assert None not in run.tcs.model_dump().values()
+    again = CompressConfig.model_validate(run.model_dump(exclude_none=True))
+    assert resolved(again, kind, typical_px) == run
+
+
+def test_a_config_with_open_options_is_not_a_resolved_one():
+    open_options = CompressConfig(target="t", data=Path("d")).model_dump()
+    with pytest.raises(ValidationError):
+        ResolvedConfig.model_validate(open_options)
+    with pytest.raises(ValidationError, match="not resolved"):
+        resolved(CompressConfig(target="t")).replaced(student="auto")
+
+
+def test_a_changed_config_is_validated_again():
+    with pytest.raises(ValidationError, match="learn from images without labels"):
+        CompressConfig(target="t", shots=2, rest_unlabeled=True).replaced(method="ce")
+    changed = CompressConfig(target="t", shots=2).replaced(epochs=3)
+    assert changed.model_fields_set == {"target", "shots", "epochs"}
 
 
 @settings(deadline=None)
 @given(configs, st.integers(1, 5000))
-def test_what_was_chosen_stays(config, typical_px):
-    settled = config.resolved(typical_px).for_student("transformer").model_dump()
+def test_explicit_options_survive_resolving(config, typical_px):
+    run = resolved(config, "transformer", typical_px).model_dump()
     chosen = config.model_dump(exclude_none=True)
     for table in ("tcs", "kd", "dkd", "int8", "train"):
-        assert settled.pop(table).items() >= chosen.pop(table).items()
-    assert [name for name, value in chosen.items() if value != "auto" and settled[name] != value] == []
+        given_table = {name: value for name, value in chosen.pop(table).items() if name != "amp"}
+        assert run.pop(table).items() >= given_table.items()
+    assert [name for name, value in chosen.items() if value != "auto" and run[name] != value] == []
 
 
 @pytest.mark.parametrize(("typical_px", "img_size"), [(1, 32), (32, 32), (33, 64), (64, 64), (200, 224), (3000, 224)])
 def test_images_are_not_blown_up(typical_px, img_size):
-    assert CompressConfig(target="t", data=Path("d")).resolved(typical_px).img_size == img_size
+    assert CompressConfig(target="t", data=Path("d")).with_data_defaults(typical_px).img_size == img_size
 
 
 def test_a_student_from_scratch_trains_longer():
     defaults = {
-        init: CompressConfig(target="t", data=Path("d"), student_init=init).resolved(64).epochs
+        init: CompressConfig(target="t", data=Path("d"), student_init=init).with_data_defaults(64).epochs
         for init in ("random", "auto")
     }
     assert (defaults["random"] or 0) > (defaults["auto"] or 0)
 
 
-def settled_tcs(kind, init, **given):
-    config = CompressConfig(target="t", data=Path("d"), student_init=init, **given)
-    return config.resolved(64).for_student(kind).tcs
+def resolved_tcs(kind, init, **given):
+    return resolved(CompressConfig(target="t", data=Path("d"), student_init=init, **given), kind).tcs
 
 
 def test_only_what_starts_from_nothing_and_is_no_transformer_has_an_opening_unless_it_is_asked_for():
     warmups = {
-        (kind, init): settled_tcs(kind, init).mimic_warmup
+        (kind, init): resolved_tcs(kind, init).mimic_warmup
         for kind in ("cnn", "hybrid", "transformer")
         for init in ("random", "pretrained", "weights.safetensors")
     }
     assert {case for case, mimic_warmup in warmups.items() if mimic_warmup} == {("cnn", "random"), ("hybrid", "random")}
     asked = TcsOptions(mimic_warmup=0.3)
-    assert settled_tcs("transformer", "random", tcs=asked).mimic_warmup == 0.3
-    assert settled_tcs("cnn", "pretrained", tcs=asked).mimic_warmup == 0.3
+    assert resolved_tcs("transformer", "random", tcs=asked).mimic_warmup == 0.3
+    assert resolved_tcs("cnn", "pretrained", tcs=asked).mimic_warmup == 0.3
 
 
 WITHOUT_LABELS = {"--unlabeled": {"unlabeled": Path("more")}, "--shots": {"shots": 5, "rest_unlabeled": True}}
@@ -112,7 +145,7 @@ WITHOUT_LABELS = {"--unlabeled": {"unlabeled": Path("more")}, "--shots": {"shots
 @pytest.mark.parametrize("init", ["random", "pretrained", "weights.safetensors"])
 @pytest.mark.parametrize("kind", ["cnn", "hybrid", "transformer"])
 def test_the_teachers_answers_are_for_images_without_labels_and_for_cnns_from_nothing(kind, init, images):
-    tcs = settled_tcs(kind, init, **images)
+    tcs = resolved_tcs(kind, init, **images)
     weights = (0.1, 0.9, 0.1)
     if images not in WITHOUT_LABELS.values() and init != "random":
         weights = (1, 0, 0.1)
@@ -123,14 +156,14 @@ def test_the_teachers_answers_are_for_images_without_labels_and_for_cnns_from_no
 
 
 def test_weights_that_were_asked_for_stay():
-    tcs = settled_tcs("cnn", "pretrained", tcs=TcsOptions(soft_weight=0.5, probe_start=True))
+    tcs = resolved_tcs("cnn", "pretrained", tcs=TcsOptions(soft_weight=0.5, probe_start=True))
     assert (tcs.label_weight, tcs.soft_weight, tcs.mimic_weight, tcs.probe_start) == (1, 0.5, 0.1, True)
 
 
 @pytest.mark.parametrize("init", ["random", "pretrained", "weights.safetensors"])
 def test_a_transformer_learns_more_slowly_and_what_has_weights_already_too(init):
     def lr(kind, init=init, **given):
-        return CompressConfig(target="t", data=Path("d"), student_init=init, **given).resolved(64).for_student(kind).lr
+        return resolved(CompressConfig(target="t", data=Path("d"), student_init=init, **given), kind).lr
 
     assert lr("transformer") < lr("cnn") == lr("unknown")
     assert lr("cnn") <= lr("cnn", "random")
@@ -146,13 +179,19 @@ def test_a_transformer_learns_more_slowly_and_what_has_weights_already_too(init)
         ({"epochs": 0}, "epochs: "),
         ({"train": {"mix_up": 0.2}}, "Did you mean mixup"),
         ({"train": {"label_smoothing": 1.0}}, "train.label_smoothing: "),
+        ({"method": "ce", "search": "halving"}, "has no teacher, which search halving needs"),
+        ({"search": "table", "search_img_sizes": [32]}, "looks at one input size"),
+        ({"method": "ce", "online_teacher": True}, "only methods simkd, kd, dkd can keep"),
+        ({"unlabeled": "more"}, "it goes with --data"),
+        ({"rest_unlabeled": True}, "it goes with --shots"),
+        ({"shots": 2, "rest_unlabeled": True, "method": "dkd"}, "only methods tcs, simkd, kd learn"),
         ({"method": "simkd", "train": {"label_smoothing": 0.1}}, "reads no labels: leave label_smoothing out"),
         ({"train": {"ema_decay": 1.0}}, "train.ema_decay: "),
         ({"train": {"rand_augment": 31}}, "train.rand_augment: "),
-        ({"train": {"amp": "fp8"}}, "'bf16'"),
+        ({"train": {"amp": "fp8"}}, "Known: auto, no, bf16"),
         ({"lr": float("nan")}, "lr: "),
         ({"tcs": {"kept_fraction": 1.1}}, "tcs.kept_fraction: "),
-        ({"method": "tsc"}, "'tcs'"),
+        ({"method": "tsc"}, "Did you mean tcs"),
         ({"img_size": "large"}, "img_size: "),
         ({"seed": -1}, "seed: "),
     ],
@@ -172,22 +211,22 @@ def file(tmp_path) -> Path:
 
 
 def test_flags_win_over_the_file(file):
-    options = settle_options({"epochs": 3}, file, resume=None)
+    options = read_options({"epochs": 3}, file, resume=None)
     assert (options.target, options.epochs, options.lr, options.tcs.dims) == ("raspberrypi4", 3, 0.5, 7)
 
 
 def test_flags_of_the_training_loop_join_its_table(file):
     with file.open("a") as table:
         table.write("[train]\nmixup = 0.3\nema_decay = 0.9\n")
-    train = settle_options({"mixup": 0.1, "amp": "bf16"}, file, resume=None).train
+    train = read_options({"mixup": 0.1, "amp": "bf16"}, file, resume=None).train
     assert (train.mixup, train.ema_decay, train.amp) == (0.1, 0.9, "bf16")
-    assert settle_options({"target": "t", "deterministic": True}, None, None).train == TrainOptions(deterministic=True)
+    assert read_options({"target": "t", "deterministic": True}, None, None).train == TrainOptions(deterministic=True)
 
 
 def test_a_table_that_is_none_is_told_even_with_flags(file):
     file.write_text('target = "t"\ntrain = 3\n')
     with pytest.raises(SpecError, match="train: "):
-        settle_options({"mixup": 0.1}, file, resume=None)
+        read_options({"mixup": 0.1}, file, resume=None)
 
 
 def test_no_option_of_the_training_loop_is_named_like_one_of_the_run():
@@ -196,10 +235,10 @@ def test_no_option_of_the_training_loop_is_named_like_one_of_the_run():
 
 
 def test_flags_alone_and_file_alone(file):
-    assert settle_options({"target": "x86-avx2"}, None, None).epochs is None
-    assert settle_options({}, file, None).epochs == 9
+    assert read_options({"target": "x86-avx2"}, None, None).epochs is None
+    assert read_options({}, file, None).epochs == 9
     with pytest.raises(UsageError, match="no target"):
-        settle_options({"epochs": 3}, None, None)
+        read_options({"epochs": 3}, None, None)
 
 
 @pytest.mark.parametrize("content", [b"epochs = ", b"\xff\xfe", b"epochs = 1\nepochs = 2", b"\r"])
@@ -229,8 +268,13 @@ def test_a_path_that_is_no_file(tmp_path):
 
 
 def test_the_demos_own_limits_do_not_bind_a_student_that_was_named():
-    chosen = CompressConfig(target="t").resolved(8)
-    named = CompressConfig(target="t", student="resnet18").resolved(8)
+    chosen = CompressConfig(target="t").with_data_defaults(8)
+    named = CompressConfig(target="t", student="resnet18").with_data_defaults(8)
     assert (chosen.max_latency_ms, chosen.max_params_m) == (2.5, 1.0)
     assert (named.max_latency_ms, named.max_params_m) == (None, None)
-    assert CompressConfig(target="t", student="resnet18", max_latency_ms=1).resolved(8).max_latency_ms == 1
+    assert CompressConfig(target="t", student="resnet18", max_latency_ms=1).with_data_defaults(8).max_latency_ms == 1
+
+
+def test_every_method_of_the_registry_can_be_built():
+    for name, facts in METHODS.items():
+        assert callable(import_module(facts.module).build), name

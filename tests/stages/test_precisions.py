@@ -175,7 +175,7 @@ def test_an_int8_that_does_not_hold_fails_the_run_and_leaves_no_int8_file(cli, t
     assert "FAILED onnxruntime-int8: released" in result.stdout
     assert "most sensitive layers:" in result.stdout
     words = words_of(tmp_path / "run/reports/report.html")
-    assert "ONNX: not released, no try held" in words
+    assert "ONNX: not released, every round failed" in words
     assert json.loads((tmp_path / "run/reports/int8.json").read_text())["layers"][0]["name"] in words
     assert not any("int8" in name for name in exported(tmp_path / "run" / "export.REJECTED"))
     assert not (tmp_path / "run" / "export").exists()
@@ -191,7 +191,7 @@ def test_a_run_that_failed_on_int8_goes_on_without_it_and_without_training(cli, 
         failed = cli(*tiny(epochs=1), "--precision", "int8", "--precision", "fp16", "--config", config, "--out", out)
     assert failed.exit_code == 1, failed.stderr
     weights = (out / "checkpoints/deployed.safetensors").read_bytes()
-    monkeypatch.setattr(pipeline, "distill", None)  # whoever trains again calls it
+    monkeypatch.setattr(pipeline, "train_student", None)  # whoever trains again calls it
 
     same = cli("compress", "--resume", out)
     assert (same.exit_code, len(same.stderr.splitlines())) == (2, 1)

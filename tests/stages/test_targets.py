@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ from torch import nn
 from tcs_edge.data.images import UNLABELED, ImageSet, Split
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import DataError
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.stages.targets import make_targets
 from tcs_edge.students.features import features_before_training
 from tcs_edge.teachers.features import Features
 from tcs_edge.teachers.load import TeacherInfo
 
-LABELLED, IMAGES, DIM, SIDE = 20, 80, 12, 16
+LABELED, IMAGES, DIM, SIDE = 20, 80, 12, 16
 INFO = TeacherInfo("timm/test_vit", "made", Preprocess(SIDE), DIM, "mit", 1.0, Path("made"), "0" * 64, "made")
 
 
@@ -38,7 +39,7 @@ class Brightness(nn.Module):
 
 @pytest.fixture
 def images() -> ImageSet:
-    """Dark and bright noise; of the training images all but `LABELLED` have no label."""
+    """Dark and bright noise; of the training images all but `LABELED` have no label."""
 
     def split(part: str, count: int, seed: int) -> Split:
         labels = np.arange(count) % 2
@@ -48,7 +49,7 @@ def images() -> ImageSet:
         return Split(pixels.astype(np.uint8), labels, tuple(f"{part}/{i}" for i in range(count)))
 
     train = split("train", IMAGES, 1)
-    some = np.where(np.arange(IMAGES) < LABELLED, train.labels, UNLABELED)
+    some = np.where(np.arange(IMAGES) < LABELED, train.labels, UNLABELED)
     return ImageSet(
         "noise", ("dark", "bright"), replace(train, labels=some), split("val", 8, 2), split("test", 8, 3), "f"
     )
@@ -62,19 +63,22 @@ def features(knows: bool) -> Features:
     return Features(rows[:IMAGES], rows[IMAGES:], "k", INFO, 0, 0.0)
 
 
-def options(init: str = "weights.safetensors", **tcs: Any) -> CompressConfig:
-    given = {"target": "raspberrypi4", "teacher": "timm/test_vit", "student": "lcnet_050", "student_init": init}
-    machine = {"shots": LABELLED // 2, "rest_unlabeled": True, "device": "cpu", "workers": 0, "batch_size": 16}
-    config = CompressConfig(**given, **machine, tcs=tcs)
-    return config.for_student("cnn")
+@pytest.fixture
+def options(resolved) -> Callable[..., ResolvedConfig]:
+    def make(init: str = "weights.safetensors", **tcs: Any) -> ResolvedConfig:
+        machine = {"device": "cpu", "workers": 0, "batch_size": 16}
+        labels = {"shots": LABELED // 2, "rest_unlabeled": True}
+        return resolved(teacher="timm/test_vit", student_init=init, tcs=tcs, **machine, **labels)
+
+    return make
 
 
 def right(logits: torch.Tensor | None) -> float:
     assert logits is not None
-    return float((logits.argmax(dim=1).numpy() == np.arange(IMAGES) % 2)[LABELLED:].mean())
+    return float((logits.argmax(dim=1).numpy() == np.arange(IMAGES) % 2)[LABELED:].mean())
 
 
-def test_given_weights_answer_alone_where_the_teacher_knows_nothing(images, recorder):
+def test_given_weights_answer_alone_where_the_teacher_knows_nothing(images, recorder, options):
     student = Brightness().train()
     before = {name: value.clone() for name, value in student.state_dict().items()}
     found = make_targets(features(knows=False), images, Preprocess(SIDE), student, options())
@@ -89,13 +93,13 @@ def test_given_weights_answer_alone_where_the_teacher_knows_nothing(images, reco
     ("given", "backbone"),
     [({"init": "random"}, Brightness()), ({"student_probe": False}, Brightness()), ({}, None)],
 )
-def test_otherwise_the_teacher_answers_however_little_it_knows(images, given, backbone, recorder):
+def test_otherwise_the_teacher_answers_however_little_it_knows(images, given, backbone, recorder, options):
     found = make_targets(features(knows=False), images, Preprocess(SIDE), backbone, options(**given))
     assert right(found.soft_labels) < 0.8
     assert not any("student" in line for line in recorder.said)
 
 
-def test_a_teacher_that_knows_more_than_the_student_answers(images, recorder):
+def test_a_teacher_that_knows_more_than_the_student_answers(images, recorder, options):
     class Blind(Brightness):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return torch.randn(len(pixels), 4, generator=torch.Generator().manual_seed(len(pixels)))
@@ -106,7 +110,7 @@ def test_a_teacher_that_knows_more_than_the_student_answers(images, recorder):
     assert float(re.findall(r"(\d+)%", teacher)[0]) >= 90
 
 
-def test_a_student_that_sees_no_difference_at_all_leaves_the_answer_to_the_teacher(images, recorder):
+def test_a_student_that_sees_no_difference_at_all_leaves_the_answer_to_the_teacher(images, recorder, options):
     """Untrained weights may be so small that every feature is 0 in fp16."""
 
     class Dark(Brightness):
@@ -118,26 +122,26 @@ def test_a_student_that_sees_no_difference_at_all_leaves_the_answer_to_the_teach
     assert any("none from the student's own features" in line for line in recorder.said)
 
 
-def test_a_classifier_can_start_as_the_very_probe_that_gives_the_soft_labels(images):
+def test_a_classifier_can_start_as_the_very_probe_that_gives_the_soft_labels(images, options):
     found = make_targets(features(knows=True), images, Preprocess(SIDE), None, options("random"))
     with torch.no_grad():
         torch.testing.assert_close(found.probe(found.rows.float()), found.soft_labels, rtol=1e-4, atol=1e-4)
 
 
-def test_a_classifier_never_starts_as_a_probe_on_the_students_own_features(images):
+def test_a_classifier_never_starts_as_a_probe_on_the_students_own_features(images, options):
     found = make_targets(features(knows=False), images, Preprocess(SIDE), Brightness(), options())
     assert right(found.soft_labels) > 0.95
     assert found.probe.in_features == found.rows.shape[1] != 3
 
 
-def test_the_targets_stay_the_teachers(images):
+def test_the_targets_stay_the_teachers(images, options):
     given = (features(knows=False), images, Preprocess(SIDE))
     ours = make_targets(*given, Brightness(), options())
     theirs = make_targets(*given, None, options())
     torch.testing.assert_close(ours.rows, theirs.rows)
 
 
-def test_no_soft_labels_are_made_that_nobody_hears(images):
+def test_no_soft_labels_are_made_that_nobody_hears(images, options):
     given = features(knows=True), images, Preprocess(SIDE), Brightness(), options(soft_weight=0)
     assert make_targets(*given).soft_labels is None
 
@@ -147,7 +151,7 @@ def test_features_that_are_not_finite_are_refused():
         features_before_training(nn.Flatten(), [torch.full((2, 3), torch.nan)], torch.device("cpu"), "w.safetensors")
 
 
-def test_with_one_label_per_class_both_answer_alike(images, recorder):
+def test_with_one_label_per_class_both_answer_alike(images, recorder, options):
     one_each = np.where(np.arange(IMAGES) < 2, images.train.labels, UNLABELED)
     few = replace(images, train=replace(images.train, labels=one_each))
     make_targets(features(knows=True), few, Preprocess(SIDE), Brightness(), options())

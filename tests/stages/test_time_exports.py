@@ -11,7 +11,6 @@ import torch
 from tcs_edge.data import Preprocess
 from tcs_edge.export.fp16 import export_onnx_fp16
 from tcs_edge.runtimes.openvino.export import export_openvino
-from tcs_edge.specs.config import CompressConfig
 from tcs_edge.stages import time_exports
 
 
@@ -25,14 +24,14 @@ def exports(onnx_path, tmp_path_factory):
     return folder
 
 
-def measured(model, exports, **options):
-    config = CompressConfig(target="t", threads=1, precision=("fp16",), **options)
+def measured(resolved, model, exports, **options):
+    config = resolved(precision=("fp16",), **options)
     return time_exports.measure_latency(model, exports, Preprocess(32), config)[0]
 
 
-def test_every_call_is_noted_in_order_and_gives_the_percentiles(model, exports, monkeypatch):
+def test_every_call_is_noted_in_order_and_gives_the_percentiles(resolved, model, exports, monkeypatch):
     monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
-    config = CompressConfig(target="t", threads=1)
+    config = resolved()
     here, calls = time_exports.measure_latency(model, exports, Preprocess(32), config)
     assert set(calls.calls_ms) == set(here.runtimes)
     for name, sample in here.runtimes.items():
@@ -42,9 +41,9 @@ def test_every_call_is_noted_in_order_and_gives_the_percentiles(model, exports, 
         np.testing.assert_allclose([sample.p50_ms, sample.p90_ms, sample.p99_ms], expected, atol=1e-4)
 
 
-def test_every_file_is_timed_beside_pytorch(model, exports, monkeypatch):
+def test_every_file_is_timed_beside_pytorch(resolved, model, exports, monkeypatch):
     monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
-    here = measured(model, exports)
+    here = measured(resolved, model, exports)
     assert {"pytorch", "onnxruntime", "onnxruntime-fp16", "openvino", "openvino-fp16"} <= set(here.runtimes)
     assert here.threads == 1
     for sample in here.runtimes.values():
@@ -53,7 +52,7 @@ def test_every_file_is_timed_beside_pytorch(model, exports, monkeypatch):
     assert here.remarks == ()
 
 
-def test_a_compiler_that_does_not_work_is_told(model, exports, monkeypatch):
+def test_a_compiler_that_does_not_work_is_told(resolved, model, exports, monkeypatch):
     def broken(module):
         def call(images):
             raise RuntimeError("no C++\ncompiler")
@@ -64,22 +63,22 @@ def test_a_compiler_that_does_not_work_is_told(model, exports, monkeypatch):
 
     monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
     monkeypatch.setattr(torch, "compile", broken)
-    here = measured(model, exports, compiled_latency=True)
+    here = measured(resolved, model, exports, compiled_latency=True)
     assert "pytorch-compiled" not in here.runtimes
     assert here.remarks == ("pytorch-compiled was not timed: no C++ compiler",)
 
 
-def test_a_compiled_model_is_timed_where_it_works(model, exports, monkeypatch):
+def test_a_compiled_model_is_timed_where_it_works(resolved, model, exports, monkeypatch):
     monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
     monkeypatch.setattr(torch, "compile", lambda module: module)
-    assert "pytorch-compiled" in measured(model, exports, compiled_latency=True).runtimes
+    assert "pytorch-compiled" in measured(resolved, model, exports, compiled_latency=True).runtimes
 
 
-def test_a_file_that_does_not_load_is_told_and_the_others_are_timed(model, exports, tmp_path, monkeypatch):
+def test_a_file_that_does_not_load_is_told_and_the_others_are_timed(resolved, model, exports, tmp_path, monkeypatch):
     monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
     broken = shutil.copytree(exports, tmp_path / "exports")
     (broken / "openvino" / "model.bin").write_bytes(b"")
-    here = measured(model, broken)
+    here = measured(resolved, model, broken)
     assert "onnxruntime" in here.runtimes
     assert "openvino" not in here.runtimes
     assert here.remarks[0].startswith("openvino was not timed: ")

@@ -7,7 +7,6 @@ import torch
 
 from tcs_edge.data import ImageSet, Preprocess, load_images
 from tcs_edge.methods import DistillationTargets
-from tcs_edge.specs.config import CompressConfig
 from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.training import distill as stage
 from tcs_edge.training.distill import TrainingFiles, distill
@@ -24,14 +23,11 @@ def images():
 
 
 @pytest.fixture
-def deploy(images, tmp_path):
+def deploy(images, tmp_path, resolved):
     """deploy(mixup=0.2): the bytes of the deployed weights, and the metrics of each epoch."""
 
     def run(method="tcs", **train):
-        options = CompressConfig(
-            target="t", student="lcnet_050", student_init="random", method=method, train=train,
-            epochs=1, batch_size=8, device="cpu", threads=1, workers=0,
-        ).resolved(SIZE).for_student("cnn")  # fmt: skip
+        options = resolved(method=method, train=train, epochs=1, batch_size=8, device="cpu", workers=0)
         files = TrainingFiles(*(tmp_path / name for name in ("state", "metrics", "selection")))
         backbone = build_student("lcnet_050", SIZE, "random", 0)
         width = {"tcs": 12, "kd": 10, "dkd": 10}.get(method)

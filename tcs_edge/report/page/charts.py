@@ -22,7 +22,7 @@ from tcs_edge.report.page.svg import (
 )
 from tcs_edge.report.text import one_line
 from tcs_edge.runs.documents import CandidateRecord, ChoiceRecord, CoordinatesRecord, SelectionRecord
-from tcs_edge.specs.config import SearchName
+from tcs_edge.specs.options import SearchName
 
 WIDE, NARROW = 760, 360
 SMALLEST_SHARE = 1e-4  # percent of the variance; smaller shares are drawn at the bottom

@@ -1,0 +1,26 @@
+"""Log what a run is about to do: its images, the students that do not fit, the chosen one."""
+
+from __future__ import annotations
+
+import logging
+
+from tcs_edge.report.choice import choice_lines, image_lines
+from tcs_edge.stages.prepare import Prepared, Shortlist
+
+logger = logging.getLogger(__name__)
+
+
+def announce_images(listed: Shortlist) -> None:
+    """Log the images and the students that were rejected."""
+    for line in image_lines(listed.images, listed.asked):
+        logger.info(line)
+    for rejected in listed.choice.rejected:
+        logger.info(f"  rejected {'; '.join(rejected.reasons)}")
+
+
+def announce_student(ready: Prepared) -> None:
+    """Log the chosen student and what it was chosen from."""
+    for other in ready.choice.accepted[1:]:
+        logger.debug(f"  also fits {other.label}")
+    for line in choice_lines(ready.choice, ready.target):
+        logger.info(line)

@@ -1,0 +1,54 @@
+"""Lines about the images and the chosen student, for the terminal and the log."""
+
+from __future__ import annotations
+
+from tcs_edge.data import ImageSet
+from tcs_edge.report.pareto import draw_pareto, pareto_lines
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.target import TargetSpec
+from tcs_edge.students.accuracy_estimate import RANKING
+from tcs_edge.students.choice import Choice
+
+PARTS = {"val": "validation", "unlabeled": "unlabeled"}
+
+
+def image_lines(images: ImageSet, options: CompressConfig) -> list[str]:
+    """Describe the images of a run; the built-in demo introduces itself."""
+    counts = ", ".join(f"{count} {PARTS.get(part, part)}" for part, count in images.counts().items())
+    lines = [f"images: {images.name}, {len(images.classes)} classes, {counts}"]
+    if not images.builtin:
+        return lines
+    teacher = "a tiny built-in teacher" if options.teacher == "digits" else f"teacher {options.teacher}"
+    weights = {"random": "random", "pretrained": "pretrained"}.get(options.student_init, "your own")
+    demo = (
+        f"This is the built-in demo: handwritten digits that ship with scikit-learn, {teacher}, "
+        f"a student from {weights} weights. Pass --data DIR to use your own images."
+    )
+    return [demo, *lines]
+
+
+def choice_lines(choice: Choice, target: TargetSpec) -> list[str]:
+    """Describe the chosen student and the Pareto front it was chosen from."""
+    winner = choice.winner
+    lines = [] if choice.named else _pareto(choice)
+    latency = winner.latency or "latency unknown"
+    lines.append(
+        f"student: {winner.candidate.name} at {winner.img_size} px for {target.title}: {latency}, "
+        f"{winner.size_mb:.1f} MB ({len(choice.accepted)} fit; {RANKING[choice.search]})"
+    )
+    if not winner.latency or winner.latency.source != "measured":
+        lines.append(
+            f"  not measured on that device; to do so: tcs-edge bundle-profiler --target {target.name} "
+            f"--model {winner.candidate.name} --img-size {winner.img_size} --out profiler"
+        )
+    return lines
+
+
+def _pareto(choice: Choice) -> list[str]:
+    # An accuracy from another search is on another scale: it has no place in the drawing.
+    fitting, rejected = (
+        [found for found in group if found.expected and found.expected.search == choice.search]
+        for group in (choice.accepted, choice.rejected)
+    )
+    drawn = draw_pareto(fitting, rejected, choice.front, choice.winner.label)
+    return ["Pareto-optimal students (accuracy, latency, size):", *pareto_lines(choice.front), *drawn]

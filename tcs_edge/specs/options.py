@@ -1,0 +1,187 @@
+"""Every option of `tcs-edge compress`, grouped as the help shows them.
+
+This is the only place that declares an option. The flag, its help, `tcs-edge init`, docs/reference/cli.md and the
+Python signature are made from the fields and the docstrings below them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from tcs_edge.specs.artifacts import Precision, with_fp32
+from tcs_edge.specs.methods import METHODS, DkdOptions, KdOptions, TcsOptions
+from tcs_edge.specs.strict import Spec
+from tcs_edge.specs.training import TrainOptions
+
+Augmentation = Literal["none", "crop", "crop-flip"]
+SearchName = Literal["table", "alignment", "halving"]
+ImgSize = Annotated[int, Field(ge=16, le=1024)]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Name of a flag that is not the field's own name with dashes."""
+
+    name: str
+
+
+def _known_method(name: str) -> str:
+    if name not in METHODS:
+        expected = " or ".join(f"'{known}'" for known in METHODS)
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+    return name
+
+
+MethodName = Annotated[str, AfterValidator(_known_method)]
+
+
+class Int8Options(Spec):
+    """Options of `--precision int8`, `[int8]` in a config file."""
+
+    calibration_images: int = Field(default=128, ge=8, le=4096)
+    """Training images that set the ranges of the activations, at most."""
+    sensitivity_images: int = Field(default=16, ge=1, le=512)
+    """How many of these measure the cost of each layer."""
+    rounds: int = Field(default=6, ge=0, le=64)
+    """How often layers may go back to float before int8 is given up."""
+
+
+class DataOptions(Spec):
+    """Images: which, how many, with or without labels."""
+
+    panel: ClassVar[str] = "Data"
+
+    data: Path | None = None
+    """Image folder: train/, val/, test/ with a folder per class, or a folder per class. Default: the built-in digits
+    demo."""
+    shots: int | None = Field(None, ge=1)
+    """Labeled training images per class, drawn by the seed. Default: all."""
+    unlabeled: Path | None = None
+    """Folder of images without labels that join training (methods tcs, kd, simkd)."""
+    rest_unlabeled: bool = False
+    """With --shots: the other training images join without their labels."""
+    labeled_fraction: float = Field(0.5, gt=0, le=1)
+    """With unlabeled images: least share of every batch that has labels."""
+
+
+class TeacherOptions(Spec):
+    """The teacher."""
+
+    panel: ClassVar[str] = "Teacher"
+
+    teacher: str | None = None
+    """Teacher: dinov2, dinov3-small, timm/NAME, ... Default: dinov2; digits for the demo."""
+    teacher_weights: Path | None = None
+    """Local .safetensors file of the teacher, instead of the model hub."""
+    teacher_img_size: int | None = Field(None, ge=16, le=1024)
+    """Pixels of the teacher's input. Default: the teacher's own."""
+    online_teacher: bool = False
+    """Keep the teacher in memory and show it every training view (methods simkd, kd, dkd)."""
+    cache_dir: Path | None = None
+    """Folder of cached teacher features. Default: the user's cache folder."""
+
+
+class StudentOptions(Spec):
+    """The student, and how it is found."""
+
+    panel: ClassVar[str] = "Student"
+
+    student: str = "auto"
+    """Student: a timm name, or auto for the best one that fits."""
+    student_init: str = "auto"
+    """First weights: pretrained, random, a .safetensors file, or a folder of them. Default: pretrained; random for
+    the demo."""
+    img_size: ImgSize | None = None
+    """Pixels of the student's square input. Default: the images' own size, at most 224."""
+    search: SearchName | Literal["auto"] = "auto"
+    """How fitting students are ranked: table (published accuracy), alignment (compare pretrained features with the
+    teacher's), halving (short training runs), or auto: alignment if all it reads is on this machine, else table."""
+    search_img_sizes: Annotated[tuple[ImgSize, ...] | None, Flag("--search-img-size")] = Field(None, min_length=1)
+    """With --search halving: an input size to try; repeatable. Default: --img-size, else the images' own size, three
+    quarters and half of it."""
+
+
+class TrainingOptions(Spec):
+    """The training."""
+
+    panel: ClassVar[str] = "Training"
+
+    method: MethodName = "tcs"
+    """Training method: tcs, or simkd, kd, dkd, ce (cross-entropy) to compare with."""
+    epochs: int | None = Field(None, ge=1)
+    """Passes over the training images. Default: 30; 60 from random weights; 25 for the demo."""
+    batch_size: int = Field(64, ge=2)
+    """Images per training step."""
+    # Above 1e30 a step of AdamW overflows float32 before the loss can be looked at.
+    lr: float | None = Field(None, gt=0, le=1e30)
+    """Peak learning rate of AdamW. Default: by student and first weights."""
+    augment: Augmentation | None = None
+    """Augmentation: none, crop (no mirroring), or crop-flip. Default: crop-flip; crop for the demo."""
+    train: TrainOptions = TrainOptions()
+    """Precision, regularization and reproducibility of the training loop."""
+    tcs: TcsOptions = TcsOptions()
+    """Options of method tcs."""
+    kd: KdOptions = KdOptions()
+    """Options of method kd."""
+    dkd: DkdOptions = DkdOptions()
+    """Options of method dkd."""
+
+
+class LimitOptions(Spec):
+    """Limits of the student."""
+
+    panel: ClassVar[str] = "Limits"
+
+    max_latency_ms: float | None = Field(None, gt=0)
+    """Latency on the target that the student's interval must stay below, in milliseconds."""
+    max_size_mb: float | None = Field(None, gt=0)
+    """Largest exported ONNX file, in 10^6 bytes."""
+    max_params_m: float | None = Field(None, gt=0)
+    """Most parameters, in millions."""
+    max_accuracy_drop: float = Field(0.01, ge=0, lt=1)
+    """Accuracy that int8 may lose, in 0..1: 0.01 is one percentage point."""
+
+
+def _with_fp32(precision: tuple[Precision, ...] | None) -> tuple[Precision, ...] | None:
+    return None if precision is None else with_fp32(precision)
+
+
+class ExportOptions(Spec):
+    """The exported files."""
+
+    panel: ClassVar[str] = "Export"
+
+    precision: Annotated[tuple[Precision, ...] | None, AfterValidator(_with_fp32)] = None
+    """Model files to export: fp16 or int8 beside fp32; repeatable. Default: the target's advice."""
+    opset: int | None = Field(None, ge=1)
+    """ONNX opset, 18 to 24. Default: 18, which most runtimes read."""
+    dynamic_batch: bool = False
+    """Export for any number of images at a time instead of one."""
+    embed_preprocess: bool = False
+    """Also write ONNX files that take uint8 images of any size."""
+    compiled_latency: bool = False
+    """Also time torch.compile's model after the export; compiling may take minutes."""
+    int8: Int8Options = Int8Options()
+    """Options of int8."""
+
+
+class RunOptions(Spec):
+    """The target and the machine of the run."""
+
+    panel: ClassVar[str] = "Run"
+
+    target: str
+    """Device: a name from `tcs-edge targets`, or the path of a target file."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda or mps."""
+    threads: int | None = Field(None, ge=1)
+    """Compute threads. Default: the cores that are free."""
+    workers: int | None = Field(None, ge=0)
+    """Image-decoding processes. Default: free cores less one, at most 4."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Random seed."""

@@ -1,0 +1,116 @@
+"""The fields of a spec as parameters: for the command line, the Python API, `tcs-edge init` and the docs alike."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tcs_edge.specs.options import Flag
+
+# Tables of a config file whose options are flags too.
+FLAG_TABLES = ("train",)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One option.
+
+    Attributes:
+        name: of the field; `flag` the command line's name, with two dashes.
+        kind: bool, int, float, str or pathlib.Path; of the items where `repeatable`.
+        text: the field's docstring on one line, with its default.
+        panel: heading under which the help shows it.
+    """
+
+    name: str
+    flag: str
+    kind: type
+    repeatable: bool
+    text: str
+    panel: str
+
+
+def parameters(spec: type[BaseModel], names: Iterable[str] | None = None) -> Iterator[Parameter]:
+    """Yield the plain options of `spec` in order, each table of `FLAG_TABLES` where it stands.
+
+    Args:
+        names: only these options.
+    """
+    wanted = None if names is None else set(names)
+    for name, field in spec.model_fields.items():
+        table = table_of(field)
+        if table is not None and name in FLAG_TABLES:
+            inner = [_parameter(key, one, panel_of(spec, name)) for key, one in table.model_fields.items()]
+        else:
+            inner = [] if table is not None else [_parameter(name, field, panel_of(spec, name))]
+        yield from (one for one in inner if wanted is None or one.name in wanted)
+
+
+def text_of(field: FieldInfo) -> str:
+    """Return a field's docstring on one line, with its default where the docstring names none."""
+    text = " ".join((field.description or "").split())
+    default = field.get_default()
+    shown = default is not None and not isinstance(default, bool | BaseModel) and default != "auto"
+    return f"{text} Default: {default}." if shown and "Default:" not in text and not field.is_required() else text
+
+
+def table_of(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the spec that a field holds, which TOML writes as a table; None for a plain value."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def panel_of(spec: type[BaseModel], name: str) -> str:
+    """Return the panel of the class that declares the field."""
+    owner = next(one for one in reversed(spec.__mro__) if name in getattr(one, "model_fields", {}))
+    panel: str = getattr(owner, "panel", "Options")
+    return panel
+
+
+def python_signature(function: Any, spec: type[BaseModel]) -> inspect.Signature:
+    """Return the signature of `function` with the options of `spec`, None by default, in place of `**options`."""
+    own = inspect.signature(function).parameters.values()
+    taken = {one.name for one in own}
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=field.annotation)
+        for name, field in spec.model_fields.items()
+        if name not in taken
+    ]
+    kept = [one for one in own if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    first = [one for one in kept if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+    rest = [one for one in kept if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    return inspect.Signature([*first, *options, *rest], return_annotation=inspect.signature(function).return_annotation)
+
+
+def argument_docs(spec: type[BaseModel], without: Iterable[str] = ()) -> str:
+    """Return one line for each option of `spec`, for the `Args:` of a docstring."""
+    left_out = set(without)
+    fields = spec.model_fields.items()
+    return "\n".join(f"        {name}: {text_of(field)}" for name, field in fields if name not in left_out)
+
+
+def _parameter(name: str, field: FieldInfo, panel: str) -> Parameter:
+    kind, repeatable = _kind(field.annotation)
+    flag = next((one.name for one in field.metadata if isinstance(one, Flag)), f"--{name.replace('_', '-')}")
+    return Parameter(name, flag, kind, repeatable, text_of(field), panel)
+
+
+def _kind(annotation: Any) -> tuple[type, bool]:
+    """Return the plain type behind an annotation, and whether it is a tuple of them."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(arguments[0])
+    if origin in (Union, types.UnionType):
+        return _kind(next(one for one in arguments if one is not type(None)))
+    if origin is Literal:
+        return type(arguments[0]), False
+    if origin is tuple:
+        return _kind(arguments[0])[0], True
+    return (annotation if annotation in (bool, int, float, str, Path) else str), False

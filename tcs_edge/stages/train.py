@@ -1,0 +1,90 @@
+"""Train a student: the one sequence from a prepared run to the folded model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from tcs_edge.methods import DistillationTargets
+from tcs_edge.stages.prepare import Prepared
+from tcs_edge.stages.targets import gather_features, make_targets
+from tcs_edge.students.build import build_student, feature_dim
+from tcs_edge.teachers.features import Features
+from tcs_edge.teachers.load import TeacherInfo
+from tcs_edge.training.distill import TrainingFiles, distill
+from tcs_edge.utils.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class TeacherTargets:
+    """What the teacher's pass left, without the features.
+
+    Attributes:
+        targets: what the method learns from; None for a method without a teacher.
+        meta: facts about the teacher and its pass; None likewise.
+        pass_seconds: of the teacher's pass, 0 where nothing was computed.
+    """
+
+    targets: DistillationTargets | None = None
+    meta: TeacherInfo | None = None
+    pass_seconds: float = 0.0
+
+
+def build_backbone(ready: Prepared) -> nn.Module:
+    """Return the run's student before training, with its first weights."""
+    return build_student(ready.student.name, ready.preprocess.img_size, ready.init, ready.options.seed)
+
+
+def teach(
+    ready: Prepared, backbone: nn.Module, features: Features | None = None, watch: Stopwatch | None = None
+) -> TeacherTargets:
+    """Run the teacher's single pass, or take `features` of it, and make the targets of the run's method.
+
+    Args:
+        watch: gets the stages "teacher" and "coordinates".
+
+    Raises:
+        DataError, MissingError, UsageError: as `gather_features`.
+    """
+    watch = watch or Stopwatch()
+    with watch.stage("teacher"):
+        if features is None:
+            features = gather_features(ready.images, ready.preprocess, backbone, ready.options)
+    with watch.stage("coordinates"):
+        if features is None:
+            return TeacherTargets()
+        targets = make_targets(features, ready.images, ready.preprocess, backbone, ready.options)
+    return TeacherTargets(targets, features.meta, features.pass_seconds)
+
+
+def train_student(
+    ready: Prepared,
+    files: TrainingFiles,
+    backbone: nn.Module | None = None,
+    taught: TeacherTargets | None = None,
+    resume: bool = False,
+    watch: Stopwatch | None = None,
+) -> nn.Module:
+    """Train the run's student and return the folded model that is deployed.
+
+    No teacher and no features are in memory while the student trains, unless the options keep the teacher online.
+
+    Args:
+        files: where the training writes its checkpoint and its metrics.
+        backbone: from `build_backbone`, trained in place; None builds it.
+        taught: from `teach`; None runs it.
+        resume: go on from `files.checkpoint`.
+        watch: gets the stages "teacher", "coordinates" and "distill".
+
+    Raises:
+        TrainingDiverged: a loss was NaN or Inf.
+        ParityFailed: the folded model does not equal the trained one.
+        DataError, MissingError, UsageError: as `teach`.
+    """
+    watch = watch or Stopwatch()
+    backbone = backbone or build_backbone(ready)
+    taught = taught or teach(ready, backbone, watch=watch)
+    width = feature_dim(backbone, ready.preprocess.img_size)
+    with watch.stage("distill"):
+        return distill(backbone, width, ready.images, ready.preprocess, taught.targets, ready.options, files, resume)
