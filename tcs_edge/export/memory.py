@@ -13,7 +13,7 @@ from onnx import helper
 from tcs_edge.errors import DataError
 
 
-def peak_memory_mb(path: Path) -> float | None:
+def estimated_peak_memory_mb(path: Path) -> float | None:
     """Weights plus the most activations that live at the same time, in 10^6 bytes.
 
     An activation lives from the node that makes it to the last one that reads it, nodes running in file
@@ -75,3 +75,7 @@ def _most_alive(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], sizes: dict
         most = max(most, sum(sizes[name] for name in alive))
         alive = {name for name in alive if last_use.get(name, -1) > index}
     return most
+
+
+# pipeline/run.py imports the function by this name.
+peak_memory_mb = estimated_peak_memory_mb

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from tcs_edge.export.memory import peak_memory_mb
+from tcs_edge.export.memory import estimated_peak_memory_mb
 from tcs_edge.gate.measures import Measure
 from tcs_edge.runtimes.onnx_file import all_tensors, external_files, read_onnx
 
@@ -34,7 +34,7 @@ def onnx_measures(path: Path) -> tuple[tuple[Measure, ...], str]:
         if tensor.data_type not in NOT_WEIGHTS:
             elements[Type.Name(tensor.data_type).lower()] += math.prod(tensor.dims)
     common = elements.most_common(1)[0][0] if elements else "none"
-    memory = peak_memory_mb(path)
+    memory = estimated_peak_memory_mb(path)
     unknown = "" if memory is not None else "the graph has a shape that is not fixed"
     measures = (
         *_sizes(path, external_files(path, model)),

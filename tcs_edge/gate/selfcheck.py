@@ -33,7 +33,7 @@ class MeasuredRow(Spec):
     low_ms: float = Field(gt=0)
     high_ms: float = Field(gt=0)
     runs: int = Field(ge=1)
-    peak_memory_mb: float | None = Field(default=None, gt=0)
+    process_peak_memory_mb: float | None = Field(default=None, gt=0)
     source: Literal["measured"]
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tcs_edge.errors import DataError
-from tcs_edge.export.memory import peak_memory_mb
+from tcs_edge.export.memory import estimated_peak_memory_mb
 
 
 def save(path, nodes, batch: int | str = 1, weights=()) -> None:
@@ -22,28 +22,28 @@ def relu(source: str, result: str):
 
 def test_a_chain_holds_two_activations_at_a_time(tmp_path):
     save(tmp_path / "m.onnx", [relu("image", "a"), relu("a", "b"), relu("b", "logits")])
-    assert peak_memory_mb(tmp_path / "m.onnx") == 2 * 4000 / 1e6
+    assert estimated_peak_memory_mb(tmp_path / "m.onnx") == 2 * 4000 / 1e6
 
 
 def test_a_shortcut_keeps_its_source_alive(tmp_path):
     nodes = [relu("image", "a"), relu("a", "b"), helper.make_node("Add", ["image", "b"], ["logits"])]
     save(tmp_path / "m.onnx", nodes)
-    assert peak_memory_mb(tmp_path / "m.onnx") == 3 * 4000 / 1e6
+    assert estimated_peak_memory_mb(tmp_path / "m.onnx") == 3 * 4000 / 1e6
 
 
 def test_weights_count_once_and_always(tmp_path):
     weight = numpy_helper.from_array(np.ones(1000, dtype=np.float16).astype(np.float32), "w")
     nodes = [helper.make_node("Add", ["image", "w"], ["a"]), helper.make_node("Mul", ["a", "w"], ["logits"])]
     save(tmp_path / "m.onnx", nodes, weights=[weight])
-    assert peak_memory_mb(tmp_path / "m.onnx") == 3 * 4000 / 1e6
+    assert estimated_peak_memory_mb(tmp_path / "m.onnx") == 3 * 4000 / 1e6
 
 
 def test_a_shape_that_is_not_fixed_has_no_number(tmp_path):
     save(tmp_path / "m.onnx", [relu("image", "logits")], batch="batch")
-    assert peak_memory_mb(tmp_path / "m.onnx") is None
+    assert estimated_peak_memory_mb(tmp_path / "m.onnx") is None
 
 
 def test_a_file_that_is_no_onnx(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"\x00garbage" * 9)
     with pytest.raises(DataError, match="cannot be read as ONNX"):
-        peak_memory_mb(tmp_path / "m.onnx")
+        estimated_peak_memory_mb(tmp_path / "m.onnx")

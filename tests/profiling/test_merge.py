@@ -85,7 +85,7 @@ def test_profiles_of_different_devices_are_refused(make_profile: Make, recorder:
 
 SELFCHECK = {
     "model": "lcnet_050", "img_size": 96, "batch": 1, "runtime": "onnxruntime", "runtime_version": "1.22.0",
-    "threads": 4, "precision": "fp32", "p50_ms": 5.0, "p90_ms": 6.0, "p99_ms": 7.0, "peak_memory_mb": 20.0,
+    "threads": 4, "precision": "fp32", "p50_ms": 5.0, "p90_ms": 6.0, "p99_ms": 7.0, "process_peak_memory_mb": 20.0,
     "arithmetic": "f32", "runs": 100,
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ import pytest
 
 from tcs_edge.profiling.device import session
 from tcs_edge.profiling.device.graphs import Key, UnusableRuntime, open_graph
-from tcs_edge.profiling.device.memory import CannotRun, peak_memory_mb
+from tcs_edge.profiling.device.memory import CannotRun, added_memory_mb
 from tcs_edge.profiling.device.results import profile_document
 from tcs_edge.profiling.device.rounds import Plan, State
 from tcs_edge.profiling.device.session import STATE_FILE, OtherMeasurement, measure
@@ -58,7 +58,7 @@ def test_what_is_done_is_not_done_again(
 ) -> None:
     state, work = measured
     monkeypatch.setattr(session, "open_graph", lambda path, key: pytest.fail("measured twice"))
-    monkeypatch.setattr(session, "peak_memory_mb", lambda path, key: pytest.fail("measured twice"))
+    monkeypatch.setattr(session, "added_memory_mb", lambda path, key: pytest.fail("measured twice"))
     assert run(onnx_path, work) == state
 
 
@@ -112,7 +112,7 @@ def test_a_graph_that_does_not_run_is_left_out_with_its_reason(onnx_path: Path, 
 
 def test_onnxruntime_measures_no_float16(onnx_path: Path) -> None:
     with pytest.raises(CannotRun, match="no float16 arithmetic on CPUs"):
-        peak_memory_mb(onnx_path, Key("tiny", 32, "onnxruntime", 1, "fp16"))
+        added_memory_mb(onnx_path, Key("tiny", 32, "onnxruntime", 1, "fp16"))
 
 
 def test_openvino_measures_float16_only_where_it_computes_in_it(onnx_path: Path) -> None:

@@ -91,7 +91,7 @@ def repeat(run, seconds: float, fewest: int) -> np.ndarray:
     return np.array(times)
 
 
-def peak_memory_mb() -> float | None:
+def process_peak_memory_mb() -> float | None:
     """Return the peak memory of this process in 10^6 bytes; None if the system does not report it."""
     try:
         import resource
@@ -172,7 +172,7 @@ def latency_row(classifier: predict.Classifier, image: np.ndarray, seconds: floa
         "runtime": about["runtime"], "runtime_version": classifier.runtime_version,
         "threads": classifier.threads, "precision": about["precision"], "arithmetic": classifier.arithmetic,
         **measure(lambda: classifier.logits(image), seconds),
-        "peak_memory_mb": peak_memory_mb(), "source": "measured",
+        "process_peak_memory_mb": process_peak_memory_mb(), "source": "measured",
     }  # fmt: skip
 
 

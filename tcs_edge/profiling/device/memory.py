@@ -26,7 +26,7 @@ class CannotRun(Exception):
     """The model cannot be loaded or run; the process that tried is gone, this one is not."""
 
 
-def peak_memory_mb(graph: Path, key: Key) -> float:
+def added_memory_mb(graph: Path, key: Key) -> float:
     """What the process's peak resident memory grows by with the model, in 10^6 bytes.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .graphs import Key, open_graph
 from .machine import describe_machine
-from .memory import CannotRun, peak_memory_mb
+from .memory import CannotRun, added_memory_mb
 from .rounds import Plan, Say, State, visits
 from .timing import pinned
 
@@ -91,7 +91,7 @@ def _try_out(keys: Sequence[Key], graph_of: GraphOf, state: State) -> Iterator[K
             family = [other for other in keys if _same_graph(key, other)]
             largest = max(family, key=lambda other: other.threads)
             try:
-                memory_mb = peak_memory_mb(graph_of(key), largest)
+                memory_mb = added_memory_mb(graph_of(key), largest)
                 state.peak_memory_mb.update({str(other): memory_mb for other in family})
             except CannotRun as error:
                 state.failed.update({str(other): str(error) for other in family})
