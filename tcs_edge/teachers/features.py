@@ -112,13 +112,29 @@ def features_cached(
     Raises:
         UnknownName, UsageError, DataError, MissingError: as `describe_teacher`, if the weights are local.
     """
+    cached = cached_images(images, teacher_name, weights, img_size, cache_dir)
+    return cached == len(images.train) + len(images.val)
+
+
+def cached_images(
+    images: ImageSet,
+    teacher_name: str,
+    weights: Path | None = None,
+    img_size: int | None = None,
+    cache_dir: Path | None = None,
+) -> int:
+    """Count the training and validation images whose pooled features are cached, without downloading anything.
+
+    Raises:
+        UnknownName, UsageError, DataError, MissingError: as `describe_teacher`, if the weights are local.
+    """
     if weights is None and not is_cached(teacher_name):
-        return False
+        return 0
     info = describe_teacher(teacher_name, weights, img_size)
     root = default_cache_dir() if cache_dir is None else Path(cache_dir)
     parts = (("train", images.train), ("val", images.val))
     stores = [_store(root, info, images, part, split, POOLED) for part, split in parts]
-    return all(len(store.read_intact()) == store.shards for store in stores)
+    return sum(len(store.rows_of(shard)) for store in stores for shard in store.read_intact())
 
 
 def _store(root: Path, info: TeacherInfo, images: ImageSet, part: str, split: Split, readout: Readout) -> FeatureStore:

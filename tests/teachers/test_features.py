@@ -21,7 +21,7 @@ from tcs_edge.data.images import ImageSet, Split
 from tcs_edge.errors import DataError, TcsEdgeError
 from tcs_edge.teachers import features as module
 from tcs_edge.teachers.cache import FeatureStore
-from tcs_edge.teachers.features import Features, teacher_features
+from tcs_edge.teachers.features import Features, cached_images, features_cached, teacher_features
 from tcs_edge.teachers.load import Teacher, TeacherInfo, build_teacher, describe_teacher
 
 DINOV2 = "weights/vit_small_patch14_dinov2_saliency.fp16.safetensors"
@@ -120,6 +120,26 @@ def test_second_call_does_not_load_the_teacher(
     assert np.array_equal(first.train, second.train)
     assert np.array_equal(first.val, second.val)
     assert (second.key, second.images_computed, second.pass_seconds) == (first.key, 0, 0.0)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_cached_images_are_counted_by_finished_shards(
+    compute: Callable[..., Features], image_set: ImageSet, vit_weights: Path, watch: Watch, tmp_path: Path
+) -> None:
+    def count() -> int:
+        return cached_images(image_set, "timm/test_vit", vit_weights, 32, tmp_path)
+
+    everything = len(image_set.train) + len(image_set.val)
+    assert count() == 0
+    watch.fail_at = 14
+    with pytest.raises(KeyboardInterrupt):
+        compute()
+    assert count() == 12
+    watch.fail_at = None
+    compute()
+    assert count() == everything
+    assert features_cached(image_set, "timm/test_vit", vit_weights, 32, tmp_path)
+    assert not features_cached(image_set, "timm/test_vit", vit_weights, 48, tmp_path)
 
 
 @pytest.mark.usefixtures("small_shards")
