@@ -1,4 +1,4 @@
-"""The device and the precision that training runs in, through accelerate."""
+"""Device and precision of the training, through accelerate."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from tcs_edge.errors import UsageError
 
 
 def make_accelerator(device: str, amp: str = "no") -> Accelerator:
-    """An Accelerator on `device`: "auto" takes the best there is, else "cpu", "cuda" or "mps".
+    """Create an Accelerator on `device`: "cpu", "cuda", "mps", or "auto" for the best available device.
 
     Args:
-        amp: "no", "bf16", "fp16" or "auto", as `settled_amp` has it.
+        amp: "no", "bf16", "fp16" or "auto"; see `settled_amp`.
 
     Raises:
-        UsageError: the device is unknown, this machine does not have it, or it cannot do `amp`.
+        UsageError: the device is unknown or missing on this machine, or it does not support `amp`.
     """
     accelerator = _accelerator(device, "no")
     if device != "auto" and accelerator.device.type != device:
         here = ", ".join(available_devices())
-        raise UsageError(f"--device {device} cannot be used here. Choose one of: auto, {here}.")
+        raise UsageError(f"--device {device} is not available on this machine. Choose one of: auto, {here}.")
     precision = settled_amp(amp, accelerator.device)
     return accelerator if precision == "no" else _accelerator(device, precision)
 
 
 def settled_amp(amp: str, device: torch.device) -> str:
-    """The precision that `amp` means on `device`; "auto" is bf16 or else fp16 on CUDA, and none elsewhere.
+    """Resolve `amp` on `device`: "auto" is "bf16" on CUDA if supported, else "fp16"; elsewhere it is "no".
 
     Raises:
-        UsageError: `device` cannot do it.
+        UsageError: `device` does not support this precision.
     """
     if amp == "auto":
         if device.type != "cuda":
@@ -39,7 +39,7 @@ def settled_amp(amp: str, device: torch.device) -> str:
     if amp == "fp16" and device.type == "cpu":
         raise UsageError("--amp fp16 does not work on a CPU. Pass --amp bf16 or --amp no.")
     if amp == "bf16" and not _has_bf16(device):
-        raise UsageError("--amp bf16: this GPU has no bfloat16. Pass --amp fp16 or --amp no.")
+        raise UsageError("--amp bf16 does not work on this GPU: no bfloat16. Pass --amp fp16 or --amp no.")
     return amp
 
 
@@ -51,13 +51,13 @@ def _accelerator(device: str, precision: str) -> Accelerator:
     try:
         return Accelerator(cpu=device == "cpu", mixed_precision=precision)
     except ValueError:
-        # A process keeps the settings of its first Accelerator, and those of an earlier run may be others.
+        # A process keeps the settings of its first Accelerator, and an earlier run may have had others.
         AcceleratorState._reset_state(reset_partial_state=True)
         return Accelerator(cpu=device == "cpu", mixed_precision=precision)
 
 
 def available_devices() -> list[str]:
-    """Devices torch can use on this machine."""
+    """List the devices that torch can use on this machine."""
     devices = ["cpu"]
     if torch.cuda.is_available():
         devices.append("cuda")

@@ -1,9 +1,8 @@
-"""Training state on disk: one safetensors file per run, never pickle.
+"""Checkpoints of the training state: one safetensors file per run, without pickle.
 
-The tensors are the model's, the optimizer's and the average's; what is not a tensor (epoch, step,
-the selection's history, fp16's loss scale) is JSON in the file's metadata. A checkpoint is taken
-between epochs, and every random draw derives from (seed, epoch, step), so a resumed run repeats the
-rest exactly.
+The tensors belong to the model, the optimizer and the average. Other values (epoch, step, history of
+the selection, fp16's loss scale) are JSON in the file's metadata. Checkpoints are written between epochs,
+and every random draw depends on (seed, epoch, step). So a resumed run repeats the rest exactly.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes:
-        epochs_done, steps_done: how far it is.
-        history: of the method, so far.
+        epochs_done, steps_done: number of finished epochs and steps.
+        history: history of the method so far.
         loss_scale: state of fp16's gradient scaler; empty without one.
     """
 
@@ -44,7 +43,7 @@ class Progress:
 def save_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None, done: Progress
 ) -> None:
-    """Write the state of `model`, `optimizer` and `average` to `path`, whole or not at all.
+    """Write the state of `model`, `optimizer` and `average` to `path` atomically.
 
     Raises:
         MissingError: the disk is full or the folder cannot be written.
@@ -54,17 +53,17 @@ def save_checkpoint(
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{slot}": torch.as_tensor(value) for slot, value in slots.items()}
     metadata = {"schema_version": str(SCHEMA_VERSION), "progress": json.dumps(asdict(done))}
-    # As bytes, since safetensors' own writer says "disk full" with an exception that is no OSError.
+    # Written as bytes, since the exception of safetensors' own writer for a full disk is not an OSError.
     write_bytes(path, save({name: value.contiguous() for name, value in tensors.items()}, metadata))
 
 
 def load_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None = None
 ) -> Progress:
-    """Put the state at `path` back into `model`, `optimizer` and `average`; return how far it was.
+    """Load the state at `path` into `model`, `optimizer` and `average`, and return its progress.
 
     Raises:
-        DataError: the file is damaged, or belongs to another model.
+        DataError: the file is damaged or belongs to another model.
     """
     try:
         with safe_open(path, framework="pt") as stored:
@@ -91,6 +90,8 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _laid_out_like(weight: Tensor, value: Tensor) -> Tensor:
-    """A moment in its weight's memory format, which the file does not keep: a fused AdamW on a CPU pairs their
-    numbers as they lie in memory, whatever the strides say."""
+    """Copy an optimizer moment to the memory format of its weight, which the file does not store.
+
+    Fused AdamW on a CPU pairs the numbers in memory order and ignores the strides.
+    """
     return torch.empty_like(weight).copy_(value) if value.shape == weight.shape else value

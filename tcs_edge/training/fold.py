@@ -1,4 +1,4 @@
-"""From backbone and training head to the model that is deployed: folded, and checked."""
+"""Folding of backbone and training head to the deployed model, with a parity check."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ from tcs_edge.students.build import deployable
 from tcs_edge.tcs.head import check_fold
 from tcs_edge.utils.files import write_bytes
 
-# Batch norms folded into kernels round once per layer, more than the single product of a head.
+# Folding batch norms into kernels rounds once per layer, which is more than folding the head.
 BRANCH_TOLERANCE = 1e-4
 
 
 @torch.no_grad()
 def fold_student(backbone: nn.Module, method: Method, images: Tensor) -> tuple[nn.Module, float]:
-    """The deployed model in eval mode on the CPU, and the fold's relative difference.
+    """Fold backbone and method to the deployed model, in eval mode on the CPU.
 
     Args:
-        images: (B, 3, S, S) real images, preprocessed; the fold is checked on them.
+        images: (B, 3, S, S) real images, preprocessed, for the parity check.
+
+    Returns:
+        The deployed model, and the relative difference of its logits to the training head's.
 
     Raises:
-        ParityFailed: the folded layer does not give the training head's logits.
+        ParityFailed: the folded model does not give the training head's logits.
     """
-    # Training used channels_last; the plain layout makes a reloaded model give the same bits.
+    # Training used channels_last; with the contiguous layout a reloaded model gives the same bits.
     backbone = backbone.to("cpu", memory_format=torch.contiguous_format).eval()
     method = method.cpu().eval()
     folded = method.deployed(backbone).eval()
@@ -45,22 +48,22 @@ def fold_student(backbone: nn.Module, method: Method, images: Tensor) -> tuple[n
 
 
 def _check_branches(merged: Tensor, reference: Tensor) -> None:
-    """Parallel training branches (RepVGG style) were merged into single convolutions: prove it."""
+    """Check the parity after merging parallel training branches (RepVGG style) into single convolutions."""
     difference = (merged - reference).abs().max() / reference.abs().max().clamp_min(1e-12)
     if not difference <= BRANCH_TOLERANCE:
         raise ParityFailed(
             f"merging the student's training branches changed the logits by {difference:.2e} of the largest "
-            f"one, {BRANCH_TOLERANCE:.0e} is allowed. Choose a --student without such branches."
+            f"logit, the limit is {BRANCH_TOLERANCE:.0e}. Choose a --student without such branches."
         )
 
 
 def deployed_cost(model: nn.Module, img_size: int) -> tuple[float, float]:
-    """Millions of parameters, and of multiply-accumulates for one image, of the model as it is deployed."""
+    """Cost of the deployed model: millions of parameters, and of multiply-accumulates for one image."""
     return count_params_m(model), count_macs_m(model, img_size)
 
 
 def save_deployed(path: Path, model: nn.Module) -> None:
-    """Write the deployed model's weights as safetensors, with what it takes to build it again.
+    """Write the deployed model's weights as safetensors, with the blueprint for building it again.
 
     Raises:
         MissingError: the disk is full or the folder cannot be written.
@@ -71,10 +74,10 @@ def save_deployed(path: Path, model: nn.Module) -> None:
 
 
 def load_deployed(path: Path, backbone: nn.Module, img_size: int) -> nn.Module:
-    """The deployed model again: `backbone` as it was built before training, weights from `path`.
+    """Load the deployed model from `path`, with `backbone` as it was built before training.
 
     Raises:
-        DataError: the file is damaged, or holds another architecture.
+        DataError: the file is damaged or has another architecture.
     """
     try:
         with safe_open(path, framework="pt") as stored:
@@ -83,12 +86,12 @@ def load_deployed(path: Path, backbone: nn.Module, img_size: int) -> nn.Module:
         model = _rebuilt(backbone, state, blueprint, img_size)
         model.load_state_dict(state)
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} does not hold this student ({reason_of(error)}). Run compress again.") from None
+        raise DataError(f"{path} does not contain this student ({reason_of(error)}). Run compress again.") from None
     return model.eval()
 
 
 def _rebuilt(backbone: nn.Module, state: dict[str, Tensor], blueprint: dict[str, Any], img_size: int) -> nn.Module:
-    """The deployed network with other weights: a backbone and one Linear, or what a blueprint describes."""
+    """Build the deployed network without its weights: a backbone and one Linear, or from a blueprint."""
     if blueprint:
         drop_head(backbone, img_size)
         return SimKdStudent(deployable(backbone), **blueprint)

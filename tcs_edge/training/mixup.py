@@ -1,4 +1,4 @@
-"""How the images of a step are mixed: drawn from seed, epoch and step alone, so that a resumed run draws the same."""
+"""Mixup of the images of a step, drawn from seed, epoch and step, so that a resumed run draws the same."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import torch
 
 from tcs_edge.methods import Mix
 
-# Fourth number of the random stream, not zero: numpy takes [a, b, c, 0] for [a, b, c], which the loader draws from.
+# Fourth number of the seed. It is not zero, since numpy treats [a, b, c, 0] like [a, b, c], the seed of the loader.
 MIXING_STREAM = 1
 
 
 def draw_mix(images: int, alpha: float, seed: int, epoch: int, step: int, device: torch.device) -> Mix:
-    """Partners for a batch of `images`, and one share from Beta(alpha, alpha) (arXiv 1710.09412, section 2).
+    """Draw partners for a batch of `images`, and one share from Beta(alpha, alpha) (arXiv 1710.09412, section 2).
 
     Args:
-        alpha: > 0; 0.2 leaves most batches almost unmixed, 1 draws every share alike.
+        alpha: > 0; 0.2 leaves most batches almost unmixed, 1 draws the share uniformly.
     """
     rng = np.random.default_rng([seed, epoch, step, MIXING_STREAM])
     share = torch.tensor(rng.beta(alpha, alpha), dtype=torch.float32, device=device)

@@ -1,4 +1,4 @@
-"""Ways torch can run the training: compiled, or by deterministic algorithms alone."""
+"""Modes of torch for the training: compiled, or with deterministic algorithms only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 
 from tcs_edge.errors import MissingError, UsageError, reason_of
 
-# cuBLAS may choose another order of summation with every workspace, unless it is told which to use.
+# Without a fixed workspace, cuBLAS may change the order of summation.
 CUBLAS_WORKSPACE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 def require_compiler(device: torch.device) -> None:
-    """Compile something small on `device`, so that a missing compiler is known before the images are read.
+    """Compile a small function on `device`, so that a missing compiler is reported before the images are read.
 
     Raises:
         MissingError: torch.compile does not work here.
@@ -24,17 +24,17 @@ def require_compiler(device: torch.device) -> None:
         torch.compile(lambda values: values.sin() + 1)(torch.ones(8, device=device))
     except (RuntimeError, ImportError) as error:
         raise MissingError(
-            f"--compile: torch.compile does not work here ({reason_of(error)}) "
-            "Install a C++ compiler such as g++, for a GPU triton too, or leave --compile out."
+            f"--compile: torch.compile does not work here ({reason_of(error)}). "
+            "Install a C++ compiler such as g++, and for a GPU also triton, or leave --compile out."
         ) from None
 
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """Only deterministic algorithms inside the block, where that is `wanted`.
+    """Allow only deterministic algorithms inside the block, if `wanted`.
 
     Raises:
-        UsageError: the training needs an operation that has no such algorithm on its device.
+        UsageError: the training needs an operation without a deterministic algorithm on its device.
     """
     if not wanted:
         yield

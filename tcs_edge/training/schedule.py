@@ -1,4 +1,4 @@
-"""What a training run may spend, and the learning rate at each of its steps."""
+"""Schedule of a training run: epochs, batch size and the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """One schedule, the same for every method in a comparison.
+    """Training schedule, the same for every method in a comparison.
 
     Attributes:
         epochs: passes over the training images, >= 1.
         batch_size: images per step, >= 2.
         lr: peak learning rate of AdamW.
-        weight_decay: of matrices and kernels; biases, norms and masks have none.
-        warmup_fraction: share of all steps with a linearly rising rate, in [0, 1).
+        weight_decay: weight decay of matrices and kernels; biases, norms and masks have none.
+        warmup_fraction: fraction of all steps with a linearly rising learning rate, in [0, 1).
         grad_clip: largest global gradient norm.
     """
 
@@ -27,7 +27,7 @@ class Schedule:
     grad_clip: float = 5.0
 
     def lr_at(self, step: int, total_steps: int) -> float:
-        """Linear warm-up, then a cosine down to zero (arXiv 1608.03983) at `total_steps`."""
+        """Learning rate at `step`: linear warm-up, then a cosine to zero (arXiv 1608.03983) at `total_steps`."""
         warmup = max(1, round(self.warmup_fraction * total_steps))
         if step < warmup:
             return self.lr * (step + 1) / warmup

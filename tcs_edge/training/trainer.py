@@ -1,8 +1,8 @@
-"""The training loop that every method shares.
+"""Training loop of all methods.
 
-Last epoch, never the best one: the validation accuracy in the log is for the reader, nothing
-is chosen by it. The teacher is not here; what it said is in the method's cached targets. Images are mixed
-here, and the weights averaged: both are the same for every method.
+The result is the last epoch and never the best one: the validation accuracy is logged for the reader and
+selects nothing. The teacher's outputs are in the method's cached targets. Mixup and weight averaging
+are here, since they are the same for every method.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ logger = logging.getLogger(__name__)
 
 Rows = tuple[Tensor, Tensor, Tensor]  # images (B, 3, S, S), labels (B,), indices (B,)
 
-# Reading a loss waits for the device, so losses are looked at in windows of this many steps.
+# Reading a loss waits for the device, so losses are checked once per window of this number of steps.
 FINITE_WINDOW = 10
-# Writing the state costs less than a second; more often would show in short epochs.
+# Writing the state takes up to a second, which would slow short epochs down if it were more frequent.
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
-# An epoch of a few labeled images is over sooner than a look at all validation images.
+# Largest number of validations: an epoch of few labeled images is shorter than a validation.
 VALIDATIONS = 20
-# fp16's scaler starts at 65536 and halves at every overflow: below one, nothing it could do is left.
+# fp16's scaler starts at 65536 and halves at every overflow. Below one, training cannot recover.
 SMALLEST_LOSS_SCALE = 1.0
 COMPILER = "inductor"
 
 
 @dataclass(frozen=True)
 class Data:
-    """Where batches come from: training batches by epoch, their number, and validation batches."""
+    """Source of batches: training batches by epoch, their number, and validation batches."""
 
     train: Callable[[int], Iterable[Rows]]
     steps_per_epoch: int
@@ -81,17 +81,17 @@ def train(
     """Train `backbone` and `method` in place for the whole schedule.
 
     Args:
-        checkpoint: file that holds the state between epochs; None keeps none.
-        resume: continue from `checkpoint`; the result is the same as without the break.
-        options: mixing, averaging and compiling are done here; with averaging, the weights left in
-            `backbone` and `method` are the averaged ones.
-        log: receives one JSON-able dict per epoch.
+        checkpoint: file for the state between epochs; None writes none.
+        resume: continue from `checkpoint`; the result equals an uninterrupted run.
+        options: options of mixup, averaging and compiling. With averaging, `backbone` and `method` end with the
+            averaged weights.
+        log: called with one dict of JSON values per epoch.
 
     Raises:
-        TrainingDiverged: a loss, or a weight after an epoch, was NaN or Inf; the last checkpoint stays as it is.
+        TrainingDiverged: a loss, or a weight after an epoch, was NaN or Inf; the last checkpoint is kept.
     """
     trainee = Trainee(backbone, method)
-    # One kernel for all weights, several times as fast on a CPU. With fp16 it would take over the scaler's work.
+    # One kernel for all weights, several times faster on a CPU. With fp16 it would replace the scaler's steps.
     fused = None if accelerator.scaler else True
     optimizer = torch.optim.AdamW(_parameter_groups(trainee, schedule), lr=schedule.lr, fused=fused)
     trainee.to(accelerator.device, memory_format=torch.channels_last)
@@ -102,7 +102,7 @@ def train(
     if done.loss_scale and accelerator.scaler:
         accelerator.scaler.load_state_dict(done.loss_scale)
     if options.compile:
-        wrapped.compile(backend=COMPILER)  # in place: no name of a weight changes
+        wrapped.compile(backend=COMPILER)  # in place, so that the names of weights do not change
     todo = (schedule.epochs - done.epochs_done) * data.steps_per_epoch
     ticks = iter(track(range(todo), "distill", todo))
     run = _Run(wrapped, trainee, optimizer, average, data, schedule, options, seed, accelerator, ticks)
@@ -113,7 +113,9 @@ def train(
         latest |= metrics
         last = epoch + 1 == schedule.epochs
         if accelerator.is_main_process:
-            in_bar = None if last else for_bar(_bar_text(latest, schedule.epochs))  # the bar goes, the last line stays
+            in_bar = (
+                None if last else for_bar(_bar_text(latest, schedule.epochs))
+            )  # the bar disappears, so the last line is logged
             logger.info(_epoch_line(metrics, schedule.epochs), extra=in_bar)
         if checkpoint and accelerator.is_main_process and (last or _due(saved_at)):
             scale = accelerator.scaler.state_dict() if accelerator.scaler else {}
@@ -131,7 +133,7 @@ def _epoch_line(metrics: dict[str, Any], epochs: int) -> str:
 
 
 def _bar_text(latest: dict[str, Any], epochs: int) -> str:
-    """Text of the progress bar, with the latest accuracy that was measured."""
+    """Text of the progress bar, with the latest measured accuracy."""
     accuracy = f" val {100 * latest['val_accuracy']:.1f} %" if "val_accuracy" in latest else ""
     return f"epoch {latest['epoch']}/{epochs} loss {latest['loss']:.3f}{accuracy}"
 
@@ -154,8 +156,8 @@ class _Run:
     ticks: Iterator[int]
 
     def epoch(self, epoch: int) -> dict[str, Any]:
-        """One pass over the training images, and where it is due one over the validation images; its metrics."""
-        torch.manual_seed(epoch_seed(self.seed, epoch))  # dropout and the like: a function of the epoch
+        """Train one epoch, validate if it is due, and return the metrics."""
+        torch.manual_seed(epoch_seed(self.seed, epoch))  # dropout etc. depend on the epoch only
         started = time.perf_counter()
         self.wrapped.train()
         first = epoch * self.data.steps_per_epoch
@@ -169,9 +171,7 @@ class _Run:
 
     def _accuracy(self) -> float:
         with self.average.in_place() if self.average else nullcontext():
-            accuracy: float = accuracy_of(
-                self.trainee.backbone, self.trainee.method, self.data.val(), self.accelerator
-            )
+            accuracy: float = accuracy_of(self.trainee.backbone, self.trainee.method, self.data.val(), self.accelerator)
             return accuracy
 
     def _steps(self, epoch: int, first: int) -> Iterator[dict[str, Tensor]]:
@@ -183,12 +183,12 @@ class _Run:
         total_steps = self.schedule.epochs * self.data.steps_per_epoch
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr_at(step, total_steps) * group["lr_scale"]
-        self.optimizer.zero_grad()  # before the feature maps need the room
+        self.optimizer.zero_grad()  # frees memory before the forward pass
         with self.accelerator.autocast():
             losses = self.wrapped(batch)
         self.accelerator.backward(losses.total)
         norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.schedule.grad_clip)
-        # fp16: where gradients overflowed, the scaler leaves the step out, and no score may be taken from them.
+        # fp16: the scaler skips a step with overflowed gradients, so these must not change the scores.
         if self.accelerator.scaler is None or torch.isfinite(norm):
             self.trainee.method.after_backward(step, total_steps)
         self.optimizer.step()
@@ -203,29 +203,29 @@ class _Run:
         return batch.mixed(draw_mix(len(labels), alpha, self.seed, epoch, step, device)) if alpha else batch
 
     def _require_finite(self, step: int) -> None:
-        """The last step of an epoch has no loss after it that would show what it did."""
+        """Check the weights after an epoch, since no later loss shows the effect of its last step."""
         _require_finite_weights(self.trainee, step)
         if self.accelerator.scaler and self.accelerator.scaler.get_scale() < SMALLEST_LOSS_SCALE:
             raise TrainingDiverged(
                 f"fp16 gradients are NaN or Inf at every scale, up to step {step}. "
-                "Lower --lr or pass --amp bf16 or no; the last good checkpoint is kept."
+                "Lower --lr or pass --amp bf16 or no. The last good checkpoint is kept."
             )
 
 
 def validates(epoch: int, epochs: int) -> bool:
-    """Whether validation follows `epoch`, counted from 0: the last and every n-th before, `VALIDATIONS` at most."""
+    """Return True if validation follows `epoch`, counted from 0: the last and every n-th, at most `VALIDATIONS`."""
     every = math.ceil(epochs / VALIDATIONS)
     return (epochs - 1 - epoch) % every == 0
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """The seed of everything random in one epoch; distinct for every pair in practice."""
+    """Seed of all random numbers in one epoch, in practice distinct for every pair."""
     return (seed * 1_000_003 + epoch * 7_919 + 17) % 2**63
 
 
 @torch.inference_mode()
 def accuracy_of(backbone: nn.Module, method: Method, batches: Iterable[Rows], accelerator: Accelerator) -> float:
-    """Top-1 accuracy of the student as it is now, in [0, 1]."""
+    """Top-1 accuracy of the student in its current state, in [0, 1]."""
     backbone.eval()
     method.eval()
     correct, total = 0, 0
@@ -238,7 +238,11 @@ def accuracy_of(backbone: nn.Module, method: Method, batches: Iterable[Rows], ac
 
 
 def _mean_parts(steps: Iterator[dict[str, Tensor]], first_step: int) -> dict[str, float]:
-    """Mean of every loss part over the epoch; stops at the first loss that is not finite."""
+    """Mean of every loss part over the epoch.
+
+    Raises:
+        TrainingDiverged: a loss is not finite.
+    """
     sums: dict[str, float] = {}
     window: list[dict[str, Tensor]] = []
     count = 0
@@ -257,7 +261,7 @@ def _drain(window: list[dict[str, Tensor]], sums: dict[str, float], first_step: 
             if not torch.isfinite(value):
                 raise TrainingDiverged(
                     f"the {name} became {number} at step {first_step + offset}. "
-                    "Lower --lr; the last good checkpoint is kept."
+                    "Lower --lr. The last good checkpoint is kept."
                 )
             sums[name] = sums.get(name, 0.0) + number
     drained = len(window)
@@ -269,12 +273,12 @@ def _require_finite_weights(module: nn.Module, step: int) -> None:
     for name, value in module.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise TrainingDiverged(
-                f"weight {name} is NaN or Inf after step {step}. Lower --lr; the last good checkpoint is kept."
+                f"weight {name} is NaN or Inf after step {step}. Lower --lr. The last good checkpoint is kept."
             )
 
 
 def _parameter_groups(trainee: Trainee, schedule: Schedule) -> list[dict[str, Any]]:
-    """The student's weights and the method's, each with and without decay; `lr_scale` multiplies the learning rate."""
+    """Group the weights of student and method, with and without decay; `lr_scale` multiplies the learning rate."""
     parts = [(trainee.backbone, 1.0), (trainee.method, trainee.method.head_lr(schedule.lr) / schedule.lr)]
     groups = []
     for module, scale in parts:

@@ -1,4 +1,4 @@
-"""A problem small enough to train in a second."""
+"""Fixtures: a problem small enough to train in a second."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Which precision runs on which device, and that one process may use several in turn."""
+"""Tests of the precision on each device, and of several precisions in one process."""
 
 import pytest
 import torch
@@ -9,14 +9,14 @@ from tcs_edge.training.accelerator import make_accelerator, settled_amp
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-def test_auto_is_full_precision_on_a_cpu_and_what_the_gpu_has_elsewhere(monkeypatch):
+def test_auto_is_full_precision_on_a_cpu_and_bf16_or_fp16_on_a_gpu(monkeypatch):
     assert settled_amp("auto", CPU) == "no"
     for has, amp in ((True, "bf16"), (False, "fp16")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, has=has: has)
         assert settled_amp("auto", CUDA) == amp
 
 
-def test_what_a_device_cannot_do_is_refused(monkeypatch):
+def test_unsupported_precisions_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
     with pytest.raises(UsageError, match=r"--amp fp16 does not work on a CPU\. Pass --amp bf16 or --amp no"):
         make_accelerator("cpu", "fp16")
@@ -25,11 +25,11 @@ def test_what_a_device_cannot_do_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("amps", [("no", "bf16", "no"), ("bf16", "no", "bf16")])
-def test_runs_of_one_process_may_differ_in_precision(amps):
+def test_runs_of_one_process_can_differ_in_precision(amps):
     assert [make_accelerator("cpu", amp).mixed_precision for amp in amps] == list(amps)
 
 
-def test_bf16_is_what_the_arithmetic_runs_in():
+def test_autocast_uses_the_requested_precision():
     for amp, dtype in (("bf16", torch.bfloat16), ("no", torch.float32)):
         with make_accelerator("cpu", amp).autocast():
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is dtype

@@ -1,4 +1,4 @@
-"""The average against a plain computation, and what of a module it does not average."""
+"""Tests of the moving average against a plain computation, and of state that is not averaged."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def module():
 
 
 def walk(module, average, steps):
-    """Weights that go 1, 2, 3, ...; the average by hand in Python floats."""
+    """Set the weights to 1, 2, 3, ..., and return the average computed in Python floats."""
     wanted = 0.0
     for step in range(steps):
         with torch.no_grad():
@@ -35,13 +35,13 @@ def walk(module, average, steps):
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9, 0.9999])
-def test_it_is_the_moving_average_with_a_rising_decay(module, decay):
+def test_average_equals_the_formula_with_a_rising_decay(module, decay):
     average = WeightAverage(module, decay)
     wanted = walk(module, average, 40)
     assert average.state["weight"].tolist() == pytest.approx([wanted] * 2, rel=1e-5)
 
 
-def test_numbers_and_masks_are_those_of_the_last_step(module):
+def test_integers_and_masks_are_copied_from_the_last_step(module):
     average = WeightAverage(module, 0.99)
     module.alive[1] = False
     walk(module, average, 7)
@@ -53,7 +53,7 @@ def test_targets_are_not_copied(module):
     assert set(WeightAverage(module, 0.9).state) == {"weight", "steps", "alive"}
 
 
-def test_the_trained_weights_come_back_after_the_block_even_when_it_fails(module):
+def test_the_trained_weights_are_restored_after_the_block(module):
     average = WeightAverage(module, 0.9)
     walk(module, average, 5)
     with average.in_place():

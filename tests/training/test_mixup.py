@@ -1,4 +1,4 @@
-"""Mixing is drawn from seed, epoch and step alone, and follows the paper's distribution."""
+"""Tests of mixup: dependence on seed, epoch and step, and the distribution of the paper."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tcs_edge.training.mixup import draw_mix
 CPU = torch.device("cpu")
 
 
-def test_a_draw_can_be_drawn_again_and_depends_on_seed_epoch_and_step():
+def test_a_draw_depends_on_seed_epoch_and_step_alone():
     torch.manual_seed(0)
     first = draw_mix(16, 0.4, 1, 2, 3, CPU)
     torch.manual_seed(9)
@@ -22,7 +22,7 @@ def test_a_draw_can_be_drawn_again_and_depends_on_seed_epoch_and_step():
     )
 
 
-def test_partners_are_the_rows_in_another_order():
+def test_partners_are_a_permutation_of_the_rows():
     mix = draw_mix(12, 1.0, 0, 0, 0, CPU)
     assert sorted(mix.partner.tolist()) == list(range(12))
     assert mix.partner.tolist() != list(range(12))
@@ -37,8 +37,8 @@ def test_shares_have_the_moments_of_the_beta_distribution(alpha):
     assert shares.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.08)
 
 
-def test_the_order_of_the_images_and_their_mixing_are_drawn_apart():
-    """The loader orders epoch e by [seed, e, 0], which numpy also reads from [seed, e, 0, 0]."""
+def test_order_and_mixup_have_independent_draws():
+    """The loader's seed of epoch e is [seed, e, 0], and numpy treats [seed, e, 0, 0] the same."""
     order = np.random.default_rng([3, 4, 0]).permutation(50).tolist()
     assert order == np.random.default_rng([3, 4, 0, 0]).permutation(50).tolist()
     assert draw_mix(50, 1.0, 3, 4, 0, CPU).partner.tolist() != order

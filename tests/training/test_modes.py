@@ -1,4 +1,4 @@
-"""Deterministic and compiled training: the switches go back, and what is missing is said in one line."""
+"""Tests of deterministic and compiled training: restored switches and one-line errors."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ def switches():
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_the_switches_hold_inside_the_block_alone(wanted):
+def test_the_switches_are_set_only_inside_the_block(wanted):
     before = switches()
     with deterministic(wanted):
         assert switches() == ((True, True) if wanted else before)
@@ -21,7 +21,7 @@ def test_the_switches_hold_inside_the_block_alone(wanted):
     assert switches() == before
 
 
-def test_an_operation_without_a_deterministic_form_is_named():
+def test_error_names_an_operation_without_deterministic_algorithm():
     before = switches()
     with (
         pytest.raises(UsageError, match=r"--deterministic: put_.*leave --deterministic out") as caught,
@@ -32,13 +32,13 @@ def test_an_operation_without_a_deterministic_form_is_named():
     assert switches() == before
 
 
-def test_other_errors_pass_as_they_are():
+def test_other_errors_are_raised_unchanged():
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), deterministic(True):
         _ = torch.ones(2, 3) @ torch.ones(2, 3)
 
 
 @pytest.mark.slow
-def test_a_missing_compiler_says_what_to_install():
+def test_error_of_a_missing_compiler_names_what_to_install():
     from torch._inductor import config
 
     with config.patch({"cpp.cxx": ("/nowhere/g++",)}), pytest.raises(MissingError, match="--compile") as caught:

@@ -1,4 +1,4 @@
-"""The loop with mixing, averaging, mixed precision and compiling: what it computes, and exact resuming."""
+"""Tests of the loop with mixup, averaging, mixed precision and compiling: results and exact resuming."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ EVERYTHING = {"mixup": 0.4, "ema_decay": 0.9}
 @pytest.fixture(autouse=True)
 def checkpoint_every_epoch(monkeypatch):
     monkeypatch.setattr(trainer, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-    monkeypatch.setattr(trainer, "COMPILER", "aot_eager")  # traces as torch.compile does, and needs no C++ compiler
+    monkeypatch.setattr(trainer, "COMPILER", "aot_eager")  # traces like torch.compile, without a C++ compiler
 
 
 def run(
@@ -37,7 +37,7 @@ def run(
     log=None,
     schedule=BUDGET,
 ):
-    """Backbone and method after training, and all their weights by name."""
+    """Return backbone and method after training, and all their weights by name."""
     backbone, method = problem.backbone(), problem.method(mimic=mimic, hash_bits=64)
 
     def batches(epoch):
@@ -66,7 +66,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("options", CASES, ids=lambda options: "+".join(options))
-def test_a_resumed_run_ends_exactly_where_an_unbroken_one_does(problem, tmp_path, options):
+def test_a_resumed_run_equals_an_uninterrupted_one(problem, tmp_path, options):
     *_, whole = run(problem, options, tmp_path / "whole", mimic="lsh+mse")
     run(problem, options, tmp_path / "broken", stop_after=2, mimic="lsh+mse")
     *_, resumed = run(problem, options, tmp_path / "broken", resume=True, mimic="lsh+mse")
@@ -83,13 +83,13 @@ def test_every_option_changes_the_result_and_keeps_names_and_types(problem, opti
 
 
 @pytest.mark.parametrize("options", [{}, *CASES[:3]], ids=lambda options: "+".join(options) or "plain")
-def test_it_learns(problem, options):
+def test_training_learns_with_every_option(problem, options):
     options = options | ({"ema_decay": 0.6} if "ema_decay" in options else {})
     backbone, method, _ = run(problem, options, schedule=replace(BUDGET, epochs=8))
     assert accuracy_of(backbone, method, problem.data.val(), make_accelerator("cpu")) > 0.8
 
 
-def test_each_step_sees_the_batch_mixed_by_its_own_draw(problem, accelerator):
+def test_each_step_uses_its_own_mixup_draw(problem, accelerator):
     seen = []
 
     class Spy(CrossEntropy):
@@ -107,8 +107,8 @@ def test_each_step_sees_the_batch_mixed_by_its_own_draw(problem, accelerator):
         assert torch.equal(batch.index, index)
 
 
-def test_averaging_leaves_training_alone_and_deploys_and_validates_the_average(problem, monkeypatch):
-    """The same steps as without; the weights left behind are the average of what each step ended with."""
+def test_averaging_does_not_change_training_and_validates_the_average(problem, monkeypatch):
+    """The steps are the same as without averaging, and the final weights are the average over the steps."""
     taken, update = [], WeightAverage.update
 
     def spy(average, step):
@@ -134,7 +134,7 @@ def test_a_checkpoint_without_the_average_is_refused(problem, tmp_path):
         run(problem, {"ema_decay": 0.9}, tmp_path / "state", resume=True)
 
 
-def test_compiled_training_computes_what_plain_training_does(problem):
+def test_compiled_training_equals_plain_training(problem):
     (*_, plain), (*_, compiled) = run(problem, {"mixup": 0.4}), run(problem, {"mixup": 0.4, "compile": True})
     assert plain.keys() == compiled.keys()
     for name, value in plain.items():
@@ -142,14 +142,14 @@ def test_compiled_training_computes_what_plain_training_does(problem):
 
 
 @pytest.mark.parametrize("options", [{"amp": "bf16"}, EVERYTHING, {"compile": True}], ids=lambda o: "+".join(o))
-def test_a_nan_stops_in_the_first_steps_whatever_the_options(problem, options):
+def test_a_nan_stops_the_training_with_every_option(problem, options):
     problem.images[problem.labels == 1] = float("nan")
     with pytest.raises(TrainingDiverged, match=r"nan at step 0\. Lower --lr"):
         run(problem, options)
 
 
 def float16(**options):
-    """fp16 as on a GPU, whose scaler also runs on a CPU; make_accelerator refuses it for want of speed."""
+    """Return an fp16 accelerator on the CPU with the scaler of a GPU, which make_accelerator refuses."""
     accelerator = Accelerator(cpu=True)
     accelerator.state._mixed_precision, accelerator.native_amp = "fp16", True
     accelerator.scaler = torch.amp.GradScaler("cpu", **options)
@@ -159,16 +159,16 @@ def float16(**options):
 @pytest.fixture
 def undo_float16():
     yield
-    make_accelerator("cpu", "bf16")  # another precision than the process has now: accelerate forgets it
+    make_accelerator("cpu", "bf16")  # another precision resets accelerate's state
 
 
 @pytest.mark.usefixtures("undo_float16")
-def test_a_step_whose_fp16_gradients_overflow_leaves_no_trace(problem):
-    """A loss scale of 2^100 overflows; it halves at every step, and none of the twelve is taken."""
+def test_a_step_with_overflowed_fp16_gradients_changes_nothing(problem):
+    """A loss scale of 2^100 overflows and halves at every step, so all twelve steps are skipped."""
     before = problem.method().state_dict()
     _, method, after = run(problem, {}, accelerator=float16(init_scale=2.0**100, growth_interval=1000))
     learned = [name for name in before if not torch.equal(before[name], after[name])]
-    assert learned == [], "no weight moves, no score is taken, no coordinate leaves"
+    assert learned == [], "no weight, score or mask may change"
     assert method.history() == []
 
 
@@ -185,7 +185,7 @@ def test_fp16_resumes_with_its_loss_scale(problem, tmp_path):
 
 
 @pytest.mark.usefixtures("undo_float16")
-def test_fp16_that_never_finds_a_scale_stops(problem, monkeypatch):
+def test_fp16_without_a_usable_loss_scale_stops(problem, monkeypatch):
     monkeypatch.setattr(trainer, "SMALLEST_LOSS_SCALE", 2.0**99)
     with pytest.raises(TrainingDiverged, match=r"at every scale, up to step 2\. Lower --lr or pass --amp"):
         run(problem, {}, accelerator=float16(init_scale=2.0**100))

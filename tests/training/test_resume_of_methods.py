@@ -1,4 +1,4 @@
-"""Every method resumes exactly: a broken run that goes on ends where an unbroken one does."""
+"""Tests that every method resumes exactly: a resumed run equals an uninterrupted one."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ class View:
 
 
 class MapBackbone(nn.Sequential):
-    """Any backbone of convolutions, with the map before its pooling."""
+    """A convolutional backbone with access to the map before its pooling."""
 
     def forward_features(self, images):
         return self[:-2](images)
@@ -52,9 +52,7 @@ CASES = [("ce", False)] + [(name, online) for name in ("kd", "dkd", "simkd") for
 
 
 @pytest.mark.parametrize(("name", "online"), CASES)
-def test_a_resumed_run_ends_exactly_where_an_unbroken_one_does(
-    problem, accelerator, tmp_path, monkeypatch, name, online
-):
+def test_a_resumed_run_equals_an_uninterrupted_one(problem, accelerator, tmp_path, monkeypatch, name, online):
     monkeypatch.setattr(trainer, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
 
     def finish(path, stop_after=None, resume=False):
@@ -78,8 +76,8 @@ def test_a_resumed_run_ends_exactly_where_an_unbroken_one_does(
 
 
 @pytest.mark.parametrize("name", ["kd", "dkd", "simkd"])
-def test_they_learn(problem, accelerator, name):
-    """With a teacher that knows the colors, the student comes to know them too."""
+def test_methods_learn_from_a_perfect_teacher(problem, accelerator, name):
+    """The teacher classifies the colors perfectly, so the student must learn them."""
     torch.manual_seed(1)
     hot = nn.functional.one_hot(problem.labels, CLASSES).float()
     if name == "simkd":

@@ -1,4 +1,4 @@
-"""The loop: it learns, resumes exactly, stops at NaN, and folds what it deploys."""
+"""Tests of the training loop: learning, exact resuming, stopping at NaN, folding."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ def checkpoint_every_epoch(monkeypatch):
     monkeypatch.setattr(trainer, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
 
 
-def test_it_learns_and_logs_every_epoch(problem, accelerator):
+def test_training_learns_and_logs_every_epoch(problem, accelerator):
     backbone, method, lines = problem.backbone(), problem.method(), []
     train(backbone, method, problem.data, BUDGET, 0, accelerator, log=lines.append)
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
@@ -43,7 +43,7 @@ def test_every_epoch_is_one_line_with_loss_and_validation_accuracy(problem, acce
     assert f"validation accuracy {100 * metrics[-1]['val_accuracy']:.1f} %, " in lines[-1]
 
 
-def test_the_methods_weights_learn_at_their_own_rate_and_the_log_names_the_backbones(problem, accelerator, monkeypatch):
+def test_method_and_backbone_have_their_own_learning_rates(problem, accelerator, monkeypatch):
     steps, lines = [], []
     backbone, method = problem.backbone(), problem.method()
     monkeypatch.setattr(method, "head_lr", lambda lr: 0.25 * lr)
@@ -62,13 +62,13 @@ def test_the_methods_weights_learn_at_their_own_rate_and_the_log_names_the_backb
     assert lines[-1]["lr"] == BUDGET.lr_at(len(steps) - 1, len(steps))
 
 
-def test_the_optimizers_kernel_steps_as_torchs_plain_loop_does(problem, accelerator, monkeypatch):
+def test_fused_adamw_equals_the_plain_loop(problem, accelerator, monkeypatch):
     plain_adamw = torch.optim.AdamW
 
     def trained():
         backbone = problem.backbone()
         train(backbone, problem.method(), problem.data, BUDGET, 0, accelerator)
-        assert not backbone[0].weight.is_contiguous()  # channels last, whose numbers lie in another order
+        assert not backbone[0].weight.is_contiguous()  # channels last, with another order in memory
         return backbone[0].weight.detach()
 
     fused = trained()
@@ -77,14 +77,14 @@ def test_the_optimizers_kernel_steps_as_torchs_plain_loop_does(problem, accelera
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 19, 20, 21, 40, 187])
-def test_validation_follows_the_last_epoch_and_is_rare_where_epochs_are_short(epochs):
+def test_validation_follows_the_last_epoch_and_is_rare_for_many_epochs(epochs):
     validated = [epoch for epoch in range(epochs) if validates(epoch, epochs)]
     assert validated[-1] == epochs - 1
     assert min(epochs, 10) <= len(validated) <= VALIDATIONS
 
 
 @pytest.mark.parametrize(("mimic", "mimic_warmup"), [("cosine", 0.0), ("cosine", 0.7), ("lsh+mse", 0.2)])
-def test_a_resumed_run_ends_exactly_where_an_unbroken_one_does(problem, accelerator, tmp_path, mimic, mimic_warmup):
+def test_a_resumed_run_equals_an_uninterrupted_one(problem, accelerator, tmp_path, mimic, mimic_warmup):
     def finish(stop_after, path, resume=False, backbone=None, method=None):
         backbone, method = problem.backbone(), problem.method(mimic=mimic, mimic_warmup=mimic_warmup, hash_bits=64)
         seen = []
@@ -112,7 +112,7 @@ def test_a_resumed_run_ends_exactly_where_an_unbroken_one_does(problem, accelera
         assert torch.equal(value, resumed[name]), name
 
 
-def test_a_nan_loss_stops_with_its_step_and_leaves_the_checkpoint(problem, accelerator, tmp_path):
+def test_a_nan_loss_stops_with_its_step_and_keeps_the_checkpoint(problem, accelerator, tmp_path):
     def batches(epoch):
         for index, (images, labels, ids) in enumerate(problem.batches(epoch)):
             yield (images * float("nan") if (epoch, index) == (2, 1) else images), labels, ids
@@ -131,7 +131,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(problem, accelerator, tmp_pa
         train(problem.backbone(), problem.method(), problem.data, BUDGET, 0, accelerator, path, resume=True)
 
 
-def test_the_deployed_model_is_the_trained_one_after_a_round_trip(problem, accelerator, tmp_path):
+def test_the_deployed_model_equals_the_trained_one(problem, accelerator, tmp_path):
     backbone, method = problem.backbone(), problem.method()
     train(backbone, method, problem.data, BUDGET, 0, accelerator)
     model, difference = fold_student(backbone, method, problem.images)
@@ -153,7 +153,7 @@ def test_the_learning_rate_rises_then_falls_to_zero():
     assert rates[-1] < 0.01
 
 
-def test_weights_that_the_last_step_spoilt_are_not_saved(problem, accelerator, tmp_path):
+def test_nan_weights_after_the_last_step_are_not_saved(problem, accelerator, tmp_path):
     path, backbone = tmp_path / "last.safetensors", problem.backbone()
 
     def batches(epoch):
@@ -167,8 +167,8 @@ def test_weights_that_the_last_step_spoilt_are_not_saved(problem, accelerator, t
         assert all(torch.isfinite(stored.get_tensor(name)).all() for name in stored.keys())  # noqa: SIM118
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
-def test_a_full_disk_is_one_line_and_leaves_nothing(problem, accelerator, tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes on Windows")
+def test_a_full_disk_is_an_error_and_leaves_no_files(problem, accelerator, tmp_path):
     import resource
 
     backbone, method = problem.backbone(), problem.method()
