@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from tcs_edge.errors import UnknownName
+
+if TYPE_CHECKING:
+    from tcs_edge.pipeline.plan import Plan
 
 Name = TypeVar("Name", bound=str)
 
@@ -29,3 +32,15 @@ def known(given: Iterable[str], flag: str, allowed: Iterable[Name]) -> tuple[Nam
         if name not in names:
             raise UnknownName(flag, name, names)
     return tuple(names[name] for name in dict.fromkeys(given))
+
+
+def print_plan(plan: Plan, as_json: bool) -> None:
+    """Print the plan of a run: stages with their times, the total, and downloads."""
+    from tcs_edge.report.console import print_table
+
+    if as_json:
+        print_json(plan.to_json())
+        return
+    print_table(("stage", "expected time", "what"), plan.rows())
+    for download in plan.downloads:
+        typer.echo(f"would download: {download}")

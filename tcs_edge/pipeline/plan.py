@@ -85,8 +85,8 @@ def make_plan(options: CompressConfig) -> Plan:
         *([_teacher_stage(ready, trial)] if trial.with_teacher else []),
         *([_search_stage(listed, search, trial)] if search != "table" else []),
         _distill_stage(ready, trial),
-        *([_int8_stage(ready)] if "int8" in (ready.options.precision) else []),
-        PlannedStage("export, validate", VALIDATE_SECONDS, "ONNX, OpenVINO, every test image through both"),
+        *([_int8_stage(ready)] if "int8" in ready.options.precision else []),
+        PlannedStage("export and validate", VALIDATE_SECONDS, "ONNX, OpenVINO, every test image through both"),
     )
     return Plan(stages, tuple(_downloads(ready, trial.with_teacher)))
 

@@ -1,11 +1,16 @@
-"""A plan tells stages, times and downloads, and computes nothing that a run would keep."""
+"""A plan lists stages, times, cached features and downloads; it writes nothing."""
 
 from __future__ import annotations
 
-import pytest
+import time
 
-from tcs_edge.pipeline.plan import make_plan
+import pytest
+import torch
+
+from tcs_edge.data import load_images
+from tcs_edge.pipeline.plan import Plan, PlannedStage, _seconds_per_image, make_plan
 from tcs_edge.specs.config import CompressConfig
+from tcs_edge.teachers.features import teacher_features
 
 
 @pytest.fixture
@@ -21,7 +26,7 @@ def test_the_stages_of_a_run_with_their_times(options, tmp_path):
     plan = make_plan(options)
     assert [stage.name for stage in plan.stages] == ["teacher", "distill", "export and validate"]
     assert all(stage.seconds and stage.seconds > 0 for stage in plan.stages)
-    assert "96 images" in plan.stages[0].what
+    assert plan.stages[0].what == "timm/test_vit, 0 of 96 images are cached"
     assert "2 epochs of 72 images" in plan.stages[1].what
     assert plan.downloads == ()
     assert not (tmp_path / "cache").exists()
@@ -46,7 +51,42 @@ def test_downloads_are_named_with_their_size(options):
     assert teacher.endswith(" MB")
 
 
-def test_a_row_without_a_time_shows_a_dash(options):
+def test_features_in_the_cache_cost_no_time(options):
+    teacher_features(load_images(options.data, 0), "timm/test_vit", options.teacher_weights, 64, options.cache_dir)
+    plan = make_plan(options)
+    assert plan.stages[0] == PlannedStage("teacher", 0.0, "timm/test_vit, 96 of 96 images are cached")
+    assert plan.rows()[0][:2] == ("teacher", "-")
+
+
+def test_int8_is_a_stage_of_its_own(options):
+    plan = make_plan(options.replaced(precision=("int8",)))
+    assert [stage.name for stage in plan.stages] == ["teacher", "distill", "int8", "export and validate"]
+
+
+def test_the_plan_as_json_has_a_total(options):
     document = make_plan(options).to_json()
     assert document["schema_version"] == 1
     assert set(document["stages"][0]) == {"name", "seconds", "what"}
+    assert document["seconds"] == pytest.approx(sum(stage["seconds"] for stage in document["stages"]))
+
+
+def test_times_are_in_units_that_people_use():
+    plan = Plan((PlannedStage("distill", 7770.0, "lcnet_050"), PlannedStage("export and validate", 30.0, "")), ())
+    assert plan.rows() == [
+        ("distill", "2 h 10 min", "lcnet_050"),
+        ("export and validate", "30 s", ""),
+        ("total", "2 h 10 min", ""),
+    ]
+
+
+def test_a_trial_ends_before_it_takes_long(monkeypatch):
+    monkeypatch.setattr("tcs_edge.pipeline.plan.LONG_SECONDS", 0.2)
+    tried = []
+
+    def step(batch):
+        tried.append(len(batch))
+        time.sleep(0.01 * len(batch))
+
+    seconds = _seconds_per_image(step, 8, torch.device("cpu"), 64)
+    assert tried == [2, 8]
+    assert seconds == pytest.approx(0.01, rel=0.5)
