@@ -1,1 +1,1 @@
-"""int8: calibrated on training images, held to an accuracy by taking layers back to float."""
+"""Quantize models to int8: calibrate on training images, and return layers to float to keep the accuracy."""

@@ -1,4 +1,4 @@
-"""The images an int8 model has to keep its accuracy on while it is made: validation images, never test images."""
+"""Check the accuracy of int8 models on validation images, never on test images."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tcs_edge.runtimes.base import Runner
 from tcs_edge.validation.checks import accuracy_checks, parity_checks, tolerance_for
 from tcs_edge.validation.tally import Tally
 
-MOST_IMAGES = 2000  # at 224 px they take 300 MB; more would sharpen the answer little
+MOST_IMAGES = 2000  # 300 MB at 224 px; more images would narrow the interval little
 BATCH = 32
 
 
 @dataclass(frozen=True, eq=False)
 class AccuracyCheck:
-    """Validation images, and what the float32 model says of them.
+    """Validation images with the logits of the float32 model.
 
     Attributes:
         pixels: uint8 (N, S, S, 3), resized and cropped.
         labels: int64 (N,).
         expected: float32 (N, classes), logits of the float32 model.
-        max_accuracy_drop: accuracy, a share, that may be lost.
+        max_accuracy_drop: accuracy that may be lost, in 0..1.
     """
 
     pixels: np.ndarray
@@ -35,7 +35,7 @@ class AccuracyCheck:
     max_accuracy_drop: float
 
     def grade(self, runner: Runner, float_layers: tuple[str, ...]) -> Round:
-        """The proof's checks of `runner`, whose `float_layers` stayed float, on these images."""
+        """Run the checks of the validation on `runner`, which has `float_layers` in float."""
         tally = Tally()
         tally.add(self.expected, answers(runner, self.pixels, self.preprocess), self.labels, ())
         parity, paired = tally.meter.result(), tally.paired()
@@ -52,13 +52,13 @@ class AccuracyCheck:
 def prepare_accuracy_check(
     split: Split, preprocess: Preprocess, reference: Runner, max_accuracy_drop: float, seed: int
 ) -> AccuracyCheck:
-    """Decode the images of `split` once, at most `MOST_IMAGES` of them, and let `reference` answer.
+    """Decode the images of `split` once, at most `MOST_IMAGES`, and compute the logits of `reference`.
 
     Raises:
-        DataError: no images, or one that cannot be read any more.
+        DataError: no images, or an unreadable image.
     """
     if not len(split):
-        raise DataError("int8 needs validation images to hold its accuracy on. Add some, or leave int8 out.")
+        raise DataError("int8 needs validation images to check its accuracy. Add some, or omit int8.")
     rows = np.random.default_rng(seed).permutation(len(split))[:MOST_IMAGES]
     pixels = np.stack([np.asarray(preprocess.crop(split.image(int(row)))) for row in rows])
     return AccuracyCheck(
@@ -67,7 +67,7 @@ def prepare_accuracy_check(
 
 
 def answers(runner: Runner, pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    """Logits float32 (N, classes) of uint8 pictures (N, S, S, 3)."""
+    """Return logits float32 (N, classes) for uint8 images (N, S, S, 3)."""
     starts = range(0, len(pixels), BATCH)
     batches = (pixels[start : start + BATCH] for start in starts)
     return np.concatenate([runner.run(np.stack([preprocess.normalize(image) for image in b])) for b in batches])

@@ -1,4 +1,4 @@
-"""Which images the ranges of int8 activations are taken from: training images, and no others."""
+"""Select training images for the ranges of int8 activations."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FEWEST = 8
 
 
 def calibration_split(images: ImageSet, count: int, seed: int) -> Split:
-    """At most `count` training images, drawn by `seed`, of which no copy is among the evaluation images.
+    """Draw at most `count` training images by `seed`, without copies of evaluation images.
 
-    Ranges that were fitted to images which later judge the model would flatter it. A training image with the
-    bytes of a validation or test image is refused, and the next one drawn is taken.
+    Ranges fitted to evaluation images would overestimate the accuracy. A training image with the bytes of a
+    validation or test image is therefore replaced by the next drawn image.
 
     Raises:
         DataError: fewer than 8 images are left.
@@ -34,10 +34,10 @@ def calibration_split(images: ImageSet, count: int, seed: int) -> Split:
         else:
             chosen.append(row)
     if refused:
-        logger.info(f"calibration: {refused} training images are evaluation images too and were refused")
+        logger.info(f"calibration: skipped {refused} training images that are also evaluation images")
     if len(chosen) < FEWEST:
         raise DataError(
-            f"int8 needs {FEWEST} training images that are not evaluation images too, {images.name} has "
-            f"{len(chosen)}. Take the copies out of train, or leave int8 out."
+            f"int8 needs {FEWEST} training images that are not evaluation images. {images.name} has "
+            f"{len(chosen)}. Remove the copies from train, or omit int8."
         )
     return images.train.subset(sorted(chosen))

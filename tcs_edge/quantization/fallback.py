@@ -1,4 +1,4 @@
-"""Layers go back to float, the most_sensitive first, until the accuracy holds or the budget is used up."""
+"""Return layers to float, the most sensitive first, until the accuracy check passes or the rounds are used up."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 from tcs_edge.quantization.sensitivity import LayerCost, most_sensitive
 
-HALF = 0.5  # of the expected noise is left after each round
+HALF = 0.5  # fraction of the expected noise that remains after each round
 
 
 @dataclass(frozen=True)
 class Round:
-    """One try, and what the proof's own checks say of it on the validation images.
+    """One round of the fallback, with the results of the validation's checks on the validation images.
 
     Attributes:
-        float_layers: the layers that computed in float, most_sensitive first.
-        accuracy, drop, drop_high: share right; lost against the float32 model; 95 % bound of that loss.
-        sqnr_db: signal to noise of the logits.
-        failures: the checks that did not pass, in words.
+        float_layers: layers that computed in float, most sensitive first.
+        accuracy, drop, drop_high: accuracy; loss against the float32 model; 95 % bound of that loss; all in 0..1.
+        sqnr_db: signal-to-noise ratio of the logits in dB.
+        failures: names of the failed checks.
     """
 
     float_layers: tuple[str, ...]
@@ -32,11 +32,11 @@ class Round:
 
     @property
     def held(self) -> bool:
-        """Whether every check passed."""
+        """True if every check passed."""
         return not self.failures
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, as JSON values."""
+        """Return all fields as JSON values."""
         return asdict(self) | {"sqnr_db": self.sqnr_db if math.isfinite(self.sqnr_db) else None, "held": self.held}
 
 
@@ -44,16 +44,15 @@ Try = Callable[[tuple[str, ...]], Round]
 
 
 def hold_accuracy(attempt: Try, costs: Sequence[LayerCost], rounds: int) -> tuple[Round, ...]:
-    """Every round that was made; the last one held, or nothing did.
+    """Run rounds until one passes; return all of them, the passed one last.
 
-    The first round has every layer in int8. Each further one takes as many layers back to float, most_sensitive
-    first, as halve the noise that is left, so a few rounds reach far. At least one layer stays in int8:
-    without any there is nothing to release.
+    The first round has every layer in int8. Each further round returns the most sensitive layers to float,
+    enough to halve the remaining noise. At least one layer stays in int8.
 
     Args:
-        attempt: makes the model with these layers in float and measures it.
-        costs: every int8 layer, most_sensitive first.
-        rounds: at most this many after the first.
+        attempt: makes the model with these layers in float and checks it.
+        costs: every int8 layer, most sensitive first.
+        rounds: largest number of rounds after the first.
     """
     made = [attempt(())]
     count, noise = 0, sum(cost.noise for cost in costs)

@@ -1,8 +1,8 @@
-"""int8 as ONNX with QuantizeLinear and DequantizeLinear nodes, made once by onnxruntime and edited here.
+"""Quantize to int8 as ONNX with QuantizeLinear and DequantizeLinear nodes, and return layers to float.
 
-onnxruntime quantizes a model in seconds to a minute. What a single layer costs, and how a model is without
-its worst layers in int8, is asked many times: taking layers back to float is an edit of the graph that takes
-milliseconds and gives the numbers that quantizing anew without them would give.
+onnxruntime quantizes a model once, in seconds to a minute. The sensitivity of single layers and the fallback
+need many variants of that model. Returning layers to float is an edit of the graph that takes milliseconds.
+It gives the same numbers as a new quantization without these layers.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.utils.quiet import quiet
 from tcs_edge.utils.telemetry import telemetry_off
 
-HEAVY = ("Conv", "Gemm", "MatMul")  # nearly all of the arithmetic; what lies between stays float
+HEAVY = ("Conv", "Gemm", "MatMul")  # nearly all of the arithmetic; other layers stay float
 
 FLOAT = "_fp32"
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How numbers become 8 bit.
+    """Scheme of 8-bit numbers.
 
     Attributes:
-        per_channel: a scale for every output channel of a weight instead of one for the whole weight.
-        signed_activations: int8 activations, which Arm kernels prefer; uint8 is what x86 multiplies by int8.
-        seven_bit_weights: x86 processors without VNNI add two products in 16 bits, which 8-bit weights overflow.
+        per_channel: one scale per output channel of a weight instead of one for the whole weight.
+        signed_activations: int8 activations, faster on Arm; otherwise uint8, as x86 instructions need.
+        seven_bit_weights: for x86 processors without VNNI, whose 16-bit sums of two products overflow with 8 bits.
     """
 
     per_channel: bool
@@ -44,16 +44,16 @@ class Scheme:
 
     @property
     def name(self) -> str:
-        """ "per-channel" or "per-tensor"."""
+        """Name of the scheme: "per-channel" or "per-tensor"."""
         return "per-channel" if self.per_channel else "per-tensor"
 
 
 def quantized(source: Path, scheme: Scheme, images: Iterable[np.ndarray], ranges: Path) -> onnx.ModelProto:
-    """The model of `source` (ours, fp32) with int8 convolutions and matrix products.
+    """Quantize the convolutions and matrix products of `source`, an fp32 export of tcs-edge, to int8.
 
     Args:
         images: float32 (1, 3, S, S) each, for the ranges of the activations.
-        ranges: a file for those ranges; when it is there already, `images` are not looked at.
+        ranges: file with these ranges; if it exists, `images` are not used.
 
     Raises:
         UsageError: onnxruntime cannot quantize this model.
@@ -75,16 +75,18 @@ def quantized(source: Path, scheme: Scheme, images: Iterable[np.ndarray], ranges
                 weight_type=QuantType.QInt8,
                 calibration_cache_path=ranges,
                 extra_options={
-                    # Two activations multiplied (attention) are a small part of the work and a large one of the loss.
+                    # Products of two activations (attention) are a small part of the work and a large part of the loss.
                     "MatMulConstBOnly": True,
-                    # The next float operation, or the logits, get what was computed, not 256 steps of it.
+                    # The next float operation, or the logits, get unrounded values instead of 256 steps.
                     "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
-                    # A graph that keeps its ReLUs can get layers back to float; runtimes fuse them when loading.
+                    # Layers can return to float only if the graph keeps its ReLUs. Runtimes fuse them on loading.
                     "QDQKeepRemovableActivations": True,
                 },
             )
         except (ValueError, RuntimeError, TypeError, KeyError) as error:
-            raise UsageError(f"onnxruntime cannot quantize this model: {reason_of(error)} Leave int8 out.") from error
+            raise UsageError(
+                f"onnxruntime cannot quantize this model: {reason_of(error).rstrip('.')}. Omit int8."
+            ) from error
         model = read_onnx(path)
     _drop_unused_domains(model)
     set_onnx_metadata(model, {"precision": "int8"})
@@ -92,7 +94,7 @@ def quantized(source: Path, scheme: Scheme, images: Iterable[np.ndarray], ranges
 
 
 def int8_layers(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Names of the nodes that compute on int8 numbers, in the order of the graph."""
+    """Return the names of the nodes that compute in int8, in the order of the graph."""
     restored = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     return tuple(
         node.name for node in model.graph.node if node.op_type in HEAVY and not restored.isdisjoint(node.input)
@@ -100,14 +102,14 @@ def int8_layers(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def with_float_layers(model: onnx.ModelProto, original: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """A copy of the int8 `model` in which the nodes `names` compute with the float32 numbers of `original`."""
+    """Copy the int8 `model`, with the nodes `names` in float32 as in `original`."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     weights = {tensor.name: tensor for tensor in original.graph.initializer}
     inputs = {node.name: node.input for node in original.graph.node}
     for node in copy.graph.node:
         if node.name in names:
-            # Under a name of its own: the plain one may be what a DequantizeLinear gives.
+            # A new name, because the plain one may be the output of a DequantizeLinear.
             node.input[:] = [name + FLOAT if name in weights else name for name in inputs[node.name]]
     for name, tensor in weights.items():
         copy.graph.initializer.add().CopyFrom(tensor)
@@ -118,7 +120,7 @@ def with_float_layers(model: onnx.ModelProto, original: onnx.ModelProto, names: 
 
 
 def _spare_float_values(graph: onnx.GraphProto, int8: Collection[str]) -> None:
-    """Let a value that no int8 layer makes be rounded to 8 bit only where an int8 layer reads it."""
+    """Remove the rounding to 8 bit of values that no int8 layer makes, except for int8 layers that read them."""
     makers = {name: node for node in graph.node for name in node.output}
     rounded = {}
     for node in graph.node:
@@ -133,7 +135,7 @@ def _spare_float_values(graph: onnx.GraphProto, int8: Collection[str]) -> None:
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:
-    """Take out nodes and initializers whose values nobody reads any more."""
+    """Remove nodes and initializers that no other node uses."""
     wanted = {value.name for value in graph.output}
     kept = []
     for node in reversed(graph.node):
@@ -158,7 +160,7 @@ def _drop_unused_domains(model: onnx.ModelProto) -> None:
 
 
 class _Reader:
-    """onnxruntime's CalibrationDataReader: one image after the other."""
+    """Reader of calibration images, with the interface of onnxruntime's CalibrationDataReader."""
 
     def __init__(self, images: Iterable[np.ndarray], name: str) -> None:
         self._images, self._name = iter(images), name
@@ -170,6 +172,6 @@ class _Reader:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    # onnxruntime's advice goes through the root logger and, from its calibration, to stdout.
+    # onnxruntime writes advice to the root logger, and its calibration writes to stdout.
     with quiet("root"), contextlib.redirect_stdout(io.StringIO()):
         yield

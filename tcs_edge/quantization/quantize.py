@@ -1,4 +1,4 @@
-"""From the float32 ONNX file to int8 ones whose accuracy holds; files appear only where it does."""
+"""Make int8 files from the float32 ONNX file; write only files that pass the accuracy check."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.runtimes.openvino.export import write_ir
-from tcs_edge.specs.config import Int8Options
+from tcs_edge.specs.options import Int8Options
 from tcs_edge.utils.files import write_bytes
 
 logger = logging.getLogger(__name__)
@@ -37,12 +37,12 @@ Format = Literal["onnx", "openvino"]
 
 @dataclass(frozen=True)
 class Quantized:
-    """How one int8 format came out.
+    """Result of one int8 format.
 
     Attributes:
-        schemes: noise of the logits with every layer in int8, per way of quantizing that was tried.
-        rounds: every try; the last one is released if it held.
-        seconds: wall time; the layers' costs are part of what was made first.
+        schemes: noise of the logits with every layer in int8, per scheme.
+        rounds: all rounds; the last one is released if it passed.
+        seconds: wall time; that of the first format includes the costs of the layers.
     """
 
     format: Format
@@ -52,11 +52,11 @@ class Quantized:
 
     @property
     def held(self) -> bool:
-        """Whether there is a file."""
+        """True if the file was written."""
         return self.rounds[-1].held
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, as JSON values."""
+        """Return all fields as JSON values."""
         return {
             "format": self.format,
             "released": self.held,
@@ -68,12 +68,12 @@ class Quantized:
 
 @dataclass(frozen=True)
 class Quantizer:
-    """Makes both int8 formats of one model; what a layer costs is measured once, and orders the fallback of both.
+    """Make both int8 formats of one model; the layer costs are measured once and order both fallbacks.
 
     Attributes:
-        source: the float32 ONNX file, ours.
+        source: the float32 ONNX file of the run.
         calibration: training images for the ranges of the activations.
-        schemes: ways to quantize for ONNX Runtime; the least noisy one is taken.
+        schemes: schemes for ONNX Runtime; the one with the least noise is used.
     """
 
     source: Path
@@ -85,7 +85,7 @@ class Quantizer:
     threads: int
 
     def to_onnx(self, path: Path) -> Quantized:
-        """Write int8 ONNX as `path`, if its accuracy holds."""
+        """Write int8 ONNX to `path` if it passes the accuracy check."""
         started = time.perf_counter()
         model, schemes = self._best
 
@@ -97,7 +97,7 @@ class Quantizer:
         return Quantized("onnx", schemes, rounds, time.perf_counter() - started)
 
     def to_openvino(self, xml_path: Path) -> Quantized:
-        """Write int8 OpenVINO IR as `xml_path` and its .bin, if its accuracy holds."""
+        """Write int8 OpenVINO IR to `xml_path` and its .bin if it passes the accuracy check."""
         started = time.perf_counter()
         metadata = read_onnx_metadata(self.source) | {"precision": "int8"}
 
@@ -110,7 +110,7 @@ class Quantizer:
 
     @cached_property
     def costs(self) -> tuple[LayerCost, ...]:
-        """What each layer costs in int8, the most_sensitive first."""
+        """Cost of each layer in int8, the most sensitive first."""
         return layer_costs(self._best[0], self._original, self._few_images, self.threads)
 
     @cached_property
@@ -132,7 +132,7 @@ class Quantizer:
 
     @cached_property
     def _best(self) -> tuple[onnx.ModelProto, dict[str, float]]:
-        """The least noisy scheme's model, and the noise of each."""
+        """Model of the scheme with the least noise, and the noise of each scheme."""
         expected = run_model(self._original, self._few_images, self.threads)
         models, noises = {}, {}
         with TemporaryDirectory() as folder:
@@ -147,7 +147,7 @@ class Quantizer:
     def _held_rounds(
         self, title: str, build: Callable[[tuple[str, ...], Path], Runner], path: Path
     ) -> tuple[Round, ...]:
-        """Try with more and more float layers; only the files of a round that held are written to `path`."""
+        """Run rounds with more and more float layers; write the files of a passed round to `path`."""
         with TemporaryDirectory() as folder:
             draft = Path(folder) / path.name
 
@@ -165,6 +165,6 @@ class Quantizer:
 
 
 def _sentence(made: Round, layers: int) -> str:
-    lost = f"{100 * made.drop:.2f} points lost on the validation images, {100 * made.drop_high:.2f} at 95 %"
-    word = "held" if made.held else f"not enough ({', '.join(made.failures)})"
-    return f"{layers - len(made.float_layers)} of {layers} layers in int8, {lost}, {made.sqnr_db:.1f} dB: {word}"
+    lost = f"validation accuracy loss {100 * made.drop:.2f} points (at most {100 * made.drop_high:.2f} at 95 %)"
+    word = "passed" if made.held else f"failed ({', '.join(made.failures)})"
+    return f"{layers - len(made.float_layers)} of {layers} layers in int8, {lost}, {made.sqnr_db:.1f} dB, {word}"

@@ -1,4 +1,4 @@
-"""What each layer costs in int8: one layer at a time, on a few images, without evaluating anything."""
+"""Measure the cost of each layer in int8, one layer at a time, on a few images without labels."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ BROKEN = 1e12
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One layer in int8 and all others in float: `noise` is sum difference^2 / sum logit^2, so 0.001 is 30 dB.
+    """Cost of one layer in int8 with all others in float.
 
-    A layer that breaks the model (NaN or Inf) costs `BROKEN`, more than any other can.
-
-    `kind` is the operator, and whether it works channel by channel.
+    Attributes:
+        kind: the operator, with ", grouped" for a grouped convolution.
+        noise: sum difference^2 / sum logit^2, so 0.001 is 30 dB; `BROKEN` for logits with NaN or Inf.
     """
 
     name: str
@@ -33,17 +33,17 @@ class LayerCost:
     noise: float
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, as JSON values."""
+        """Return all fields as JSON values."""
         return asdict(self)
 
 
 def layer_costs(
     model: onnx.ModelProto, original: onnx.ModelProto, images: np.ndarray, threads: int = 1
 ) -> tuple[LayerCost, ...]:
-    """The cost of every int8 layer of `model`, the most_sensitive first.
+    """Measure the cost of every int8 layer of `model`; return the most sensitive first.
 
-    Rounding errors of different layers are nearly independent, so their powers nearly add up: the sum over
-    some layers says about how noisy a model is with just these in int8.
+    Rounding errors of different layers are nearly independent, so their powers nearly add up. The sum over
+    some layers estimates the noise of a model with only these layers in int8.
 
     Args:
         images: float32 (N, 3, S, S).
@@ -52,14 +52,14 @@ def layer_costs(
     kinds = {node.name: _kind(node) for node in original.graph.node}
     expected = run_model(original, images, threads)
     costs = []
-    for name in track(layers, "what each layer costs in int8", total=len(layers)):
+    for name in track(layers, "measuring each layer in int8", total=len(layers)):
         alone = with_float_layers(model, original, set(layers) - {name})
         costs.append(LayerCost(name, kinds[name], noise_share(expected, run_model(alone, images, threads))))
     return tuple(sorted(costs, key=lambda cost: (-cost.noise, cost.name)))
 
 
 def run_model(model: onnx.ModelProto, images: np.ndarray, threads: int = 1) -> np.ndarray:
-    """Logits (N, classes) that ONNX Runtime computes for float32 (N, 3, S, S)."""
+    """Return the logits (N, classes) of ONNX Runtime for float32 (N, 3, S, S)."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
@@ -68,7 +68,7 @@ def run_model(model: onnx.ModelProto, images: np.ndarray, threads: int = 1) -> n
 
 
 def noise_share(expected: np.ndarray, logits: np.ndarray) -> float:
-    """Power of the difference over the power of `expected`; `BROKEN` where a logit is not finite."""
+    """Return the power of the difference over the power of `expected`; `BROKEN` for logits that are not finite."""
     signal = float((expected.astype(np.float64) ** 2).sum())
     noise = float(((expected.astype(np.float64) - logits) ** 2).sum())
     return min(BROKEN, noise / signal) if math.isfinite(noise) and signal > 0 else BROKEN
@@ -81,7 +81,7 @@ def _kind(node: onnx.NodeProto) -> str:
 
 
 def most_sensitive(costs: Sequence[LayerCost], keep_noise: float) -> int:
-    """How many of `costs` (most_sensitive first) have to go so that the rest sums up to at most `keep_noise`."""
+    """Return the number of leading `costs` to drop so that the rest sums to at most `keep_noise`."""
     left = sum(cost.noise for cost in costs)
     for count, cost in enumerate(costs):
         if left <= keep_noise:

@@ -1,4 +1,4 @@
-"""The tiny model in int8, made once."""
+"""Fixtures: the tiny model in int8, made once per session."""
 
 from __future__ import annotations
 

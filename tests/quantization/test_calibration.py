@@ -1,4 +1,4 @@
-"""Calibration looks at training images only, however the copies are called."""
+"""Calibration uses training images only, without copies under other names."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def image_set(train: list[int], val: list[int], test: list[int]) -> ImageSet:
     return ImageSet("photos", ("a",), *parts, fingerprint="")
 
 
-def test_copies_of_evaluation_images_are_refused_and_said(recorder):
+def test_copies_of_evaluation_images_are_skipped_and_logged(recorder):
     images = image_set(list(range(40)), val=[3, 4, 100], test=[7, 101])
     chosen = calibration_split(images, 40, 0)
     assert {name.split("/")[1] for name in chosen.names} == {str(v) for v in range(40)} - {"3", "4", "7"}
     assert all(name.startswith("train/") for name in chosen.names)
-    assert recorder.said == ["calibration: 3 training images are evaluation images too and were refused"]
+    assert recorder.said == ["calibration: skipped 3 training images that are also evaluation images"]
 
 
-def test_the_next_one_is_taken_for_each_that_was_refused():
+def test_skipped_images_are_replaced_by_the_next_ones():
     images = image_set(list(range(40)), val=list(range(20)), test=[])
     assert len(calibration_split(images, 20, 0)) == 20
 
 
-def test_a_train_split_that_is_the_test_split_is_an_error():
-    with pytest.raises(DataError, match=r"has 2.*Take the copies out"):
+def test_a_train_split_of_evaluation_images_is_an_error():
+    with pytest.raises(DataError, match=r"has 2.*Remove the copies"):
         calibration_split(image_set(list(range(40)), val=list(range(38)), test=[]), 20, 0)
 
 
-def test_the_seed_decides():
+def test_the_seed_selects_the_images():
     images = image_set(list(range(200)), val=[250], test=[251])
     first, again, other = (calibration_split(images, 16, seed).names for seed in (0, 0, 1))
     assert first == again != other

@@ -1,4 +1,4 @@
-"""Layers go back to float in the right order, and giving up is an answer too."""
+"""Fallback to float: order of the layers, number of rounds, and failure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COSTS = tuple(LayerCost(name, "Conv", noise) for name, noise in NOISES.items())
 
 
 def needing(*needed: str):
-    """attempt(float_layers): holds as soon as all of `needed` compute in float."""
+    """Return an attempt(float_layers) that passes once all of `needed` compute in float."""
 
     def attempt(float_layers: tuple[str, ...]) -> Round:
         missing = set(needed) - set(float_layers)
@@ -26,25 +26,25 @@ def needing(*needed: str):
     return attempt
 
 
-def test_nothing_goes_back_where_all_is_well():
+def test_no_layer_returns_to_float_if_int8_passes():
     (only,) = hold_accuracy(needing(), COSTS, rounds=6)
     assert only.held
     assert only.float_layers == ()
 
 
-def test_the_dearest_go_first_and_each_round_halves_the_noise():
+def test_the_most_sensitive_layers_return_first_and_each_round_halves_the_noise():
     rounds = hold_accuracy(needing("c"), COSTS, rounds=6)
     assert [made.float_layers for made in rounds] == [(), ("a",), ("a", "b"), ("a", "b", "c")]
     assert [made.held for made in rounds] == [False, False, False, True]
 
 
-def test_the_budget_ends_it():
+def test_the_fallback_ends_after_the_last_round():
     rounds = hold_accuracy(needing("f"), COSTS, rounds=2)
     assert len(rounds) == 3
     assert not rounds[-1].held
 
 
-def test_one_layer_stays_in_int8():
+def test_at_least_one_layer_stays_in_int8():
     rounds = hold_accuracy(needing("f"), COSTS, rounds=60)
     assert rounds[-1].float_layers == tuple("abcde")
     assert not rounds[-1].held
@@ -54,7 +54,7 @@ def test_one_layer_stays_in_int8():
     st.lists(st.integers(0, 10**12), min_size=1, max_size=12).map(lambda noises: sorted(noises, reverse=True)),
     st.integers(0, 20),
 )
-def test_it_always_ends_and_only_ever_adds(noises, rounds):
+def test_every_round_adds_float_layers_until_the_end(noises, rounds):
     costs = tuple(LayerCost(str(index), "Conv", noise) for index, noise in enumerate(noises))
     made = hold_accuracy(needing("never"), costs, rounds)
     counts = [len(one.float_layers) for one in made]
@@ -64,6 +64,6 @@ def test_it_always_ends_and_only_ever_adds(noises, rounds):
 
 
 @pytest.mark.parametrize("sqnr_db", [math.inf, -math.inf, 12.5])
-def test_a_round_is_json(sqnr_db):
+def test_a_round_can_be_written_as_json(sqnr_db):
     document = Round(("a",), 0.5, 0.1, 0.2, sqnr_db, ("same class",)).to_json()
     assert json.loads(json.dumps(document, allow_nan=False))["held"] is False

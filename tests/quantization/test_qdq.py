@@ -1,4 +1,4 @@
-"""int8 graphs: what is in them, and that taking layers back to float is exact."""
+"""int8 graphs: their content, and the exact return of layers to float."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def heavy(model: onnx.ModelProto) -> list[str]:
 
 
 def weight_kinds(model: onnx.ModelProto) -> set[int]:
-    """Types of the four-dimensional tensors that the model stores."""
+    """Return the types of the four-dimensional tensors that the model stores."""
     return {tensor.data_type for tensor in model.graph.initializer if len(tensor.dims) == 4}
 
 
-def test_every_heavy_layer_is_int8_and_weights_are_stored_so(int8, original):
+def test_every_heavy_layer_has_stored_int8_weights(int8, original):
     assert int8_layers(int8) == tuple(heavy(original))
     assert weight_kinds(int8) == {onnx.TensorProto.INT8}
     assert int8.ByteSize() < 0.5 * original.ByteSize()
 
 
 def run_as_written(model: onnx.ModelProto) -> np.ndarray:
-    """Logits of `IMAGES`, in float between quantizing and dequantizing: no processor's integers take part."""
+    """Return the logits of `IMAGES` with float arithmetic between quantization and dequantization."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -41,42 +41,44 @@ def run_as_written(model: onnx.ModelProto) -> np.ndarray:
     return np.concatenate([session.run(None, {name: image[None]})[0] for image in IMAGES])
 
 
-def test_as_written_it_is_near_the_float_model_and_not_the_same(int8, original):
+def test_the_int8_graph_is_close_to_the_float_model(int8, original):
     assert 1e-9 < noise_share(run_as_written(original), run_as_written(int8)) < 0.1
 
 
-def test_seven_bit_weights_are_near_on_whatever_runs_them(onnx_path, calibration, original, tmp_path):
-    # Eight-bit weights saturate on an x86 processor without int8 dot products, seven-bit ones nowhere.
+def test_seven_bit_weights_are_close_on_any_processor(onnx_path, calibration, original, tmp_path):
+    # Eight-bit weights saturate on x86 processors without int8 dot products; seven-bit weights never do.
     anywhere = Scheme(per_channel=True, signed_activations=False, seven_bit_weights=True)
     int8 = quantized(onnx_path, anywhere, calibration, tmp_path / "ranges.json")
     share = noise_share(run_model(original, IMAGES), run_model(int8, IMAGES))
     assert 1e-9 < share < 0.02
 
 
-def test_it_runs_as_int8_and_keeps_what_the_file_says(int8, tmp_path, labels):
+def test_an_int8_file_runs_with_its_metadata(int8, tmp_path, labels):
     with OrtRunner(save_onnx(int8, tmp_path / "model.int8.onnx")) as runner:
         assert (runner.name, runner.precision, runner.labels) == ("onnxruntime-int8", "int8", labels)
     assert {entry.domain for entry in int8.opset_import} == {""}
     assert int8.opset_import[0].version == 18
 
 
-def test_with_every_layer_in_float_it_is_the_original(int8, original):
+def test_all_layers_in_float_equal_the_original(int8, original):
     restored = with_float_layers(int8, original, int8_layers(int8))
     np.testing.assert_array_equal(run_model(restored, IMAGES), run_model(original, IMAGES))
     assert not {"QuantizeLinear", "DequantizeLinear"} & {node.op_type for node in restored.graph.node}
 
 
-def test_a_layer_taken_back_stores_its_float_weights_and_leaves_the_others(int8, original, tmp_path):
+def test_one_layer_in_float_stores_its_float_weights(int8, original, tmp_path):
     first, *others = int8_layers(int8)
     mixed = with_float_layers(int8, original, {first})
     assert int8_layers(mixed) == tuple(others)
     assert weight_kinds(mixed) == {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT}
     save_onnx(mixed, tmp_path / "valid.onnx")
-    assert int8_layers(int8) == (first, *others), "the model that was given is changed"
+    assert int8_layers(int8) == (first, *others), "the passed model was changed"
 
 
-def test_it_gives_what_quantizing_without_the_layer_gives(int8, original, onnx_path, calibration, ranges, monkeypatch):
-    """onnxruntime, told to leave a layer out, against the edited graph."""
+def test_the_edited_graph_equals_a_quantization_without_the_layer(
+    int8, original, onnx_path, calibration, ranges, monkeypatch
+):
+    """Compare onnxruntime's quantization without a layer with the edited graph."""
     left_out = int8_layers(int8)[2]
     edited = run_model(with_float_layers(int8, original, {left_out}), IMAGES)
     from onnxruntime import quantization
@@ -86,14 +88,14 @@ def test_it_gives_what_quantizing_without_the_layer_gives(int8, original, onnx_p
         "onnxruntime.quantization.quantize_static", lambda *a, **k: real(*a, **k, nodes_to_exclude=[left_out])
     )
     anew = run_model(quantized(onnx_path, Scheme(True, False, False), calibration, ranges), IMAGES)
-    # the same but for the 8-bit rounding of values around the layer that onnxruntime leaves in
+    # equal except for the 8-bit rounding around the layer, which onnxruntime keeps
     expected = run_model(original, IMAGES)
     assert noise_share(anew, edited) < noise_share(expected, anew)
 
 
-def test_ranges_are_taken_once(onnx_path, ranges, int8):
+def test_ranges_are_computed_once(onnx_path, ranges, int8):
     def read():
-        raise AssertionError("an image was looked at again")
+        raise AssertionError("an image was read again")
         yield
 
     again = quantized(onnx_path, Scheme(True, False, False), read(), ranges)
@@ -113,7 +115,7 @@ def test_per_tensor_has_one_scale_per_weight(onnx_path, calibration, ranges, int
 
 
 @pytest.mark.parametrize(("signed", "kind"), [(True, onnx.TensorProto.INT8), (False, onnx.TensorProto.UINT8)])
-def test_activations_are_signed_where_that_is_asked_for(onnx_path, calibration, ranges, signed, kind):
+def test_activations_are_signed_if_the_scheme_requires_it(onnx_path, calibration, ranges, signed, kind):
     model = quantized(onnx_path, Scheme(False, signed, False), calibration, ranges)
     zero_points = {node.input[2] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     assert {t.data_type for t in model.graph.initializer if t.name in zero_points} == {kind}
@@ -125,12 +127,12 @@ def test_the_logits_are_not_rounded_to_eight_bit(int8):
     assert makers["logits"] not in ("DequantizeLinear", "QuantizeLinear")
 
 
-def test_what_onnxruntime_cannot_quantise_is_one_line(onnx_path, calibration, tmp_path, monkeypatch):
+def test_a_model_that_onnxruntime_cannot_quantize_is_refused(onnx_path, calibration, tmp_path, monkeypatch):
     def broken(*_arguments, **_options):
         raise ValueError("no\nscale")
 
     monkeypatch.setattr("onnxruntime.quantization.quantize_static", broken)
-    with pytest.raises(UsageError, match="no scale Leave int8 out"):
+    with pytest.raises(UsageError, match=r"no scale\. Omit int8"):
         quantized(onnx_path, Scheme(True, False, False), calibration, tmp_path / "ranges.json")
 
 

@@ -1,4 +1,4 @@
-"""Both int8 formats of the tiny model: released where their accuracy holds, and not where it does not."""
+"""Both int8 formats of the tiny model are released only if they pass the accuracy check."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from tcs_edge.specs.config import Int8Options
 PREPROCESS = Preprocess(32)
 
 
-def pictures(count: int, seed: int) -> Split:
+def images(count: int, seed: int) -> Split:
     pixels = np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     return Split(pixels, np.zeros(count, np.int64), tuple(f"p/{row}" for row in range(count)))
 
 
 @pytest.fixture(scope="module")
 def accuracy_check(onnx_path):
-    """Pictures that the float model gets right, every one of them."""
+    """Accuracy check on images that the float model classifies correctly."""
     with OrtRunner(onnx_path) as reference:
-        split = pictures(60, seed=1)
-        rows = np.stack([PREPROCESS.normalize(picture) for picture in split.sources])
+        split = images(60, seed=1)
+        rows = np.stack([PREPROCESS.normalize(image) for image in split.sources])
         right = Split(split.sources, reference.run(rows).argmax(axis=1), split.names)
         return prepare_accuracy_check(right, PREPROCESS, reference, max_accuracy_drop=0.01, seed=0)
 
@@ -40,10 +40,10 @@ def accuracy_check(onnx_path):
 def quantizer(onnx_path, accuracy_check, **options) -> Quantizer:
     schemes = tuple(Scheme(per_channel, False, False) for per_channel in (True, False))
     small = Int8Options(**({"sensitivity_images": 4, "rounds": 6} | options))
-    return Quantizer(onnx_path, pictures(12, seed=2), PREPROCESS, accuracy_check, schemes, small, 1)
+    return Quantizer(onnx_path, images(12, seed=2), PREPROCESS, accuracy_check, schemes, small, 1)
 
 
-def test_int8_onnx_is_released_with_both_schemes_told(onnx_path, accuracy_check, tmp_path):
+def test_int8_onnx_is_released_with_the_noise_of_both_schemes(onnx_path, accuracy_check, tmp_path):
     path = tmp_path / "model.int8.onnx"
     made = quantizer(onnx_path, accuracy_check).to_onnx(path)
     assert made.held
@@ -71,7 +71,7 @@ def test_int8_openvino_is_released_with_its_weights(onnx_path, xml_path, accurac
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [("test_vit", "TRANSFORMER"), ("test_efficientnet", None)])
-def test_nncf_is_told_what_is_a_transformer(name, kind, labels, preprocess, tmp_path, monkeypatch):
+def test_nncf_gets_the_mode_for_transformers(name, kind, labels, preprocess, tmp_path, monkeypatch):
     import nncf
     import timm
     import torch
@@ -88,13 +88,13 @@ def test_nncf_is_told_what_is_a_transformer(name, kind, labels, preprocess, tmp_
     model = timm.create_model(name, num_classes=len(labels), **options).eval()
     source = export_onnx(model, tmp_path / "model.onnx", 32, labels=labels, preprocess=preprocess)
     with OrtRunner(source) as reference:
-        split = pictures(12, seed=1)
+        split = images(12, seed=1)
         accuracy_check = prepare_accuracy_check(split, PREPROCESS, reference, max_accuracy_drop=0.5, seed=0)
     quantizer(source, accuracy_check, rounds=0).to_openvino(tmp_path / "int8.xml")
     assert seen == [kind]
 
 
-def test_what_cannot_hold_leaves_no_file_and_says_what_failed(onnx_path, accuracy_check, tmp_path, monkeypatch):
+def test_a_failed_accuracy_check_writes_no_file_and_lists_the_checks(onnx_path, accuracy_check, tmp_path, monkeypatch):
     from tcs_edge.validation import checks
 
     impossible = checks.Tolerance(1e-9, 1.0, 1.0, None, max_accuracy_drop=0.0, alpha=None, min_sqnr_db=300.0)
@@ -106,7 +106,7 @@ def test_what_cannot_hold_leaves_no_file_and_says_what_failed(onnx_path, accurac
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_round_keeps_more_of_the_signal(onnx_path, accuracy_check, tmp_path, monkeypatch):
+def test_every_round_raises_the_signal_to_noise_ratio(onnx_path, accuracy_check, tmp_path, monkeypatch):
     from tcs_edge.validation import checks
 
     monkeypatch.setitem(
@@ -119,4 +119,4 @@ def test_every_round_keeps_more_of_the_signal(onnx_path, accuracy_check, tmp_pat
 
 def test_no_validation_images_is_an_error(onnx_path):
     with OrtRunner(onnx_path) as reference, pytest.raises(DataError, match="validation images"):
-        prepare_accuracy_check(pictures(3, 0).subset([]), PREPROCESS, reference, 0.01, 0)
+        prepare_accuracy_check(images(3, 0).subset([]), PREPROCESS, reference, 0.01, 0)

@@ -1,4 +1,4 @@
-"""What a layer costs: measured alone, ordered, and nearly additive."""
+"""Layer costs: measured separately, sorted, and nearly additive."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def costs(int8, original):
     return layer_costs(int8, original, IMAGES)
 
 
-def test_every_layer_has_a_cost_and_the_dearest_comes_first(costs, int8):
+def test_every_layer_has_a_cost_and_the_most_sensitive_is_first(costs, int8):
     assert sorted(cost.name for cost in costs) == sorted(int8_layers(int8))
     assert [cost.noise for cost in costs] == sorted((cost.noise for cost in costs), reverse=True)
     assert {cost.kind for cost in costs} >= {"Conv", "Gemm", "Conv, grouped"}
 
 
-def test_powers_nearly_add_up(costs, int8, original):
+def test_layer_costs_nearly_add_up(costs, int8, original):
     whole = noise_share(run_model(original, IMAGES), run_model(int8, IMAGES))
     assert 0.3 * whole < sum(cost.noise for cost in costs) < 3 * whole
 
 
-def test_a_layer_with_a_wrong_scale_becomes_the_dearest(int8, original):
+def test_a_layer_with_a_wrong_scale_is_the_most_sensitive(int8, original):
     spoilt = onnx.ModelProto()
     spoilt.CopyFrom(int8)
     name = int8_layers(int8)[3]
@@ -40,7 +40,7 @@ def test_a_layer_with_a_wrong_scale_becomes_the_dearest(int8, original):
     assert layer_costs(spoilt, original, IMAGES)[0].name == name
 
 
-def test_noise_is_a_share_of_power():
+def test_noise_is_a_fraction_of_the_power():
     logits = np.array([[3.0, 4.0]])
     assert noise_share(logits, logits) == 0
     assert noise_share(logits, logits + np.array([[0.0, 0.5]])) == pytest.approx(0.25 / 25)
@@ -48,6 +48,6 @@ def test_noise_is_a_share_of_power():
 
 
 @pytest.mark.parametrize(("keep", "count"), [(10.0, 0), (7.0, 0), (6.9, 1), (3.0, 1), (2.9, 2), (1.0, 2), (0.5, 3)])
-def test_the_dearest_go_until_the_rest_is_quiet(keep, count):
+def test_the_most_sensitive_layers_are_counted_until_the_noise_is_low(keep, count):
     costs = [LayerCost(str(noise), "Conv", noise) for noise in (4.0, 2.0, 1.0)]
     assert most_sensitive(costs, keep) == count
