@@ -33,7 +33,7 @@ class RequirementMissed(TcsEdgeError):
 
 
 class ParityFailed(RequirementMissed):
-    """An exported or folded model does not compute what the trained model computes."""
+    """The outputs of an exported or folded model differ from the trained model's."""
 
 
 class TrainingDiverged(RequirementMissed):

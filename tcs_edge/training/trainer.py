@@ -113,9 +113,8 @@ def train(
         latest |= metrics
         last = epoch + 1 == schedule.epochs
         if accelerator.is_main_process:
-            in_bar = (
-                None if last else for_bar(_bar_text(latest, schedule.epochs))
-            )  # the bar disappears, so the last line is logged
+            # The bar disappears at the end, so the last line stays outside of it.
+            in_bar = None if last else for_bar(_bar_text(latest, schedule.epochs))
             logger.info(_epoch_line(metrics, schedule.epochs), extra=in_bar)
         if checkpoint and accelerator.is_main_process and (last or _due(saved_at)):
             scale = accelerator.scaler.state_dict() if accelerator.scaler else {}

@@ -23,7 +23,7 @@ class Display(Protocol):
 
 
 def for_bar(text: str) -> dict[str, str]:
-    """Return the `extra` of a log record that a progress bar, if one is drawn, shows as `text` in place of a line."""
+    """Return the `extra` of a log record, with a `text` for the progress bar that replaces the line if one is drawn."""
     return {BAR_TEXT: text}
 
 
