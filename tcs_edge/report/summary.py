@@ -1,21 +1,26 @@
-"""A run and its proof as a few lines and tables on stdout."""
+"""A run and its validation as a few lines and one table on stdout."""
 
 from __future__ import annotations
 
+import math
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcs_edge.report.console import print_table, stdout_console
 from tcs_edge.report.text import one_line
+from tcs_edge.utils.durations import format_seconds
 
 if TYPE_CHECKING:
     from tcs_edge.runs.schema import Manifest
     from tcs_edge.validation.validate import Validation
 
 SHOWN_FLIPS = 5
+SHOWN_SECONDS, SHOWN_SHARE = 1.0, 0.01  # shorter stages are added up
 
 
 def print_validation(validation: Validation) -> None:
-    """Accuracy and parity of every runtime, every check that failed, and the verdict."""
+    """Print accuracy and parity of every runtime, every failed check, and the verdict."""
     rows = []
     for name, accuracy in validation.accuracies.items():
         parity = validation.parities.get(name)
@@ -41,31 +46,45 @@ def print_validation(validation: Validation) -> None:
 
 
 def print_latency(manifest: Manifest) -> None:
-    """How fast one image is in every runtime on the machine that exported."""
+    """Print the median latency of every runtime on this machine, on one line, and remarks about it."""
     here = manifest.latency_here
     if here is None:
         return
-    rows = [
-        (name, f"{sample.p50_ms:.2f}", f"{sample.p90_ms:.2f}", f"{sample.p99_ms:.2f}", str(sample.runs))
-        for name, sample in here.runtimes.items()
-    ]
+    medians = ", ".join(f"{name} {sample.p50_ms:.2f} ms" for name, sample in here.runtimes.items())
     threads = "1 thread" if here.threads == 1 else f"{here.threads} threads"
-    print_table(("runtime", "p50 ms", "p90 ms", "p99 ms", "runs"), rows, title=f"one image on this machine, {threads}")
+    stdout_console().print(f"median latency of one image here, {threads}: {medians}")
     for remark in here.remarks:
         stdout_console().print(remark)
 
 
 def print_stages(manifest: Manifest) -> None:
-    """What each stage took."""
-    rows = [
-        (stage.name, f"{stage.seconds:.1f}", f"{stage.peak_memory_mb:.0f}" if stage.peak_memory_mb else "-")
-        for stage in manifest.stages
-    ]
-    print_table(("stage", "time s", "peak memory MB"), rows)
+    """Print the time of the run with its longer stages, and its peak memory."""
+    seconds = {stage.name: stage.seconds for stage in manifest.stages}
+    total = sum(seconds.values())
+    shown = [name for name in seconds if seconds[name] >= max(SHOWN_SECONDS, SHOWN_SHARE * total)]
+    parts = [f"{name} {format_seconds(seconds[name])}" for name in shown]
+    if (rest := total - sum(seconds[name] for name in shown)) >= 0.05:
+        parts.append(f"others {format_seconds(rest)}")
+    stdout_console().print(f"time: {format_seconds(total)} ({', '.join(parts)})")
+    peak_mb = max((stage.peak_memory_mb or 0.0 for stage in manifest.stages), default=0.0)
+    if peak_mb:
+        stdout_console().print(f"peak memory: {peak_mb:.0f} MB")
+
+
+def print_next_steps(run: Path, validation: Validation) -> None:
+    """Print three commands for a run that passed: predict, bundle, and gate with a limit that holds."""
+    place = shlex.quote(str(run))
+    lowest = min((accuracy.low for accuracy in validation.accuracies.values()), default=0.0)
+    out = stdout_console()
+    out.print(f"classify images:  tcs-edge predict {place} IMAGE", soft_wrap=True)
+    out.print(f"copy to a device: tcs-edge bundle {place}", soft_wrap=True)
+    out.print(
+        f"check in CI:      tcs-edge gate {place} --min-accuracy {math.floor(100 * lowest) / 100:g}", soft_wrap=True
+    )
 
 
 def _print_flips(validation: Validation) -> None:
-    """The images that changed class, the largest margin first."""
+    """Print the images that changed class, the largest margin first."""
     out = stdout_console()
     for name, parity in validation.parities.items():
         for flip in parity.flips[:SHOWN_FLIPS]:

@@ -1,8 +1,11 @@
-"""What a person reads about a proof."""
+"""Output about a run and its validation."""
 
 from __future__ import annotations
 
-from tcs_edge.report.summary import print_validation
+from pathlib import Path
+
+from tcs_edge.report.summary import print_latency, print_next_steps, print_stages, print_validation
+from tcs_edge.runs.schema import Manifest, StageRecord
 from tcs_edge.validation.accuracy import Accuracy
 from tcs_edge.validation.checks import at_most, holds
 from tcs_edge.validation.validate import Validation
@@ -39,3 +42,29 @@ def test_a_failure_shows_what_was_measured_and_what_was_allowed(capsys):
 def test_nothing_checked_is_no_pass(capsys):
     print_validation(validation())
     assert "verdict: fail (0 of 0 checks passed)" in capsys.readouterr().out
+
+
+def test_stages_are_one_line_and_the_short_ones_are_added_up(capsys):
+    seconds = {"images": 0.4, "teacher": 0.7, "distill": 7800.0, "export": 85.0, "validate": 9.0}
+    stages = tuple(StageRecord(name=name, seconds=each, peak_memory_mb=900) for name, each in seconds.items())
+    print_stages(Manifest.model_construct(stages=stages))
+    assert capsys.readouterr().out.splitlines() == [
+        "time: 2 h 12 min (distill 2 h 10 min, export 1 min 25 s, others 10 s)",
+        "peak memory: 900 MB",
+    ]
+
+
+def test_latency_is_one_line(capsys, manifest):
+    print_latency(Manifest.model_validate(manifest))
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith("median latency of one image here, 1 thread: pytorch ")
+    assert all(f"{name} " in line for name in manifest["latency_here"]["runtimes"])
+
+
+def test_next_steps_name_the_run_and_a_limit_that_holds(capsys):
+    print_next_steps(Path("runs/my pets"), validation(holds("onnx: runs", True)))
+    assert capsys.readouterr().out.splitlines() == [
+        "classify images:  tcs-edge predict 'runs/my pets' IMAGE",
+        "copy to a device: tcs-edge bundle 'runs/my pets'",
+        "check in CI:      tcs-edge gate 'runs/my pets' --min-accuracy 0.59",
+    ]
