@@ -5,7 +5,7 @@ A file that does not open becomes a runner that fails its checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -13,20 +13,21 @@ from tcs_edge.errors import DataError
 from tcs_edge.runtimes.base import RefusedRunner, Runner, Runtime
 from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.runtimes.rounding import open_rounding
-from tcs_edge.specs.artifacts import is_released, onnx_file, runner_name
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.artifacts import Precision, is_released, onnx_file, runner_name
 from tcs_edge.specs.target import OpenVinoArithmetic
 
 
-def opened_runners(exports: Path, options: CompressConfig, at_device_precision: bool = True) -> list[Runner]:
+def opened_runners(
+    exports: Path, precisions: Iterable[Precision], threads: int, at_device_precision: bool = True
+) -> list[Runner]:
     """Open every file in `exports` in each runtime that reads it.
 
     Args:
+        precisions: precisions that were exported.
         at_device_precision: add a runner where a runtime chooses another arithmetic than float32 by itself.
     """
-    threads = options.threads or 1
     runners: list[Runner] = []
-    for precision in options.precision or ("fp32",):
+    for precision in precisions:
         for runtime in RUNTIMES.values():
             path, name = exports / runtime.file(precision), runner_name(runtime.name, precision)
             if is_released(path, precision):
@@ -36,7 +37,11 @@ def opened_runners(exports: Path, options: CompressConfig, at_device_precision: 
 
 
 def opened_target_runners(
-    exports: Path, options: CompressConfig, arithmetic: OpenVinoArithmetic, proved: Collection[str]
+    exports: Path,
+    precisions: Iterable[Precision],
+    threads: int,
+    arithmetic: OpenVinoArithmetic,
+    proved: Collection[str],
 ) -> list[Runner]:
     """Open the float files as they are computed on the target by a runtime that chooses its arithmetic.
 
@@ -48,9 +53,8 @@ def opened_target_runners(
     """
     if arithmetic == "f32" or arithmetic in proved:
         return []
-    threads = options.threads or 1
     runners: list[Runner] = []
-    for precision in options.precision or ("fp32",):
+    for precision in precisions:
         for runtime in RUNTIMES.values():
             if runtime.open_as_deployed and precision != "int8":
                 name = f"{runner_name(runtime.name, precision)}-{arithmetic}"

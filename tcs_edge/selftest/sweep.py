@@ -19,8 +19,8 @@ from tcs_edge.errors import UsageError
 from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.selftest.faults import FAULTS, MAX_OPSET, SCRIPT, Fault
 from tcs_edge.selftest.int8 import add_int8, int8_checks
-from tcs_edge.selftest.specimen import Specimen, make_specimen
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.selftest.specimen import IMG_SIZE, Specimen, make_specimen
+from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
 from tcs_edge.stages.validate import prove
 from tcs_edge.students.build import require_student
 from tcs_edge.utils.files import record_files
@@ -166,10 +166,17 @@ def _checks(specimen: Specimen, exports: Path, fault: Fault) -> Sequence[Check]:
 
 
 def _proof(specimen: Specimen, exports: Path) -> Validation:
-    options = CompressConfig.model_validate({"target": "raspberrypi", "batch_size": BATCH_SIZE, "threads": 1})
     return prove(
-        specimen.model, exports, specimen.images, specimen.preprocess, options, MAX_OPSET,
+        specimen.model, exports, specimen.images, specimen.preprocess, _options(specimen.name), MAX_OPSET,
         at_device_precision=False)  # fmt: skip
+
+
+def _options(student: str) -> ResolvedConfig:
+    """The options of a run that trained nothing and exported float32."""
+    given = {"target": "raspberrypi", "student": student, "batch_size": BATCH_SIZE}
+    asked = CompressConfig.model_validate(given).with_data_defaults(IMG_SIZE)
+    machine = Machine(threads=1, workers=0, amp="no")
+    return resolve(asked, ChosenStudent(student, "unknown", IMG_SIZE), "table", ("fp32",), machine)
 
 
 def _script_check(specimen: Specimen, exports: Path) -> Check:

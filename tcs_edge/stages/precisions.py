@@ -18,7 +18,7 @@ from tcs_edge.quantization.quantize import Quantized, Quantizer
 from tcs_edge.quantization.sensitivity import LayerCost
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.specs.artifacts import onnx_file, openvino_file, pixels_file, runner_name
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.specs.target import TargetSpec, int8_outlook
 from tcs_edge.utils.files import write_json
 from tcs_edge.validation.checks import Check, holds
@@ -58,7 +58,7 @@ def export_precisions(
     images: ImageSet,
     preprocess: Preprocess,
     target: TargetSpec,
-    options: CompressConfig,
+    options: ResolvedConfig,
 ) -> list[Check]:
     """Write what `options` ask for beside the float32 files in `exports`; int8 only where its accuracy holds.
 
@@ -68,11 +68,10 @@ def export_precisions(
     Raises:
         DataError, UsageError: as `export_int8`.
     """
-    asked = options.precision or ("fp32",)
     checks: list[Check] = []
-    if "fp16" in asked:
+    if "fp16" in options.precision:
         export_fp16(exports)
-    if "int8" in asked:
+    if "int8" in options.precision:
         record = export_int8(exports, images, preprocess, target, options)
         write_json(int8_report, record.to_json())
         checks = int8_checks(record)
@@ -90,7 +89,7 @@ def export_fp16(exports: Path) -> None:
 
 
 def export_int8(
-    exports: Path, images: ImageSet, preprocess: Preprocess, target: TargetSpec, options: CompressConfig
+    exports: Path, images: ImageSet, preprocess: Preprocess, target: TargetSpec, options: ResolvedConfig
 ) -> Int8Record:
     """Write the int8 files beside the float32 ones in `exports`, each only where its accuracy holds.
 
@@ -98,7 +97,7 @@ def export_int8(
         DataError: no images to calibrate with that the evaluation does not use.
         UsageError: a model that cannot be quantized.
     """
-    source, threads = exports / onnx_file("fp32"), options.threads or 1
+    source, threads = exports / onnx_file("fp32"), options.threads
     calibration = calibration_split(images, options.int8.calibration_images, options.seed)
     with OrtRunner(source, threads) as reference:
         accuracy_check = prepare_accuracy_check(
@@ -148,9 +147,9 @@ def int8_checks(record: Int8Record) -> list[Check]:
     return checks
 
 
-def embed_preprocess(exports: Path, options: CompressConfig, preprocess: Preprocess) -> None:
+def embed_preprocess(exports: Path, options: ResolvedConfig, preprocess: Preprocess) -> None:
     """Put the preprocessing in front of every ONNX file in `exports`, as files of their own."""
-    for precision in options.precision or ("fp32",):
+    for precision in options.precision:
         source = exports / onnx_file(precision)
         if source.is_file():
             logger.info(f"exporting ONNX with its preprocessing ({precision})")

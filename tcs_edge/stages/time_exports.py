@@ -21,7 +21,7 @@ from tcs_edge.runtimes.base import Runner
 from tcs_edge.runtimes.open import opened_runners
 from tcs_edge.runtimes.timing import time_interleaved
 from tcs_edge.runtimes.torch import TorchRunner
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.utils.progress import busy
 from tcs_edge.utils.quiet import quiet
 
@@ -32,7 +32,7 @@ DIGITS = 4  # of a millisecond: a tenth of a microsecond
 
 
 def measure_latency(
-    model: nn.Module, exports: Path, preprocess: Preprocess, options: CompressConfig
+    model: nn.Module, exports: Path, preprocess: Preprocess, options: ResolvedConfig
 ) -> tuple[LatencyHere, CallsRecord]:
     """Latency of one image in every file of `exports` and in PyTorch, all in turns, `options.threads` threads each.
 
@@ -46,12 +46,13 @@ def measure_latency(
         runners: list[Runner] = [TorchRunner(model)]
         if options.compiled_latency:
             runners.append(_compiled(model))
-        runners += [stack.enter_context(runner) for runner in opened_runners(exports, options)]
+        opened = opened_runners(exports, options.precision, options.threads)
+        runners += [stack.enter_context(runner) for runner in opened]
         runs, remarks = _running(runners, image.astype(np.float32))
         samples = time_interleaved(runs, WARMUP, _repeats(runs))
     here = LatencyHere(
         machine=f"{platform.machine()}, {platform.system()}",
-        threads=options.threads or 1,
+        threads=options.threads,
         runtimes={name: HostLatency(**sample.to_json()) for name, sample in samples.items()},
         remarks=remarks,
     )

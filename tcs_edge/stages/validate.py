@@ -10,11 +10,13 @@ from torch import nn
 
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.loader import image_batches
+from tcs_edge.runs.folder import MANIFEST
 from tcs_edge.runs.load import images_of, preprocess_of, proven_run, trained_model
 from tcs_edge.runtimes.open import opened_runners, opened_target_runners
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.specs.artifacts import is_released, onnx_file, pixels_file
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.config import ResolvedConfig
+from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import OpenVinoArithmetic, openvino_arithmetic, opset_limit
 from tcs_edge.stages.validate_metadata import artifact_checks
 from tcs_edge.stages.validate_pixels import picture_checks
@@ -27,7 +29,7 @@ def prove(
     exports: Path,
     images: ImageSet,
     preprocess: Preprocess,
-    options: CompressConfig,
+    options: ResolvedConfig,
     max_opset: int | None = None,
     at_device_precision: bool = True,
     arithmetic: OpenVinoArithmetic = "f32",
@@ -42,17 +44,17 @@ def prove(
     """
     reference = TorchRunner(model)
     with ExitStack() as stack:
-        opened = opened_runners(exports, options, at_device_precision)
-        opened += opened_target_runners(exports, options, arithmetic, {runner.precision for runner in opened})
+        opened = opened_runners(exports, options.precision, options.threads, at_device_precision)
+        proved = {runner.precision for runner in opened}
+        opened += opened_target_runners(exports, options.precision, options.threads, arithmetic, proved)
         runners = [stack.enter_context(runner) for runner in opened]
-        batches = image_batches(images.test, preprocess, options.batch_size, options.workers or 0)
+        batches = image_batches(images.test, preprocess, options.batch_size, options.workers)
         validation = validate(
             reference, runners, batches,
             classes=images.classes, names=images.test.names, max_int8_drop=options.max_accuracy_drop,
         )  # fmt: skip
-    precisions = options.precision or ("fp32",)
-    checks = artifact_checks(exports, images.classes, preprocess.to_json(), max_opset, precisions)
-    for precision in precisions if options.embed_preprocess else ():
+    checks = artifact_checks(exports, images.classes, preprocess.to_json(), max_opset, options.precision)
+    for precision in options.precision if options.embed_preprocess else ():
         if is_released(exports / onnx_file(precision), precision):
             path = exports / pixels_file(precision)
             checks += picture_checks(
@@ -80,7 +82,7 @@ def revalidate(run: Path, data: Path | None) -> Revalidation:
         DataError: no run, or other images than the run's.
     """
     folder, manifest = proven_run(run)
-    options = CompressConfig.model_validate(manifest.options)
+    options = validated(ResolvedConfig, manifest.options, folder.root / MANIFEST)
     images = images_of(run, manifest, data)
     preprocess = preprocess_of(folder)
     model = trained_model(run)

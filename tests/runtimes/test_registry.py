@@ -22,7 +22,6 @@ from tcs_edge.runtimes.metadata import read_onnx_metadata
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.registry import RUNTIMES, runtime_for
 from tcs_edge.specs.artifacts import PRECISIONS
-from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.target import RuntimeName
 from tcs_edge.stages import time_exports
 from tcs_edge.stages.validate import prove
@@ -78,9 +77,6 @@ def images(labels) -> ImageSet:
     return ImageSet("noise", labels, split, split, split, fingerprint="")
 
 
-OPTIONS = CompressConfig(target="t", threads=1, workers=0, batch_size=8, precision=("fp32",))
-
-
 def test_all_lists_of_runtimes_agree():
     names = tuple(RUNTIMES)
     assert names == tuple(runtime.name for runtime in RUNTIMES.values())
@@ -103,36 +99,38 @@ def test_a_file_is_opened_by_the_first_runtime_that_exports_its_kind(path, name)
     assert (runtime and runtime.name) == name
 
 
-def test_a_new_runtime_is_validated_and_timed(toy, model, exports, images, preprocess, monkeypatch):
+def test_a_new_runtime_is_validated_and_timed(toy, model, exports, images, preprocess, resolved, monkeypatch):
     export_own_formats(exports)
-    validation = prove(model, exports, images, Preprocess.from_json(preprocess), OPTIONS, at_device_precision=False)
+    validation = prove(model, exports, images, Preprocess.from_json(preprocess), resolved(), at_device_precision=False)
     assert list(validation.parities) == ["onnxruntime", "openvino", "toy"]
     assert validation.verdict == "pass"
     monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.01)
-    here, _ = time_exports.measure_latency(model, exports, Preprocess.from_json(preprocess), OPTIONS)
+    here, _ = time_exports.measure_latency(model, exports, Preprocess.from_json(preprocess), resolved())
     assert "toy" in here.runtimes
     assert here.remarks == ()
 
 
-def test_a_format_of_its_own_is_exported_and_its_metadata_checked(toy_with_format, model, exports, images, preprocess):
+def test_a_format_of_its_own_is_exported_and_its_metadata_checked(
+    toy_with_format, model, exports, images, preprocess, resolved
+):
     export_own_formats(exports)
     steps = Preprocess.from_json(preprocess)
-    validation = prove(model, exports, images, steps, OPTIONS, at_device_precision=False)
+    validation = prove(model, exports, images, steps, resolved(), at_device_precision=False)
     assert validation.verdict == "pass"
     assert {"toy: precision", "toy: preprocessing"} <= {check.name for check in validation.checks}
     (exports / toy_file("fp32")).write_bytes(b"")
-    broken = prove(model, exports, images, steps, OPTIONS, at_device_precision=False)
+    broken = prove(model, exports, images, steps, resolved(), at_device_precision=False)
     assert {check.name.partition(":")[0] for check in broken.failures} == {"toy"}
 
 
-def test_a_runtime_that_refuses_the_file_fails_its_checks(model, exports, images, preprocess, monkeypatch):
+def test_a_runtime_that_refuses_the_file_fails_its_checks(model, exports, images, preprocess, resolved, monkeypatch):
     def refuses(path: Path, threads: int) -> ToyRunner:
         raise DataError("no such operator")
 
     export_own_formats(exports)
     monkeypatch.setitem(RUNTIMES, "toy", Runtime("toy", refuses))
     steps = Preprocess.from_json(preprocess)
-    validation = prove(model, exports, images, steps, OPTIONS, at_device_precision=False)
+    validation = prove(model, exports, images, steps, resolved(), at_device_precision=False)
     assert {check.name.partition(":")[0] for check in validation.failures} == {"toy"}
 
 
