@@ -68,7 +68,7 @@ def command(
 
 
 def _print_run(run: Run, as_json: bool) -> None:
-    from tcs_edge.report.summary import print_latency, print_stages, print_validation
+    from tcs_edge.report.summary import print_latency, print_next_steps, print_stages, print_validation
 
     if as_json:
         print_json({"run": str(run.folder.root), **run.manifest.model_dump(mode="json")})
@@ -79,7 +79,9 @@ def _print_run(run: Run, as_json: bool) -> None:
     typer.echo(f"report: {run.folder.report}")
     where = run.folder.export if run.passed else run.folder.rejected
     typer.echo(f"{'model' if run.passed else 'NOT DEPLOYABLE'}: {where} ({run.manifest.export_mb:.1f} MB)")
-    if not run.passed and all("-int8" in check.name for check in run.validation.failures):
+    if run.passed:
+        print_next_steps(run.path, run.validation)
+    elif all("-int8" in check.name for check in run.validation.failures):
         again = f"tcs-edge compress --resume {shlex.quote(str(run.path))}"
         typer.echo(
             f"only int8 failed. Without training again: {again} --precision fp32, or with a larger --max-accuracy-drop"
@@ -92,6 +94,6 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
     if as_json:
         print_json(plan.to_json())
         return
-    print_table(("stage", "expected s", "what"), [stage.row() for stage in plan.stages])
+    print_table(("stage", "expected", "what"), plan.rows())
     for download in plan.downloads:
         typer.echo(f"would download: {download}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tcs_edge.data import ImageSet
-from tcs_edge.report.pareto import draw_pareto, pareto_lines
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.target import TargetSpec
 from tcs_edge.students.accuracy_estimate import RANKING
@@ -28,27 +27,16 @@ def image_lines(images: ImageSet, options: CompressConfig) -> list[str]:
 
 
 def choice_lines(choice: Choice, target: TargetSpec) -> list[str]:
-    """Describe the chosen student and the Pareto front it was chosen from."""
+    """Describe the chosen student, and how to measure it where its latency is an estimate."""
     winner = choice.winner
-    lines = [] if choice.named else _pareto(choice)
     latency = winner.latency or "latency unknown"
-    lines.append(
+    lines = [
         f"student: {winner.candidate.name} at {winner.img_size} px for {target.title}: {latency}, "
         f"{winner.size_mb:.1f} MB ({len(choice.accepted)} fit; {RANKING[choice.search]})"
-    )
+    ]
     if not winner.latency or winner.latency.source != "measured":
         lines.append(
             f"  not measured on that device; to do so: tcs-edge bundle-profiler --target {target.name} "
             f"--model {winner.candidate.name} --img-size {winner.img_size} --out profiler"
         )
     return lines
-
-
-def _pareto(choice: Choice) -> list[str]:
-    # An accuracy from another search is on another scale: it has no place in the drawing.
-    fitting, rejected = (
-        [found for found in group if found.expected and found.expected.search == choice.search]
-        for group in (choice.accepted, choice.rejected)
-    )
-    drawn = draw_pareto(fitting, rejected, choice.front, choice.winner.label)
-    return ["Pareto-optimal students (accuracy, latency, size):", *pareto_lines(choice.front), *drawn]
