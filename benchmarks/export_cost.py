@@ -26,13 +26,13 @@ from torch import nn
 from tcs_edge.data import ImageSet, Preprocess, Split
 from tcs_edge.data.folders import load_folder
 from tcs_edge.export.onnx import export_onnx
+from tcs_edge.export.own_formats import export_own_formats
 from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.labels.linear_probe import fit_linear_probe
 from tcs_edge.quantization.fallback import Round
 from tcs_edge.report.console import print_table, terminal
-from tcs_edge.runtimes.openvino.export import export_openvino
-from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, openvino_file
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.artifacts import PRECISIONS, onnx_file
+from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
 from tcs_edge.specs.target import load_target, openvino_arithmetic
 from tcs_edge.stages.precisions import Int8Record, export_fp16, export_int8
 from tcs_edge.stages.validate import prove
@@ -66,7 +66,7 @@ def main() -> int:
             target = load_target(arguments.target)
             record = export_int8(exports, images, preprocess, target, options)
         with timed(watch, cpu_s, "prove all"):
-            every = options.model_copy(update={"precision": PRECISIONS})
+            every = options.replaced(precision=PRECISIONS)
             arithmetic = openvino_arithmetic(target.model_dump(mode="json"))
             validation = prove(model, exports, images, preprocess, every, arithmetic=arithmetic)
         sizes = file_sizes(exports)
@@ -128,21 +128,20 @@ def pixels(split: Split, rows: range, preprocess: Preprocess) -> torch.Tensor:
     return torch.from_numpy(np.stack([preprocess(split.image(row)) for row in rows]))
 
 
-def settled(arguments: argparse.Namespace) -> CompressConfig:
+def settled(arguments: argparse.Namespace) -> ResolvedConfig:
     given = {
-        "target": arguments.target,
-        "threads": arguments.threads,
-        "workers": 0,
-        "max_accuracy_drop": arguments.max_accuracy_drop,
-    }
-    return CompressConfig.model_validate(given)
+        "target": arguments.target, "student": arguments.student, "max_accuracy_drop": arguments.max_accuracy_drop,
+    }  # fmt: skip
+    asked = CompressConfig.model_validate(given).with_data_defaults(arguments.img_size)
+    student = ChosenStudent(arguments.student, "unknown", arguments.img_size)
+    return resolve(asked, student, "table", ("fp32",), Machine(arguments.threads, workers=0, amp="no"))
 
 
 def export_fp32(model: nn.Module, exports: Path, classes: tuple[str, ...], preprocess: Preprocess) -> None:
     steps = preprocess.to_json()
     source = exports / onnx_file("fp32")
     export_onnx(model, source, preprocess.img_size, labels=classes, preprocess=steps)
-    export_openvino(source, exports / openvino_file("fp32"))
+    export_own_formats(exports)
     write_labels(exports / "labels.txt", classes)
     write_preprocess(exports / "preprocess.json", steps)
 
