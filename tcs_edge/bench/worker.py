@@ -52,7 +52,7 @@ def run_pass(run: BenchRun) -> dict[str, float]:
     """Let the teacher see the run's images, so that its answers are cached; seconds and memory of that."""
     ready = _ready(run)
     features = gather_features(ready.images, ready.preprocess, build_backbone(ready), ready.options)
-    return {"seconds": features.pass_seconds if features else 0.0, "peak_memory_mb": peak_memory_mb()}
+    return {"seconds": features.pass_seconds if features else 0.0, "peak_memory_mb": process_peak_memory_mb()}
 
 
 def train_run(run: BenchRun, config_key: Path) -> dict[str, object]:
@@ -62,7 +62,7 @@ def train_run(run: BenchRun, config_key: Path) -> dict[str, object]:
     watch = Stopwatch()
     model = train_student(ready, traces, watch=watch)
     seconds = {stage.name: stage.seconds for stage in watch.stages}
-    peak_mb = peak_memory_mb()
+    peak_mb = process_peak_memory_mb()
     params_m, macs_m = deployed_cost(model, ready.preprocess.img_size)
     onnx_mb, latency_ms = _deploy(model, config_key.with_suffix(".onnx"), ready)
     found = RunResult(
@@ -82,7 +82,7 @@ def train_run(run: BenchRun, config_key: Path) -> dict[str, object]:
     return found.to_json()
 
 
-def peak_memory_mb() -> float:
+def process_peak_memory_mb() -> float:
     """Largest resident size of this process so far, in 10^6 bytes."""
     if sys.platform == "win32":
         import psutil

@@ -75,7 +75,3 @@ def _most_alive(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], sizes: dict
         most = max(most, sum(sizes[name] for name in alive))
         alive = {name for name in alive if last_use.get(name, -1) > index}
     return most
-
-
-# pipeline/run.py imports the function by this name.
-peak_memory_mb = estimated_peak_memory_mb

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from torch import nn
 
-from tcs_edge.export.memory import peak_memory_mb
+from tcs_edge.export.memory import estimated_peak_memory_mb
 from tcs_edge.export.onnx import choose_opset, export_onnx
 from tcs_edge.export.openvino import export_openvino
 from tcs_edge.export.preprocess import write_labels, write_preprocess
@@ -28,14 +28,13 @@ from tcs_edge.report.model_card import model_card
 from tcs_edge.report.page.pareto import choice_svg
 from tcs_edge.report.page.run import run_page
 from tcs_edge.runs.bom import bom_text, build_bom
+from tcs_edge.runs.choice import choice_record, noted_choice
 from tcs_edge.runs.documents import write_document
 from tcs_edge.runs.folder import RunFolder, default_out, find_unfinished, open_run, require_usable
 from tcs_edge.runs.manifest import build_manifest, exported_files, with_files, write_manifest
 from tcs_edge.runs.records import (
-    choice_record,
     coordinates_record,
     dataset_record,
-    noted_choice,
     predictions_record,
     student_record,
     teacher_record,
@@ -159,7 +158,7 @@ def _run_stages(
             ready.target.max_opset,
             arithmetic=openvino_arithmetic(target),
         )
-        memory_mb = peak_memory_mb(folder.unproven / "model.onnx")
+        memory_mb = estimated_peak_memory_mb(folder.unproven / "model.onnx")
         student = student_record(ready.choice.winner, model, ready.preprocess.img_size, str(ready.init), memory_mb)
         validation = _with_limit_checks(validation, ready, folder, student.params_m)
         validation = replace(validation, checks=(*released, *validation.checks))

@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from tcs_edge.data import ImageSet
-from tcs_edge.runs.choice import choice_record as choice_record
 from tcs_edge.runs.choice import expected_record
-from tcs_edge.runs.choice import noted_choice as noted_choice
 from tcs_edge.runs.documents import CoordinatesRecord, PredictionsRecord
 from tcs_edge.runs.schema import DatasetRecord, LatencyRecord, StudentRecord, TeacherRecord
 from tcs_edge.students.choice import Assessment
