@@ -1,7 +1,7 @@
 """Label propagation on a graph of nearest neighbors.
 
 A probe fitted on a few labeled images is uncertain about images far from all of them. Unlabeled images
-lie in between, so each image's probabilities are mixed repeatedly with those of its neighbors.
+lie in between, so each image's probabilities are mixed repeatedly with its neighbors' probabilities.
 
 Source: Zhou et al., "Learning with Local and Global Consistency", NIPS 2003, section 2.
 """
