@@ -1,4 +1,4 @@
-"""Shared by the commands: the JSON document of `--json`, and options with fixed values."""
+"""Shared by the commands: output as JSON and as a table, and checks of names and values."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tcs_edge.errors import UnknownName
 
 if TYPE_CHECKING:
     from tcs_edge.pipeline.plan import Plan
+    from tcs_edge.specs.config import CompressConfig
 
 Name = TypeVar("Name", bound=str)
 
@@ -32,6 +33,23 @@ def known(given: Iterable[str], flag: str, allowed: Iterable[Name]) -> tuple[Nam
         if name not in names:
             raise UnknownName(flag, name, names)
     return tuple(names[name] for name in dict.fromkeys(given))
+
+
+def require_names(options: CompressConfig) -> None:
+    """Fail if the target, the student or the teacher has an unknown name; torch is not imported.
+
+    Raises:
+        UnknownName: near matches are shown. SpecError: the target's file cannot be used.
+    """
+    from tcs_edge.models.names import require_student_name
+    from tcs_edge.specs.target import load_target
+    from tcs_edge.teachers.registry import require_teacher_name
+
+    load_target(options.target)
+    if options.student != "auto":
+        require_student_name(options.student)
+    if options.teacher is not None:
+        require_teacher_name(options.teacher)
 
 
 def print_plan(plan: Plan, as_json: bool) -> None:
