@@ -1,1 +1,1 @@
-"""Latency profiles: measuring on this machine, bundles that measure on a device, merging results."""
+"""Measure latency profiles on this machine, bundle the measurement for a device, and merge results."""

@@ -1,4 +1,4 @@
-"""`tcs-edge bundle-profiler`: one folder that measures students on a device without torch and without tcs-edge."""
+"""Write the folder of `tcs-edge bundle-profiler`, which measures students on a device without torch."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ sys.exit(main(Path(__file__).resolve().parent))
 
 README = """# Latency of {count} models on {title}
 
-This folder measures on the device. It needs Python 3.9 or newer, NumPy and onnxruntime; the models hold random
-weights, because latency does not depend on them.
+This folder measures latencies on the device. It needs Python 3.9 or newer, NumPy and onnxruntime. The models have
+random weights, because latency does not depend on them.
 
     python3 -m venv .venv && .venv/bin/pip install -r requirements.txt
     .venv/bin/python profile_device.py --out result.json
 
-Close other programs, and let the device warm up as it will in use. Ctrl-C is harmless: started again, the
-measurement goes on. A latency whose repetitions disagree is measured again, and left out if it stays so (exit 1).
+Close other programs, and let the device warm up as in normal use. After Ctrl-C, run the same command to continue.
+Noisy latencies are measured again. If they stay noisy, they are left out and the exit code is 1.
 
-Copy result.json back and merge it, on the computer with tcs-edge:
+Copy result.json to the computer with tcs-edge, and merge it there:
 
     tcs-edge profile merge {target} result.json --out mine.json
 """
@@ -49,16 +49,16 @@ Copy result.json back and merge it, on the computer with tcs-edge:
 def bundle_profiler(
     target: TargetSpec, models: Sequence[str], img_sizes: Sequence[int], precisions: Sequence[str], out: Path
 ) -> tuple[Path, ...]:
-    """Write the bundle into the new or empty folder `out`; returns its model files.
+    """Write the bundle into the new or empty folder `out`; return its model files.
 
-    A model that cannot be exported is left out and reported.
+    A model that cannot be exported is left out, with a warning.
 
     Raises:
-        UsageError: `out` holds something, or no model could be exported.
-        MissingError: the disk is full, or the folder cannot be written.
+        UsageError: `out` is not empty, or no model can be exported.
+        MissingError: the disk is full, or the folder is not writable.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is there already. Choose a new or empty folder for --out.")
+        raise UsageError(f"{out} already exists. Choose a new or empty folder for --out.")
     keys = [
         Key(model, size, RUNTIME, target.threads, precision)
         for model in models
@@ -77,7 +77,7 @@ def bundle_profiler(
 
 
 def _write_program(out: Path) -> None:
-    """The measuring code itself, the same that `tcs-edge profile` runs."""
+    """Copy the measuring code, which `tcs-edge profile` runs as well."""
     write_text(out / SCRIPT, STARTER)
     for source in sorted(Path(device.__path__[0]).glob("*.py")):
         write_bytes(out / "device" / source.name, source.read_bytes())

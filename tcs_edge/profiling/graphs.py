@@ -1,4 +1,4 @@
-"""The graphs that are measured: students with random weights, because latency does not depend on them."""
+"""Export the graphs to measure: students with random weights, because latency does not depend on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CALIBRATION_IMAGES = 2
 
 
 def export_graphs(keys: Iterable[Key], folder: Path) -> dict[str, str]:
-    """Export what `folder` does not hold yet; returns the reason of every failure by the graph's file name."""
+    """Export the graphs that `folder` lacks; return the reason of every failure by the graph's file name."""
     graphs = {key.graph_name: key for key in keys}
     failed: dict[str, str] = {}
     for name, key in track(graphs.items(), "exporting", total=len(graphs)):
@@ -35,7 +35,7 @@ def export_graphs(keys: Iterable[Key], folder: Path) -> dict[str, str]:
         try:
             _export(key, folder)
         except (TcsEdgeError, RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-            failed[name] = f"its export failed: {reason_of(error)}"
+            failed[name] = f"export failed: {reason_of(error)}"
     return failed
 
 
@@ -50,8 +50,8 @@ def _export(key: Key, folder: Path) -> None:
 def export_graph(model: str, img_size: int, path: Path) -> None:
     """Write the deployed student (backbone and one Linear) as ONNX with a static batch of 1.
 
-    The TorchScript exporter takes 1 s where the default one takes 10; after the runtime's own optimization both
-    graphs run equally fast.
+    The TorchScript exporter takes 1 s, the default exporter 10 s. After the runtime's optimization both graphs
+    are equally fast.
     """
     backbone = deployable(build_student(model, img_size, "random", seed=0))
     student = nn.Sequential(backbone, nn.Linear(feature_dim(backbone, img_size), CLASSES)).eval()
@@ -61,7 +61,7 @@ def export_graph(model: str, img_size: int, path: Path) -> None:
 
 
 def _quantize(plain: Path, path: Path, img_size: int) -> None:
-    """Every layer in int8 (QDQ, per channel): the fastest that a quantized release of this network can be."""
+    """Quantize every layer to int8 (QDQ, per channel), for the lowest latency of a released int8 model."""
     with telemetry_off():
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -1,7 +1,7 @@
-"""Profiles of one target made into one: which of two rows for the same latency wins, and what is said about it.
+"""Merge profiles of one target: keep the best of two rows for the same latency.
 
-The rule: measured beats published beats estimated; of two measured rows the newer one wins; if their dates do not
-tell, the file named last. Where both cannot be right, because their bands do not touch, both are shown.
+Measured rows win over published ones, published over estimated ones. Of two measured rows the newer one wins,
+without different dates the file named last. If the intervals of two rows do not overlap, a warning shows both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DATE_LENGTH = len("2026-01-31")
 
 @dataclass(frozen=True)
 class _Offer:
-    """A row as one file has it; `order` counts the files."""
+    """Row of one file; `order` is the index of the file."""
 
     row: LatencyRow
     origin: str
@@ -45,11 +45,11 @@ class _Offer:
 
 
 def merge_profiles(profiles: Sequence[Profile], origins: Sequence[str]) -> Profile:
-    """One profile with the best row for every latency; disagreements are reported with both figures.
+    """Return one profile with the best row for every latency; warn of rows that disagree.
 
     Args:
         profiles: at least one, all of the same target.
-        origins: what each of them is called in messages.
+        origins: name of each profile in messages.
 
     Raises:
         UsageError: profiles of different targets.
@@ -64,7 +64,7 @@ def merge_profiles(profiles: Sequence[Profile], origins: Sequence[str]) -> Profi
         loser, winner = sorted((known, offer), key=lambda one: one.rank)
         best[offer.row.key] = winner
         if _disagree(known.row, offer.row):
-            logger.warning(f"{offer.row.what}: {known} and {offer} disagree; {_why(winner, loser)}")
+            logger.warning(f"{offer.row.what}: {known} and {offer} disagree. {_why(winner, loser)}")
     return _assembled(profiles, list(best.values()))
 
 
@@ -72,8 +72,8 @@ def _require_one_target(profiles: Sequence[Profile], origins: Sequence[str]) -> 
     for profile, origin in zip(profiles, origins, strict=True):
         if profile.target != profiles[0].target:
             raise UsageError(
-                f"{origins[0]} is of {profiles[0].target}, {origin} is of {profile.target}: "
-                "latencies of different devices do not belong into one profile. Merge them apart."
+                f"the profiles have different targets: {profiles[0].target} in {origins[0]}, {profile.target} in "
+                f"{origin}. Merge the profiles of each target separately."
             )
 
 
@@ -82,7 +82,7 @@ def _offers(profiles: Sequence[Profile], origins: Sequence[str]) -> Iterable[_Of
         for row in profile.rows:
             stamped = row
             if row.source == "measured" and row.runtime_version is None:
-                # The merged profile has the machine of one file only; the row keeps its own version.
+                # The merged profile has the machine of one file only, so the row keeps its own version.
                 stamped = row.model_copy(update={"runtime_version": row.version(profile.machine)})
             yield _Offer(stamped, origin, order, profile.citations[row.citation])
 
@@ -92,16 +92,16 @@ def _disagree(one: LatencyRow, other: LatencyRow) -> bool:
 
 
 def _why(winner: _Offer, loser: _Offer) -> str:
-    """Who wins and by which part of the rule."""
+    """Format the winner and the reason."""
     if winner.rank[0] != loser.rank[0]:
         return f"{winner.origin} wins: {winner.row.source} beats {loser.row.source}"
     if winner.rank[1] != loser.rank[1]:
         return f"{winner.origin} wins: it is newer"
-    return f"{winner.origin} wins: it was named last"
+    return f"{winner.origin} wins: it is named last"
 
 
 def _assembled(profiles: Sequence[Profile], offers: Sequence[_Offer]) -> Profile:
-    """The winners with the citations they need; two texts under one name get different names."""
+    """Build the profile of the winners and their citations; two texts of one name get different names."""
     citations: dict[str, str] = {}
     rows = []
     for offer in offers:
@@ -110,7 +110,7 @@ def _assembled(profiles: Sequence[Profile], offers: Sequence[_Offer]) -> Profile
         rows.append(offer.row.model_copy(update={"citation": name}))
     return Profile(
         target=profiles[0].target,
-        # Of what several files describe, the last has the word; it may know one runtime alone.
+        # The last file wins for facts in several files. A file may have the facts of one runtime only.
         machine={name: text for profile in profiles for name, text in profile.machine.items()},
         notes=tuple(dict.fromkeys(note for profile in profiles for note in profile.notes)),
         citations=citations,
@@ -127,24 +127,24 @@ def _citation_name(citations: Mapping[str, str], wanted: str, text: str) -> str:
 
 
 def read_results(name_or_path: str, target: str | None) -> Profile:
-    """A profile by name or path, or the JSON of a device bundle's self-check.
+    """Read a profile by name or path, or the JSON of a device bundle's self-check.
 
-    A self-check is a document with `rows` and without `citations`. What profiles do not have is left out, and so
-    is its memory, which is the whole process's; a row without band gets the one from its median to its 90th
-    percentile.
+    A self-check is a document with `rows` and without `citations`. Keys that profiles lack are left out, and
+    the memory as well, because it is that of the whole process. A row without interval gets the one from its
+    median to its 90th percentile.
 
     Raises:
-        UsageError: a self-check that failed, or that names no target and none was given.
+        UsageError: a failed self-check, or one without target if `target` is None.
         UnknownName, SpecError: as `load_profile`.
     """
     raw = _read_document(name_or_path)
     if raw is None or "citations" in raw or not isinstance(raw.get("rows"), list):
         return load_profile(name_or_path)
     if raw.get("verdict", "pass") != "pass":
-        raise UsageError(f"{name_or_path}: the self-check failed, so its latency is not that of the proven model.")
+        raise UsageError(f"{name_or_path}: the self-check failed. Bundle the run again, and repeat the self-check.")
     named = raw.get("target") or target
     if not isinstance(named, str):
-        raise UsageError(f"{name_or_path} does not say which target it is of. Pass --target NAME.")
+        raise UsageError(f"{name_or_path} has no target. Pass --target NAME.")
     document = {
         "target": named,
         "citations": {"selfcheck": SELFCHECK_CITATION},
@@ -154,7 +154,7 @@ def read_results(name_or_path: str, target: str | None) -> Profile:
 
 
 def _read_document(name_or_path: str) -> dict[str, Any] | None:
-    """The JSON object in a file; None for the name of a shipped profile, or where load_profile has the format_error."""
+    """Read the JSON object in a file; None for the name of a shipped profile, or if load_profile raises the error."""
     if not name_or_path.endswith(".json"):
         return None
     try:
@@ -166,7 +166,7 @@ def _read_document(name_or_path: str) -> dict[str, Any] | None:
 
 def _as_profile_row(row: object, measured_on: str | None) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise SpecError(f"a row of a self-check is an object, got {row!r}.")
+        raise SpecError(f"a row of a self-check must be an object, got {row!r}.")
     known = {name: value for name, value in row.items() if name in LatencyRow.model_fields}
     middle = known.get("p50_ms")
     filled = {"low_ms": middle, "high_ms": known.get("p90_ms", middle), "measured_on": measured_on}

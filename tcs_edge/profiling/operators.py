@@ -1,4 +1,4 @@
-"""The operators that onnxruntime executes in a graph, with their shapes: what the cost model predicts from."""
+"""List the operators that onnxruntime executes in a graph, with their shapes, for the cost model."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 
 def counted_operators(model: str, img_sizes: Iterable[int]) -> Tables:
-    """The operators of a timm model that is in no table of ours, exported and run once at each size and at 224 px.
+    """Count the operators of a timm model without a shipped table, by a run at each size and at 224 px.
 
-    A size that cannot be exported or run is left out; if it was asked for, that is said, with the reason.
+    A size that cannot be exported or run is left out. A requested size gets a warning with the reason.
     """
     asked = tuple(img_sizes)
     counted: dict[int, dict[str, float]] = {}
@@ -35,14 +35,14 @@ def counted_operators(model: str, img_sizes: Iterable[int]) -> Tables:
             try:
                 export_graph(model, img_size, graph)
                 counted[img_size] = cost_features(executed_operators(graph, img_size))
-            except Exception as error:  # those of the exporter and of onnxruntime share no base class
+            except Exception as error:  # errors of the exporter and of onnxruntime share no base class
                 if img_size in asked:
-                    logger.warning(f"no latency can be predicted for {model} at {img_size} px: {reason_of(error)}")
+                    logger.warning(f"cannot predict the latency of {model} at {img_size} px: {reason_of(error)}")
     return {model: counted} if counted else {}
 
 
 def executed_operators(graph: Path, img_size: int) -> list[Operator]:
-    """The operators of one run, in order, as onnxruntime's profiler saw them."""
+    """Return the operators of one run in order, from onnxruntime's profiler."""
     with telemetry_off():
         import onnxruntime as ort
     options = ort.SessionOptions()

@@ -1,4 +1,4 @@
-"""`tcs-edge profile`: measure students on the machine this runs on and write a profile."""
+"""Measure students on this machine and write a profile, for `tcs-edge profile`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ IMG_SIZES = (32, 64, 96, 128, 160, 192, 224)
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure; an empty field stands for all: every candidate, size or runtime, one thread and the target's."""
+    """Latencies to measure; an empty field means every candidate, size or runtime, or 1 and the target's threads."""
 
     target: TargetSpec
     models: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Request:
     precisions: tuple[str, ...] = ("fp32",)
 
     def keys(self) -> list[Key]:
-        """Every combination, each once."""
+        """Return every combination once."""
         for model in self.models:
             require_student(model)
         combinations = product(
@@ -60,24 +60,24 @@ class Request:
 
 @dataclass(frozen=True)
 class Recording:
-    """A profile as it was written, and one line for every latency that could not be recorded."""
+    """The written profile, and one line for every latency that is missing from it."""
 
     profile: Profile
     refused: tuple[str, ...]
 
 
 def record_profile(request: Request, plan: Plan, out: Path, today: date) -> Recording:
-    """Measure what is asked for and write it to `out`; rows that are there already stay, or are replaced.
+    """Measure the requested latencies and write them to `out`; other rows in `out` stay.
 
-    Graphs and finished rounds lie in a folder beside `out` until all is recorded: run again, it goes on there.
+    Graphs and finished rounds are kept in a folder beside `out` until all is recorded, to continue later.
 
     Raises:
         UnknownName: timm has no such model.
-        UsageError: more threads than cores, a model that cannot be exported, a profile of another target in `out`,
-            or a folder begun with other options.
+        UsageError: more threads than cores, no model that can be exported, a profile of another target in `out`,
+            or a folder that was started with other options.
         MissingError: a runtime is not installed.
-        RequirementMissed: nothing could be recorded.
-        SpecError: what was measured cannot be true on this target: it is another machine.
+        RequirementMissed: no latency was recorded.
+        SpecError: the latencies are impossible on this target, so this is another machine.
     """
     keys = request.keys()
     _require_possible(keys)
@@ -106,7 +106,7 @@ def _earlier(out: Path, target: TargetSpec) -> tuple[Profile, ...]:
 
 
 def _clear(work: Path, keys: Sequence[Key]) -> None:
-    """Remove what the measurement left in `work`, and `work` itself unless somebody put other files there."""
+    """Remove the files of the measurement in `work`, and `work` itself unless it has other files."""
     plain = {replace(key, precision="fp32").graph_name for key in keys}
     for name in {STATE_FILE, *plain, *(key.graph_name for key in keys)}:
         (work / name).unlink(missing_ok=True)
@@ -116,7 +116,7 @@ def _clear(work: Path, keys: Sequence[Key]) -> None:
 
 def _measured(request: Request, keys: Sequence[Key], plan: Plan, work: Path, today: date) -> tuple[Profile, list[str]]:
     try:
-        with telemetry_off():  # the device's code imports the runtimes
+        with telemetry_off():  # the device code imports the runtimes
             state = measure(keys, lambda key: work / key.graph_name, plan, work, logger.info, track)
     except OtherMeasurement as error:
         raise UsageError(f"{error}. Delete that folder, or choose another --out.") from None
@@ -127,8 +127,8 @@ def _measured(request: Request, keys: Sequence[Key], plan: Plan, work: Path, tod
     refused = refusals(keys, state, plan)
     if not document["rows"]:
         raise RequirementMissed(
-            f"nothing could be recorded, {len(refused)} latencies were refused; the first: {refused[0]}. "
-            "Against noise, leave the machine alone or raise --max-spread."
+            f"no latency was recorded, {len(refused)} were refused. The first: {refused[0]}. "
+            "Against noise, stop other work on the machine or raise --max-spread."
         )
     profile = validated(Profile, document, work)
     require_plausible(profile, request.target)
@@ -138,7 +138,7 @@ def _measured(request: Request, keys: Sequence[Key], plan: Plan, work: Path, tod
 def _require_possible(keys: Sequence[Key]) -> None:
     most, cores = max(key.threads for key in keys), usable_cores()
     if most > cores:
-        raise UsageError(f"{most} threads were asked for, this machine lets us use {cores} cores. Lower --threads.")
+        raise UsageError(f"--threads {most} is more than the {cores} usable cores of this machine. Lower --threads.")
     for runtime in sorted({key.runtime for key in keys}):
         if find_spec(runtime) is None:
-            raise MissingError(f"{runtime} is not installed. pip install {runtime}, or leave it out with --runtime.")
+            raise MissingError(f"{runtime} is not installed. Run pip install {runtime}, or omit it with --runtime.")

@@ -11,7 +11,7 @@ from tcs_edge.specs.profile import LatencyRow, Profile
 
 @pytest.fixture
 def make_profile() -> Callable[..., Profile]:
-    """make_profile(10.0, source="measured", day=3): a profile of raspberrypi4 with one row."""
+    """make_profile(10.0, source="measured", day=3): return a profile of raspberrypi4 with one row."""
 
     def make(
         p50_ms: float,

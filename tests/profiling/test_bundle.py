@@ -1,4 +1,4 @@
-"""The profiler bundle: runs without torch and without tcs-edge, and its result merges back."""
+"""Profiler bundle: it runs without torch and tcs-edge, and its result can be merged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tcs_edge.profiling import device
 MODEL = "test_efficientnet"
 QUICK = ("--rounds", "3", "--seconds", "0.01", "--max-spread", "1e9", "--threads", "1")
 
-# What a device lacks is made unimportable; the folder that holds tcs_edge is not on the path.
+# Block the imports that a device lacks. The folder of tcs_edge is not on the path.
 BLOCKED = """
 import runpy, sys
 for name in ("torch", "timm", "onnx", "tcs_edge", "pydantic", "psutil", "scipy"):
@@ -54,7 +54,7 @@ def start(bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_bundle_is_complete_and_holds_no_path_of_this_machine(bundle: Path) -> None:
+def test_a_bundle_is_complete_and_has_no_path_of_this_machine(bundle: Path) -> None:
     names = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
     models = {f"models/{MODEL}-32.onnx", f"models/{MODEL}-32.int8.onnx"}
     program = {f"device/{path.name}" for path in Path(device.__path__[0]).glob("*.py")}
@@ -65,7 +65,9 @@ def test_a_bundle_is_complete_and_holds_no_path_of_this_machine(bundle: Path) ->
             assert str(Path(device.__path__[0]).parents[2]).encode() not in path.read_bytes()
 
 
-def test_it_measures_without_torch_and_its_result_merges_back(own_bundle: Path, cli: Any, tmp_path: Path) -> None:
+def test_a_bundle_measures_without_torch_and_its_result_can_be_merged(
+    own_bundle: Path, cli: Any, tmp_path: Path
+) -> None:
     done = start(own_bundle, *QUICK)
     assert done.returncode == 0, done.stderr
     result = own_bundle / "result.json"
@@ -80,11 +82,11 @@ def test_it_measures_without_torch_and_its_result_merges_back(own_bundle: Path, 
     ("arguments", "expected"),
     [
         (("--threads", "4096"), "--threads must be between 1 and the"),
-        (("--rounds", "1"), "--rounds is at least 3"),
+        (("--rounds", "1"), "--rounds must be at least 3"),
         (("--runtime", "tflite"), "invalid choice: 'tflite'"),
     ],
 )
-def test_wrong_usage_ends_with_2(bundle: Path, arguments: tuple[str, ...], expected: str) -> None:
+def test_wrong_usage_exits_with_2(bundle: Path, arguments: tuple[str, ...], expected: str) -> None:
     done = start(bundle, *arguments)
     assert done.returncode == 2
     assert expected in done.stderr
@@ -96,21 +98,21 @@ def test_a_damaged_model_is_refused(own_bundle: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     done = start(own_bundle, *QUICK)
     assert done.returncode == 2
-    assert f"{MODEL}-32.onnx is not what was bundled" in done.stderr
+    assert f"{MODEL}-32.onnx differs from the bundled file" in done.stderr
 
 
-def test_noise_is_not_recorded(own_bundle: Path) -> None:
+def test_noisy_latencies_are_not_recorded(own_bundle: Path) -> None:
     done = start(own_bundle, *QUICK[:4], "--max-spread", "1e-12", "--retries", "0", "--threads", "1")
     assert done.returncode == 1
-    assert "nothing could be recorded" in done.stderr
+    assert "no latency was recorded" in done.stderr
     assert not (own_bundle / "result.json").exists()
 
 
-def test_a_folder_that_holds_something_is_left_alone(cli: Any, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_changed(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     result = cli("bundle-profiler", "--target", "x86-avx2", "--model", MODEL, "--img-size", 32, "--out", tmp_path)
     assert result.exit_code == 2
-    assert "is there already" in result.stderr
+    assert "already exists" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -122,14 +124,16 @@ def test_a_folder_that_holds_something_is_left_alone(cli: Any, tmp_path: Path) -
         (("--model", "vit_tiny_patch16_224", "--img-size", "8"), "no model could be exported"),
     ],
 )
-def test_what_cannot_be_bundled_is_told(cli: Any, tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
+def test_models_that_cannot_be_bundled_are_an_error(
+    cli: Any, tmp_path: Path, arguments: tuple[str, ...], expected: str
+) -> None:
     result = cli("bundle-profiler", "--target", "x86-avx2", *arguments, "--out", tmp_path / "new")
     assert result.exit_code == 2
     assert expected in result.stderr
 
 
 @pytest.mark.parametrize("path", sorted(Path(device.__path__[0]).glob("*.py")), ids=lambda path: path.name)
-def test_the_program_is_python_3_9(path: Path) -> None:
+def test_the_device_code_is_python_3_9(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
     imported = {
         name.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
@@ -144,7 +148,7 @@ def test_the_program_is_python_3_9(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_runs_in_a_fresh_environment_with_its_requirements_only(own_bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_runs_in_a_new_environment_with_its_requirements(own_bundle: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     install = [python, "-m", "pip", "install", "-q", "-r", own_bundle / "requirements.txt"]

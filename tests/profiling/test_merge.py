@@ -1,4 +1,4 @@
-"""Which of two rows wins, and what the user is told."""
+"""Merge of profiles: the winning row of two, and the warnings."""
 
 from __future__ import annotations
 
@@ -23,46 +23,48 @@ def only(profile: Profile) -> LatencyRow:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_measured_beats_published_beats_estimated_in_any_order(order: Any, make_profile: Make, recorder: Any) -> None:
+def test_measured_wins_over_published_over_estimated_in_any_order(
+    order: Any, make_profile: Make, recorder: Any
+) -> None:
     offers = [make_profile(ms, source) for ms, source in ((1.0, "estimated"), (2.0, "published"), (3.0, "measured"))]
     assert only(merge_profiles([offers[index] for index in order], "abc")).p50_ms == 3.0
     without = [offers[index] for index in order if index != 2]
     assert only(merge_profiles(without, "ab")).p50_ms == 2.0
 
 
-def test_the_newer_measurement_wins_in_any_order_and_both_are_shown(make_profile: Make, recorder: Any) -> None:
+def test_the_newer_measurement_wins_in_any_order_with_a_warning(make_profile: Make, recorder: Any) -> None:
     old, new = make_profile(10.0, day=1), make_profile(20.0, day=2)
     assert only(merge_profiles([new, old], ["new.json", "old.json"])).p50_ms == 20.0
     assert only(merge_profiles([old, new], ["old.json", "new.json"])).p50_ms == 20.0
     assert recorder.warned[1] == (
         "lcnet_050 224 px onnxruntime 4 threads fp32: old.json 10 ms (9.09 to 11, measured 2026-01-01) and "
-        "new.json 20 ms (18.2 to 22, measured 2026-01-02) disagree; new.json wins: it is newer"
+        "new.json 20 ms (18.2 to 22, measured 2026-01-02) disagree. new.json wins: it is newer"
     )
 
 
 def test_without_dates_the_file_named_last_wins(make_profile: Make, recorder: Any) -> None:
     merged = merge_profiles([make_profile(10.0), make_profile(20.0)], ["a", "b"])
     assert only(merged).p50_ms == 20.0
-    assert recorder.warned[0].endswith("b wins: it was named last")
+    assert recorder.warned[0].endswith("b wins: it is named last")
 
 
-def test_bands_that_touch_are_no_disagreement(make_profile: Make, recorder: Any) -> None:
+def test_overlapping_intervals_cause_no_warning(make_profile: Make, recorder: Any) -> None:
     merged = merge_profiles([make_profile(10.0, day=1), make_profile(11.0, day=2)], ["a", "b"])
     assert only(merged).p50_ms == 11.0
     assert recorder.warned == []
 
 
-def test_a_measurement_outside_an_estimate_s_band_is_told(make_profile: Make, recorder: Any) -> None:
+def test_a_measurement_outside_the_estimated_interval_causes_a_warning(make_profile: Make, recorder: Any) -> None:
     merge_profiles([make_profile(10.0, "estimated", band=1.5), make_profile(20.0, day=1)], ["a", "b"])
     assert recorder.warned[0].endswith("b wins: measured beats estimated")
 
 
-def test_other_latencies_stay(make_profile: Make, recorder: Any) -> None:
+def test_rows_of_other_latencies_are_kept(make_profile: Make, recorder: Any) -> None:
     merged = merge_profiles([make_profile(10.0), make_profile(3.0, img_size=96)], ["a", "b"])
     assert [(row.img_size, row.p50_ms) for row in merged.rows] == [(224, 10.0), (96, 3.0)]
 
 
-def test_every_row_keeps_the_text_it_cites(make_profile: Make, recorder: Any) -> None:
+def test_every_row_keeps_its_citation(make_profile: Make, recorder: Any) -> None:
     profiles = [make_profile(float(size), img_size=size, citation=f"text {size % 3}") for size in (64, 65, 66, 67)]
     merged = merge_profiles(profiles, "abcd")
     assert {row.img_size: merged.citations[row.citation] for row in merged.rows} == {
@@ -79,7 +81,7 @@ def test_every_measured_row_keeps_its_runtime_version(make_profile: Make, record
 
 
 def test_profiles_of_different_devices_are_refused(make_profile: Make, recorder: Any) -> None:
-    with pytest.raises(UsageError, match=r"a\.json is of raspberrypi4, b\.json is of raspberrypi5"):
+    with pytest.raises(UsageError, match=r"raspberrypi4 in a\.json, raspberrypi5 in b\.json"):
         merge_profiles([make_profile(1.0), make_profile(1.0, target="raspberrypi5")], ["a.json", "b.json"])
 
 
@@ -98,36 +100,36 @@ def selfcheck(folder: Path, verdict: str = "pass", **changes: Any) -> str:
     return str(path)
 
 
-def test_the_self_check_of_a_bundle_is_read(tmp_path: Path) -> None:
+def test_a_self_check_is_read(tmp_path: Path) -> None:
     row = only(read_results(selfcheck(tmp_path), "raspberrypi4"))
     assert (row.low_ms, row.p50_ms, row.high_ms, row.source) == (5.0, 5.0, 6.0, "measured")
     assert (row.runtime_version, str(row.measured_on)) == ("1.22.0", "2026-01-05")
-    assert row.peak_memory_mb is None  # the whole process's, not what the model adds
+    assert row.peak_memory_mb is None  # that of the whole process, not of the model
 
 
-def test_the_band_of_a_self_check_is_kept(tmp_path: Path) -> None:
+def test_the_interval_of_a_self_check_is_kept(tmp_path: Path) -> None:
     row = only(read_results(selfcheck(tmp_path, low_ms=4.5, high_ms=5.5), "raspberrypi4"))
     assert (row.low_ms, row.high_ms) == (4.5, 5.5)
 
 
-def test_a_self_check_that_failed_is_refused(tmp_path: Path) -> None:
+def test_a_failed_self_check_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the self-check failed"):
         read_results(selfcheck(tmp_path, verdict="fail"), "raspberrypi4")
 
 
-def test_a_self_check_without_target_needs_one(tmp_path: Path) -> None:
+def test_a_self_check_without_target_needs_the_option(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Pass --target"):
         read_results(selfcheck(tmp_path), None)
 
 
 @pytest.mark.parametrize("changes", [{"p50_ms": None}, {"p50_ms": -1.0}, {"threads": 0}, {"p50_ms": "5 ms"}])
-def test_a_self_check_that_lacks_or_garbles_a_figure_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_self_check_with_a_missing_or_invalid_number_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match=r"selfcheck\.json: rows\.0"):
         read_results(selfcheck(tmp_path, **changes), "raspberrypi4")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"rows": 3}', '{"rows": [3]}'])
-def test_what_is_neither_is_refused(tmp_path: Path, text: str) -> None:
+def test_other_documents_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "result.json"
     path.write_text(text)
     with pytest.raises(SpecError):

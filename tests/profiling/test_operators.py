@@ -1,4 +1,4 @@
-"""Operators counted on this machine, of networks that are in no table."""
+"""Operators of networks without a shipped table, counted on this machine."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tcs_edge.specs.profile import Profile
 from tcs_edge.specs.target import load_target
 
 
-def test_a_candidate_counted_here_is_what_its_table_says():
-    """Up to the width of this processor's registers, to which channels are padded."""
+def test_operators_counted_here_equal_the_shipped_table():
+    """Equal except for the padding of channels to the width of this processor's registers."""
     name = "test_resnet"
     counted = counted_operators(name, [64])[name]
     assert set(counted) == {64, 224}
@@ -25,7 +25,7 @@ def test_a_candidate_counted_here_is_what_its_table_says():
         )
 
 
-def test_a_stranger_gets_a_latency_from_its_operators():
+def test_an_unlisted_model_gets_a_latency_from_its_operators():
     name = "test_byobnet"
     assert name not in CANDIDATES
     target = load_target("raspberrypi4")
@@ -36,7 +36,7 @@ def test_a_stranger_gets_a_latency_from_its_operators():
     assert found.source == "estimated"
 
 
-def test_a_size_that_cannot_be_is_said_with_the_reason(recorder):
+def test_an_impossible_size_causes_a_warning_with_the_reason(recorder):
     counted = counted_operators("test_vit", [60])
     assert 60 not in counted.get("test_vit", {})
-    assert recorder.warned[0].startswith("no latency can be predicted for test_vit at 60 px:")
+    assert recorder.warned[0].startswith("cannot predict the latency of test_vit at 60 px:")

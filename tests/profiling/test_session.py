@@ -1,4 +1,4 @@
-"""A measurement from beginning to end: resumed, refused on another machine, and without what does not run."""
+"""A whole measurement: resumed, refused on another machine, and without graphs that fail."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_both_runtimes_are_measured_with_their_memory(measured: tuple[State, Pat
     assert all(1 < state.peak_memory_mb[str(key)] < 500 for key in KEYS)
 
 
-def test_the_document_is_a_profile(measured: tuple[State, Path]) -> None:
+def test_the_document_is_a_valid_profile(measured: tuple[State, Path]) -> None:
     state, _ = measured
     machine = {"cpu": "a cpu", "onnxruntime": "1.2.3", "openvino": "4.5.6"}
     profile = Profile.model_validate(profile_document("t", KEYS, state, LENIENT, machine, "2026-02-03"))
@@ -53,7 +53,7 @@ def test_the_document_is_a_profile(measured: tuple[State, Path]) -> None:
     assert citation.startswith("a cpu, 2026-02-03, onnxruntime 1.2.3, openvino 4.5.6: random weights, batch 1, 3 ")
 
 
-def test_what_is_done_is_not_done_again(
+def test_finished_measurements_are_not_repeated(
     measured: tuple[State, Path], onnx_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state, work = measured
@@ -62,7 +62,7 @@ def test_what_is_done_is_not_done_again(
     assert run(onnx_path, work) == state
 
 
-def test_an_interruption_loses_nothing(onnx_path: Path, tmp_path: Path) -> None:
+def test_an_interruption_keeps_all_samples(onnx_path: Path, tmp_path: Path) -> None:
     def interrupt_measuring(items: Iterable[Any], description: str, total: int) -> Iterator[Any]:
         for number, item in enumerate(items):
             if description == "measuring" and number == 2:
@@ -78,25 +78,25 @@ def test_an_interruption_loses_nothing(onnx_path: Path, tmp_path: Path) -> None:
         assert again.samples[name][: len(samples)] == samples
 
 
-def test_another_plan_or_machine_is_not_mixed_in(
+def test_another_plan_or_machine_is_refused(
     measured: tuple[State, Path], onnx_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, work = measured
-    with pytest.raises(OtherMeasurement, match="holds a measurement with another plan"):
+    with pytest.raises(OtherMeasurement, match="has a measurement with another plan"):
         run(onnx_path, work, plan=Plan(rounds=4))
     monkeypatch.setattr(session, "describe_machine", lambda runtimes: {"cpu": "another"})
-    with pytest.raises(OtherMeasurement, match="holds a measurement with another machine"):
+    with pytest.raises(OtherMeasurement, match="has a measurement with another machine"):
         run(onnx_path, work)
 
 
-def test_starting_again_tries_what_was_too_noisy_again(onnx_path: Path, tmp_path: Path) -> None:
+def test_a_new_start_measures_noisy_latencies_again(onnx_path: Path, tmp_path: Path) -> None:
     strict = Plan(rounds=3, seconds=0.01, max_spread=1e-12, retries=0)
     first = run(onnx_path, tmp_path, KEYS[:1], strict)
     second = run(onnx_path, tmp_path, KEYS[:1], strict)
     assert first.rounds(KEYS[0]) != second.rounds(KEYS[0])
 
 
-def test_a_graph_that_does_not_run_is_left_out_with_its_reason(onnx_path: Path, tmp_path: Path) -> None:
+def test_a_graph_that_fails_is_left_out_with_its_reason(onnx_path: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(onnx_path.read_bytes()[:1000])
     bad = Key("broken", 32, "onnxruntime", 1)
@@ -110,13 +110,13 @@ def test_a_graph_that_does_not_run_is_left_out_with_its_reason(onnx_path: Path, 
     assert document["notes"][0].startswith("not recorded: broken 32 px onnxruntime 1 thread fp32: ")
 
 
-def test_onnxruntime_measures_no_float16(onnx_path: Path) -> None:
+def test_onnxruntime_refuses_float16(onnx_path: Path) -> None:
     with pytest.raises(CannotRun, match="no float16 arithmetic on CPUs"):
         added_memory_mb(onnx_path, Key("tiny", 32, "onnxruntime", 1, "fp16"))
 
 
-def test_openvino_measures_float16_only_where_it_computes_in_it(onnx_path: Path) -> None:
+def test_openvino_refuses_float16_without_float16_arithmetic(onnx_path: Path) -> None:
     if "FP16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor computes in float16")
-    with pytest.raises(UnusableRuntime, match="openvino computes in f32 on this CPU, f16 was asked for"):
+    with pytest.raises(UnusableRuntime, match="openvino computes in f32 on this CPU instead of f16"):
         open_graph(onnx_path, Key("tiny", 32, "openvino", 1, "fp16"))

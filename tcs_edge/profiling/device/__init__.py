@@ -1,1 +1,1 @@
-"""What runs on the device: Python 3.9 or newer, NumPy and a runtime. Profiler bundles carry this folder as it is."""
+"""Measure latencies on a device with Python 3.9 or newer, NumPy and a runtime; profiler bundles copy this folder."""

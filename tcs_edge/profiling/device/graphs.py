@@ -1,4 +1,4 @@
-"""One exported classifier, opened in a runtime and ready to run again and again."""
+"""Open exported classifiers in a runtime for repeated runs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-# OpenVINO's name of the arithmetic that a precision stands for; int8 graphs compute the rest in float32.
+# OpenVINO's name of the arithmetic of a precision; int8 graphs compute their float layers in float32.
 ARITHMETIC = {"fp32": "f32", "fp16": "f16", "int8": "f32"}
 SILENT_LOG = 4
 
 
 class UnusableRuntime(Exception):
-    """A runtime that is not installed, or that does not compute in the precision asked for."""
+    """The runtime is not installed, or does not compute in the requested precision."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What one latency is of: a model at img_size x img_size pixels, batch 1."""
+    """Key of one latency: a model at img_size x img_size pixels, batch 1."""
 
     model: str
     img_size: int
@@ -35,27 +35,27 @@ class Key:
 
     @property
     def graph_name(self) -> str:
-        """File name of its graph: an int8 graph is a file of its own, fp16 is the runtime's arithmetic."""
+        """File name of the graph; int8 has its own file, fp16 is an arithmetic of the runtime."""
         suffix = ".int8" if self.precision == "int8" else ""
         return f"{self.model}-{self.img_size}{suffix}.onnx"
 
 
 def runtime_version(runtime: str) -> str:
-    """Version of the installed runtime, without a build's suffix."""
+    """Return the version of the installed runtime without the build suffix."""
     return version(runtime).split("+")[0]
 
 
 def open_graph(path: Path, key: Key) -> Callable[[], Any]:
-    """A function that runs the graph of `key` once, on the same random image every time.
+    """Return a function that runs the graph of `key` once, always on the same random image.
 
     Raises:
-        UnusableRuntime: the runtime is not installed, or it does not honor the precision.
+        UnusableRuntime: the runtime is not installed, or does not compute in the precision.
     """
     image = np.random.default_rng(0).standard_normal((1, 3, key.img_size, key.img_size), dtype=np.float32)
     try:
         return OPENERS[key.runtime](path, key, image)
     except ImportError:
-        raise UnusableRuntime(f"{key.runtime} is not installed. pip install {key.runtime}.") from None
+        raise UnusableRuntime(f"{key.runtime} is not installed. Run pip install {key.runtime}.") from None
 
 
 def _open_onnxruntime(path: Path, key: Key, image: np.ndarray) -> Callable[[], Any]:
@@ -66,7 +66,7 @@ def _open_onnxruntime(path: Path, key: Key, image: np.ndarray) -> Callable[[], A
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = key.threads, 1
     options.log_severity_level = SILENT_LOG
-    # Its threads would go on spinning for tens of milliseconds after a visit, on the cores of the next one.
+    # Otherwise its threads spin for tens of milliseconds after a visit, on the cores of the next one.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: image}
@@ -86,9 +86,7 @@ def _open_openvino(path: Path, key: Key, image: np.ndarray) -> Callable[[], Any]
     compiled = ov.Core().compile_model(str(path), "CPU", config)
     came = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
     if came != wanted:
-        raise UnusableRuntime(
-            f"openvino computes in {came} on this CPU, {wanted} was asked for. Leave {key.precision} out."
-        )
+        raise UnusableRuntime(f"openvino computes in {came} on this CPU instead of {wanted}. Omit {key.precision}.")
     request = compiled.create_infer_request()
     return lambda: request.infer([image], share_inputs=True, share_outputs=True)
 

@@ -1,4 +1,4 @@
-"""What measured figures depend on: the processor, the system, the versions. Nothing that names a person or a host."""
+"""Describe the machine of a measurement: processor, system and versions, but no names of users or hosts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe_machine(runtimes: Iterable[str]) -> dict[str, str]:
-    """Processor, cores, system, Python and the version of each runtime that is installed."""
+    """Return processor, cores, system, Python and the version of each installed runtime."""
     facts = {
         "cpu": cpu_name(),
         "cores": str(os.cpu_count() or 1),
@@ -32,7 +32,7 @@ def describe_machine(runtimes: Iterable[str]) -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """The board's name where it has one (Raspberry Pi and kin), else the processor's."""
+    """Return the name of the board (such as Raspberry Pi), or else of the processor."""
     if BOARD.is_file():
         return BOARD.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
     if CPUINFO.is_file():

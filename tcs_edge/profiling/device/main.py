@@ -1,4 +1,4 @@
-"""The command line of a profiler bundle: measure its models on this device and write the result as JSON."""
+"""Run the command line of a profiler bundle: measure its models on this device and write JSON."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ LINES = 20
 
 
 def main(root: Path, arguments: list[str] | None = None) -> int:
-    """Measure the bundle that lies in `root`; returns 0, or 1 if a latency was not recorded, 2 for wrong usage."""
+    """Measure the bundle in `root`; return 0, or 1 if a latency was not recorded, or 2 for wrong usage."""
     switch_off_telemetry()
     bundle = json.loads((root / BUNDLE_FILE).read_text(encoding="utf-8"))
     options = _options(bundle, arguments)
     damaged = damaged_files(root, bundle)
     if damaged:
-        return _complain(f"{damaged[0]} is not what was bundled ({len(damaged)} such files). Copy the bundle again.")
+        return _fail(f"{damaged[0]} differs from the bundled file ({len(damaged)} such files). Copy the bundle again.")
     keys = [
         Key(graph["model"], graph["img_size"], runtime, threads, graph["precision"])
         for graph, runtime, threads in product(bundle["graphs"], options.runtime, options.threads)
@@ -42,16 +42,16 @@ def main(root: Path, arguments: list[str] | None = None) -> int:
     try:
         state = measure(keys, lambda key: root / MODELS / key.graph_name, plan, work, _say, _track)
     except OtherMeasurement as error:
-        return _complain(f"{error}. Delete that folder and start again.")
+        return _fail(f"{error}. Delete that folder and start again.")
     except UnusableRuntime as error:
-        return _complain(str(error))
+        return _fail(str(error))
     machine = describe_machine(options.runtime)
     document = profile_document(bundle["target"], keys, state, plan, machine, date.today().isoformat())
     return _finish(document, refusals(keys, state, plan), options.out)
 
 
 def damaged_files(root: Path, bundle: dict[str, Any]) -> list[str]:
-    """Names of the models that are missing or have another sha256 than the bundle says."""
+    """Return the names of models that are missing or differ from the bundle's sha256."""
     return [
         graph["file"]
         for graph in bundle["graphs"]
@@ -63,19 +63,21 @@ def damaged_files(root: Path, bundle: dict[str, Any]) -> list[str]:
 def _options(bundle: dict[str, Any], arguments: list[str] | None) -> argparse.Namespace:
     default = Plan()
     parser = argparse.ArgumentParser(description="Measure the models of this bundle on this device.")
-    parser.add_argument("--out", type=Path, default=Path("result.json"), help="where the result goes")
+    parser.add_argument("--out", type=Path, default=Path("result.json"), help="path of the result")
     parser.add_argument("--threads", type=int, nargs="+", default=bundle["threads"])
     parser.add_argument("--runtime", nargs="+", default=["onnxruntime"], choices=list(OPENERS))
     parser.add_argument("--rounds", type=int, default=default.rounds, help="visits to each model, at least 3")
     parser.add_argument("--seconds", type=float, default=default.seconds, help="length of one visit")
-    parser.add_argument("--max-spread", type=float, default=default.max_spread, help="allowed between rounds")
-    parser.add_argument("--retries", type=int, default=default.retries, help="of a model that was too noisy")
+    parser.add_argument(
+        "--max-spread", type=float, default=default.max_spread, help="allowed relative difference between rounds"
+    )
+    parser.add_argument("--retries", type=int, default=default.retries, help="repetitions for a noisy model")
     options = parser.parse_args(arguments)
     cores = os.cpu_count() or 1
     if min(options.threads) < 1 or max(options.threads) > cores:
         parser.error(f"--threads must be between 1 and the {cores} cores of this device")
     if options.rounds < 3 or options.seconds <= 0 or options.max_spread <= 0 or options.retries < 0:
-        parser.error("--rounds is at least 3, --seconds and --max-spread are positive, --retries not negative")
+        parser.error("--rounds must be at least 3, --seconds and --max-spread positive, --retries not negative")
     return options
 
 
@@ -83,19 +85,19 @@ def _finish(document: dict[str, Any], refused: list[str], out: Path) -> int:
     for line in shown(refused):
         _say(f"warning: {line}")
     if not document["rows"]:
-        return _complain("nothing could be recorded. Against noise, leave the device alone or raise --max-spread.", 1)
+        return _fail("no latency was recorded. Against noise, stop other work on the device or raise --max-spread.", 1)
     draft = out.with_name(f".{out.name}.draft")
     draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     draft.replace(out)
     _say(
-        f"{len(document['rows'])} latencies -> {out}; on the computer: tcs-edge profile merge "
-        f"{document['target']} {out.name} --out mine.json"
+        f"latencies: {len(document['rows'])}, written to {out}\n"
+        f"next, on the computer: tcs-edge profile merge {document['target']} {out.name} --out mine.json"
     )
     return 1 if refused else 0
 
 
 def _track(items: Iterable[Any], description: str, total: int) -> Iterator[Any]:
-    """Pass items through; a line now and then."""
+    """Pass items through and print the progress from time to time."""
     for done, item in enumerate(items, start=1):
         yield item
         if done % max(1, total // LINES) == 0:
@@ -107,6 +109,6 @@ def _say(text: str) -> None:
     sys.stderr.flush()
 
 
-def _complain(text: str, code: int = 2) -> int:
+def _fail(text: str, code: int = 2) -> int:
     _say(f"error: {text}")
     return code

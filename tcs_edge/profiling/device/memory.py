@@ -1,8 +1,8 @@
-"""Peak memory of one model, measured in a process of its own.
+"""Measure the peak memory of one model in its own process.
 
     python -m tcs_edge.profiling.device.memory GRAPH MODEL IMG_SIZE RUNTIME THREADS PRECISION
 
-prints what loading and running the model added to the process, in 10^6 bytes.
+prints the growth of the process by loading and running the model, in 10^6 bytes.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ STATUS = Path("/proc/self/status")
 
 
 class CannotRun(Exception):
-    """The model cannot be loaded or run; the process that tried is gone, this one is not."""
+    """The model cannot be loaded or run."""
 
 
 def added_memory_mb(graph: Path, key: Key) -> float:
-    """What the process's peak resident memory grows by with the model, in 10^6 bytes.
+    """Measure the growth of a process's peak resident memory by the model, in 10^6 bytes.
 
     Raises:
-        CannotRun: the process failed, or died: some runtimes hold instructions that some processors lack.
+        CannotRun: the process failed or crashed, such as by instructions that the processor lacks.
     """
     package = __package__ or ""
     root = Path(__file__).resolve().parents[package.count(".") + 1]
@@ -49,9 +49,9 @@ def added_memory_mb(graph: Path, key: Key) -> float:
 
 
 def _reason(exit_code: int, stderr: str) -> str:
-    """What a failed process said last, without the exception's name."""
+    """Return the last error line of a failed process, without the exception's name."""
     if exit_code < 0:
-        return f"died by signal {-exit_code}"
+        return f"crashed with signal {-exit_code}"
     said = (stderr.strip().splitlines() or [f"exit code {exit_code}"])[-1]
     return said.split(": ", 1)[-1][:REASON_LENGTH]
 
@@ -66,7 +66,7 @@ def _added_mb(graph: Path, key: Key) -> float:
 
 
 def _peak_mb() -> float:
-    """This process's peak resident memory; not getrusage on Linux, whose figure outlives an exec."""
+    """Return this process's peak resident memory in 10^6 bytes; on Linux getrusage includes earlier programs."""
     try:
         lines = STATUS.read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6

@@ -1,4 +1,4 @@
-"""From samples to a profile: rows, what had to be left out, and the JSON document that holds both."""
+"""Turn samples into a profile: rows, reasons for missing rows, and the JSON document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN_REFUSALS = 10
 
 
 def refusals(keys: Sequence[Key], state: State, plan: Plan) -> list[str]:
-    """One line for every key that is not recorded: its graph does not run, or its rounds disagree."""
+    """Return one line for every key without a row: its graph fails, or its rounds disagree."""
     lines = []
     for key in keys:
         reason = state.failed.get(str(key)) or state.objection(key, plan)
@@ -25,18 +25,18 @@ def refusals(keys: Sequence[Key], state: State, plan: Plan) -> list[str]:
 
 
 def shown(refused: Sequence[str]) -> list[str]:
-    """The first of many refusals, and how many more there are: the profile's notes hold all."""
+    """Return the first refusals and the number of the others; the profile's notes have all."""
     more = len(refused) - SHOWN_REFUSALS
     return [*refused[:SHOWN_REFUSALS], *([f"and {more} more that were not recorded"] if more > 0 else [])]
 
 
 def recordable(keys: Sequence[Key], state: State, plan: Plan) -> list[Key]:
-    """The keys that got their rounds, and rounds that agree."""
+    """Return the keys whose rounds are complete and agree."""
     return [key for key in keys if str(key) not in state.failed and not state.objection(key, plan)]
 
 
 def row(key: Key, state: State, plan: Plan, runtime_version: str, measured_on: str) -> dict[str, Any]:
-    """The profile row of a key from the rounds that agree; latencies in ms, memory in 10^6 bytes."""
+    """Return the profile row of a key from its agreeing rounds; latencies in ms, memory in 10^6 bytes."""
     visits = state.rounds(key)
     rounds = [visits[index] for index in agreeing(visits, plan.max_spread)]
     medians = [float(np.median(samples)) for samples in rounds]
@@ -62,20 +62,20 @@ def row(key: Key, state: State, plan: Plan, runtime_version: str, measured_on: s
 
 
 def protocol(plan: Plan) -> str:
-    """How rows were measured, for the profile's citation."""
+    """Describe the method of measurement for the profile's citation."""
     return (
         f"random weights, batch 1, {plan.rounds} rounds of {MIN_RUNS} to {MAX_RUNS} runs within {plan.seconds:g} s "
-        f"after {WARMUP_RUNS} warm-up runs, interleaved in blocks of {BLOCK} latencies; runs that other processes "
-        "interrupted, slow rounds among fast ones and blocks in which the machine was slow left out; "
-        f"band = lowest and highest median of a round, at most {plan.max_spread:.0%} apart; "
-        "memory = what loading and running the model adds to a process"
+        f"after {WARMUP_RUNS} warm-up runs, interleaved in blocks of {BLOCK} latencies; without runs that other "
+        "processes interrupted, slow rounds among fast ones, and blocks with a slow machine; "
+        f"interval = lowest and highest median of a round, at most {plan.max_spread:.0%} apart; "
+        "memory = growth of a process by loading and running the model"
     )
 
 
 def profile_document(
     target: str, keys: Sequence[Key], state: State, plan: Plan, machine: dict[str, str], measured_on: str
 ) -> dict[str, Any]:
-    """A profile of `target` as JSON values: what can be recorded as rows, the rest in the notes."""
+    """Return a profile of `target` as JSON values: recorded latencies as rows, the others in the notes."""
     versions = ", ".join(f"{name} {machine[name]}" for name in sorted({key.runtime for key in keys}) if name in machine)
     return {
         "schema_version": 1,

@@ -1,4 +1,4 @@
-"""One measurement from beginning to end, which may be interrupted and goes on where it stopped."""
+"""Run one measurement, which continues after an interruption."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ Track = Callable[[Iterable[Any], str, int], Iterator[Any]]
 
 
 class OtherMeasurement(Exception):
-    """The folder holds what was measured with other options, versions or on another machine."""
+    """The folder has a measurement with other options, other versions or of another machine."""
 
 
 def measure(keys: Sequence[Key], graph_of: GraphOf, plan: Plan, work: Path, say: Say, track: Track) -> State:
-    """Measure every key, keeping what is done in `work`.
+    """Measure every key, and keep finished results in `work`.
 
     Args:
-        graph_of: the ONNX file of a key.
-        say: takes one line for the user.
-        track: passes an iterable through while showing (description, total).
+        graph_of: returns the ONNX file of a key.
+        say: shows one line to the user.
+        track: passes an iterable through and shows its progress with (description, total).
 
     Raises:
-        OtherMeasurement: `work` was begun with another plan, other versions or on another machine.
+        OtherMeasurement: `work` was started with another plan, other versions or on another machine.
     """
     begun = {"plan": asdict(plan), "machine": describe_machine(sorted({key.runtime for key in keys}))}
     state = load_state(work, begun)
@@ -49,7 +49,7 @@ def measure(keys: Sequence[Key], graph_of: GraphOf, plan: Plan, work: Path, say:
             able = [key for key in keys if str(key) not in state.failed]
             missing = sum(max(0, plan.rounds - len(state.rounds(key))) for key in able)
             steps = visits(able, lambda key: open_graph(graph_of(key), key), plan, state, say)
-            # What is measured again or more often takes its time, but is no progress.
+            # Repeated and additional visits take time but do not count as progress.
             firsts = (key for key in _saving(steps, save) if _first(key, plan, state))
             _exhaust(track(firsts, "measuring", missing))
     finally:
@@ -58,7 +58,7 @@ def measure(keys: Sequence[Key], graph_of: GraphOf, plan: Plan, work: Path, say:
 
 
 def _saving(steps: Iterable[Key], save: Callable[[], None]) -> Iterator[Key]:
-    """Pass the steps through, saving every few seconds."""
+    """Pass the steps through and save every few seconds."""
     saved = time.monotonic()
     for step in steps:
         if time.monotonic() - saved > SAVE_SECONDS:
@@ -77,7 +77,7 @@ def _first(key: Key, plan: Plan, state: State) -> bool:
 
 
 def _forget_refused(keys: Sequence[Key], plan: Plan, state: State) -> None:
-    """Whoever starts again wants another try at what was too noisy the last time."""
+    """Remove noisy results, so that a new start measures them again."""
     for key in keys:
         if len(state.rounds(key)) >= plan.rounds and state.objection(key, plan):
             state.forget(key)
@@ -85,7 +85,7 @@ def _forget_refused(keys: Sequence[Key], plan: Plan, state: State) -> None:
 
 
 def _try_out(keys: Sequence[Key], graph_of: GraphOf, state: State) -> Iterator[Key]:
-    """Run every graph once in a process of its own, with the most threads asked for; that is its memory too."""
+    """Run every graph once in its own process with the most threads, which also measures its memory."""
     for key in keys:
         if str(key) not in state.peak_memory_mb and str(key) not in state.failed:
             family = [other for other in keys if _same_graph(key, other)]
@@ -103,10 +103,10 @@ def _same_graph(a: Key, b: Key) -> bool:
 
 
 def load_state(work: Path, begun: dict[str, Any]) -> State:
-    """What `work` holds of a measurement begun the same way; nothing measured where it is empty.
+    """Load the state of a measurement with the same settings from `work`; an empty state without one.
 
     Raises:
-        OtherMeasurement: it was begun in another way.
+        OtherMeasurement: the settings differ.
     """
     path = work / STATE_FILE
     if not path.is_file():
@@ -114,8 +114,8 @@ def load_state(work: Path, begun: dict[str, Any]) -> State:
     document = json.loads(path.read_text(encoding="utf-8"))
     if document["begun"] != begun:
         differing = [name for name in begun if document["begun"].get(name) != begun[name]]
-        raise OtherMeasurement(f"{work} holds a measurement with another {' and '.join(differing)}")
-    # A graph that failed is tried again: that may be why the measurement was started again.
+        raise OtherMeasurement(f"{work} has a measurement with another {' and '.join(differing)}")
+    # Failed graphs are tried again, because the user may have fixed the cause.
     return State(**{**document["state"], "failed": {}})
 
 

@@ -1,4 +1,4 @@
-"""Usage statistics of the runtimes, off for a whole process."""
+"""Switch off the usage statistics of the runtimes for a whole process."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 
 
 def switch_off_telemetry() -> None:
-    """Keep runtimes that are imported later from reporting; for programs, before they open a model.
+    """Switch off usage statistics of runtimes that are imported later in this process.
 
-    It holds for the whole process. ONNX Runtime reads the variable during its import. OpenVINO does without a
-    sender that cannot be imported.
+    Call it before a model is opened. ONNX Runtime reads the variable during its import. OpenVINO skips its
+    telemetry package if the import fails.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Timing single runs: after a warm-up, on pinned cores, without the runs that another process interrupted."""
+"""Time single runs after a warm-up, on pinned cores, without runs that another process interrupted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIN_RUNS, MAX_RUNS = 10, 200
 
 
 def time_runs(run: Callable[[], Any], seconds: float) -> list[float]:
-    """Latencies in ms of single runs: as many as fit into `seconds`, at least 10, at most 200."""
+    """Time single runs in ms, as many as fit into `seconds`, at least 10 and at most 200."""
     for _ in range(WARMUP_RUNS):
         run()
     samples: list[tuple[int, float]] = []
@@ -33,7 +33,7 @@ def time_runs(run: Callable[[], Any], seconds: float) -> list[float]:
 
 
 def undisturbed(samples: list[tuple[int, float]]) -> list[float]:
-    """From (interruptions, ms): the runs nobody interrupted, or the least interrupted third if those are few."""
+    """Return the ms of uninterrupted (interruptions, ms) runs, or of the least interrupted third if those are few."""
     clean = [ms for interruptions, ms in samples if interruptions == 0]
     if len(clean) >= len(samples) // 3:
         return clean
@@ -42,17 +42,17 @@ def undisturbed(samples: list[tuple[int, float]]) -> list[float]:
 
 
 def _interruptions() -> int:
-    """How often the system took a core away from this process so far."""
+    """Return the number of involuntary context switches of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
 
 
 def seconds_waited(tasks: Path = Path("/proc/self/task")) -> float:
-    """How long this process's threads were ready but had no core so far; 0 where the system does not tell."""
+    """Return the seconds that this process's threads waited for a core so far; 0 if the system does not report it."""
     waited_ns = 0
     for record in tasks.glob("*/schedstat"):
         try:
             waited_ns += int(record.read_text(encoding="ascii").split()[1])
-        except OSError:  # a thread that has just ended
+        except OSError:  # the thread has just ended
             continue
     return waited_ns / 1e9
 
@@ -61,7 +61,7 @@ def seconds_waited(tasks: Path = Path("/proc/self/task")) -> float:
 def pinned(threads: int) -> Iterator[None]:
     """Keep this process, and the threads started inside the block, on the `threads` fastest cores.
 
-    Where the system knows no affinity (macOS, Windows) nothing is pinned.
+    Systems without affinity (macOS, Windows) pin nothing.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield
@@ -75,7 +75,7 @@ def pinned(threads: int) -> Iterator[None]:
 
 
 def fastest_cores(cores: list[int], count: int, root: Path = Path("/sys/devices/system/cpu")) -> set[int]:
-    """The `count` of `cores` with the highest clock: on a phone the large ones."""
+    """Return the `count` of `cores` with the highest clock, such as the large cores of a phone."""
     return set(sorted(cores, key=lambda core: (-_max_khz(root, core), core))[:count])
 
 
