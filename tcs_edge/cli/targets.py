@@ -39,8 +39,5 @@ def command(
     else:
         from tcs_edge.report.console import print_table
 
-        rows = [
-            (target.name, target.title, target.cpu.model, str(target.cpu.cores), str(target.memory_mb))
-            for target in found
-        ]
-        print_table(("name", "device", "CPU", "cores", "memory MB"), rows)
+        rows = [(target.name, target.title, str(target.cpu.cores), str(target.memory_mb)) for target in found]
+        print_table(("name", "device", "cores", "memory MB"), rows)

@@ -231,3 +231,12 @@ def test_one_measured_row_narrows_the_band_of_all(cli, tmp_path):
     for candidate in before:
         old, new = candidate["latency"], after[candidate["name"]]
         assert new["high_ms"] / new["low_ms"] < old["high_ms"] / old["low_ms"]
+
+
+@pytest.mark.usefixtures("offline")
+def test_absent_teachers_are_one_row_of_the_doctor(cli):
+    findings = json.loads(cli("doctor", "--json").stdout)["findings"]
+    absent = [row for row in findings if row["state"] == "absent"]
+    lines = cli("doctor").stdout.splitlines()
+    assert lines[-1].startswith(f"{len(absent)} teachers")
+    assert len(lines) == 1 + len(findings) - len(absent) + 1
