@@ -41,7 +41,7 @@ from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import keep_decoded
 from tcs_edge.data.loader import training_loader
 from tcs_edge.data.preprocess import Preprocess
-from tcs_edge.methods import Batch, CachedAnswers, CrossEntropy, Kd, Method, OnlineTeacher, SimKd, Tcs
+from tcs_edge.methods import Batch, CachedTargets, CrossEntropy, Kd, Method, OnlineTeacher, SimKd, Tcs
 from tcs_edge.models.feature_map import drop_head, map_shape
 from tcs_edge.specs.training import TrainOptions
 from tcs_edge.students.build import build_student, feature_dim
@@ -235,8 +235,8 @@ def make_simkd() -> tuple[nn.Module, Method]:
     drop_head(backbone, SIZE)
     channels, side = map_shape(backbone, SIZE)
     grid = max(1, side - 1)
-    answers = CachedAnswers(torch.randn(FEW_ROWS, 64, grid, grid))
-    return backbone, SimKd(channels, nn.Linear(64, CLASSES), answers, grid, True)
+    maps = CachedTargets(torch.randn(FEW_ROWS, 64, grid, grid))
+    return backbone, SimKd(channels, nn.Linear(64, CLASSES), maps, grid, True)
 
 
 def random_batches(count: int, batch: int = BATCH, where: str = "cpu", rows: int = ROWS) -> list[Rows]:

@@ -9,11 +9,11 @@ from tcs_edge.methods.dkd import Dkd
 from tcs_edge.methods.kd import Kd
 from tcs_edge.methods.simkd import SimKd, SimKdStudent
 from tcs_edge.methods.tcs import Tcs
-from tcs_edge.methods.teacher import CachedAnswers, DistillationTargets, OnlineTeacher
+from tcs_edge.methods.teacher import CachedTargets, DistillationTargets, OnlineTeacher
 
 __all__ = [
     "Batch",
-    "CachedAnswers",
+    "CachedTargets",
     "CrossEntropy",
     "DistillationTargets",
     "Dkd",
@@ -31,6 +31,6 @@ __all__ = [
 
 
 def build_method(inputs: MethodInputs) -> Method:
-    """Return what `inputs.options.method` puts behind the backbone."""
+    """Return the method that `inputs.options.method` names, built for a run."""
     method: Method = import_module(inputs.options.method_facts.module).build(inputs)
     return method

@@ -1,4 +1,4 @@
-"""The verbs every training method has, so that one loop and one budget serve them all."""
+"""Interface of a training method: one training loop and one schedule serve every method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tcs_edge.specs.config import ResolvedConfig
 
 @dataclass(frozen=True)
 class MethodInputs:
-    """What a method's `build` gets.
+    """Arguments of a method's `build`.
 
     Attributes:
         backbone: the student, (B, 3, S, S) -> (B, feature_dim); a method may change its head.
@@ -37,7 +37,11 @@ class MethodInputs:
 
     @property
     def teacher_targets(self) -> DistillationTargets:
-        """The targets of a method that has a teacher."""
+        """Targets of a method that has a teacher.
+
+        Raises:
+            ValueError: there are none.
+        """
         if self.targets is None:
             raise ValueError(f"method {self.options.method} needs targets from a teacher")
         return self.targets
@@ -45,16 +49,16 @@ class MethodInputs:
 
 @dataclass(frozen=True)
 class Losses:
-    """What one step minimizes: the total, and its named parts (unweighted) for the log."""
+    """Losses of one step: the total to minimize, and its named parts (unweighted) for the log."""
 
     total: Tensor
     parts: dict[str, Tensor]
 
 
 class Method(nn.Module, ABC):
-    """What stands behind the student's backbone, its loss, and what of it is deployed.
+    """Head on the student's backbone, with its loss and the model to deploy.
 
-    The backbone is passed in and never owned. Cached targets are non-persistent buffers: they
+    Callers pass the backbone in; a method never owns it. Cached targets are non-persistent buffers: they
     follow the module to its device and stay out of checkpoints.
     """
 
@@ -62,26 +66,26 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, backbone: nn.Module, batch: Batch) -> Losses:
-        """Loss of a batch; what is looked up per image goes through `batch.blend`, labels through `over_labels`."""
+        """Losses of a batch. Pass targets of images through `batch.blend`, and labels through `over_labels`."""
 
     @abstractmethod
     def logits(self, backbone: nn.Module, images: Tensor) -> Tensor:
-        """What the student answers as it is trained, (B, classes)."""
+        """Logits of the student in training, (B, classes)."""
 
     @abstractmethod
     def deployed(self, backbone: nn.Module) -> nn.Module:
-        """The model that is deployed, (B, 3, S, S) -> (B, classes), around `backbone` itself."""
+        """Model to deploy, (B, 3, S, S) -> (B, classes), around `backbone` itself."""
 
     def head_lr(self, lr: float) -> float:
-        """The peak learning rate of the method's own weights, > 0, where the backbone's is `lr`."""
+        """Peak learning rate of the method's own weights, > 0, where the backbone's is `lr`."""
         return lr
 
     def after_backward(self, step: int, total_steps: int) -> None:
-        """Called between the backward pass and the optimizer; step counts from 0."""
+        """Run between the backward pass and the optimizer step; `step` counts from 0."""
 
     def history(self) -> list[dict[str, Any]]:
-        """JSON-able events of the run so far that a checkpoint must carry."""
+        """Events of the run so far that a checkpoint must carry, as JSON values."""
         return []
 
     def restore_history(self, events: list[dict[str, Any]]) -> None:
-        """Take back what `history` gave, after `load_state_dict`."""
+        """Restore the events that `history` returned; runs after `load_state_dict`."""

@@ -1,7 +1,7 @@
-"""What a training step is about: images, their labels, which training images they are, how they were mixed.
+"""Batch of a training step: images, labels, indices of the training images, and how rows are mixed.
 
-Mixing images mixes their targets with the same share. Methods ask a `Batch` to blend what they look
-up per image and to weigh both labels; none of them knows how images were mixed, or whether they were.
+Mixing images mixes their targets with the same share. A method calls `Batch.blend` on the targets of its
+images and `Batch.over_labels` for a loss of labels, so that no method depends on how images are mixed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tcs_edge.data.images import UNLABELED
 
 @dataclass(frozen=True)
 class Mix:
-    """Row i of a mixed batch: share x row i + (1 - share) x row partner[i] (mixup, arXiv 1710.09412, eq. 1).
+    """Mixup of a batch: row i becomes share x row i + (1 - share) x row partner[i] (arXiv 1710.09412, eq. 1).
 
     Attributes:
         partner: (B,) int64, a permutation of the batch's rows.
@@ -29,19 +29,19 @@ class Mix:
     share: Tensor
 
     def blend(self, rows: Tensor) -> Tensor:
-        """Anything with one row per image, (B, ...) floating point, as it is for the mixed images."""
+        """Return `rows`, (B, ...) floating point with one row per image, for the mixed images."""
         return self.share * rows + (1 - self.share) * rows[self.partner]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One training step's images and what is known of them.
+    """Images of one training step, with their labels and indices.
 
     Attributes:
         images: (B, 3, S, S), normalized; already mixed where there is a `mix`.
         labels: (B,) int64 of the images before mixing; `UNLABELED` where an image has none.
-        index: (B,) int64, which training image each row is, before mixing.
-        mix: how rows were mixed; None where they were not.
+        index: (B,) int64, index of the training image of each row, before mixing.
+        mix: the mix of the rows; None for plain rows.
     """
 
     images: Tensor
@@ -50,23 +50,23 @@ class Batch:
     mix: Mix | None = None
 
     def mixed(self, mix: Mix) -> Batch:
-        """This batch with its images mixed; labels and index stay those of the unmixed rows."""
+        """Return this batch with its images mixed; labels and index stay unmixed."""
         return replace(self, images=mix.blend(self.images), mix=mix)
 
     def blend(self, rows: Tensor) -> Tensor:
-        """Targets (B, ...) that were looked up by `index`, mixed as the images are."""
+        """Return targets (B, ...), looked up by `index`, mixed as the images are."""
         return rows if self.mix is None else self.mix.blend(rows)
 
     def over_labels(self, loss: Callable[[Tensor], Tensor]) -> Tensor:
-        """loss(labels); where images are mixed, that of both labels, weighted by their shares."""
+        """Return loss(labels); for mixed images, the losses of both labels weighted by their shares."""
         if self.mix is None:
             return loss(self.labels)
-        share, theirs = self.mix.share, self.labels[self.mix.partner]
-        return share * loss(self.labels) + (1 - share) * loss(theirs)
+        share, partner_labels = self.mix.share, self.labels[self.mix.partner]
+        return share * loss(self.labels) + (1 - share) * loss(partner_labels)
 
 
 def label_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of logits (B, classes), mean over the images that have a label; 0 where none has."""
+    """Cross-entropy of logits (B, classes): the mean over images with a label, 0 without any."""
     logits = logits.float()
 
     def loss(labels: Tensor) -> Tensor:
@@ -77,6 +77,6 @@ def label_loss(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Te
 
 
 def labeled_mean(values: Tensor, labels: Tensor) -> Tensor:
-    """Mean of values (B,) over the rows that have a label; 0 where none has."""
+    """Mean of values (B,) over the rows with a label; 0 without any."""
     labeled = labels != UNLABELED
     return torch.where(labeled, values, 0).sum() / labeled.sum().clamp_min(1)

@@ -1,4 +1,4 @@
-"""Cross-entropy alone: the same student, budget and data without a teacher. The baseline."""
+"""Cross-entropy alone, the baseline: the same student, schedule and data without a teacher."""
 
 from __future__ import annotations
 

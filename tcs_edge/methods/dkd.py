@@ -1,7 +1,7 @@
-"""DKD: KD's divergence in two parts that are weighted apart (Zhao et al., arXiv 2203.08679, eq. 7).
+"""DKD: KD's divergence in two parts with weights of their own (Zhao et al., arXiv 2203.08679, eq. 7).
 
-KL(teacher || student) = TCKD + (1 - p_teacher[label]) NCKD: how sure of the label, and how the rest
-is shared among the other classes. KD mutes the second where the teacher is sure; DKD does not.
+KL(teacher || student) = TCKD + (1 - p_teacher[label]) NCKD. TCKD compares the probability of the label, NCKD
+the distribution over the other classes. KD weakens NCKD where the teacher is confident; DKD does not.
 Loss = CE + warm-up x T^2 (alpha TCKD + beta NCKD).
 """
 
@@ -14,7 +14,7 @@ from torch.nn.functional import log_softmax, one_hot
 from tcs_edge.methods.base import Losses, MethodInputs
 from tcs_edge.methods.batch import Batch, label_loss, labeled_mean
 from tcs_edge.methods.ce import CrossEntropy
-from tcs_edge.methods.teacher import Answers
+from tcs_edge.methods.teacher import TargetSource
 
 
 class Dkd(CrossEntropy):
@@ -24,7 +24,7 @@ class Dkd(CrossEntropy):
         features, classes, teacher, temperature: as `Kd`.
         alpha: weight of TCKD.
         beta: weight of NCKD.
-        warmup: share of all steps over which both rise linearly from zero, in [0, 1); the paper's
+        warmup: share of all steps over which both weights rise linearly from zero, in [0, 1). The paper has
             20 of 240 epochs.
     """
 
@@ -35,7 +35,7 @@ class Dkd(CrossEntropy):
         self,
         features: int,
         classes: int,
-        teacher: Answers,
+        teacher: TargetSource,
         temperature: float = 4.0,
         alpha: float = 1.0,
         beta: float = 8.0,
@@ -59,7 +59,7 @@ class Dkd(CrossEntropy):
             self.ramp.fill_(min(1.0, (step + 1) / (self.warmup * total_steps)))
 
     def _divergences(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Mean TCKD and NCKD over the images that have a label, (2,): the label is what they are split by."""
+        """Mean TCKD and NCKD, (2,), over the images with a label; the label splits the divergence."""
         teacher = self.teacher(batch)
 
         def both(labels: Tensor) -> Tensor:
@@ -70,18 +70,18 @@ class Dkd(CrossEntropy):
 
 
 def decoupled_kl(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """TCKD (B,) and NCKD (B,) of logits (B, classes) and labels (B,), both softened by `temperature`."""
+    """Return TCKD (B,) and NCKD (B,) of logits (B, classes) and labels (B,), both softened by `temperature`."""
     is_label = one_hot(labels, student.shape[1]).bool()
-    wanted = _decoupled(teacher / temperature, is_label)
-    said = _decoupled(student / temperature, is_label)
-    tckd, nckd = (_kl(*pair) for pair in zip(wanted, said, strict=True))
+    target = _decoupled(teacher / temperature, is_label)
+    predicted = _decoupled(student / temperature, is_label)
+    tckd, nckd = (_kl(*pair) for pair in zip(target, predicted, strict=True))
     return tckd, nckd
 
 
 def _decoupled(logits: Tensor, is_label: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of (label, any other class), (B, 2), and among the other classes, (B, classes).
 
-    In the second the label itself has log-probability -inf.
+    Among the other classes, the label has log-probability -inf.
     """
     label = logits.masked_fill(~is_label, -torch.inf).logsumexp(dim=1)
     others = logits.masked_fill(is_label, -torch.inf)
@@ -89,15 +89,15 @@ def _decoupled(logits: Tensor, is_label: Tensor) -> tuple[Tensor, Tensor]:
     return binary, log_softmax(others, dim=1)
 
 
-def _kl(wanted: Tensor, said: Tensor) -> Tensor:
-    """KL divergence of log-probabilities (B, n), summed over n; what is impossible on both sides adds 0."""
-    impossible = wanted.isneginf() & said.isneginf()
-    difference = (wanted.masked_fill(impossible, 0) - said.masked_fill(impossible, 0)) * wanted.exp()
+def _kl(target: Tensor, predicted: Tensor) -> Tensor:
+    """KL divergence of log-probabilities (B, n), summed over n; an entry that is -inf in both adds 0."""
+    impossible = target.isneginf() & predicted.isneginf()
+    difference = (target.masked_fill(impossible, 0) - predicted.masked_fill(impossible, 0)) * target.exp()
     return difference.sum(dim=1)
 
 
 def build(inputs: MethodInputs) -> Dkd:
     """Return the method for a run."""
     options = inputs.options.dkd.model_dump()
-    answers = inputs.teacher_targets.ask()
-    return Dkd(inputs.feature_dim, inputs.classes, answers, **options, label_smoothing=inputs.label_smoothing)
+    teacher = inputs.teacher_targets.source()
+    return Dkd(inputs.feature_dim, inputs.classes, teacher, **options, label_smoothing=inputs.label_smoothing)

@@ -1,7 +1,7 @@
 """KD: learn the teacher's softened class probabilities (Hinton et al., arXiv 1503.02531).
 
-A self-supervised teacher has no classes; a linear probe on its features, fitted on the training
-images, gives it some. Loss = (1 - w) CE + w T^2 KL(teacher || student), both softened by T.
+A self-supervised teacher has no classes, so its logits come from a linear probe on its features, fitted on the
+training images. Loss = (1 - w) CE + w T^2 KL(teacher || student), both softened by T.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch.nn.functional import kl_div, log_softmax
 from tcs_edge.methods.base import Losses, MethodInputs
 from tcs_edge.methods.batch import Batch, label_loss
 from tcs_edge.methods.ce import CrossEntropy
-from tcs_edge.methods.teacher import Answers
+from tcs_edge.methods.teacher import TargetSource
 
 
 class Kd(CrossEntropy):
@@ -21,7 +21,7 @@ class Kd(CrossEntropy):
     Args:
         features: d_s, width of the student's backbone.
         classes: number of classes.
-        teacher: gives a batch's teacher logits (B, classes).
+        teacher: a batch -> the teacher's logits (B, classes).
         temperature: T > 0.
         weight: w in [0, 1]; 0 is cross-entropy alone.
     """
@@ -32,7 +32,7 @@ class Kd(CrossEntropy):
         self,
         features: int,
         classes: int,
-        teacher: Answers,
+        teacher: TargetSource,
         temperature: float = 4.0,
         weight: float = 0.9,
         label_smoothing: float = 0.0,
@@ -52,14 +52,14 @@ class Kd(CrossEntropy):
 def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch; logits (B, classes).
 
-    T^2 keeps the gradient's size whatever T is (section 2 of the paper).
+    The factor T^2 keeps the size of the gradient independent of T (section 2 of the paper).
     """
-    wanted, said = log_softmax(teacher / temperature, dim=1), log_softmax(student / temperature, dim=1)
-    return kl_div(said, wanted, reduction="batchmean", log_target=True) * temperature**2
+    target, predicted = log_softmax(teacher / temperature, dim=1), log_softmax(student / temperature, dim=1)
+    return kl_div(predicted, target, reduction="batchmean", log_target=True) * temperature**2
 
 
 def build(inputs: MethodInputs) -> Kd:
     """Return the method for a run."""
     options = inputs.options.kd.model_dump()
-    answers = inputs.teacher_targets.ask()
-    return Kd(inputs.feature_dim, inputs.classes, answers, **options, label_smoothing=inputs.label_smoothing)
+    teacher = inputs.teacher_targets.source()
+    return Kd(inputs.feature_dim, inputs.classes, teacher, **options, label_smoothing=inputs.label_smoothing)

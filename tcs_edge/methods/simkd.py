@@ -1,12 +1,11 @@
 """SimKD: imitate the teacher's last feature map, then reuse the teacher's classifier (arXiv 2203.14001).
 
-Student map -> projector -> MSE to the teacher's map, and nothing else. At inference the projected map
-is averaged and goes through the teacher's own frozen classifier, so the projector is deployed too.
+The only loss is the MSE between the projected student map and the teacher's map. At inference, the mean of the
+projected map goes through the teacher's frozen classifier, so the projector is deployed too.
 
-A self-supervised teacher has no classifier: a linear probe stands in. Its input is the mean over the
-grid of the very map that is imitated, so it must be fitted on that mean, not on a class token or on
-what the teacher computes after pooling. The projector's last ReLU is left out for teachers whose
-features take negative values: behind it they could not be reached.
+A self-supervised teacher has no classifier; a linear probe replaces it. The probe's input is the mean over the
+grid of the imitated map. Fit it on that mean, not on a class token or on features after the teacher's pooling.
+For a teacher with negative features, the projector has no last ReLU, because a ReLU has no negative outputs.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from torch.nn.functional import mse_loss
 
 from tcs_edge.methods.base import Losses, Method, MethodInputs
 from tcs_edge.methods.batch import Batch
-from tcs_edge.methods.teacher import Answers
+from tcs_edge.methods.teacher import TargetSource
 from tcs_edge.models.feature_map import drop_head, last_map, map_shape, pooled_to
 
 
 class SimKdStudent(nn.Module):
-    """What is deployed: backbone, projector, mean over the map, the teacher's classifier.
+    """Model to deploy: backbone, projector, mean over the map, the teacher's classifier.
 
     Args:
         backbone: a timm model; only its last map is used.
         channels: c, channels of that map.
         width: d, channels of the teacher's map.
-        grid: side of the map that is projected; a larger student map is averaged down to it.
+        grid: side of the projected map; average pooling brings a larger student map down to it.
         signed: whether the teacher's features take negative values.
     """
 
@@ -45,7 +44,7 @@ class SimKdStudent(nn.Module):
         return self.classifier(projected.mean(dim=(2, 3)))
 
     def blueprint(self) -> dict[str, Any]:
-        """The arguments, backbone apart, that build this network again."""
+        """Return the arguments that build this network again, without the backbone."""
         return {
             "channels": self.projector[0].in_channels,
             "width": self.classifier.in_features,
@@ -56,18 +55,18 @@ class SimKdStudent(nn.Module):
 
 
 class SimKd(Method):
-    """Projector on the student's last map, imitating the teacher's.
+    """Projector on the student's last map that imitates the teacher's map.
 
     Args:
         channels: c, channels of the student's last map.
         probe: the teacher's frozen classifier, Linear(d, classes) on the mean of its map.
-        teacher: gives a batch's teacher maps (B, d, grid, grid).
+        teacher: a batch -> the teacher's maps (B, d, grid, grid).
         grid, signed: as `SimKdStudent`.
     """
 
     name = "simkd"
 
-    def __init__(self, channels: int, probe: nn.Linear, teacher: Answers, grid: int, signed: bool) -> None:
+    def __init__(self, channels: int, probe: nn.Linear, teacher: TargetSource, grid: int, signed: bool) -> None:
         super().__init__()
         self.projector = make_projector(channels, probe.in_features, signed)
         self.classifier = probe.requires_grad_(False)
@@ -92,9 +91,9 @@ class SimKd(Method):
 
 
 def make_projector(channels: int, width: int, signed: bool) -> nn.Sequential:
-    """1x1, 3x3 and 1x1 convolutions (B, channels, g, g) -> (B, width, g, g), halved width inside.
+    """Make 1x1, 3x3 and 1x1 convolutions (B, channels, g, g) -> (B, width, g, g), with half the width inside.
 
-    Each is followed by batch norm and ReLU and has no bias; `signed` leaves the last ReLU out.
+    Batch norm and ReLU follow each convolution, which has no bias; `signed` leaves the last ReLU out.
     """
     half = width // 2
     layers = [*_block(channels, half, 1), *_block(half, half, 3), *_block(half, width, 1)]
@@ -110,7 +109,7 @@ def build(inputs: MethodInputs) -> SimKd:
     """Return the method for a run; the backbone loses its head."""
     targets = inputs.teacher_targets
     if targets.probe is None:
-        raise ValueError("SimKD needs the teacher's classifier")
+        raise ValueError("SimKD needs a linear probe of the teacher")
     drop_head(inputs.backbone, inputs.img_size)
     channels, _ = map_shape(inputs.backbone, inputs.img_size)
-    return SimKd(channels, targets.probe, targets.ask(), targets.grid, targets.signed)
+    return SimKd(channels, targets.probe, targets.source(), targets.grid, targets.signed)

@@ -1,15 +1,15 @@
-"""TCS: learn the task in the teacher's coordinate system, with the teacher gone.
+"""TCS: learn the task in the teacher's coordinate system, without the teacher in memory.
 
-Total loss = label_weight x cross-entropy + weight x mimicking + soft_weight x soft labels. The mimicking loss asks
-the student's coordinates h for the teacher's z of the same image: by its hash bits (eLSH), by
-position (MSE), by direction (cosine), or by bits and position (LSHL2 of arXiv 2011.01424). With an
-adapter in front and cross-entropy alone, PCA axes would be a no-op (docs/explanation/method.md), so mimicking
-is on by default. The first steps may be mimicking alone, which finds the coordinates before the task
-is read from them (docs/explanation/decisions/0008).
+Total loss = label_weight x cross-entropy + weight x mimicking + soft_weight x soft labels. The mimicking loss
+compares the student's coordinates h with the teacher's z of the same image: hash bits (eLSH), position (MSE),
+direction (cosine), or bits and position (LSHL2 of arXiv 2011.01424). Behind a trainable adapter, cross-entropy
+alone makes PCA axes a no-op (docs/explanation/method.md), so mimicking is on by default. The warm-up trains by
+mimicking alone, so that the coordinates exist before the classifier reads them
+(docs/explanation/decisions/0008).
 
-A linear probe in the coordinates is SimKD's reused classifier without its projector: the
-classifier W starts as it, and what it says of z are the soft labels (with given weights averaged
-with what a probe on the student's own features says). Neither needs the image's label, and both
+A linear probe in the coordinates plays the part of SimKD's reused classifier, without a projector. The
+classifier W starts as the probe, and the probe's logits of z are the soft labels. With pretrained weights, the
+soft labels are a mean with a probe on the student's own features. Neither use needs the image's label, and both
 still fold into one layer.
 """
 
@@ -41,16 +41,16 @@ class Tcs(Method):
         features: d_s, width of the student's backbone.
         classes: number of classes.
         targets: (N, k) teacher coordinates of the training images, row i for image i.
-        schedule: when iterative feature selection removes coordinates, in shares of the steps after `mimic_warmup`.
-        mimic: which mimicking loss; `weight` multiplies it.
-        mimic_warmup: first share of all steps that are mimicking alone, in [0, 1); 0 without mimicking.
+        schedule: rounds of iterative feature selection, in shares of the steps after `mimic_warmup`.
+        mimic: the mimicking loss; `weight` multiplies it.
+        mimic_warmup: first share of all steps, with the mimicking loss alone, in [0, 1); 0 without mimicking.
         hash_bits: M, for the losses that use hashing.
         probe: Linear(k, classes) in the teacher's coordinates that W starts as; None starts at random.
         soft_labels: (N, classes) logits of the training images.
-        label_weight: of cross-entropy on the labels.
-        soft_weight: of the soft labels, T^2 KL(soft label || student) as in `kd`.
+        label_weight: weight of cross-entropy on the labels.
+        soft_weight: weight of the soft labels, T^2 KL(soft label || student) as in `kd`.
         temperature: T > 0.
-        seed: of the hash directions.
+        seed: random seed of the hash directions.
     """
 
     name = "tcs"
@@ -59,7 +59,7 @@ class Tcs(Method):
     directions: Tensor
     bias: Tensor
     packed: Tensor
-    opened: Tensor
+    warmed_up: Tensor
 
     def __init__(
         self,
@@ -81,9 +81,9 @@ class Tcs(Method):
     ) -> None:
         super().__init__()
         self.mimic_warmup = mimic_warmup if weight and mimic != "none" else 0.0
-        self.register_buffer("opened", torch.tensor(not self.mimic_warmup))
+        self.register_buffer("warmed_up", torch.tensor(not self.mimic_warmup))
         self.head = TcsHead(features, targets.shape[1], classes, schedule.after(self.mimic_warmup), start=probe)
-        self._row_norm = max(1.0, float(self.head.classifier.weight.detach().abs().sum(dim=1).mean()))
+        self._mean_l1_norm = max(1.0, float(self.head.classifier.weight.detach().abs().sum(dim=1).mean()))
         self.label_weight, self.soft_weight, self.temperature = label_weight, soft_weight, temperature
         self.mimic, self.weight = mimic, weight
         self.hash_bits, self.seed = hash_bits, seed
@@ -107,7 +107,7 @@ class Tcs(Method):
             total, parts["soft"] = total + self.soft_weight * soft, soft.detach()
         if self.mimic != "none":
             mimicking = self._mimicking(coordinates.float(), batch)
-            total, parts["mimic"] = self.opened * total + self.weight * mimicking, mimicking.detach()
+            total, parts["mimic"] = self.warmed_up * total + self.weight * mimicking, mimicking.detach()
         return Losses(total, parts)
 
     def logits(self, backbone: nn.Module, images: Tensor) -> Tensor:
@@ -117,17 +117,17 @@ class Tcs(Method):
         return nn.Sequential(backbone, self.head.fold())
 
     def head_lr(self, lr: float) -> float:
-        """`lr` / mean ||W_c||_1 as training starts; of 2e-3 where `lr` is lower, but at most `lr` itself.
+        """Return min(lr, max(lr, 2e-3) / n), with n = max(1, mean ||W_c||_1) as training starts.
 
-        A step of AdamW moves every weight by about the learning rate, a coordinate by that times ||g||_1, and so a
-        logit by that times ||W_c||_1: behind an adapter, logits would move that many times faster than those of
-        one Linear on the backbone, which a short run did not bear. One Linear bears 2e-3; a backbone that asks for
-        a lower rate does not ask for a slower head (docs/explanation/decisions/0007 and 0010).
+        A step of AdamW moves every weight by about the learning rate, and a coordinate by that times ||g||_1, so
+        a logit moves by that times ||W_c||_1. Behind an adapter, logits would move ||W_c||_1 times faster than
+        with one Linear on the backbone, and short runs lost accuracy. One Linear trains well at 2e-3. A lower rate
+        of the backbone does not slow the head down (docs/explanation/decisions/0007 and 0010).
         """
-        return min(lr, max(lr, LR_OF_ONE_LAYER) / self._row_norm)
+        return min(lr, max(lr, LR_OF_ONE_LAYER) / self._mean_l1_norm)
 
     def after_backward(self, step: int, total_steps: int) -> None:
-        self.opened.fill_(step + 1 >= self.mimic_warmup * total_steps)
+        self.warmed_up.fill_(step + 1 >= self.mimic_warmup * total_steps)
         rounds = len(self.head.selection.history)
         self.head.selection.after_backward(step, total_steps)
         if len(self.head.selection.history) > rounds and "lsh" in self.mimic:
@@ -143,21 +143,21 @@ class Tcs(Method):
 
     def _mimicking(self, coordinates: Tensor, batch: Batch) -> Tensor:
         alive = self.head.selection.alive
-        wanted = batch.blend(self.targets[batch.index].float()) * alive
+        target = batch.blend(self.targets[batch.index].float()) * alive
         coordinates = coordinates * alive
         loss = coordinates.new_zeros(())
         if self.mimic == "cosine":
-            loss = (1 - cosine_similarity(coordinates, wanted, dim=1)).mean()
+            loss = (1 - cosine_similarity(coordinates, target, dim=1)).mean()
         if "mse" in self.mimic:
-            # Relative to the batch's own spread: 1 is what predicting zero would cost, at any k.
-            loss = (coordinates - wanted).square().sum() / wanted.square().sum().clamp_min(1e-12)
+            # Relative to the batch's own spread: predicting zero costs 1 at any k.
+            loss = (coordinates - target).square().sum() / target.square().sum().clamp_min(1e-12)
         if "lsh" in self.mimic:
             bits = batch.blend(unpack(self.packed[batch.index], self.hash_bits))
             loss = loss + binary_cross_entropy_with_logits(coordinates @ self.directions + self.bias, bits)
         return loss
 
     def _rehash(self) -> None:
-        """Hash the coordinates still alive; removed ones must not speak through the bits."""
+        """Hash the coordinates still alive, so that removed ones do not affect the bits."""
         generator = torch.Generator().manual_seed(self.seed)
         alive = self.head.selection.alive
         targets = (self.targets.float() * alive).cpu()
@@ -174,7 +174,7 @@ def build(inputs: MethodInputs) -> Tcs:
     return Tcs(
         inputs.feature_dim,
         inputs.classes,
-        targets.rows,
+        targets.cached(),
         SelectionSchedule(kept_fraction=tcs.kept_fraction, by=by),
         label_weight=tcs.label_weight,
         mimic=tcs.mimic,

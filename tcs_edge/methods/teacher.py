@@ -1,4 +1,4 @@
-"""What a teacher leaves to a method: its answers looked up per image, or the teacher itself in the loop."""
+"""Targets of distillation: cached per training image, or computed by an online teacher at every step."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.nn.functional import interpolate
 from tcs_edge.methods.batch import Batch
 from tcs_edge.tcs.coordinates import Coordinates
 
-# A batch of B images -> the teacher's answers to it, (B, ...), float32 and without gradient.
-Answers = Callable[[Batch], Tensor]
+# A batch of B images -> its targets (B, ...), float32, without gradient.
+TargetSource = Callable[[Batch], Tensor]
 
 Triple = tuple[float, float, float]
 
 
 class View(Protocol):
-    """What images went through before a model sees them: size, filter, and mean and std per channel."""
+    """Preprocessing of a model's images: size in pixels, resize filter, mean and std per channel."""
 
     @property
     def img_size(self) -> int: ...
@@ -35,69 +35,69 @@ class View(Protocol):
     def std(self) -> Triple: ...
 
 
-class CachedAnswers(nn.Module):
-    """One answer per training image, from the single pass over the plain images.
+class CachedTargets(nn.Module):
+    """One target per training image, from the teacher's single pass over the plain images.
 
-    Where images are mixed, their answers are mixed alike. Kept as float16 rows in a buffer that follows
-    the method to its device and stays out of checkpoints.
+    Mixed images get targets mixed alike. The targets are float16 rows in a buffer that follows the method
+    to its device and stays out of checkpoints.
     """
 
     rows: Tensor
 
-    def __init__(self, answers: Tensor) -> None:
+    def __init__(self, targets: Tensor) -> None:
         super().__init__()
-        self.shape = answers.shape[1:]
-        # Flat, so that a change of memory format never copies the maps.
-        self.register_buffer("rows", answers.flatten(1).to(torch.float16), persistent=False)
+        self.shape = targets.shape[1:]
+        # Flat rows: a change of memory format never copies the maps.
+        self.register_buffer("rows", targets.flatten(1).to(torch.float16), persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
         return batch.blend(self.rows[batch.index].float()).unflatten(1, self.shape)
 
 
 class OnlineTeacher:
-    """The teacher, asked at every step about the very view that the student sees, mixed or not.
+    """The teacher itself, run at every step on the student's own view, mixed or not.
 
-    No module on purpose: it is not trained, not moved with the method, and not in any checkpoint.
+    It is deliberately not a module: training, moves to a device and checkpoints pass over it.
 
     Args:
-        answer: (B, 3, T, T) normalized for the teacher -> its answers; frozen, in eval mode, on the
+        compute: (B, 3, T, T), normalized for the teacher -> targets (B, ...); frozen, in eval mode, on the
             training device.
-        student, teacher: what the images went through, and what the teacher expects.
+        student, teacher: preprocessing of the student's images, and of the teacher's.
     """
 
-    def __init__(self, answer: Callable[[Tensor], Tensor], student: View, teacher: View) -> None:
-        self.answer, self.student, self.teacher = answer, student, teacher
+    def __init__(self, compute: Callable[[Tensor], Tensor], student: View, teacher: View) -> None:
+        self.compute, self.student, self.teacher = compute, student, teacher
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
-        return self.answer(self.view(batch.images)).float()
+        return self.compute(self.view(batch.images)).float()
 
     def view(self, images: Tensor) -> Tensor:
-        """The student's images (B, 3, S, S) at the teacher's size, in the teacher's normalization."""
+        """Return the student's images (B, 3, S, S) at the teacher's size, in the teacher's normalization."""
         pixels = images.float() * _channels(self.student.std, images) + _channels(self.student.mean, images)
         if images.shape[-1] != self.teacher.img_size:
             size = (self.teacher.img_size, self.teacher.img_size)
-            # Bicubic overshoots at edges; a picture has no values outside 0..1.
+            # Bicubic overshoots at edges; an image has no values outside 0..1.
             pixels = interpolate(pixels, size, mode=self.teacher.interpolation, antialias=True).clamp(0, 1)
         return (pixels - _channels(self.teacher.mean, images)) / _channels(self.teacher.std, images)
 
 
 @dataclass(frozen=True)
 class DistillationTargets:
-    """A teacher's share in one training run.
+    """Targets from the teacher for one training run.
 
     Attributes:
-        answers: row i for training image i: coordinates (N, k), logits (N, classes) or maps
-            (N, d, g, g), whichever the method learns from; None when the teacher is in the loop.
-        online: the teacher in memory, instead of `answers`.
-        probe: the teacher's linear classifier, where the student ends in it.
+        rows: row i for training image i: coordinates (N, k), logits (N, classes) or maps (N, d, g, g), as the
+            method needs; None with an online teacher.
+        online: the teacher in memory, instead of `rows`.
+        probe: linear probe of the teacher, for a method that starts from it or ends in it.
         signed: whether the teacher's features take negative values.
-        grid: g, side of the maps; 0 where there are none.
-        coordinates: what `answers` are coordinates in, for TCS.
-        soft_labels: logits (N, classes) that stand in for labels, for TCS.
+        grid: g, side of the maps; 0 without maps.
+        coordinates: coordinate system of `rows`, for TCS.
+        soft_labels: logits (N, classes) of the training images, for TCS.
     """
 
-    answers: Tensor | None = None
+    rows: Tensor | None = None
     online: OnlineTeacher | None = None
     probe: nn.Linear | None = None
     signed: bool = True
@@ -105,18 +105,19 @@ class DistillationTargets:
     coordinates: Coordinates | None = None
     soft_labels: Tensor | None = None
 
-    def ask(self) -> Answers:
-        """How a method gets the answers of a batch."""
-        if self.online is not None:
-            return self.online
-        return CachedAnswers(self.rows)
+    def source(self) -> TargetSource:
+        """Return the function from a batch to its targets."""
+        return CachedTargets(self.cached()) if self.online is None else self.online
 
-    @property
-    def rows(self) -> Tensor:
-        """The cached answers of every training image."""
-        if self.answers is None:
-            raise ValueError("this method needs cached answers, and the teacher is in the loop")
-        return self.answers
+    def cached(self) -> Tensor:
+        """Return the cached targets of every training image, (N, ...).
+
+        Raises:
+            ValueError: the teacher is online.
+        """
+        if self.rows is None:
+            raise ValueError("this method needs cached targets, but the teacher is online")
+        return self.rows
 
 
 def _channels(values: Triple, like: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""From the teacher's single pass to what a method learns from: coordinates, logits or maps.
+"""Distillation targets from the teacher's single pass: coordinates, logits or maps.
 
-For methods with the teacher in the loop, the pass only serves to fit the linear probe; the teacher
-is then loaded again and stays.
+With an online teacher, only the linear probe is fitted on the pass. The teacher is then loaded again and stays
+in memory.
 """
 
 from __future__ import annotations
@@ -31,20 +31,19 @@ from tcs_edge.utils.progress import track
 
 logger = logging.getLogger(__name__)
 
-TEACHER, STUDENT = "teacher", "student"
-SOURCES = {TEACHER: "teacher's coordinates", STUDENT: "student's own features before training"}
+TEACHER, STUDENT = "teacher", "student"  # sources of soft labels
 ROWS_AT_ONCE = 4096
-# Maps of all images lie in memory while the student trains.
+# The maps of all images stay in memory while the student trains.
 MAX_MAPS_MB = 2048.0
 
 
 def gather_features(
     images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: ResolvedConfig
 ) -> Features | None:
-    """The teacher's features; None for a method without a teacher. No teacher is in memory afterwards.
+    """Return the teacher's features, or None for a method without a teacher; free the teacher afterwards.
 
     Raises:
-        UsageError: maps that would take more than `MAX_MAPS_MB`.
+        UsageError: maps need more than `MAX_MAPS_MB`.
         DataError, MissingError: as `teacher_features`.
     """
     if not options.has_teacher:
@@ -54,7 +53,7 @@ def gather_features(
 
 
 def teacher_pass(images: ImageSet, options: ResolvedConfig, readout: Readout = POOLED) -> Features:
-    """The features of the run's teacher, from the cache where they are there.
+    """Return the features of the run's teacher, read from the cache if it has them.
 
     Raises:
         DataError, MissingError: as `teacher_features`.
@@ -74,38 +73,36 @@ def teacher_pass(images: ImageSet, options: ResolvedConfig, readout: Readout = P
 def make_targets(
     features: Features, images: ImageSet, preprocess: Preprocess, backbone: nn.Module | None, options: ResolvedConfig
 ) -> DistillationTargets:
-    """What `options.method` learns from, out of the teacher's features of `images`.
+    """Make the targets of `options.method` from the teacher's features of `images`.
 
     Args:
-        preprocess: the student's.
-        backbone: the student before training, which may know what the teacher does not; None where it is not settled,
-            or nobody would ask it.
+        preprocess: preprocessing of the student's images.
+        backbone: the student before training, for a probe on its own features; None if the student is not chosen
+            yet, or no such probe is used.
     """
     if teacher_spec(features.meta.name).non_commercial:
-        logger.warning(
-            f"the weights of teacher {features.meta.name} are under {features.meta.license}: no commercial use."
-        )
+        logger.warning(f"teacher {features.meta.name}: no commercial use (license {features.meta.license})")
     probe = _probe(features, images)
     if options.method_facts.targets == "coordinates":
         coordinates = _coordinates(features, options)
-        targets = _targets(features, coordinates, options)
-        found = _soft_labels(targets, images, preprocess, backbone, options)
+        rows = _target_rows(features, coordinates, options)
+        found = _soft_labels(rows, images, preprocess, backbone, options)
         train = images.train
-        start = found.probe if found else labeled_probe(targets, train.labels, train.labeled, len(images.classes))
-        said = found.logits if found else None
-        return DistillationTargets(answers=targets, probe=_as_linear(start), coordinates=coordinates, soft_labels=said)
+        start = found.probe if found else labeled_probe(rows, train.labels, train.labeled, len(images.classes))
+        logits = found.logits if found else None
+        return DistillationTargets(rows=rows, probe=_as_linear(start), coordinates=coordinates, soft_labels=logits)
     grid = features.readout.grid
     linear = _as_linear(probe)
     signed = bool((features.readout.vectors(features.train) < 0).any())
     if options.online_teacher:
         teacher = build_teacher(features.meta, make_accelerator(options.device).device)
         online = _online(teacher, features.readout, linear, preprocess)
-        logger.info(f"teacher {teacher.name} stays in memory and sees every training view")
+        logger.info(f"online teacher: {teacher.name}")
         return DistillationTargets(online=online, probe=linear, signed=signed, grid=grid)
     if options.method_facts.targets == "maps":
         maps = torch.from_numpy(features.train).unflatten(1, (features.readout.channels, grid, grid))
-        return DistillationTargets(answers=maps, probe=linear, signed=signed, grid=grid)
-    return DistillationTargets(answers=torch.from_numpy(probe.logits(features.train)))
+        return DistillationTargets(rows=maps, probe=linear, signed=signed, grid=grid)
+    return DistillationTargets(rows=torch.from_numpy(probe.logits(features.train)))
 
 
 def uses_student_probe(options: ResolvedConfig) -> bool:
@@ -115,7 +112,7 @@ def uses_student_probe(options: ResolvedConfig) -> bool:
 
 
 def _readout(images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: ResolvedConfig) -> Readout:
-    """Maps on the coarser of both grids; only their means where the teacher stays in the loop."""
+    """Readout of maps on the coarser of both grids; with an online teacher, of their means alone."""
     info = describe_teacher(options.teacher, options.teacher_weights, options.teacher_img_size)
     channels, side = teacher_map_shape(info)
     grid = min(side, map_shape(backbone, preprocess.img_size)[1])
@@ -129,8 +126,8 @@ def _require_room(info: TeacherInfo, channels: int, grid: int, images: int) -> N
     needed_mb = images * channels * grid**2 * 2 / 1e6
     if needed_mb > MAX_MAPS_MB:
         raise UsageError(
-            f"the {grid} x {grid} maps of teacher {info.name} for {images} images take {needed_mb:.0f} MB, "
-            f"{MAX_MAPS_MB:.0f} MB are kept at most. Pass --online-teacher, or a smaller --img-size."
+            f"teacher {info.name}: its {grid} x {grid} maps of {images} images take {needed_mb:.0f} MB, over the "
+            f"limit of {MAX_MAPS_MB:.0f} MB. Pass --online-teacher, or a smaller --img-size."
         )
 
 
@@ -139,12 +136,10 @@ def _probe(features: Features, images: ImageSet) -> LinearProbe:
     labeled = images.train.labeled
     probe = fit_linear_probe(read(features.train[labeled]), images.train.labels[labeled], len(images.classes))
     accuracy = probe.accuracy(read(features.val), images.val.labels)
-    cached = "" if features.images_computed else ", from the cache"
-    where = "it" if features.readout == POOLED else "the mean of its last map"
-    logger.info(
-        f"teacher: {features.meta.name} ({features.meta.license}{cached}); "
-        f"a linear probe on {where} reaches {accuracy:.1%} on validation"
-    )
+    cached = "" if features.images_computed else ", cached features"
+    inputs = "" if features.readout == POOLED else " on the mean of its last map"
+    logger.info(f"teacher: {features.meta.name} ({features.meta.license}{cached})")
+    logger.info(f"teacher probe{inputs}: validation accuracy {100 * accuracy:.1f} %")
     return probe
 
 
@@ -154,17 +149,17 @@ def _coordinates(features: Features, options: ResolvedConfig) -> Coordinates:
     coordinates = fit_coordinates(rows, options.tcs.dims)
     logger.info(
         f"coordinates: {coordinates.dims} of the teacher's {features.meta.dim} axes, "
-        f"{coordinates.explained_variance:.1%} of its variance"
+        f"{100 * coordinates.explained_variance:.1f} % of its variance"
     )
     if options.tcs.ablation == "random-axes":
         return random_axes(coordinates, torch.Generator().manual_seed(options.seed))
     return coordinates
 
 
-def _targets(features: Features, coordinates: Coordinates, options: ResolvedConfig) -> Tensor:
-    """Coordinates (N, k) of the training images; the ablation gives each image another one's."""
+def _target_rows(features: Features, coordinates: Coordinates, options: ResolvedConfig) -> Tensor:
+    """Coordinates (N, k) of the training images; the ablation shuffles them among the images."""
     rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
-    # As float16, which is how they are kept: the float32 copy of all of them would be the largest thing here.
+    # Convert each part to the float16 of the cache: a float32 copy of all rows would dominate memory here.
     targets = torch.cat([coordinates.transform(part).to(torch.float16) for part in rows])
     if options.tcs.ablation != "shuffled-targets":
         return targets
@@ -174,7 +169,7 @@ def _targets(features: Features, coordinates: Coordinates, options: ResolvedConf
 def _soft_labels(
     targets: Tensor, images: ImageSet, preprocess: Preprocess, backbone: nn.Module | None, options: ResolvedConfig
 ) -> SoftLabels | None:
-    """What stands in for labels, where the student hears soft labels."""
+    """Soft labels of the training images; None where their weight is 0."""
     if options.tcs.soft_weight == 0:
         return None
     sources = {TEACHER: targets}
@@ -186,24 +181,23 @@ def _soft_labels(
     found = soft_labels(sources, images.train.labels, labeled, classes, neighbors)
     if neighbors or len(sources) > 1:
         for name in sources:
-            logger.info(f"soft labels: {_told(found, name)}")
+            logger.info(f"soft labels: {_source_line(found, name)}")
     return found
 
 
-def _told(found: SoftLabels, source: str) -> str:
-    share = found.shares[source]
-    heard = f"the labels and {share:.0%} of what neighbors say" if share else "the labels alone"
-    again = found.heldout_accuracy.get(source)
-    tried = "" if again is None else f", which finds {again:.0%} of the labels again when they are held out"
-    return f"{found.weights[source]:.0%} from the {SOURCES[source]}, by a linear probe fitted on {heard}{tried}"
+def _source_line(found: SoftLabels, source: str) -> str:
+    accuracy = found.heldout_accuracy.get(source)
+    heldout = "no held-out labels" if accuracy is None else f"held-out accuracy {100 * accuracy:.0f} %"
+    share = f"propagation {found.shares[source]:g}" if found.shares[source] else "no propagation"
+    return f"{source} probe {100 * found.weights[source]:.0f} % ({heldout}, {share})"
 
 
 def _own_coordinates(
     backbone: nn.Module, images: ImageSet, preprocess: Preprocess, options: ResolvedConfig
 ) -> Tensor | None:
-    """Coordinates (N, k) of the student's own features before training, at most as many as of the teacher's.
+    """Coordinates (N, k) of the student's own features before training, with `options.tcs.dims` axes at most.
 
-    None where every image has the same features, as those of weights that were never trained may underflow to.
+    None where all images have identical features; with untrained weights they may underflow.
     """
     loader = evaluation_loader(images.train, preprocess, options.batch_size, options.workers)
     device = make_accelerator(options.device).device
@@ -212,20 +206,20 @@ def _own_coordinates(
         features_before_training(backbone, pixels, device, f"{options.student} ({options.student_init})")
     )
     if torch.equal(features, features[:1].expand_as(features)):
-        logger.info("soft labels: none from the student's own features before training, which are all the same")
+        logger.info("soft labels: no student probe (identical features for all images)")
         return None
     rows = features.split(ROWS_AT_ONCE)
     coordinates = fit_coordinates(rows, options.tcs.dims)
-    return torch.cat([coordinates.transform(part) for part in rows])  # in parts: a part at a time is in float64
+    return torch.cat([coordinates.transform(part) for part in rows])  # in parts: `transform` computes in float64
 
 
 def _online(teacher: Teacher, readout: Readout, probe: nn.Linear, student: Preprocess) -> OnlineTeacher:
-    """The teacher as a function of the student's view: to maps for SimKD, to logits otherwise."""
+    """Make the online teacher, whose targets are maps for SimKD and logits otherwise."""
     if readout.grid:
         return OnlineTeacher(lambda view: readout.maps(teacher.module, view), student, teacher.preprocess)
     device = next(teacher.module.parameters()).device
-    answer = nn.Sequential(teacher.module, probe.to(device)).requires_grad_(False)
-    return OnlineTeacher(answer, student, teacher.preprocess)
+    logits = nn.Sequential(teacher.module, probe.to(device)).requires_grad_(False)
+    return OnlineTeacher(logits, student, teacher.preprocess)
 
 
 def _as_linear(probe: LinearProbe) -> nn.Linear:

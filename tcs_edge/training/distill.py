@@ -1,4 +1,4 @@
-"""Distillation of one student: its method and targets, the loop, and the fold at the end."""
+"""Distillation of one student: method, training loop, and the fold into the model to deploy."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from tcs_edge.utils.files import write_json, write_text
 
 logger = logging.getLogger(__name__)
 
-# The fold is checked on this many real images.
+# Real images that the fold is checked on.
 FOLD_IMAGES = 64
 
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """Where a training run leaves its traces: state to resume from, a line per epoch, the selection."""
+    """Files that a training run writes: state to resume from, one line per epoch, the feature selection."""
 
     checkpoint: Path
     metrics: Path
@@ -53,19 +53,19 @@ def distill(
     files: TrainingFiles,
     resume: bool,
 ) -> nn.Module:
-    """Train `backbone` by `options.method` and return the folded model that is deployed.
+    """Train `backbone` by `options.method` and return the folded model to deploy.
 
     Args:
         backbone: (B, 3, S, S) -> (B, feature_dim); trained in place.
         targets: from the teacher; None for a method without one.
-        resume: go on from `files.checkpoint`.
+        resume: continue from `files.checkpoint`.
 
     Raises:
-        TrainingDiverged: a loss was NaN or Inf.
-        UsageError: `options.train` asks for what the device cannot do.
-        ParityFailed: the fold does not equal the trained head.
+        TrainingDiverged: a loss is NaN or Inf.
+        UsageError: the device lacks support for `options.train`.
+        ParityFailed: outputs of the folded model differ from the trained one's.
     """
-    return_freed_memory()  # what the teacher's pass and the fits freed
+    return_freed_memory()  # from the teacher's pass and the fits
     torch.manual_seed(options.seed)
     classes, img_size = len(images.classes), preprocess.img_size
     method = build_method(MethodInputs(backbone, feature_dim, img_size, classes, options, targets))
@@ -79,7 +79,7 @@ def distill(
         )  # fmt: skip
     write_json(files.selection, {"schema_version": 1, "rounds": method.history()})
     model, difference = fold_student(backbone, method, _first_images(images, preprocess))
-    logger.debug(f"deployed model against the trained one: relative difference {difference:.1e}")
+    logger.debug(f"folded model: relative difference {difference:.1e} to the trained model")
     return model
 
 
@@ -113,7 +113,7 @@ def _first_images(images: ImageSet, preprocess: Preprocess) -> Tensor:
 
 
 class _MetricsLog:
-    """Keeps metrics.jsonl: one line per epoch, appended; of a resumed run, lines of epochs that are done again go."""
+    """Append one line per epoch to metrics.jsonl; a resumed run first drops lines of epochs that it repeats."""
 
     def __init__(self, path: Path, resume: bool) -> None:
         self.path = path
@@ -130,7 +130,7 @@ class _MetricsLog:
 
 
 def _epoch(line: str) -> float:
-    """Number of the epoch that a line is of; infinite where the line broke off."""
+    """Return the epoch of a line; infinity for a line that broke off."""
     try:
         return float(json.loads(line)["epoch"])
     except json.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""A backbone with a feature map, small enough to train in a second."""
+"""Fixtures: a backbone with a feature map that trains in a second, a batch and teacher logits."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ WIDTH, CHANNELS, CLASSES, IMAGES = 12, 10, 3, 48
 
 
 class TinyBackbone(nn.Module):
-    """Like a timm model: `forward_features` ends in a map, a hidden layer follows its mean."""
+    """Backbone in the style of timm: `forward_features` ends in a map, and a hidden layer follows its mean."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,12 +33,12 @@ def backbone() -> nn.Module:
 
 @pytest.fixture
 def batch():
-    """Ten images of 8 px, not mixed, every third of the training images."""
+    """Ten unmixed images of 8 px: every third training image."""
     images = torch.randn(10, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     return Batch(images, torch.arange(10) % CLASSES, torch.arange(10) * 3)
 
 
 @pytest.fixture
 def teacher_logits():
-    """(48, 3), so sure now and then that a softmax in float32 rounds to 1."""
+    """Logits (48, 3), some so large that a float32 softmax rounds to 1."""
     return torch.randn(IMAGES, CLASSES, generator=torch.Generator().manual_seed(2)) * 8

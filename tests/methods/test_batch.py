@@ -1,4 +1,4 @@
-"""Mixing images mixes targets with the same share, in every method; images without a label stay silent."""
+"""Tests of mixed batches in every method, and of images without a label."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 from torch import nn
 
 from tcs_edge.data.images import UNLABELED
-from tcs_edge.methods import Batch, CachedAnswers, CrossEntropy, Dkd, Kd, Mix, OnlineTeacher, SimKd, Tcs
+from tcs_edge.methods import Batch, CachedTargets, CrossEntropy, Dkd, Kd, Mix, OnlineTeacher, SimKd, Tcs
 from tcs_edge.methods.batch import label_loss
 from tcs_edge.methods.dkd import decoupled_kl
 from tcs_edge.tcs.selection import SelectionSchedule
@@ -20,7 +20,7 @@ MIX = Mix(torch.tensor(PARTNER), torch.tensor(SHARE))
 
 
 def blend(rows):
-    """The independent computation, in float64 numpy."""
+    """Mix rows independently of the package, in float64 numpy."""
     rows = np.asarray(rows, dtype=np.float64)
     return SHARE * rows + (1 - SHARE) * rows[PARTNER]
 
@@ -35,7 +35,7 @@ def mixed_logits(method, backbone, batch):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_labels_of_mixed_images_are_two_label_cross_entropy(backbone, batch, smoothing):
+def test_loss_of_mixed_images_is_cross_entropy_of_both_labels(backbone, batch, smoothing):
     method = CrossEntropy(WIDTH, CLASSES, smoothing)
     backbone.eval()
     total = method.losses(backbone, batch.mixed(MIX)).total.item()
@@ -44,40 +44,41 @@ def test_labels_of_mixed_images_are_two_label_cross_entropy(backbone, batch, smo
     )
 
 
-def test_kd_learns_the_mixed_logits(backbone, batch, teacher_logits):
-    method = Kd(WIDTH, CLASSES, CachedAnswers(teacher_logits), temperature=T, weight=0.4)
+def test_kd_mixes_teacher_logits(backbone, batch, teacher_logits):
+    method = Kd(WIDTH, CLASSES, CachedTargets(teacher_logits), temperature=T, weight=0.4)
     backbone.eval()
     total = method.losses(backbone, batch.mixed(MIX)).total.item()
-    said = mixed_logits(method, backbone, batch)
-    wanted = softmax(blend(teacher_logits[batch.index].half()) / T, axis=1)
-    kl = (wanted * (np.log(wanted) - log_softmax(said / T, axis=1))).sum(axis=1).mean()
-    assert total == pytest.approx(0.6 * two_label_ce(said, batch.labels) + 0.4 * T**2 * kl, rel=1e-4)
+    logits = mixed_logits(method, backbone, batch)
+    target = softmax(blend(teacher_logits[batch.index].half()) / T, axis=1)
+    kl = (target * (np.log(target) - log_softmax(logits / T, axis=1))).sum(axis=1).mean()
+    assert total == pytest.approx(0.6 * two_label_ce(logits, batch.labels) + 0.4 * T**2 * kl, rel=1e-4)
 
 
-def test_dkd_is_decoupled_by_both_labels(backbone, batch, teacher_logits):
-    method = Dkd(WIDTH, CLASSES, CachedAnswers(teacher_logits), temperature=T, alpha=1.0, beta=2.0, warmup=0.0)
+def test_dkd_splits_divergence_by_both_labels(backbone, batch, teacher_logits):
+    method = Dkd(WIDTH, CLASSES, CachedTargets(teacher_logits), temperature=T, alpha=1.0, beta=2.0, warmup=0.0)
     backbone.eval()
     total = method.losses(backbone, batch.mixed(MIX)).total.item()
-    said = torch.from_numpy(mixed_logits(method, backbone, batch)).double()
-    wanted = torch.from_numpy(blend(teacher_logits[batch.index].half()))
-    parts = [decoupled_kl(said, wanted, labels, T) for labels in (batch.labels, batch.labels[PARTNER])]
-    ours, theirs = ((tckd + 2 * nckd).mean().item() for tckd, nckd in parts)
-    expected = two_label_ce(said, batch.labels) + T**2 * (SHARE * ours + (1 - SHARE) * theirs)
+    logits = torch.from_numpy(mixed_logits(method, backbone, batch)).double()
+    target = torch.from_numpy(blend(teacher_logits[batch.index].half()))
+    parts = [decoupled_kl(logits, target, labels, T) for labels in (batch.labels, batch.labels[PARTNER])]
+    own, partner = ((tckd + 2 * nckd).mean().item() for tckd, nckd in parts)
+    expected = two_label_ce(logits, batch.labels) + T**2 * (SHARE * own + (1 - SHARE) * partner)
     assert total == pytest.approx(expected, rel=1e-4)
 
 
-def test_simkd_imitates_the_mixed_map(backbone, batch):
+def test_simkd_mixes_teacher_maps(backbone, batch):
     maps = torch.randn(48, 6, GRID, GRID)
-    method = SimKd(CHANNELS, nn.Linear(6, CLASSES), CachedAnswers(maps), GRID, signed=True).eval()
+    method = SimKd(CHANNELS, nn.Linear(6, CLASSES), CachedTargets(maps), GRID, signed=True).eval()
     backbone.eval()
     mixed = batch.mixed(MIX)
-    said = method.projector(nn.functional.adaptive_avg_pool2d(backbone.stem(mixed.images), GRID)).detach().numpy()
-    expected = np.mean((said - blend(maps[batch.index].half())) ** 2)
+    pooled = nn.functional.adaptive_avg_pool2d(backbone.stem(mixed.images), GRID)
+    projected = method.projector(pooled).detach().numpy()
+    expected = np.mean((projected - blend(maps[batch.index].half())) ** 2)
     assert method.losses(backbone, mixed).total.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("mimic", ["cosine", "mse", "lsh"])
-def test_tcs_mimics_mixed_coordinates_and_soft_bits(batch, mimic):
+def test_tcs_mixes_coordinates_and_hash_bits(batch, mimic):
     targets = torch.randn(48, 8)
     method = Tcs(WIDTH, CLASSES, targets, SelectionSchedule(), mimic=mimic, hash_bits=64)
     rows = replace(batch, images=torch.randn(10, WIDTH))
@@ -96,18 +97,18 @@ def test_tcs_mimics_mixed_coordinates_and_soft_bits(batch, mimic):
     assert losses.parts["mimic"].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_soft_labels_are_mixed_as_logits(batch):
+def test_tcs_mixes_logits_of_soft_labels(batch):
     torch.manual_seed(0)
     targets, logits = torch.randn(48, 8), torch.randn(48, CLASSES)
     method = Tcs(WIDTH, CLASSES, targets, SelectionSchedule(), soft_labels=logits, soft_weight=1.0, temperature=T)
     rows = replace(batch, images=torch.randn(10, WIDTH)).mixed(MIX)
-    wanted = softmax(blend(logits[rows.index]) / T, axis=1)
-    said = log_softmax(method.logits(nn.Identity(), rows.images).detach().double().numpy() / T, axis=1)
-    expected = T**2 * (wanted * (np.log(wanted) - said)).sum(axis=1).mean()
+    target = softmax(blend(logits[rows.index]) / T, axis=1)
+    predicted = log_softmax(method.logits(nn.Identity(), rows.images).detach().double().numpy() / T, axis=1)
+    expected = T**2 * (target * (np.log(target) - predicted)).sum(axis=1).mean()
     assert method.losses(nn.Identity(), rows).parts["soft"].item() == pytest.approx(expected, rel=1e-2, abs=1e-4)
 
 
-def test_a_teacher_in_the_loop_sees_the_mixed_images(batch):
+def test_online_teacher_gets_mixed_images(batch):
     class View:
         img_size, interpolation, mean, std = 8, "bilinear", (0.1,) * 3, (0.5,) * 3
 
@@ -116,7 +117,7 @@ def test_a_teacher_in_the_loop_sees_the_mixed_images(batch):
 
 
 def methods(teacher_logits):
-    cached = CachedAnswers(teacher_logits)
+    cached = CachedTargets(teacher_logits)
     yield CrossEntropy(WIDTH, CLASSES, 0.1)
     yield Kd(WIDTH, CLASSES, cached, weight=0.5, label_smoothing=0.1)
     yield Dkd(WIDTH, CLASSES, cached, warmup=0.0, label_smoothing=0.1)
@@ -124,8 +125,8 @@ def methods(teacher_logits):
 
 
 @pytest.mark.parametrize("mix", [None, MIX])
-def test_images_without_a_label_teach_no_label(backbone, batch, teacher_logits, mix):
-    """Cross-entropy and DKD's parts are those of the labeled rows; without any they are zero, not NaN."""
+def test_images_without_label_are_left_out_of_label_losses(backbone, batch, teacher_logits, mix):
+    """Cross-entropy and DKD's parts are means over labeled rows; without labeled rows they are 0, not NaN."""
     backbone.eval()
     labels = batch.labels.clone()
     labels[[1, 4, 8]] = UNLABELED
@@ -141,15 +142,15 @@ def test_images_without_a_label_teach_no_label(backbone, batch, teacher_logits, 
             expected = method.losses(backbone, alone).parts
             for name in {"ce", "tckd", "nckd"} & set(parts):
                 torch.testing.assert_close(parts[name], expected[name])
-        silent = method.losses(backbone, none)
-        assert all(silent.parts[name] == 0 for name in {"ce", "tckd", "nckd"} & set(silent.parts))
-        silent.total.backward()
-        assert torch.isfinite(silent.total)
+        unlabeled = method.losses(backbone, none)
+        assert all(unlabeled.parts[name] == 0 for name in {"ce", "tckd", "nckd"} & set(unlabeled.parts))
+        unlabeled.total.backward()
+        assert torch.isfinite(unlabeled.total)
         assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
 
 
-def test_a_label_weighs_the_same_whichever_row_it_is_mixed_into():
-    """Mean over labels, not over rows: sum of shares x cross-entropy, over the number of labels."""
+def test_every_label_has_the_same_weight_in_mixed_rows():
+    """The loss is a mean over labels, not rows: sum of shares x cross-entropy, divided by the number of labels."""
     logits, labels = torch.randn(10, CLASSES), torch.arange(10) % CLASSES
     labels[[0, 3, 5]] = UNLABELED
     each = -log_softmax(logits.double().numpy(), axis=1)
@@ -163,7 +164,7 @@ def test_a_label_weighs_the_same_whichever_row_it_is_mixed_into():
     assert label_loss(logits, batch).item() == pytest.approx(expected / 7, rel=1e-5)
 
 
-def test_share_one_is_no_mixing(backbone, batch, teacher_logits):
+def test_mixing_with_share_one_changes_no_loss(backbone, batch, teacher_logits):
     backbone.eval()
     whole = Mix(torch.tensor(PARTNER), torch.tensor(1.0))
     for method in methods(teacher_logits):

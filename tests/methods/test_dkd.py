@@ -1,11 +1,11 @@
-"""DKD: its two parts add up to KL, match the paper's formula, and stay finite where float32 ends."""
+"""Tests of DKD: both parts against the paper's formulas, extreme logits, and the warm-up."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
 
-from tcs_edge.methods import CachedAnswers, Dkd
+from tcs_edge.methods import CachedTargets, Dkd
 from tcs_edge.methods.dkd import decoupled_kl
 
 CLASSES, WIDTH, T = 5, 12, 4.0
@@ -18,7 +18,7 @@ def logits(seed, scale=5.0):
 LABELS = torch.arange(20) % CLASSES
 
 
-def test_the_parts_add_up_to_the_plain_divergence():
+def test_parts_add_up_to_kl_divergence():
     """KL(t || s) = TCKD + (1 - t[label]) NCKD, equation 5 of the paper."""
     student, teacher = logits(0), logits(1)
     tckd, nckd = decoupled_kl(student, teacher, LABELS, T)
@@ -28,7 +28,7 @@ def test_the_parts_add_up_to_the_plain_divergence():
     np.testing.assert_allclose((tckd + (1 - torch.from_numpy(label)) * nckd).numpy(), plain, rtol=1e-10)
 
 
-def test_each_part_is_its_own_formula():
+def test_each_part_matches_its_formula():
     student, teacher = logits(2), logits(3)
     tckd, nckd = decoupled_kl(student, teacher, LABELS, T)
     p, q = softmax(teacher.numpy() / T, axis=1), softmax(student.numpy() / T, axis=1)
@@ -39,7 +39,7 @@ def test_each_part_is_its_own_formula():
         assert nckd[row].item() == pytest.approx((n_p * np.log(n_p / n_q)).sum(), rel=1e-8)
 
 
-def test_a_teacher_beyond_float32_gives_finite_losses_and_gradients():
+def test_extreme_teacher_logits_give_finite_losses_and_gradients():
     student = (logits(4).float() * 40).requires_grad_()
     tckd, nckd = decoupled_kl(student, logits(5).float() * 80, LABELS, 1.0)
     (tckd + nckd).sum().backward()
@@ -48,7 +48,7 @@ def test_a_teacher_beyond_float32_gives_finite_losses_and_gradients():
     assert torch.isfinite(student.grad).all()
 
 
-def test_two_classes_leave_nothing_to_share_among_the_others():
+def test_nckd_is_zero_with_two_classes():
     student, teacher = logits(6)[:, :2], logits(7)[:, :2]
     labels = LABELS % 2
     tckd, nckd = decoupled_kl(student, teacher, labels, 1.0)
@@ -57,8 +57,8 @@ def test_two_classes_leave_nothing_to_share_among_the_others():
     np.testing.assert_allclose(tckd.numpy(), (p * np.log(p / q)).sum(axis=1), rtol=1e-8)
 
 
-def test_both_parts_rise_over_the_warm_up_and_survive_a_checkpoint(backbone, batch):
-    method = Dkd(WIDTH, 3, CachedAnswers(logits(8)[:, :3].repeat(3, 1)), alpha=1.0, beta=8.0, warmup=0.5)
+def test_weights_of_both_parts_rise_over_warmup_and_are_in_checkpoints(backbone, batch):
+    method = Dkd(WIDTH, 3, CachedTargets(logits(8)[:, :3].repeat(3, 1)), alpha=1.0, beta=8.0, warmup=0.5)
     backbone.eval()
 
     def part():

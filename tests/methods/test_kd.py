@@ -1,4 +1,4 @@
-"""KD against its formula in numpy, and what must not leak from the teacher."""
+"""Tests of KD against its formula in numpy, and of its checkpoints without a teacher."""
 
 from dataclasses import replace
 
@@ -7,31 +7,31 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from tcs_edge.methods import Batch, CachedAnswers, CrossEntropy, Kd
+from tcs_edge.methods import Batch, CachedTargets, CrossEntropy, Kd
 
 CLASSES, WIDTH = 3, 12
 
 
 def make(teacher_logits, **options):
     torch.manual_seed(3)
-    return Kd(WIDTH, CLASSES, CachedAnswers(teacher_logits), **options)
+    return Kd(WIDTH, CLASSES, CachedTargets(teacher_logits), **options)
 
 
 @pytest.mark.parametrize(("temperature", "weight"), [(4.0, 0.9), (1.0, 0.5), (2.0, 0.0), (8.0, 1.0)])
-def test_the_loss_is_the_papers_formula(backbone, batch, teacher_logits, temperature, weight):
+def test_loss_matches_formula_of_paper(backbone, batch, teacher_logits, temperature, weight):
     method = make(teacher_logits, temperature=temperature, weight=weight)
     backbone.eval()
     total = method.losses(backbone, batch).total.item()
 
-    said = method.logits(backbone, batch.images).detach().double().numpy()
-    wanted = teacher_logits[batch.index].half().double().numpy()
-    ce = -log_softmax(said, axis=1)[np.arange(10), batch.labels].mean()
-    p = softmax(wanted / temperature, axis=1)
-    kl = (p * (np.log(p) - log_softmax(said / temperature, axis=1))).sum(axis=1).mean()
+    logits = method.logits(backbone, batch.images).detach().double().numpy()
+    target = teacher_logits[batch.index].half().double().numpy()
+    ce = -log_softmax(logits, axis=1)[np.arange(10), batch.labels].mean()
+    p = softmax(target / temperature, axis=1)
+    kl = (p * (np.log(p) - log_softmax(logits / temperature, axis=1))).sum(axis=1).mean()
     assert total == pytest.approx((1 - weight) * ce + weight * temperature**2 * kl, rel=1e-5)
 
 
-def test_answers_follow_the_image_not_the_position_in_the_batch(backbone, batch, teacher_logits):
+def test_targets_belong_to_images_not_to_batch_positions(backbone, batch, teacher_logits):
     method, order = make(teacher_logits), torch.randperm(10)
     backbone.eval()
     plain = method.losses(backbone, batch).total
@@ -40,8 +40,8 @@ def test_answers_follow_the_image_not_the_position_in_the_batch(backbone, batch,
     assert method.losses(backbone, replace(batch, index=batch.index + 1)).total != plain
 
 
-def test_a_student_that_agrees_with_the_teacher_has_no_kd_loss(teacher_logits):
-    method = Kd(CLASSES, CLASSES, CachedAnswers(teacher_logits), weight=1.0)
+def test_loss_is_zero_for_student_with_teacher_logits(teacher_logits):
+    method = Kd(CLASSES, CLASSES, CachedTargets(teacher_logits), weight=1.0)
     with torch.no_grad():
         method.classifier.weight.copy_(torch.eye(CLASSES))
         method.classifier.bias.zero_()
@@ -51,7 +51,7 @@ def test_a_student_that_agrees_with_the_teacher_has_no_kd_loss(teacher_logits):
     assert losses.total.item() == pytest.approx(0, abs=1e-6)
 
 
-def test_the_checkpoint_holds_no_teacher_and_deploys_like_cross_entropy(backbone, batch, teacher_logits):
+def test_checkpoint_and_deployed_model_are_as_with_cross_entropy(backbone, batch, teacher_logits):
     method = make(teacher_logits)
     assert set(method.state_dict()) == set(CrossEntropy(WIDTH, CLASSES).state_dict())
     backbone.eval()

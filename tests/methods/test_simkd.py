@@ -1,4 +1,4 @@
-"""SimKD: the projector's shape, the loss, the reused classifier, and what is deployed and counted."""
+"""Tests of SimKD: the projector's shape, the loss, the reused classifier, and the deployed model and its cost."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from tcs_edge.methods import CachedAnswers, SimKd, SimKdStudent
+from tcs_edge.methods import CachedTargets, SimKd, SimKdStudent
 from tcs_edge.methods.simkd import make_projector
 from tcs_edge.models.feature_map import drop_head, last_map, map_shape, pooled_to
 from tcs_edge.training.fold import deployed_cost, fold_student, load_deployed, save_deployed
@@ -19,10 +19,10 @@ CHANNELS, WIDTH, CLASSES, IMAGES, GRID = 10, 16, 3, 48, 2
 def make(signed=True):
     torch.manual_seed(0)
     maps = torch.randn(IMAGES, WIDTH, GRID, GRID)
-    return SimKd(CHANNELS, nn.Linear(WIDTH, CLASSES), CachedAnswers(maps), GRID, signed), maps
+    return SimKd(CHANNELS, nn.Linear(WIDTH, CLASSES), CachedTargets(maps), GRID, signed), maps
 
 
-def test_the_projector_is_the_papers():
+def test_projector_has_layers_of_paper():
     layers = list(make_projector(32, 64, signed=False))
     kinds = [type(layer) for layer in layers]
     assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 3
@@ -34,7 +34,7 @@ def test_the_projector_is_the_papers():
     assert type(make_projector(32, 64, signed=True)[-1]) is nn.BatchNorm2d
 
 
-def test_the_loss_is_the_mean_square_to_the_teachers_map_of_the_same_image(backbone, batch):
+def test_loss_is_mean_squared_error_to_teacher_map_of_same_image(backbone, batch):
     method, maps = make()
     backbone.eval()
     method.eval()
@@ -45,7 +45,7 @@ def test_the_loss_is_the_mean_square_to_the_teachers_map_of_the_same_image(backb
     assert set(losses.parts) == {"mse"}
 
 
-def test_labels_change_nothing_and_the_classifier_is_not_trained(backbone, batch):
+def test_labels_change_no_loss_and_classifier_is_frozen(backbone, batch):
     method, _ = make()
     losses = method.losses(backbone, batch)
     assert losses.total == method.losses(backbone, replace(batch, labels=batch.labels * 0)).total
@@ -56,26 +56,26 @@ def test_labels_change_nothing_and_the_classifier_is_not_trained(backbone, batch
     assert all(parameter.grad is not None for parameter in backbone.stem.parameters())
 
 
-def test_a_student_with_the_teachers_map_answers_like_the_teacher(batch):
-    """Inference is the probe on the mean of the projected map."""
+def test_student_with_teacher_map_has_teacher_logits(batch):
+    """Inference runs the probe on the mean of the projected map."""
     method, maps = make()
     method.projector = nn.Identity()
-    wanted = method.classifier(maps.mean(dim=(2, 3)))
+    expected = method.classifier(maps.mean(dim=(2, 3)))
 
     class Perfect(nn.Module):
         def forward_features(self, images):
             return images
 
-    torch.testing.assert_close(method.logits(Perfect(), maps), wanted)
+    torch.testing.assert_close(method.logits(Perfect(), maps), expected)
 
 
-def test_checkpoints_hold_no_maps(backbone):
+def test_checkpoints_contain_no_maps(backbone):
     method, _ = make()
     assert {name.split(".")[0] for name in method.state_dict()} == {"projector", "classifier"}
 
 
 @pytest.mark.parametrize("signed", [True, False])
-def test_the_deployed_model_is_the_trained_one_after_a_round_trip(backbone, batch, tmp_path, signed):
+def test_deployed_model_equals_trained_model_after_save_and_load(backbone, batch, tmp_path, signed):
     method, _ = make(signed)
     drop_head(backbone, 8)
     backbone.train()
@@ -89,7 +89,7 @@ def test_the_deployed_model_is_the_trained_one_after_a_round_trip(backbone, batc
     assert torch.equal(again(batch.images), method.logits(backbone, batch.images))
 
 
-def test_the_projector_is_counted_and_the_unused_head_is_not(backbone):
+def test_deployed_cost_counts_projector_but_not_unused_head(backbone):
     method, _ = make()
     drop_head(backbone, 8)
     half = WIDTH // 2
@@ -102,7 +102,7 @@ def test_the_projector_is_counted_and_the_unused_head_is_not(backbone):
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit", "lcnet_050", "mobilenetv3_small_050"])
-def test_dropping_the_head_leaves_the_map_as_it_is(name):
+def test_dropping_head_keeps_last_map(name):
     torch.manual_seed(0)
     size = 160 if name == "test_vit" else 64
     options = {"img_size": 160} if name == "test_vit" else {}
@@ -116,7 +116,7 @@ def test_dropping_the_head_leaves_the_map_as_it_is(name):
         assert sum(p.numel() for p in model.parameters()) < parameters
 
 
-def test_patch_tokens_become_a_map_in_reading_order_without_the_class_token():
+def test_map_of_vit_has_patch_tokens_in_row_order_without_class_token():
     model = timm.create_model("test_vit", num_classes=0, img_size=160).eval()
     images = torch.randn(2, 3, 160, 160)
     tokens = model.forward_features(images)
@@ -126,13 +126,13 @@ def test_patch_tokens_become_a_map_in_reading_order_without_the_class_token():
     assert map_shape(model, 160) == (64, 10)
 
 
-def test_maps_are_averaged_down_never_up():
+def test_larger_maps_are_averaged_and_others_kept():
     features = torch.arange(16.0).view(1, 1, 4, 4)
     assert torch.equal(pooled_to(features, 2), torch.tensor([[[[2.5, 4.5], [10.5, 12.5]]]]))
     assert pooled_to(features, 4) is features
 
 
-def test_the_blueprint_builds_the_same_network(backbone):
+def test_blueprint_builds_same_network(backbone):
     student = SimKdStudent(backbone, CHANNELS, WIDTH, CLASSES, GRID, signed=False)
     again = SimKdStudent(backbone, **student.blueprint())
     assert again.blueprint() == student.blueprint()

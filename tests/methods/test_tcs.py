@@ -1,4 +1,4 @@
-"""The TCS loss: what it asks for, what removed coordinates may still say, and the no-op fact."""
+"""Tests of TCS: each loss, removed coordinates, the warm-up, and the head's learning rate."""
 
 from dataclasses import replace
 
@@ -32,20 +32,20 @@ def test_cosine_mimicking_is_one_minus_the_mean_cosine():
     method = make("cosine", weight=2.0)
     rows = batch()
     losses = method.losses(IDENTITY, rows)
-    wanted = method.targets[rows.index].float()
-    expected = (1 - cosine_similarity(method.head.adapter(rows.images), wanted)).mean()
+    target = method.targets[rows.index].float()
+    expected = (1 - cosine_similarity(method.head.adapter(rows.images), target)).mean()
     torch.testing.assert_close(losses.parts["mimic"], expected.detach())
     torch.testing.assert_close(losses.total.detach(), losses.parts["ce"] + 2 * losses.parts["mimic"])
 
 
-def test_mse_mimicking_is_one_for_a_student_that_says_nothing():
+def test_mse_mimicking_is_one_for_student_that_predicts_zero():
     method = make("mse")
     nn.init.zeros_(method.head.adapter.weight)
     nn.init.zeros_(method.head.adapter.bias)
     assert float(method.losses(IDENTITY, batch()).parts["mimic"]) == pytest.approx(1.0)
 
 
-def test_hashing_asks_for_the_bits_of_the_teachers_coordinates():
+def test_lsh_mimicking_is_cross_entropy_on_hash_bits_of_teacher():
     method = make("lsh", hash_bits=64)
     rows = batch()
     bits = (method.targets[rows.index].float() @ method.directions + method.bias > 0).float()
@@ -55,7 +55,7 @@ def test_hashing_asks_for_the_bits_of_the_teachers_coordinates():
 
 
 @pytest.mark.parametrize("mimic", ["cosine", "mse", "lsh", "lsh+mse"])
-def test_removed_coordinates_leave_the_mimicking_loss_and_the_logits(mimic):
+def test_removed_coordinates_do_not_affect_the_losses(mimic):
     method = make(mimic, hash_bits=64)
     method.head.selection.alive[2] = False
     method.restore_history([])
@@ -69,13 +69,13 @@ def test_removed_coordinates_leave_the_mimicking_loss_and_the_logits(mimic):
     torch.testing.assert_close(before.total, after.total)
 
 
-def test_without_mimicking_the_loss_is_cross_entropy():
+def test_loss_without_mimicking_is_cross_entropy():
     losses = make("none").losses(IDENTITY, batch())
     assert set(losses.parts) == {"ce"}
     torch.testing.assert_close(losses.total.detach(), losses.parts["ce"])
 
 
-def test_the_opening_is_mimicking_alone_and_the_rest_the_whole_loss():
+def test_warmup_trains_by_mimicking_alone_and_later_steps_by_the_whole_loss():
     method = make("cosine", weight=0.5, mimic_warmup=0.25, soft_labels=torch.randn(IMAGES, CLASSES), soft_weight=2.0)
     for step in range(8):
         losses = method.losses(IDENTITY, batch())
@@ -85,12 +85,12 @@ def test_the_opening_is_mimicking_alone_and_the_rest_the_whole_loss():
         expected = 0.5 * losses.parts["mimic"] + (0 if step < 2 else task)
         torch.testing.assert_close(losses.total.detach(), expected)
         assert method.head.adapter.weight.grad.any()
-        for of_the_task in (method.head.classifier.weight, method.head.selection.weight):
-            assert bool(of_the_task.grad.any()) == (step >= 2)
+        for weight in (method.head.classifier.weight, method.head.selection.weight):
+            assert bool(weight.grad.any()) == (step >= 2)
         method.after_backward(step, 8)
 
 
-def test_no_coordinate_leaves_before_the_task_was_heard():
+def test_feature_selection_removes_no_coordinate_in_the_warmup():
     method = make("cosine", mimic_warmup=0.5)
     for step in range(100):
         method.zero_grad()
@@ -101,17 +101,17 @@ def test_no_coordinate_leaves_before_the_task_was_heard():
 
 
 @pytest.mark.parametrize("nothing", [{"mimic": "none"}, {"weight": 0.0}])
-def test_without_mimicking_there_is_no_opening(nothing):
+def test_without_mimicking_there_is_no_warmup(nothing):
     losses = make(mimic_warmup=0.5, **nothing).losses(IDENTITY, batch())
     torch.testing.assert_close(losses.total.detach(), losses.parts["ce"])
 
 
-def test_targets_are_not_part_of_a_checkpoint():
+def test_checkpoints_contain_no_targets():
     assert not {"targets", "packed", "directions", "bias"} & set(make("lsh", hash_bits=64).state_dict())
 
 
 def descend(method, steps=200):
-    """Plain gradient descent on the head alone; the last cross-entropy."""
+    """Train the head alone by plain gradient descent and return the last cross-entropy."""
     rows = batch()
     rows = replace(rows, images=rows.images.double())
     optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
@@ -124,8 +124,8 @@ def descend(method, steps=200):
     return float(method.losses(IDENTITY, rows).total.detach())
 
 
-def test_with_cross_entropy_alone_the_choice_of_axes_is_a_no_op():
-    """An orthonormal change of axes before a trainable adapter changes no step of SGD (METHOD of TCS)."""
+def test_choice_of_axes_changes_nothing_with_cross_entropy_alone():
+    """An orthonormal change of axes before a trainable adapter changes no step of SGD."""
     coordinates = fit_coordinates([torch.randn(60, DIMS, dtype=torch.float64)])
     rotation = coordinates.axes.T @ random_axes(coordinates, torch.Generator().manual_seed(3)).axes
     plain, rotated = make("none").double(), make("none").double()
@@ -138,7 +138,7 @@ def test_with_cross_entropy_alone_the_choice_of_axes_is_a_no_op():
     assert descend(plain) == pytest.approx(descend(rotated), abs=1e-12)
 
 
-def test_cross_entropy_deploys_its_own_layer():
+def test_cross_entropy_deploys_its_linear_layer():
     method = CrossEntropy(WIDTH, CLASSES)
     features = batch().images
     torch.testing.assert_close(method.deployed(IDENTITY)(features), method.logits(IDENTITY, features))
@@ -149,7 +149,7 @@ def a_probe():
     return nn.Linear(DIMS, CLASSES)
 
 
-def test_the_classifier_starts_as_the_probe_where_there_is_one():
+def test_classifier_starts_as_given_probe():
     probe = a_probe()
     started = make(probe=probe).head.classifier
     assert torch.equal(started.weight, probe.weight)
@@ -157,18 +157,18 @@ def test_the_classifier_starts_as_the_probe_where_there_is_one():
     assert not torch.equal(make().head.classifier.weight, probe.weight)
 
 
-def test_soft_labels_are_learnt_as_kd_learns_them():
+def test_loss_of_soft_labels_is_the_loss_of_kd():
     rows, temperature, logits = batch(), 3.0, torch.randn(IMAGES, CLASSES)
     method = make("none", soft_labels=logits, soft_weight=0.5, temperature=temperature)
     losses = method.losses(IDENTITY, rows)
-    wanted = (logits[rows.index] / temperature).softmax(1)
-    said = (method.logits(IDENTITY, rows.images) / temperature).log_softmax(1)
-    expected = temperature**2 * (wanted * (wanted.log() - said)).sum(dim=1).mean()
+    target = (logits[rows.index] / temperature).softmax(1)
+    predicted = (method.logits(IDENTITY, rows.images) / temperature).log_softmax(1)
+    expected = temperature**2 * (target * (target.log() - predicted)).sum(dim=1).mean()
     torch.testing.assert_close(losses.parts["soft"], expected.detach(), rtol=2e-3, atol=1e-4)
     torch.testing.assert_close(losses.total.detach(), losses.parts["ce"] + 0.5 * losses.parts["soft"])
 
 
-def test_images_without_labels_are_learnt_from_all_the_same():
+def test_images_without_labels_have_mimicking_and_soft_label_losses():
     rows = replace(batch(), labels=torch.full((10,), UNLABELED))
     losses = make(soft_labels=torch.randn(IMAGES, CLASSES), soft_weight=1.0).losses(IDENTITY, rows)
     assert losses.parts["ce"] == 0
@@ -176,13 +176,13 @@ def test_images_without_labels_are_learnt_from_all_the_same():
     assert losses.parts["soft"] > 0
 
 
-def test_a_weight_without_soft_labels_is_refused():
+def test_weight_without_soft_labels_raises():
     with pytest.raises(ValueError, match="soft labels"):
         make(soft_weight=1.0)
 
 
 @pytest.mark.parametrize("dims", [16, 256])
-def test_at_its_own_learning_rate_a_step_moves_logits_about_as_far_as_with_one_linear_layer(dims):
+def test_step_at_head_learning_rate_moves_logits_like_one_linear_layer(dims):
     def moved(method, lr):
         features, labels = torch.rand(64, 1024), torch.arange(64) % CLASSES
         rows = Batch(features, labels, torch.arange(64) % IMAGES)
@@ -205,14 +205,14 @@ def test_at_its_own_learning_rate_a_step_moves_logits_about_as_far_as_with_one_l
     assert own > 0.3 * 2e-3 or moved(wide(), 2e-3) / one_layer > 3
 
 
-def test_the_learning_rate_of_a_head_that_starts_as_a_probe_goes_by_the_probe():
+def test_head_learning_rate_depends_on_weights_of_probe():
     probe = nn.Linear(DIMS, CLASSES)
     nn.init.constant_(probe.weight, -2.0)
     assert make(probe=probe).head_lr(2e-3) == pytest.approx(2e-3 / (2 * DIMS))
 
 
 @pytest.mark.parametrize(("lr", "own"), [(2e-3, 2e-4), (4e-3, 4e-4), (5e-4, 2e-4), (2e-4, 2e-4), (1e-4, 1e-4)])
-def test_a_low_rate_of_the_backbone_does_not_slow_the_head_down_further(lr, own):
+def test_low_backbone_learning_rate_does_not_slow_the_head_down_further(lr, own):
     probe = nn.Linear(DIMS, CLASSES)
     nn.init.constant_(probe.weight, 10 / DIMS)
     assert make(probe=probe).head_lr(lr) == pytest.approx(own)

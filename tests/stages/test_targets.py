@@ -1,4 +1,4 @@
-"""What TCS is told about images without labels: by the teacher, and by a student that knows something already."""
+"""Tests of the soft labels of TCS from the teacher and from the student's own pretrained features."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INFO = TeacherInfo("timm/test_vit", "made", Preprocess(SIDE), DIM, "mit", 1.0, P
 
 
 class Brightness(nn.Module):
-    """A student that already sees the difference: per-channel means, through a normalization that training moves."""
+    """Student whose features separate the classes: per-channel means through batch normalization."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Brightness(nn.Module):
 
 @pytest.fixture
 def images() -> ImageSet:
-    """Dark and bright noise; of the training images all but `LABELED` have no label."""
+    """Dark and bright noise; only the first `LABELED` training images have labels."""
 
     def split(part: str, count: int, seed: int) -> Split:
         labels = np.arange(count) % 2
@@ -55,10 +55,10 @@ def images() -> ImageSet:
     )
 
 
-def features(knows: bool) -> Features:
-    """Of a teacher that tells the classes apart on its first axis, or that knows nothing."""
+def features(separated: bool) -> Features:
+    """Features of a teacher: noise, with the classes `separated` on the first axis if wanted."""
     rows = np.random.default_rng(7).normal(size=(IMAGES + 8, DIM)).astype(np.float16)
-    if knows:
+    if separated:
         rows[:, 0] += 6 * (np.r_[np.arange(IMAGES), np.arange(8)] % 2)
     return Features(rows[:IMAGES], rows[IMAGES:], "k", INFO, 0, 0.0)
 
@@ -73,17 +73,17 @@ def options(resolved) -> Callable[..., ResolvedConfig]:
     return make
 
 
-def right(logits: torch.Tensor | None) -> float:
+def accuracy(logits: torch.Tensor | None) -> float:
     assert logits is not None
     return float((logits.argmax(dim=1).numpy() == np.arange(IMAGES) % 2)[LABELED:].mean())
 
 
-def test_given_weights_answer_alone_where_the_teacher_knows_nothing(images, recorder, options):
+def test_pretrained_student_gives_soft_labels_where_teacher_features_are_noise(images, recorder, options):
     student = Brightness().train()
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    found = make_targets(features(knows=False), images, Preprocess(SIDE), student, options())
-    assert right(found.soft_labels) > 0.95
-    assert any("student's own features before training" in line and "finds 100%" in line for line in recorder.said)
+    found = make_targets(features(separated=False), images, Preprocess(SIDE), student, options())
+    assert accuracy(found.soft_labels) > 0.95
+    assert any("student probe" in line and "held-out accuracy 100 %" in line for line in recorder.said)
     assert student.training
     for name, value in student.state_dict().items():
         assert torch.equal(value, before[name]), name
@@ -93,68 +93,68 @@ def test_given_weights_answer_alone_where_the_teacher_knows_nothing(images, reco
     ("given", "backbone"),
     [({"init": "random"}, Brightness()), ({"student_probe": False}, Brightness()), ({}, None)],
 )
-def test_otherwise_the_teacher_answers_however_little_it_knows(images, given, backbone, recorder, options):
-    found = make_targets(features(knows=False), images, Preprocess(SIDE), backbone, options(**given))
-    assert right(found.soft_labels) < 0.8
+def test_teacher_alone_gives_soft_labels_without_student_probe(images, given, backbone, recorder, options):
+    found = make_targets(features(separated=False), images, Preprocess(SIDE), backbone, options(**given))
+    assert accuracy(found.soft_labels) < 0.8
     assert not any("student" in line for line in recorder.said)
 
 
-def test_a_teacher_that_knows_more_than_the_student_answers(images, recorder, options):
+def test_more_accurate_teacher_gets_most_of_the_weight(images, recorder, options):
     class Blind(Brightness):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return torch.randn(len(pixels), 4, generator=torch.Generator().manual_seed(len(pixels)))
 
-    found = make_targets(features(knows=True), images, Preprocess(SIDE), Blind(), options())
-    assert right(found.soft_labels) > 0.95
-    teacher = next(line for line in recorder.said if "from the teacher's coordinates" in line)
-    assert float(re.findall(r"(\d+)%", teacher)[0]) >= 90
+    found = make_targets(features(separated=True), images, Preprocess(SIDE), Blind(), options())
+    assert accuracy(found.soft_labels) > 0.95
+    teacher = next(line for line in recorder.said if line.startswith("soft labels: teacher probe"))
+    assert float(re.findall(r"(\d+) %", teacher)[0]) >= 90
 
 
-def test_a_student_that_sees_no_difference_at_all_leaves_the_answer_to_the_teacher(images, recorder, options):
-    """Untrained weights may be so small that every feature is 0 in fp16."""
+def test_student_with_identical_features_for_all_images_gets_no_probe(images, recorder, options):
+    """Untrained weights may be so small that every feature is 0 in float16."""
 
     class Dark(Brightness):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return 1e-12 * super().forward(pixels)
 
-    found = make_targets(features(knows=True), images, Preprocess(SIDE), Dark(), options())
-    assert right(found.soft_labels) > 0.95
-    assert any("none from the student's own features" in line for line in recorder.said)
+    found = make_targets(features(separated=True), images, Preprocess(SIDE), Dark(), options())
+    assert accuracy(found.soft_labels) > 0.95
+    assert any("no student probe" in line for line in recorder.said)
 
 
-def test_a_classifier_can_start_as_the_very_probe_that_gives_the_soft_labels(images, options):
-    found = make_targets(features(knows=True), images, Preprocess(SIDE), None, options("random"))
+def test_probe_reproduces_soft_labels_of_a_single_source(images, options):
+    found = make_targets(features(separated=True), images, Preprocess(SIDE), None, options("random"))
     with torch.no_grad():
         torch.testing.assert_close(found.probe(found.rows.float()), found.soft_labels, rtol=1e-4, atol=1e-4)
 
 
-def test_a_classifier_never_starts_as_a_probe_on_the_students_own_features(images, options):
-    found = make_targets(features(knows=False), images, Preprocess(SIDE), Brightness(), options())
-    assert right(found.soft_labels) > 0.95
+def test_probe_for_the_classifier_is_fitted_on_teacher_coordinates(images, options):
+    found = make_targets(features(separated=False), images, Preprocess(SIDE), Brightness(), options())
+    assert accuracy(found.soft_labels) > 0.95
     assert found.probe.in_features == found.rows.shape[1] != 3
 
 
-def test_the_targets_stay_the_teachers(images, options):
-    given = (features(knows=False), images, Preprocess(SIDE))
-    ours = make_targets(*given, Brightness(), options())
-    theirs = make_targets(*given, None, options())
-    torch.testing.assert_close(ours.rows, theirs.rows)
+def test_student_probe_leaves_target_coordinates_unchanged(images, options):
+    given = (features(separated=False), images, Preprocess(SIDE))
+    with_probe = make_targets(*given, Brightness(), options())
+    without = make_targets(*given, None, options())
+    torch.testing.assert_close(with_probe.rows, without.rows)
 
 
-def test_no_soft_labels_are_made_that_nobody_hears(images, options):
-    given = features(knows=True), images, Preprocess(SIDE), Brightness(), options(soft_weight=0)
+def test_no_soft_labels_are_made_with_weight_zero(images, options):
+    given = features(separated=True), images, Preprocess(SIDE), Brightness(), options(soft_weight=0)
     assert make_targets(*given).soft_labels is None
 
 
-def test_features_that_are_not_finite_are_refused():
+def test_non_finite_features_raise():
     with pytest.raises(DataError, match=r"features of w\.safetensors are NaN"):
         features_before_training(nn.Flatten(), [torch.full((2, 3), torch.nan)], torch.device("cpu"), "w.safetensors")
 
 
-def test_with_one_label_per_class_both_answer_alike(images, recorder, options):
+def test_both_sources_have_equal_weight_with_one_label_per_class(images, recorder, options):
     one_each = np.where(np.arange(IMAGES) < 2, images.train.labels, UNLABELED)
     few = replace(images, train=replace(images.train, labels=one_each))
-    make_targets(features(knows=True), few, Preprocess(SIDE), Brightness(), options())
-    said = [line for line in recorder.said if line.startswith("soft labels: 50% from the ")]
-    assert len(said) == 2
-    assert not any("held out" in line for line in said)
+    make_targets(features(separated=True), few, Preprocess(SIDE), Brightness(), options())
+    lines = [line for line in recorder.said if line.startswith("soft labels: ") and " probe 50 % " in line]
+    assert len(lines) == 2
+    assert all("(no held-out labels, " in line for line in lines)

@@ -31,13 +31,13 @@ def deploy(images, tmp_path, resolved):
         files = TrainingFiles(*(tmp_path / name for name in ("state", "metrics", "selection")))
         backbone = build_student("lcnet_050", SIZE, "random", 0)
         width = {"tcs": 12, "kd": 10, "dkd": 10}.get(method)
-        answers = torch.randn(IMAGES, width, generator=torch.Generator().manual_seed(0)) if width else None
+        rows = torch.randn(IMAGES, width, generator=torch.Generator().manual_seed(0)) if width else None
         torch.manual_seed(0)
         probe = torch.nn.Linear(width or 1, 10)
-        said = probe(answers).detach() if width else None
-        knowledge = DistillationTargets(answers=answers, probe=probe, soft_labels=said) if width else None
+        soft_labels = probe(rows).detach() if width else None
+        targets = DistillationTargets(rows=rows, probe=probe, soft_labels=soft_labels) if width else None
         preprocess = Preprocess(SIZE)
-        model = distill(backbone, feature_dim(backbone, SIZE), images, preprocess, knowledge, options, files, False)
+        model = distill(backbone, feature_dim(backbone, SIZE), images, preprocess, targets, options, files, False)
         save_deployed(tmp_path / "weights", model)
         metrics = [json.loads(line) for line in files.metrics.read_text().splitlines()]
         return (tmp_path / "weights").read_bytes(), metrics

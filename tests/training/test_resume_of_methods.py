@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tcs_edge.methods import CachedAnswers, CrossEntropy, Dkd, Kd, OnlineTeacher, SimKd
+from tcs_edge.methods import CachedTargets, CrossEntropy, Dkd, Kd, OnlineTeacher, SimKd
 from tcs_edge.training import trainer
 from tcs_edge.training.schedule import Schedule
 from tcs_edge.training.trainer import Data, train
@@ -24,16 +24,16 @@ class MapBackbone(nn.Sequential):
         return self[:-2](images)
 
 
-def answers(problem, shape, online):
+def targets(problem, shape, online):
     generator = torch.Generator().manual_seed(5)
     rows = torch.randn(len(problem.images), *shape, generator=generator)
     if not online:
-        return CachedAnswers(rows)
+        return CachedTargets(rows)
     weight = torch.randn(shape[0], 3, generator=generator)
-    return OnlineTeacher(lambda view: _answer(view, weight, len(shape)), View(), View())
+    return OnlineTeacher(lambda view: _targets_of(view, weight, len(shape)), View(), View())
 
 
-def _answer(view, weight, dimensions):
+def _targets_of(view, weight, dimensions):
     maps = nn.functional.adaptive_avg_pool2d(torch.einsum("bchw,kc->bkhw", view, weight), GRID)
     return maps if dimensions == 3 else maps.mean(dim=(2, 3))
 
@@ -41,11 +41,11 @@ def _answer(view, weight, dimensions):
 def make(name, problem, online):
     torch.manual_seed(1)
     if name == "simkd":
-        teacher = answers(problem, (WIDTH, GRID, GRID), online)
+        teacher = targets(problem, (WIDTH, GRID, GRID), online)
         return SimKd(FEATURES, nn.Linear(WIDTH, CLASSES), teacher, GRID, signed=True)
     if name == "ce":
         return CrossEntropy(FEATURES, CLASSES)
-    return {"kd": Kd, "dkd": Dkd}[name](FEATURES, CLASSES, answers(problem, (CLASSES,), online))
+    return {"kd": Kd, "dkd": Dkd}[name](FEATURES, CLASSES, targets(problem, (CLASSES,), online))
 
 
 CASES = [("ce", False)] + [(name, online) for name in ("kd", "dkd", "simkd") for online in (False, True)]
@@ -84,9 +84,9 @@ def test_methods_learn_from_a_perfect_teacher(problem, accelerator, name):
         probe = nn.Linear(4 * CLASSES, CLASSES)
         probe.weight.data, probe.bias.data = torch.eye(CLASSES).repeat(1, 4), torch.zeros(CLASSES)
         maps = hot.repeat(1, 4)[:, :, None, None].expand(-1, -1, GRID, GRID)
-        method = SimKd(FEATURES, probe, CachedAnswers(maps), GRID, signed=False)
+        method = SimKd(FEATURES, probe, CachedTargets(maps), GRID, signed=False)
     else:
-        method = {"kd": Kd, "dkd": Dkd}[name](FEATURES, CLASSES, CachedAnswers(6 * hot))
+        method = {"kd": Kd, "dkd": Dkd}[name](FEATURES, CLASSES, CachedTargets(6 * hot))
     lines = []
     schedule = Schedule(epochs=10, batch_size=16, lr=0.02)
     train(MapBackbone(*problem.backbone()), method, problem.data, schedule, 0, accelerator, log=lines.append)
