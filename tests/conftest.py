@@ -24,6 +24,8 @@ from typer.testing import CliRunner
 
 from tcs_edge.cli.app import app
 from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
+from tcs_edge.specs.profile import LatencyRow, Profile, Source
+from tcs_edge.specs.target import TargetSpec, load_target
 from tcs_edge.utils.logs import logged_to
 from tcs_edge.utils.progress import shown_on
 
@@ -35,6 +37,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
+SHARED = Path(os.environ.get("TCS_EDGE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 COLORS = {"blue": (40, 80, 200), "green": (50, 190, 70), "red": (210, 60, 40)}
 COUNTS = {"train": 24, "val": 8, "test": 12}
 
@@ -198,12 +201,61 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_folder() -> Path:
-    """Real images and real weights."""
-    root = Path(os.environ.get("TCS_EDGE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
-    if not (root / "data").is_dir():
-        pytest.skip(f"no real images: {root / 'data'} is absent; set TCS_EDGE_SHARED")
-    return root
+def shared() -> Callable[[str], Path]:
+    """shared("data/clothing"): a file or folder of real images and weights; without it the test is skipped."""
+
+    def find(relative: str) -> Path:
+        if not (SHARED / relative).exists():
+            pytest.skip(f"no {relative} in {SHARED}; set TCS_EDGE_SHARED")
+        return SHARED / relative
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared_folder(shared: Callable[[str], Path]) -> Path:
+    """Folder of real images and weights."""
+    return shared("data").parent
+
+
+@pytest.fixture
+def target() -> TargetSpec:
+    """Raspberry Pi 4, with four threads by default."""
+    return load_target("raspberrypi4")
+
+
+@pytest.fixture
+def make_row() -> Callable[..., LatencyRow]:
+    def make(
+        model: str,
+        p50_ms: float,
+        high_ms: float | None = None,
+        img_size: int = 96,
+        threads: int = 4,
+        source: Source = "measured",
+    ) -> LatencyRow:
+        return LatencyRow(
+            model=model,
+            img_size=img_size,
+            runtime="onnxruntime",
+            threads=threads,
+            precision="fp32",
+            p50_ms=p50_ms,
+            low_ms=p50_ms / 1.1,
+            high_ms=high_ms or p50_ms * 1.1,
+            source=source,
+            citation="test",
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_profile() -> Callable[..., Profile]:
+    def make(*rows: LatencyRow) -> Profile:
+        return Profile(target="raspberrypi4", citations={"test": "made up"}, rows=rows)
+
+    return make
 
 
 TINY_IMG_SIZE = 32

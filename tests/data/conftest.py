@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,13 +31,3 @@ def fill(picture: Callable[..., Image.Image]) -> Callable[..., None]:
             picture(seed * 10_000 + index).save(folder / f"{index:03d}.png")
 
     return write
-
-
-@pytest.fixture
-def shared_data() -> Path:
-    """The folder of real image sets."""
-    root = os.environ.get("TCS_EDGE_SHARED") or Path(__file__).resolve().parents[3] / "shared"
-    folder = Path(root) / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no real images: {folder} is absent; set TCS_EDGE_SHARED")
-    return folder

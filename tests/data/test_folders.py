@@ -255,10 +255,8 @@ def test_warning_for_copies_with_different_labels(flat, recorder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "counts"), [("eurosat", (6000, 1500, 4050))])
-def test_real_images_load_with_the_expected_counts(shared_data, recorder, name, counts):
-    if not (shared_data / name).is_dir():
-        pytest.skip(f"{shared_data / name} is absent")
-    images = load_images(shared_data / name)
+def test_real_images_load_with_the_expected_counts(shared, recorder, name, counts):
+    images = load_images(shared(f"data/{name}"))
     assert (len(images.train), len(images.val), len(images.test)) == counts
     assert len(images.classes) == 10
     assert set(images.test.labels.tolist()) == set(range(10))

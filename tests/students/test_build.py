@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
@@ -21,8 +21,7 @@ from tcs_edge.students.build import (
     student_mean_std,
 )
 
-SHARED = Path(os.environ.get("TCS_EDGE_SHARED") or Path(__file__).parents[2] / "../shared")
-LITE0 = SHARED / "weights/tf_efficientnet_lite0_in1k.safetensors"
+LITE0 = "weights/tf_efficientnet_lite0_in1k.safetensors"
 
 
 @pytest.fixture(autouse=True)
@@ -111,9 +110,8 @@ def test_half_precision_files_load_as_float32(tmp_path: Path) -> None:
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
 
 
-@pytest.mark.skipif(not LITE0.exists(), reason="the shared tf_efficientnet_lite0 weights are missing")
-def test_the_real_weights_load() -> None:
-    model = build_student("tf_efficientnet_lite0", 64, LITE0, seed=0)
+def test_the_real_weights_load(shared: Callable[[str], Path]) -> None:
+    model = build_student("tf_efficientnet_lite0", 64, shared(LITE0), seed=0)
     found = features(model, images(4, 64))
     assert found.shape == (4, 1280)
     assert torch.isfinite(found).all()
@@ -121,10 +119,9 @@ def test_the_real_weights_load() -> None:
     assert not torch.allclose(found, fresh, atol=1e-3)
 
 
-@pytest.mark.skipif(not LITE0.exists(), reason="the shared tf_efficientnet_lite0 weights are missing")
-def test_error_names_the_keys_of_another_architecture() -> None:
+def test_error_names_the_keys_of_another_architecture(shared: Callable[[str], Path]) -> None:
     with pytest.raises(DataError, match=r"does not contain lcnet_050: \d+ missing \(.*\) and \d+ unexpected \("):
-        build_student("lcnet_050", 32, LITE0, seed=0)
+        build_student("lcnet_050", 32, shared(LITE0), seed=0)
 
 
 def test_weights_of_another_width_are_refused(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,17 +40,3 @@ def image_set() -> ImageSet:
     """20 train, 7 val and 5 test images of noise."""
     train, val, test = _split("train", 20, 1), _split("val", 7, 2), _split("test", 5, 3)
     return ImageSet("noise", ("a", "b"), train, val, test, fingerprint="f" * 64)
-
-
-@pytest.fixture(scope="session")
-def shared() -> Callable[[str], Path]:
-    """Find a file of the shared material, or skip the test."""
-    root = Path(os.environ.get("TCS_EDGE_SHARED") or Path(__file__).parents[2] / "../shared")
-
-    def find(relative: str) -> Path:
-        path = root / relative
-        if not path.exists():
-            pytest.skip(f"needs {relative}; set TCS_EDGE_SHARED to the folder that holds it")
-        return path
-
-    return find
