@@ -1,1 +1,1 @@
-"""Writing the trained model as ONNX and in the runtimes' own formats, with its labels and preprocessing."""
+"""Export the trained model as ONNX and in the runtimes' own formats, with its labels and preprocessing."""

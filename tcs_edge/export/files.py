@@ -1,4 +1,4 @@
-"""Writing our ONNX files: one file each, valid, and whole or not there."""
+"""Write ONNX models as one valid file each, whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MAX_BYTES = 2**31 - 1  # protobuf's own limit: a larger model needs external dat
 
 
 def save_onnx(model: onnx.ModelProto, path: Path) -> Path:
-    """Write `model` as one file and check it; returns `path`.
+    """Write `model` as one file and check it; return `path`.
 
     Raises:
-        RequirementMissed: it is not valid, or too large for one file.
+        RequirementMissed: the model is not valid, or too large for one file.
     """
     require_one_file(path.name, model.ByteSize())
     with atomic_path(path) as draft:
@@ -30,10 +30,10 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> Path:
 
 
 def require_one_file(name: str, size_bytes: int) -> None:
-    """Fail before anything is written where one ONNX file cannot hold `size_bytes`.
+    """Check before writing that one ONNX file can hold `size_bytes`.
 
     Raises:
-        RequirementMissed: it is larger than 2 GiB.
+        RequirementMissed: the model is larger than 2 GiB.
     """
     if size_bytes > MAX_BYTES:
         raise RequirementMissed(

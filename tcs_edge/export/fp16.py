@@ -1,8 +1,8 @@
-"""The ONNX file with float16 weights: half the size, the same float32 arithmetic.
+"""Export an ONNX file with float16 weights: half the size, the same float32 arithmetic.
 
-Converters that turn the whole graph into float16 make it slower on CPUs, which have no kernels for most of
-it (onnxruntime issue 25824: 4 times on a Raspberry Pi 5). Here only what is stored shrinks: a Cast behind
-each weight restores float32, and runtimes fold it away when they load the file.
+Converters that turn the whole graph into float16 make it slower on CPUs without float16 kernels (onnxruntime
+issue 25824: 4 times on a Raspberry Pi 5). Here only the stored weights shrink. A Cast behind each weight restores
+float32, and runtimes remove it while they load the file.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ STORED = "_fp16"
 
 
 def export_onnx_fp16(source: Path, path: Path) -> Path:
-    """Write the model of `source` (ours, fp32) with float16 weights; returns `path`.
+    """Write the model of `source` (ours, fp32) with float16 weights; return `path`.
 
-    A weight beyond float16's range stays float32: an infinity would be a broken model.
+    A weight outside float16's range stays float32, because float16 would make it infinite.
 
     Raises:
-        DataError: `source` is not ours.
+        DataError: `source` is not an ONNX file of ours.
         RequirementMissed: the result is not valid.
     """
     model = read_onnx(source)
@@ -47,7 +47,7 @@ def _fits(tensor: onnx.TensorProto) -> bool:
 
 
 def _halve(tensor: onnx.TensorProto) -> onnx.NodeProto:
-    """Make the initializer float16 under another name; the node that gives its old name float32 again."""
+    """Convert the initializer to float16 under another name; return the Cast node to its old name."""
     name, values = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
     tensor.CopyFrom(numpy_helper.from_array(values, name + STORED))
     return helper.make_node("Cast", [name + STORED], [name], name=f"{name}_cast", to=onnx.TensorProto.FLOAT)

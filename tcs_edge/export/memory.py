@@ -1,4 +1,4 @@
-"""How much memory one image takes in an exported model, from the graph alone."""
+"""Estimate the memory of an exported model for one image, from its graph alone."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tcs_edge.errors import DataError
 
 
 def estimated_peak_memory_mb(path: Path) -> float | None:
-    """Weights plus the most activations that live at the same time, in 10^6 bytes.
+    """Return the bytes of the weights plus the largest sum of live activations, in 10^6.
 
-    An activation lives from the node that makes it to the last one that reads it, nodes running in file
-    order. What a runtime adds (its own code, scratch space of its kernels) or saves (fused nodes) is not
-    in it. None where a shape is not fixed, so a model with a dynamic batch has no such number.
+    An activation lives from the node that makes it to the last node that reads it, with nodes in file order.
+    The estimate excludes the memory that a runtime adds (code, scratch space) or saves (fused nodes). It is None
+    if a shape is not fixed, as in a model with a dynamic batch.
 
     Raises:
-        DataError: no ONNX file.
+        DataError: not an ONNX file.
     """
     try:
         # Shapes do not depend on the values of external weights.
@@ -46,7 +46,7 @@ def estimated_peak_memory_mb(path: Path) -> float | None:
 
 
 def _activation_bytes(graph: onnx.GraphProto) -> dict[str, int | None]:
-    """Bytes of every value of the graph; None where its shape is not fixed."""
+    """Return the bytes of every value of the graph, None for a shape that is not fixed."""
     values = (*graph.input, *graph.value_info, *graph.output)
     return {value.name: _value_bytes(value.type) for value in values}
 
@@ -65,7 +65,7 @@ def _bytes(data_type: int, dims: Iterable[int]) -> int:
 
 
 def _most_alive(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], sizes: dict[str, int]) -> int:
-    """The largest sum of bytes of values that are needed at the same node."""
+    """Return the largest sum of bytes of values that are live at the same node."""
     last_use = {name: index for index, node in enumerate(nodes) for name in (*node.output, *node.input)}
     last_use |= {value.name: len(nodes) for value in graph.output}
     alive = {value.name for value in graph.input if value.name in sizes}

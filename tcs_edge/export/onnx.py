@@ -1,4 +1,4 @@
-"""The trained model as one ONNX file."""
+"""Export the trained model as one ONNX file."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ HIGHEST_OPSET = 24
 
 
 def choose_opset(highest: int | None, asked: int | None = None) -> int:
-    """The opset to export for a target that reads opsets up to `highest` (None: any).
+    """Return the opset to export for a target that reads opsets up to `highest` (None: any).
 
     Args:
-        asked: the one to take; None takes the lowest.
+        asked: the requested opset; None selects the lowest.
 
     Raises:
-        UsageError: the target reads none that the exporter writes, or not the one that was asked for.
+        UsageError: the target reads no opset of the exporter, or not the requested one.
     """
     if highest is not None and highest < LOWEST_OPSET:
         raise UsageError(
@@ -64,13 +64,13 @@ def export_onnx(
 ) -> Path:
     """Write `model` (B, 3, S, S) -> (B, classes) as one ONNX file with input "image", output "logits".
 
-    The batch is 1 unless `dynamic_batch`. Labels, preprocessing and versions go into the file's
-    metadata; weights too, so size and hash of the one file say all. `model` is left as it is.
+    The batch is 1 unless `dynamic_batch`. The one file also holds the weights, and labels, preprocessing and
+    versions as metadata. `model` does not change.
 
     Raises:
-        UsageError: an opset that the exporter does not write, or a model it cannot export.
-        DataError: labels that do not fit the model.
-        RequirementMissed: the file's opset or structure is not what was asked for, or one file cannot hold it.
+        UsageError: the exporter cannot write the opset or the model.
+        DataError: the number of labels differs from the model's logits.
+        RequirementMissed: the file has another opset or structure than requested, or is too large for one file.
     """
     _require_opset(opset)
     require_labels(labels)
@@ -128,7 +128,7 @@ def _require_promises(proto: onnx.ModelProto, opset: int, classes: int, dynamic_
 
 
 def _forget_exporter(proto: onnx.ModelProto) -> None:
-    """Take out the exporter's notes: stack traces with this machine's paths, which change from run to run."""
+    """Remove the exporter's stack traces: they hold paths of this machine and change with every run."""
     graph = proto.graph
     for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info):
         del part.metadata_props[:]

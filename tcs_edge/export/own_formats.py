@@ -1,4 +1,4 @@
-"""The exported model in the file formats that the runtimes have beside ONNX."""
+"""Export the model in the file formats that runtimes have beside ONNX."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tcs_edge.specs.artifacts import Precision, onnx_file
 
 
 def export_own_formats(exports: Path, precision: Precision = "fp32") -> None:
-    """Convert the float32 ONNX file in `exports` for every runtime that has a format of its own.
+    """Convert the float32 ONNX file in `exports` for every runtime with a format of its own.
 
     Args:
-        precision: "fp32" or "fp16", of the weights in the new files.
+        precision: "fp32" or "fp16", for the weights in the new files.
 
     Raises:
         DataError: the ONNX file is missing, damaged or not ours.

@@ -1,9 +1,8 @@
-"""The ONNX file behind its own preprocessing: a uint8 picture of any size in, logits out.
+"""Export an ONNX file with built-in preprocessing: a uint8 image of any size in, logits out.
 
-Resize, crop and normalization are standard operators of opset 18. Resize with antialiasing and
-`exclude_outside` weighs pixels as Pillow's filters do and computes on uint8 as Pillow does, in two passes
-that each round to 8 bit; it differs by one gray level on a few per cent of the pixels (Pillow resizes rows
-first, onnxruntime columns).
+Resize, crop and normalization are standard operators of opset 18. Resize with antialiasing and `exclude_outside`
+has the same filter weights as Pillow, and like Pillow rounds to 8 bit after each of its two passes. A few per cent
+of the pixels differ by one gray level, because Pillow resizes rows first and onnxruntime columns.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ FILTERS: dict[str, dict[str, Any]] = {
 
 
 def export_pixels(source: Path, path: Path, preprocess: Preprocess) -> Path:
-    """Write the model of `source` (ours) with `preprocess` in front; returns `path`.
+    """Write the model of `source` (ours) with `preprocess` in front; return `path`.
 
-    Its input "picture" is uint8 (H, W, 3), RGB, upright, H and W free; its output is that of `source`, for
-    this one picture.
+    Its input "picture" is one upright RGB image, uint8 (H, W, 3), with any H and W. Its output is the output of
+    `source` for this image.
 
     Raises:
         RequirementMissed: the result is not valid.
@@ -59,7 +58,7 @@ def _require_antialias(source: Path, model: onnx.ModelProto) -> None:
 
 
 class _Steps:
-    """Nodes and constants, each under a name that no model of ours has."""
+    """New nodes and constants, with names that no model of ours contains."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -77,7 +76,7 @@ class _Steps:
 
 
 def _pixels_to_image(steps: _Steps, preprocess: Preprocess) -> str:
-    """From the picture to float32 (1, 3, S, S), step by step as `Preprocess` does it."""
+    """Add the steps of `Preprocess`, from the input to float32 (1, 3, S, S)."""
     planes = steps.add("Transpose", [PICTURE], perm=[2, 0, 1])
     batch = steps.add("Unsqueeze", [planes, steps.constant([0])])
     size = _resized_size(steps, preprocess)
@@ -91,7 +90,7 @@ def _pixels_to_image(steps: _Steps, preprocess: Preprocess) -> str:
 
 
 def _resized_size(steps: _Steps, preprocess: Preprocess) -> str:
-    """int64 (2,): height and width after the resize."""
+    """Add the height and width after the resize, int64 (2,)."""
     side = steps.constant([preprocess.resized_side])
     shape = steps.add("Shape", [PICTURE], start=0, end=2)
     if preprocess.resize == "stretch":

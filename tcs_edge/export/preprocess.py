@@ -1,4 +1,4 @@
-"""labels.txt and preprocess.json: what a program on the device needs beside the model."""
+"""Read and write labels.txt and preprocess.json, which a program on the device needs beside the model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tcs_edge.utils.files import write_json, write_text
 
 
 def require_labels(labels: Sequence[str]) -> None:
-    """Class names must be there, differ, and fit one line each.
+    """Check that there are class names, and that they differ and fit one line each.
 
     Raises:
-        DataError: none at all, an empty one, one with a line break, or one that comes twice.
+        DataError: no names, an empty name, a name with a line break, or a repeated name.
     """
     if not labels:
         raise DataError("no class names: a classifier needs at least one.")
@@ -29,10 +29,10 @@ def require_labels(labels: Sequence[str]) -> None:
 
 
 def write_labels(path: Path, labels: Sequence[str]) -> Path:
-    """Write one class name per line, line i naming logit i.
+    """Write one class name per line, in the order of the logits.
 
     Raises:
-        DataError: class names that cannot be told apart line by line.
+        DataError: as `require_labels`.
     """
     require_labels(labels)
     write_text(path, "".join(f"{label}\n" for label in labels))
@@ -40,10 +40,10 @@ def write_labels(path: Path, labels: Sequence[str]) -> Path:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Class names as `write_labels` wrote them.
+    """Read the class names that `write_labels` wrote.
 
     Raises:
-        DataError: no such file, not UTF-8, or names that `write_labels` would refuse.
+        DataError: the file is missing or not UTF-8, or as `require_labels`.
     """
     try:
         labels = tuple(path.read_text(encoding="utf-8").split("\n")[:-1])
@@ -54,6 +54,6 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def write_preprocess(path: Path, preprocess: Mapping[str, Any]) -> Path:
-    """Write the JSON document of the preprocessing; it carries its own `schema_version`."""
+    """Write the JSON document of the preprocessing, which includes its `schema_version`."""
     write_json(path, dict(preprocess))
     return path

@@ -1,1 +1,1 @@
-"""Running a model: torch, ONNX Runtime and OpenVINO behind one `Runner` protocol."""
+"""Run models in PyTorch, ONNX Runtime and OpenVINO behind one `Runner` protocol."""

@@ -1,4 +1,4 @@
-"""What a runtime looks like to everybody else."""
+"""Interface of all runtimes, and the checks that their runners share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Runner(Protocol):
     """A loaded model that turns images into logits.
 
     Attributes:
-        name: what results are filed under, unique within one validation, such as "onnxruntime".
-        precision: the coarsest numbers it really computes with, from the file's weights and the arithmetic
+        name: key of its results, unique within one validation, such as "onnxruntime".
+        precision: the coarsest numbers of the computation, from the file's weights and the arithmetic
             that the runtime reports: "f32", "f16-weights", "f16", "bf16" or "int8".
-        labels: the class names stored inside the artifact; None where it holds none.
+        labels: class names stored in the file; None if it has none.
     """
 
     name: str
@@ -30,14 +30,14 @@ class Runner(Protocol):
     labels: tuple[str, ...] | None
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """float32 (B, 3, S, S), normalized, any B >= 1 -> logits float32 (B, classes).
+        """Return logits, float32 (B, classes), for normalized float32 images (B, 3, S, S), B >= 1.
 
         Raises:
-            DataError: images of another shape or type, or a runtime that failed.
+            DataError: images of another shape or type, or a failure of the runtime.
         """
 
     def close(self) -> None:
-        """Free the model; the runner cannot be used afterwards."""
+        """Free the model. Do not use the runner afterwards."""
 
     def __enter__(self) -> Self: ...
 
@@ -68,10 +68,10 @@ class OwnFormat:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime for exported models; `runtimes.registry.RUNTIMES` lists all of them.
+    """A runtime for exported models, listed in `runtimes.registry.RUNTIMES`.
 
     Attributes:
-        name: its package on PyPI; results are filed under it.
+        name: its package on PyPI, and the key of its results.
         open: open a file with a number of threads, to compute in float32. Every runtime opens ONNX files.
         open_as_deployed: open a file to compute in the arithmetic that the runtime chooses on this processor;
             return None if that is float32. None for a runtime that always computes in float32.
@@ -95,7 +95,7 @@ class Runtime:
 
 
 class ClosingRunner:
-    """The context manager that all runners share."""
+    """Context manager of all runners."""
 
     def close(self) -> None:
         """Free the model."""
@@ -113,7 +113,7 @@ class ClosingRunner:
 
 
 class RefusedRunner(ClosingRunner):
-    """Stands for an artifact that its runtime would not load: whatever it is asked, it says why."""
+    """Runner of a file that its runtime could not load; `run` raises the reason."""
 
     labels: tuple[str, ...] | None = None
 
@@ -121,17 +121,17 @@ class RefusedRunner(ClosingRunner):
         self.name, self.precision, self._reason = name, precision, reason
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Raises DataError with the reason."""
+        """Raise DataError with the reason."""
         raise DataError(self._reason)
 
 
 def run_all(
     infer: Callable[[np.ndarray], np.ndarray], images: np.ndarray, img_size: int | None, one_by_one: bool
 ) -> np.ndarray:
-    """Run `images` (B, 3, S, S) at once, or image by image for a model with a static batch of 1.
+    """Run `images` (B, 3, S, S) as one batch, or one by one for a model with a static batch of 1.
 
     Raises:
-        DataError: images that are not float32 (B >= 1, 3, img_size, img_size).
+        DataError: the images are not float32 (B >= 1, 3, img_size, img_size).
     """
     require_images(images, img_size)
     if not one_by_one:
@@ -141,10 +141,10 @@ def run_all(
 
 
 def stored_precision(text: str | None, source: str) -> Precision:
-    """The precision that an artifact says it has; one that says nothing is fp32.
+    """Return the precision in a file's metadata; without metadata, "fp32".
 
     Raises:
-        DataError: a word that no artifact of ours holds.
+        DataError: an unknown precision.
     """
     for precision in PRECISIONS:
         if text in (precision, None):
@@ -153,9 +153,9 @@ def stored_precision(text: str | None, source: str) -> Precision:
 
 
 def coarsest(stored: Precision, arithmetic: str) -> str:
-    """`Runner.precision` of a file with `stored` numbers, run in `arithmetic`.
+    """Return `Runner.precision` of a file with `stored` numbers, run in `arithmetic`.
 
-    Float16 weights in float32 arithmetic lose less than float16 or bfloat16 arithmetic does, int8 loses more.
+    Float16 weights in float32 arithmetic lose less than float16 or bfloat16 arithmetic. int8 loses more.
     """
     if stored == "int8":
         return "int8"
@@ -163,7 +163,7 @@ def coarsest(stored: Precision, arithmetic: str) -> str:
 
 
 def require_images(images: np.ndarray, img_size: int | None) -> None:
-    """Raise DataError unless `images` is float32 (B >= 1, 3, S, S), with S = img_size where that is known."""
+    """Raise DataError unless `images` is float32 (B >= 1, 3, S, S), with S = img_size if it is known."""
     side = img_size if img_size is not None else images.shape[-1]
     if images.dtype != np.float32 or images.ndim != 4 or images.shape[1:] != (3, side, side):
         wanted = f"float32 (B, 3, {img_size or 'S'}, {img_size or 'S'})"
@@ -173,7 +173,7 @@ def require_images(images: np.ndarray, img_size: int | None) -> None:
 
 
 def static_sides(shape: list[int | None], source: str) -> tuple[int | None, int | None]:
-    """(batch, side) of a model input (B, 3, S, S); None where that axis is dynamic.
+    """Return (batch, side) of a model input (B, 3, S, S); None for a dynamic axis.
 
     Raises:
         DataError: another layout, or a static batch other than 1.
@@ -186,14 +186,14 @@ def static_sides(shape: list[int | None], source: str) -> tuple[int | None, int 
 
 
 def stored_labels(text: str | None, outputs: object, source: str) -> tuple[str, ...] | None:
-    """The class names in an artifact's metadata; None where it holds none.
+    """Return the class names in a file's metadata; None if it has none.
 
     Args:
         text: a JSON list of names.
-        outputs: how many logits the model has; anything but a number where that is not fixed.
+        outputs: number of logits of the model; anything but a number if it is not fixed.
 
     Raises:
-        DataError: no list of names, or another number of them than the model has outputs.
+        DataError: not a list of names, or their number differs from the model's outputs.
     """
     if not text:
         return None

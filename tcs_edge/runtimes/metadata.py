@@ -1,4 +1,4 @@
-"""What every artifact says about itself: its labels, its preprocessing, who made it."""
+"""Metadata in every exported file: labels, preprocessing, versions and precision."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ KEYS = ("labels", "preprocess", "versions", "precision")
 def build_metadata(
     labels: Sequence[str], preprocess: Mapping[str, Any], precision: Precision = "fp32"
 ) -> dict[str, str]:
-    """The key-value pairs stored inside an artifact; the precision is a word, every other value JSON text."""
+    """Return the key-value pairs to store in a file. The precision is plain text, all other values are JSON."""
     values = {"labels": list(labels), "preprocess": dict(preprocess), "versions": library_versions()}
     texts = {key: json.dumps(value, ensure_ascii=False, allow_nan=False) for key, value in values.items()}
     return texts | {"precision": precision}
 
 
 def set_onnx_metadata(model: onnx.ModelProto, pairs: Mapping[str, str]) -> None:
-    """Lay `pairs` over the metadata of `model`."""
+    """Add `pairs` to the metadata of `model`, replacing equal keys."""
     kept = {pair.key: pair.value for pair in model.metadata_props} | dict(pairs)
     del model.metadata_props[:]
     for key, value in kept.items():
@@ -35,10 +35,10 @@ def set_onnx_metadata(model: onnx.ModelProto, pairs: Mapping[str, str]) -> None:
 
 
 def read_onnx_metadata(path: Path) -> dict[str, str]:
-    """The pairs `build_metadata` made, read back from an ONNX file.
+    """Read the pairs of `build_metadata` from an ONNX file.
 
     Raises:
-        DataError: no ONNX file, or one without our metadata.
+        DataError: not an ONNX file, or one without our metadata.
     """
     pairs = stored_pairs(path)
     missing = [key for key in KEYS if key not in pairs]
@@ -50,9 +50,9 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
 
 
 def stored_pairs(path: Path) -> dict[str, str]:
-    """As many of those pairs as any ONNX file holds.
+    """Read the pairs that are present in any ONNX file.
 
     Raises:
-        DataError: no ONNX file.
+        DataError: not an ONNX file.
     """
     return {pair.key: pair.value for pair in read_onnx(path).metadata_props if pair.key in KEYS}

@@ -1,4 +1,4 @@
-"""An ONNX file as data, before any runtime sees it: its operators, its tensors, the files it points to."""
+"""Read ONNX files without a runtime: operators, tensors and external data."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from google.protobuf.message import DecodeError
 
 from tcs_edge.errors import DataError, reason_of
 
-# What every build of onnxruntime brings; com.microsoft are its own contributed operators.
+# Included in every build of onnxruntime; com.microsoft are its own contributed operators.
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """The model at `path`, without the values of external data.
+    """Read the model at `path`, without the values of external data.
 
     Raises:
-        DataError: it is missing, damaged, or holds no graph.
+        DataError: the file is missing, damaged, or has no graph.
     """
     if not path.is_file():
         raise DataError(f"no such ONNX file: {path}")
@@ -32,10 +32,10 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 
 def require_standard(path: Path, model: onnx.ModelProto) -> None:
-    """Fail unless any onnxruntime can load the model from its own folder.
+    """Check that any onnxruntime can load the model from its own folder.
 
     Raises:
-        DataError: operators of another domain, or external data that is missing or lies elsewhere.
+        DataError: operators of another domain, or external data that is missing or outside the folder.
     """
     own = {function.domain for function in model.functions}
     foreign = {(node.domain, node.op_type) for node in all_nodes(model)}
@@ -51,21 +51,21 @@ def require_standard(path: Path, model: onnx.ModelProto) -> None:
 
 
 def default_opset(model: onnx.ModelProto) -> int | None:
-    """The version of the standard operators that the model asks for."""
+    """Return the model's opset: the version of the standard operators."""
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
 
 
 def external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
-    """The files that hold tensors of the model at `path`, sorted, whether they are there or not.
+    """Return the sorted paths of the model's external data, existing or not.
 
     Raises:
-        DataError: one that is not below the model's own folder.
+        DataError: a path outside the model's folder.
     """
     return sorted({_external_file(path, tensor) for tensor in all_tensors(model) if is_external(tensor)})
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:
-    """Whether the tensor's values lie in another file."""
+    """Return True if the tensor's values are in another file."""
     return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
 
 
@@ -78,7 +78,7 @@ def _external_file(path: Path, tensor: onnx.TensorProto) -> Path:
 
 
 def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Every node of the model, those of inner graphs and of its own functions included."""
+    """Yield all nodes of the model, including inner graphs and the model's functions."""
     yield from _inner_nodes(model.graph.node)
     for function in model.functions:
         yield from _inner_nodes(function.node)
@@ -99,7 +99,7 @@ def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor stored in the model: initializers, constants, and those of inner graphs and functions."""
+    """Yield all stored tensors: initializers and constants, including inner graphs and functions."""
     yield from _initializers(model.graph)
     for node in all_nodes(model):
         for graph in _graphs(node):

@@ -26,12 +26,12 @@ SILENT_LOG = 4  # onnxruntime: fatal errors only; everything else arrives as an 
 
 
 class OrtRunner(ClosingRunner):
-    """Runs an ONNX file with `threads` threads.
+    """Runner of an ONNX file with `threads` threads.
 
-    Its name is "onnxruntime", with the file's own precision behind it where that is not fp32.
+    Its name is "onnxruntime", followed by the file's precision if that is not fp32.
 
     Raises:
-        DataError: the file is missing, truncated, or no image classifier.
+        DataError: the file is missing, truncated, or not an image classifier.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
@@ -46,7 +46,7 @@ class OrtRunner(ClosingRunner):
         self.name, self.precision = runner_name("onnxruntime", stored), coarsest(stored, "f32")
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """float32 (B, 3, S, S) -> logits float32 (B, classes)."""
+        """Return logits, float32 (B, classes), for float32 images (B, 3, S, S)."""
         return run_all(self._infer, images, self._img_size, self._one_by_one)
 
     def _infer(self, images: np.ndarray) -> np.ndarray:
@@ -62,10 +62,10 @@ class OrtRunner(ClosingRunner):
 
 
 def open_session(path: Path, threads: int, takes: str = FLOAT) -> Any:
-    """A session with one input, of type `takes`, and one output.
+    """Open a session with one input, of type `takes`, and one output.
 
     Raises:
-        DataError: the file is missing, truncated, or no such model.
+        DataError: the file is missing, truncated, or has other inputs or outputs.
     """
     ort = _onnxruntime()
     ort.disable_telemetry_events()
@@ -93,7 +93,7 @@ def _options(threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = SILENT_LOG
-    # Spinning threads starve their neighbors, and with them every measurement on the machine.
+    # Spinning threads slow down other processes, and distort all measurements on the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 

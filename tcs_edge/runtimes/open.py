@@ -1,6 +1,6 @@
 """Open the files of an export folder in their runtimes.
 
-A file that does not open becomes a runner that fails its checks.
+A file that a runtime cannot load becomes a `RefusedRunner`, which fails its checks.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def opened_as_deployed(runtime: Runtime, path: Path, threads: int, name: str) ->
 
 
 def _opened(name: str, make: Callable[[], Runner]) -> Runner:
-    """A runner, or one that fails its checks where the runtime would not load the file."""
+    """Return the runner of `make`, or a `RefusedRunner` if the runtime cannot load the file."""
     try:
         return make()
     except DataError as error:

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a file that takes pictures as they are: its preprocessing is inside."""
+"""ONNX Runtime on a file with built-in preprocessing, which takes uint8 images."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ UINT8 = "tensor(uint8)"
 
 
 class PixelsRunner(ClosingRunner):
-    """Runs an ONNX file whose input is one uint8 picture (H, W, 3), RGB, of any size.
+    """Runner of an ONNX file with one uint8 RGB image (H, W, 3) of any size as input.
 
-    Its name is "onnxruntime-pixels", with the file's own precision in between where that is not fp32.
+    Its name is "onnxruntime-pixels", with the file's precision in between if that is not fp32.
 
     Raises:
-        DataError: the file is missing, truncated, or takes no pictures.
+        DataError: the file is missing, truncated, or takes another input.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
@@ -32,10 +32,10 @@ class PixelsRunner(ClosingRunner):
         self.precision = "int8" if coarsest(stored, "f32") == "int8" else "pixels"
 
     def run(self, picture: np.ndarray) -> np.ndarray:
-        """uint8 (H, W, 3) -> logits float32 (1, classes).
+        """Return logits, float32 (1, classes), for a uint8 image (H, W, 3).
 
         Raises:
-            DataError: another type or shape, or a runtime that failed.
+            DataError: another type or shape, or a failure of the runtime.
         """
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
             raise DataError(f"the model takes a uint8 picture (H, W, 3), got {picture.dtype} {picture.shape}.")

@@ -1,6 +1,6 @@
-"""Every runtime that exports are validated and timed in, by name.
+"""Registry of the runtimes: exports are validated and timed in each of them.
 
-To add one, write a `Runtime` in a module or folder beside this one and add its line.
+To add a runtime, describe it as a `Runtime` in a module or folder beside this one, and add its line here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How a model computes where OpenVINO takes float16 or bfloat16 by itself, shown on a CPU that does not.
+"""Simulation of float16 or bfloat16 arithmetic on a CPU that lacks it.
 
-ONNX Runtime computes the graph that the IR was made from, with every weight and every value between two operations
-rounded to that type. Sums inside an operation stay float32: a processor that adds up in float16 loses more.
+ONNX Runtime computes the graph with every weight, and every value between two operations, rounded to that type.
+Sums inside an operation stay float32. A processor that adds in float16 loses more.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ SHORT, ROUNDED, EXACT = "_short", "_rounded", "_exact"
 
 
 def open_rounding(path: Path, arithmetic: Arithmetic, name: str, threads: int = 1) -> OrtRunner:
-    """A runner called `name` that computes the float32 ONNX file `path` in that arithmetic.
+    """Open a runner called `name` that computes the float32 ONNX file `path` in that arithmetic.
 
     Raises:
-        DataError: the file is missing, truncated, or no image classifier.
+        DataError: the file is missing, truncated, or not an image classifier.
     """
     model = with_rounding(read_onnx(path), arithmetic)
     with TemporaryDirectory() as folder:
@@ -38,7 +38,7 @@ def open_rounding(path: Path, arithmetic: Arithmetic, name: str, threads: int = 
 
 
 def with_rounding(model: onnx.ModelProto, arithmetic: Arithmetic) -> onnx.ModelProto:
-    """A copy of `model` in which every float32 value is rounded to the shorter type before it is read."""
+    """Return a copy of `model` that rounds every float32 value to the shorter type before its use."""
     copy = onnx.shape_inference.infer_shapes(model)
     graph, floats = copy.graph, _float_values(copy.graph)
     logits = graph.output[0].name

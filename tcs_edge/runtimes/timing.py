@@ -1,7 +1,7 @@
-"""How long a call takes: warmed up, repeated, in turns with what it is compared with.
+"""Time calls: with warm-up and repetitions, interleaved with the calls they are compared with.
 
-Percentiles, not means: one interrupted call in a hundred moves a mean and leaves the median alone. How many
-threads compute is the caller's choice, made when a runner is opened, and written beside the numbers.
+Results are percentiles, because one interrupted call in a hundred changes a mean but not the median. The caller
+chooses the number of threads when it opens a runner, and records it with the results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class LatencySample:
-    """Percentiles of the wall time of one call, in milliseconds, over `runs` timed calls, and every one of these."""
+    """Percentiles of the wall time of one call over `runs` timed calls, and all of these, in milliseconds."""
 
     p50_ms: float
     p90_ms: float
@@ -28,7 +28,7 @@ class LatencySample:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Self:
-        """Percentiles of measured times, linear between neighbors as numpy's are.
+        """Return the percentiles of measured times, with linear interpolation as in numpy.
 
         Raises:
             ValueError: fewer than two times.
@@ -37,7 +37,7 @@ class LatencySample:
         return cls(cuts[49], cuts[89], cuts[98], len(seconds), tuple(1000 * each for each in seconds))
 
     def to_json(self) -> dict[str, Any]:
-        """The percentiles and how many calls they are of, as JSON values."""
+        """Return the percentiles and the number of calls as JSON values."""
         fields = asdict(self)
         del fields["calls_ms"]
         return fields
@@ -46,11 +46,11 @@ class LatencySample:
 def time_runner(
     run: Callable[[], object], warmup: int, repeats: int, clock: Clock = time.perf_counter
 ) -> LatencySample:
-    """Time `repeats` calls of `run`, after `warmup` calls that are not counted.
+    """Time `repeats` calls of `run` after `warmup` untimed calls.
 
     Args:
         repeats: at least 2.
-        clock: seconds that only grow.
+        clock: a monotonic clock in seconds.
 
     Raises:
         ValueError: too few repeats, or a negative warm-up.
@@ -65,9 +65,9 @@ def time_interleaved(
     block: int = 10,
     clock: Clock = time.perf_counter,
 ) -> dict[str, LatencySample]:
-    """Time several calls in turns of `block`, so that a busy or hot minute falls on all of them alike.
+    """Time several calls in turns of `block`, so that a busy or hot minute affects all of them alike.
 
-    A turn begins with one call that is not counted: it brings weights and code back into the caches.
+    A turn starts with one untimed call, which loads weights and code into the caches again.
 
     Raises:
         ValueError: too few repeats, a negative warm-up, or an empty turn.

@@ -1,4 +1,4 @@
-"""The trained model itself: the reference that exports are compared with."""
+"""The trained model in PyTorch: the reference for all exports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tcs_edge.runtimes.base import ClosingRunner, run_all
 
 
 class TorchRunner(ClosingRunner):
-    """Runs `module`: (B, 3, S, S) -> (B, classes), put into eval mode, on the device it lies on."""
+    """Runner of `module`, (B, 3, S, S) -> (B, classes), in eval mode, on its current device."""
 
     name = "pytorch"
     precision = "f32"
@@ -20,7 +20,7 @@ class TorchRunner(ClosingRunner):
         self._device = next((p.device for p in module.parameters()), torch.device("cpu"))
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """float32 (B, 3, S, S) -> logits float32 (B, classes)."""
+        """Return logits, float32 (B, classes), for float32 images (B, 3, S, S)."""
         return run_all(self._infer, images, img_size=None, one_by_one=False)
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The other precisions of an exported model: float16 weights, int8, and ONNX files with their preprocessing inside."""
+"""Export further precisions: float16 weights, int8, and ONNX files with built-in preprocessing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Int8Record:
-    """How int8 came about, for the report: what each layer costs, what was tried, what was released."""
+    """Record of the int8 export for the report: the cost of each layer, all rounds, and the released files."""
 
     outlook: str
     calibration_images: int
@@ -40,7 +40,7 @@ class Int8Record:
     formats: tuple[Quantized, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON document of everything."""
+        """Return the record as a JSON document."""
         return {
             "schema_version": SCHEMA_VERSION,
             "outlook": self.outlook,
@@ -60,10 +60,12 @@ def export_precisions(
     target: TargetSpec,
     options: ResolvedConfig,
 ) -> list[Check]:
-    """Write what `options` ask for beside the float32 files in `exports`; int8 only where its accuracy holds.
+    """Write the requested files beside the float32 files in `exports`; int8 only if it keeps its accuracy.
+
+    Also write `int8_report`.
 
     Returns:
-        A check for each int8 format: whether it was released. `int8_report` tells how that came.
+        A check for each int8 format, which passes if the format was released.
 
     Raises:
         DataError, UsageError: as `export_int8`.
@@ -91,11 +93,11 @@ def export_fp16(exports: Path) -> None:
 def export_int8(
     exports: Path, images: ImageSet, preprocess: Preprocess, target: TargetSpec, options: ResolvedConfig
 ) -> Int8Record:
-    """Write the int8 files beside the float32 ones in `exports`, each only where its accuracy holds.
+    """Write the int8 files beside the float32 ones in `exports`, each only if it keeps its accuracy.
 
     Raises:
-        DataError: no images to calibrate with that the evaluation does not use.
-        UsageError: a model that cannot be quantized.
+        DataError: no calibration images apart from the evaluation images.
+        UsageError: the model cannot be quantized.
     """
     source, threads = exports / onnx_file("fp32"), options.threads
     calibration = calibration_split(images, options.int8.calibration_images, options.seed)
@@ -115,7 +117,7 @@ def export_int8(
 
 
 def warn_of_large_int8(exports: Path) -> None:
-    """Say so where so many layers stay in float that weights in float16 would make the smaller ONNX file."""
+    """Warn if so many layers stay float that the ONNX file with float16 weights would be smaller."""
     plain, eighth = exports / onnx_file("fp32"), exports / onnx_file("int8")
     if eighth.is_file() and 2 * eighth.stat().st_size > plain.stat().st_size:
         int8_mb, fp16_mb = eighth.stat().st_size / 1e6, plain.stat().st_size / 2e6
@@ -126,14 +128,14 @@ def warn_of_large_int8(exports: Path) -> None:
 
 
 def int8_schemes(target: TargetSpec) -> tuple[Scheme, ...]:
-    """The ways of quantizing that fit the target's processor."""
+    """Return the quantization schemes for the target's processor."""
     arm = target.cpu.isa.startswith("arm")
     saturates = not arm and not target.cpu.int8_dot_product
     return tuple(Scheme(per_channel, arm, saturates) for per_channel in (True, False))
 
 
 def int8_checks(record: Int8Record) -> list[Check]:
-    """One check per int8 format: its accuracy held on the validation images, so there is a file to prove."""
+    """Return one check per int8 format, which passes if accuracy held on the validation images."""
     checks = []
     for made in record.formats:
         runtime = "onnxruntime" if made.format == "onnx" else made.format
@@ -148,7 +150,7 @@ def int8_checks(record: Int8Record) -> list[Check]:
 
 
 def embed_preprocess(exports: Path, options: ResolvedConfig, preprocess: Preprocess) -> None:
-    """Put the preprocessing in front of every ONNX file in `exports`, as files of their own."""
+    """Write a copy with built-in preprocessing of every ONNX file in `exports`."""
     for precision in options.precision:
         source = exports / onnx_file(precision)
         if source.is_file():

@@ -1,4 +1,4 @@
-"""How fast the exported files are here, on this machine, beside the trained model in PyTorch."""
+"""Measure the latency of the exported files and of PyTorch on this machine."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ DIGITS = 4  # of a millisecond: a tenth of a microsecond
 def measure_latency(
     model: nn.Module, exports: Path, preprocess: Preprocess, options: ResolvedConfig
 ) -> tuple[LatencyHere, CallsRecord]:
-    """Latency of one image in every file of `exports` and in PyTorch, all in turns, `options.threads` threads each.
+    """Measure one image in every file of `exports` and in PyTorch, in turns, with `options.threads` threads each.
 
-    Returns percentiles for the manifest and every timed call for the report.
+    With `options.compiled_latency`, also measure compiled PyTorch; compiling can take minutes. `remarks` names
+    every runner that does not run, with the reason.
 
-    PyTorch compiled is measured too where `options.compiled_latency` asks for it: compiling takes up to
-    minutes. What does not run is named in `remarks`, with the reason.
+    Returns:
+        Percentiles for the manifest, and all timed calls for the report.
     """
     image = np.random.default_rng(0).standard_normal((1, 3, preprocess.img_size, preprocess.img_size))
     with ExitStack() as stack, busy("measuring latency"):
@@ -61,11 +62,11 @@ def measure_latency(
 
 
 def _running(runners: list[Runner], image: np.ndarray) -> tuple[dict[str, Callable[[], object]], tuple[str, ...]]:
-    """A call per runner, and a remark for each that does not run: the proof has failed that one already."""
+    """Return a call per runner, and a remark for each that does not run; validation has failed those already."""
     runs: dict[str, Callable[[], object]] = {}
     remarks = []
     for runner in runners:
-        # Without a C++ compiler, or with one that is too old, anything can come out of torch.compile.
+        # Without a recent C++ compiler, torch.compile can raise any exception.
         try:
             with quiet("torch"):
                 runner.run(image)
@@ -83,7 +84,7 @@ def _compiled(model: nn.Module) -> TorchRunner:
 
 
 def _repeats(runs: dict[str, Callable[[], object]]) -> int:
-    """As many timed calls of each as fit the budget."""
+    """Return the number of timed calls of each that fit the budget."""
     started = time.perf_counter()
     for run in runs.values():
         run()

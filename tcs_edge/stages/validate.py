@@ -1,4 +1,4 @@
-"""Proof that the exported files are the trained model: on fresh exports, and on a run from earlier."""
+"""Validate exported files against the trained model, for new exports and for earlier runs."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def prove(
     """Compare the files in `exports` with `model` on every test image; see `validation.validate`.
 
     Args:
-        max_opset: the highest ONNX opset that the target's runtime takes; None for any.
-        at_device_precision: prove the precision too that OpenVINO takes by itself; says little of a
-            network that was not trained.
-        arithmetic: what OpenVINO computes in on the target.
+        max_opset: highest ONNX opset of the target's runtime; None for any.
+        at_device_precision: also validate the arithmetic that a runtime chooses by itself. The results mean
+            little for an untrained network.
+        arithmetic: arithmetic that OpenVINO chooses on the target.
     """
     reference = TorchRunner(model)
     with ExitStack() as stack:
@@ -65,21 +65,21 @@ def prove(
 
 @dataclass(frozen=True)
 class Revalidation:
-    """A run proved again; `revoked` says where its exports went if they failed."""
+    """Result of validating a run again; `revoked` is the new folder of its exports if they failed."""
 
     validation: Validation
     revoked: Path | None
 
 
 def revalidate(run: Path, data: Path | None) -> Revalidation:
-    """Prove a finished run again: its files' hashes first, then the models on the test images.
+    """Validate a finished run again: first its files' hashes, then the models on the test images.
 
     Args:
-        data: where the images lie now; None looks where the run found them.
+        data: current folder of the images; None uses the recorded folder.
 
     Raises:
-        ParityFailed: a file is missing, changed or new; or the run failed its own validation.
-        DataError: no run, or other images than the run's.
+        ParityFailed: a file is missing, changed or new, or the run failed its own validation.
+        DataError: not a run, or images that differ from the run's.
     """
     folder, manifest = proven_run(run)
     options = validated(ResolvedConfig, manifest.options, folder.root / MANIFEST)

@@ -1,4 +1,4 @@
-"""What the exported files say of themselves, against what was trained: no runtime is needed to see it."""
+"""Check the metadata of exported files against the trained model, without a runtime."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def artifact_checks(
     max_opset: int | None,
     precisions: Sequence[Precision] = ("fp32",),
 ) -> list[Check]:
-    """Opset, single file, precision, class names and preprocessing of a folder of exports.
+    """Check opset, single file, precision, class names and preprocessing of a folder of exports.
 
     Args:
-        preprocess: the JSON document of the preprocessing that the model was trained with.
-        max_opset: the highest ONNX opset that the target's runtime takes; None for any.
-        precisions: those that were asked for.
+        preprocess: JSON document of the preprocessing in training.
+        max_opset: highest ONNX opset of the target's runtime; None for any.
+        precisions: requested precisions.
     """
     checks: list[Check] = []
     for precision in precisions:
@@ -74,7 +74,7 @@ def _own_format_checks(
 
 
 def _check(name: str, problem_of: Callable[[], str]) -> Check:
-    """A check that passes where there is no problem; a file that cannot be read is one."""
+    """Return a check that passes if there is no problem; an unreadable file is a problem."""
     try:
         problem = problem_of()
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Proof of the ONNX files that take pictures: they do what Pillow and the trained model do together."""
+"""Validate the ONNX files with built-in preprocessing against Pillow and the trained model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ODD_SIZES = ((1, 1), (3, 500), (500, 3), (37, 64))
 def picture_checks(
     reference: Runner, path: Path, images: Split, preprocess: Preprocess, classes: Sequence[str], max_int8_drop: float
 ) -> list[Check]:
-    """Compare the file with `reference` behind `preprocess` on every image, and try sizes that cameras do not send."""
+    """Compare the file with `reference` behind `preprocess` on every image, and try extreme image sizes."""
     try:
         with PixelsRunner(path) as runner:
             tally = _compared(reference, runner, images, preprocess)
@@ -46,7 +46,7 @@ def _compared(reference: Runner, runner: PixelsRunner, images: Split, preprocess
 
 
 def _odd_sizes_check(runner: PixelsRunner) -> Check:
-    """One pixel, thin strips, a size that is not square: finite logits for all of them."""
+    """Check that one pixel, thin strips and a rectangle give finite logits."""
     name = f"{runner.name}: odd sizes"
     noise = np.random.default_rng(0)
     try:

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: the runner, and the export of its own format."""
+"""OpenVINO on the CPU: its runner and the export of its own format."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The same graph as OpenVINO IR: an .xml and a .bin.
+"""Export the ONNX graph as OpenVINO IR: an .xml and a .bin.
 
-The IR is made from the ONNX file, not from torch a second time, so both runtimes hold one graph and a
-difference between them is the runtime's own. The file is read by the C++ frontend (`Core.read_model`);
-`openvino.convert_model` would add nothing for ONNX but its telemetry.
+The source is the ONNX file, not the torch module, so that both runtimes run one graph. A difference between them
+then comes from the runtime. `Core.read_model` reads the file, because `openvino.convert_model` adds only telemetry.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ def export_openvino(
     xml_path: Path,
     precision: Precision = "fp32",
 ) -> tuple[Path, Path]:
-    """Write the model of `onnx_path` as `xml_path` and the .bin beside it; returns both paths.
+    """Write the model of `onnx_path` as `xml_path` and the .bin beside it; return both paths.
 
-    Weights stay float32, or become float16 for precision "fp16": arithmetic is the same either way. Labels,
+    Weights stay float32, or become float16 for precision "fp16". The arithmetic is the same for both. Labels,
     preprocessing and versions are copied from the ONNX file into the IR's rt_info, group "tcs_edge".
-    Either both files appear or neither.
+    Either both files are written or none.
 
     Raises:
         DataError: the ONNX file is missing, damaged or not ours.
@@ -50,10 +49,10 @@ def export_openvino(
 
 
 def read_as_openvino(onnx_path: Path) -> ov.Model:
-    """The model of an ONNX file in OpenVINO's form.
+    """Read an ONNX file as an OpenVINO model.
 
     Raises:
-        DataError: OpenVINO cannot read it.
+        DataError: OpenVINO cannot read the file.
     """
     try:
         return openvino().Core().read_model(onnx_path)
@@ -64,10 +63,9 @@ def read_as_openvino(onnx_path: Path) -> ov.Model:
 
 
 def write_ir(model: ov.Model, xml_path: Path, metadata: Mapping[str, str]) -> tuple[Path, Path]:
-    """Write `model` as `xml_path` and the .bin beside it, `metadata` in its rt_info; returns both paths.
+    """Write `model` as `xml_path` and the .bin beside it, with `metadata` in its rt_info; return both paths.
 
-    What is left of float weights becomes float16 where metadata's "precision" is "fp16" and stays as it is
-    otherwise.
+    Float weights become float16 if metadata's "precision" is "fp16", otherwise they stay as they are.
 
     Raises:
         MissingError, RequirementMissed: as `export_openvino`.
@@ -89,10 +87,10 @@ def write_ir(model: ov.Model, xml_path: Path, metadata: Mapping[str, str]) -> tu
 
 
 def read_openvino_metadata(xml_path: Path) -> dict[str, str]:
-    """The pairs that `export_openvino` copied, read back from an IR without loading its weights.
+    """Read the pairs that `export_openvino` copied from an IR, without loading its weights.
 
     Raises:
-        DataError: no IR, or one without our metadata.
+        DataError: not an IR, or one without our metadata.
     """
     try:
         group = ElementTree.parse(xml_path).getroot().find(f"rt_info/{RT_INFO_GROUP}")

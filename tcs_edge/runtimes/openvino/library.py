@@ -1,4 +1,4 @@
-"""Import OpenVINO at its first use: it takes half a second, and reports usage unless it is told not to."""
+"""Import OpenVINO at its first use, because the import takes half a second."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tcs_edge.utils.telemetry import telemetry_off
 
 
 def openvino() -> Any:
-    """Return the module `openvino`."""
+    """Return the module `openvino`, imported without usage statistics."""
     with telemetry_off():
         import openvino
     return openvino

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, at float32 or at the precision the device picks by itself."""
+"""OpenVINO on the CPU, in float32 or in the arithmetic that it chooses by itself."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Arithmetic = Literal["f32", "bf16", "device"]
 
 
 class OpenVinoRunner(ClosingRunner):
-    """Runs an IR (.xml with its .bin beside it), or an ONNX file, with `threads` threads.
+    """Runner of an IR (.xml with its .bin beside it), or of an ONNX file, with `threads` threads.
 
     Args:
-        precision: "f32" shows whether the conversion is right; "device" leaves the choice to OpenVINO,
-            which takes bf16 or f16 where the CPU has it, as the deployed model will; "bf16" asks for
-            that, which a CPU with AVX-512 also emulates. What came of it is read back into `arithmetic`.
+        precision: "f32" tests the conversion alone. "device" leaves the choice to OpenVINO, as in the deployed
+            model: bf16 or f16 if the CPU has it. "bf16" requests bf16, which a CPU with AVX-512 also emulates.
+            `arithmetic` holds the result.
 
-    Its name is "openvino", with the file's own precision behind it where that is not fp32, then "-device" or
-    "-bf16" where that was asked for.
+    Its name is "openvino", followed by the file's precision if that is not fp32, then by "-device" or "-bf16" if
+    that was requested.
 
     Raises:
-        DataError: a file is missing, truncated, or no image classifier.
+        DataError: a file is missing, truncated, or not an image classifier.
     """
 
     def __init__(self, path: Path, threads: int = 1, precision: Arithmetic = "f32") -> None:
@@ -53,7 +53,7 @@ class OpenVinoRunner(ClosingRunner):
         self.name = runner_name("openvino", stored) + ("" if precision == "f32" else f"-{precision}")
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """float32 (B, 3, S, S) -> logits float32 (B, classes)."""
+        """Return logits, float32 (B, classes), for float32 images (B, 3, S, S)."""
         return run_all(self._infer, images, self._img_size, self._one_by_one)
 
     def _infer(self, images: np.ndarray) -> np.ndarray:
@@ -66,8 +66,8 @@ class OpenVinoRunner(ClosingRunner):
     def _model_for(self, size: int) -> Any:
         """Return the compiled model for batches of `size`.
 
-        OpenVINO up to 2026.4 crashes the process on int8 with a dynamic batch where the CPU has AMX
-        (openvino#37577), so there the same file is compiled anew with each batch size as a fixed one.
+        On a CPU with AMX, OpenVINO up to 2026.4 ends the process on int8 with a dynamic batch
+        (openvino#37577). There, the file is compiled again for each batch size.
         """
         if self._by_size is None:
             return self._compiled[None]
@@ -84,7 +84,7 @@ class OpenVinoRunner(ClosingRunner):
 
 @cache
 def has_amx_int8() -> bool:
-    """Return True where Linux lists this CPU's matrix instructions for 8-bit numbers."""
+    """Return True if Linux lists matrix instructions for 8-bit numbers (AMX) for this CPU."""
     facts = Path("/proc/cpuinfo")
     return facts.is_file() and "amx_int8" in facts.read_text(encoding="ascii", errors="replace")
 
