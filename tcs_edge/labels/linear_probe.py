@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+STEPS = 100  # of L-BFGS
+
 
 @dataclass(frozen=True)
 class LinearProbe:
@@ -38,7 +40,6 @@ def fit_linear_probe(
     labels: np.ndarray,
     classes: int | None = None,
     l2: float = 1e-3,
-    steps: int = 100,
 ) -> LinearProbe:
     """Fit a linear probe by full-batch L-BFGS from zero weights, without randomness.
 
@@ -58,17 +59,15 @@ def fit_linear_probe(
     mean = x.mean(dim=0)
     scale = (x - mean).square().mean().sqrt().clamp_min(1e-12)
     count = classes or (labels.shape[1] if soft else int(labels.max()) + 1)
-    weight, bias = _minimize((x - mean) / scale, y, count, l2, steps)
+    weight, bias = _minimize((x - mean) / scale, y, count, l2)
     weight = weight / scale
     return LinearProbe(weight.numpy(), (bias - weight @ mean).numpy())
 
 
-def _minimize(
-    x: torch.Tensor, y: torch.Tensor, classes: int, l2: float, steps: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _minimize(x: torch.Tensor, y: torch.Tensor, classes: int, l2: float) -> tuple[torch.Tensor, torch.Tensor]:
     weight = torch.zeros(classes, x.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()

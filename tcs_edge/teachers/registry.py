@@ -1,6 +1,6 @@
 """Registry of the teachers: a literal table, and `timm/NAME` for every other timm model.
 
-License, width and parameter count repeat timm's own values; a test compares them.
+License and parameter count repeat timm's own values; a test compares them.
 No heavy module is imported here, so that listing the teachers is fast.
 """
 
@@ -16,19 +16,16 @@ TIMM_PREFIX = "timm/"
 
 @dataclass(frozen=True)
 class TeacherSpec:
-    """One teacher: its timm name (empty for the built-in one), license, arXiv id, size and feature width.
+    """One teacher: its timm name (empty for the built-in one), license and size.
 
     `license` is the license of the WEIGHTS as timm states it (lower case, SPDX-like; "unknown" if timm
-    states none). `params_m` is the number of parameters in millions, without a classifier. `dim` is the
-    width d of the pooled features. Both are 0 for `digits` and `timm/NAME`; `load.describe_teacher`
-    computes them from the model.
+    states none). `params_m` is the number of parameters in millions, without a classifier. It is 0 for
+    `digits` and `timm/NAME`; `load.describe_teacher` computes it from the model.
     """
 
     timm_name: str
     license: str
-    paper: str
     params_m: float
-    dim: int
 
     @property
     def non_commercial(self) -> bool:
@@ -41,41 +38,51 @@ _DINOV3 = "dinov3-license"
 _CC_NC = "cc-by-nc-4.0"
 
 TEACHERS: dict[str, TeacherSpec] = {
-    "digits": TeacherSpec("", _APACHE, "", 0.0, 0),
-    "dinov2-small": TeacherSpec("vit_small_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 22.06, 384),
-    "dinov2-base": TeacherSpec("vit_base_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 86.58, 768),
-    "dinov2-large": TeacherSpec("vit_large_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 304.37, 1024),
-    "dinov2-giant": TeacherSpec("vit_giant_patch14_dinov2.lvd142m", _APACHE, "2304.07193", 1136.48, 1536),
-    "dinov2-small-reg": TeacherSpec("vit_small_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 22.06, 384),
-    "dinov2-base-reg": TeacherSpec("vit_base_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 86.58, 768),
-    "dinov2-large-reg": TeacherSpec("vit_large_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 304.37, 1024),
-    "dinov2-giant-reg": TeacherSpec("vit_giant_patch14_reg4_dinov2.lvd142m", _APACHE, "2309.16588", 1136.48, 1536),
-    "dinov3-small": TeacherSpec("vit_small_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 21.59, 384),
-    "dinov3-small-plus": TeacherSpec("vit_small_plus_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 28.68, 384),
-    "dinov3-base": TeacherSpec("vit_base_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 85.64, 768),
-    "dinov3-large": TeacherSpec("vit_large_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 303.08, 1024),
-    "dinov3-huge-plus": TeacherSpec("vit_huge_plus_patch16_dinov3.lvd1689m", _DINOV3, "2508.10104", 840.51, 1280),
-    "dinov3-convnext-tiny": TeacherSpec("convnext_tiny.dinov3_lvd1689m", _DINOV3, "2508.10104", 27.82, 768),
-    "dinov3-convnext-small": TeacherSpec("convnext_small.dinov3_lvd1689m", _DINOV3, "2508.10104", 49.45, 768),
-    "dinov3-convnext-base": TeacherSpec("convnext_base.dinov3_lvd1689m", _DINOV3, "2508.10104", 87.57, 1024),
-    "dinov3-convnext-large": TeacherSpec("convnext_large.dinov3_lvd1689m", _DINOV3, "2508.10104", 196.23, 1536),
-    "dino-small": TeacherSpec("vit_small_patch16_224.dino", _APACHE, "2104.14294", 21.67, 384),
-    "dino-base": TeacherSpec("vit_base_patch16_224.dino", _APACHE, "2104.14294", 85.80, 768),
-    "dino-small-patch8": TeacherSpec("vit_small_patch8_224.dino", _APACHE, "2104.14294", 21.67, 384),
-    "dino-base-patch8": TeacherSpec("vit_base_patch8_224.dino", _APACHE, "2104.14294", 85.81, 768),
-    "mae-base": TeacherSpec("vit_base_patch16_224.mae", _CC_NC, "2111.06377", 85.80, 768),
-    "mae-large": TeacherSpec("vit_large_patch16_224.mae", _CC_NC, "2111.06377", 303.30, 1024),
-    "mae-huge": TeacherSpec("vit_huge_patch14_224.mae", _CC_NC, "2111.06377", 630.76, 1280),
-    "ijepa-huge": TeacherSpec("vit_huge_patch14_gap_224.in1k_ijepa", _CC_NC, "2301.08243", 630.76, 1280),
-    "fcmae-tiny": TeacherSpec("convnextv2_tiny.fcmae", _CC_NC, "2301.00808", 27.87, 768),
-    "fcmae-base": TeacherSpec("convnextv2_base.fcmae", _CC_NC, "2301.00808", 87.69, 1024),
-    "siglip-base": TeacherSpec("vit_base_patch16_siglip_224.webli", _APACHE, "2303.15343", 92.88, 768),
-    "siglip-so400m": TeacherSpec("vit_so400m_patch14_siglip_224.webli", _APACHE, "2303.15343", 427.68, 1152),
-    "siglip2-base": TeacherSpec("vit_base_patch16_siglip_224.v2_webli", _APACHE, "2502.14786", 92.88, 768),
-    "siglip2-so400m": TeacherSpec("vit_so400m_patch14_siglip_224.v2_webli", _APACHE, "2502.14786", 427.68, 1152),
-    "clip-base": TeacherSpec("vit_base_patch16_clip_224.openai", _APACHE, "2103.00020", 85.80, 768),
-    "clip-base-patch32": TeacherSpec("vit_base_patch32_clip_224.openai", _APACHE, "2103.00020", 87.46, 768),
-    "clip-large": TeacherSpec("vit_large_patch14_clip_224.openai", _APACHE, "2103.00020", 303.18, 1024),
+    "digits": TeacherSpec("", _APACHE, 0.0),
+    # arXiv 2304.07193
+    "dinov2-small": TeacherSpec("vit_small_patch14_dinov2.lvd142m", _APACHE, 22.06),
+    "dinov2-base": TeacherSpec("vit_base_patch14_dinov2.lvd142m", _APACHE, 86.58),
+    "dinov2-large": TeacherSpec("vit_large_patch14_dinov2.lvd142m", _APACHE, 304.37),
+    "dinov2-giant": TeacherSpec("vit_giant_patch14_dinov2.lvd142m", _APACHE, 1136.48),
+    # arXiv 2309.16588
+    "dinov2-small-reg": TeacherSpec("vit_small_patch14_reg4_dinov2.lvd142m", _APACHE, 22.06),
+    "dinov2-base-reg": TeacherSpec("vit_base_patch14_reg4_dinov2.lvd142m", _APACHE, 86.58),
+    "dinov2-large-reg": TeacherSpec("vit_large_patch14_reg4_dinov2.lvd142m", _APACHE, 304.37),
+    "dinov2-giant-reg": TeacherSpec("vit_giant_patch14_reg4_dinov2.lvd142m", _APACHE, 1136.48),
+    # arXiv 2508.10104
+    "dinov3-small": TeacherSpec("vit_small_patch16_dinov3.lvd1689m", _DINOV3, 21.59),
+    "dinov3-small-plus": TeacherSpec("vit_small_plus_patch16_dinov3.lvd1689m", _DINOV3, 28.68),
+    "dinov3-base": TeacherSpec("vit_base_patch16_dinov3.lvd1689m", _DINOV3, 85.64),
+    "dinov3-large": TeacherSpec("vit_large_patch16_dinov3.lvd1689m", _DINOV3, 303.08),
+    "dinov3-huge-plus": TeacherSpec("vit_huge_plus_patch16_dinov3.lvd1689m", _DINOV3, 840.51),
+    "dinov3-convnext-tiny": TeacherSpec("convnext_tiny.dinov3_lvd1689m", _DINOV3, 27.82),
+    "dinov3-convnext-small": TeacherSpec("convnext_small.dinov3_lvd1689m", _DINOV3, 49.45),
+    "dinov3-convnext-base": TeacherSpec("convnext_base.dinov3_lvd1689m", _DINOV3, 87.57),
+    "dinov3-convnext-large": TeacherSpec("convnext_large.dinov3_lvd1689m", _DINOV3, 196.23),
+    # arXiv 2104.14294
+    "dino-small": TeacherSpec("vit_small_patch16_224.dino", _APACHE, 21.67),
+    "dino-base": TeacherSpec("vit_base_patch16_224.dino", _APACHE, 85.80),
+    "dino-small-patch8": TeacherSpec("vit_small_patch8_224.dino", _APACHE, 21.67),
+    "dino-base-patch8": TeacherSpec("vit_base_patch8_224.dino", _APACHE, 85.81),
+    # arXiv 2111.06377
+    "mae-base": TeacherSpec("vit_base_patch16_224.mae", _CC_NC, 85.80),
+    "mae-large": TeacherSpec("vit_large_patch16_224.mae", _CC_NC, 303.30),
+    "mae-huge": TeacherSpec("vit_huge_patch14_224.mae", _CC_NC, 630.76),
+    # arXiv 2301.08243
+    "ijepa-huge": TeacherSpec("vit_huge_patch14_gap_224.in1k_ijepa", _CC_NC, 630.76),
+    # arXiv 2301.00808
+    "fcmae-tiny": TeacherSpec("convnextv2_tiny.fcmae", _CC_NC, 27.87),
+    "fcmae-base": TeacherSpec("convnextv2_base.fcmae", _CC_NC, 87.69),
+    # arXiv 2303.15343
+    "siglip-base": TeacherSpec("vit_base_patch16_siglip_224.webli", _APACHE, 92.88),
+    "siglip-so400m": TeacherSpec("vit_so400m_patch14_siglip_224.webli", _APACHE, 427.68),
+    # arXiv 2502.14786
+    "siglip2-base": TeacherSpec("vit_base_patch16_siglip_224.v2_webli", _APACHE, 92.88),
+    "siglip2-so400m": TeacherSpec("vit_so400m_patch14_siglip_224.v2_webli", _APACHE, 427.68),
+    # arXiv 2103.00020
+    "clip-base": TeacherSpec("vit_base_patch16_clip_224.openai", _APACHE, 85.80),
+    "clip-base-patch32": TeacherSpec("vit_base_patch32_clip_224.openai", _APACHE, 87.46),
+    "clip-large": TeacherSpec("vit_large_patch14_clip_224.openai", _APACHE, 303.18),
 }
 
 ALIASES: dict[str, str] = {
@@ -131,5 +138,4 @@ def _timm_spec(timm_name: str) -> TeacherSpec:
         raise UnknownName("teacher", TIMM_PREFIX + timm_name, known)
     config = timm.get_pretrained_cfg(timm_name)
     license = getattr(config, "license", None) or "unknown"
-    paper = (getattr(config, "paper_ids", None) or "").removeprefix("arXiv:")
-    return TeacherSpec(timm_name, license, paper, 0.0, 0)
+    return TeacherSpec(timm_name, license, 0.0)

@@ -23,20 +23,11 @@ def test_license_equals_timms(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TIMM_TEACHERS)
-def test_size_and_width_equal_the_models(name: str) -> None:
+def test_size_equals_the_models(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(TEACHERS[name].timm_name, num_classes=0)
     params = sum(parameter.numel() for parameter in model.parameters())
     assert TEACHERS[name].params_m == pytest.approx(params / 1e6, abs=0.006)
-    assert TEACHERS[name].dim == model.num_features
-
-
-@pytest.mark.parametrize("name", TIMM_TEACHERS)
-def test_paper_is_an_arxiv_id_and_equals_timms(name: str) -> None:
-    year, number = TEACHERS[name].paper.split(".")
-    assert (len(year), len(number)) == (4, 5)
-    stated = timm.get_pretrained_cfg(TEACHERS[name].timm_name).paper_ids
-    assert stated is None or stated == f"arXiv:{TEACHERS[name].paper}"
 
 
 def test_licenses_of_common_teachers() -> None:
@@ -73,7 +64,7 @@ def test_unknown_name_shows_near_matches(wrong: str, near: str) -> None:
 
 def test_any_timm_model_is_a_teacher() -> None:
     assert teacher_spec("timm/tf_efficientnet_lite0").license == "apache-2.0"
-    assert teacher_spec("timm/convnextv2_tiny.fcmae").paper == "2301.00808"
+    assert teacher_spec("timm/convnextv2_tiny.fcmae").non_commercial
 
 
 @given(st.text(max_size=30))
