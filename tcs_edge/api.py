@@ -103,6 +103,7 @@ class Gate:
     in 0..1. docs/how-to/gate.md says what each one is held against.
 
     Args:
+        LIMITS
         max_change: how much worse than the baseline at most: {"size_mb": "5 %", "accuracy": 0.01}.
         baseline: a run folder, a manifest, a baseline file, or git:REF:path of one.
         allow_other_target: compare with a baseline of another target or precision too.
@@ -123,22 +124,12 @@ class Gate:
     def __init__(
         self,
         *,
-        max_size_mb: Limit = None,
-        max_file_mb: Limit = None,
-        max_params_m: Limit = None,
-        max_macs_m: Limit = None,
-        max_latency_ms: Limit = None,
-        max_peak_memory_mb: Limit = None,
-        min_accuracy: Limit = None,
-        max_accuracy_drop: Limit = None,
-        max_rel_diff: Limit = None,
-        min_top1_agreement: Limit = None,
         max_change: Mapping[str, Change] | None = None,
         baseline: AnyPath | None = None,
         allow_other_target: bool = False,
+        **limits: Limit,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name in GateLimits.model_fields}
-        written = {name: value for name, value in given.items() if value is not None}
+        written: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
         if baseline is not None:
             written["baseline"] = os.fspath(baseline)
         self.limits = overridden(GateLimits(), written | {"change": dict(max_change or {})})
@@ -200,6 +191,10 @@ class Gate:
 
     def __repr__(self) -> str:
         return f"Gate({self.limits.model_dump(exclude_none=True)})"
+
+
+Gate.__init__.__signature__ = python_signature(Gate.__init__, GateLimits, without=("change",))  # type: ignore[attr-defined]
+Gate.__doc__ = (Gate.__doc__ or "").replace("        LIMITS", argument_docs(GateLimits, ("change", "baseline")))
 
 
 def _run_path(run: AnyRun) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,44 +11,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcs_edge.cli.guard import guarded
+from tcs_edge.cli.options import given, with_flags_of
+from tcs_edge.gate.limits import GateLimits, parse_change
 
 if TYPE_CHECKING:
     from tcs_edge.gate.judge import GateResult
 
-FLAGS = (
-    "max_size_mb", "max_file_mb", "max_params_m", "max_macs_m", "max_latency_ms", "max_peak_memory_mb",
-    "min_accuracy", "max_accuracy_drop", "max_rel_diff", "min_top1_agreement", "baseline",
-)  # fmt: skip
 GITLAB_REPORT = "gl-code-quality-report.json"
 
 
 @guarded
+@with_flags_of(GateLimits)
 def command(
-    context: typer.Context,
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="A run folder, a manifest.json, or an .onnx or .xml file.")
     ],
-    max_size_mb: Annotated[float | None, typer.Option(help="All exported files together.")] = None,
-    max_file_mb: Annotated[float | None, typer.Option(help="Each exported file.")] = None,
-    max_params_m: Annotated[float | None, typer.Option(help="Parameters, in millions.")] = None,
-    max_macs_m: Annotated[float | None, typer.Option(help="Multiply-accumulates of one image, in millions.")] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(help="Upper end of the latency's interval.")] = None,
-    max_peak_memory_mb: Annotated[float | None, typer.Option(help="Weights and live activations together.")] = None,
-    min_accuracy: Annotated[
-        float | None, typer.Option(help="Fraction in 0..1, for the lower end of the 95 % interval in every runtime.")
-    ] = None,
-    max_accuracy_drop: Annotated[
-        float | None, typer.Option(help="Accuracy lost against PyTorch, fraction in 0..1.")
-    ] = None,
-    max_rel_diff: Annotated[float | None, typer.Option(help="Largest logit difference over largest logit.")] = None,
-    min_top1_agreement: Annotated[
-        float | None, typer.Option(help="Images with PyTorch's class, fraction in 0..1.")
-    ] = None,
     max_change: Annotated[
-        list[str] | None, typer.Option(help="NAME=AMOUNT against the baseline: size_mb=5%, accuracy=0.01. Repeatable.")
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(help="RUN, manifest.json, a baseline file, or git:REF:path of one.")
+        list[str] | None, typer.Option(help="NAME=AMOUNT against the baseline: size_mb=5%, accuracy=0.01; repeatable.")
     ] = None,
     selfcheck: Annotated[
         Path | None, typer.Option(help="selfcheck.json from the device; its latency replaces the estimate.")
@@ -60,6 +39,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a pull-request comment to this file.")] = None,
+    **options: Any,
 ) -> None:
     """Check a model against its limits.
 
@@ -77,7 +57,7 @@ def command(
     from tcs_edge.gate.check import accept_model, check_model
     from tcs_edge.project.read import find_limits
 
-    limits, origin = find_limits(Path(), _given(context.params))
+    limits, origin = find_limits(Path(), _limits(given(options), max_change or []))
     with _only_usage_errors():
         if update_baseline is None:
             result = check_model(model, limits, allow_other_target, selfcheck)
@@ -101,13 +81,8 @@ def _only_usage_errors() -> Iterator[None]:
         raise UsageError(str(error)) from None
 
 
-def _given(params: Mapping[str, Any]) -> dict[str, Any]:
-    from tcs_edge.gate.limits import parse_change
-
-    flags = {name: params[name] for name in FLAGS if params[name] is not None}
-    if params["max_change"]:
-        flags["change"] = dict(parse_change(text) for text in params["max_change"])
-    return flags
+def _limits(flags: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+    return flags | ({"change": dict(map(parse_change, changes))} if changes else {})
 
 
 def _print(result: GateResult, as_json: bool) -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 @guarded
 def command(
-    context: typer.Context,
     target: Annotated[
         str, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.", autocompletion=target_names)
     ] = "raspberrypi",
@@ -43,7 +42,7 @@ def command(
     if path.exists() and not force:
         raise UsageError(f"{path} is here already. Pass --force to replace it.")
     project = _look_around(target, data)
-    write_text(path, project_toml(project, _help_texts(context, "gate")))
+    write_text(path, project_toml(project))
     for remark in project.remarks:
         typer.echo(remark, err=True)
     images = one_line(f"the images in {project.data}") if project.data else "the built-in digits until data is set"
@@ -66,9 +65,3 @@ def _look_around(target: str, data: Path | None) -> Project:
     remarks = (f"Found: {found[0]}.", *(f"Also found: {folder}." for folder in found[1:]))
     # Folders may be called anything; in the file these are comments, where TOML wants plain characters.
     return Project(target, found[0].path, tuple(map(one_line, remarks)))
-
-
-def _help_texts(context: typer.Context, command: str) -> dict[str, str]:
-    """What the options of a command are for."""
-    commands = context.find_root().command.commands  # type: ignore[attr-defined]
-    return {parameter.name: parameter.help for parameter in commands[command].params if parameter.help}

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -29,6 +29,8 @@ AMOUNT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*")
 
 class Level(Spec):
     """Limit on a number: beyond `fail` the gate fails, beyond `warn` it warns."""
+
+    flag_type: ClassVar[type] = float  # a flag sets `fail`
 
     fail: float | None = Field(default=None, ge=0, strict=True)
     warn: float | None = Field(default=None, ge=0, strict=True)
@@ -118,18 +120,32 @@ class Changes(Spec):
 class GateLimits(Spec):
     """`[gate]`: the limits of a model; sizes in 10^6 bytes, counts in millions, shares in 0..1."""
 
+    panel: ClassVar[str] = "Limits"
+
     max_size_mb: Level | None = None
+    """All exported files together, in 10^6 bytes."""
     max_file_mb: Level | None = None
+    """Each exported file, in 10^6 bytes."""
     max_params_m: Level | None = None
+    """Parameters, in millions."""
     max_macs_m: Level | None = None
+    """Multiply-accumulates of one image, in millions."""
     max_latency_ms: Level | None = None
+    """Upper end of the latency's interval, in milliseconds."""
     max_peak_memory_mb: Level | None = None
+    """Weights and live activations together, in 10^6 bytes."""
     min_accuracy: Level | None = None
+    """Lower end of the 95 % interval of the accuracy in every runtime, in 0..1."""
     max_accuracy_drop: Level | None = None
+    """Accuracy lost against PyTorch, in 0..1."""
     max_rel_diff: Level | None = None
+    """Largest logit difference over largest logit."""
     min_top1_agreement: Level | None = None
+    """Images with PyTorch's class, in 0..1."""
     change: Changes = Changes()
+    """Allowed changes against the baseline."""
     baseline: str | None = None
+    """Baseline: a run folder, a manifest.json, a baseline file, or git:REF:path of one."""
 
     @field_validator(*(quantity.limit for quantity in QUANTITIES.values()))
     @classmethod
@@ -152,7 +168,7 @@ class GateLimits(Spec):
 
     def absolute(self) -> GateLimits:
         """Return these limits without changes and baseline."""
-        return self.model_copy(update={"change": Changes(), "baseline": None})
+        return self.replaced(change=Changes(), baseline=None)
 
     @property
     def any(self) -> bool:

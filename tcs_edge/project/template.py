@@ -15,7 +15,7 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel
 
-from tcs_edge.gate.limits import Changes
+from tcs_edge.gate.limits import Changes, GateLimits
 from tcs_edge.gate.measures import QUANTITIES
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.parameters import table_of, text_of
@@ -52,18 +52,17 @@ class Project:
     remarks: tuple[str, ...] = ()
 
 
-def project_toml(project: Project, gate_help: Mapping[str, str], spec: type[CompressConfig] = CompressConfig) -> str:
+def project_toml(project: Project, spec: type[CompressConfig] = CompressConfig) -> str:
     """The text of a `tcs-edge.toml` for `project`.
 
     Args:
-        gate_help: purpose of each limit, by name.
         spec: the options.
 
     Raises:
         SpecError, UnknownName: no such target.
     """
     limits = load_target(project.target).limits
-    sections = (_remark(HEADER), *_options(project, limits, spec), *_gate(limits, gate_help))
+    sections = (_remark(HEADER), *_options(project, limits, spec), *_gate(limits))
     return "\n\n".join(sections) + "\n"
 
 
@@ -87,14 +86,14 @@ def _off_table(name: str, table: type[BaseModel]) -> str:
     return "\n".join([_remark((inspect.getdoc(table) or "").split("\n")[0]), f"#[{name}]", *entries])
 
 
-def _gate(limits: Limits, help_texts: Mapping[str, str]) -> Iterator[str]:
+def _gate(limits: Limits) -> Iterator[str]:
     """The limits that `compress` chose the student by are held from the start, so that a run of it passes."""
     chosen = {"max_latency_ms": limits.max_latency_ms, "max_file_mb": limits.max_size_mb}
     on = {name: value for name, value in (chosen | {"max_params_m": limits.max_params_m}).items() if value is not None}
     on["max_accuracy_drop"] = MAX_ACCURACY_DROP
     yield _remark("What `tcs-edge gate RUN` holds a model to; a number that is missing fails its limit.") + "\n[gate]"
     for name in EXAMPLE_LEVELS:
-        yield _entry(name, on.get(name, EXAMPLE_LEVELS[name]), (help_texts.get(name, ""),), on=name in on)
+        yield _entry(name, on.get(name, EXAMPLE_LEVELS[name]), (text_of(GateLimits.model_fields[name]),), on=name in on)
     yield "\n".join(_changes())
 
 

@@ -74,10 +74,10 @@ def panel_of(spec: type[BaseModel], name: str) -> str:
     return panel
 
 
-def python_signature(function: Any, spec: type[BaseModel]) -> inspect.Signature:
+def python_signature(function: Any, spec: type[BaseModel], without: Iterable[str] = ()) -> inspect.Signature:
     """Return the signature of `function` with the options of `spec`, None by default, in place of `**options`."""
     own = inspect.signature(function).parameters.values()
-    taken = {one.name for one in own}
+    taken = {one.name for one in own} | set(without)
     options = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=field.annotation)
         for name, field in spec.model_fields.items()
@@ -113,4 +113,5 @@ def _kind(annotation: Any) -> tuple[type, bool]:
         return type(arguments[0]), False
     if origin is tuple:
         return _kind(arguments[0])[0], True
-    return (annotation if annotation in (bool, int, float, str, Path) else str), False
+    plain = getattr(annotation, "flag_type", annotation)
+    return (plain if plain in (bool, int, float, str, Path) else str), False

@@ -7,9 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import typer
 
-from tcs_edge.cli.app import app
 from tcs_edge.gate.limits import Changes, GateLimits
 from tcs_edge.project.read import ProjectFile
 from tcs_edge.project.template import Project, project_toml
@@ -20,8 +18,7 @@ from tcs_edge.specs.target import list_targets, load_target
 
 
 def text(project: Project) -> str:
-    commands = typer.main.get_command(app).commands
-    return project_toml(project, {p.name: p.help for p in commands["gate"].params})
+    return project_toml(project)
 
 
 def read(toml: str) -> ProjectFile:

@@ -61,7 +61,7 @@ def test_a_new_option_is_a_flag_with_its_help_in_its_panel(app, received):
 
 
 def test_a_new_option_is_in_the_file_that_init_writes():
-    text = project_toml(Project("raspberrypi", Path("photos")), {}, MoreConfig)
+    text = project_toml(Project("raspberrypi", Path("photos")), MoreConfig)
     assert "# Tilt of every image in degrees. Default: 3.\n#tilt = 3\n" in text
 
 
