@@ -1,4 +1,4 @@
-"""Shared by the commands: output as JSON and as a table, and checks of names and values."""
+"""Shared by the commands: the JSON document of `--json`, and checks of names and values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 from tcs_edge.errors import UnknownName
 
 if TYPE_CHECKING:
-    from tcs_edge.pipeline.plan import Plan
     from tcs_edge.specs.config import CompressConfig
 
 Name = TypeVar("Name", bound=str)
@@ -50,15 +49,3 @@ def require_names(options: CompressConfig) -> None:
         require_student_name(options.student)
     if options.teacher is not None:
         require_teacher_name(options.teacher)
-
-
-def print_plan(plan: Plan, as_json: bool) -> None:
-    """Print the plan of a run: stages with their times, the total, and downloads."""
-    from tcs_edge.report.console import print_table
-
-    if as_json:
-        print_json(plan.to_json())
-        return
-    print_table(("stage", "expected time", "what"), plan.rows())
-    for download in plan.downloads:
-        typer.echo(f"would download: {download}")
