@@ -1,6 +1,6 @@
-"""The Python API: `compress`, `load` and `Gate` do what the commands of the same names do.
+"""The Python API: `compress`, `load` and `Gate`, for the commands of the same names.
 
-Everything heavy is imported by the call that needs it.
+Each call imports its heavy modules itself.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ def compress(
 ) -> Run:
     """Distill, export and validate a classifier for a device, as `tcs-edge compress` does.
 
-    Progress goes to stderr unless `quiet`. No `tcs-edge.toml` is looked for: name it with `config`.
+    Progress goes to stderr unless `quiet`. A `tcs-edge.toml` is read only if `config` names it.
 
     Args:
-        config: TOML file with these options; arguments win.
+        config: TOML file with these options; arguments override it.
         out: the run folder; default runs/<date>-<target>-<student>.
         overwrite: replace an earlier run in `out`.
-        resume: folder of an interrupted run that goes on, or of a failed one that is to export other files.
+        resume: folder of an interrupted run to continue, or of a failed run to export again.
         OPTIONS
 
     Returns:
-        The run. Exports that fail their validation raise nothing: look at `run.passed`; `load` refuses them.
+        The run. Check `run.passed`: exports that fail their validation raise nothing here; `load` refuses them.
 
     Raises:
-        TcsEdgeError: as in `tcs_edge.errors`; its `exit_code` is what the command would end with.
+        TcsEdgeError: as in `tcs_edge.errors`; its `exit_code` is the exit code of the command.
     """
     from tcs_edge.pipeline.run import compress as run_pipeline
     from tcs_edge.report.console import terminal
@@ -66,22 +66,22 @@ def compress(
         return run_pipeline(asked, _path(out), overwrite, _path(resume))
 
 
-# The options stand in one place, `specs.options`; here they become arguments and their documentation.
+# `specs.options` declares the options; here they become arguments and their documentation.
 compress.__signature__ = python_signature(compress, CompressConfig)  # type: ignore[attr-defined]
 compress.__doc__ = (compress.__doc__ or "").replace("        OPTIONS", argument_docs(CompressConfig))
 
 
 def load(run: AnyRun, artifact: str = "model.onnx") -> Classifier:
-    """Load the exported model of a finished run, ready to classify pictures.
+    """Load the exported model of a finished run, to classify images.
 
     Args:
-        run: what `compress` returned, or a run folder.
+        run: the run that `compress` returned, or a run folder.
         artifact: a file of the run's export folder: "model.onnx", "openvino/model.xml".
 
     Raises:
         ParityFailed: the run did not pass its validation.
         UnknownName: no such model in the export folder.
-        DataError: no run, or one whose files do not fit each other.
+        DataError: no run, or its files do not match each other.
 
     Examples:
         >>> model = load("runs/photos")
@@ -97,19 +97,19 @@ def load(run: AnyRun, artifact: str = "model.onnx") -> Classifier:
 
 
 class Gate:
-    """Limits that a model has to meet, as `tcs-edge gate` holds them.
+    """Limits for a model, as `tcs-edge gate` checks them.
 
-    A limit is a number, or {"fail": ..., "warn": ...}; sizes are in 10^6 bytes, counts in millions, shares
-    in 0..1. docs/how-to/gate.md says what each one is held against.
+    A limit is a number, or {"fail": ..., "warn": ...}. Sizes are in 10^6 bytes, counts in millions, shares
+    in 0..1. docs/how-to/gate.md describes each limit.
 
     Args:
         LIMITS
-        max_change: how much worse than the baseline at most: {"size_mb": "5 %", "accuracy": 0.01}.
+        max_change: largest change for the worse against the baseline: {"size_mb": "5 %", "accuracy": 0.01}.
         baseline: a run folder, a manifest, a baseline file, or git:REF:path of one.
-        allow_other_target: compare with a baseline of another target or precision too.
+        allow_other_target: also compare with a baseline of another target or precision.
 
     Raises:
-        SpecError: a limit that makes no sense.
+        SpecError: an invalid limit.
 
     Examples:
         >>> gate = Gate(max_size_mb={"fail": 10, "warn": 8}, max_accuracy_drop=0.01)
@@ -137,34 +137,34 @@ class Gate:
 
     @classmethod
     def from_folder(cls, folder: AnyPath = ".") -> Gate:
-        """The limits written in the folder's tcs-edge.toml or pyproject.toml.
+        """Make a gate from the limits in the folder's tcs-edge.toml or pyproject.toml.
 
         Raises:
-            SpecError: a file that cannot be read, or says what makes no sense.
+            SpecError: a file that cannot be read, or an invalid limit.
         """
         gate = cls()
         gate.limits, _ = find_limits(Path(folder), {})
         return gate
 
     def check(self, model: AnyRun, *, selfcheck: AnyPath | None = None) -> GateResult:
-        """Judge a run, a run folder, a manifest.json, or an .onnx or .xml file; a miss is a verdict, no exception.
+        """Check a run, a run folder, a manifest.json, or an .onnx or .xml file. A miss raises nothing.
 
         Args:
             selfcheck: selfcheck.json from the device: the latency measured there replaces the estimate.
 
         Raises:
-            UsageError: nothing to gate there, no limits at all, a baseline that cannot be compared with, or a
-                self-check of another model.
+            UsageError: no model to check, no limits, a baseline that is not comparable, or a self-check of another
+                model.
         """
         return check_model(_run_path(model), self.limits, self.allow_other_target, _path(selfcheck))
 
     def update_baseline(self, model: AnyRun, baseline: AnyPath, *, selfcheck: AnyPath | None = None) -> GateResult:
-        """Write the model's numbers to the small file `baseline`, to commit; judge the limits that need no comparison.
+        """Write the model's figures to the small file `baseline`, to commit; check limits that need no comparison.
 
-        A model that is not what was validated fails, and nothing is written.
+        A model that differs from the validated one fails, and nothing is written.
 
         Raises:
-            UsageError: nothing to gate there, or a self-check of another model.
+            UsageError: no model to check, or a self-check of another model.
             MissingError: the file cannot be written.
 
         Examples:
@@ -176,10 +176,10 @@ class Gate:
         return accept_model(_run_path(model), self.limits, Path(baseline), _path(selfcheck))
 
     def require(self, model: AnyRun, *, selfcheck: AnyPath | None = None) -> GateResult:
-        """As `check`, for a test or a script that must stop.
+        """Check a model as `check` does, and raise on a miss.
 
         Raises:
-            RequirementMissed: the model misses a limit; the message says which ones.
+            RequirementMissed: the model misses a limit; the message names every missed limit.
         """
         from tcs_edge.report.gate import sentence
 

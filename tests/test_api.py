@@ -1,4 +1,4 @@
-"""`from tcs_edge import compress, load, Gate`: what a notebook sees."""
+"""Tests of the Python API: `from tcs_edge import compress, load, Gate`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "python.md"
 
 @pytest.fixture
 def project(finished, photos, tmp_path, monkeypatch):
-    """A folder with photos/ and runs/photos/, as the documentation has it."""
+    """Current folder with photos/ and runs/photos/, as in the docs."""
     (tmp_path / "runs").mkdir()
     (tmp_path / "photos").symlink_to(photos)
     (tmp_path / "runs" / "photos").symlink_to(finished)
@@ -42,28 +42,27 @@ def test_the_public_names():
 
 
 @pytest.mark.parametrize("statement", ["import tcs_edge", "from tcs_edge import Gate, compress, load"])
-def test_importing_costs_nothing(statement):
+def test_import_loads_no_heavy_package(statement):
     heavy = ("torch", "numpy", "onnx", "onnxruntime", "openvino", "timm", "typer", "rich")
     code = f"import sys; {statement}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_compress_takes_every_option_of_the_command():
+def test_compress_has_every_option_of_the_command():
     arguments = set(inspect.signature(compress).parameters)
     assert set(CompressConfig.model_fields) <= arguments
-    of_the_command = set(inspect.signature(compress_command).parameters) - {"context"}
-    in_a_table = set(TrainOptions.model_fields)
-    assert of_the_command - arguments - in_a_table == {"dry_run", "json", "verbose"}
+    flags = set(inspect.signature(compress_command).parameters) - {"context"}
+    assert flags - arguments - set(TrainOptions.model_fields) == {"dry_run", "json", "verbose"}
 
 
-def test_the_gate_takes_every_limit():
+def test_gate_has_every_limit():
     arguments = set(inspect.signature(Gate).parameters)
     assert arguments == (set(GateLimits.model_fields) - {"change"}) | {"max_change", "allow_other_target"}
 
 
-def test_the_gate_does_what_every_flag_of_the_command_does():
-    """Flags are limits, arguments of a call, or ways to print what `GateResult` holds."""
+def test_every_flag_of_the_gate_command_has_an_argument():
+    """Flags are limits, arguments of a call, or output formats of a `GateResult`."""
     flags = set(inspect.signature(gate_command).parameters) - {"context"}
     given = set(inspect.signature(Gate).parameters)
     called = set(inspect.signature(Gate.check).parameters) | {"update_baseline"}
@@ -72,7 +71,7 @@ def test_the_gate_does_what_every_flag_of_the_command_does():
 
 
 @pytest.mark.slow
-def test_compress_load_and_gate_go_together(photos, tmp_path, capsys):
+def test_compress_load_and_gate_work_together(photos, tmp_path, capsys):
     run = compress(
         photos, target="raspberrypi4", method="ce", student="lcnet_050", student_init="random", img_size=32, epochs=1,
         device="cpu", threads=1, workers=0, out=tmp_path / "run", quiet=True,
@@ -84,7 +83,7 @@ def test_compress_load_and_gate_go_together(photos, tmp_path, capsys):
     assert Gate(max_size_mb=50).require(run).passed
 
 
-def test_compress_refuses_as_the_command_does(tmp_path):
+def test_compress_raises_on_wrong_options(tmp_path):
     with pytest.raises(UsageError, match="target"):
         compress()
     with pytest.raises(UnknownName, match="raspberrypi4"):
@@ -96,7 +95,7 @@ def test_compress_refuses_as_the_command_does(tmp_path):
 
 
 @pytest.mark.parametrize("artifact", ["model.onnx", "openvino/model.xml"])
-def test_paths_pictures_and_arrays_are_the_same_to_the_classifier(finished, photos, artifact):
+def test_classifier_takes_paths_images_and_arrays_alike(finished, photos, artifact):
     path = photos / "test" / "red" / "01.png"
     picture = Image.open(path)
     pixels = np.asarray(picture.convert("RGB"))
@@ -114,14 +113,14 @@ def test_paths_pictures_and_arrays_are_the_same_to_the_classifier(finished, phot
 
 
 @pytest.mark.parametrize(
-    "picture", [np.zeros((8, 8, 3)), np.zeros((8, 8, 4), np.uint8), np.zeros(8, np.uint8), np.zeros((0, 8), np.uint8)]
+    "image", [np.zeros((8, 8, 3)), np.zeros((8, 8, 4), np.uint8), np.zeros(8, np.uint8), np.zeros((0, 8), np.uint8)]
 )
-def test_an_array_that_is_no_picture(finished, picture):
+def test_array_that_is_not_an_image_raises(finished, image):
     with pytest.raises(DataError, match="uint8"):
-        load(finished).predict(picture)
+        load(finished).predict(image)
 
 
-def test_load_refuses_what_was_not_proved_and_what_is_not_there(finished, make_run, tmp_path):
+def test_load_raises_on_failed_or_missing_run_and_unknown_model(finished, make_run, tmp_path):
     with pytest.raises(ParityFailed, match="no validated model"):
         load(make_run(passed=False))
     with pytest.raises(DataError, match="no such run"):
@@ -130,7 +129,7 @@ def test_load_refuses_what_was_not_proved_and_what_is_not_there(finished, make_r
         load(finished, "model.xml")
 
 
-def test_a_gate_says_what_is_missed(make_run):
+def test_gate_reports_missed_limits(make_run):
     small, large = make_run("small"), make_run("large", weights=2_000_000)
     gate = Gate(max_change={"size_mb": "5 %"}, baseline=small)
     assert gate.check(small).passed
@@ -141,7 +140,7 @@ def test_a_gate_says_what_is_missed(make_run):
     assert "max_size_mb" in repr(Gate(max_size_mb=1))
 
 
-def test_a_gate_takes_the_latency_of_the_device(make_run, selfcheck_of):
+def test_gate_uses_latency_measured_on_device(make_run, selfcheck_of):
     run = make_run(latency_ms=10.0)
     gate = Gate(max_latency_ms=5)
     assert not gate.check(run).passed
@@ -151,7 +150,7 @@ def test_a_gate_takes_the_latency_of_the_device(make_run, selfcheck_of):
         gate.check(make_run("other", weights=5), selfcheck=selfcheck_of(run))
 
 
-def test_a_new_baseline_is_accepted_unless_it_was_not_proved(make_run, tmp_path):
+def test_baseline_is_written_only_for_validated_model(make_run, tmp_path):
     small, large = make_run("small"), make_run("large", weights=2_000_000)
     gate = Gate(max_change={"size_mb": "5 %"}, baseline=tmp_path / "gate.json")
     assert gate.update_baseline(small, tmp_path / "gate.json").passed
@@ -164,7 +163,7 @@ def test_a_new_baseline_is_accepted_unless_it_was_not_proved(make_run, tmp_path)
     assert not (tmp_path / "none.json").exists()
 
 
-def test_a_gate_refuses_what_makes_no_sense(make_run, tmp_path):
+def test_gate_raises_on_invalid_limits(make_run, tmp_path):
     with pytest.raises(SpecError, match="max_size_mb"):
         Gate(max_size_mb=-1)
     with pytest.raises(SpecError, match="Did you mean size_mb"):
@@ -173,14 +172,14 @@ def test_a_gate_refuses_what_makes_no_sense(make_run, tmp_path):
         Gate().check(make_run())
 
 
-def test_a_gate_from_the_folder(make_run, tmp_path):
+def test_gate_from_folder_reads_its_limits(make_run, tmp_path):
     (tmp_path / "tcs-edge.toml").write_text("[gate]\nmax_size_mb = 0.5\n")
     assert not Gate.from_folder(tmp_path).check(make_run()).passed
 
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.slow
-def test_the_page_on_python():
+def test_examples_of_python_page_run():
     outcome = doctest.testfile(
         str(PAGE),
         module_relative=False,
@@ -192,7 +191,7 @@ def test_the_page_on_python():
 
 
 @pytest.mark.usefixtures("project")
-def test_the_examples_in_the_docstrings():
+def test_examples_in_docstrings_run():
     import tcs_edge.api
 
     outcome = doctest.testmod(tcs_edge.api, optionflags=doctest.ELLIPSIS)

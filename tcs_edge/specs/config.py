@@ -1,13 +1,12 @@
-"""What a run is asked for, and what it resolves to.
+"""Options of a run: as given (`CompressConfig`), and resolved (`ResolvedConfig`).
 
 `CompressConfig` comes from flags, a TOML file, or both (flags win); it may leave options open (None or "auto").
-`ResolvedConfig` leaves nothing open and is saved with the run.
+`ResolvedConfig` has no open option and is saved with the run.
 """
 
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +33,9 @@ from tcs_edge.specs.options import (
 from tcs_edge.specs.training import ResolvedAmp, ResolvedTrain, TrainOptions
 
 PANELS = (DataOptions, TeacherOptions, StudentOptions, TrainingOptions, LimitOptions, ExportOptions, RunOptions)
-SEARCHED_SHARES = (1, 3 / 4, 1 / 2)  # of the images' own size
+SEARCHED_SHARES = (1, 3 / 4, 1 / 2)  # input sizes to try, as shares of the images' own size
 OPEN = (None, "auto")
-# Weights of TCS's losses: mostly the probe's soft labels, or as arXiv 2412.09388 has them.
+# Loss weights of TCS: mostly the probe's soft labels, or as in arXiv 2412.09388.
 SOFTENED = {"label_weight": 0.1, "soft_weight": 0.9, "mimic_weight": 0.1}
 UNSOFTENED = {"label_weight": 1.0, "soft_weight": 0.0, "mimic_weight": 1.0}
 FINE_TUNED = UNSOFTENED | {"mimic_weight": 0.1}
@@ -45,7 +44,7 @@ FINE_TUNED = UNSOFTENED | {"mimic_weight": 0.1}
 class CompressConfig(
     RunOptions, ExportOptions, LimitOptions, TrainingOptions, StudentOptions, TeacherOptions, DataOptions
 ):
-    """What `tcs-edge compress` is asked for; see `specs.options` for the fields."""
+    """Options of `tcs-edge compress` as given; `specs.options` documents the fields."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -60,12 +59,12 @@ class CompressConfig(
 
     @property
     def all_labeled(self) -> bool:
-        """True where every training image has a label."""
+        """True if every training image has a label."""
         return self.unlabeled is None and not self.rest_unlabeled
 
     @property
     def img_sizes(self) -> tuple[int, ...]:
-        """Input sizes of the student to look at, in pixels; empty while the images are not known."""
+        """Input sizes of the student to try, in pixels; empty before the images are read."""
         return self.search_img_sizes or ((self.img_size,) if self.img_size else ())
 
     @property
@@ -75,7 +74,7 @@ class CompressConfig(
 
     @property
     def has_teacher(self) -> bool:
-        """True where the method learns from a teacher."""
+        """True if the method learns from a teacher."""
         return self.method_facts.targets != "none"
 
     def with_data_defaults(self, typical_px: int) -> Self:
@@ -87,12 +86,12 @@ class CompressConfig(
         return self.filled(_demo_defaults(self) if self.builtin else _folder_defaults(typical_px, self))
 
     def filled(self, defaults: Mapping[str, Any]) -> Self:
-        """Return this config, validated anew, with `defaults` where it leaves an option open."""
+        """Return this config, validated again, with `defaults` for its open options."""
         return self.replaced(**{name: value for name, value in defaults.items() if getattr(self, name) in OPEN})
 
 
 class ResolvedConfig(CompressConfig):
-    """The options of a run: nothing is open. None means "no limit", "no such folder" or "the library's own"."""
+    """Options of a run, all resolved. None means "no limit", "no such folder" or "the library's own"."""
 
     teacher: str
     student: str
@@ -118,7 +117,7 @@ class ResolvedConfig(CompressConfig):
 
 @dataclass(frozen=True)
 class Machine:
-    """What the machine of a run decides: threads, decoding processes, mixed precision."""
+    """Options that depend on the machine of a run: threads, decoding processes, mixed precision."""
 
     threads: int
     workers: int
@@ -127,10 +126,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class ChosenStudent:
-    """The student of a run.
+    """Student of a run.
 
     Attributes:
-        kind: "cnn", "hybrid", "transformer" or "unknown", as of a `Candidate`.
+        kind: "cnn", "hybrid", "transformer" or "unknown", as in `Candidate`.
         img_size: side of its input in pixels.
     """
 
@@ -146,10 +145,11 @@ def resolve(
     precision: tuple[Precision, ...],
     machine: Machine,
 ) -> ResolvedConfig:
-    """Return `asked`, which has its data defaults, with everything else resolved too.
+    """Return the resolved options of a run.
 
     Args:
-        search: how the student was ranked.
+        asked: options with the defaults of the data.
+        search: the search that ranked the student.
     """
     explicit = {name: getattr(asked, name) for name in asked.model_fields_set}
     decided = {
@@ -167,9 +167,8 @@ def resolve(
 
 
 def _student_defaults(asked: CompressConfig, kind: str) -> dict[str, Any]:
-    """Learning rate and loss weights, which depend on the student."""
-    # CNNs, transformers and pretrained weights learn best with different settings
-    # (docs/explanation/decisions/0006 to 0012).
+    """Default learning rate and loss weights of a kind of student."""
+    # Measured for CNNs, transformers and pretrained weights (docs/explanation/decisions/0006 to 0012).
     transformer, scratch = kind == "transformer", asked.student_init == "random"
     from_scratch, fine_tuning = (3e-4, 1e-4) if transformer else (2e-3, 1e-3)
     weights = SOFTENED
@@ -186,34 +185,32 @@ def _explicit(spec: TrainOptions | Any) -> dict[str, Any]:
 
 
 def _problems(config: CompressConfig) -> list[str]:
-    """Options that do not go together, each with what to do."""
+    """Messages on options that do not go together, each with its fix."""
     facts, search = METHODS[config.method], config.search
     problems = []
     if config.search_img_sizes and search != "halving":
-        problems.append(
-            f"search_img_sizes: search {search} looks at one input size. Pass --search halving, or --img-size."
-        )
+        problems.append(f"search_img_sizes: search {search} uses one input size. Pass --search halving, or --img-size.")
     if facts.targets == "none" and search in ("alignment", "halving"):
-        problems.append(f"method: {config.method} has no teacher, which search {search} needs. Pass --search table.")
+        problems.append(f"method: {config.method} has no teacher, but search {search} needs one. Pass --search table.")
     if config.online_teacher and not facts.online:
         able = ", ".join(name for name, known in METHODS.items() if known.online)
-        problems.append(f"online_teacher: only methods {able} can keep the teacher in memory.")
+        problems.append(f"online_teacher: not available with method {config.method}. Methods that have it: {able}.")
     if config.unlabeled and config.data is None:
-        problems.append("unlabeled: it goes with --data; the built-in digits all have labels.")
+        problems.append("unlabeled: the built-in digits all have labels. Pass --data too.")
     if config.rest_unlabeled and not config.shots:
-        problems.append("rest_unlabeled: it goes with --shots, which says how many images keep their labels.")
+        problems.append("rest_unlabeled: every image has a label. Pass --shots too.")
     if not config.all_labeled and not facts.label_free:
         able = ", ".join(name for name, known in METHODS.items() if known.label_free)
         name = "unlabeled" if config.unlabeled else "rest_unlabeled"
-        problems.append(f"{name}: only methods {able} learn from images without labels.")
+        problems.append(f"{name}: method {config.method} needs labels. Methods that do not: {able}.")
     if config.train.label_smoothing and not facts.reads_labels:
-        problems.append(f"train: {config.method} reads no labels: leave label_smoothing out.")
+        problems.append(f"train: method {config.method} uses no labels. Leave label_smoothing out.")
     return problems
 
 
 def _demo_defaults(config: CompressConfig) -> dict[str, Any]:
-    """Tiny images, no mirror symmetry, no hub: a small student trains from scratch in about a minute."""
-    # The limits make the choice quick; a student that the user named is not held against them.
+    """Defaults for the digits (tiny, without mirror symmetry): a small student trains in about a minute."""
+    # The limits keep the demo's student small; they do not apply to a student that the user named.
     limits = {"max_latency_ms": 2.5, "max_params_m": 1.0} if config.student == "auto" else {}
     return limits | {
         "teacher": "digits", "student_init": "random", "img_size": 32, "epochs": 25, "lr": 3e-3, "augment": "crop",
@@ -221,7 +218,10 @@ def _demo_defaults(config: CompressConfig) -> dict[str, Any]:
 
 
 def _folder_defaults(typical_px: int, config: CompressConfig) -> dict[str, Any]:
-    """No larger than the images are, at most 224; halving may try smaller inputs too, where no size was asked for."""
+    """Defaults for a folder of images: an input size up to the images' own, at most 224 px.
+
+    Halving also tries smaller inputs, unless the user gave a size.
+    """
     from_scratch = config.student_init == "random"
     img_size = min(224, _strided(typical_px))
     several = config.search == "halving" and config.img_size is None
@@ -233,36 +233,29 @@ def _folder_defaults(typical_px: int, config: CompressConfig) -> dict[str, Any]:
 
 
 def _strided(pixels: float) -> int:
-    """The next multiple of 32 (the strides of most students), at least 32."""
+    """Return the next multiple of 32 (the stride of most students), at least 32."""
     return max(32, math.ceil(pixels / 32) * 32)
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """The options in a TOML file, checked as TOML only; flags are laid over them later.
+    """Read the options of a TOML file, checked as TOML only.
 
     Raises:
-        SpecError: no such file, or it is not TOML.
+        SpecError: as `utils.files.read_toml`.
     """
-    try:
-        return tomllib.loads(path.read_bytes().decode())
-    except FileNotFoundError:
-        raise SpecError(f"no such config file: {path}. `tcs-edge init` writes one.") from None
-    except OSError as error:
-        raise SpecError(f"{path} cannot be read as a config file: {error.strerror}. Pass a TOML file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} is not TOML: {error}") from None
+    return read_toml(path, missing=f"no such config file: {path}. Write one with `tcs-edge init`.")
 
 
 def with_flags(document: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """A config file's options with `flags` laid over them; training-loop flags go into its table."""
+    """Return a config file's options, overridden by `flags`; flags of the training loop go into `[train]`."""
     training = {name: value for name, value in flags.items() if name in TrainOptions.model_fields}
     merged = {**document, **{name: value for name, value in flags.items() if name not in training}}
     table = document.get("train", {})
-    # Anything but a table is left for the schema to refuse.
+    # The schema rejects anything but a table.
     return merged | {"train": table | training} if training and isinstance(table, dict) else merged
 
 
 def config_toml(config: CompressConfig) -> str:
-    """The config as TOML that `load_config` reads back; options left open are absent."""
+    """Return the config as TOML for `load_config`, without its open options."""
     document = config.model_dump(mode="json", exclude_none=True)
     return tomli_w.dumps(document)

@@ -1,6 +1,6 @@
-"""The training methods: a literal registry, and the config tables of methods that have options of their own.
+"""Registry of the training methods, and their config tables.
 
-A method is a module with `build(inputs: MethodInputs) -> Method` and one line in `METHODS`. Nothing here imports
+A method is a module with `build(inputs: MethodInputs) -> Method` and one line in `METHODS`. This module imports no
 torch, so that options are checked at once.
 """
 
@@ -23,10 +23,10 @@ class MethodFacts:
     """Facts about a training method.
 
     Attributes:
-        module: where its `build` is.
-        targets: what the student learns from besides labels; "none" needs no teacher.
+        module: name of the module with its `build`.
+        targets: kind of the teacher's targets; "none" needs no teacher.
         label_free: whether images without labels can join training.
-        online: whether the teacher can stay in memory and see the student's own views.
+        online: whether the teacher can stay in memory and run on the student's own views.
         reads_labels: whether a label enters the loss.
     """
 
@@ -50,27 +50,27 @@ class TcsOptions(Spec):
     """Options of `--method tcs`, `[tcs]` in a config file."""
 
     dims: int = Field(default=256, ge=2)
-    """PCA axes to keep at most (k); fewer where the images span fewer."""
+    """Largest number of PCA axes (k); the images may span fewer."""
     kept_fraction: float = Field(default=0.5, gt=0, le=1)
-    """Share of the k coordinates that feature selection leaves, in (0, 1]."""
+    """Fraction of the k coordinates that feature selection keeps, in (0, 1]."""
     label_weight: float | None = Field(default=None, ge=0)
-    """Weight of cross-entropy on the labels. Default: 0.1; 1 where every image has a label and the student is a
+    """Weight of cross-entropy on the labels. Default: 0.1; 1 if every image has a label and the student is a
     transformer or pretrained."""
     mimic: Mimicking = "cosine"
     """The mimicking loss: cosine, mse, lsh, lsh+mse or none."""
     mimic_weight: float | None = Field(default=None, ge=0)
-    """Weight of the mimicking loss. Default: 0.1; 1 for a transformer from random weights where every image has a
+    """Weight of the mimicking loss. Default: 0.1; 1 for a transformer from random weights if every image has a
     label."""
     mimic_warmup: float | None = Field(default=None, ge=0, lt=1)
-    """First share of all steps, in which the student learns by mimicking alone. Default: 0.2; 0 for a transformer or
-    a pretrained student."""
+    """Fraction of the steps, at the start, that train on the mimicking loss alone. Default: 0.2; 0 for a transformer
+    or a pretrained student."""
     hash_bits: int = Field(default=1024, ge=8)
     """Bits of the hashing losses (M)."""
     probe_start: bool | None = None
-    """Start the classifier as a linear probe in the teacher's coordinates. Default: yes; no for a pretrained
+    """Initialize the classifier from a linear probe in the teacher's coordinates. Default: yes; no for a pretrained
     student."""
     soft_weight: float | None = Field(default=None, ge=0)
-    """Weight of the probe's soft labels. Default: 0.9; 0 where the default of label_weight is 1."""
+    """Weight of the probe's soft labels. Default: 0.9; 0 if the default of label_weight is 1."""
     label_propagation: bool = True
     """With unlabeled images: fit the probe on propagated labels too. Held-out accuracy sets their share."""
     student_probe: bool = True
@@ -78,8 +78,8 @@ class TcsOptions(Spec):
     temperature: float = Field(default=4.0, gt=0)
     """Temperature of the soft labels."""
     ablation: Ablation = "none"
-    """An experiment without one part: random-axes takes random axes instead of PCA's, shuffled-targets another
-    image's targets, top-variance keeps the axes of most variance instead of those that the task uses."""
+    """An experiment that replaces one part: random-axes uses random axes instead of PCA, shuffled-targets another
+    image's targets, top-variance the axes of most variance instead of the task's."""
 
 
 class ResolvedTcs(TcsOptions):
@@ -98,7 +98,7 @@ class KdOptions(Spec):
     temperature: float = Field(default=4.0, gt=0)
     """Temperature of both softmaxes."""
     weight: float = Field(default=0.9, ge=0, le=1)
-    """Weight of the teacher's part, in [0, 1]; cross-entropy has the rest."""
+    """Weight of the teacher's loss, in [0, 1]; cross-entropy has the rest."""
 
 
 class DkdOptions(Spec):
@@ -107,8 +107,8 @@ class DkdOptions(Spec):
     temperature: float = Field(default=4.0, gt=0)
     """Temperature of both softmaxes."""
     alpha: float = Field(default=1.0, ge=0)
-    """Weight of the part about the label's class."""
+    """Weight of TCKD, the part for the label's class."""
     beta: float = Field(default=8.0, ge=0)
-    """Weight of the part about the other classes."""
+    """Weight of NCKD, the part for the other classes."""
     warmup: float = Field(default=1 / 12, ge=0, lt=1)
-    """Share of the steps over which both weights rise from zero."""
+    """Fraction of the steps over which both weights rise from zero."""

@@ -1,7 +1,7 @@
 """Every option of `tcs-edge compress`, grouped as the help shows them.
 
-This is the only place that declares an option. The flag, its help, `tcs-edge init`, docs/reference/cli.md and the
-Python signature are made from the fields and the docstrings below them.
+An option is declared here and nowhere else. Its field and the docstring below it become the flag, its help,
+`tcs-edge init`, docs/reference/cli.md and the Python signature.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ImgSize = Annotated[int, Field(ge=16, le=1024)]
 
 @dataclass(frozen=True)
 class Flag:
-    """Name of a flag that is not the field's own name with dashes."""
+    """Name of a flag that differs from its field's name with dashes."""
 
     name: str
 
@@ -44,15 +44,15 @@ class Int8Options(Spec):
     """Options of `--precision int8`, `[int8]` in a config file."""
 
     calibration_images: int = Field(default=128, ge=8, le=4096)
-    """Training images that set the ranges of the activations, at most."""
+    """Largest number of training images for the ranges of the activations."""
     sensitivity_images: int = Field(default=16, ge=1, le=512)
-    """How many of these measure the cost of each layer."""
+    """Calibration images that measure the cost of each layer."""
     rounds: int = Field(default=6, ge=0, le=64)
-    """How often layers may go back to float before int8 is given up."""
+    """Largest number of rounds that return layers to float."""
 
 
 class DataOptions(Spec):
-    """Images: which, how many, with or without labels."""
+    """Images, with or without labels."""
 
     panel: ClassVar[str] = "Data"
 
@@ -64,9 +64,9 @@ class DataOptions(Spec):
     unlabeled: Path | None = None
     """Folder of images without labels that join training (methods tcs, kd, simkd)."""
     rest_unlabeled: bool = False
-    """With --shots: the other training images join without their labels."""
+    """With --shots: train on the other training images too, without their labels."""
     labeled_fraction: float = Field(0.5, gt=0, le=1)
-    """With unlabeled images: least share of every batch that has labels."""
+    """With unlabeled images: smallest fraction of labeled images in a batch."""
 
 
 class TeacherOptions(Spec):
@@ -81,26 +81,27 @@ class TeacherOptions(Spec):
     teacher_img_size: int | None = Field(None, ge=16, le=1024)
     """Pixels of the teacher's input. Default: the teacher's own."""
     online_teacher: bool = False
-    """Keep the teacher in memory and show it every training view (methods simkd, kd, dkd)."""
+    """Keep the teacher in memory and run it on every training view (methods simkd, kd, dkd)."""
     cache_dir: Path | None = None
     """Folder of cached teacher features. Default: the user's cache folder."""
 
 
 class StudentOptions(Spec):
-    """The student, and how it is found."""
+    """The student, and the search for it."""
 
     panel: ClassVar[str] = "Student"
 
     student: str = "auto"
-    """Student: a timm name, or auto for the best one that fits."""
+    """Student: a timm name, or auto for the best one within the limits."""
     student_init: str = "auto"
     """First weights: pretrained, random, a .safetensors file, or a folder of them. Default: pretrained; random for
     the demo."""
     img_size: ImgSize | None = None
     """Pixels of the student's square input. Default: the images' own size, at most 224."""
     search: SearchName | Literal["auto"] = "auto"
-    """How fitting students are ranked: table (published accuracy), alignment (compare pretrained features with the
-    teacher's), halving (short training runs), or auto: alignment if all it reads is on this machine, else table."""
+    """Ranking of the students that fit: table (published accuracy), alignment (compare pretrained features with the
+    teacher's), halving (short training runs), or auto. auto is alignment if everything it reads is on this machine,
+    else table."""
     search_img_sizes: Annotated[tuple[ImgSize, ...] | None, Flag("--search-img-size")] = Field(None, min_length=1)
     """With --search halving: an input size to try; repeatable. Default: --img-size, else the images' own size, three
     quarters and half of it."""
@@ -112,12 +113,12 @@ class TrainingOptions(Spec):
     panel: ClassVar[str] = "Training"
 
     method: MethodName = "tcs"
-    """Training method: tcs, or simkd, kd, dkd, ce (cross-entropy) to compare with."""
+    """Training method: tcs, or for comparison simkd, kd, dkd, ce (cross-entropy)."""
     epochs: int | None = Field(None, ge=1)
     """Passes over the training images. Default: 30; 60 from random weights; 25 for the demo."""
     batch_size: int = Field(64, ge=2)
     """Images per training step."""
-    # Above 1e30 a step of AdamW overflows float32 before the loss can be looked at.
+    # Above 1e30, one step of AdamW overflows float32 before the check of the loss.
     lr: float | None = Field(None, gt=0, le=1e30)
     """Peak learning rate of AdamW. Default: by student and first weights."""
     augment: Augmentation | None = None
@@ -138,13 +139,13 @@ class LimitOptions(Spec):
     panel: ClassVar[str] = "Limits"
 
     max_latency_ms: float | None = Field(None, gt=0)
-    """Latency on the target that the student's interval must stay below, in milliseconds."""
+    """Latency limit on the target in milliseconds, for the upper end of the student's interval."""
     max_size_mb: float | None = Field(None, gt=0)
     """Largest exported ONNX file, in 10^6 bytes."""
     max_params_m: float | None = Field(None, gt=0)
     """Most parameters, in millions."""
     max_accuracy_drop: float = Field(0.01, ge=0, lt=1)
-    """Accuracy that int8 may lose, in 0..1: 0.01 is one percentage point."""
+    """Largest loss of accuracy by int8, in 0..1: 0.01 is one percentage point."""
 
 
 def _with_fp32(precision: tuple[Precision, ...] | None) -> tuple[Precision, ...] | None:
@@ -157,7 +158,7 @@ class ExportOptions(Spec):
     panel: ClassVar[str] = "Export"
 
     precision: Annotated[tuple[Precision, ...] | None, AfterValidator(_with_fp32)] = None
-    """Model files to export: fp16 or int8 beside fp32; repeatable. Default: the target's advice."""
+    """Model files to export besides fp32: fp16 or int8; repeatable. Default: the target's advice."""
     opset: int | None = Field(None, ge=1)
     """ONNX opset, 18 to 24. Default: 18, which most runtimes read."""
     dynamic_batch: bool = False
@@ -165,7 +166,7 @@ class ExportOptions(Spec):
     embed_preprocess: bool = False
     """Also write ONNX files that take uint8 images of any size."""
     compiled_latency: bool = False
-    """Also time torch.compile's model after the export; compiling may take minutes."""
+    """Also time the model under torch.compile after the export; compiling may take minutes."""
     int8: Int8Options = Int8Options()
     """Options of int8."""
 
@@ -178,9 +179,9 @@ class RunOptions(Spec):
     target: str
     """Device: a name from `tcs-edge targets`, or the path of a target file."""
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda or mps."""
+    """Compute device: auto, cpu, cuda or mps."""
     threads: int | None = Field(None, ge=1)
-    """Compute threads. Default: the cores that are free."""
+    """Compute threads. Default: the free cores."""
     workers: int | None = Field(None, ge=0)
     """Image-decoding processes. Default: free cores less one, at most 4."""
     seed: int = Field(0, ge=0, lt=2**31)

@@ -1,4 +1,4 @@
-"""The fields of a spec as parameters: for the command line, the Python API, `tcs-edge init` and the docs alike."""
+"""Parameters made of a spec's fields, for the command line, the Python API, `tcs-edge init` and the docs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class Parameter:
     """One option.
 
     Attributes:
-        name: of the field; `flag` the command line's name, with two dashes.
-        kind: bool, int, float, str or pathlib.Path; of the items where `repeatable`.
+        name: name of the field.
+        flag: name on the command line, with two dashes.
+        kind: bool, int, float, str or pathlib.Path; the type of an item if `repeatable`.
         text: the field's docstring on one line, with its default.
-        panel: heading under which the help shows it.
+        panel: its heading in the help.
     """
 
     name: str
@@ -38,10 +39,10 @@ class Parameter:
 
 
 def parameters(spec: type[BaseModel], names: Iterable[str] | None = None) -> Iterator[Parameter]:
-    """Yield the plain options of `spec` in order, each table of `FLAG_TABLES` where it stands.
+    """Yield the plain options of `spec` in order, with the options of `FLAG_TABLES` in place of the tables.
 
     Args:
-        names: only these options.
+        names: yield these options only.
     """
     wanted = None if names is None else set(names)
     for name, field in spec.model_fields.items():
@@ -54,7 +55,7 @@ def parameters(spec: type[BaseModel], names: Iterable[str] | None = None) -> Ite
 
 
 def text_of(field: FieldInfo) -> str:
-    """Return a field's docstring on one line, with its default where the docstring names none."""
+    """Return a field's docstring on one line; add the default if the docstring has none."""
     text = " ".join((field.description or "").split())
     default = field.get_default()
     shown = default is not None and not isinstance(default, bool | BaseModel) and default != "auto"
@@ -62,7 +63,7 @@ def text_of(field: FieldInfo) -> str:
 
 
 def table_of(field: FieldInfo) -> type[BaseModel] | None:
-    """Return the spec that a field holds, which TOML writes as a table; None for a plain value."""
+    """Return the spec of a field that is a TOML table; None for a plain value."""
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 

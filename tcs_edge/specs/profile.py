@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from tcs_edge.errors import SpecError, UnknownName
+from tcs_edge.errors import DataError, SpecError, UnknownName
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.locate import shipped_files
 from tcs_edge.specs.strict import Spec, validated
 from tcs_edge.specs.target import RuntimeName
-from tcs_edge.utils.files import write_json
+from tcs_edge.utils.files import load_json, write_json
 
 Source = Literal["measured", "published", "estimated"]
 ProfileRuntime = Literal[RuntimeName, "ncnn"]
@@ -112,14 +111,14 @@ def load_profile(name_or_path: str | Path) -> Profile:
     """
     path = _resolve(name_or_path)
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = load_json(path, "cannot be read as JSON", "Repair the file.")
     except FileNotFoundError:
         raise SpecError(
             f"no such profile file: {path}. Check `profile` in the target file. "
             "Paths are relative to the current folder."
         ) from None
-    except (OSError, ValueError) as error:
-        raise SpecError(f"{path} cannot be read as JSON: {error}. Repair the file.") from None
+    except DataError as error:
+        raise SpecError(str(error)) from None
     profile = validated(Profile, raw, path)
     if not profile.rows:
         raise SpecError(f"{path}: rows is empty. Leave `profile` empty in the target file until there are latencies.")

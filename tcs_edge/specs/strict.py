@@ -61,12 +61,12 @@ def format_error(error: ValidationError, kind: type[BaseModel], advice: str = ""
     elif first["type"] == "missing":
         text = f"{key} is missing"
     elif allowed := _allowed(same):
-        text = f"{key}: unknown value {_short(first['input'])}. {_nearest(first['input'], allowed)}"
+        text = f"{key}: unknown value {short(first['input'])}. {_nearest(first['input'], allowed)}"
     elif not location and first["type"] == "value_error":  # of the whole spec; its repr would be long
         text = first["msg"].removeprefix("Value error, ")
     else:
         message = first["msg"].removeprefix("Value error, ")
-        text = f"{key}: {message}, got {_short(first['input'])}"
+        text = f"{key}: {message}, got {short(first['input'])}"
     more = len(problems) - len(same)
     full = text + (f" (and {more} more)" if more else "")
     return full if not advice else f"{full}{'' if full.endswith(('.', '?')) else '.'} {advice}"
@@ -111,6 +111,10 @@ def _table_of(annotation: Any) -> Any:
     return next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
 
 
-def _short(value: object, limit: int = 60) -> str:
-    text = repr(value)
+def short(value: object, limit: int = 60) -> str:
+    """Return the `repr` of a value, cut to `limit` characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer with thousands of digits
+        return f"a value of type {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -5,7 +5,7 @@ Every group of facts names its source. A target may extend another one and list 
 
 from __future__ import annotations
 
-import tomllib
+import functools
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 from tcs_edge.errors import SpecError, UnknownName, UsageError
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.locate import shipped_files
-from tcs_edge.specs.strict import Spec, validated
+from tcs_edge.specs.strict import Spec, short, validated
+from tcs_edge.utils.files import is_file, read_toml
 
 Isa = Literal["armv8.0-a", "armv8.2-a", "armv8.4-a", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
 RuntimeName = Literal["onnxruntime", "openvino"]
@@ -26,6 +27,8 @@ FP32_MACS_PER_CYCLE: dict[Isa, int] = {
     "armv8.0-a": 8, "armv8.2-a": 8, "armv8.4-a": 8, "x86-64-v2": 8, "x86-64-v3": 16, "x86-64-v4": 32,
 }  # fmt: skip
 
+MAX_EXTENDED = 16
+NO_TARGET = "Check the path, or pass a name that `tcs-edge targets` lists."
 SOURCED = ("cpu", "memory", "storage", "runtimes", "precision", "thermal", "limits")
 
 
@@ -166,9 +169,9 @@ def load_target(name_or_path: str | Path) -> TargetSpec:
         SpecError: the file is missing, is not TOML, or violates the schema.
     """
     path = _resolve(name_or_path)
-    target = validated(TargetSpec, _read_extended(path, seen=()), path)
+    target = validated(TargetSpec, _read_extended(path), path)
     beside = path.parent / target.profile
-    if target.profile.endswith(".json") and beside.is_file():
+    if target.profile.endswith(".json") and is_file(beside):
         return target.model_copy(update={"profile": str(beside)})
     return target
 
@@ -183,29 +186,31 @@ def _resolve(name_or_path: str | Path, beside: Path | None = None) -> Path:
     return known[text]
 
 
-def _read_extended(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    """Read the raw document and fill in the keys of its ancestors."""
-    if path.resolve() in seen:
-        raise SpecError(f"{path}: extends is circular. Extend another target.")
-    raw = _read_toml(path)
+def _read_extended(path: Path) -> dict[str, Any]:
+    """Read the raw document and fill in the keys of its ancestors.
+
+    Raises:
+        SpecError: a circle, or more than MAX_EXTENDED ancestors.
+    """
+    seen: list[Path] = []
+    raws: list[dict[str, Any]] = []
+    current: Path | None = path
+    while current is not None:
+        if len(seen) > MAX_EXTENDED:
+            raise SpecError(f"{path}: extends has more than {MAX_EXTENDED} steps. Extend a shipped target.")
+        raws.append(read_toml(current, missing=f"no such target file: {current}. {NO_TARGET}"))
+        if current.resolve() in seen:
+            raise SpecError(f"{current}: extends is circular. Extend another target.")
+        seen.append(current.resolve())
+        current = _parent(current, raws[-1])
+    return functools.reduce(_merged, reversed(raws))
+
+
+def _parent(path: Path, raw: Mapping[str, Any]) -> Path | None:
     parent = raw.get("extends")
-    if parent is None:
-        return raw
-    if not isinstance(parent, str):
-        raise SpecError(f"{path}: extends must be the name of a target or a .toml path, got {parent!r}.")
-    base = _read_extended(_resolve(parent, beside=path.parent), (*seen, path.resolve()))
-    return _merged(base, raw)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SpecError(
-            f"no such target file: {path}. Check the path, or pass a name that `tcs-edge targets` lists."
-        ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SpecError(f"{path} cannot be read as TOML: {error}. Repair the file.") from None
+    if parent is not None and not isinstance(parent, str):
+        raise SpecError(f"{path}: extends must be the name of a target or a .toml path, got {short(parent)}.")
+    return None if parent is None else _resolve(parent, beside=path.parent)
 
 
 def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

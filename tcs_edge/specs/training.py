@@ -13,24 +13,24 @@ ResolvedAmp = Literal["no", "bf16", "fp16"]
 
 
 class TrainOptions(Spec):
-    """Options of the training loop, `[train]` in a config file; docs/how-to/training.md says when to use which."""
+    """Options of the training loop, `[train]` in a config file; docs/how-to/training.md describes their use."""
 
     amp: Amp = "no"
     """Mixed precision: no, bf16, fp16, or auto for the device's best."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each label spread over all classes, in [0, 1)."""
+    """Fraction of each label spread over all classes, in [0, 1)."""
     mixup: float = Field(default=0.0, ge=0, le=100)
-    """Mix images and their targets: alpha of Beta(alpha, alpha), such as 0.2; 0 mixes nothing."""
+    """Mix images and their targets: alpha of Beta(alpha, alpha), such as 0.2; 0 is off."""
     rand_augment: int = Field(default=0, ge=0, le=30)
-    """Magnitude of RandAugment, 1 to 30; 0 leaves it out."""
+    """Magnitude of RandAugment, 1 to 30; 0 is off."""
     rand_augment_ops: int = Field(default=2, ge=1, le=14)
     """Operations of RandAugment on each view."""
     ema_decay: float = Field(default=0.0, ge=0, lt=1)
     """Validate and deploy the moving average of the weights; the decay, such as 0.999. 0 deploys the last weights."""
     weight_decay: float = Field(default=0.05, ge=0)
-    """Weight decay of matrices and kernels; biases, norms and masks have none."""
+    """Weight decay of matrices and kernels. Biases, norms and masks have none."""
     warmup_fraction: float = Field(default=0.05, ge=0, lt=1)
-    """Share of all steps with a linearly rising learning rate, in [0, 1)."""
+    """Fraction of all steps with a linearly rising learning rate, in [0, 1)."""
     grad_clip: float = Field(default=5.0, gt=0)
     """Largest global gradient norm."""
     compile: bool = False
@@ -40,6 +40,6 @@ class TrainOptions(Spec):
 
 
 class ResolvedTrain(TrainOptions):
-    """The training options of a run: the precision is known."""
+    """Training options with a resolved precision."""
 
     amp: ResolvedAmp = "no"

@@ -1,4 +1,4 @@
-"""What a run is asked for survives the file it is written to, and leaves nothing open."""
+"""Tests of a run's options: files, defaults, resolving, and messages on wrong values."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ configs = st.builds(CompressConfig, **FIELDS)
 
 @settings(deadline=None)
 @given(configs)
-def test_a_config_comes_back_from_its_file(tmp_path_factory, config):
+def test_config_survives_writing_and_reading(tmp_path_factory, config):
     path = tmp_path_factory.mktemp("config") / "run.toml"
     path.write_bytes(config_toml(config).encode())
     assert validated(CompressConfig, load_config(path), path) == config
@@ -74,16 +74,16 @@ def resolved(config, kind="cnn", typical_px=64, student="lcnet_050") -> Resolved
 
 @settings(deadline=None)
 @given(configs, st.integers(1, 5000), st.sampled_from(["cnn", "hybrid", "transformer", "unknown"]))
-def test_resolving_leaves_nothing_open_and_is_done_once(config, typical_px, kind):
+def test_resolving_fills_every_open_option_and_is_idempotent(config, typical_px, kind):
     run = resolved(config, kind, typical_px)
-    needed = ("teacher", "student", "student_init", "epochs", "img_size", "lr", "augment", "threads", "workers")
-    assert [name for name in needed if getattr(run, name) in (None, "auto")] == []
+    resolved_names = ("teacher", "student", "student_init", "epochs", "img_size", "lr", "augment", "threads", "workers")
+    assert [name for name in resolved_names if getattr(run, name) in (None, "auto")] == []
     assert None not in run.tcs.model_dump().values()
     again = CompressConfig.model_validate(run.model_dump(exclude_none=True))
     assert resolved(again, kind, typical_px) == run
 
 
-def test_a_config_with_open_options_is_not_a_resolved_one():
+def test_resolved_config_rejects_open_options():
     open_options = CompressConfig(target="t", data=Path("d")).model_dump()
     with pytest.raises(ValidationError):
         ResolvedConfig.model_validate(open_options)
@@ -91,8 +91,8 @@ def test_a_config_with_open_options_is_not_a_resolved_one():
         resolved(CompressConfig(target="t")).replaced(student="auto")
 
 
-def test_a_changed_config_is_validated_again():
-    with pytest.raises(ValidationError, match="learn from images without labels"):
+def test_changed_config_is_validated_again():
+    with pytest.raises(ValidationError, match="method ce needs labels"):
         CompressConfig(target="t", shots=2, rest_unlabeled=True).replaced(method="ce")
     changed = CompressConfig(target="t", shots=2).replaced(epochs=3)
     assert changed.model_fields_set == {"target", "shots", "epochs"}
@@ -110,11 +110,11 @@ def test_explicit_options_survive_resolving(config, typical_px):
 
 
 @pytest.mark.parametrize(("typical_px", "img_size"), [(1, 32), (32, 32), (33, 64), (64, 64), (200, 224), (3000, 224)])
-def test_images_are_not_blown_up(typical_px, img_size):
+def test_default_input_size_follows_image_size_up_to_224(typical_px, img_size):
     assert CompressConfig(target="t", data=Path("d")).with_data_defaults(typical_px).img_size == img_size
 
 
-def test_a_student_from_scratch_trains_longer():
+def test_student_from_random_weights_trains_longer():
     defaults = {
         init: CompressConfig(target="t", data=Path("d"), student_init=init).with_data_defaults(64).epochs
         for init in ("random", "auto")
@@ -126,7 +126,7 @@ def resolved_tcs(kind, init, **given):
     return resolved(CompressConfig(target="t", data=Path("d"), student_init=init, **given), kind).tcs
 
 
-def test_only_what_starts_from_nothing_and_is_no_transformer_has_an_opening_unless_it_is_asked_for():
+def test_default_mimic_warmup_is_for_random_weights_of_other_than_transformers():
     warmups = {
         (kind, init): resolved_tcs(kind, init).mimic_warmup
         for kind in ("cnn", "hybrid", "transformer")
@@ -144,7 +144,7 @@ WITHOUT_LABELS = {"--unlabeled": {"unlabeled": Path("more")}, "--shots": {"shots
 @pytest.mark.parametrize("images", [{}, {"shots": 5}, *WITHOUT_LABELS.values()], ids=str)
 @pytest.mark.parametrize("init", ["random", "pretrained", "weights.safetensors"])
 @pytest.mark.parametrize("kind", ["cnn", "hybrid", "transformer"])
-def test_the_teachers_answers_are_for_images_without_labels_and_for_cnns_from_nothing(kind, init, images):
+def test_default_loss_weights_depend_on_labels_first_weights_and_kind(kind, init, images):
     tcs = resolved_tcs(kind, init, **images)
     weights = (0.1, 0.9, 0.1)
     if images not in WITHOUT_LABELS.values() and init != "random":
@@ -155,13 +155,13 @@ def test_the_teachers_answers_are_for_images_without_labels_and_for_cnns_from_no
     assert tcs.probe_start is (init == "random")
 
 
-def test_weights_that_were_asked_for_stay():
+def test_given_loss_weights_override_defaults():
     tcs = resolved_tcs("cnn", "pretrained", tcs=TcsOptions(soft_weight=0.5, probe_start=True))
     assert (tcs.label_weight, tcs.soft_weight, tcs.mimic_weight, tcs.probe_start) == (1, 0.5, 0.1, True)
 
 
 @pytest.mark.parametrize("init", ["random", "pretrained", "weights.safetensors"])
-def test_a_transformer_learns_more_slowly_and_what_has_weights_already_too(init):
+def test_default_learning_rate_is_lower_for_transformers_and_pretrained_weights(init):
     def lr(kind, init=init, **given):
         return resolved(CompressConfig(target="t", data=Path("d"), student_init=init, **given), kind).lr
 
@@ -171,7 +171,7 @@ def test_a_transformer_learns_more_slowly_and_what_has_weights_already_too(init)
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "message"),
     [
         ({"epoch": 3}, "Did you mean epochs"),
         ({"max_latency": 3}, "max_latency_ms"),
@@ -179,13 +179,16 @@ def test_a_transformer_learns_more_slowly_and_what_has_weights_already_too(init)
         ({"epochs": 0}, "epochs: "),
         ({"train": {"mix_up": 0.2}}, "Did you mean mixup"),
         ({"train": {"label_smoothing": 1.0}}, "train.label_smoothing: "),
-        ({"method": "ce", "search": "halving"}, "has no teacher, which search halving needs"),
-        ({"search": "table", "search_img_sizes": [32]}, "looks at one input size"),
-        ({"method": "ce", "online_teacher": True}, "only methods simkd, kd, dkd can keep"),
-        ({"unlabeled": "more"}, "it goes with --data"),
-        ({"rest_unlabeled": True}, "it goes with --shots"),
-        ({"shots": 2, "rest_unlabeled": True, "method": "dkd"}, "only methods tcs, simkd, kd learn"),
-        ({"method": "simkd", "train": {"label_smoothing": 0.1}}, "reads no labels: leave label_smoothing out"),
+        ({"method": "ce", "search": "halving"}, "has no teacher, but search halving needs one"),
+        ({"search": "table", "search_img_sizes": [32]}, "uses one input size"),
+        (
+            {"method": "ce", "online_teacher": True},
+            "not available with method ce. Methods that have it: simkd, kd, dkd",
+        ),
+        ({"unlabeled": "more"}, "Pass --data too"),
+        ({"rest_unlabeled": True}, "Pass --shots too"),
+        ({"shots": 2, "rest_unlabeled": True, "method": "dkd"}, "needs labels. Methods that do not: tcs, simkd, kd"),
+        ({"method": "simkd", "train": {"label_smoothing": 0.1}}, "uses no labels. Leave label_smoothing out"),
         ({"train": {"ema_decay": 1.0}}, "train.ema_decay: "),
         ({"train": {"rand_augment": 31}}, "train.rand_augment: "),
         ({"train": {"amp": "fp8"}}, "Known: auto, no, bf16"),
@@ -196,10 +199,10 @@ def test_a_transformer_learns_more_slowly_and_what_has_weights_already_too(init)
         ({"seed": -1}, "seed: "),
     ],
 )
-def test_a_mistake_names_the_key_and_what_is_near(raw, said):
+def test_message_on_wrong_option_names_key_and_fix(raw, message):
     with pytest.raises(SpecError) as caught:
         validated(CompressConfig, {"target": "t"} | raw, Path("run.toml"))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -210,12 +213,12 @@ def file(tmp_path) -> Path:
     return path
 
 
-def test_flags_win_over_the_file(file):
+def test_flags_override_config_file(file):
     options = read_options({"epochs": 3}, file, resume=None)
     assert (options.target, options.epochs, options.lr, options.tcs.dims) == ("raspberrypi4", 3, 0.5, 7)
 
 
-def test_flags_of_the_training_loop_join_its_table(file):
+def test_flags_of_training_loop_override_train_table(file):
     with file.open("a") as table:
         table.write("[train]\nmixup = 0.3\nema_decay = 0.9\n")
     train = read_options({"mixup": 0.1, "amp": "bf16"}, file, resume=None).train
@@ -223,18 +226,18 @@ def test_flags_of_the_training_loop_join_its_table(file):
     assert read_options({"target": "t", "deterministic": True}, None, None).train == TrainOptions(deterministic=True)
 
 
-def test_a_table_that_is_none_is_told_even_with_flags(file):
+def test_train_option_that_is_not_a_table_raises_even_with_flags(file):
     file.write_text('target = "t"\ntrain = 3\n')
     with pytest.raises(SpecError, match="train: "):
         read_options({"mixup": 0.1}, file, resume=None)
 
 
-def test_no_option_of_the_training_loop_is_named_like_one_of_the_run():
-    """Flags have one name each, whatever table they belong to."""
+def test_train_options_and_run_options_have_different_names():
+    """Their flags share one command line."""
     assert not set(TrainOptions.model_fields) & set(CompressConfig.model_fields)
 
 
-def test_flags_alone_and_file_alone(file):
+def test_options_come_from_flags_or_file_alone(file):
     assert read_options({"target": "x86-avx2"}, None, None).epochs is None
     assert read_options({}, file, None).epochs == 9
     with pytest.raises(UsageError, match="no target"):
@@ -242,14 +245,14 @@ def test_flags_alone_and_file_alone(file):
 
 
 @pytest.mark.parametrize("content", [b"epochs = ", b"\xff\xfe", b"epochs = 1\nepochs = 2", b"\r"])
-def test_a_file_that_is_no_toml(tmp_path, content):
+def test_invalid_toml_raises(tmp_path, content):
     (tmp_path / "run.toml").write_bytes(content)
     with pytest.raises(SpecError, match="TOML"):
         load_config(tmp_path / "run.toml")
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_a_table_or_a_spec_error(tmp_path_factory, content):
+def test_any_file_content_loads_or_raises_spec_error(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("bytes") / "run.toml"
     path.write_bytes(content)
     try:
@@ -261,13 +264,13 @@ def test_any_bytes_are_a_table_or_a_spec_error(tmp_path_factory, content):
         assert isinstance(load_config(path), dict)
 
 
-def test_a_path_that_is_no_file(tmp_path):
+def test_folder_or_missing_path_as_config_raises(tmp_path):
     for path in (tmp_path, tmp_path / "none.toml"):
         with pytest.raises(SpecError, match=str(path)):
             load_config(path)
 
 
-def test_the_demos_own_limits_do_not_bind_a_student_that_was_named():
+def test_limits_of_demo_do_not_apply_to_named_student():
     chosen = CompressConfig(target="t").with_data_defaults(8)
     named = CompressConfig(target="t", student="resnet18").with_data_defaults(8)
     assert (chosen.max_latency_ms, chosen.max_params_m) == (2.5, 1.0)
@@ -275,6 +278,6 @@ def test_the_demos_own_limits_do_not_bind_a_student_that_was_named():
     assert CompressConfig(target="t", student="resnet18", max_latency_ms=1).with_data_defaults(8).max_latency_ms == 1
 
 
-def test_every_method_of_the_registry_can_be_built():
+def test_every_method_of_registry_has_build_function():
     for name, facts in METHODS.items():
         assert callable(import_module(facts.module).build), name
