@@ -1,1 +1,1 @@
-"""Commands that are not a run: compare any two models, inspect the installation."""
+"""Run commands without a run folder: compare any two models, inspect the installation."""

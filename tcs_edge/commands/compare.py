@@ -1,4 +1,4 @@
-"""Any ONNX classifier against what it was made from, on the user's images: `validate --onnx --reference --data`."""
+"""Compare any ONNX classifier with its reference on a folder of images, for `validate --onnx`."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def crosscheck(
 
     Args:
         reference: another .onnx file, a run folder, or the checkpoints/deployed.safetensors of one.
-        data: an image folder; its test images, or all of them where it has no splits.
-        preprocess: a preprocess.json; None takes what the file's own metadata says.
+        data: an image folder; its test images, or all images if it has no splits.
+        preprocess: a preprocess.json; None uses the metadata of the file.
 
     Raises:
-        DataError: a file that is missing, damaged or no classifier; images that do not fit the model.
-        UsageError: a reference of another kind, or nothing that tells the preprocessing.
+        DataError: a file that is missing, damaged or not a classifier, or images that do not fit the model.
+        UsageError: a reference of another kind, or no preprocessing.
     """
     graph = read_onnx(onnx_path).graph
     with ExitStack() as stack:
@@ -78,35 +78,37 @@ def _preprocess(onnx_path: Path, given: Path | None) -> Preprocess:
         return Preprocess.from_json(read_json(given, schema_version=1))
     text = stored_pairs(onnx_path).get("preprocess")
     if text is None:
-        raise UsageError(f"{onnx_path} does not say how it wants its images. Pass --preprocess FILE.")
+        raise UsageError(f"{onnx_path} has no preprocessing in its metadata. Pass --preprocess FILE.")
     try:
         return Preprocess.from_json(json.loads(text))
     except json.JSONDecodeError:
-        raise DataError(f"{onnx_path}: what its metadata says of the preprocessing is no JSON.") from None
+        raise DataError(
+            f"{onnx_path}: the preprocessing in the metadata is not JSON. Pass --preprocess FILE."
+        ) from None
 
 
 def _require_size(onnx_path: Path, graph: onnx.GraphProto, steps: Preprocess) -> None:
     side = _fixed(graph.input[0], -1)
     if side not in (None, steps.img_size):
-        raise DataError(f"{onnx_path} takes {side} px images, its preprocessing makes {steps.img_size} px.")
+        raise DataError(f"{onnx_path} takes {side} px images, but its preprocessing makes {steps.img_size} px.")
 
 
 def _unnamed(classes: tuple[str, ...], graph: onnx.GraphProto, data: Path) -> tuple[str, ...]:
-    """Class names for a model that has none: the folders' own, if there are as many as outputs."""
+    """Return the folders' class names for a model without names, if it has one output per folder."""
     outputs = _fixed(graph.output[0], -1)
     if outputs not in (None, len(classes)):
-        raise DataError(f"{data} has {len(classes)} classes, the model {outputs} outputs and no class names in it.")
+        raise DataError(f"{data} has {len(classes)} classes, but the model has {outputs} outputs and no class names.")
     return classes
 
 
 def _fixed(value: onnx.ValueInfoProto, axis: int) -> int | None:
-    """The length of one axis of a graph's input or output; None where it is not fixed."""
+    """Return the length of one axis of a graph's input or output; None for a dynamic axis."""
     return value.type.tensor_type.shape.dim[axis].dim_value or None
 
 
 def _relabeled(images: Split, classes: tuple[str, ...], names: tuple[str, ...], data: Path) -> Split:
-    """The same images with labels that count as the model does."""
+    """Return the images with labels in the order of the model's class names."""
     if unknown := sorted(set(classes) - set(names)):
-        raise DataError(f"{data} has classes that the model does not name: {name_some(unknown)}. Remove them.")
+        raise DataError(f"{data} has classes that the model lacks: {name_some(unknown)}. Remove them.")
     positions = np.array([names.index(name) for name in classes], dtype=np.int64)
     return Split(images.sources, positions[images.labels], images.names)

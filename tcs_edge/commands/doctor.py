@@ -1,4 +1,4 @@
-"""What is installed, whether it works, and what is at hand: asked before blaming the data."""
+"""Inspect the installation: packages, runtimes, devices, cache and teachers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; only "broken" stops tcs-edge from working."""
+    """One inspected item; only "broken" prevents tcs-edge from working."""
 
     name: str
     state: State
@@ -45,13 +45,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Health:
-    """Everything `examine` found."""
+    """All findings of `examine`."""
 
     rows: tuple[Finding, ...]
 
     @property
     def usable(self) -> bool:
-        """Whether nothing is broken."""
+        """True if nothing is broken."""
         return all(row.state != "broken" for row in self.rows)
 
     def to_json(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Health:
 
 
 def examine() -> Health:
-    """Look at packages, runtimes, devices, the cache and the teachers."""
+    """Inspect packages, runtimes, devices, the cache and the teachers."""
     free_gb = shutil.disk_usage(_existing(default_cache_dir())).free / 1e9
     rows = [
         Finding("tcs-edge", "ok", f"{__version__} on Python {platform.python_version()}, {platform.machine()}"),
@@ -78,17 +78,17 @@ def _package(name: str) -> Finding:
     try:
         return Finding(name, "ok", version(name))
     except PackageNotFoundError:
-        return Finding(name, "broken", f"not installed: pip install {name}")
+        return Finding(name, "broken", f"not installed. Run pip install {name}")
 
 
 def _teacher(name: str) -> Finding:
     if is_cached(name):
-        return Finding(f"teacher {name}", "ok", "weights are at hand")
-    return Finding(f"teacher {name}", "absent", "will be downloaded, or pass --teacher-weights")
+        return Finding(f"teacher {name}", "ok", "weights are cached")
+    return Finding(f"teacher {name}", "absent", "weights will be downloaded, or pass --teacher-weights")
 
 
 def _runtimes() -> list[Finding]:
-    """Run a two-number model in every runtime and look at the result."""
+    """Run a tiny model in every runtime and check the result."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "probe.onnx"
         onnx.save(_probe_model(), path)
@@ -102,7 +102,7 @@ def _runs(name: str, make: Callable[[], Runner]) -> Finding:
             right = np.allclose(runner.run(images), images.reshape(1, -1))
     except TcsEdgeError as error:
         return Finding(name, "broken", str(error))
-    return Finding(name, "ok" if right else "broken", "a small model" if right else "wrong numbers: reinstall it")
+    return Finding(name, "ok" if right else "broken", "a small model" if right else "wrong results. Reinstall it")
 
 
 def _probe_model() -> onnx.ModelProto:

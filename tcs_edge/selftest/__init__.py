@@ -1,1 +1,1 @@
-"""Does the proof catch what it must? Good artifacts, faults put into them on purpose, and a count of both."""
+"""Test the validation: break good exports on purpose, and count detected faults and false alarms."""

@@ -1,4 +1,4 @@
-"""The faults that the proof has to catch, each as it happens in practice."""
+"""List the faults that the validation must detect, as they occur in practice."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tcs_edge.selftest import graphs
 from tcs_edge.selftest.specimen import Specimen
 
 Where = Literal["model", "script", "int8"]
-MAX_OPSET = 21  # what the targets' runtimes take
+MAX_OPSET = 21  # highest opset of the targets' runtimes
 SCRIPT = "predict.py"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A way to break an artifact.
+    """One kind of damage to an export.
 
     Attributes:
-        where: in an exported model, in the device's script that prepares pictures, or in an int8 model.
-        damage: does it to a copy of the exports, the scripts beside them.
-        silent: no answer changes, so only the recorded hashes can tell.
+        where: in an exported model, in the device's script for preprocessing, or in an int8 model.
+        damage: damages a copy of the exports, which has the script beside them.
+        silent: True if no output changes, so that only the recorded hashes can detect it.
     """
 
     name: str
@@ -40,9 +40,9 @@ def _int8(exports: Path, _: Specimen) -> None:
     graphs.edit_onnx(exports / "model.int8.onnx", graphs.double_a_scale)
 
 
-def _normalise_again(exports: Path, specimen: Specimen) -> None:
+def _normalize_again(exports: Path, specimen: Specimen) -> None:
     steps = specimen.preprocess
-    graphs.edit_onnx(exports / "model.onnx", graphs.normalise_again(steps.mean, steps.std))
+    graphs.edit_onnx(exports / "model.onnx", graphs.normalize_again(steps.mean, steps.std))
 
 
 def _cut_weights(exports: Path, _: Specimen) -> None:
@@ -59,7 +59,7 @@ def _script(old: str, new: str) -> Callable[[Path, Specimen], None]:
         path = exports / SCRIPT
         text = path.read_text(encoding="utf-8")
         if text.count(old) != 1:
-            raise TcsEdgeError(f"the self-test looks for {old!r} in {SCRIPT}, which holds it no more. Adapt the fault.")
+            raise TcsEdgeError(f"the self-test did not find {old!r} in {SCRIPT}. Adapt the fault to the script.")
         path.write_text(text.replace(old, new), encoding="utf-8")
 
     return damage
@@ -76,7 +76,7 @@ FAULTS = (
     Fault("swapped outputs", "model", _onnx(graphs.swap_outputs)),
     Fault("BGR for RGB, in the graph", "model", _onnx(graphs.reverse_channels)),
     Fault("BGR for RGB, on the device", "script", _script(PIXELS, f"{PIXELS}[..., ::-1]")),
-    Fault("normalized twice, in the graph", "model", _normalise_again),
+    Fault("normalized twice, in the graph", "model", _normalize_again),
     Fault("normalized twice, on the device", "script", _script(DIVISION, "planes = (planes / std - mean) / std\n")),
     Fault("one layer's scale, by 10 %", "model", _onnx(graphs.scale_layer(1.1))),
     Fault("wrong opset", "model", _onnx(graphs.set_opset(MAX_OPSET + 1))),

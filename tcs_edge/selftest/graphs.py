@@ -1,4 +1,4 @@
-"""Edits of an ONNX file: what a wrong exporter, a wrong script or a dying disk would leave behind."""
+"""Edit ONNX files like a faulty exporter, a faulty script or a damaged disk."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ BEYOND_PHOTOGRAPHS = 4.0  # in standard deviations from the mean
 
 
 def edit_onnx(path: Path, edit: Edit) -> None:
-    """Load the file, edit it, write it back."""
+    """Load the file, edit it and write it back."""
     model = onnx.load(path)
     edit(model)
     onnx.save(model, path)
 
 
 def flip_bit(bit: int) -> Edit:
-    """Flip one bit (0 is the lowest of the mantissa, 30 the highest of the exponent) of the largest weight."""
+    """Flip one bit of the largest weight: 0 is the lowest of the mantissa, 30 the highest of the exponent."""
 
     def edit(model: onnx.ModelProto) -> None:
         tensor, values = _largest_weight(model)
@@ -35,7 +35,7 @@ def flip_bit(bit: int) -> Edit:
 
 
 def scale_layer(factor: float) -> Edit:
-    """Multiply all weights of one layer, the one with most of them."""
+    """Multiply all weights of the layer with the most weights."""
 
     def edit(model: onnx.ModelProto) -> None:
         tensor, values = _largest_weight(model)
@@ -45,13 +45,13 @@ def scale_layer(factor: float) -> Edit:
 
 
 def swap_outputs(model: onnx.ModelProto) -> None:
-    """Exchange the first two logits."""
+    """Swap the first two logits."""
     count = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     _behind_output(model, "Gather", {"axis": 1}, np.array([1, 0, *range(2, count)], dtype=np.int64))
 
 
 def swap_labels(model: onnx.ModelProto) -> None:
-    """Exchange the first two class names in the metadata."""
+    """Swap the first two class names in the metadata."""
     for pair in model.metadata_props:
         if pair.key == "labels":
             first, second, *rest = json.loads(pair.value)
@@ -59,12 +59,12 @@ def swap_labels(model: onnx.ModelProto) -> None:
 
 
 def reverse_channels(model: onnx.ModelProto) -> None:
-    """Take the picture as blue, green, red."""
+    """Interpret the channels as blue, green, red."""
     _before_input(model, "Gather", {"axis": 1}, np.array([2, 1, 0], dtype=np.int64))
 
 
-def normalise_again(mean: Iterable[float], std: Iterable[float]) -> Edit:
-    """Subtract the mean and divide by the standard deviation inside the graph too."""
+def normalize_again(mean: Iterable[float], std: Iterable[float]) -> Edit:
+    """Normalize a second time, inside the graph."""
 
     def edit(model: onnx.ModelProto) -> None:
         shape = (1, 3, 1, 1)
@@ -75,19 +75,19 @@ def normalise_again(mean: Iterable[float], std: Iterable[float]) -> Edit:
 
 
 def transpose_input(model: onnx.ModelProto) -> None:
-    """Exchange rows and columns of the picture."""
+    """Swap rows and columns of the image."""
     _before_input(model, "Transpose", {"perm": [0, 1, 3, 2]})
 
 
 def clip_input(model: onnx.ModelProto) -> None:
-    """Cut off what no photograph reaches, as a quantizer or a careless script would."""
+    """Clip the input at four standard deviations, beyond the values of photographs."""
     _before_input(
         model, "Clip", {}, np.array(-BEYOND_PHOTOGRAPHS, np.float32), np.array(BEYOND_PHOTOGRAPHS, np.float32)
     )
 
 
 def set_opset(version: int) -> Edit:
-    """Claim another version of the standard operators."""
+    """Declare another version of the standard operators."""
 
     def edit(model: onnx.ModelProto) -> None:
         for entry in model.opset_import:
@@ -98,7 +98,7 @@ def set_opset(version: int) -> Edit:
 
 
 def bake_batch(model: onnx.ModelProto) -> None:
-    """Say that any batch is welcome, with a batch of 1 baked into the graph."""
+    """Declare a dynamic batch, with a batch of 1 fixed in the graph."""
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del model.graph.value_info[:]
@@ -106,7 +106,7 @@ def bake_batch(model: onnx.ModelProto) -> None:
 
 
 def double_a_scale(model: onnx.ModelProto) -> None:
-    """Make the weights of one quantized layer, the one with most of them, twice as large."""
+    """Double the scale of the quantized layer with the most weights."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in weights]
     node = max(nodes, key=lambda node: _weight_count(weights[node.input[0]]))
@@ -115,7 +115,7 @@ def double_a_scale(model: onnx.ModelProto) -> None:
 
 
 def use_stale_weights(path: Path) -> None:
-    """Move the weights into a file of their own, and put those of an earlier training there."""
+    """Move the weights to external data, and replace them by weights of an earlier training."""
     model = onnx.load(path)
     onnx.save(model, path, save_as_external_data=True, location="model.data", size_threshold=1024)
     data = path.with_name("model.data")
@@ -124,19 +124,19 @@ def use_stale_weights(path: Path) -> None:
 
 
 def _largest_weight(model: onnx.ModelProto) -> tuple[onnx.TensorProto, np.ndarray]:
-    """The float32 initializer with two or more axes and the most weights, and a copy of its values."""
+    """Return the float32 initializer with two or more axes and the most weights, and a copy of its values."""
     tensors = [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT and len(t.dims) > 1]
     tensor = max(tensors, key=_weight_count)
     return tensor, numpy_helper.to_array(tensor).copy()
 
 
 def _weight_count(tensor: onnx.TensorProto) -> int:
-    """How many weights are not zero: an untrained residual branch may be nothing but zeros."""
+    """Count the weights that are not zero, because an untrained residual branch may be all zeros."""
     return int(np.count_nonzero(numpy_helper.to_array(tensor)))
 
 
 def _before_input(model: onnx.ModelProto, kind: str, attributes: dict[str, Any], *constants: np.ndarray) -> None:
-    """Put a node between the picture and all that reads it."""
+    """Insert a node between the input and its readers."""
     graph = model.graph
     name, changed = graph.input[0].name, f"{graph.input[0].name}_{kind.lower()}"
     for node in graph.node:
@@ -145,7 +145,7 @@ def _before_input(model: onnx.ModelProto, kind: str, attributes: dict[str, Any],
 
 
 def _behind_output(model: onnx.ModelProto, kind: str, attributes: dict[str, Any], constant: np.ndarray) -> None:
-    """Put a node between the last layer and the output."""
+    """Insert a node between the last layer and the output."""
     graph = model.graph
     name, plain = graph.output[0].name, f"{graph.output[0].name}_plain"
     for node in graph.node:

@@ -1,4 +1,4 @@
-"""A small int8 model, for the one fault that only a quantized file can have."""
+"""Make a small int8 model, for the fault that only a quantized file can have."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ from tcs_edge.validation.validate import validate
 CALIBRATION_IMAGES = 32
 BATCH_SIZE = 16
 FILE = "model.int8.onnx"
-# Seven bits lose a little and are right on every processor.
+# Seven-bit weights are slightly less accurate but correct on every processor.
 SCHEME = Scheme(per_channel=True, signed_activations=False, seven_bit_weights=True)
 
 
 def add_int8(specimen: Specimen) -> bool:
-    """Write an int8 model beside the good exports; whether it is one that would be released.
+    """Write an int8 model beside the good exports; return True if it passes the checks of a release.
 
-    Nothing is taken back to float for its sake: an untrained network with depthwise convolutions mostly
-    does not survive 8 bits.
+    There is no fallback to float. Untrained networks with depthwise convolutions mostly fail in 8 bits.
     """
-    pictures = (specimen.preprocess(specimen.images.train.image(row))[None] for row in range(CALIBRATION_IMAGES))
+    images = (specimen.preprocess(specimen.images.train.image(row))[None] for row in range(CALIBRATION_IMAGES))
     ranges = specimen.exports.with_name("ranges")
-    onnx.save(quantized(specimen.exports / "model.onnx", SCHEME, pictures, ranges), specimen.exports / FILE)
+    onnx.save(quantized(specimen.exports / "model.onnx", SCHEME, images, ranges), specimen.exports / FILE)
     return all(check.passed for check in int8_checks(specimen, specimen.exports))
 
 
 def int8_checks(specimen: Specimen, exports: Path) -> tuple[Check, ...]:
-    """The int8 file in `exports` against the network itself, by the limits that int8 has."""
+    """Check the int8 file in `exports` against the network, with the limits of int8."""
     with OrtRunner(exports / FILE) as runner:
         batches = image_batches(specimen.images.test, specimen.preprocess, BATCH_SIZE)
         return validate(TorchRunner(specimen.model), [runner], batches, classes=specimen.images.classes).checks

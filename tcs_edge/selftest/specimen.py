@@ -1,4 +1,4 @@
-"""A good artifact to break: a student with random weights whose answers can be told apart, exported."""
+"""Make a good export to break: a student with random weights whose outputs differ between classes."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.students.build import build_student, deployable, student_mean_std
 from tcs_edge.utils.quiet import quiet
 
-IMG_SIZE = 64  # small, and large enough for every candidate
-HEIGHT, WIDTH = 72, 90  # of the pictures: not square, so that the crop's place shows
+IMG_SIZE = 64  # the smallest size that every candidate takes
+HEIGHT, WIDTH = 72, 90  # of the images; not square, so that the position of the crop matters
 TRAIN_IMAGES, TEST_IMAGES = 256, 48
-RIDGE = 1e-2  # of the features' mean square: the closed-form classifier stays well conditioned
+RIDGE = 1e-2  # of the features' mean square, to keep the closed-form classifier well conditioned
 LOGIT_SCALE = 10.0
 SHIFTS = (1.0, 0.5, 0.25, 0.0)  # of batch norms, in standard deviations
-HARMLESS = 1e-5  # rounding that the float32 limit of 1e-4 leaves room for
-ASLEEP, AWAKE = 1e-3, 0.5  # the scale of a residual branch as architectures start it, and as training may leave it
+HARMLESS = 1e-5  # rounding well below the float32 limit of 1e-4
+INITIAL_SCALE, TRAINED_SCALE = 1e-3, 0.5  # scale of a residual branch at initialization, and as after training
 
 
 @dataclass(frozen=True)
 class Specimen:
-    """A student and its exports, as `compress` would leave them; `images.train` are for calibration."""
+    """A student and its exports, as `compress` writes them; `images.train` are for calibration."""
 
     name: str
     model: nn.Module
@@ -45,11 +45,11 @@ class Specimen:
 def make_specimen(name: str, folder: Path, seed: int = 0) -> Specimen:
     """Build, fit and export the student `name` into `folder`/good.
 
-    The backbone keeps its random weights; its batch norms are set by real pictures and a linear classifier is
-    fitted in closed form, so that images get different classes with real margins. Nothing is trained.
+    Nothing is trained. The backbone keeps its random weights. Its batch norms are set from real images, and a
+    linear classifier is fitted in closed form, so that images get different classes with realistic margins.
 
     Raises:
-        UnknownName, UsageError: no such student, or one that cannot take images of this size.
+        UnknownName, UsageError: no such student, or one that does not take images of this size.
     """
     images = colored_digits(seed)
     mean, std = student_mean_std(name)
@@ -62,7 +62,7 @@ def make_specimen(name: str, folder: Path, seed: int = 0) -> Specimen:
 
 
 def colored_digits(seed: int = 0) -> ImageSet:
-    """The built-in digits in color: every class with its own ink and paper, on pictures that are not square."""
+    """Return the built-in digits in color: each class with its own ink and paper, on images that are not square."""
     plain = digits()
     rng = np.random.default_rng(seed)
     inks, papers = rng.integers(0, 256, (2, len(plain.classes), 3))
@@ -72,18 +72,18 @@ def colored_digits(seed: int = 0) -> ImageSet:
 
 
 def _colored(split: Split, inks: np.ndarray, papers: np.ndarray, rng: np.random.Generator) -> Split:
-    pictures = []
+    images = []
     for row, label in enumerate(split.labels):
         gray = np.asarray(split.image(row).convert("L").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
         share = gray[..., None] / 255
         color = papers[label] * (1 - share) + inks[label] * share + rng.normal(0, 12, (HEIGHT, WIDTH, 3))
-        pictures.append(color.clip(0, 255).astype(np.uint8))
-    return Split(np.stack(pictures), split.labels, split.names)
+        images.append(color.clip(0, 255).astype(np.uint8))
+    return Split(np.stack(images), split.labels, split.names)
 
 
 @torch.no_grad()
 def _fitted(backbone: nn.Module, pixels: Tensor, labels: np.ndarray) -> nn.Module:
-    _wake_branches(backbone)
+    _scale_up_branches(backbone)
     _set_batch_norms(backbone, pixels)
     features = torch.cat([backbone(part) for part in pixels.split(32)]).double()
     linear = nn.Linear(features.shape[1], int(labels.max()) + 1)
@@ -91,7 +91,7 @@ def _fitted(backbone: nn.Module, pixels: Tensor, labels: np.ndarray) -> nn.Modul
     centered = features - center
     targets = nn.functional.one_hot(torch.from_numpy(labels)).double()
     wanted = LOGIT_SCALE * (targets - targets.mean(dim=0))
-    # The dual form: there are fewer pictures than features.
+    # The dual form, because there are fewer images than features.
     gram = centered @ centered.T
     weights = centered.T @ torch.linalg.solve(gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram)), wanted)
     linear.weight.copy_(weights.T)
@@ -99,22 +99,22 @@ def _fitted(backbone: nn.Module, pixels: Tensor, labels: np.ndarray) -> nn.Modul
     return nn.Sequential(deployable(backbone), linear).eval()
 
 
-def _wake_branches(backbone: nn.Module) -> None:
-    """Open the residual branches whose scale starts at zero: what happens in them would never show."""
+def _scale_up_branches(backbone: nn.Module) -> None:
+    """Scale up residual branches that start at zero, because faults in them would have no effect."""
     for name, scale in backbone.named_parameters():
         is_vector = scale.numel() == max(scale.shape, default=1)
-        if is_vector and not name.endswith(("bias", "token")) and scale.abs().max() < ASLEEP:
-            scale.fill_(AWAKE)
+        if is_vector and not name.endswith(("bias", "token")) and scale.abs().max() < INITIAL_SCALE:
+            scale.fill_(TRAINED_SCALE)
 
 
 def _set_batch_norms(backbone: nn.Module, pixels: Tensor) -> None:
-    """Batch statistics of real pictures; with those of untrained noise, activations vanish or explode.
+    """Set the statistics of the batch norms from real images; otherwise activations vanish or explode.
 
-    Centerd ones make an untrained network chaotic: every layer amplifies what differs by up to 1.2 (Yang et al.
-    2019, A Mean Field Theory of Batch Normalization), so that after 60 layers rounding looks like a fault. Shifted,
-    most values pass the activation behind as they are, and differences do not grow; but where branches add up, the
-    shift grows until pictures differ in the last digits only. So the first of a few shifts is taken at which
-    rounding is harmless, or else that at which it matters least.
+    Centered outputs make an untrained network chaotic: every layer amplifies differences by up to 1.2 (Yang et al.
+    2019, A Mean Field Theory of Batch Normalization). After 60 layers rounding looks like a fault. With shifted
+    outputs most values pass the next activation unchanged, and differences do not grow. But where branches are
+    added, the shift grows until images differ in the last digits only. The first of a few shifts with harmless
+    rounding is therefore used, or else the shift with the least rounding.
     """
     backbone.eval()
     norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
@@ -130,7 +130,7 @@ def _set_batch_norms(backbone: nn.Module, pixels: Tensor) -> None:
 
 
 def _shift(backbone: nn.Module, norms: Sequence[_BatchNorm], shift: float, pixels: Tensor) -> nn.Module:
-    """`backbone` with every batch norm's output of mean `shift` and deviation 1, as far as 64 pictures tell."""
+    """Set every batch norm to an output of mean `shift` and deviation 1 on 64 images; return `backbone`."""
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.bias.fill_(shift)
@@ -142,7 +142,7 @@ def _shift(backbone: nn.Module, norms: Sequence[_BatchNorm], shift: float, pixel
 
 
 def _rounding(backbone: nn.Module, pixels: Tensor) -> float:
-    """What float32 changes about the features of 16 pictures, relative to what tells them apart."""
+    """Return the float32 rounding of the features of 16 images, relative to the differences between images."""
     exact = deepcopy(backbone).double()(pixels[:16].double())
     apart = (exact - exact.mean(dim=0)).abs().max()
     return float((backbone(pixels[:16]) - exact).abs().max() / apart.clamp_min(1e-12))

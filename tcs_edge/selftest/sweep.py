@@ -1,4 +1,4 @@
-"""Runs the proof on good artifacts and on broken ones, and counts false alarms and missed faults."""
+"""Run the validation on good and broken exports, and count false alarms and missed faults."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from tcs_edge.validation.validate import Validation
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
-QUICK = ("resnet18", "deit_tiny_patch16_224")  # a CNN and a transformer that int8 leaves standing untrained
+QUICK = ("resnet18", "deit_tiny_patch16_224")  # a CNN and a transformer whose untrained int8 is releasable
 BATCH_SIZE = 16
-MAX_PIXEL_DIFF = 1e-5  # as selfcheck.py
+MAX_PIXEL_DIFF = 1e-5  # as in selfcheck.py
 HASHES = "sha256 in the manifest"
 
 
 @dataclass(frozen=True)
 class GoodResult:
-    """A good artifact and what the proof said: every failed check is a false alarm."""
+    """Result of a good export; every failed check is a false alarm."""
 
     student: str
     accuracy: float
@@ -49,7 +49,7 @@ class GoodResult:
 
 @dataclass(frozen=True)
 class FaultResult:
-    """A broken artifact, and every check that failed because of it."""
+    """Result of a broken export, with every failed check."""
 
     student: str
     fault: str
@@ -57,40 +57,40 @@ class FaultResult:
 
     @property
     def caught(self) -> bool:
-        """Whether anything noticed."""
+        """True if at least one check failed."""
         return bool(self.checks)
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Both figures, and what they are made of."""
+    """Results of all good and broken exports."""
 
     good: tuple[GoodResult, ...]
     broken: tuple[FaultResult, ...]
 
     @property
     def false_alarms(self) -> tuple[GoodResult, ...]:
-        """Good artifacts that the proof called bad."""
+        """Good exports that failed the validation."""
         return tuple(result for result in self.good if result.alarms)
 
     @property
     def missed(self) -> tuple[FaultResult, ...]:
-        """Faults that nothing noticed."""
+        """Faults that no check detected."""
         return tuple(result for result in self.broken if not result.caught)
 
     @property
     def untried(self) -> tuple[str, ...]:
-        """Faults that were put into no student."""
+        """Names of faults that were tried on no student."""
         tried = {result.fault for result in self.broken}
         return tuple(fault.name for fault in FAULTS if fault.name not in tried)
 
     @property
     def passed(self) -> bool:
-        """Every fault was tried and none missed, and nothing called bad that is good."""
+        """True if every fault was tried and detected, without a false alarm."""
         return bool(self.good) and not (self.false_alarms or self.missed or self.untried)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON document of everything."""
+        """Return the results as a JSON document."""
         return {
             "schema_version": SCHEMA_VERSION,
             "verdict": "pass" if self.passed else "fail",
@@ -99,20 +99,20 @@ class SelfTest:
             "faults": len(self.broken),
             "caught": len(self.broken) - len(self.missed),
             "untried": list(self.untried),
-            "good_artifacts": [asdict(result) for result in self.good],
-            "broken_artifacts": [asdict(result) | {"caught": result.caught} for result in self.broken],
+            "good_exports": [asdict(result) for result in self.good],
+            "broken_exports": [asdict(result) | {"caught": result.caught} for result in self.broken],
         }
 
 
 def selftest(broken: Sequence[str] = QUICK, only_good: Iterable[str] = ()) -> SelfTest:
-    """Prove good artifacts of all named students, and break those of the students in `broken`.
+    """Validate good exports of all named students, and broken ones of the students in `broken`.
 
     Raises:
-        UsageError: no student at all, an unknown one, or one that takes no small images.
+        UsageError: no student, an unknown one, or one that does not take small images.
     """
     names = list(dict.fromkeys((*broken, *only_good)))
     if not names:
-        raise UsageError(f"no student to test with. Known: {', '.join(CANDIDATES)}.")
+        raise UsageError(f"there is no student to test. Known: {', '.join(CANDIDATES)}.")
     for name in names:
         require_student(name)
     good: list[GoodResult] = []
@@ -133,21 +133,19 @@ def _break(specimen: Specimen, folder: Path) -> list[FaultResult]:
     if add_int8(specimen):
         faults = list(FAULTS)
     else:
-        logger.info(
-            f"{specimen.name}: untrained, its int8 loses too much to be released; that fault is not tried on it"
-        )
+        logger.info(f"{specimen.name}: skipped the int8 fault, because the untrained int8 model fails its checks")
     return [_judge_broken(specimen, fault, folder) for fault in track(faults, f"breaking {specimen.name}")]
 
 
 def _judge_good(specimen: Specimen) -> GoodResult:
-    validation, pixels = _proof(specimen, specimen.exports), _script_check(specimen, specimen.exports)
+    validation, pixels = _validated(specimen, specimen.exports), _script_check(specimen, specimen.exports)
     alarms = [f"{check.name} {check.detail}".strip() for check in (*validation.failures, pixels) if not check.passed]
     worst = max((parity.max_rel_diff for parity in validation.parities.values()), default=float("inf"))
     return GoodResult(specimen.name, validation.accuracies["pytorch"].value, worst, tuple(alarms))
 
 
 def _judge_broken(specimen: Specimen, fault: Fault, folder: Path) -> FaultResult:
-    """Break a copy and ask the proof; the hashes count only where no answer changes."""
+    """Validate a broken copy; the hashes count only for faults that change no output."""
     shutil.rmtree(folder, ignore_errors=True)
     exports = shutil.copytree(specimen.exports, folder)
     fault.damage(exports, specimen)
@@ -162,17 +160,17 @@ def _checks(specimen: Specimen, exports: Path, fault: Fault) -> Sequence[Check]:
         return (_script_check(specimen, exports),)
     if fault.where == "int8":
         return int8_checks(specimen, exports)
-    return _proof(specimen, exports).checks
+    return _validated(specimen, exports).checks
 
 
-def _proof(specimen: Specimen, exports: Path) -> Validation:
+def _validated(specimen: Specimen, exports: Path) -> Validation:
     return prove(
         specimen.model, exports, specimen.images, specimen.preprocess, _options(specimen.name), MAX_OPSET,
         at_device_precision=False)  # fmt: skip
 
 
 def _options(student: str) -> ResolvedConfig:
-    """The options of a run that trained nothing and exported float32."""
+    """Return the options of a run that trained nothing and exported float32."""
     given = {"target": "raspberrypi", "student": student, "batch_size": BATCH_SIZE}
     asked = CompressConfig.model_validate(given).with_data_defaults(IMG_SIZE)
     machine = Machine(threads=1, workers=0, amp="no")
@@ -180,17 +178,17 @@ def _options(student: str) -> ResolvedConfig:
 
 
 def _script_check(specimen: Specimen, exports: Path) -> Check:
-    """The device's script prepares pictures as training did."""
+    """Check that the device's script preprocesses images as in training."""
     script, steps = _load(exports / SCRIPT), specimen.preprocess
-    pictures = [specimen.images.test.image(row) for row in range(BATCH_SIZE)]
-    worst = max(float(np.abs(script.preprocess(p, steps.to_json()) - steps(p)).max()) for p in pictures)
+    images = [specimen.images.test.image(row) for row in range(BATCH_SIZE)]
+    worst = max(float(np.abs(script.preprocess(p, steps.to_json()) - steps(p)).max()) for p in images)
     return at_most("device: preprocessing", worst, MAX_PIXEL_DIFF, "of a normalized pixel")
 
 
 def _load(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("device_script", path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no Python file. Reinstall tcs-edge.")
+        raise UsageError(f"{path} is not a Python file. Reinstall tcs-edge.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -1,4 +1,4 @@
-"""Any ONNX file against its origin: good ones pass, damaged ones fail, unusable ones are one line."""
+"""Comparison of an ONNX file with its reference: good, damaged and unusable files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from PIL import Image
 
 
 @pytest.fixture(scope="session")
-def pictures(labels, tmp_path_factory) -> Path:
-    """One folder per class of the tiny model, six pictures of noise each. Read only."""
-    root = tmp_path_factory.mktemp("pictures")
+def image_folder(labels, tmp_path_factory) -> Path:
+    """One folder per class of the tiny model, with six images of noise each. Read only."""
+    root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for name in labels:
         (root / name).mkdir()
@@ -27,10 +27,10 @@ def pictures(labels, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def check(cli, onnx_path, pictures):
+def check(cli, onnx_path, image_folder):
     """check(FILE, "--json", ...): validate FILE against the tiny model."""
 
-    def run(file: Path, *more: object, reference: Path = onnx_path, data: Path = pictures):
+    def run(file: Path, *more: object, reference: Path = onnx_path, data: Path = image_folder):
         return cli("validate", "--onnx", file, "--reference", reference, "--data", data, *more)
 
     return run
@@ -67,7 +67,7 @@ def one_line(result, exit_code: int = 3) -> str:
     return result.stderr
 
 
-def test_a_file_equals_itself_in_both_runtimes(check, onnx_path):
+def test_a_file_equals_itself_in_every_runtime(check, onnx_path):
     result = check(onnx_path, "--json")
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
@@ -77,7 +77,7 @@ def test_a_file_equals_itself_in_both_runtimes(check, onnx_path):
     assert document["paired"]["openvino"]["drop"] == 0.0
 
 
-def test_a_changed_weight_fails_and_its_flips_are_named(check, onnx_path, tmp_path):
+def test_a_changed_weight_fails_and_its_flips_have_names(check, onnx_path, tmp_path):
     result = check(edited(onnx_path, tmp_path / "model.onnx", scale_a_weight), "--json")
     assert result.exit_code == 1
     parity = json.loads(result.stdout)["parities"]["onnxruntime"]
@@ -88,7 +88,7 @@ def test_a_changed_weight_fails_and_its_flips_are_named(check, onnx_path, tmp_pa
     assert "verdict: fail" in printed.stdout
 
 
-def test_a_run_is_a_reference(check, finished, photos, onnx_path):
+def test_a_run_can_be_the_reference(check, finished, photos, onnx_path):
     exported = finished / "export" / "model.onnx"
     for reference in (finished, finished / "checkpoints" / "deployed.safetensors"):
         result = check(exported, "--json", reference=reference, data=photos)
@@ -99,7 +99,7 @@ def test_a_run_is_a_reference(check, finished, photos, onnx_path):
     assert check(onnx_path, reference=photos).exit_code == 2
 
 
-def test_a_foreign_file_brings_its_preprocessing_with_preprocess(check, onnx_path, preprocess, tmp_path):
+def test_a_foreign_file_needs_the_option_preprocess(check, onnx_path, preprocess, tmp_path):
     foreign = edited(onnx_path, tmp_path / "foreign.onnx", without_metadata)
     assert "--preprocess" in one_line(check(foreign), exit_code=2)
     (tmp_path / "preprocess.json").write_text(json.dumps(preprocess))
@@ -131,40 +131,42 @@ def absent_data(model: onnx.ModelProto) -> None:
         (with_labels("a", "b", "c", "d", "e"), "names 5 classes, but has 4 outputs"),
     ],
 )
-def test_an_unusable_file_is_one_line(check, onnx_path, tmp_path, edit, words):
+def test_an_unusable_file_is_an_error_of_one_line(check, onnx_path, tmp_path, edit, words):
     assert words in one_line(check(edited(onnx_path, tmp_path / "model.onnx", edit)))
 
 
-def test_a_wrong_input_shape_is_one_line(check, tmp_path):
+def test_a_wrong_input_shape_is_an_error_of_one_line(check, tmp_path):
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 32, 32, 3]) for name in ("image", "logits")]
     graph = helper.make_graph([helper.make_node("Relu", ["image"], ["logits"])], "g", ends[:1], ends[1:])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "m.onnx")
     assert "the input must be (B, 3, S, S), got [1, 32, 32, 3]" in one_line(check(tmp_path / "m.onnx"))
 
 
-def test_a_preprocessing_of_another_size_is_one_line(check, onnx_path, preprocess, tmp_path):
+def test_a_preprocessing_of_another_size_is_an_error_of_one_line(check, onnx_path, preprocess, tmp_path):
     (tmp_path / "preprocess.json").write_text(json.dumps(preprocess | {"img_size": 48}))
     line = one_line(check(onnx_path, "--preprocess", tmp_path / "preprocess.json"))
-    assert "takes 32 px images, its preprocessing makes 48 px" in line
+    assert "takes 32 px images, but its preprocessing makes 48 px" in line
 
 
-def test_images_that_do_not_fit_are_one_line(check, onnx_path, pictures, tmp_path):
+def test_images_that_do_not_fit_are_an_error_of_one_line(check, onnx_path, image_folder, tmp_path):
     assert "no images" in one_line(check(onnx_path, data=tmp_path))
-    shutil.copytree(pictures, tmp_path / "more")
-    shutil.copytree(pictures / "cat", tmp_path / "more" / "zebra")
-    assert "classes that the model does not name: zebra" in one_line(check(onnx_path, data=tmp_path / "more"))
+    shutil.copytree(image_folder, tmp_path / "more")
+    shutil.copytree(image_folder / "cat", tmp_path / "more" / "zebra")
+    assert "classes that the model lacks: zebra" in one_line(check(onnx_path, data=tmp_path / "more"))
 
 
-def test_a_nameless_model_and_other_classes_are_one_line(check, onnx_path, photos, preprocess, tmp_path):
+def test_a_model_without_names_needs_one_class_per_output(check, onnx_path, photos, preprocess, tmp_path):
     foreign = edited(onnx_path, tmp_path / "foreign.onnx", without_metadata)
     (tmp_path / "preprocess.json").write_text(json.dumps(preprocess))
     more = ("--preprocess", tmp_path / "preprocess.json")
-    assert "has 3 classes, the model 4 outputs" in one_line(check(foreign, *more, reference=foreign, data=photos))
+    assert "has 3 classes, but the model has 4 outputs" in one_line(
+        check(foreign, *more, reference=foreign, data=photos)
+    )
 
 
 @pytest.mark.parametrize("missing", ["--onnx", "--reference", "--data"])
-def test_all_three_are_needed(cli, onnx_path, pictures, missing):
-    options = {"--onnx": onnx_path, "--reference": onnx_path, "--data": pictures}
+def test_all_three_options_are_required(cli, onnx_path, image_folder, missing):
+    options = {"--onnx": onnx_path, "--reference": onnx_path, "--data": image_folder}
     given = [word for name, value in options.items() if name != missing for word in (name, value)]
     assert "--onnx FILE --reference FILE --data DIR" in one_line(cli("validate", *given), exit_code=2)
 

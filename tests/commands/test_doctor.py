@@ -1,4 +1,4 @@
-"""What the doctor finds, and when it says that something is broken."""
+"""Findings of `doctor`, in working and broken installations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def states(health: doctor.Health) -> dict[str, str]:
     return {row.name: row.state for row in health.rows}
 
 
-def test_a_working_installation(tmp_path):
+def test_a_working_installation_is_usable(tmp_path):
     health = doctor.examine()
     found = states(health)
     assert health.usable
@@ -31,7 +31,7 @@ def test_a_working_installation(tmp_path):
     assert found["torch"] == "ok"
     assert found["teacher digits"] == "ok"
     assert found["teacher dinov2-small"] == "absent"
-    assert list(tmp_path.iterdir()) == [], "looking must not write"
+    assert list(tmp_path.iterdir()) == [], "the inspection must not write files"
 
 
 def test_the_command_prints_one_json_document(cli):
@@ -42,7 +42,7 @@ def test_the_command_prints_one_json_document(cli):
     assert {"name", "state", "detail"} == set(document["findings"][0])
 
 
-def test_a_package_that_is_missing_ends_with_4(cli, monkeypatch):
+def test_a_missing_package_exits_with_4(cli, monkeypatch):
     real = doctor.version
 
     def version(name: str) -> str:
@@ -69,6 +69,6 @@ def test_a_runtime_that_does_not_start_is_broken(monkeypatch):
     assert not health.usable
 
 
-def test_a_runtime_that_computes_wrong_numbers_is_broken(monkeypatch):
+def test_a_runtime_with_wrong_results_is_broken(monkeypatch):
     monkeypatch.setattr(OrtRunner, "run", lambda self, images: images.reshape(1, -1) + 1)
     assert states(doctor.examine())["runs onnxruntime"] == "broken"

@@ -1,4 +1,4 @@
-"""The proof catches every fault in a CNN and in a transformer, calls neither bad, and the count is honest."""
+"""Self-test: every fault is detected in a CNN and a transformer, without false alarms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tcs_edge.selftest.sweep import HASHES, QUICK, FaultResult, GoodResult, Self
 from tcs_edge.stages.validate import prove
 from tcs_edge.validation.validate import Validation
 
-pytestmark = pytest.mark.timeout(1800)  # dozens of proofs, on machines that are busy with other tests too
+pytestmark = pytest.mark.timeout(1800)  # dozens of validations, on machines that run other tests as well
 
 ASKED = (
     "one weight bit", "swapped labels", "BGR for RGB", "normalized twice", "one layer's scale", "wrong opset",
@@ -30,64 +30,64 @@ ASKED = (
 
 @pytest.fixture(scope="session")
 def outcome(cli) -> dict:
-    """What `selftest --json` says, made once."""
+    """Output of `selftest --json`, made once."""
     result = cli("selftest", "--json", "--quiet")
     assert result.exit_code == 0, result.stdout + result.stderr
     return json.loads(result.stdout)
 
 
 def caught_by(outcome: dict, fault: str) -> list[list[str]]:
-    return [row["checks"] for row in outcome["broken_artifacts"] if row["fault"].startswith(fault)]
+    return [row["checks"] for row in outcome["broken_exports"] if row["fault"].startswith(fault)]
 
 
 @pytest.mark.slow
-def test_every_fault_is_caught_in_a_cnn_and_in_a_transformer(outcome):
+def test_every_fault_is_detected_in_a_cnn_and_a_transformer(outcome):
     assert outcome["faults"] == outcome["caught"] == len(FAULTS) * len(QUICK)
-    assert {row["student"] for row in outcome["broken_artifacts"]} == set(QUICK)
+    assert {row["student"] for row in outcome["broken_exports"]} == set(QUICK)
     assert all(caught_by(outcome, fault) for fault in ASKED)
 
 
 @pytest.mark.slow
-def test_good_artifacts_raise_no_alarm_and_could_be_told_apart(outcome):
+def test_good_exports_pass_and_distinguish_the_classes(outcome):
     assert (outcome["false_alarms"], outcome["good"]) == (0, len(QUICK))
-    # 10 classes: answers that are all alike would agree with anything.
-    assert all(row["accuracy"] > 0.5 for row in outcome["good_artifacts"])
+    # Equal outputs for all images would pass any comparison.
+    assert all(row["accuracy"] > 0.5 for row in outcome["good_exports"])
 
 
 @pytest.mark.slow
-def test_the_lowest_bit_is_invisible_to_all_but_the_hash(outcome):
+def test_only_the_hash_detects_the_lowest_bit(outcome):
     assert caught_by(outcome, "one weight bit, lowest") == [[HASHES]] * len(QUICK)
     assert all(HASHES not in checks for checks in caught_by(outcome, "one weight bit, exponent"))
 
 
 @pytest.mark.slow
-def test_stale_weights_show_in_the_numbers_too(outcome):
+def test_stale_weights_change_the_logits(outcome):
     for checks in caught_by(outcome, "stale external data"):
         assert {"onnx: one file", "onnxruntime: largest difference"} <= set(checks)
 
 
-def test_every_fault_that_was_asked_for_is_there():
+def test_every_required_fault_is_listed():
     assert [fault for fault in ASKED if not any(known.name.startswith(fault) for known in FAULTS)] == []
 
 
-def test_a_missed_fault_or_a_false_alarm_is_no_pass():
+def test_a_missed_fault_or_a_false_alarm_fails_the_self_test():
     good = GoodResult("a", 0.9, 1e-6, ())
     caught = tuple(FaultResult("a", fault.name, ("check",)) for fault in FAULTS)
     assert SelfTest((good,), caught).passed
     assert not SelfTest((good,), (*caught, FaultResult("b", FAULTS[0].name, ()))).passed
-    assert not SelfTest((good,), caught[1:]).passed, "a fault that was not tried is not caught"
+    assert not SelfTest((good,), caught[1:]).passed, "a fault that was not tried is not detected"
     assert not SelfTest((good, GoodResult("b", 0.9, 1.0, ("check",))), caught).passed
     assert not SelfTest((), caught).passed
 
 
 @pytest.mark.slow
-def test_a_proof_that_believes_everything_is_exposed(cli, monkeypatch):
-    def gullible(*arguments, **options) -> Validation:
-        honest = prove(*arguments, **options)
-        passed = tuple(check for check in honest.checks if check.passed)
-        return Validation(honest.images, passed, honest.precisions, honest.accuracies, honest.parities)
+def test_a_validation_that_accepts_everything_fails_the_self_test(cli, monkeypatch):
+    def accepting(*arguments, **options) -> Validation:
+        validation = prove(*arguments, **options)
+        passed = tuple(check for check in validation.checks if check.passed)
+        return Validation(validation.images, passed, validation.precisions, validation.accuracies, validation.parities)
 
-    monkeypatch.setattr(sweep, "prove", gullible)
+    monkeypatch.setattr(sweep, "prove", accepting)
     monkeypatch.setattr(sweep, "FAULTS", [fault for fault in FAULTS if fault.name == "transposed input"])
     result = cli("selftest", "--student", "lcnet_050")
     assert result.exit_code == 1
@@ -95,16 +95,16 @@ def test_a_proof_that_believes_everything_is_exposed(cli, monkeypatch):
     assert "faults detected: 0 of 1" in result.stdout
 
 
-def test_an_unknown_student_is_one_line(cli):
+def test_an_unknown_student_is_an_error_of_one_line(cli):
     result = cli("selftest", "--student", "lcnet_05")
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
     assert re.search("Did you mean .*lcnet_050", result.stderr)
 
 
-def test_the_pictures_are_colored_and_not_square():
-    picture = np.asarray(colored_digits().test.image(0)).astype(int)
-    assert picture.shape[0] != picture.shape[1]
-    assert np.abs(picture[..., 0] - picture[..., 2]).mean() > 20
+def test_the_images_are_colored_and_not_square():
+    image = np.asarray(colored_digits().test.image(0)).astype(int)
+    assert image.shape[0] != image.shape[1]
+    assert np.abs(image[..., 0] - image[..., 2]).mean() > 20
 
 
 def weights(path) -> np.ndarray:
@@ -113,7 +113,7 @@ def weights(path) -> np.ndarray:
 
 
 class Branches(nn.Module):
-    """What repvgg does before its branches are merged: normalized branches are added, forty times."""
+    """Sums of normalized branches, forty times, like repvgg before its branches are merged."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Branches(nn.Module):
 
 
 @torch.no_grad()
-def test_batch_norms_are_shifted_as_far_as_rounding_matters_least(monkeypatch):
+def test_batch_norms_get_the_shift_with_the_least_rounding(monkeypatch):
     torch.manual_seed(0)
     network, pixels = Branches(), torch.rand(64, 3, 8, 8)
     norms = [norm for pair in network.norms for norm in pair]
