@@ -1,4 +1,4 @@
-"""What CI runs: the lines of the action, the template and the hook themselves, on the example repository."""
+"""CI: the lines of the action, the template and the hook, run on the example repository."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def git(folder: Path, *arguments: object) -> str:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Environment:
-    """Of a CI job: `tcs-edge` on the path, nothing of the system that runs these tests."""
+    """Environment of a CI job: `tcs-edge` on the path, without variables of the system that runs the tests."""
     command = tmp_path / "bin" / "tcs-edge"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tcs_edge "$@"\n')
@@ -48,7 +48,7 @@ def environment(tmp_path: Path) -> Environment:
 
 @pytest.fixture
 def origin(tmp_path: Path) -> Path:
-    """The example repository with one commit on main."""
+    """Example repository with one commit on main."""
     root = shutil.copytree(EXAMPLE, tmp_path / "origin")
     git(root, "init", "-q")
     git(root, "add", "-A")
@@ -57,7 +57,7 @@ def origin(tmp_path: Path) -> Path:
 
 
 def change_model(root: Path, factor: float) -> None:
-    """Let the files of the model in the manifest grow by `factor`."""
+    """Multiply the file sizes in the model's manifest by `factor`."""
     path = root / "model" / "manifest.json"
     document = json.loads(path.read_text())
     for record in document["files"]:
@@ -106,14 +106,14 @@ Way = Callable[[Path, Environment], subprocess.CompletedProcess]
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_model_that_did_not_grow_passes(way: Way, origin, environment):
+def test_an_unchanged_model_passes(way: Way, origin, environment):
     done = way(origin, environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "gate: pass" in done.stdout
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_model_that_grew_fails_and_the_reports_say_by_how_much(way: Way, origin, environment):
+def test_a_larger_model_fails_and_the_reports_show_the_change(way: Way, origin, environment):
     change_model(origin, 1.2)
     done = way(origin, environment)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -128,7 +128,7 @@ def test_a_model_that_grew_fails_and_the_reports_say_by_how_much(way: Way, origi
     assert (origin / "gl-code-quality-report.json").exists() == (way is as_gitlab)
 
 
-def test_a_model_that_grew_on_purpose(origin, environment):
+def test_an_accepted_larger_model_passes(origin, environment):
     change_model(origin, 1.06)
     assert as_hook(origin, environment).returncode == 1
     accepted = bash("tcs-edge gate model/manifest.json --update-baseline gate.json", origin, environment)
@@ -145,7 +145,7 @@ def use_baseline_of_main(origin: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["GITHUB_BASE_REF", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "TCS_EDGE_BASE_BRANCH"])
-def test_the_branch_of_the_baseline_is_fetched_into_a_shallow_checkout(origin, environment, tmp_path, variable):
+def test_a_shallow_checkout_fetches_the_branch_of_the_baseline(origin, environment, tmp_path, variable):
     use_baseline_of_main(origin)
     git(tmp_path, "clone", "-q", "--depth", 1, "--branch", "feature", origin.as_uri(), "checkout")
     checkout = tmp_path / "checkout"
@@ -157,7 +157,7 @@ def test_the_branch_of_the_baseline_is_fetched_into_a_shallow_checkout(origin, e
     assert git(checkout, "rev-list", "--count", "origin/main").strip() == "1"
 
 
-def test_a_whole_clone_keeps_its_history(origin, environment, tmp_path):
+def test_a_full_clone_keeps_its_history(origin, environment, tmp_path):
     use_baseline_of_main(origin)
     git(tmp_path, "clone", "-q", "--single-branch", "--branch", "feature", origin.as_uri(), "checkout")
     done = as_hook(tmp_path / "checkout", environment | {"TCS_EDGE_BASE_BRANCH": "main"})
@@ -165,7 +165,7 @@ def test_a_whole_clone_keeps_its_history(origin, environment, tmp_path):
     assert git(tmp_path / "checkout", "rev-list", "--count", "origin/main").strip() == "2"
 
 
-def test_flags_come_one_a_line(origin, environment):
+def test_flags_are_read_one_per_line(origin, environment):
     flags = "--max-size-mb=0.5\n\n--max-change=size_mb=50 %\n"
     done = as_hook(origin, environment | {"TCS_EDGE_FLAGS": flags})
     assert done.returncode == 1
@@ -173,7 +173,7 @@ def test_flags_come_one_a_line(origin, environment):
     assert "50 %" in done.stdout
 
 
-def test_without_tcs_edge_it_says_what_to_do(origin, environment):
+def test_the_error_without_tcs_edge_has_the_fix(origin, environment):
     done = as_hook(origin, environment | {"TCS_EDGE": "/nowhere/tcs-edge"})
     assert done.returncode == 4
     assert "ci/install.sh" in done.stderr
@@ -221,7 +221,7 @@ except SystemExit as stop:
 
 
 def needed_by(names: set[str]) -> set[str]:
-    """The packages that pip installs for `names`."""
+    """Return the packages that pip installs for `names`."""
     found: set[str] = set()
     while names:
         name = names.pop()
@@ -231,7 +231,7 @@ def needed_by(names: set[str]) -> set[str]:
     return found
 
 
-def test_the_gate_needs_what_its_requirements_say(make_run, onnx_path, xml_path, tmp_path):
+def test_the_gate_imports_only_its_requirements(make_run, onnx_path, xml_path, tmp_path):
     lines = (ROOT / "ci" / "requirements-gate.txt").read_text().splitlines()
     requirements = [line for line in lines if line and not line.startswith("#")]
     installed = needed_by({Requirement(line).name for line in requirements}) | {"tcs-edge"}
@@ -242,13 +242,13 @@ def test_the_gate_needs_what_its_requirements_say(make_run, onnx_path, xml_path,
         code, *modules = done.stdout.splitlines()[-1].split()
         assert code == "0", done.stderr
         packages = {name.lower().replace("_", "-") for module in modules for name in of_modules.get(module, [])}
-        packages -= {"setuptools", "openvino-telemetry"}  # the latter is switched off where it is installed
+        packages -= {"setuptools", "openvino-telemetry"}  # the latter is switched off if installed
         assert packages <= {name.replace("_", "-") for name in installed}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert set(requirements) <= set(project["dependencies"])
 
 
 @pytest.mark.parametrize("script", ["ci/gate.sh", "ci/install.sh", "ci/github/comment.sh"])
-def test_scripts_can_be_run_and_are_well_formed(script):
+def test_scripts_are_executable_and_valid(script):
     assert os.access(ROOT / script, os.X_OK)
     assert subprocess.run(["bash", "-n", ROOT / script], check=False).returncode == 0

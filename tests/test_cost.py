@@ -1,4 +1,4 @@
-"""benchmarks/cost.py: its verdicts follow from its figures, and it measures what the product really does."""
+"""benchmarks/cost.py: its verdicts follow from its figures, and it runs the code of the package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cost():
 
 @pytest.fixture
 def arguments(cost, monkeypatch):
-    """arguments("--steps", 2): as the command line gives them."""
+    """arguments("--steps", 2): parse the options of the command line."""
 
     def parse(*words):
         monkeypatch.setattr("sys.argv", [str(SCRIPT), *map(str, words)])
@@ -51,7 +51,7 @@ def measured(**changes):
     }
 
 
-def test_promises_are_ratios_with_their_spread(cost, arguments):
+def test_requirements_are_ratios_with_their_spread(cost, arguments):
     promises = {promise.name: promise for promise in cost.judge(measured(), arguments())}
     assert len(promises) == 8
     assert all(promise.kept for promise in promises.values())
@@ -74,7 +74,7 @@ def test_promises_are_ratios_with_their_spread(cost, arguments):
         ({"grown_mb": 330.0}, "fitting coordinates, memory at 10x / 1x images"),
     ],
 )
-def test_each_promise_can_be_missed(cost, arguments, change, name):
+def test_each_requirement_can_be_missed(cost, arguments, change, name):
     missed = [promise for promise in cost.judge(measured(**change), arguments()) if not promise.kept]
     assert [promise.name for promise in missed] == [name]
     assert missed[0].line().startswith("MISSED")
@@ -88,7 +88,7 @@ def test_limits_are_options(cost, arguments):
 
 
 @pytest.mark.slow
-def test_every_method_is_trained_by_the_real_loop(cost, arguments, tmp_path):
+def test_every_method_is_trained_by_the_package(cost, arguments, tmp_path):
     few = arguments(
         "--shots", 7, "--batch-size", 32, "--steps", 2, "--rounds", 1, "--img-size", 32, "--student", "lcnet_050",
         "--cache-dir", tmp_path,
@@ -98,4 +98,4 @@ def test_every_method_is_trained_by_the_real_loop(cost, arguments, tmp_path):
     assert {name: len(values) for name, values in rates.items()} == {"ce": 1, "tcs": 1, "kd": 1, "simkd": 1}
     assert all(rate > 0 for values in rates.values() for rate in values)
     found = cost.PARTS["teacher"](few)
-    assert 2 <= found["bytes_per_feature"] < 2.3  # so few images make the index weigh more
+    assert 2 <= found["bytes_per_feature"] < 2.3  # with few images the index is a larger part

@@ -1,4 +1,4 @@
-"""The embedded default, cold, as a new user runs it: no data, no teacher, no network."""
+"""Built-in demo as a new user runs it: no data, no teacher weights, no network."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.slow
-def test_the_demo_reaches_97_percent_in_the_exported_files(tmp_path):
+def test_the_exports_of_the_demo_reach_97_percent(tmp_path):
     environment = os.environ | {"TCS_EDGE_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "tcs_edge", "compress", "--target", "raspberrypi", "--out", "run", "--json"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

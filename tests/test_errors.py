@@ -1,4 +1,4 @@
-"""The tree of errors is what its docstring draws, and its messages help."""
+"""Errors: the tree in the module's docstring is correct, and messages suggest names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tcs_edge.errors import TcsEdgeError, UnknownName
 
 
 def drawn_tree() -> dict[str, int]:
-    """Error name to exit code as the module's docstring draws it; a leaf has its parent's code."""
+    """Return exit codes by error name from the tree in the module's docstring; a leaf has its parent's code."""
     codes, inherited = {}, 70
     for line in (errors.__doc__ or "").splitlines():
         found = re.match(r"[\s│├└─]*(\w+)(?: \((\d+)\))?\s{2,}", line)
@@ -29,11 +29,11 @@ def all_errors() -> dict[str, type[TcsEdgeError]]:
     }
 
 
-def test_every_error_is_drawn_with_its_exit_code():
+def test_every_error_is_in_the_tree_with_its_exit_code():
     assert {name: error.exit_code for name, error in all_errors().items()} == drawn_tree()
 
 
-def test_every_error_says_what_it_means():
+def test_every_error_has_a_docstring():
     assert all(error.__doc__ for error in all_errors().values())
 
 
@@ -44,14 +44,14 @@ def test_every_error_says_what_it_means():
         ("zzz", "Known: jetson-orin-nano, raspberrypi4, raspberrypi5."),
     ],
 )
-def test_an_unknown_name_shows_what_is_near(name, expected):
+def test_an_unknown_name_suggests_near_names(name, expected):
     error = UnknownName("target", name, ["raspberrypi5", "raspberrypi4", "jetson-orin-nano"], hint="Or a file.")
     assert str(error).startswith(f"unknown target {name!r}. ")
     assert expected in str(error)
     assert str(error).endswith("Or a file.")
 
 
-def test_a_long_list_of_names_is_cut():
+def test_a_long_list_of_names_is_shortened():
     message = str(UnknownName("student", "#", [f"net{index:02d}" for index in range(50)]))
     assert "net11, ..." in message
     assert "net12" not in message

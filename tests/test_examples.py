@@ -1,4 +1,4 @@
-"""The examples run, at a scale of seconds; examples/ci has tests of its own in test_ci.py."""
+"""Examples: all of them run, in seconds. test_ci.py tests examples/ci."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLES = ROOT / "examples"
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, photos) -> Path:
-    """An empty folder with the photos beside it, and `tcs-edge` on the path."""
+    """Empty folder with a link to the photos, and `tcs-edge` on the path."""
     command = tmp_path / "bin" / "tcs-edge"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tcs_edge "$@"\n')
@@ -31,7 +31,7 @@ def here(tmp_path, monkeypatch, photos) -> Path:
 
 @pytest.fixture
 def config(here, tiny) -> Path:
-    """The options of a run of seconds, as a file."""
+    """File with the options of a run that takes seconds."""
     flags = tiny(target=None, data=None, epochs=1)[1:]
     lines = [f"{name[2:].replace('-', '_')} = {_toml(value)}" for name, value in zip(*[iter(flags)] * 2, strict=True)]
     path = here / "tiny.toml"
@@ -49,7 +49,7 @@ def run(monkeypatch, script: str, *arguments: object) -> None:
 
 
 @pytest.mark.slow
-def test_an_image_folder_to_a_raspberry_pi(here, tiny):
+def test_the_raspberry_pi_example_passes_its_gate(here, tiny):
     flags = tiny(target=None, data=None, epochs=1)[1:]
     command = [EXAMPLES / "raspberry_pi.sh", "photos", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -59,14 +59,14 @@ def test_an_image_folder_to_a_raspberry_pi(here, tiny):
 
 
 @pytest.mark.slow
-def test_few_shots(config, monkeypatch, capsys):
+def test_the_few_shot_example_draws_the_images(config, monkeypatch, capsys):
     run(monkeypatch, "few_shot.py", "photos", "--shots", 4, "--config", config)
     assert "4 images per class: " in capsys.readouterr().out
     assert len(list(Path("few-shot/4-shots-seed0/train/red").iterdir())) == 4
 
 
 @pytest.mark.slow
-def test_a_teacher_of_ones_own(config, monkeypatch, capsys):
+def test_the_custom_teacher_example_uses_its_teacher(config, monkeypatch, capsys):
     options = ("--teacher", "test_vit", "--img-size", 64, "--from-scratch", "--config", config)
     run(monkeypatch, "custom_teacher.py", "photos", *options)
     assert capsys.readouterr().out.startswith("photos/test/")
@@ -75,8 +75,8 @@ def test_a_teacher_of_ones_own(config, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_a_device_of_ones_own(here):
-    # Short and forgiving: what is tested is the road, not this machine.
+def test_the_own_device_example_measures_latencies(here):
+    # Short and tolerant, because the test is about the steps, not about the latency of this machine.
     quick = ("--rounds", "3", "--seconds", "0.01", "--max-spread", "1000")
     command = [EXAMPLES / "own_device" / "measure.sh", "32", *quick]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

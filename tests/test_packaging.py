@@ -1,4 +1,4 @@
-"""The wheel holds what a run needs and nothing else, and its code finds it."""
+"""Wheel: it has all files of the package and no others, and the code finds them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_module_is_in_the_wheel(wheel):
     assert "tcs_edge/py.typed" in names_in(wheel)
 
 
-def test_targets_profiles_latency_model_and_the_built_in_teacher_are_in_the_wheel(wheel):
+def test_data_files_and_the_built_in_teacher_are_in_the_wheel(wheel):
     wanted = source("targets/*.toml") | source("profiles/*.json")
     weights = source("teachers/*.safetensors", ROOT / "tcs_edge")
     assert len(wanted) > 10
@@ -59,22 +59,22 @@ def test_only_the_package_its_data_and_its_metadata_are_in_the_wheel(wheel):
     names = names_in(wheel)
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"tcs_edge"}
-    strangers = [
+    foreign = [
         name
         for name in names
         if "tests/" in name or "test_" in name or "__pycache__" in name or name.endswith((".pyc", ".onnx"))
     ]
-    assert strangers == []
+    assert foreign == []
     assert any(name.endswith("LICENSE") for name in names)
 
 
-def test_the_wheel_offers_the_command(wheel):
+def test_the_wheel_has_the_command(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (entry,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
         assert "tcs-edge = tcs_edge.cli:main" in archive.read(entry).decode()
 
 
-def test_the_unpacked_wheel_finds_its_own_targets_profiles_and_teacher(wheel, tmp_path):
+def test_the_unpacked_wheel_finds_its_data_files(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (

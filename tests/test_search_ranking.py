@@ -1,4 +1,4 @@
-"""benchmarks/search_ranking.py: its correlations are of places in the ranking with final accuracies."""
+"""benchmarks/search_ranking.py: correlation of the places in a ranking with the final accuracies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def script() -> ModuleType:
 
 
 def document(**rankings: str) -> dict[str, Any]:
-    """Rankings as letters, best first; figures rise where places fall, as halving's may."""
+    """Build a result from rankings as letters, best first; figures may rise with falling places, as in halving."""
     searches = {
         search: {"seconds": 1.0, "ranking": {name: {"percent": 10.0 + place} for place, name in enumerate(order)}}
         for search, order in rankings.items()
@@ -34,8 +34,8 @@ def document(**rankings: str) -> dict[str, Any]:
     return {"searches": searches, "final_accuracy": final}
 
 
-def test_a_right_order_correlates_fully_and_a_wrong_one_inversely(script, capsys):
+def test_the_correlation_is_one_for_the_right_order_and_minus_one_for_its_reverse(script, capsys):
     script.print_ranking(document(table="dcba", alignment="abcd", halving="bacd"))
     printed = re.findall(r"(\w+) +Spearman (-?[\d.]+) over 4 students", capsys.readouterr().out)
-    # One swap of neighbors: 1 - 6 * 2 / (4 * 15).
+    # One swap of adjacent places: 1 - 6 * 2 / (4 * 15).
     assert {search: float(value) for search, value in printed} == {"table": -1.0, "alignment": 1.0, "halving": 0.8}

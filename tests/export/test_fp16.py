@@ -1,4 +1,4 @@
-"""Float16 weights: half the size, float32 arithmetic, and nothing that overflows."""
+"""Float16 weights: half the size, float32 arithmetic, and no overflow."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def halved(onnx_path, tmp_path_factory):
     return export_onnx_fp16(onnx_path, tmp_path_factory.mktemp("fp16") / "model.fp16.onnx")
 
 
-def test_large_weights_are_stored_in_half_the_bytes(onnx_path, halved):
+def test_large_weights_take_half_the_bytes(onnx_path, halved):
     kinds = {t.name: (t.data_type, int(np.prod(t.dims))) for t in onnx.load(halved).graph.initializer}
     assert [name for name, (kind, size) in kinds.items() if kind == Type.FLOAT and size >= SMALLEST] == []
     assert halved.stat().st_size < 0.7 * onnx_path.stat().st_size
 
 
-def test_logits_are_those_of_the_rounded_weights(onnx_path, halved, tmp_path):
+def test_logits_equal_the_model_with_rounded_weights(onnx_path, halved, tmp_path):
     rounded = onnx.load(onnx_path)
     for tensor in rounded.graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -46,7 +46,7 @@ def test_logits_are_those_of_the_rounded_weights(onnx_path, halved, tmp_path):
     np.testing.assert_allclose(OrtRunner(halved).run(noise(2)), expected, atol=1e-6 * np.abs(expected).max())
 
 
-def test_the_runtime_folds_every_cast_away(halved, tmp_path):
+def test_the_runtime_removes_every_cast(halved, tmp_path):
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -56,7 +56,7 @@ def test_the_runtime_folds_every_cast_away(halved, tmp_path):
     assert "Conv" in kinds or "FusedConv" in kinds
 
 
-def test_inputs_outputs_and_names_stay(onnx_path, halved, labels):
+def test_inputs_outputs_and_names_are_kept(onnx_path, halved, labels):
     before, after = read_onnx_metadata(onnx_path), read_onnx_metadata(halved)
     assert after == before | {"precision": "fp16"}
     with OrtRunner(halved) as runner:
@@ -64,7 +64,7 @@ def test_inputs_outputs_and_names_stay(onnx_path, halved, labels):
         assert runner.run(noise(1)).dtype == np.float32
 
 
-def test_a_weight_that_float16_cannot_hold_stays_float32(onnx_path, tmp_path):
+def test_a_weight_beyond_float16_stays_float32(onnx_path, tmp_path):
     model = onnx.load(onnx_path)
     huge = next(t for t in model.graph.initializer if t.data_type == Type.FLOAT and np.prod(t.dims) >= SMALLEST)
     huge.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(huge) * 1e6, huge.name))
@@ -74,7 +74,7 @@ def test_a_weight_that_float16_cannot_hold_stays_float32(onnx_path, tmp_path):
     assert all(np.isfinite(numpy_helper.to_array(t)).all() for t in stored)
 
 
-def test_openvino_halves_its_weights_and_says_so(onnx_path, xml_path, tmp_path):
+def test_openvino_fp16_has_half_the_bytes_and_its_precision(onnx_path, xml_path, tmp_path):
     xml, weights = export_openvino(onnx_path, tmp_path / "model.fp16.xml", precision="fp16")
     assert weights.stat().st_size < 0.7 * xml_path.with_suffix(".bin").stat().st_size
     assert ov.Core().read_model(xml).get_rt_info(["tcs_edge", "precision"]).value == "fp16"
@@ -84,7 +84,7 @@ def test_openvino_halves_its_weights_and_says_so(onnx_path, xml_path, tmp_path):
     assert 0 < difference < 0.02
 
 
-def test_a_file_that_is_no_onnx_is_a_data_error(tmp_path):
+def test_a_file_that_is_not_onnx_is_a_data_error(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"model\.onnx"):
         export_onnx_fp16(tmp_path / "model.onnx", tmp_path / "half.onnx")

@@ -1,4 +1,4 @@
-"""Peak memory of a graph, against sums done by hand."""
+"""Peak memory of a graph, against sums computed by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def relu(source: str, result: str):
     return helper.make_node("Relu", [source], [result])
 
 
-def test_a_chain_holds_two_activations_at_a_time(tmp_path):
+def test_a_chain_needs_two_activations_at_a_time(tmp_path):
     save(tmp_path / "m.onnx", [relu("image", "a"), relu("a", "b"), relu("b", "logits")])
     assert estimated_peak_memory_mb(tmp_path / "m.onnx") == 2 * 4000 / 1e6
 
@@ -38,12 +38,12 @@ def test_weights_count_once_and_always(tmp_path):
     assert estimated_peak_memory_mb(tmp_path / "m.onnx") == 3 * 4000 / 1e6
 
 
-def test_a_shape_that_is_not_fixed_has_no_number(tmp_path):
+def test_a_dynamic_shape_has_no_peak_memory(tmp_path):
     save(tmp_path / "m.onnx", [relu("image", "logits")], batch="batch")
     assert estimated_peak_memory_mb(tmp_path / "m.onnx") is None
 
 
-def test_a_file_that_is_no_onnx(tmp_path):
+def test_an_unreadable_file_has_no_peak_memory(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"\x00garbage" * 9)
     with pytest.raises(DataError, match="cannot be read as ONNX"):
         estimated_peak_memory_mb(tmp_path / "m.onnx")

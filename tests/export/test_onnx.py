@@ -1,4 +1,4 @@
-"""What an exported ONNX file promises."""
+"""Exported ONNX files: one file, equal logits, opset, metadata and identical bytes."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ def expected(model, images: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(images)).numpy()
 
 
-def test_one_file_holds_everything(onnx_path, model):
+def test_the_export_is_a_single_file(onnx_path, model):
     assert [path.name for path in onnx_path.parent.glob("*.onnx*")] == ["model.onnx"]
     weights = sum(p.numel() for p in model.parameters()) * 4
     assert onnx_path.stat().st_size > 0.95 * weights
 
 
-def test_it_computes_what_the_model_computes(onnx_path, model):
+def test_the_export_computes_the_logits_of_the_model(onnx_path, model):
     np.testing.assert_allclose(run_onnx(onnx_path, noise(1)), expected(model, noise(1)), atol=1e-5)
 
 
 @pytest.mark.parametrize("opset", [18, 20])
-def test_the_opset_is_the_one_asked_for(model, labels, preprocess, tmp_path, opset):
+def test_the_file_has_the_requested_opset(model, labels, preprocess, tmp_path, opset):
     path = export_onnx(model, tmp_path / "m.onnx", 32, labels=labels, preprocess=preprocess, opset=opset)
     assert [(entry.domain, entry.version) for entry in onnx.load(path).opset_import] == [("", opset)]
 
 
 @pytest.mark.parametrize("opset", [13, LOWEST_OPSET - 1, 99])
-def test_an_opset_the_exporter_cannot_write_is_refused(model, labels, preprocess, tmp_path, opset):
+def test_an_unsupported_opset_is_refused(model, labels, preprocess, tmp_path, opset):
     with pytest.raises(UsageError, match=rf"opset {opset} .* 18 to "):
         export_onnx(model, tmp_path / "m.onnx", 32, labels=labels, preprocess=preprocess, opset=opset)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_target_that_reads_too_little_is_named():
+def test_a_target_with_a_too_low_opset_is_refused():
     with pytest.raises(UsageError, match=r"opset 17 at most.* 18 at least"):
         choose_opset(17)
     assert choose_opset(None) == choose_opset(18) == choose_opset(23) == 18
 
 
-def test_another_opset_than_asked_for_is_caught(model, labels, preprocess, tmp_path, monkeypatch):
+def test_another_opset_in_the_file_is_an_error(model, labels, preprocess, tmp_path, monkeypatch):
     real = torch.onnx.export
     monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: real(*a, **{**k, "opset_version": 20}))
     with pytest.raises(RequirementMissed, match=r"opset 18 was asked for.*20"):
@@ -69,7 +69,7 @@ def test_another_opset_than_asked_for_is_caught(model, labels, preprocess, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_metadata_comes_back(onnx_path, labels, preprocess):
+def test_metadata_is_read_as_written(onnx_path, labels, preprocess):
     metadata = read_onnx_metadata(onnx_path)
     assert tuple(json.loads(metadata["labels"])) == labels
     assert json.loads(metadata["preprocess"]) == preprocess
@@ -78,7 +78,7 @@ def test_metadata_comes_back(onnx_path, labels, preprocess):
     assert onnx.load(onnx_path).producer_name == "tcs-edge"
 
 
-def test_no_path_of_the_building_machine_leaks(onnx_path):
+def test_the_file_has_no_path_of_this_machine(onnx_path):
     content = onnx_path.read_bytes()
     for trace in (b"stack_trace", b"site-packages", b".py", str(Path.cwd()).encode()):
         assert trace not in content
@@ -90,14 +90,14 @@ def test_the_same_model_gives_the_same_bytes(onnx_path, model, labels, preproces
 
 
 @pytest.mark.parametrize("count", [3, 5])
-def test_the_number_of_labels_must_fit(model, preprocess, tmp_path, count):
+def test_the_number_of_labels_must_equal_the_outputs(model, preprocess, tmp_path, count):
     names = [f"class{i}" for i in range(count)]
     with pytest.raises(DataError, match=f"{count} class names, but the model has 4 logits"):
         export_onnx(model, tmp_path / "m.onnx", 32, labels=names, preprocess=preprocess)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_is_silent_and_leaves_the_model_alone(model, labels, preprocess, tmp_path, capfd):
+def test_an_export_is_silent_and_does_not_change_the_model(model, labels, preprocess, tmp_path, capfd):
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     export_onnx(model, tmp_path / "m.onnx", 32, labels=labels, preprocess=preprocess)
@@ -136,7 +136,7 @@ def test_a_foreign_onnx_file_has_no_metadata(onnx_path, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "test_vit", "shvit_s1"])
-def test_other_architectures_are_exported_right(name, labels, preprocess, tmp_path):
+def test_other_architectures_are_exported_correctly(name, labels, preprocess, tmp_path):
     torch.manual_seed(0)
     sized = {"img_size": 32} if name == "test_vit" else {}
     model = timm.create_model(name, num_classes=4, **sized).eval()
@@ -147,7 +147,7 @@ def test_other_architectures_are_exported_right(name, labels, preprocess, tmp_pa
     np.testing.assert_allclose(run_onnx(path, images), logits, atol=1e-4 * np.abs(logits).max())
 
 
-def test_more_than_one_file_can_hold_is_refused_before_it_is_traced(labels, preprocess, tmp_path):
+def test_a_model_too_large_for_one_file_is_refused_before_tracing(labels, preprocess, tmp_path):
     with torch.device("meta"):
         large = torch.nn.Linear(2**15, 2**14 + 1)
     with pytest.raises(RequirementMissed, match=r"model.onnx would be 2.1 GB, one ONNX file holds 2.1 GB"):
@@ -155,7 +155,7 @@ def test_more_than_one_file_can_hold_is_refused_before_it_is_traced(labels, prep
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_graph_that_grew_too_large_for_one_file_is_not_written(onnx_path, tmp_path, monkeypatch):
+def test_a_graph_too_large_for_one_file_is_not_written(onnx_path, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_BYTES", 1000)
     with pytest.raises(RequirementMissed, match="one ONNX file holds"):
         files.save_onnx(onnx.load(onnx_path), tmp_path / "model.onnx")

@@ -1,4 +1,4 @@
-"""Four ways to the same pixels, side by side, and what a difference does to the answer.
+"""Compare four resize paths with Pillow, in pixels and in logits.
 
 `pytest -s tests/export/test_pixel_paths.py` prints the table.
 """
@@ -23,11 +23,11 @@ from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.pixels import PixelsRunner
 from tcs_edge.validation.checks import PIXELS
 
-PICTURES = 24
+IMAGES = 24
 
 
 def numpy_bilinear(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Pillow's bilinear filter written out: a triangle as wide as the shrink factor, rounded after each axis."""
+    """Resize with Pillow's bilinear filter in numpy: a triangle of the shrink factor, rounded after each axis."""
     for axis, side in ((1, size[0]), (0, size[1])):
         pixels = np.moveaxis(_resampled(np.moveaxis(pixels, axis, 0), side), 0, axis)
     return pixels.astype(np.uint8)
@@ -57,12 +57,12 @@ def cropped(pixels: np.ndarray, side: int) -> np.ndarray:
 def photographs(shared_folder: Path) -> list[Image.Image]:
     """Photographs larger than the model's input, so that they are shrunk."""
     paths = sorted((shared_folder / "data" / "clothing" / "test").glob("*/*.jpg"))
-    return [open_rgb(path) for path in paths[:: len(paths) // PICTURES][:PICTURES]]
+    return [open_rgb(path) for path in paths[:: len(paths) // IMAGES][:IMAGES]]
 
 
 @pytest.fixture(scope="module")
 def classifier(shared_folder: Path):
-    """A network that was trained on a million photographs."""
+    """Network trained on ImageNet."""
     import timm
     from safetensors.torch import load_file
 
@@ -71,7 +71,7 @@ def classifier(shared_folder: Path):
     return model.eval()
 
 
-def test_numpy_written_out_is_pillow_to_the_last_level(photographs):
+def test_the_filter_in_numpy_equals_pillow_within_one_level(photographs):
     preprocess = Preprocess(96)
     for photograph in photographs[:6]:
         size = resized_size(preprocess, photograph.size)
@@ -81,7 +81,7 @@ def test_numpy_written_out_is_pillow_to_the_last_level(photographs):
 
 @dataclass
 class Way:
-    """One way to the pixels beside Pillow's, over all photographs: gray levels, logits, answers."""
+    """Differences of one path from Pillow over all photographs: gray levels, logits and predictions."""
 
     levels: int = 0
     logits: float = 0.0
@@ -94,7 +94,7 @@ class Way:
 
 
 @pytest.mark.slow
-def test_the_paths_side_by_side(photographs, classifier, tmp_path, capsys):
+def test_the_graph_is_closer_to_pillow_than_opencv(photographs, classifier, tmp_path, capsys):
     import cv2
 
     side = 96
@@ -111,14 +111,14 @@ def test_the_paths_side_by_side(photographs, classifier, tmp_path, capsys):
     found = {name: Way() for name in [*ways, "in the graph"]}
     with OrtRunner(source) as model:
         for photograph in photographs:
-            picture, expected = np.asarray(photograph), np.asarray(preprocess.crop(photograph)).astype(int)
+            image, expected = np.asarray(photograph), np.asarray(preprocess.crop(photograph)).astype(int)
             reference = model.run(preprocess(photograph)[None])[0]
             for name, resize in ways.items():
-                own = cropped(resize(picture, resized_size(preprocess, photograph.size)), side)
+                own = cropped(resize(image, resized_size(preprocess, photograph.size)), side)
                 found[name].add(own, expected, model.run(preprocess.normalize(own)[None])[0], reference)
-            values = seen.run(picture).reshape(3, side, side).transpose(1, 2, 0)
+            values = seen.run(image).reshape(3, side, side).transpose(1, 2, 0)
             levels = np.rint((values * 0.5 + 0.5) * 255)
-            found["in the graph"].add(levels, expected, pixels.run(picture)[0], reference)
+            found["in the graph"].add(levels, expected, pixels.run(image)[0], reference)
     with capsys.disabled():
         print(f"\n{'path':22} {'largest difference':>18} {'of a logit':>10} {'same top-1':>12}")  # noqa: T201
         for name, way in found.items():
@@ -126,12 +126,12 @@ def test_the_paths_side_by_side(photographs, classifier, tmp_path, capsys):
     assert found["numpy"].levels <= 1
     assert found["in the graph"].levels <= 1
     assert found["in the graph"].logits <= PIXELS.max_rel_diff
-    assert found["OpenCV, INTER_LINEAR"].levels > 20, "OpenCV antialiases now: docs/how-to/precision.md is out of date"
+    assert found["OpenCV, INTER_LINEAR"].levels > 20, "OpenCV antialiases now. Update docs/how-to/precision.md"
     assert found["OpenCV, INTER_LINEAR"].logits > 3 * found["in the graph"].logits
 
 
 def _seen_pixels(side: int, folder: Path) -> Path:
-    """A "model" whose logits are its preprocessed input."""
+    """Write a "model" whose logits are its preprocessed input; return its path."""
     image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 3, side, side])
     logits = helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [1, math.prod((3, side, side))])
     graph = helper.make_graph([helper.make_node("Flatten", ["image"], ["logits"])], "g", [image], [logits])

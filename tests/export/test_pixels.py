@@ -1,4 +1,4 @@
-"""The preprocessing inside the graph, against Pillow's."""
+"""Preprocessing inside the graph, against Pillow."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.pixels import PixelsRunner
 
 SIDE = 24
-GREY_LEVEL = 1 / 255 / 0.5  # after division by a standard deviation of 0.5
+GRAY_LEVEL = 1 / 255 / 0.5  # after division by a standard deviation of 0.5
 
 
 @pytest.fixture(scope="module")
 def transparent(tmp_path_factory):
-    """transparent(side): a "model" whose logits are its preprocessed input, (1, 3 side side)."""
+    """transparent(side): write a "model" whose logits are its preprocessed input, (1, 3 side side); return its path."""
     folder = tmp_path_factory.mktemp("transparent")
 
     def make(side: int = SIDE):
@@ -46,14 +46,14 @@ STEPS = {
 
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
 @pytest.mark.parametrize("size", [(40, 30), (30, 41), (200, 150), (24, 24), (7, 9)])
-def test_the_graph_sees_what_pillow_sees_but_for_one_gray_level(transparent, tmp_path, steps, size):
+def test_the_graph_equals_pillow_within_one_gray_level(transparent, tmp_path, steps, size):
     preprocess = Preprocess(SIDE, mean=(0.4, 0.5, 0.6), std=(0.5, 0.5, 0.5), **steps)
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
     with PixelsRunner(export_pixels(transparent(), tmp_path / "m.onnx", preprocess)) as runner:
-        seen = runner.run(np.asarray(picture)).reshape(3, SIDE, SIDE)
-    difference = np.abs(seen - preprocess(picture))
-    assert difference.max() < 1.01 * GREY_LEVEL
-    assert (difference > 0.5 * GREY_LEVEL).mean() < 0.35  # noise is the worst case: photographs have a tenth of it
+        seen = runner.run(np.asarray(image)).reshape(3, SIDE, SIDE)
+    difference = np.abs(seen - preprocess(image))
+    assert difference.max() < 1.01 * GRAY_LEVEL
+    assert (difference > 0.5 * GRAY_LEVEL).mean() < 0.35  # noise is the worst case, photographs have a tenth of it
 
 
 @pytest.fixture(scope="module")
@@ -64,36 +64,36 @@ def small(transparent, tmp_path_factory):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 9))
-def test_any_size_up_to_a_strip_gives_pillows_image(small, width, height, seed):
+def test_any_size_equals_pillow(small, width, height, seed):
     preprocess, runner = small
-    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    seen = runner.run(picture).reshape(3, 8, 8)
-    # beyond a ratio of 16 Pillow is given the window alone: its first pass rounds other pixels
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    seen = runner.run(image).reshape(3, 8, 8)
+    # Above a ratio of 16 Pillow resizes only the cropped part, so its first pass rounds other pixels.
     slack = 1.01 if max(width, height) <= 16 * min(width, height) else 3.01
-    assert np.abs(seen - preprocess(Image.fromarray(picture))).max() < slack * GREY_LEVEL
+    assert np.abs(seen - preprocess(Image.fromarray(image))).max() < slack * GRAY_LEVEL
 
 
-def test_a_gray_picture_stays_gray_to_the_last_bit(small):
+def test_a_uniform_image_equals_pillow_exactly(small):
     preprocess, runner = small
     flat = np.full((50, 70, 3), 200, np.uint8)
     np.testing.assert_array_equal(runner.run(flat).reshape(3, 8, 8), preprocess(Image.fromarray(flat)))
 
 
-def test_the_model_behind_it_is_the_same(onnx_path, tmp_path, labels):
+def test_the_logits_equal_the_model_without_preprocessing(onnx_path, tmp_path, labels):
     preprocess = Preprocess(32)
-    picture = np.random.default_rng(1).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    image = np.random.default_rng(1).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     with PixelsRunner(export_pixels(onnx_path, tmp_path / "m.onnx", preprocess)) as runner, OrtRunner(onnx_path) as own:
         assert (runner.name, runner.precision, runner.labels) == ("onnxruntime-pixels", "pixels", labels)
-        expected = own.run(preprocess(Image.fromarray(picture))[None])
-        np.testing.assert_allclose(runner.run(picture), expected, atol=0.02 * np.abs(expected).max())
+        expected = own.run(preprocess(Image.fromarray(image))[None])
+        np.testing.assert_allclose(runner.run(image), expected, atol=0.02 * np.abs(expected).max())
 
 
-def test_only_standard_operators_are_used_and_the_input_says_what_it_is(onnx_path, tmp_path):
+def test_the_graph_has_only_standard_operators_and_a_named_input(onnx_path, tmp_path):
     model = onnx.load(export_pixels(onnx_path, tmp_path / "m.onnx", Preprocess(32)))
     assert {node.domain for node in model.graph.node} == {""}
-    (picture,) = model.graph.input
-    shape = [axis.dim_param or axis.dim_value for axis in picture.type.tensor_type.shape.dim]
-    assert (picture.name, picture.type.tensor_type.elem_type) == (PICTURE, onnx.TensorProto.UINT8)
+    (image,) = model.graph.input
+    shape = [axis.dim_param or axis.dim_value for axis in image.type.tensor_type.shape.dim]
+    assert (image.name, image.type.tensor_type.elem_type) == (PICTURE, onnx.TensorProto.UINT8)
     assert shape == ["height", "width", 3]
 
 
@@ -106,14 +106,14 @@ def test_an_opset_without_antialiasing_is_refused(transparent, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (3, 5, 5), (0, 5, 3), (1, 5, 5, 3)])
-def test_what_is_no_picture_is_refused(small, shape):
+def test_other_arrays_than_images_are_refused(small, shape):
     with pytest.raises(DataError, match="picture"):
         small[1].run(np.zeros(shape, np.uint8))
     with pytest.raises(DataError, match="float32"):
         small[1].run(np.zeros((5, 5, 3), np.float32))
 
 
-def test_a_model_that_takes_tensors_is_no_pixels_file_and_the_other_way_round(onnx_path, tmp_path):
+def test_each_runner_refuses_the_other_kind_of_input(onnx_path, tmp_path):
     with pytest.raises(DataError, match=r"tensor\(uint8\) was expected"):
         PixelsRunner(onnx_path)
     pixels = export_pixels(onnx_path, tmp_path / "m.onnx", Preprocess(32))

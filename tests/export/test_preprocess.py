@@ -1,4 +1,4 @@
-"""labels.txt and preprocess.json."""
+"""Files labels.txt and preprocess.json: written and read without loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ names = st.text(st.characters(exclude_characters=BREAKS, exclude_categories=["Cs
 
 
 @given(st.lists(names, min_size=1, unique=True))
-def test_labels_come_back(labels):
+def test_labels_are_read_as_written(labels):
     with tempfile.TemporaryDirectory() as folder:
         path = write_labels(Path(folder) / "labels.txt", labels)
         assert read_labels(path) == tuple(labels)
@@ -34,7 +34,7 @@ def test_a_line_break_in_a_class_name_is_refused(mark, tmp_path):
 
 
 @pytest.mark.parametrize("labels", [[], [""], ["cat", "dog", "cat"], ["cat\n"]])
-def test_labels_that_cannot_be_told_apart_are_refused(labels):
+def test_empty_and_repeated_labels_are_refused(labels):
     with pytest.raises(DataError):
         require_labels(labels)
 
@@ -44,7 +44,7 @@ def test_a_missing_labels_file_is_a_data_error(tmp_path):
         read_labels(tmp_path / "labels.txt")
 
 
-def test_preprocess_comes_back(tmp_path):
+def test_preprocess_is_read_as_written(tmp_path):
     wanted = Preprocess(img_size=96, crop_pct=0.875, interpolation="bicubic")
     path = write_preprocess(tmp_path / "preprocess.json", wanted.to_json())
     assert Preprocess.from_json(json.loads(path.read_text(encoding="utf-8"))) == wanted

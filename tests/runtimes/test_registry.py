@@ -1,4 +1,4 @@
-"""A new runtime is one description and one line: everything that runs exports finds it."""
+"""Registry: a new runtime needs one description, and all code that runs exports uses it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tcs_edge.stages.validate import prove
 
 
 class ToyRunner(OrtRunner):
-    """A runtime that computes as ONNX Runtime does."""
+    """Runner with the results of ONNX Runtime."""
 
     def __init__(self, path: Path, threads: int) -> None:
         super().__init__(path, threads)
@@ -46,7 +46,7 @@ def export_toy(onnx_path: Path, path: Path, precision: str) -> None:
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Runtime:
-    """A runtime that reads the ONNX file."""
+    """Runtime that reads the ONNX file."""
     runtime = Runtime("toy", ToyRunner)
     monkeypatch.setitem(RUNTIMES, "toy", runtime)
     return runtime
@@ -54,7 +54,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Runtime:
 
 @pytest.fixture
 def toy_with_format(monkeypatch: pytest.MonkeyPatch) -> Runtime:
-    """A runtime with a file format of its own."""
+    """Runtime with its own file format."""
     runtime = Runtime("toy", ToyRunner, own_format=OwnFormat(toy_file, export_toy, read_onnx_metadata))
     monkeypatch.setitem(RUNTIMES, "toy", runtime)
     return runtime
@@ -77,7 +77,7 @@ def images(labels) -> ImageSet:
     return ImageSet("noise", labels, split, split, split, fingerprint="")
 
 
-def test_all_lists_of_runtimes_agree():
+def test_all_lists_of_runtimes_are_equal():
     names = tuple(RUNTIMES)
     assert names == tuple(runtime.name for runtime in RUNTIMES.values())
     assert names == get_args(RuntimeName), "the runtimes that targets may name"
@@ -110,7 +110,7 @@ def test_a_new_runtime_is_validated_and_timed(toy, model, exports, images, prepr
     assert here.remarks == ()
 
 
-def test_a_format_of_its_own_is_exported_and_its_metadata_checked(
+def test_an_own_format_is_exported_and_its_metadata_checked(
     toy_with_format, model, exports, images, preprocess, resolved
 ):
     export_own_formats(exports)
@@ -134,14 +134,14 @@ def test_a_runtime_that_refuses_the_file_fails_its_checks(model, exports, images
     assert {check.name.partition(":")[0] for check in validation.failures} == {"toy"}
 
 
-def test_the_doctor_runs_a_new_runtime(toy, offline):
+def test_doctor_runs_a_new_runtime(toy, offline):
     found = {row.name: row.state for row in doctor.examine().rows}
     assert found["runs toy"] == found["runs onnxruntime"] == "ok"
 
 
 @pytest.mark.slow
-def test_a_whole_run_has_the_new_runtime(toy, cli, tiny, tmp_path):
-    """Validated, timed and validated again; no other module names it."""
+def test_a_run_uses_a_new_runtime(toy, cli, tiny, tmp_path):
+    """The run validates and times the runtime, and a second validation finds it."""
     run = tmp_path / "run"
     result = cli(*tiny(), "--out", run)
     assert result.exit_code == 0, result.stderr

@@ -1,4 +1,4 @@
-"""Float16 and bfloat16 arithmetic, as a device computes, on a machine that has neither."""
+"""Emulated float16 and bfloat16 arithmetic of a device."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def relative(first: np.ndarray, second: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("arithmetic", ["f16", "bf16"])
-def test_it_differs_from_float32_by_a_few_roundings(onnx_path, images, arithmetic):
+def test_emulation_differs_from_float32_by_a_few_roundings(onnx_path, images, arithmetic):
     with OrtRunner(onnx_path) as exact, open_rounding(onnx_path, arithmetic, "device") as rounded:
         off = relative(exact.run(images), rounded.run(images))
         assert (rounded.name, rounded.precision, rounded.labels) == ("device", arithmetic, exact.labels)
@@ -34,7 +34,7 @@ def test_it_differs_from_float32_by_a_few_roundings(onnx_path, images, arithmeti
 
 
 @pytest.mark.parametrize("arithmetic", ["f16", "bf16"])
-def test_it_is_as_far_from_float32_as_torch_in_that_arithmetic(model, onnx_path, images, arithmetic):
+def test_emulation_is_as_far_from_float32_as_torch(model, onnx_path, images, arithmetic):
     kind = {"f16": torch.float16, "bf16": torch.bfloat16}[arithmetic]
     with torch.inference_mode():
         exact = model(torch.from_numpy(images)).numpy()
@@ -43,13 +43,13 @@ def test_it_is_as_far_from_float32_as_torch_in_that_arithmetic(model, onnx_path,
         assert 0.2 < relative(exact, runner.run(images)) / relative(exact, own) < 5
 
 
-def test_logits_are_numbers_of_the_shorter_type(onnx_path, images):
+def test_logits_are_rounded_to_the_shorter_type(onnx_path, images):
     with open_rounding(onnx_path, "f16", "device") as runner:
         logits = runner.run(images)
     np.testing.assert_array_equal(logits, logits.astype(np.float16).astype(np.float32))
 
 
-def test_a_number_that_float16_cannot_hold_is_infinite_there(onnx_path, images, tmp_path):
+def test_a_number_beyond_float16_becomes_infinite(onnx_path, images, tmp_path):
     model, path = onnx.load(onnx_path), tmp_path / "large.onnx"
     graph = model.graph
     factor = numpy_helper.from_array(np.float32(1e6), "factor")

@@ -1,4 +1,4 @@
-"""All runners keep one promise: any batch in, float32 logits out, readable errors."""
+"""Runners: any batch gives float32 logits, and errors are readable."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_rows_do_not_share_memory_with_the_runtime(runner):
     np.testing.assert_array_equal(first, kept)
 
 
-def test_images_that_are_not_contiguous_are_read_right(runner):
+def test_images_that_are_not_contiguous_give_equal_logits(runner):
     images = noise(2)
     swapped = np.ascontiguousarray(images.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)
     np.testing.assert_allclose(runner.run(swapped), runner.run(images), atol=1e-5)
@@ -65,7 +65,7 @@ def test_images_of_another_size_are_refused(kind, onnx_path):
         runner.run(noise(1, size=64))
 
 
-def test_labels_come_from_inside_the_artifact(labels, model, onnx_path, xml_path):
+def test_labels_come_from_the_exported_file(labels, model, onnx_path, xml_path):
     assert OrtRunner(onnx_path).labels == labels
     assert OpenVinoRunner(xml_path).labels == labels
     assert TorchRunner(model).labels is None
@@ -95,7 +95,7 @@ def test_a_damaged_onnx_file_is_a_data_error(kind, damage, onnx_path, tmp_path, 
         kind(path)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 3
-    # OpenVINO tries each of its frontends on such a file, and TensorFlow's complains by itself.
+    # OpenVINO tries each of its frontends on such a file, and TensorFlow's prints an error.
     assert kind is OpenVinoRunner or capfd.readouterr().err == ""
 
 
@@ -127,7 +127,7 @@ def test_a_truncated_xml_is_a_data_error(xml_path, tmp_path):
         OpenVinoRunner(tmp_path / "model.xml")
 
 
-def test_a_baked_batch_other_than_one_is_refused(tmp_path):
+def test_a_fixed_batch_other_than_one_is_refused(tmp_path):
     image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [4, 3, 8, 8])
     logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [4, 192])
     flatten = onnx.helper.make_node("Flatten", ["image"], ["logits"])
@@ -140,12 +140,12 @@ def test_a_baked_batch_other_than_one_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [[1, 1, 8, 8], [1, 3, 8, 9], [1, 3, 8], [1, 8, 8, 3]])
-def test_inputs_that_are_no_square_rgb_are_refused(shape):
+def test_inputs_that_are_not_square_rgb_are_refused(shape):
     with pytest.raises(DataError, match=r"\(B, 3, S, S\)"):
         static_sides(shape, "model.onnx")
 
 
-def test_a_square_of_any_size_is_fine_where_the_size_is_free():
+def test_any_square_is_accepted_with_a_dynamic_size():
     require_images(noise(1, size=48), None)
 
 

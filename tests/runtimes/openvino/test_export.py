@@ -1,4 +1,4 @@
-"""What an exported OpenVINO IR promises."""
+"""Exported OpenVINO IR: equal logits, metadata, two files, and no telemetry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tcs_edge.runtimes.metadata import KEYS, read_onnx_metadata
 from tcs_edge.runtimes.openvino.export import export_openvino
 
 
-def test_it_computes_what_the_model_computes(xml_path, model):
+def test_the_export_computes_the_logits_of_the_model(xml_path, model):
     images = np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)
     compiled = ov.Core().compile_model(xml_path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     with torch.inference_mode():
@@ -27,7 +27,7 @@ def test_it_computes_what_the_model_computes(xml_path, model):
     np.testing.assert_allclose(compiled([images])[0], expected, atol=1e-5)
 
 
-def test_names_and_shapes_are_those_of_the_onnx_file(xml_path):
+def test_names_and_shapes_equal_the_onnx_file(xml_path):
     model = ov.Core().read_model(xml_path)
     assert model.input(0).names == {"image"}
     assert model.output(0).names == {"logits"}
@@ -41,14 +41,14 @@ def test_weights_stay_float32(xml_path):
     assert not kinds & {"f16", "bf16"}
 
 
-def test_metadata_is_the_onnx_files(xml_path, onnx_path, labels):
+def test_metadata_equals_the_onnx_file(xml_path, onnx_path, labels):
     model = ov.Core().read_model(xml_path)
     stored = {key: str(model.get_rt_info(["tcs_edge", key]).value) for key in KEYS}
     assert stored == read_onnx_metadata(onnx_path)
     assert tuple(json.loads(stored["labels"])) == labels
 
 
-def test_two_files_and_nothing_else(onnx_path, tmp_path):
+def test_the_export_is_two_files(onnx_path, tmp_path):
     export_openvino(onnx_path, tmp_path / "m.xml")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.bin", "m.xml"]
 
@@ -65,7 +65,7 @@ def _half_weights(model, path, compress_to_fp16, save=ov.save_model):
 
 @pytest.mark.parametrize("save", [_no_weights, _half_weights])
 @pytest.mark.parametrize("older", [False, True])
-def test_a_bad_save_leaves_what_was_there(onnx_path, tmp_path, monkeypatch, save, older):
+def test_a_failed_save_keeps_the_earlier_files(onnx_path, tmp_path, monkeypatch, save, older):
     if older:
         export_openvino(onnx_path, tmp_path / "m.xml")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -75,7 +75,7 @@ def test_a_bad_save_leaves_what_was_there(onnx_path, tmp_path, monkeypatch, save
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_an_interrupted_rename_leaves_no_half(onnx_path, tmp_path, monkeypatch):
+def test_an_interrupted_rename_leaves_no_single_file(onnx_path, tmp_path, monkeypatch):
     rename = Path.replace
 
     def interrupt(self, target):
@@ -125,7 +125,7 @@ ovc.init_ovc_telemetry()
 """
 
 
-REPORTING = ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY")  # each changes what is reported
+REPORTING = ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY")  # each changes the telemetry
 
 
 def run_fresh(code: str, home: Path, *arguments: Path) -> subprocess.CompletedProcess[str]:
@@ -141,7 +141,7 @@ def run_fresh(code: str, home: Path, *arguments: Path) -> subprocess.CompletedPr
     )
 
 
-def test_nothing_is_reported_home(onnx_path, tmp_path):
+def test_an_export_sends_no_telemetry(onnx_path, tmp_path):
     home = tmp_path / "home"
     done = run_fresh(WATCH_SOCKETS + EXPORT, home, onnx_path, tmp_path / "m.xml")
     assert done.returncode == 0, done.stderr
@@ -149,15 +149,15 @@ def test_nothing_is_reported_home(onnx_path, tmp_path):
     assert not (home / "intel").exists()
 
 
-def test_without_the_switch_a_client_id_would_be_written(tmp_path):
-    # Shows that the test above can fail: the libraries do report home when left alone.
+def test_the_libraries_send_telemetry_by_default(tmp_path):
+    # Shows that the test above can fail: by default the libraries send telemetry.
     home = tmp_path / "home"
     assert run_fresh(WITHOUT_US, home).returncode == 0
     assert (home / "intel" / "openvino_ga_cid").exists()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
-def test_a_full_disk_is_one_line_and_leaves_nothing(onnx_path, tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on file sizes")
+def test_a_full_disk_is_an_error_without_partial_files(onnx_path, tmp_path):
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
