@@ -1,1 +1,1 @@
-"""Which student will learn most from this teacher on these images: asked of the candidates themselves."""
+"""Searches for the student that learns most from the teacher on the user's images."""

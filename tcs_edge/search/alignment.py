@@ -1,4 +1,4 @@
-"""Search by alignment: how much of the teacher's coordinates and of the labels a pretrained student already holds."""
+"""Search by alignment: predict the teacher's coordinates and the labels from a student's pretrained features."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ logger = logging.getLogger(__name__)
 SAMPLE_IMAGES = 2000
 BATCH_SIZE = 64
 ROWS_AT_ONCE = 4096
-ALIGNED = 1  # depth of what was looked at, above the table's
+ALIGNED = 1  # search depth of a compared student, above the table's 0
 
-# Features (n, d) of the sampled images; raises UsageError, DataError or MissingError for a student without any.
+# Features (n, d) of the sampled images; raises UsageError, DataError or MissingError for a student without features.
 FeaturesOf = Callable[[Candidate], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Labeled training images that students are compared on.
+    """Labeled training images for the comparison of students.
 
     Attributes:
         split: the n images with their labels.
-        coordinates: float32 (n, k), what the teacher says of them.
+        coordinates: float32 (n, k), their coordinates from the teacher.
     """
 
     split: Split
@@ -53,7 +53,7 @@ class Sample:
 
 
 def draw_sample(images: ImageSet, features: Features, dims: int, seed: int, most: int = SAMPLE_IMAGES) -> Sample:
-    """At most `most` labeled training images drawn by `seed`, in their order, with coordinates of at most `dims`."""
+    """Draw at most `most` labeled training images by `seed`; keep their order. Coordinates have at most `dims` axes."""
     drawn = np.random.default_rng(seed).permutation(images.train.labeled)[:most]
     rows = np.sort(drawn)
     coordinates = fit_coordinates(torch.from_numpy(features.train).split(ROWS_AT_ONCE), dims)
@@ -63,7 +63,7 @@ def draw_sample(images: ImageSet, features: Features, dims: int, seed: int, most
 def by_alignment(
     candidates: Iterable[Candidate], sample: Sample, features_of: FeaturesOf
 ) -> dict[str, AccuracyEstimate | None]:
-    """What to expect of each candidate, by name; of one that cannot be looked at, what the table says and why."""
+    """Return the accuracy estimate of each candidate by name; of one without features, the table's with the reason."""
     expected: dict[str, AccuracyEstimate | None] = {}
     for candidate in track(candidates := tuple(candidates), "comparing students", total=len(candidates)):
         try:
@@ -77,13 +77,13 @@ def by_alignment(
 
 
 def by_table_because(candidate: Candidate, reason: str) -> AccuracyEstimate | None:
-    """The table's figure for a student that a deeper search could not look at; it ranks below those that were."""
+    """Return the table's estimate for a student that the search could not compare; it ranks below compared students."""
     known = by_table(candidate)
-    return replace(known, how=f"{known.how}; not compared on the images: {reason}") if known else None
+    return replace(known, how=f"{known.how} (not compared on the images: {reason})") if known else None
 
 
 def student_features(listed: Shortlist, sample: Sample) -> FeaturesOf:
-    """Features by the students' own networks in one forward pass, from the cache where they are there.
+    """Return a function to the features of a student, from one forward pass of its network or from the cache.
 
     The images are decoded once for all students: uint8 (n, S, S, 3) in memory.
     """
@@ -111,14 +111,14 @@ def student_features(listed: Shortlist, sample: Sample) -> FeaturesOf:
 def _expected(features: np.ndarray, sample: Sample) -> AccuracyEstimate:
     found = align(features, sample.coordinates, sample.split.labels)
     how = (
-        f"ridge regression of its pretrained features, leave-one-out on {len(sample.split)} training images: "
-        f"labels {found.accuracy:.1%}, R2 to the teacher's coordinates {found.r2:.3f}; the mean of both"
+        f"ridge regression of its pretrained features, leave-one-out on {len(sample.split)} training images: mean of "
+        f"label accuracy {100 * found.accuracy:.1f} % and R2 of the teacher's coordinates {found.r2:.3f}"
     )
     return AccuracyEstimate(found.percent, "alignment", how, ALIGNED)
 
 
 def _views(split: Split, preprocess: Preprocess) -> np.ndarray:
-    """Every image as the student sees it before normalization, uint8 (n, S, S, 3)."""
+    """Return every image resized and cropped for the student, before normalization: uint8 (n, S, S, 3)."""
 
     def view(row: int) -> np.ndarray:
         return np.asarray(preprocess.crop(split.image(row)))
@@ -139,7 +139,7 @@ def _store(
 
 
 def _forward(listed: Shortlist, name: str, weights: Path, preprocess: Preprocess, views: np.ndarray) -> np.ndarray:
-    """float16 (n, d) features of the network as it would be deployed."""
+    """Features, float16 (n, d), of the network in its deployed form."""
     model = deployable(build_student(name, preprocess.img_size, weights, listed.asked.seed))
     starts = range(0, len(views), BATCH_SIZE)
     pixels = (np.stack([preprocess.normalize(view) for view in views[start : start + BATCH_SIZE]]) for start in starts)

@@ -1,6 +1,7 @@
-"""Search by successive halving (Jamieson, Talwalkar 2016): short TCS runs, the better third goes on for longer.
+"""Search by successive halving (Jamieson and Talwalkar, 2016) with short TCS runs.
 
-Candidates run with every input size that is asked for, all on the teacher's one pass.
+Each round trains the best third of the round before for three times as many epochs. Candidates run with every input
+size that the user gave, all on the teacher's single pass.
 """
 
 from __future__ import annotations
@@ -27,26 +28,27 @@ from tcs_edge.utils.progress import track
 
 logger = logging.getLogger(__name__)
 
-KEPT_OF = 3  # one in three goes on, for three times as many epochs
+KEPT_OF = 3  # one in three stays, for three times as many epochs
 SHOWN = 5
 
-# Validation accuracy in 0..1 after so many epochs; raises UsageError, DataError, MissingError or TrainingDiverged
-# for a student that cannot be trained.
+# Validation accuracy in 0..1 after a number of epochs; raises UsageError, DataError, MissingError or
+# TrainingDiverged for a student that cannot be trained.
 Learn = Callable[[SizedCandidate, int], float]
 
 
 @dataclass(frozen=True)
 class Round:
-    """So many students learn for so many epochs each."""
+    """Number of students in a round, and epochs of each."""
 
     students: int
     epochs: int
 
 
 def plan_rounds(students: int, epochs: int) -> tuple[Round, ...]:
-    """Rounds until one student is left, the last of a third of the full run's `epochs`.
+    """Plan rounds until one student is left; the last round has a third of the full run's `epochs`.
 
-    Each round costs at most about one full run; more where an early round gets one epoch instead of less than one.
+    A round costs about one full run at most. An early round costs more if its share is below one epoch, because it
+    trains for one epoch at least.
     """
     left, sizes = students, [students]
     while left > KEPT_OF:
@@ -59,11 +61,11 @@ def plan_rounds(students: int, epochs: int) -> tuple[Round, ...]:
 def by_halving(
     sized: Sequence[SizedCandidate], epochs: int, learn: Learn
 ) -> dict[SizedCandidate, AccuracyEstimate | None]:
-    """What to expect of each sized: its validation accuracy in the last round that it was in.
+    """Return the accuracy estimate of each student: its validation accuracy in its last round.
 
     Args:
-        sized: in the order that decides ties.
-        epochs: of a full run.
+        sized: the students; an earlier one wins a tie.
+        epochs: epochs of a full run.
     """
     expected: dict[SizedCandidate, AccuracyEstimate | None] = {}
     left, rounds = list(sized), plan_rounds(len(sized), epochs)
@@ -83,10 +85,11 @@ def by_halving(
 
 
 def short_runs(listed: Shortlist, features: Features) -> Learn:
-    """Return short TCS runs on the teacher's features, whatever method the run itself has; they leave no files."""
+    """Return a function that trains a student briefly by TCS, independent of the run's method; it leaves no files."""
     listed = replace(listed, asked=listed.asked.replaced(method="tcs", online_teacher=False))
     found_as = {found.sized_candidate: found for found in listed.choice.accepted}
-    shared: dict[bool, TeacherTargets] = {}  # by soft labels or none: the same for every student that adds no probe
+    # Keyed by the use of soft labels. Students without a probe of their own share their targets.
+    shared: dict[bool, TeacherTargets] = {}
 
     def taught(ready: Prepared, backbone: nn.Module) -> TeacherTargets:
         if uses_student_probe(ready.options):
@@ -118,7 +121,7 @@ def _result(sized: SizedCandidate, epochs: int, learn: Learn, number: int, what:
 
 
 def _best_first(found: dict[SizedCandidate, AccuracyEstimate | None], number: int) -> list[SizedCandidate]:
-    """Those that could be trained in this round; ties keep their order."""
+    """Students that were trained in this round, best first; ties keep their order."""
     trained = [sized for sized, result in found.items() if result and result.depth == number]
     return sorted(trained, key=lambda sized: -_percent(found[sized]))
 

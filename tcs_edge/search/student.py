@@ -1,4 +1,4 @@
-"""Select one of the students that fit: by published accuracy, or by a search that needs the teacher."""
+"""Selection of one of the students that fit: by published accuracy, or by a search with the teacher."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def resolve_search(listed: Shortlist) -> SearchName:
-    """Return the search that `select` runs; "table" where one student fits or the user named one.
+    """Return the search that `select` runs; "table" if one student fits or the user named one.
 
     Raises:
         UsageError: alignment of students without pretrained weights.
@@ -34,16 +34,16 @@ def resolve_search(listed: Shortlist) -> SearchName:
         if not _all_is_here(listed):
             return "table"
         search = "alignment"
-        logger.info("search: alignment, since the teacher's features and the students' weights are on this machine")
+        logger.info("search: alignment (teacher features and student weights found on this machine)")
     _require_students(listed, search)
     return search
 
 
 def select(listed: Shortlist, search: SearchName) -> Prepared:
-    """Return the run with the student and input size that `search` ranks first; the teacher's pass is cached.
+    """Return the run with the student and input size that `search` ranks first; cache the teacher's pass.
 
     Args:
-        search: from `resolve_search`.
+        search: the result of `resolve_search`.
 
     Raises:
         DataError, MissingError: as `teacher_pass`.
@@ -78,17 +78,17 @@ def _sized(listed: Shortlist) -> list[SizedCandidate]:
 
 
 def _fitting(listed: Shortlist) -> list[Candidate]:
-    """Return the candidates that fit, each once."""
+    """Return each candidate that fits once."""
     return list(dict.fromkeys(sized.candidate for sized in _sized(listed)))
 
 
 def _at_hand(listed: Shortlist, candidate: Candidate) -> bool:
-    """Return True if the student could start now: from random weights, or from a file that is here."""
+    """Return True if the student's first weights are here: random weights, or a file on this machine."""
     return listed.init == "random" or weights_at_hand(candidate.name, listed.init) is not None
 
 
 def _all_is_here(listed: Shortlist) -> bool:
-    """Return True if the weights of every student on the Pareto front and all features of the teacher are here."""
+    """Return True if this machine has the weights of all students on the Pareto front and the teacher's features."""
     init, options = listed.init, listed.prepared().options
     if not options.has_teacher or init == "random" or (isinstance(init, Path) and not init.is_dir()):
         return False
@@ -103,11 +103,11 @@ def _all_is_here(listed: Shortlist) -> bool:
 def _require_students(listed: Shortlist, search: SearchName) -> None:
     if search == "alignment" and listed.init == "random":
         raise UsageError(
-            "search alignment compares pretrained students, and --student-init is random. "
+            "search alignment needs pretrained students, but --student-init is random. "
             "Pass --search halving, or --student-init FOLDER with weights."
         )
     if not any(_at_hand(listed, candidate) for candidate in _fitting(listed)):
         raise MissingError(
-            f"search {search}: none of the {len(_fitting(listed))} students that fit has its weights here. Pass "
-            "--student-init FOLDER with NAME.safetensors files, or --search table."
+            f"search {search}: no weights on this machine for any of the {len(_fitting(listed))} students that fit. "
+            "Pass --student-init FOLDER with NAME.safetensors files, or --search table."
         )

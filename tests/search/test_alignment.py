@@ -1,4 +1,4 @@
-"""What alignment expects of students whose features are planted, and the sample it looks at."""
+"""Tests of the search by alignment: students with synthetic features, and the sample of images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tcs_edge.search.alignment import Sample, by_alignment, draw_sample
 from tcs_edge.teachers.features import Features
 
 ROWS, CLASSES, DIMS = 60, 3, 8
-KNOWING = Candidate("knowing", "cnn", 1.0, 20, 10, top1=50.0)
+ALIGNED = Candidate("aligned", "cnn", 1.0, 20, 10, top1=50.0)
 NOISY = Candidate("noisy", "cnn", 1.0, 20, 10, top1=90.0)
 ABSENT = Candidate("absent", "cnn", 1.0, 20, 10, top1=99.0)
 
@@ -36,34 +36,34 @@ def features_of(sample: Sample, candidate: Candidate) -> np.ndarray:
     if candidate is ABSENT:
         raise MissingError("its weights are not on this machine")
     noise = rng.normal(size=(ROWS, 20))
-    return sample.coordinates @ rng.normal(size=(DIMS, 20)) + 0.1 * noise if candidate is KNOWING else noise
+    return sample.coordinates @ rng.normal(size=(DIMS, 20)) + 0.1 * noise if candidate is ALIGNED else noise
 
 
-def test_a_student_that_holds_the_coordinates_beats_one_of_noise_whatever_the_table_says(sample):
-    found = by_alignment([NOISY, KNOWING], sample, lambda candidate: features_of(sample, candidate))
-    assert found["knowing"].percent > 90
+def test_student_with_aligned_features_ranks_above_noise_regardless_of_table(sample):
+    found = by_alignment([NOISY, ALIGNED], sample, lambda candidate: features_of(sample, candidate))
+    assert found["aligned"].percent > 90
     assert found["noisy"].percent < 40
     assert {result.search for result in found.values()} == {"alignment"}
-    assert f"leave-one-out on {ROWS} training images" in found["knowing"].how
+    assert f"leave-one-out on {ROWS} training images" in found["aligned"].how
 
 
-def test_a_student_without_weights_falls_back_to_the_table_and_says_so(sample):
+def test_student_without_weights_gets_table_estimate_with_reason(sample):
     found = by_alignment([ABSENT, NOISY], sample, lambda candidate: features_of(sample, candidate))
     absent = found["absent"]
     assert (absent.search, absent.percent) == ("table", 99.0)
-    assert absent.how.endswith("not compared on the images: its weights are not on this machine")
-    assert absent.depth < found["noisy"].depth, "it must not rank by another scale's figure"
+    assert absent.how.endswith("(not compared on the images: its weights are not on this machine)")
+    assert absent.depth < found["noisy"].depth, "figures of another scale must rank below"
 
 
 def image_set(labels: np.ndarray) -> tuple[ImageSet, Features]:
     rng = np.random.default_rng(2)
     train = split(labels)
-    images = ImageSet("made up", ("a", "b", "c"), train, train, train, "fingerprint")
+    images = ImageSet("synthetic", ("a", "b", "c"), train, train, train, "fingerprint")
     features = rng.normal(size=(len(labels), 16)).astype(np.float16)
     return images, Features(features, features, "key", None, 0, 0.0)  # type: ignore[arg-type]
 
 
-def test_the_sample_holds_labeled_images_alone_with_their_own_coordinates():
+def test_sample_has_labeled_images_only_with_their_coordinates():
     labels = np.where(np.arange(ROWS) % 4, np.arange(ROWS) % CLASSES, UNLABELED)
     images, features = image_set(labels)
     drawn = draw_sample(images, features, dims=4, seed=0)
@@ -71,11 +71,11 @@ def test_the_sample_holds_labeled_images_alone_with_their_own_coordinates():
     assert rows == list(images.train.labeled)
     centered = features.train.astype(np.float64) - features.train.astype(np.float64).mean(axis=0)
     axes = np.linalg.svd(centered, full_matrices=False)[2][:4]
-    wanted = (centered[rows] @ axes.T) / np.sqrt(np.square(centered).mean())
-    np.testing.assert_allclose(np.abs(drawn.coordinates), np.abs(wanted), atol=1e-5)
+    expected = (centered[rows] @ axes.T) / np.sqrt(np.square(centered).mean())
+    np.testing.assert_allclose(np.abs(drawn.coordinates), np.abs(expected), atol=1e-5)
 
 
-def test_a_large_set_is_sampled_by_the_seed():
+def test_seed_draws_the_sample():
     images, features = image_set(np.arange(ROWS) % CLASSES)
     first, again, other = (draw_sample(images, features, 4, seed, most=20).split.names for seed in (0, 0, 1))
     assert first == again != other

@@ -1,4 +1,4 @@
-"""The closed form against fitting the regression once per left-out image."""
+"""Tests of the alignment score against one regression fit per left-out image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS, COORDINATES, CLASSES = 18, 3, 4
 
 
 def data(dim: int, noise: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features (n, dim) that hold something of coordinates (n, k) and labels (n,)."""
+    """Features (n, dim) that are linear in coordinates (n, k) and labels (n,), plus noise."""
     rng = np.random.default_rng(dim)
     coordinates = rng.normal(size=(ROWS, COORDINATES)) * [3.0, 1.0, 0.2]
     labels = np.arange(ROWS) % CLASSES
@@ -23,22 +23,22 @@ def data(dim: int, noise: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def refitted_errors(features: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
-    """scikit-learn, fitted anew without each row; alpha is fixed by all rows."""
+    """Errors of scikit-learn's Ridge, fitted again without each row; alpha is computed from all rows."""
     squares = np.linalg.svd(features - features.mean(axis=0), compute_uv=False) ** 2
     alpha = penalty * squares[squares > 1e-9].mean()
     return targets - cross_val_predict(Ridge(alpha=alpha, solver="svd"), features, targets, cv=LeaveOneOut())
 
 
 @pytest.mark.parametrize("dim", [5, 40])
-def test_scores_are_the_best_over_the_penalties(dim):
+def test_scores_are_the_best_of_all_penalties(dim):
     features, coordinates, labels = data(dim)
-    answers = np.eye(CLASSES)[labels]
+    one_hot = np.eye(CLASSES)[labels]
     r2, accuracies = [], []
     means = np.array([np.delete(coordinates, row, axis=0).mean(axis=0) for row in range(ROWS)])
     for penalty in PENALTIES:
         errors = refitted_errors(features, coordinates, penalty)
         r2.append(1 - (errors**2).sum() / ((coordinates - means) ** 2).sum())
-        predicted = answers - refitted_errors(features, answers, penalty)
+        predicted = one_hot - refitted_errors(features, one_hot, penalty)
         accuracies.append((predicted.argmax(axis=1) == labels).mean())
     found = align(features, coordinates, labels)
     assert found.r2 == pytest.approx(max(r2), abs=1e-6)
@@ -46,14 +46,14 @@ def test_scores_are_the_best_over_the_penalties(dim):
     assert found.percent == pytest.approx(50 * (max(0, max(r2)) + max(accuracies)))
 
 
-def test_more_noise_in_the_features_scores_lower():
+def test_noisier_features_have_lower_scores():
     scores = [align(*data(12, noise)).percent for noise in (0.01, 3.0, 300.0)]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] > 95
 
 
 @pytest.mark.parametrize("features", [np.ones((ROWS, 6)), np.zeros((ROWS, 40))])
-def test_features_that_do_not_vary_know_nothing(features):
+def test_constant_features_have_no_alignment(features):
     _, coordinates, labels = data(6)
     found = align(features, coordinates, labels)
     assert found.r2 == pytest.approx(0, abs=1e-9)
@@ -61,7 +61,7 @@ def test_features_that_do_not_vary_know_nothing(features):
     assert 0 <= found.percent <= 25
 
 
-def test_the_scale_of_the_features_does_not_matter():
+def test_score_is_independent_of_feature_scale():
     features, coordinates, labels = data(12)
     assert align(1e-3 * features, coordinates, labels).percent == pytest.approx(
         align(features, coordinates, labels).percent

@@ -1,4 +1,4 @@
-"""Searches inside real runs: who wins, what is noted, what is refused, and that a stopped run keeps its student."""
+"""Tests of searches in real runs: the chosen student, its record, errors, and a resumed run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def only_these(candidates, monkeypatch):
 
 @pytest.fixture
 def options(photos, teacher_file, feature_cache, weights_folder) -> Callable[..., CompressConfig]:
-    """options(search="halving"): of a run that takes seconds."""
+    """options(search="halving"): options of a run that takes seconds."""
 
     def make(**changes: Any) -> CompressConfig:
         given: dict[str, Any] = {
@@ -50,7 +50,7 @@ def options(photos, teacher_file, feature_cache, weights_folder) -> Callable[...
 
 
 def without_test_images(listed: Shortlist) -> Shortlist:
-    """The same shortlist with test images that cannot be opened."""
+    """Return the shortlist with test images that cannot be opened."""
     count = len(listed.images.test)
     gone = Split((Path("gone.png"),) * count, np.zeros(count, np.int64), listed.images.test.names)
     return replace(listed, images=replace(listed.images, test=gone))
@@ -68,7 +68,7 @@ def figures(ready: Prepared) -> dict[str, tuple[str, float]]:
     return {name: (expected.search, expected.percent) for name, expected in found.items()}
 
 
-def test_alignment_looks_at_the_images_and_caches_what_the_students_see(options, tmp_path, monkeypatch):
+def test_alignment_compares_students_with_weights_and_caches_their_features(options, tmp_path, monkeypatch):
     config = options(search="alignment", cache_dir=tmp_path / "cache")
     ready = searched(config)
     found = figures(ready)
@@ -77,14 +77,14 @@ def test_alignment_looks_at_the_images_and_caches_what_the_students_see(options,
     )
     assert ready.student.name == max(NAMES[:2], key=lambda name: found[name][1])
     assert ready.options.student == ready.student.name
-    assert list(found)[-1] == NAMES[2], "the table's figure outranks what was looked at"
+    assert list(found)[-1] == NAMES[2], "a table estimate must rank below compared students"
     assert NAMES[2] not in {one.candidate.name for one in ready.choice.front}
     monkeypatch.setattr(alignment, "_forward", lambda *_: pytest.fail("computed although cached"))
     assert figures(searched(config)) == found
 
 
 @pytest.mark.slow
-def test_halving_trains_every_student_shortly_and_repeats_itself(options):
+def test_halving_trains_every_student_briefly_and_is_reproducible(options):
     config = options(search="halving", student_init="random")
     ready = searched(config)
     found = figures(ready)
@@ -93,23 +93,23 @@ def test_halving_trains_every_student_shortly_and_repeats_itself(options):
     assert figures(searched(config)) == found
 
 
-@pytest.mark.parametrize(("asked", "right"), [(True, 0.95), (False, 0.6)])
-def test_a_short_run_asks_a_student_that_knows_more_than_the_teacher(options, tmp_path, monkeypatch, asked, right):
-    """Here of colors, of which the teacher knows nothing."""
-    backbone, heard = build_student(NAMES[0], 32, "random", seed=1), []
+@pytest.mark.parametrize(("student_probe", "bound"), [(True, 0.95), (False, 0.6)])
+def test_short_runs_use_the_student_probe(options, tmp_path, monkeypatch, student_probe, bound):
+    """The classes are colors, which the teacher's noise does not separate but the student's features do."""
+    backbone, received = build_student(NAMES[0], 32, "random", seed=1), []
     for part in torch.randn(20, 8, 3, 32, 32, generator=torch.Generator().manual_seed(1)):
-        backbone(part)  # in training mode: until its normalizations know the scale of what they see
+        backbone(part)  # in training mode, for the statistics of batch normalization
     save_file(
         {key: value.contiguous() for key, value in backbone.state_dict().items()}, tmp_path / f"{NAMES[0]}.safetensors"
     )
 
     def train_student(_ready, _files, _backbone, taught):
-        heard.append(taught.targets)
-        raise TrainingDiverged("enough was heard")
+        received.append(taught.targets)
+        raise TrainingDiverged("stopped by the test")
 
     monkeypatch.setattr(halving, "train_student", train_student)
     few: dict[str, Any] = {"search": "halving", "shots": 4, "rest_unlabeled": True, "student_init": str(tmp_path)}
-    ready = list_students(options(**few, tcs={"student_probe": asked}))
+    ready = list_students(options(**few, tcs={"student_probe": student_probe}))
     features = teacher_pass(ready.images, ready.prepared().options)
     noise = np.random.default_rng(3).normal(size=features.train.shape).astype(np.float16)
     student = next(one.sized_candidate for one in ready.choice.accepted if one.candidate.name == NAMES[0])
@@ -117,12 +117,12 @@ def test_a_short_run_asks_a_student_that_knows_more_than_the_teacher(options, tm
         halving.short_runs(ready, replace(features, train=noise))(student, 1)
     whole = list_students(options()).images.train
     truth = dict(zip(whole.names, whole.labels, strict=True))
-    said = heard[0].soft_labels.argmax(dim=1).numpy()
-    found = np.mean([label == truth[name] for label, name in zip(said, ready.images.train.names, strict=True)])
-    assert found >= right if asked else found < right
+    predicted = received[0].soft_labels.argmax(dim=1).numpy()
+    accuracy = np.mean([label == truth[name] for label, name in zip(predicted, ready.images.train.names, strict=True)])
+    assert accuracy >= bound if student_probe else accuracy < bound
 
 
-def test_halving_leaves_students_without_weights_to_the_table(options, monkeypatch):
+def test_halving_keeps_table_estimate_of_students_without_weights(options, monkeypatch):
     trained = []
 
     def learn(sized, epochs):
@@ -136,8 +136,8 @@ def test_halving_leaves_students_without_weights_to_the_table(options, monkeypat
     assert figures(ready)[NAMES[2]][0] == "table"
 
 
-def test_halving_chooses_the_input_size_too(options, monkeypatch):
-    """Accuracies that favor one size; the run goes on with it and would not search again."""
+def test_halving_selects_the_input_size_too(options, monkeypatch):
+    """The accuracies favor one size; the run continues with it and does not search again."""
     seen = []
 
     def learn(sized, epochs):
@@ -155,7 +155,7 @@ def test_halving_chooses_the_input_size_too(options, monkeypatch):
     assert (again.open, again.prepared().preprocess.img_size) == (False, 48)
 
 
-def test_a_named_student_may_have_its_input_size_searched(options, monkeypatch):
+def test_halving_selects_the_input_size_of_a_named_student(options, monkeypatch):
     learn = lambda sized, epochs: sized.img_size / 100  # noqa: E731
     monkeypatch.setattr("tcs_edge.search.student.short_runs", lambda *_: learn)
     ready = searched(options(search="halving", student=NAMES[0], img_size=None, search_img_sizes=(32, 64)))
@@ -163,15 +163,15 @@ def test_a_named_student_may_have_its_input_size_searched(options, monkeypatch):
 
 
 @pytest.mark.slow
-def test_short_runs_of_other_sizes_share_the_teachers_pass(options, tmp_path):
+def test_short_runs_of_all_sizes_share_one_teacher_pass(options, tmp_path):
     config = options(search="halving", student=NAMES[0], student_init="random", img_size=None, epochs=1,
                      search_img_sizes=(32, 48), cache_dir=tmp_path / "cache")  # fmt: skip
     ready = searched(config)
     assert {found.expected.search for found in ready.choice.accepted} == {"halving"}
-    assert len(list((tmp_path / "cache").iterdir())) == 1, "one teacher, one pass"
+    assert len(list((tmp_path / "cache").iterdir())) == 1, "one teacher pass"
 
 
-def test_the_default_is_alignment_once_everything_it_reads_is_here(options, candidates, tmp_path, monkeypatch):
+def test_default_search_is_alignment_if_its_inputs_are_on_this_machine(options, candidates, tmp_path, monkeypatch):
     both = {candidate.name: candidate for candidate in candidates[:2]}
     monkeypatch.setattr(preparation, "CANDIDATES", both)
     config = options(cache_dir=tmp_path / "cache")
@@ -181,10 +181,10 @@ def test_the_default_is_alignment_once_everything_it_reads_is_here(options, cand
     assert resolve_search(list_students(config)) == "alignment"
     assert resolve_search(list_students(options(student=NAMES[0]))) == "table"
     monkeypatch.setattr(preparation, "CANDIDATES", both | {candidates[2].name: candidates[2]})
-    assert resolve_search(list_students(config)) == "table", "not all weights are here"
+    assert resolve_search(list_students(config)) == "table", "some weights are missing"
 
 
-def test_the_plan_names_the_search(options):
+def test_plan_names_the_search(options):
     stages = make_plan(options(search="alignment")).stages
     assert [stage.name for stage in stages][:2] == ["teacher", "search"]
     assert stages[1].what.startswith("alignment over the 3 students that fit")
@@ -192,8 +192,8 @@ def test_the_plan_names_the_search(options):
     assert several[1].what.startswith("halving over the 6 students that fit, at 32, 48 px")
 
 
-def test_no_weights_at_all_are_refused_before_the_teacher_is_asked(options, tmp_path):
-    with pytest.raises(MissingError, match="none of the 3 students that fit has its weights here"):
+def test_search_without_any_weights_raises_before_the_teacher_pass(options, tmp_path):
+    with pytest.raises(MissingError, match="no weights on this machine for any of the 3 students that fit"):
         resolve_search(list_students(options(search="alignment", student_init=str(tmp_path))))
 
 
@@ -201,13 +201,13 @@ def test_no_weights_at_all_are_refused_before_the_teacher_is_asked(options, tmp_
     ("changes", "message"),
     [
         ({"search": "nonsense"}, "search"),
-        ({"search": "alignment", "student_init": "random"}, "alignment compares pretrained students"),
+        ({"search": "alignment", "student_init": "random"}, "alignment needs pretrained students"),
         ({"search": "halving", "method": "ce"}, "ce has no teacher"),
-        ({"search": "table", "search_img_size": "48"}, "search table looks at one input size"),
+        ({"search": "table", "search_img_size": "48"}, "search table uses one input size"),
         ({"search": "alignment", "student_init": "{folder}/lcnet_050.safetensors"}, "holds one"),
     ],
 )
-def test_searches_that_cannot_be_are_wrong_usage(cli, tiny, weights_folder, changes, message):
+def test_impossible_searches_are_wrong_usage(cli, tiny, weights_folder, changes, message):
     given = {name: value.format(folder=weights_folder) for name, value in changes.items()}
     result = cli(*tiny(student=None, img_size=32, **given))
     assert result.exit_code == 2, result.stderr
@@ -215,7 +215,7 @@ def test_searches_that_cannot_be_are_wrong_usage(cli, tiny, weights_folder, chan
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_with_the_student_that_the_search_chose(cli, tiny, weights_folder, tmp_path, monkeypatch):
+def test_resumed_run_keeps_the_student_of_the_search(cli, tiny, weights_folder, tmp_path, monkeypatch):
     def stop(*_arguments):
         raise KeyboardInterrupt
 
