@@ -17,7 +17,7 @@ from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.runtimes.openvino.export import read_openvino_metadata
-from tcs_edge.specs.config import Int8Options
+from tcs_edge.specs.options import Int8Options
 
 PREPROCESS = Preprocess(32)
 

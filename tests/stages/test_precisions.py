@@ -151,7 +151,7 @@ def test_pictures_are_classified_with_the_precision_asked_for(cli, run, photos):
     assert "red" in said.stdout
     wrong = cli("predict", run, picture, "--precision", "int4")
     assert wrong.exit_code == 2
-    assert "unknown precision 'int4'" in wrong.stderr
+    assert "unknown --precision 'int4'" in wrong.stderr
 
 
 @pytest.mark.slow
