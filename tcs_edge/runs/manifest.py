@@ -26,7 +26,7 @@ from tcs_edge.runs.schema import (
 )
 from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, openvino_file, pixels_file
 from tcs_edge.specs.strict import format_error
-from tcs_edge.utils.files import FileRecord, read_json, record_files, sha256_file, write_json
+from tcs_edge.utils.files import FileRecord, is_file, read_json, record_files, sha256_file, write_json
 from tcs_edge.utils.versions import library_versions
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class FileProblem:
     """File that differs from the manifest."""
 
     path: str
-    problem: Literal["missing", "changed", "not in the manifest"]
+    problem: Literal["missing", "changed", "not in the manifest", "a symbolic link", "unreadable"]
 
 
 def build_manifest(
@@ -124,23 +124,31 @@ def parse_manifest(document: Mapping[str, Any], origin: str) -> Manifest:
 
 
 def verify_files(root: Path, manifest: Manifest) -> tuple[FileProblem, ...]:
-    """Return the changed, missing and unlisted files of a run; empty without problems."""
+    """Return the changed, missing, linked and unlisted files of a run; empty without problems.
+
+    A recorded file must be inside the run folder itself. A symbolic link could point to another file later.
+    """
     known = {record.path for record in manifest.files}
     problems = [problem for record in manifest.files if (problem := _problem(root, record)) is not None]
-    for path in _recordable(root):
+    for path in root.rglob("*"):
         name = path.relative_to(root).as_posix()
-        if name not in known and _is_export(name):
+        if name not in known and _is_export(name) and (path.is_symlink() or not path.is_dir()):
             problems.append(FileProblem(name, "not in the manifest"))
     return tuple(sorted(problems, key=lambda problem: problem.path))
 
 
 def _problem(root: Path, record: ManifestFile) -> FileProblem | None:
     path = root / record.path
-    if not path.is_file():
+    if not is_file(path):
         return FileProblem(record.path, "missing")
-    if path.stat().st_size != record.bytes or sha256_file(path) != record.sha256:
-        return FileProblem(record.path, "changed")
-    return None
+    folders = (root / folder for folder in PurePosixPath(record.path).parents if folder.parts)
+    if path.is_symlink() or any(folder.is_symlink() for folder in folders):
+        return FileProblem(record.path, "a symbolic link")
+    try:
+        changed = path.stat().st_size != record.bytes or sha256_file(path) != record.sha256
+    except OSError:
+        return FileProblem(record.path, "unreadable")
+    return FileProblem(record.path, "changed") if changed else None
 
 
 def _recordable(root: Path) -> list[Path]:

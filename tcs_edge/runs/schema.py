@@ -1,16 +1,29 @@
-"""Schema of manifest.json: its fields, with units and ranges."""
+"""Schema of manifest.json: its fields, with units and ranges.
+
+The upper bounds are far above any real run. They refuse numbers of a changed or damaged file.
+"""
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.options import SearchName
 from tcs_edge.specs.strict import Spec
+
+Count = Annotated[int, Field(ge=0, le=10**15, strict=True)]
+Positive = Annotated[int, Field(ge=1, le=10**15, strict=True)]
+Amount = Annotated[float, Field(ge=0, le=1e12, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Milliseconds = Annotated[float, Field(gt=0, le=1e9, strict=True)]
+Threads = Annotated[int, Field(ge=1, le=100_000, strict=True)]
+Difference = Annotated[float, Field(ge=0, strict=True)]
+ROUNDING = 1e-9
 
 
 class DatasetRecord(Spec):
@@ -19,8 +32,8 @@ class DatasetRecord(Spec):
     name: str
     fingerprint: str
     classes: tuple[str, ...]
-    counts: dict[str, int]
-    skipped: int = Field(ge=0)
+    counts: dict[str, Count]
+    skipped: Count
     builtin: bool = False
 
 
@@ -36,12 +49,17 @@ class TeacherRecord(Spec):
 class LatencyRecord(Spec):
     """Latency of one image on the target, used for the selection: median, interval and source."""
 
-    p50_ms: float = Field(gt=0)
-    low_ms: float = Field(gt=0)
-    high_ms: float = Field(gt=0)
-    threads: int = Field(ge=1)
+    p50_ms: Milliseconds
+    low_ms: Milliseconds
+    high_ms: Milliseconds
+    threads: Threads
     source: str
     citation: str
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        _require_order(self, "low_ms", "p50_ms", "high_ms")
+        return self
 
 
 class ExpectedRecord(Spec):
@@ -61,56 +79,68 @@ class StudentRecord(Spec):
 
     name: str
     init: str
-    img_size: int = Field(ge=1)
-    params_m: float = Field(ge=0)
-    macs_m: float | None = Field(default=None, ge=0)
+    img_size: int = Field(ge=1, le=4096, strict=True)
+    params_m: Amount
+    macs_m: Amount | None = None
     latency: LatencyRecord | None = None
     expected_accuracy: ExpectedRecord | None = None
-    peak_memory_mb: float | None = Field(default=None, ge=0)
+    peak_memory_mb: Amount | None = None
 
 
 class StageRecord(Spec):
     """Time and memory of one stage."""
 
     name: str
-    seconds: float = Field(ge=0)
-    peak_memory_mb: float | None = Field(default=None, ge=0)
+    seconds: Amount
+    peak_memory_mb: Amount | None = None
 
 
 class AccuracyRecord(Spec):
     """Accuracy on the test split with its 95 % Wilson interval, all in 0..1."""
 
-    correct: int
-    total: int
-    value: float
-    low: float
-    high: float
+    correct: Count
+    total: Positive
+    value: Share
+    low: Share
+    high: Share
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _require_order(self, "low", "value", "high")
+        if abs(self.value - self.correct / self.total) > ROUNDING:
+            raise ValueError(f"value is {self.value}, but {self.correct} of {self.total} images are correct")
+        return self
 
 
 class ParityRecord(Spec):
     """Distance of one export from the trained model; numbers are None without finite logits."""
 
     precision: str
-    max_abs_diff: float | None
-    max_rel_diff: float | None
-    top1_agreement: float
-    finite: bool
+    max_abs_diff: Difference | None
+    max_rel_diff: Difference | None
+    top1_agreement: Share
+    finite: bool = Field(strict=True)
 
 
 class HostLatency(Spec):
     """Wall time of one image on the exporting machine, over `runs` calls."""
 
-    p50_ms: float = Field(gt=0)
-    p90_ms: float = Field(gt=0)
-    p99_ms: float = Field(gt=0)
-    runs: int = Field(ge=2)
+    p50_ms: Milliseconds
+    p90_ms: Milliseconds
+    p99_ms: Milliseconds
+    runs: int = Field(ge=2, le=10**15, strict=True)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        _require_order(self, "p50_ms", "p90_ms", "p99_ms")
+        return self
 
 
 class LatencyHere(Spec):
     """Latencies measured after the export, per runner ("pytorch" included), with `threads` threads each."""
 
     machine: str
-    threads: int = Field(ge=1)
+    threads: Threads
     runtimes: dict[str, HostLatency]
     remarks: tuple[str, ...] = ()
 
@@ -128,14 +158,14 @@ class ArtifactRecord(Spec):
     format: Literal["onnx", "openvino"]
     precision: Precision
     input: Literal["image", "picture"] = "image"
-    bytes: int = Field(ge=0)
+    bytes: Count
 
 
 class ManifestFile(Spec):
     """One file of the run; `path` is relative to the run folder, with forward slashes."""
 
     path: str
-    bytes: int = Field(ge=0)
+    bytes: Count
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
     @field_validator("path")
@@ -144,6 +174,8 @@ class ManifestFile(Spec):
         pure = PurePosixPath(path)
         if pure.is_absolute() or ".." in pure.parts or "\\" in path or not pure.parts:
             raise ValueError("a file of the run must be inside its folder")
+        if str(pure) != path or not path.isprintable():
+            raise ValueError("a path must have its shortest form, without control characters")
         return path
 
 
@@ -167,6 +199,21 @@ class Manifest(Spec):
     parity: dict[str, ParityRecord]
     verdict: Literal["pass", "fail"]
     files: tuple[ManifestFile, ...]
-    export_mb: float = Field(ge=0)
+    export_mb: Amount
     artifacts: tuple[ArtifactRecord, ...] = ()
     latency_here: LatencyHere | None = None
+
+    @field_validator("files")
+    @classmethod
+    def _each_once(cls, files: tuple[ManifestFile, ...]) -> tuple[ManifestFile, ...]:
+        paths = [record.path for record in files]
+        if twice := next((path for path in paths if paths.count(path) > 1), None):
+            raise ValueError(f"{twice} has two records")
+        return files
+
+
+def _require_order(record: Spec, *names: str) -> None:
+    """Raise ValueError unless the fields `names` of `record` are in ascending order, up to rounding."""
+    values = [getattr(record, name) for name in names]
+    if any(second < first - ROUNDING for first, second in itertools.pairwise(values)):
+        raise ValueError(f"{' <= '.join(names)} does not hold ({', '.join(f'{value:.6g}' for value in values)})")

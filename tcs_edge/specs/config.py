@@ -15,7 +15,6 @@ from typing import Any, Self
 import tomli_w
 from pydantic import Field, model_validator
 
-from tcs_edge.errors import SpecError
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.methods import METHODS, MethodFacts, ResolvedTcs
 from tcs_edge.specs.options import (
@@ -31,6 +30,7 @@ from tcs_edge.specs.options import (
     TrainingOptions,
 )
 from tcs_edge.specs.training import ResolvedAmp, ResolvedTrain, TrainOptions
+from tcs_edge.utils.files import read_toml
 
 PANELS = (DataOptions, TeacherOptions, StudentOptions, TrainingOptions, LimitOptions, ExportOptions, RunOptions)
 SEARCHED_SHARES = (1, 3 / 4, 1 / 2)  # input sizes to try, as shares of the images' own size

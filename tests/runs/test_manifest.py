@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from datetime import UTC, datetime
 
 import numpy as np
@@ -20,6 +21,7 @@ from tcs_edge.validation.validate import Validation
 
 LOGITS = np.array([[2.0, 1.0], [0.0, 1.0]])
 LABELS = np.array([0, 1])
+LATENCY = {"p50_ms": 2.0, "low_ms": 1.0, "high_ms": 4.0, "threads": 4, "source": "estimated", "citation": "a table"}
 
 
 def validation(logits: np.ndarray = LOGITS) -> Validation:
@@ -98,7 +100,27 @@ def test_changed_missing_and_unlisted_files_are_found(run):
     )
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1"])
+def test_links_and_pipes_among_the_exports_are_found(run, tmp_path):
+    manifest = read_manifest(run.root)
+    (run.export / "model.bin").rename(tmp_path / "model.bin")
+    (run.export / "model.bin").symlink_to(tmp_path / "model.bin")
+    os.mkfifo(run.export / "pipe.onnx")
+    assert verify_files(run.root, manifest) == (
+        FileProblem("export/model.bin", "a symbolic link"),
+        FileProblem("export/pipe.onnx", "not in the manifest"),
+    )
+
+
+def test_a_linked_export_folder_is_found(run, tmp_path):
+    manifest = read_manifest(run.root)
+    run.export.rename(tmp_path / "elsewhere")
+    run.export.symlink_to(tmp_path / "elsewhere")
+    found = {problem.path: problem.problem for problem in verify_files(run.root, manifest)}
+    assert found["export"] == "not in the manifest"
+    assert found["export/model.bin"] == "a symbolic link"
+
+
+@pytest.mark.parametrize("version", [0, 2, None, "1", True, 1.0])
 def test_another_schema_version_is_refused(run, version):
     edit(run, lambda document: document.update(schema_version=version))
     with pytest.raises(DataError, match=r"schema_version is .*this version reads 1"):
@@ -114,6 +136,23 @@ def test_another_schema_version_is_refused(run, version):
         (lambda d: d["files"][0].update(sha256="zz"), "sha256"),
         (lambda d: d["files"][0].update(path="../../etc/passwd"), "inside its folder"),
         (lambda d: d["files"][0].update(path="/etc/passwd"), "inside its folder"),
+        (lambda d: d["files"][0].update(path="export/./model.bin"), "shortest form"),
+        (lambda d: d["files"][0].update(path="export/a\0b"), "shortest form"),
+        (lambda d: d["files"].append(d["files"][0] | {"sha256": "0" * 64}), "two records"),
+        (lambda d: d["files"][0].update(bytes=-1), "bytes"),
+        (lambda d: d["files"][0].update(bytes=10**30), "bytes"),
+        (lambda d: d["student"].update(params_m=1e308), "params_m"),
+        (lambda d: d["student"].update(params_m="0.1"), "params_m"),
+        (lambda d: d["student"].update(img_size=10**9), "img_size"),
+        (lambda d: d["student"].update(latency=LATENCY | {"low_ms": 3.0}), "low_ms <= p50_ms"),
+        (lambda d: d["student"].update(latency=LATENCY | {"high_ms": 1.0}), "low_ms <= p50_ms"),
+        (lambda d: d["dataset"]["counts"].update(test=-1), "counts.test"),
+        (lambda d: d["accuracy"]["onnxruntime"].update(low=1e308, value=1e308, high=1e308), "value"),
+        (lambda d: d["accuracy"]["onnxruntime"].update(low=0.99, value=0.3), "low <= value"),
+        (lambda d: d["accuracy"]["onnxruntime"].update(correct=1), "1 of 2 images"),
+        (lambda d: d["accuracy"]["onnxruntime"].update(correct=0, total=0), "total"),
+        (lambda d: d["parity"]["onnxruntime"].update(top1_agreement=2.0), "top1_agreement"),
+        (lambda d: d["parity"]["onnxruntime"].update(max_rel_diff=-1.0), "max_rel_diff"),
     ],
 )
 def test_an_invalid_manifest_is_a_data_error(run, change, words):

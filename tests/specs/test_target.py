@@ -108,7 +108,7 @@ def test_a_target_file_can_extend_a_file_beside_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("name = ", "cannot be read as TOML"),
+        ("name = ", "is not TOML"),
         ('extends = "mine.toml"', "extends is circular"),
         ("extends = 3", "extends must be the name of a target"),
         ('extends = "raspberrypi4"\nnmae = "x"', "unknown key nmae. Did you mean name"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -12,11 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcs_edge.errors import DataError, MissingError
+from tcs_edge.errors import DataError, MissingError, SpecError
 from tcs_edge.utils.files import (
+    MAX_DOCUMENT_BYTES,
     atomic_path,
+    is_file,
     make_folder,
+    parse_json,
     read_json,
+    read_toml,
     record_files,
     sha256_file,
     write_bytes,
@@ -120,6 +125,103 @@ def test_other_content_or_versions_are_refused(tmp_path, content):
 def test_a_missing_document_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         read_json(tmp_path / "a.json", 1)
+
+
+HEAD = b'{"schema_version": 1, '
+SPOILED = {
+    "two equal keys": (HEAD + b'"verdict": "fail", "verdict": "pass"}', "'verdict' appears twice"),
+    "NaN": (HEAD + b'"a": NaN}', "NaN is not a JSON number"),
+    "Infinity": (HEAD + b'"a": -Infinity}', "Infinity is not a JSON number"),
+    "a float out of range": (HEAD + b'"a": 1e999}', "1e999 is out of range"),
+    "5,000 digits": (HEAD + b'"a": ' + b"9" * 5000 + b"}", "is not JSON"),
+    "400 digits": (HEAD + b'"a": ' + b"9" * 400 + b"}", "an integer is out of range"),
+    "100,000 brackets": (b"[" * 100_000, "is not JSON"),
+    "100 levels": (HEAD + b'"a": ' + b"[" * 100 + b"]" * 100 + b"}", "nested more than 64 levels"),
+    "half a surrogate pair": (HEAD + b'"a": "\\ud800"}', "surrogates not allowed"),
+    "UTF-16": ('{"schema_version": 1}'.encode("utf-16"), "UTF-16. Save it as UTF-8"),
+    "NUL bytes": (b"\0" * 100, "is not JSON"),
+    "a Git LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+    "a boolean version": (b'{"schema_version": true}', "schema_version is True"),
+    "a float version": (b'{"schema_version": 1.0}', "schema_version is 1.0"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_spoiled_document_is_refused_in_one_line(tmp_path, name):
+    content, words = SPOILED[name]
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DataError, match=words) as caught:
+        read_json(tmp_path / "a.json", 1)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 500
+
+
+def test_a_byte_order_mark_is_accepted(tmp_path):
+    for name, content in (("a.json", '{"schema_version": 1}'), ("a.toml", "schema_version = 1")):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content.encode())
+    assert read_json(tmp_path / "a.json", 1) == read_toml(tmp_path / "a.toml", "missing") == {"schema_version": 1}
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "large"])
+def test_only_a_regular_file_of_bounded_size_is_read(tmp_path, kind):
+    path = tmp_path / "a.json"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as handle:
+            handle.truncate(MAX_DOCUMENT_BYTES + 1)
+    with pytest.raises(DataError, match=f"a {kind}|larger than 134 MB"):
+        read_json(path, 1)
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "\ud800"])
+def test_a_path_that_the_system_refuses_is_a_data_error(name):
+    assert not is_file(Path(name))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_json(Path(name), 1)
+    with pytest.raises(SpecError, match="cannot be read"):
+        read_toml(Path(name), "missing")
+
+
+@pytest.mark.parametrize(
+    "text", ["a = " + "[" * 100_000, "a = " + "9" * 5000, "a = 0x" + "f" * 9000, f"[{'.'.join('a' * 5000)}]", "a = {"]
+)
+def test_a_spoiled_toml_file_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(SpecError, match="is not TOML") as caught:
+        read_toml(tmp_path / "a.toml", "missing")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+PIECES = [
+    "{", "}", "[", "]", ",", ":", '"a"', '"a":', "NaN", "1e999", "-", "9" * 400, "\\ud800", '"\\ud800"', "\ufeff",
+]  # fmt: skip
+JOINED = st.lists(st.sampled_from(PIECES), max_size=20).map(lambda parts: "".join(parts).encode())
+
+
+@given(st.binary(max_size=60) | JOINED)
+def test_any_bytes_are_json_or_refused_in_one_line(content):
+    try:
+        document = parse_json(content, "a.json")
+    except DataError as error:
+        message = str(error)
+    else:
+        message = "read"
+        assert json.dumps(document, allow_nan=False, ensure_ascii=False).encode("utf-8")
+    assert len(message.splitlines()) == 1
+
+
+@given(st.binary(max_size=60) | VALUES.map(lambda value: json.dumps({"schema_version": 1, "a": value}).encode()))
+def test_any_file_is_read_or_refused(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("any") / "a.json"
+    path.write_bytes(content)
+    for read in (lambda: read_json(path, 1), lambda: read_toml(path, "missing")):
+        with contextlib.suppress(DataError, SpecError):
+            assert isinstance(read(), dict)
 
 
 @given(st.binary(max_size=200))
