@@ -20,7 +20,7 @@ Params = ParamSpec("Params")
 
 
 def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
-    """Show the command's messages as --quiet and --verbose say, and exit with the codes of `errors`."""
+    """Apply --quiet and --verbose to the command's messages, and exit with the codes of `errors`."""
 
     @functools.wraps(command)
     def wrapped(*args: Params.args, **kwargs: Params.kwargs) -> None:

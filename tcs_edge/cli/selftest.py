@@ -1,4 +1,4 @@
-"""`tcs-edge selftest`: put faults into good exports and count those that validation detects."""
+"""`tcs-edge selftest`: put faults into good exports and count those detected."""
 
 from __future__ import annotations
 

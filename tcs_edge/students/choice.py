@@ -217,7 +217,7 @@ def pareto_front_of(assessments: Iterable[Assessment]) -> tuple[Assessment, ...]
 
 @dataclass(frozen=True)
 class _Demand:
-    """Requirements of an assessment; `named` is True if the user asked for this one candidate."""
+    """Requirements of an assessment; `named`: the user asked for this one candidate."""
 
     device: DeviceLatencies
     num_classes: int
