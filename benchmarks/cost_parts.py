@@ -1,4 +1,4 @@
-"""What `cost.py` measures, each part through the product's own code and in a process of its own."""
+"""Measure the parts of `cost.py`, each with the code of the package and in its own process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FEATURE_ROWS, FEATURE_DIM, ROWS_AT_ONCE = 20_000, 384, 4096
 
 
 def prepared(arguments: argparse.Namespace, method: str) -> Prepared:
-    """A few real images, a student and all options of `method`, as `compress` would settle them."""
+    """Return a few real images, a student and all options of `method`, resolved as in `compress`."""
     names = ("data", "teacher", "teacher_weights", "teacher_img_size", "student", "img_size", "batch_size")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     machine = {"device": arguments.device, "threads": arguments.threads, "cache_dir": arguments.cache_dir}
@@ -56,7 +56,7 @@ def prepared(arguments: argparse.Namespace, method: str) -> Prepared:
 
 
 def decoded_batches(ready: Prepared, steps: int) -> list[Any]:
-    """`steps` training batches of real images, augmented and kept."""
+    """Return `steps` training batches of real images, augmented and kept in memory."""
     options = ready.options
     augment = Augment(options.augment, ready.preprocess)
     batches: list[Any] = []
@@ -65,18 +65,18 @@ def decoded_batches(ready: Prepared, steps: int) -> list[Any]:
         batches += [batch for batch in loader if len(batch[0]) == options.batch_size]
         if len(batches) >= steps:
             return batches[:steps]
-    raise SystemExit(f"--shots {options.shots} gives less than one batch of {options.batch_size}: raise it.")
+    raise SystemExit(f"--shots {options.shots} gives less than one batch of {options.batch_size}. Raise it.")
 
 
 def trainer(ready: Prepared, batches: list[Any]) -> Callable[[], float]:
-    """A function that trains a fresh student on `batches` and returns its steps per second."""
+    """Return a function that trains a new student on `batches` and returns its steps per second."""
     preprocess, options = ready.preprocess, ready.options
     targets = teach(ready, build_backbone(ready)).targets
     return_freed_memory()
     accelerator = make_accelerator(options.device)
     clock = clock_of(accelerator.device)
     data = Data(lambda epoch: batches, len(batches), val=list)
-    budget = Schedule(epochs=2, batch_size=options.batch_size, lr=1e-3)  # the first epoch warms up
+    schedule = Schedule(epochs=2, batch_size=options.batch_size, lr=1e-3)  # the first epoch warms up
 
     def run() -> float:
         backbone = build_backbone(ready)
@@ -84,14 +84,14 @@ def trainer(ready: Prepared, batches: list[Any]) -> Callable[[], float]:
         classes = len(ready.images.classes)
         method = build_method(MethodInputs(backbone, width, preprocess.img_size, classes, options, targets))
         ends: list[float] = []
-        train(backbone, method, data, budget, 0, accelerator, log=lambda _metrics: ends.append(clock()))
+        train(backbone, method, data, schedule, 0, accelerator, log=lambda _metrics: ends.append(clock()))
         return len(batches) / (ends[1] - ends[0])
 
     return run
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:
-    """Seconds: of computing on a CPU, wall time where another device computes."""
+    """Return the clock: CPU time on a CPU, otherwise wall time."""
     return time.process_time if device.type == "cpu" else time.perf_counter
 
 
@@ -101,7 +101,7 @@ def fill_cache(arguments: argparse.Namespace) -> None:
 
 
 def step_rates(arguments: argparse.Namespace) -> dict[str, list[float]]:
-    """Steps per second by method, one number per round."""
+    """Measure the steps per second by method, one number per round."""
     batches = decoded_batches(prepared(arguments, "ce"), arguments.steps)
     runs = {name: trainer(prepared(arguments, name), batches) for name in METHODS}
     rounds = [{name: run() for name, run in runs.items()} for _ in range(arguments.rounds)]
@@ -109,10 +109,10 @@ def step_rates(arguments: argparse.Namespace) -> dict[str, list[float]]:
 
 
 def training_memory(arguments: argparse.Namespace) -> dict[str, float]:
-    """Peak of training in 10^6 bytes, above what the process held before, and in all."""
+    """Measure the peak of training in 10^6 bytes, above the memory before it, and in total."""
     ready = prepared(arguments, arguments.part.partition(":")[2])
     batches = decoded_batches(ready, arguments.steps)
-    fit_coordinates(_features(ROWS_AT_ONCE))  # what libraries load and keep for themselves is no method's
+    fit_coordinates(_features(ROWS_AT_ONCE))  # loads the memory that libraries keep, which no method causes
     return_freed_memory()
     before_mb = psutil.Process().memory_info().rss / 1e6 - _code_mb()
     run = trainer(ready, batches)
@@ -126,12 +126,12 @@ def training_memory(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def _code_mb() -> float:
-    """What this process holds of files, which is its libraries' code; 0 where the system does not say."""
+    """Return the memory of mapped files, mostly the libraries' code; 0 if the system does not report it."""
     return float(getattr(psutil.Process().memory_info(), "shared", 0)) / 1e6
 
 
 def teacher_pass(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Images per second of the whole pass and of the bare model, by round; bytes that a feature takes on disk."""
+    """Measure images per second of the whole pass and of the bare model by round, and bytes per feature on disk."""
     ready = prepared(arguments, "tcs")
     options = ready.options
     images = replace(ready.images, val=ready.images.val.subset([]))
@@ -140,10 +140,10 @@ def teacher_pass(arguments: argparse.Namespace) -> dict[str, Any]:
     batches = _decoded_for_teacher(images, info.preprocess)
     module = build_teacher(info, device).module
     clock = clock_of(device)
-    # In this process on a CPU: what decoding processes compute would not be counted.
+    # On a CPU decode in this process, because the CPU time of other processes is not counted.
     workers = 0 if device.type == "cpu" else None
     rates: dict[str, list[float]] = {"pass": [], "bare": []}
-    _forward(module, batches[:1], device)  # what the first call loads is neither's
+    _forward(module, batches[:1], device)  # the first call loads code
     for _ in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as cache:
             given = (options.teacher_weights, options.teacher_img_size, Path(cache))
@@ -169,10 +169,10 @@ def _forward(module: torch.nn.Module, batches: list[torch.Tensor], device: torch
 
 
 def coordinates_memory(arguments: argparse.Namespace) -> dict[str, float]:
-    """Memory in 10^6 bytes that fitting coordinates takes, over a stream of features made up on the way."""
+    """Measure the memory in 10^6 bytes for fitting coordinates to a stream of random features."""
     rows = FEATURE_ROWS * int(arguments.part.partition(":")[2])
     use_threads(arguments.threads)
-    fit_coordinates(_features(ROWS_AT_ONCE))  # what the first call loads is not the stage's
+    fit_coordinates(_features(ROWS_AT_ONCE))  # the first call loads code
     before_mb = psutil.Process().memory_info().rss / 1e6
     watch = Stopwatch()
     with watch.stage("coordinates"):

@@ -1,11 +1,12 @@
-"""How well the reference machine predicts the boards whose figures ncnn publishes.
+"""Evaluate predictions of the reference machine for boards with latencies published by ncnn.
 
     python benchmarks/evaluate_transfer.py
 
-Leaves out each network in turn: the others' mean ratio to the reference machine, times the left-out network's latency
-there, against what is published. Once with the reference latency measured where it is, once predicted everywhere, so
-that a network without any measurement is judged. Also prints the constants of tcs_edge/latency/transfer.py: the usual
-spread, how far the boards are from what their arithmetic peak says, and by how much their transformer lags behind.
+Leaves out each network in turn. The prediction is the mean ratio of the other networks to the reference machine, times
+the latency of the left-out network there. It is compared with the published latency. The first pass uses measured
+reference latencies if available. The second pass predicts all of them, as for a network without any measurement.
+Also prints the constants of tcs_edge/latency/transfer.py: the usual spread, the ratio of the boards to their peak
+arithmetic, and the factor by which transformers are slower there.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ from tcs_edge.specs.profile import LatencyRow, load_profile
 from tcs_edge.specs.target import TargetSpec, list_targets, load_target
 
 References = Callable[[int], Reference]
-LeftOut = list[tuple[float, float, bool]]  # published ms, predicted ms, whether the band holds the former
+LeftOut = list[tuple[float, float, bool]]  # published ms, predicted ms, True if published is in the interval
 
 
 def predicted_only(threads: int) -> Reference:
-    """The reference machine as if nobody had measured it."""
+    """Return the reference machine without its measurements."""
     return replace(reference(threads), rows=())
 
 
 def published(target: TargetSpec) -> list[list[LatencyRow]]:
-    """ncnn's rows of floating point, one list for each thread count."""
+    """Return ncnn's floating-point rows, one list per thread count."""
     profile = load_profile(target.profile)
     counts = sorted({row.threads for row in profile.rows if row.runtime == "ncnn"})
     return [rows_of(profile, "ncnn", "fp16", n) or rows_of(profile, "ncnn", "fp32", n) for n in counts]
 
 
 def left_out(rows: list[LatencyRow], against: Reference) -> LeftOut:
-    """Every convolutional network predicted from the others."""
+    """Predict every convolutional network from the others."""
     found = by_ncnn(rows, against)
     logs = found.own if found else {}
     results = []
@@ -48,9 +49,9 @@ def left_out(rows: list[LatencyRow], against: Reference) -> LeftOut:
             continue
         mean, half = interval([value for model, value in logs.items() if model != row.model])
         known = against.latency(row.model, row.img_size)
-        assert known is not None  # it has a ratio
-        band = math.hypot(half, math.log(known.high_ms / known.p50_ms))
-        results.append((row.p50_ms, known.p50_ms * math.exp(mean), abs(logs[row.model] - mean) <= band))
+        assert known is not None  # every row with a ratio has a latency
+        reach = math.hypot(half, math.log(known.high_ms / known.p50_ms))
+        results.append((row.p50_ms, known.p50_ms * math.exp(mean), abs(logs[row.model] - mean) <= reach))
     return results
 
 
@@ -60,12 +61,12 @@ def print_figures(name: str, results: LeftOut) -> None:
     print(
         f"{name:32} {len(real):3} rows  median error {np.median(error):.1%}  90th percentile "
         f"{np.quantile(error, 0.9):.1%}  rank correlation {spearmanr(real, guess)[0]:.3f}  "
-        f"band holds {inside.mean():.0%}"
+        f"inside the interval {inside.mean():.0%}"
     )
 
 
 def transformer_lags(rows: list[LatencyRow], found: Transfer, against: Reference) -> list[float]:
-    """log of how much further than convolutional networks the board is behind, in what only transformers do."""
+    """Return the log of the board's additional slowdown in operators that only transformers have."""
     lags = []
     for row in rows:
         known = against.latency(row.model, row.img_size)
@@ -75,7 +76,7 @@ def transformer_lags(rows: list[LatencyRow], found: Transfer, against: Reference
 
 
 def spreads(transfers: list[Transfer]) -> float:
-    """The spread of log(board / reference) over networks, pooled over boards and thread counts."""
+    """Return the spread of log(board / reference) over networks, pooled over boards and thread counts."""
     return math.sqrt(float(np.mean([np.var(list(found.own.values()), ddof=1) for found in transfers])))
 
 
@@ -102,7 +103,7 @@ def main() -> None:
             peaks.setdefault(target.name, []).append(found.mean + found.runtime_log - facts.mean + PEAK_LOG)
             print(f"{target.name} {threads} threads: {found.how}")
             lags += transformer_lags(rows, found, against)
-    print(f"usual spread {spreads(transfers):.2f}; transformers lag by x {math.exp(np.mean(lags)):.2f}")
+    print(f"usual spread: {spreads(transfers):.2f}, slowdown of transformers: x {math.exp(np.mean(lags)):.2f}")
     logs = [float(np.mean(values)) for values in peaks.values()]
     print(
         f"board / peak arithmetic: x {math.exp(np.mean(logs)):.2f}, spread {np.std(logs, ddof=1):.2f}, "

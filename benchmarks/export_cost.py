@@ -1,11 +1,11 @@
-"""What a student's files weigh, what each precision loses, and what exporting, int8 and the proof cost.
+"""Measure file sizes, losses of each precision, and the time of export, int8 and validation for a student.
 
     python benchmarks/export_cost.py --data photos/ --student tf_efficientnet_lite0 --init weights.safetensors
 
-Nothing is trained: the backbone keeps the weights of `--init`, and a linear probe on its features of `--train` images
-is the classifier. Then the product's own code exports fp32, fp16 and int8, holds int8 to `--max-accuracy-drop` on the
-validation images, and validates every file on `--test` test images. Prints tables; `--out` writes everything as JSON,
-including the cost of every layer. Exits 1 where the proof fails or an int8 was not released.
+Nothing is trained. The backbone keeps the weights of `--init`. A linear probe on its features of `--train` images is
+the classifier. The code of the package then exports fp32, fp16 and int8, checks int8 against `--max-accuracy-drop` on
+the validation images, and validates every file on `--test` test images. Prints tables. `--out` writes everything as
+JSON, including the cost of every layer. Exits 1 if the validation fails or an int8 file is not released.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ def main() -> int:
         model = probed(arguments, images.train, preprocess)
     with tempfile.TemporaryDirectory() as place:
         exports = Path(place) / "export"
-        options = settled(arguments)
+        options = resolved_options(arguments)
         with timed(watch, cpu_s, "export fp32"):
             export_fp32(model, exports, images.classes, preprocess)
-        with timed(watch, cpu_s, "prove fp32"):
+        with timed(watch, cpu_s, "validate fp32"):
             fp32 = prove(model, exports, images, preprocess, options)
         with timed(watch, cpu_s, "export fp16"):
             export_fp16(exports)
         with timed(watch, cpu_s, "int8"):
             target = load_target(arguments.target)
             record = export_int8(exports, images, preprocess, target, options)
-        with timed(watch, cpu_s, "prove all"):
+        with timed(watch, cpu_s, "validate all"):
             every = options.replaced(precision=PRECISIONS)
             arithmetic = openvino_arithmetic(target.model_dump(mode="json"))
             validation = prove(model, exports, images, preprocess, every, arithmetic=arithmetic)
@@ -74,9 +74,9 @@ def main() -> int:
     if arguments.out:
         document = {"settings": {name: str(value) for name, value in vars(arguments).items()}, "bytes": sizes}
         stages = [stage.to_json() | {"cpu_seconds": cpu_s[stage.name]} for stage in watch.stages]
-        proofs = {"proof_fp32": fp32.to_json(), "proof": validation.to_json()}
+        validations = {"validation_fp32": fp32.to_json(), "validation": validation.to_json()}
         write_json(
-            arguments.out, {"schema_version": 1, **document, "stages": stages, "int8": record.to_json(), **proofs}
+            arguments.out, {"schema_version": 1, **document, "stages": stages, "int8": record.to_json(), **validations}
         )
     released = all(made.held for made in record.formats)
     return 0 if released and validation.verdict == fp32.verdict == "pass" else 1
@@ -84,7 +84,7 @@ def main() -> int:
 
 @contextmanager
 def timed(watch: Stopwatch, cpu_s: dict[str, float], name: str) -> Iterator[None]:
-    """Stage `name`: wall time as a user waits, and the seconds of computing, which other programs do not stretch."""
+    """Measure stage `name`: wall time, and CPU seconds, which other programs do not affect."""
     started = time.process_time()
     with watch.stage(name):
         yield
@@ -92,7 +92,7 @@ def timed(watch: Stopwatch, cpu_s: dict[str, float], name: str) -> Iterator[None
 
 
 def few_images(arguments: argparse.Namespace) -> ImageSet:
-    """The images of the folder, as many of each part as were asked for, drawn by the seed."""
+    """Draw the requested number of images of each part of the folder."""
     images = load_folder(arguments.data)
     parts = {name: getattr(images, name) for name in ("train", "val", "test")}
     few = {name: drawn(part, getattr(arguments, name)) for name, part in parts.items()}
@@ -100,7 +100,7 @@ def few_images(arguments: argparse.Namespace) -> ImageSet:
 
 
 def drawn(split: Split, count: int) -> Split:
-    """At most `count` images of `split`."""
+    """Draw at most `count` images of `split`."""
     return split.subset(np.sort(np.random.default_rng(0).permutation(len(split))[:count]))
 
 
@@ -111,7 +111,7 @@ def student_preprocess(arguments: argparse.Namespace) -> Preprocess:
 
 @torch.no_grad()
 def probed(arguments: argparse.Namespace, train: Split, preprocess: Preprocess) -> nn.Module:
-    """The student with the weights of `--init` and a linear probe behind it, in eval mode."""
+    """Return the student with the weights of `--init` and a linear probe as classifier, in eval mode."""
     init = arguments.init if arguments.init in ("pretrained", "random") else Path(arguments.init)
     backbone = deployable(build_student(arguments.student, arguments.img_size, init, seed=0))
     starts = range(0, len(train), BATCH)
@@ -128,7 +128,7 @@ def pixels(split: Split, rows: range, preprocess: Preprocess) -> torch.Tensor:
     return torch.from_numpy(np.stack([preprocess(split.image(row)) for row in rows]))
 
 
-def settled(arguments: argparse.Namespace) -> ResolvedConfig:
+def resolved_options(arguments: argparse.Namespace) -> ResolvedConfig:
     given = {
         "target": arguments.target, "student": arguments.student, "max_accuracy_drop": arguments.max_accuracy_drop,
     }  # fmt: skip
@@ -147,7 +147,7 @@ def export_fp32(model: nn.Module, exports: Path, classes: tuple[str, ...], prepr
 
 
 def file_sizes(exports: Path) -> dict[str, int]:
-    """Bytes of every file in `exports`, by its path there."""
+    """Return the bytes of every file in `exports`, by relative path."""
     files = sorted(path for path in exports.rglob("*") if path.is_file())
     return {path.relative_to(exports).as_posix(): path.stat().st_size for path in files}
 
@@ -167,7 +167,7 @@ def show(
                 "noise: " + ", ".join(f"{name} {share:.2g}" for name, share in made.schemes.items()) + "\n"
             )
     print_table(
-        ("most_sensitive layers", "kind", "noise"),
+        ("most sensitive layers", "kind", "noise"),
         [(c.name, c.kind, f"{c.noise:.2g}") for c in record.costs[:MOST_SENSITIVE]],
     )
     rows = [
@@ -184,7 +184,7 @@ def rounds(made: tuple[Round, ...], layers: int) -> list[tuple[str, ...]]:
     return [
         (
             f"{layers - len(one.float_layers)} of {layers}", f"{100 * one.drop:.2f}", f"{100 * one.drop_high:.2f}",
-            f"{one.sqnr_db:.1f}", "held" if one.held else ", ".join(one.failures),
+            f"{one.sqnr_db:.1f}", "passed" if one.held else ", ".join(one.failures),
         )
         for one in made
     ]  # fmt: skip

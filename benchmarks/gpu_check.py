@@ -122,7 +122,7 @@ SPANS: list[Span] = []
 
 
 def part(name: str, needs_s: float) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
-    """Register a function as a part of this check; what it returns goes into gpu_check.json."""
+    """Register a function as a part of this check; its result goes into gpu_check.json."""
 
     def register(run: Callable[[], Any]) -> Callable[[], Any]:
         PARTS.append(Part(name, needs_s, run))

@@ -1,15 +1,15 @@
-"""How well each search ranks students: Spearman's correlation with the accuracy that full runs reach.
+"""Measure how well each search ranks students: Spearman's correlation with the accuracy of full runs.
 
     python benchmarks/search_ranking.py --config tcs-edge.toml --students lcnet_050 resnet18 ... --out ranking.json
 
-The file holds the options of a `compress` run (target, data, teacher, student_init, epochs, ...). Every student is
-ranked by the table, by alignment and by halving, each search timed after the teacher's pass, and is then trained in
-full, one after another; final accuracy is that on the test images, which no search looks at. The result is written
-after each student: the same command goes on where it was stopped. Alignment is left out where the students start from
-random weights; for its seconds without cached features of students, give the run a new `cache_dir`.
+The config file has the options of a `compress` run (target, data, teacher, student_init, epochs, ...). The table,
+alignment and halving rank all students. Each search is timed after the teacher's pass. Then every student is trained
+in full. The final accuracy is that on the test images, which no search uses. The result is written after each
+student. Run the same command again to continue. Alignment is left out for students with random weights. To time it
+without cached features of students, set a new `cache_dir`.
 
-Where no pretrained weights are at hand, a first call on other images makes some: `--searches table --keep WEIGHTS`
-writes every student's backbone after its full run, and WEIGHTS is the `student_init` of the second call.
+Without pretrained weights, make some with a first call on other images: `--searches table --keep WEIGHTS` writes
+every student's backbone after its full run. Pass WEIGHTS as `student_init` to the second call.
 """
 
 from __future__ import annotations
@@ -73,19 +73,21 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="options of a compress run, as TOML")
     parser.add_argument("--students", nargs="+", help="candidates to rank; default all that fit")
-    parser.add_argument("--searches", nargs="+", choices=SEARCHES, help="default: all that can be")
-    parser.add_argument("--searches-only", action="store_true", help="stop there: for the seconds that they take")
+    parser.add_argument("--searches", nargs="+", choices=SEARCHES, help="default: all that are possible")
+    parser.add_argument("--searches-only", action="store_true", help="stop after the searches, to time them")
     parser.add_argument("--keep", type=Path, help="folder for the trained backbones, NAME.safetensors")
-    parser.add_argument("--out", type=Path, required=True, help="where the result is written and goes on from")
+    parser.add_argument("--out", type=Path, required=True, help="result file; an existing one is continued")
     return parser.parse_args()
 
 
 def only(listed: Shortlist, given: argparse.Namespace) -> Shortlist:
-    """The run with these students alone to choose from."""
+    """Return the run with only these students as candidates."""
     accepted = tuple(a for a in listed.choice.accepted if not given.students or a.candidate.name in given.students)
     if len(accepted) < max(FEWEST, len(given.students or ())):
         names = ", ".join(a.candidate.name for a in listed.choice.accepted)
-        raise SystemExit(f"of the students asked for, {len(accepted)} fit, {FEWEST} at least are ranked. Fits: {names}")
+        raise SystemExit(
+            f"only {len(accepted)} of the requested students fit, at least {FEWEST} are needed. Fitting: {names}"
+        )
     return replace(listed, choice=Choice(accepted[0], accepted, listed.choice.rejected))
 
 
@@ -106,7 +108,7 @@ def searches(listed: Shortlist) -> tuple[str, ...]:
 
 
 def searched(listed: Shortlist, search: str) -> dict[str, Any]:
-    """Seconds, and every student with its figure, best first; fail unless the search looked at all of them."""
+    """Run a search; return its seconds and every student with its figure, best first. All must have a figure."""
     started = time.perf_counter()
     listed = replace(listed, asked=listed.asked.replaced(search=search))
     ready = select(listed, resolve_search(listed))
@@ -119,7 +121,7 @@ def searched(listed: Shortlist, search: str) -> dict[str, Any]:
 
 
 def final_accuracy(listed: Shortlist, found: Assessment, keep: Path | None) -> float:
-    """Test accuracy 0..1 of a full run of one student, whose backbone may be kept."""
+    """Train one student in full, optionally keep its backbone, and return its test accuracy in 0..1."""
     logger.info(f"full run of {found.candidate.name}")
     ready = listed.prepared(replace(listed.choice, winner=found))
     backbone = build_backbone(ready)
@@ -151,7 +153,7 @@ def print_ranking(document: dict[str, Any]) -> None:
         )
         print(f"{name:32} final {100 * final[name]:5.1f} %   {figures}")
     for search, found in document["searches"].items():
-        # The place in the ranking and not the figure: halving's figures of different rounds are different scales.
+        # Use the place in the ranking, because figures of different halving rounds have different scales.
         places = {name: place for place, name in enumerate(found["ranking"])}
         correlation = spearmanr([-places[name] for name in final], list(final.values())).statistic
         print(f"{search:10} Spearman {correlation:.3f} over {len(final)} students, {found['seconds']:.1f} s")

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# A Python for 64-bit Arm that runs on this machine under qemu, with what a bundle pins: its self-check without a board.
+# Make a Python for 64-bit Arm under qemu with the pinned packages of a bundle, to run its self-check without a board.
 #
 #   ci/aarch64.sh FOLDER BUNDLE/requirements.txt
 #   FOLDER/python BUNDLE/selfcheck.py --seconds 1
 #
-# For Debian, with qemu-aarch64-static (apt-get install qemu-user-static) and pip. Packages are unpacked into FOLDER;
-# nothing is installed. Emulated latency says nothing.
+# For Debian, with qemu-aarch64-static (apt-get install qemu-user-static) and pip. Packages are unpacked into FOLDER,
+# nothing is installed. Ignore the latency under emulation.
 set -euo pipefail
 
 folder=${1:?usage: ci/aarch64.sh FOLDER REQUIREMENTS}
 requirements=$(realpath "${2:?usage: ci/aarch64.sh FOLDER REQUIREMENTS}")
-qemu=$(command -v qemu-aarch64-static) || { echo "no qemu-aarch64-static: apt-get install qemu-user-static" >&2; exit 4; }
+qemu=$(command -v qemu-aarch64-static) || { echo "error: qemu-aarch64-static is not installed. Run apt-get install qemu-user-static." >&2; exit 4; }
 mkdir -p "$folder/apt/lists/partial" "$folder/apt/archives/partial" "$folder/root" "$folder/site"
 folder=$(realpath "$folder")
 touch "$folder/apt/status"

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Gate a model: what the GitHub action, the GitLab template and the pre-commit hook run, and what runs at a desk.
+# Gate a model. The GitHub action, the GitLab template and the pre-commit hook run this script; it also runs locally.
 #
 #   ci/gate.sh MODEL [FLAGS of `tcs-edge gate`]
 #
-# Limits and the baseline stand in tcs-edge.toml or pyproject.toml; flags win. From the environment:
+# Limits and baseline are in tcs-edge.toml or pyproject.toml; flags override them. Variables:
 #   TCS_EDGE               the command, default tcs-edge
-#   TCS_EDGE_FLAGS         more flags, one a line: --max-size-mb=5
-#   TCS_EDGE_REPORTS       a folder for comment.md and junit.xml; without it there are none
-#   TCS_EDGE_BASE_BRANCH   the branch that is compared with; default: what the CI system calls it
+#   TCS_EDGE_FLAGS         more flags, one per line: --max-size-mb=5
+#   TCS_EDGE_REPORTS       a folder for comment.md and junit.xml; default: they are not written
+#   TCS_EDGE_BASE_BRANCH   the branch of the baseline; default: the target branch of the CI system
 #
-# Exit code: that of the gate (0 pass, 1 fail, 2 usage), or 4 when tcs-edge is not installed.
+# Exit codes: 0 pass, 1 fail, 2 wrong usage, 4 tcs-edge is not installed.
 set -euo pipefail
 
 gate=${TCS_EDGE:-tcs-edge}
@@ -18,14 +18,14 @@ if ! command -v "$gate" >/dev/null; then
   exit 4
 fi
 
-# CI systems check out one commit of one branch: the baseline's branch has to be fetched.
+# CI systems check out one commit of one branch, so fetch the branch of the baseline.
 branch=${TCS_EDGE_BASE_BRANCH:-${GITHUB_BASE_REF:-${CI_MERGE_REQUEST_TARGET_BRANCH_NAME:-}}}
 if [ -n "$branch" ] && ! git rev-parse --quiet --verify "refs/remotes/origin/$branch" >/dev/null; then
-  # Only a clone that is shallow already may stay so: the option would cut the history of a whole one.
+  # Only for a shallow clone: the option would cut the history of a full one.
   depth=()
   [ "$(git rev-parse --is-shallow-repository)" = true ] && depth=(--depth=1)
   git fetch --quiet ${depth[@]+"${depth[@]}"} origin "+refs/heads/$branch:refs/remotes/origin/$branch" ||
-    echo "warning: origin/$branch could not be fetched; a baseline on it will not be found." >&2
+    echo "warning: origin/$branch could not be fetched. A baseline on it will not be found." >&2
 fi
 
 reports=()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the gate alone: a virtual environment of some 160 MB with neither torch nor a runtime in it.
+# Install only the gate: a virtual environment of some 160 MB without torch and runtimes.
 #
 #   ci/install.sh FOLDER [PYTHON]
 set -euo pipefail

@@ -1,8 +1,8 @@
-"""Your own teacher: any backbone of timm, with weights that you trained, saved as safetensors.
+"""Distill from your own teacher: any timm backbone with your weights, saved as safetensors.
 
 python examples/custom_teacher.py PHOTOS --teacher vit_small_patch14_dinov2 --target raspberrypi4
 
-The training here is the shortest that shows the way (one pass, cross-entropy); put yours in its place.
+The training here is minimal (one epoch, cross-entropy). Replace it by your own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tcs_edge import compress, load
 
 
 def adapt(name: str, photos: Path, img_size: int, pretrained: bool) -> dict[str, torch.Tensor]:
-    """Fine-tune `name` on the training photos; returns the weights of the backbone without its classifier."""
+    """Fine-tune `name` on the training photos; return the weights of the backbone without classifier."""
     sized = {"img_size": img_size} if name.startswith(("vit", "test_vit")) else {}
     backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, **sized)
     config = resolve_data_config({"input_size": (3, img_size, img_size)}, model=backbone)
@@ -58,9 +58,9 @@ def main() -> None:
         config=given.config,
         out="runs/custom-teacher",
     )
-    picture = next((given.photos / "test").rglob("*.*"))
-    answer = load(run).predict(picture)[0]
-    print(f"{picture}: {answer.label} ({answer.probability:.0%})")
+    photo = next((given.photos / "test").rglob("*.*"))
+    answer = load(run).predict(photo)[0]
+    print(f"{photo}: {answer.label} ({answer.probability:.0%})")
 
 
 if __name__ == "__main__":

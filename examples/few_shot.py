@@ -1,8 +1,8 @@
-"""Few labeled images per class: draw them, distill, and see what the model gets right.
+"""Distill from a few labeled images per class, and print the test accuracy.
 
 python examples/few_shot.py PHOTOS --shots 5 --target raspberrypi4
 
-PHOTOS holds train/ val/ test/ with one folder per class in each. val/ and test/ stay as they are.
+PHOTOS has train/, val/ and test/ with one folder per class in each. val/ and test/ are used unchanged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--shots", type=int, default=5, help="training images per class")
     parser.add_argument("--target", default="raspberrypi4")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw and of the training")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw and of the training")
     parser.add_argument("--config", type=Path, help="TOML file with more options of compress")
     given = parser.parse_args()
 

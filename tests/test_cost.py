@@ -52,13 +52,13 @@ def measured(**changes):
 
 
 def test_requirements_are_ratios_with_their_spread(cost, arguments):
-    promises = {promise.name: promise for promise in cost.judge(measured(), arguments())}
-    assert len(promises) == 8
-    assert all(promise.kept for promise in promises.values())
-    assert promises["step rate, tcs / ce"].value == pytest.approx(0.98)  # of 0.98, 0.95 and 0.99
-    assert "0.950 to 0.990, 3 rounds" in promises["step rate, tcs / ce"].detail
-    assert promises["training memory, tcs / ce"].value == pytest.approx(1.025)
-    assert promises["teacher pass / bare model"].value == pytest.approx(29 / 30)
+    requirements = {requirement.name: requirement for requirement in cost.judge(measured(), arguments())}
+    assert len(requirements) == 8
+    assert all(requirement.kept for requirement in requirements.values())
+    assert requirements["step rate, tcs / ce"].value == pytest.approx(0.98)  # of 0.98, 0.95 and 0.99
+    assert "0.950 to 0.990, 3 rounds" in requirements["step rate, tcs / ce"].detail
+    assert requirements["training memory, tcs / ce"].value == pytest.approx(1.025)
+    assert requirements["teacher pass / bare model"].value == pytest.approx(29 / 30)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_requirements_are_ratios_with_their_spread(cost, arguments):
     ],
 )
 def test_each_requirement_can_be_missed(cost, arguments, change, name):
-    missed = [promise for promise in cost.judge(measured(**change), arguments()) if not promise.kept]
-    assert [promise.name for promise in missed] == [name]
+    missed = [requirement for requirement in cost.judge(measured(**change), arguments()) if not requirement.kept]
+    assert [requirement.name for requirement in missed] == [name]
     assert missed[0].line().startswith("MISSED")
 
 
 def test_limits_are_options(cost, arguments):
     strict = arguments("--min-rate-ce", 0.99, "--max-bytes", 1)
-    assert [promise.name for promise in cost.judge(measured(), strict) if not promise.kept] == [
+    assert [requirement.name for requirement in cost.judge(measured(), strict) if not requirement.kept] == [
         "step rate, tcs / ce", "cache, bytes per feature",
     ]  # fmt: skip
 

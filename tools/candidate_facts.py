@@ -1,9 +1,9 @@
-"""Print the literal registry of tcs_edge/models/candidates.py from the real timm models.
+"""Print the registry of tcs_edge/models/candidates.py as code, from the timm models.
 
     python tools/candidate_facts.py --latency-dir DIR
 
 Parameters, feature width and multiply-accumulates come from the instantiated models, the license from
-timm's own weight records, the ImageNet top-1 from DIR/timm_imagenet_top1.csv.
+timm's records of weights, the ImageNet top-1 from DIR/timm_imagenet_top1.csv.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ WEIGHTS = {
 
 
 def published_top1(table: Path, weights: str) -> tuple[float, int]:
-    """(top-1 in percent, image size) of the row whose size is nearest to 224 px."""
+    """Return (top-1 in percent, image size) of the row with the size nearest to 224 px."""
     with table.open(encoding="utf-8") as handle:
         rows = [row for row in csv.DictReader(handle) if row["model"] == weights]
     best = min(rows, key=lambda row: abs(int(row["img_size"]) - 224))
@@ -83,7 +83,7 @@ def published_top1(table: Path, weights: str) -> tuple[float, int]:
 
 
 def entry(table: Path, weights: str, kind: str) -> str:
-    """One entry of the registry."""
+    """Format one entry of the registry."""
     name, tag = weights.split(".")
     facts = candidate_from_model(name)
     top1, top1_img_size = published_top1(table, weights)

@@ -1,16 +1,15 @@
-r"""Fit the cost model on a measured profile, and say how far off it is for families it has not seen.
+r"""Fit the cost model on a measured profile, and evaluate it on left-out families of architectures.
 
     python tools/fit_cost_model.py --profile profiles/x86-avx512.json --out tcs_edge/latency/cost_model.json
 
-For each runtime and thread count: non-negative least squares of the relative error, every coefficient drawn towards a
-prior cost (a ridge of weight PULL on coefficient / prior - 1), because fifty networks cannot tell thirty kinds of work
-apart.
-The priors are round numbers read off onnxruntime's own profile of a few candidates on the reference machine.
+Each runtime and thread count has its own fit: non-negative least squares of the relative error. A ridge of weight PULL
+on coefficient / prior - 1 pulls every coefficient towards a prior cost, because fifty networks cannot separate thirty
+kinds of work. The priors are rounded costs from onnxruntime's profile of a few candidates on the reference machine.
 
-Evaluation leaves whole families out, never single rows: the sizes and widths of one architecture err alike. The band
-is the 5 % and the 95 % quantile of log(measured / predicted) over the families that were left out, each family with
-the same weight; its coverage is counted with the band made without the family it is held against.
-Without --out nothing is written: the figures are printed.
+Evaluation leaves out whole families, because all sizes and widths of an architecture have similar errors. The interval
+is from the 5 % to the 95 % quantile of log(measured / predicted) over the left-out families, each family with the same
+weight. The coverage of a family uses the interval of the other families.
+Without --out the figures are printed and nothing is written.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from tcs_edge.utils.files import read_json, write_json
 
 Vector = NDArray[np.float64]
 
-# ms per unit of the feature with one thread; several threads start from MORE_THREADS of it.
+# ms per unit of the feature with one thread; several threads start from this times MORE_THREADS.
 PRIOR_MS = {
     "calls": 0.003, "views": 0.001, "reorders": 0.002, "stem_macs": 0.02, "depthwise_macs": 0.04,
     "depthwise_rows": 0.05, "lowered_macs": 0.04, "lowered_mb": 0.2, "lowered_groups": 0.001, "weights_mb": 0.02,
@@ -45,8 +44,8 @@ PRIOR_MS = {
     "elementwise_mb": 0.05,
 }  # fmt: skip
 MORE_THREADS = 0.7
-# OpenVINO runs grouped convolutions without copying their input out first, and fuses what only moves or adds numbers
-# into its neighbors: a quarter of the prior.
+# OpenVINO runs grouped convolutions without copying their input first, and fuses operators that only move or add
+# numbers. These features start from CHEAPER times the prior.
 CHEAPER_IN_OPENVINO = (
     "lowered_macs", "lowered_mb", "lowered_groups", "scattered_mb", "elementwise_mb", "copied_mb", "reordered_mb",
 )  # fmt: skip
@@ -56,7 +55,7 @@ RUNTIMES, THREADS = ("onnxruntime", "openvino"), (1, 2)
 PULL = 0.5
 TAIL = 0.05
 
-# An architecture belongs to the first family whose word its name contains.
+# An architecture belongs to the first family whose name is part of its own name.
 FAMILIES = (
     "lcnet", "mobilenetv1", "mobilenetv2", "mobilenetv3", "mobilenetv4", "mnasnet", "efficientnet", "tinynet",
     "ghostnet", "regnet", "repvit", "efficientformer", "edgenext", "mobilevit", "fastvit", "mobileone", "repvgg",
@@ -67,7 +66,7 @@ SAME = {"deit": "vit", "tinynet": "efficientnet"}
 
 
 def family(model: str) -> str:
-    """The family that an architecture is left out with."""
+    """Return the family of an architecture."""
     found = next(word for word in FAMILIES if word in model)
     return SAME.get(found, found)
 
@@ -76,7 +75,7 @@ def family(model: str) -> str:
 class Rows:
     """Measured rows of one runtime and thread count: features (rows, features), ms (rows,), and each row's family.
 
-    `prior` (features,) is the ms per unit that a fit starts from.
+    `prior` (features,) is the prior cost in ms per unit.
     """
 
     prior: Vector
@@ -88,7 +87,7 @@ class Rows:
 
 
 def measured_rows(profile: Path, tables: Path, runtime: str, threads: int) -> Rows:
-    """The profile's fp32 rows of one runtime whose operators are known."""
+    """Return the profile's fp32 rows of one runtime with known operators."""
     counted = read_json(tables, TABLES_VERSION)["networks"]
     rows = [
         row
@@ -107,14 +106,14 @@ def measured_rows(profile: Path, tables: Path, runtime: str, threads: int) -> Ro
 
 
 def prior_ms(runtime: str, threads: int) -> Vector:
-    """ms per unit of each feature before anything is measured, (features,)."""
+    """Return the prior cost of each feature in ms per unit, (features,)."""
     cheaper = CHEAPER_IN_OPENVINO if runtime == "openvino" else ()
     prior = np.array([PRIOR_MS[name] * (CHEAPER if name in cheaper else 1.0) for name in FEATURES])
     return prior * (1.0 if threads == 1 else MORE_THREADS)
 
 
 def fit(features: Vector, ms: Vector, prior: Vector) -> Vector:
-    """Coefficients (features,), all >= 0."""
+    """Fit the coefficients (features,), all >= 0."""
     rows = features * prior / ms[:, None]
     pull = PULL * np.eye(len(prior))
     solution, _ = nnls(np.vstack([rows, pull]), np.concatenate([np.ones(len(ms)), PULL * np.ones(len(prior))]))
@@ -122,7 +121,7 @@ def fit(features: Vector, ms: Vector, prior: Vector) -> Vector:
 
 
 def left_out_predictions(rows: Rows) -> Vector:
-    """Each row predicted by a model that has seen no row of its family."""
+    """Predict each row with a model that was fitted without its family."""
     predicted = np.empty_like(rows.ms)
     for name in np.unique(rows.families):
         inside = rows.families == name
@@ -130,25 +129,25 @@ def left_out_predictions(rows: Rows) -> Vector:
     return predicted
 
 
-def band(logs: Vector, families: NDArray[np.str_]) -> tuple[float, float]:
-    """(low, high) quantiles of log(measured / predicted), each family with weight 1."""
+def error_interval(logs: Vector, families: NDArray[np.str_]) -> tuple[float, float]:
+    """Return (low, high) quantiles of log(measured / predicted), each family with weight 1."""
     weights = 1.0 / np.array([np.sum(families == name) for name in families])
     low, high = (np.quantile(logs, q, weights=weights, method="inverted_cdf") for q in (TAIL, 1 - TAIL))
     return float(low), float(high)
 
 
 def coverage(logs: Vector, families: NDArray[np.str_]) -> float:
-    """Share of rows inside a band that was made without their family."""
+    """Return the fraction of rows inside an interval that was computed without their family."""
     inside = []
     for name in np.unique(families):
         own = families == name
-        low, high = band(logs[~own], families[~own])
+        low, high = error_interval(logs[~own], families[~own])
         inside.extend((low <= logs[own]) & (logs[own] <= high))
     return float(np.mean(inside))
 
 
 def figures(predicted: Vector, rows: Rows) -> dict[str, float]:
-    """Relative error (median, 90th percentile), rank correlation, and coverage of the 90 % band."""
+    """Return relative error (median, 90th percentile), rank correlation, and coverage of the 90 % interval."""
     error = np.abs(predicted / rows.ms - 1)
     return {
         "median_error": round(float(np.median(error)), 4),
@@ -161,7 +160,7 @@ def figures(predicted: Vector, rows: Rows) -> dict[str, float]:
 
 
 def anchored_errors(rows: Rows, predicted: Vector, near: Callable[[int], bool]) -> Vector:
-    """|log| error of sizes `near` says yes to, when the model's rows at 64 and 224 px correct the prediction."""
+    """Return |log| errors at the sizes of `near`, with predictions corrected by the model's rows at 64 and 224 px."""
     errors = []
     for model in np.unique(rows.models):
         own = rows.models == model
@@ -183,7 +182,7 @@ def print_families(rows: Rows, predicted: Vector) -> None:
 
 
 def fitted(given: argparse.Namespace, runtime: str) -> dict[str, Any]:
-    """The model of one runtime as the JSON file holds it, with how far off it is; prints the latter."""
+    """Fit the model of one runtime, print its evaluation, and return both in the format of the JSON file."""
     threads, evaluation, anchored = {}, {}, []
     for count in THREADS:
         rows = measured_rows(given.profile, given.tables, runtime, count)
@@ -191,7 +190,7 @@ def fitted(given: argparse.Namespace, runtime: str) -> dict[str, Any]:
             print(f"{runtime}, {count} thread(s): {len(rows.ms)} rows are too few to fit")
             continue
         predicted = left_out_predictions(rows)
-        low, high = band(np.log(rows.ms / predicted), rows.families)
+        low, high = error_interval(np.log(rows.ms / predicted), rows.families)
         evaluation[str(count)] = figures(predicted, rows)
         anchored.append(anchored_errors(rows, predicted, lambda size: 64 <= size <= 224))
         beyond = anchored_errors(rows, predicted, lambda size: size < 64)
@@ -217,7 +216,7 @@ def print_evaluation(
     what: str, found: dict[str, float], factors: tuple[float, float], anchored: Vector, beyond: Vector
 ) -> None:
     low, high = np.exp(factors)
-    print(f"{what}, families left out: {found}; band x {low:.2f} to {high:.2f}")
+    print(f"{what}, families left out: {found}, interval x {low:.2f} to {high:.2f}")
     for sizes, errors in (("sizes between", anchored), ("32 px", beyond)):
         if len(errors):
             within = np.exp(np.quantile(errors, 0.9))

@@ -1,11 +1,12 @@
-"""Make the profiles of boards we cannot measure from published tables.
+"""Make profiles of boards from published latency tables.
 
     python tools/import_published_latency.py --latency-dir DIR --host profiles/x86-avx512.json --out profiles
 
-Published rows only: what ncnn publishes for networks whose operators we know, candidates and others, under the
-runtime "ncnn". What they say of onnxruntime is worked out when somebody asks (tcs_edge/latency/transfer.py).
+The profiles have ncnn's published rows for networks with known operators, under the runtime "ncnn".
+tcs_edge/latency/transfer.py derives the latencies in onnxruntime from them.
 
-x86-avx2 has no such table: the AVX-512 rows times sqrt(2), band 1 to 2 (half the vector width, same clock).
+x86-avx2 has no such table. Its rows are the AVX-512 rows times sqrt(2), with an interval from 1 to 2 times (half the
+vector width, same clock).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tcs_edge.specs.target import Precision, list_targets
 
 NCNN_SOURCE = "Tencent/ncnn benchmark/README.md @ a4d2ea1d4 (BSD-3-Clause)"
 REFERENCE_PX = 224
-# squeezenet runs at 227 px there, which is taken for 224.
+# squeezenet runs at 227 px there, treated as 224.
 NCNN_NETWORKS = {
     "squeezenet": ("squeezenet1_1", REFERENCE_PX),
     "mobilenet": ("mobilenetv1_100", REFERENCE_PX),
@@ -44,7 +45,7 @@ AVX2_FACTOR = 2.0
 
 @dataclass(frozen=True)
 class Board:
-    """A device of ncnn's table and the thread counts published for it."""
+    """Device of ncnn's table and its published thread counts."""
 
     target: str
     ncnn_device: str
@@ -81,7 +82,7 @@ BOARDS = (
 
 @dataclass(frozen=True)
 class NcnnTime:
-    """One published cell: ms."""
+    """One published latency in ms."""
 
     min_ms: float
     avg_ms: float
@@ -92,7 +93,7 @@ NcnnTimes = dict[tuple[str, int, str], NcnnTime]
 
 
 def read_ncnn(table: Path) -> NcnnTimes:
-    """CPU rows by (device, threads, network)."""
+    """Read the CPU rows by (device, threads, network)."""
     with table.open(encoding="utf-8") as handle:
         return {
             (row["device"], int(row["num_threads"]), row["model"]): NcnnTime(
@@ -104,7 +105,7 @@ def read_ncnn(table: Path) -> NcnnTimes:
 
 
 def published_rows(board: Board, ncnn: NcnnTimes) -> list[LatencyRow]:
-    """ncnn's rows of networks that we know. Its average stands for the median."""
+    """Return ncnn's rows of known networks; its average is used as median."""
     arithmetic: Precision = "fp16" if board.fp16_arithmetic else "fp32"
     rows = []
     for network, (model, img_size) in NCNN_NETWORKS.items():
@@ -132,7 +133,7 @@ def _row(model: str, img_size: int, threads: int, precision: Precision, cell: Nc
 
 
 def board_profile(board: Board, ncnn: NcnnTimes) -> Profile:
-    """What is published of one board."""
+    """Return the profile of one board's published rows."""
     return Profile(
         target=board.target,
         notes=("Nothing was measured on this board: time the exported model there before relying on it.",),
@@ -142,7 +143,7 @@ def board_profile(board: Board, ncnn: NcnnTimes) -> Profile:
 
 
 def avx2_profile(measured: Iterable[LatencyRow]) -> Profile:
-    """The AVX-512 rows carried over to half the vector width."""
+    """Transfer the AVX-512 rows to half the vector width."""
     unknown = ("p90_ms", "p99_ms", "measured_on", "runtime_version")
     changes = {"source": "estimated", "citation": "avx2", **dict.fromkeys(unknown)}
     rows = tuple(

@@ -2,9 +2,9 @@
 
     python tools/operator_tables.py --work-dir DIR --out tcs_edge/latency/operator_tables.json
 
-Each network is exported with random weights into DIR (a graph that is there is reused) and run under onnxruntime's
-profiler, which names every executed operator with its shapes. Run it on a machine with AVX-512:
-onnxruntime pads channels to what its registers hold. ncnn's benchmark networks come along as anchors for the boards.
+Each network is exported with random weights into DIR, unless its graph exists, and run under onnxruntime's profiler,
+which lists every executed operator with its shapes. Run it on a machine with AVX-512, because onnxruntime pads channels
+to the width of the registers. ncnn's benchmark networks are included as anchors for the boards.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tcs_edge.students.build import build_student, deployable, feature_dim
 from tcs_edge.utils.files import atomic_path, make_folder, write_json
 
 SIZES = (32, 64, 96, 128, 160, 192, 224, 256)
-# Networks that ncnn publishes on the boards and that are no candidates (torchvision's names).
+# Networks with latencies published by ncnn that are not candidates (torchvision's names).
 ANCHORS = ("squeezenet1_1", "googlenet", "vgg16")
 ANCHOR_PX = 224
 TRANSFORMER_ANCHOR = ("vit_base_patch32_384", 384)
@@ -35,7 +35,7 @@ CLASSES = 10
 
 
 def network(name: str, img_size: int) -> nn.Module:
-    """A candidate as it is deployed, with one Linear, or one of torchvision's networks; random weights, eval mode."""
+    """Build a deployed candidate with one Linear, or a network of torchvision; random weights, eval mode."""
     if name in ANCHORS:
         options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
         return torchvision.models.get_model(name, weights=None, **options).eval()
@@ -44,12 +44,12 @@ def network(name: str, img_size: int) -> nn.Module:
 
 
 def export(name: str, img_size: int, folder: Path) -> Path:
-    """The network as ONNX with a batch of 1, made where it is not there yet."""
+    """Export the network as ONNX with a batch of 1, unless the file exists; return its path."""
     path = folder / f"{name}-{img_size}.onnx"
     if path.exists():
         return path
     image = torch.zeros(1, 3, img_size, img_size)
-    # The TorchScript exporter takes a tenth of the time; once onnxruntime has optimized the graphs they are alike.
+    # The TorchScript exporter takes a tenth of the time. After onnxruntime's optimization the graphs are equal.
     with atomic_path(path) as draft, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = network(name, img_size)
@@ -58,7 +58,7 @@ def export(name: str, img_size: int, folder: Path) -> Path:
 
 
 def table(operators: Iterable[Operator]) -> str:
-    """The features of one graph in the order of FEATURES."""
+    """Format the features of one graph in the order of FEATURES."""
     features = cost_features(operators)
     return " ".join(f"{features.get(name, 0.0):.6g}" for name in FEATURES)
 

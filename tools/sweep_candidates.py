@@ -1,11 +1,11 @@
-"""Export every candidate as `compress` does and hold both runtimes against torch.
+"""Export every candidate like `compress`, and compare both runtimes with torch.
 
     python tools/sweep_candidates.py --img-size 224 --out tcs_edge/models/exported_bytes.json [--model NAME ...]
 
 Random weights, ten classes. Prints one line per candidate: bytes of the ONNX file in float32, float16 and int8 (every
-layer, per channel), largest difference of the float32 logits from torch's, relative to their spread. A candidate that
-fails goes to LEFT_OUT in tcs_edge/models/candidates.py. With --out the bytes of those that do not are written there,
-after each; what the file holds already is kept, and is not exported again.
+layer, per channel), and the largest difference of the float32 logits from torch, relative to their range. Add failed
+candidates to LEFT_OUT in tcs_edge/models/candidates.py. --out gets the bytes of the others, after each candidate.
+Candidates that the file has already are kept and not exported again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SCHEME = Scheme(per_channel=True, signed_activations=False, seven_bit_weights=Fa
 
 
 def sweep(name: str, img_size: int, folder: Path) -> tuple[float, dict[str, int]]:
-    """One candidate through the whole export: largest relative difference, bytes by precision."""
+    """Export one candidate; return the largest relative difference and the bytes by precision."""
     backbone = deployable(build_student(name, img_size, "random", seed=0))
     model = nn.Sequential(backbone, nn.Linear(feature_dim(backbone, img_size), len(LABELS))).eval()
     path = export_onnx(model, folder / f"{name}.onnx", img_size, labels=LABELS, preprocess={"img_size": img_size})

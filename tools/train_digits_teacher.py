@@ -2,8 +2,8 @@
 
     python tools/train_digits_teacher.py --out tcs_edge/teachers/digits.safetensors
 
-One thread and a fixed seed: the same machine and torch give the same file, byte for byte. Labels are read
-only after training, to score the features; the controls are random weights and the plain pixels.
+Runs with one thread and a fixed seed, so the same machine and torch version write an identical file. Labels are used
+only after training, to score the features. Random weights and plain pixels are scored for comparison.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ PEAK_LR, WEIGHT_DECAY = 2e-3, 1e-4
 TEMPERATURE = 0.5
 
 ROTATION_DEG, SHEAR_DEG, SHIFT = 15, 10, 0.12  # SHIFT: part of the side
-SCALE_MIN, SCALE_MAX = 0.75, 1.15  # drawn apart for width and height
+SCALE_MIN, SCALE_MAX = 0.75, 1.15  # drawn separately for width and height
 BEND = 0.05  # of elastic bending, in half sides
 CONTRAST, BLUR_CHANCE, MAX_ERASED = 0.4, 0.5, 0.5  # MAX_ERASED: part of the side
 
 NEIGHBORS = 5
-PROBE_C = (0.001, 0.01, 0.1, 1.0)  # inverse L2 weights; validation picks
+PROBE_C = (0.001, 0.01, 0.1, 1.0)  # inverse L2 weights; the validation accuracy selects one
 
 Accuracies = dict[str, float]
 Table = dict[str, Accuracies]
 
 
 def images_of(split: Split) -> Tensor:
-    """All images of a split in 0..1: (N, 1, 32, 32)."""
+    """Return all images of a split in 0..1: (N, 1, 32, 32)."""
     plain = Preprocess(IMG_SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     return torch.stack([torch.from_numpy(plain(split.image(row))[:1]) for row in range(len(split))])
 
 
 def normalized(images: Tensor) -> Tensor:
-    """(B, 1, 32, 32) in 0..1 -> what the teacher takes, (B, 3, 32, 32)."""
+    """Normalize images (B, 1, 32, 32) in 0..1 to the teacher's input, (B, 3, 32, 32)."""
     return ((images - MEAN[0]) / STD[0]).expand(-1, 3, -1, -1)
 
 
 def augmented(images: Tensor) -> Tensor:
-    """Another random view of each image, (B, 1, 32, 32). No flips: a mirrored digit is another sign."""
+    """Return a random view of each image, (B, 1, 32, 32), without flips, because a mirrored digit is another sign."""
     view = F.grid_sample(images, random_grid(len(images)), align_corners=False)
     view = torch.where(chance(BLUR_CHANCE, len(view)), blurred(view), view)
     brightness = uniform(1 - CONTRAST, 1 + CONTRAST, len(view))
@@ -69,7 +69,7 @@ def augmented(images: Tensor) -> Tensor:
 
 
 def random_grid(count: int) -> Tensor:
-    """Sampling grids (B, 32, 32, 2): rotate, shear, scale, shift, bend."""
+    """Return sampling grids (B, 32, 32, 2): rotate, shear, scale, shift, bend."""
     angle = torch.deg2rad(uniform(-ROTATION_DEG, ROTATION_DEG, count))
     shear = torch.deg2rad(uniform(-SHEAR_DEG, SHEAR_DEG, count)).tan()
     width, height = (1 / uniform(SCALE_MIN, SCALE_MAX, count) for _ in "xy")
@@ -83,7 +83,7 @@ def random_grid(count: int) -> Tensor:
 
 
 def blurred(images: Tensor, times: int = 3) -> Tensor:
-    """Binomial blur, sigma of about 1.2 pixels."""
+    """Apply a binomial blur with a sigma of about 1.2 pixels."""
     taps = torch.tensor([0.25, 0.5, 0.25])
     kernel = torch.outer(taps, taps)[None, None]
     for _ in range(times):
@@ -92,7 +92,7 @@ def blurred(images: Tensor, times: int = 3) -> Tensor:
 
 
 def random_boxes(count: int) -> Tensor:
-    """One square per image to erase, bool (B, 1, 32, 32)."""
+    """Return one square per image to erase, bool (B, 1, 32, 32)."""
     pixel = torch.arange(IMG_SIZE)
     half_side = uniform(0, MAX_ERASED, count)[:, None] * IMG_SIZE / 2
     rows, columns = ((pixel - uniform(0, IMG_SIZE, count)[:, None]).abs() < half_side for _ in "yx")
@@ -112,7 +112,7 @@ def per_image(values: Tensor) -> Tensor:
 
 
 def simclr_loss(first: Tensor, second: Tensor) -> Tensor:
-    """NT-Xent: find an image's other view among all 2B - 1; first and second are (B, p)."""
+    """Return the NT-Xent loss: find an image's other view among all 2B - 1; first and second are (B, p)."""
     count = len(first)
     points = F.normalize(torch.cat([first, second]), dim=1)
     itself = torch.eye(2 * count, dtype=torch.bool)
@@ -121,7 +121,7 @@ def simclr_loss(first: Tensor, second: Tensor) -> Tensor:
 
 
 def train(teacher: DigitsTeacher, images: Tensor, epochs: int) -> None:
-    """SimCLR with a projector that is thrown away."""
+    """Train with SimCLR and a projector that is discarded."""
     projector = nn.Sequential(nn.Linear(DIM, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, 128))
     learner = nn.Sequential(teacher, projector).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(learner.parameters(), lr=PEAK_LR, weight_decay=WEIGHT_DECAY)
@@ -145,7 +145,7 @@ def features_of(teacher: DigitsTeacher, images: Tensor) -> np.ndarray:
 
 
 def scores(features: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> Accuracies:
-    """Accuracy (percent) of a linear probe and of nearest neighbors, fitted on the training features."""
+    """Return the accuracy in percent of a linear probe and of nearest neighbors, fitted on training features."""
     probes = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=5000)) for c in PROBE_C]
     knn = KNeighborsClassifier(NEIGHBORS, metric="cosine")
     for model in (*probes, knn):
@@ -169,7 +169,7 @@ def measure(teacher: DigitsTeacher, control: DigitsTeacher, images: dict[str, Te
 
 
 def pack(teacher: DigitsTeacher, facts: dict[str, object]) -> bytes:
-    """fp16 safetensors. The metadata is one JSON entry, because several come out in any order."""
+    """Return fp16 safetensors; the metadata is one JSON entry, because several entries have no fixed order."""
     floats = {key: value for key, value in teacher.state_dict().items() if value.is_floating_point()}
     halves = {key: value.half().contiguous() for key, value in floats.items()}
     return save(halves, {"tcs_edge": json.dumps(facts)})
@@ -193,7 +193,7 @@ def main() -> None:
     train(teacher, images["train"], arguments.epochs)
     print(f"trained in {time.perf_counter() - started:.0f} s")
 
-    # Rounded to fp16 first: the scores are those of the file.
+    # Rounded to fp16 first, so that the scores apply to the file.
     accuracy = measure(teacher.half().float(), control, images, data)
     facts = {
         "method": f"SimCLR on the {len(data.train)} training digits, no labels",

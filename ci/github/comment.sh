@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Show a file as the gate's comment on a pull request: the bot's earlier one is replaced, the first one is added.
+# Add a file as the gate's comment to a pull request, or replace the bot's earlier comment.
 #
 #   GITHUB_REPOSITORY=OWNER/NAME GH_TOKEN=... ci/github/comment.sh PULL_REQUEST FILE
 set -euo pipefail
@@ -7,7 +7,7 @@ set -euo pipefail
 number=${1:?usage: comment.sh PULL_REQUEST FILE}
 file=${2:?usage: comment.sh PULL_REQUEST FILE}
 if [ ! -f "$file" ]; then
-  echo "no comment: the gate stopped before it wrote $file" >&2
+  echo "no comment: $file is missing, because the gate stopped early" >&2
   exit 0
 fi
 
@@ -23,5 +23,5 @@ show() {
     gh api --silent --method POST "$comments" -F "body=@$file"
   fi
 }
-# A pull request from a fork has a token that may not write: the verdict is in the job all the same.
-show || echo "::warning::the gate's comment could not be written; the job needs permissions: pull-requests: write"
+# The token of a fork's pull request cannot write. The job still shows the verdict.
+show || echo "::warning::The gate's comment could not be written. The job needs permissions: pull-requests: write"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Your own device: measure two students on the machine that this runs on, and see what the new target makes of them.
+# Define your own device: measure two students on this machine, and list them for the new target.
 #
 #   examples/own_device/measure.sh [IMG_SIZE [FLAGS of `tcs-edge profile`]]
 #
-# Without torch on the device, `tcs-edge bundle-profiler` makes a folder that measures there: docs/how-to/profiles.md.
+# For a device without torch, use `tcs-edge bundle-profiler`: docs/how-to/profiles.md.
 set -euo pipefail
 
 img_size=${1:-224}
