@@ -1,1 +1,1 @@
-"""One run from end to end, and its plan."""
+"""A run from end to end, and its plan."""

@@ -1,4 +1,4 @@
-"""Log what a run is about to do: its images, the students that do not fit, the chosen one."""
+"""Log lines at the start of a run: images, rejected students, and the chosen student."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ logger = logging.getLogger(__name__)
 
 
 def announce_images(listed: Shortlist) -> None:
-    """Log the images and the students that were rejected."""
+    """Log the images and the rejected students."""
     for line in image_lines(listed.images, listed.asked):
         logger.info(line)
     log_rejected(listed.choice)
 
 
 def announce_student(ready: Prepared) -> None:
-    """Log the chosen student and what it was chosen from."""
+    """Log the chosen student and its alternatives."""
     for other in ready.choice.accepted[1:]:
         logger.debug(f"  also fits {other.label}")
     log_pareto_front(ready.choice)

@@ -35,13 +35,13 @@ VALIDATE_SECONDS = 30.0
 INT8_SECONDS, INT8_TRANSFORMER_SECONDS = 61.0, 325.0
 # Images of two trials before the one with a whole batch: the first pays for set-up, batch normalization needs two.
 TRIAL_IMAGES = (2, 8)
-LONG_SECONDS = 3.0  # no trial is begun that would take longer
+LONG_SECONDS = 3.0  # skip trials that would take longer
 FORWARD_SHARE = 1 / 3  # of a training step, whose backward pass costs twice the forward pass
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage to come, with its expected seconds."""
+    """A stage of the plan, with its expected seconds."""
 
     name: str
     seconds: float
@@ -92,7 +92,7 @@ def make_plan(options: CompressConfig) -> Plan:
 
 
 class _Trial:
-    """Seconds for each image, measured on the run's own device when they are first needed."""
+    """Seconds for each image, measured on the run's own device at first use."""
 
     def __init__(self, ready: Prepared) -> None:
         self.ready = ready
@@ -141,7 +141,7 @@ def _teacher_stage(ready: Prepared, trial: _Trial) -> PlannedStage:
 
 
 def _search_stage(listed: Shortlist, search: SearchName, trial: _Trial) -> PlannedStage:
-    """Time of other students than the first is taken as proportional to their multiply-accumulates."""
+    """Plan the search; the time of each student is proportional to its multiply-accumulates."""
     fitting = [found.sized_candidate for found in listed.choice.accepted]
     macs = [candidate_macs_m(candidate, img_size) for candidate, img_size in fitting]
     first = candidate_macs_m(trial.ready.student, trial.ready.preprocess.img_size)
@@ -153,7 +153,7 @@ def _search_stage(listed: Shortlist, search: SearchName, trial: _Trial) -> Plann
         passes = FORWARD_SHARE * min(images, SAMPLE_IMAGES)
     sizes = listed.asked.img_sizes
     several = f", at {', '.join(map(str, sizes))} px" if len(sizes) > 1 else ""
-    what = f"{search} over the {len(fitting)} students that fit{several}; below, the table's first"
+    what = f"{search} over the {len(fitting)} students that fit{several} (distill: the table's first student)"
     return PlannedStage("search", trial.student * sum(macs) / first * passes, what)
 
 
@@ -173,7 +173,7 @@ def _int8_stage(ready: Prepared) -> PlannedStage:
 
 
 def _seconds_per_image(step: Callable[[torch.Tensor], Any], img_size: int, device: torch.device, most: int) -> float:
-    """Wall time for each image of the largest batch, `most` images or fewer, that does not take long."""
+    """Wall time for each image of the largest batch, of at most `most` images, within `LONG_SECONDS`."""
     seconds = 0.0
     for count in (*TRIAL_IMAGES, most):
         if count * seconds > LONG_SECONDS:

@@ -1,1 +1,1 @@
-"""The stages of a run, one public verb each: typed input in, values out."""
+"""Stages of a run: one public function each, from typed arguments to return values."""

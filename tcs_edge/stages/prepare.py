@@ -1,4 +1,4 @@
-"""Before anything is computed: read the images, and find the students that fit the target."""
+"""Preparation of a run: read the images, and list the students that fit the target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tcs_edge.profiling.operators import counted_operators
 from tcs_edge.specs.artifacts import Precision, with_fp32
 from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
 from tcs_edge.specs.options import SearchName
-from tcs_edge.specs.target import Limits, TargetSpec, int8_outlook, load_target
+from tcs_edge.specs.target import Limits, TargetSpec, int8_outlook, load_target, refuse_amx_dynamic_int8
 from tcs_edge.students.build import Init, candidate_from_model, local_file, require_student, student_mean_std
 from tcs_edge.students.choice import Assessment, Choice, choose_student
 from tcs_edge.teachers.load import describe_teacher
@@ -32,14 +32,14 @@ logger = logging.getLogger(__name__)
 
 
 def init_of(student_init: str) -> Init:
-    """Return the source of first weights that `student_init` names; a path may be a folder."""
+    """Return the source of first weights that `student_init` names: a word, a file or a folder."""
     named: dict[str, Init] = {"pretrained": "pretrained", "random": "random"}
     return named.get(student_init, Path(student_init))
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that a run needs before its first computation."""
+    """Inputs of a run, resolved before its first computation."""
 
     options: ResolvedConfig
     target: TargetSpec
@@ -55,7 +55,7 @@ class Prepared:
 
     @property
     def init(self) -> Init:
-        """Source of the student's first weights; of a folder, the student's file in it."""
+        """Source of the student's first weights; for a folder, the student's file in it."""
         given = init_of(self.options.student_init)
         return local_file(self.student.name, given) if isinstance(given, Path) else given
 
@@ -65,8 +65,8 @@ class Shortlist:
     """The students that fit, ranked by published accuracy, before one is selected.
 
     Attributes:
-        asked: with the defaults that depend on the images.
-        precision: the files to export.
+        asked: options with the defaults of the images.
+        precision: precisions of the files to export.
     """
 
     asked: CompressConfig
@@ -84,14 +84,14 @@ class Shortlist:
 
     @property
     def init(self) -> Init:
-        """Source of any student's first weights; a path may be a folder."""
+        """Source of the students' first weights: a word, a file or a folder."""
         return init_of(self.asked.student_init)
 
     def resolved(self, found: Assessment, search: SearchName | None = None) -> ResolvedConfig:
         """Return the options of a run with the student `found`.
 
         Args:
-            search: that ranked it; None keeps what was asked for, as a run that goes on does.
+            search: the search that ranked it; None keeps the search of `asked`, as a resumed run does.
         """
         search = search or ("table" if self.asked.search == "auto" else self.asked.search)
         candidate = found.candidate
@@ -99,7 +99,7 @@ class Shortlist:
         return resolve(self.asked, student, search, self.precision, self.machine)
 
     def prepared(self, choice: Choice | None = None, search: SearchName | None = None) -> Prepared:
-        """Return the run with the winner of `choice`, or without one the first by published accuracy."""
+        """Return the run with the winner of `choice`; None takes the first student by published accuracy."""
         choice = choice or self.choice
         winner = choice.winner
         mean, std = student_mean_std(winner.candidate.name)
@@ -114,27 +114,29 @@ def list_students(asked: CompressConfig) -> Shortlist:
     Raises:
         UsageError: unknown names, pickled weights, no such device, or no student fits.
         MissingError: no such weights file.
-        DataError: images that cannot be used, or a class with fewer than `asked.shots`.
+        DataError: unusable images, or a class with fewer than `asked.shots`.
     """
     target = load_target(asked.target)
     _require_usable(asked)
     choose_opset(target.max_opset, asked.opset)
+    precision = _precisions(asked, target)
+    refuse_amx_dynamic_int8(target, precision, asked.dynamic_batch)
     images = load_images(asked.data, asked.seed)
     asked = asked.with_data_defaults(typical_side(images.train))
     if asked.shots:
         images = few_shot(images, asked.shots, asked.seed, asked.rest_unlabeled)
-    if asked.unlabeled:  # after the draw: training images that were not drawn may join without their labels
+    if asked.unlabeled:  # after the draw, so that images that were not drawn may join without their labels
         images = with_unlabeled(images, asked.unlabeled)
     limits = _limits(asked, target)
     choice = _fitting(asked, target, limits, len(images.classes))
-    return Shortlist(asked, target, images, limits, choice, _precisions(asked, target), _machine(asked))
+    return Shortlist(asked, target, images, limits, choice, precision, _machine(asked))
 
 
 def require_teacher(options: ResolvedConfig) -> None:
-    """Fail before a run folder is made unless the teacher's weights are here or can be downloaded now.
+    """Check that the teacher's weights are on this machine or downloadable, before a run folder is made.
 
     Raises:
-        UsageError, DataError: the weights file is of the wrong kind or does not fit.
+        UsageError, DataError: the weights file has the wrong format or does not match the teacher.
         MissingError: the weights are not here and cannot be downloaded.
     """
     if options.has_teacher:
@@ -164,21 +166,21 @@ def _require_weights(asked: CompressConfig) -> None:
         check_safetensors(place, "--student-init")
         if asked.search in ("alignment", "halving"):
             raise UsageError(
-                f"search {asked.search} compares students, and {place} holds one. Pass --student-init FOLDER "
-                "with a file for each, or --student NAME."
+                f"search {asked.search} needs weights of several students, but {place} has those for one. "
+                "Pass --student-init FOLDER with a file for each, or --student NAME."
             )
 
 
 def _machine(asked: CompressConfig) -> Machine:
-    """Return threads, workers and precision for this machine as it is now."""
+    """Return threads, workers and mixed precision for the present load of this machine."""
     threads = asked.threads or free_cores()
-    # In-memory digits are cheap to augment; photos keep one process busy beside the training.
+    # In-memory digits are cheap to augment; images in files keep a process busy beside the training.
     workers = 0 if asked.builtin or threads == 1 else min(4, threads - 1)
     return Machine(threads, workers, make_accelerator(asked.device, asked.train.amp).mixed_precision)
 
 
 def _precisions(asked: CompressConfig, target: TargetSpec) -> tuple[Precision, ...]:
-    """Return what the user asked for, else fp32 and what the target advises."""
+    """Return the user's precisions, or else fp32 and the target's advice."""
     chosen = asked.precision or with_fp32([target.precision.default])
     if "int8" in chosen:
         logger.info(f"int8 on {target.title}: {int8_outlook(target)}")
@@ -186,7 +188,7 @@ def _precisions(asked: CompressConfig, target: TargetSpec) -> tuple[Precision, .
 
 
 def _limits(asked: CompressConfig, target: TargetSpec) -> Limits:
-    """Return the user's limits, and the target's own where the user set none."""
+    """Return the user's limits; the target's limits replace missing ones."""
     return Limits(
         max_latency_ms=asked.max_latency_ms or target.limits.max_latency_ms,
         max_size_mb=asked.max_size_mb or target.limits.max_size_mb,

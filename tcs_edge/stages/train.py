@@ -1,4 +1,4 @@
-"""Train a student: the one sequence from a prepared run to the folded model."""
+"""Training of a student, from a prepared run to the folded model."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tcs_edge.utils.stopwatch import Stopwatch
 
 @dataclass(frozen=True)
 class TeacherTargets:
-    """What the teacher's pass left, without the features.
+    """Results of the teacher's pass, without its features.
 
     Attributes:
-        targets: what the method learns from; None for a method without a teacher.
-        meta: facts about the teacher and its pass; None likewise.
-        pass_seconds: of the teacher's pass, 0 where nothing was computed.
+        targets: targets of the method; None for a method without a teacher.
+        meta: facts about the teacher and its pass; None for a method without a teacher.
+        pass_seconds: duration of the teacher's pass; 0 if every feature was cached.
     """
 
     targets: DistillationTargets | None = None
@@ -39,10 +39,10 @@ def build_backbone(ready: Prepared) -> nn.Module:
 def teach(
     ready: Prepared, backbone: nn.Module, features: Features | None = None, watch: Stopwatch | None = None
 ) -> TeacherTargets:
-    """Run the teacher's single pass, or take `features` of it, and make the targets of the run's method.
+    """Run the teacher's single pass, or use its `features`, and make the targets of the run's method.
 
     Args:
-        watch: gets the stages "teacher" and "coordinates".
+        watch: records the stages "teacher" and "coordinates".
 
     Raises:
         DataError, MissingError, UsageError: as `gather_features`.
@@ -66,20 +66,20 @@ def train_student(
     resume: bool = False,
     watch: Stopwatch | None = None,
 ) -> nn.Module:
-    """Train the run's student and return the folded model that is deployed.
+    """Train the run's student and return the folded model to deploy.
 
-    No teacher and no features are in memory while the student trains, unless the options keep the teacher online.
+    Neither teacher nor features are in memory while the student trains, unless the teacher is online.
 
     Args:
-        files: where the training writes its checkpoint and its metrics.
-        backbone: from `build_backbone`, trained in place; None builds it.
-        taught: from `teach`; None runs it.
-        resume: go on from `files.checkpoint`.
-        watch: gets the stages "teacher", "coordinates" and "distill".
+        files: paths of the checkpoint and the metrics.
+        backbone: result of `build_backbone`, trained in place; None builds it.
+        taught: result of `teach`; None runs it.
+        resume: continue from `files.checkpoint`.
+        watch: records the stages "teacher", "coordinates" and "distill".
 
     Raises:
-        TrainingDiverged: a loss was NaN or Inf.
-        ParityFailed: the folded model does not equal the trained one.
+        TrainingDiverged: a loss is NaN or Inf.
+        ParityFailed: outputs of the folded model differ from the trained one's.
         DataError, MissingError, UsageError: as `teach`.
     """
     watch = watch or Stopwatch()

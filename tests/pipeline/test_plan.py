@@ -1,4 +1,4 @@
-"""A plan lists stages, times, cached features and downloads; it writes nothing."""
+"""Tests of the plan: stages, times, cached features and downloads; it writes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def options(photos, teacher_file, tmp_path) -> CompressConfig:
     )  # fmt: skip
 
 
-def test_the_stages_of_a_run_with_their_times(options, tmp_path):
+def test_plan_has_stages_of_a_run_with_times(options, tmp_path):
     plan = make_plan(options)
     assert [stage.name for stage in plan.stages] == ["teacher", "distill", "export and validate"]
     assert all(stage.seconds and stage.seconds > 0 for stage in plan.stages)
@@ -43,34 +43,34 @@ def test_cross_entropy_needs_no_teacher(options):
 
 
 @pytest.mark.usefixtures("offline")
-def test_downloads_are_named_with_their_size(options):
-    wanted = options.replaced(teacher_weights=None, student_init="pretrained")
-    teacher, student = make_plan(wanted).downloads
+def test_plan_lists_downloads_with_their_size(options):
+    without_files = options.replaced(teacher_weights=None, student_init="pretrained")
+    teacher, student = make_plan(without_files).downloads
     assert teacher.startswith("weights of teacher timm/test_vit, about ")
     assert student.startswith("weights of student lcnet_050, about ")
     assert teacher.endswith(" MB")
 
 
-def test_features_in_the_cache_cost_no_time(options):
+def test_cached_features_take_no_time(options):
     teacher_features(load_images(options.data, 0), "timm/test_vit", options.teacher_weights, 64, options.cache_dir)
     plan = make_plan(options)
     assert plan.stages[0] == PlannedStage("teacher", 0.0, "timm/test_vit, 96 of 96 images are cached")
     assert plan.rows()[0][:2] == ("teacher", "-")
 
 
-def test_int8_is_a_stage_of_its_own(options):
+def test_int8_has_a_stage(options):
     plan = make_plan(options.replaced(precision=("int8",)))
     assert [stage.name for stage in plan.stages] == ["teacher", "distill", "int8", "export and validate"]
 
 
-def test_the_plan_as_json_has_a_total(options):
+def test_json_of_plan_has_total_seconds(options):
     document = make_plan(options).to_json()
     assert document["schema_version"] == 1
     assert set(document["stages"][0]) == {"name", "seconds", "what"}
     assert document["seconds"] == pytest.approx(sum(stage["seconds"] for stage in document["stages"]))
 
 
-def test_times_are_in_units_that_people_use():
+def test_rows_show_times_in_readable_units():
     plan = Plan((PlannedStage("distill", 7770.0, "lcnet_050"), PlannedStage("export and validate", 30.0, "")), ())
     assert plan.rows() == [
         ("distill", "2 h 10 min", "lcnet_050"),
@@ -79,7 +79,7 @@ def test_times_are_in_units_that_people_use():
     ]
 
 
-def test_a_trial_ends_before_it_takes_long(monkeypatch):
+def test_trial_stops_before_long_batches(monkeypatch):
     monkeypatch.setattr("tcs_edge.pipeline.plan.LONG_SECONDS", 0.2)
     tried = []
 

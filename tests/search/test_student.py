@@ -204,7 +204,10 @@ def test_search_without_any_weights_raises_before_the_teacher_pass(options, tmp_
         ({"search": "alignment", "student_init": "random"}, "alignment needs pretrained students"),
         ({"search": "halving", "method": "ce"}, "ce has no teacher"),
         ({"search": "table", "search_img_size": "48"}, "search table uses one input size"),
-        ({"search": "alignment", "student_init": "{folder}/lcnet_050.safetensors"}, "holds one"),
+        (
+            {"search": "alignment", "student_init": "{folder}/lcnet_050.safetensors"},
+            "needs weights of several students",
+        ),
     ],
 )
 def test_impossible_searches_are_wrong_usage(cli, tiny, weights_folder, changes, message):
