@@ -94,7 +94,7 @@ def _disagree(one: LatencyRow, other: LatencyRow) -> bool:
 def _why(winner: _Offer, loser: _Offer) -> str:
     """Format the winner and the reason."""
     if winner.rank[0] != loser.rank[0]:
-        return f"{winner.origin} wins: {winner.row.source} beats {loser.row.source}"
+        return f"{winner.origin} wins: {winner.row.source} over {loser.row.source}"
     if winner.rank[1] != loser.rank[1]:
         return f"{winner.origin} wins: it is newer"
     return f"{winner.origin} wins: it is named last"

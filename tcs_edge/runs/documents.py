@@ -39,7 +39,7 @@ class CandidateRecord(Spec):
     """Candidate of the student selection.
 
     Attributes:
-        img_size: input size in px; None if all candidates have that of the selection.
+        img_size: input size in px; None if all candidates have the size of the selection.
         params_m: millions of parameters with the head.
         size_mb: size of the fp32 file with the head, in 10^6 bytes.
         exported: sizes by precision.

@@ -45,7 +45,7 @@ def images_of(run: Path, manifest: Manifest, data: Path | None) -> ImageSet:
     recorded = manifest.options.get("data")
     images = load_images(data or (Path(recorded) if recorded else None), manifest.seed)
     if images.fingerprint != manifest.dataset.fingerprint:
-        raise DataError(f"the images differ from those of {run}: the fingerprint differs. Pass --data DIR.")
+        raise DataError(f"the images are not the images of {run}: the fingerprint differs. Pass --data DIR.")
     return images
 
 

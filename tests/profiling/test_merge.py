@@ -56,7 +56,7 @@ def test_overlapping_intervals_cause_no_warning(make_profile: Make, recorder: An
 
 def test_a_measurement_outside_the_estimated_interval_causes_a_warning(make_profile: Make, recorder: Any) -> None:
     merge_profiles([make_profile(10.0, "estimated", band=1.5), make_profile(20.0, day=1)], ["a", "b"])
-    assert recorder.warned[0].endswith("b wins: measured beats estimated")
+    assert recorder.warned[0].endswith("b wins: measured over estimated")
 
 
 def test_rows_of_other_latencies_are_kept(make_profile: Make, recorder: Any) -> None:

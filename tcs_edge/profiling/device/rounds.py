@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 class Plan:
     """Plan of a measurement.
 
-    A latency is recorded if all of this holds, otherwise it is measured again, up to `retries` times:
+    A latency is recorded if it meets all conditions, otherwise it is measured again, up to `retries` times:
 
     - The medians of its `rounds` fastest visits, the newest among them, differ by at most `max_spread` of their median.
     - In these visits, the last third of the runs is at most `max_spread` slower than the first third.

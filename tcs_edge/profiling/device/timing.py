@@ -19,7 +19,7 @@ MIN_RUNS, MAX_RUNS = 10, 200
 
 
 def time_runs(run: Callable[[], Any], seconds: float) -> list[float]:
-    """Time single runs in ms, as many as fit into `seconds`, at least 10 and at most 200."""
+    """Time single runs in ms for `seconds`, at least 10 and at most 200 runs."""
     for _ in range(WARMUP_RUNS):
         run()
     samples: list[tuple[int, float]] = []
