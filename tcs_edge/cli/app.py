@@ -26,6 +26,7 @@ from tcs_edge.cli import (
     validate,
 )
 from tcs_edge.cli.options import PanelCommand
+from tcs_edge.report.console import accept_all_characters
 from tcs_edge.utils.version import __version__
 
 # Flags of earlier versions: each gets an error with the new one.
@@ -94,4 +95,5 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    accept_all_characters()
     app()

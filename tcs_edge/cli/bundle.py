@@ -8,6 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from tcs_edge.cli.guard import guarded
+from tcs_edge.report.text import one_line
 
 
 @guarded
@@ -51,5 +52,6 @@ def command(
 
         print_json(bundle.to_json())
         return
-    typer.echo(f"bundle: {bundle.folder} ({len(bundle.files)} files, {bundle.size_mb:.1f} MB, for {bundle.runtime})")
+    facts = f"{len(bundle.files)} files, {bundle.size_mb:.1f} MB, for {bundle.runtime}"
+    typer.echo(one_line(f"bundle: {bundle.folder} ({facts})"))
     typer.echo("on the device: pip install -r requirements.txt && python3 selfcheck.py")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,8 +58,8 @@ def command(
     from tcs_edge.gate.check import accept_model, check_model
     from tcs_edge.project.read import find_limits
 
-    limits, origin = find_limits(Path(), _limits(given(options), max_change or []))
     with _only_usage_errors():
+        limits, origin = find_limits(Path(), _limits(given(options), max_change or []))
         if update_baseline is None:
             result = check_model(model, limits, allow_other_target, selfcheck)
         else:
@@ -72,13 +73,19 @@ def command(
 
 @contextmanager
 def _only_usage_errors() -> Iterator[None]:
-    """Turn missing files into usage errors, so that exit codes 0, 1 and 2 are the only ones."""
-    from tcs_edge.errors import MissingError, UsageError
+    """Turn every other error into a usage error, so that exit codes 0, 1 and 2 are the only ones."""
+    from tcs_edge.errors import RequirementMissed, TcsEdgeError, UsageError
 
     try:
         yield
-    except MissingError as error:
+    except (RequirementMissed, UsageError, BrokenPipeError):
+        raise
+    except TcsEdgeError as error:
         raise UsageError(str(error)) from None
+    except Exception as error:
+        traceback.print_exc()
+        name = type(error).__name__
+        raise UsageError(f"this is a bug in tcs-edge ({name}). Please report the lines above.") from None
 
 
 def _limits(flags: dict[str, Any], changes: list[str]) -> dict[str, Any]:

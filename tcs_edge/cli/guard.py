@@ -12,7 +12,8 @@ from typing import ParamSpec
 import typer
 
 from tcs_edge.errors import TcsEdgeError
-from tcs_edge.report.console import terminal
+from tcs_edge.report.console import accept_all_characters, terminal
+from tcs_edge.report.text import one_line
 
 INTERRUPTED = 130
 
@@ -25,6 +26,7 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
     @functools.wraps(command)
     def wrapped(*args: Params.args, **kwargs: Params.kwargs) -> None:
         verbosity = -1 if kwargs.get("quiet") else int(bool(kwargs.get("verbose")))
+        accept_all_characters()
         try:
             with terminal(verbosity):
                 command(*args, **kwargs)
@@ -49,4 +51,4 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
 
 
 def _print_error(text: str) -> None:
-    typer.echo(text, err=True)
+    typer.echo(one_line(text), err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,8 +18,12 @@ Name = TypeVar("Name", bound=str)
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """Print `document` as JSON on stdout; NaN and Inf raise ValueError, because most readers refuse them."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    """Print `document` as JSON on stdout; NaN and Inf raise ValueError, because most readers refuse them.
+
+    Where stdout is not in UTF-8, all other characters than ASCII become JSON escapes.
+    """
+    unicode = (sys.stdout.encoding or "").replace("-", "").lower() == "utf8"
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=not unicode, allow_nan=False))
 
 
 def known(given: Iterable[str], flag: str, allowed: Iterable[Name]) -> tuple[Name, ...]:

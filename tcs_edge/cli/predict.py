@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tcs_edge.cli.guard import guarded
+from tcs_edge.report.text import one_line
 
 
 @guarded
@@ -39,4 +40,4 @@ def command(
         return
     for answer in answers:
         guesses = ", ".join(f"{guess.label} {guess.probability:.1%}" for guess in answer.guesses)
-        typer.echo(f"{answer.image}: {guesses}")
+        typer.echo(one_line(f"{answer.image}: {guesses}"))

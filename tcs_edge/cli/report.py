@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tcs_edge.cli.guard import guarded
+from tcs_edge.report.text import one_line
 
 COMPARISON = Path("comparison.html")
 
@@ -52,9 +53,9 @@ def command(
 
         print_json({"schema_version": 1, "report": str(place), "bytes": place.stat().st_size})
     else:
-        typer.echo(f"report: {place} ({place.stat().st_size / 1e6:.2f} MB)")
+        typer.echo(one_line(f"report: {place} ({place.stat().st_size / 1e6:.2f} MB)"))
     if show and not webbrowser.open(place.resolve().as_uri()):
-        typer.echo(f"no browser found. Open {place}.", err=True)
+        typer.echo(one_line(f"no browser found. Open {place}."), err=True)
 
 
 def _one(

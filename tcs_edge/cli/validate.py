@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcs_edge.cli.guard import guarded
+from tcs_edge.report.text import one_line
 
 if TYPE_CHECKING:
     from tcs_edge.validation.validate import Validation
@@ -68,7 +69,7 @@ def _validate_run(run: Path, data: Path | None, as_json: bool) -> bool:
     outcome = revalidate(run, data)
     _print(outcome.validation, as_json)
     if outcome.revoked:
-        typer.echo(f"the exports are now in {outcome.revoked}", err=True)
+        typer.echo(one_line(f"the exports are now in {outcome.revoked}"), err=True)
     return outcome.revoked is None
 
 

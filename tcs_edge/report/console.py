@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from tcs_edge.report.text import ENCODING_ERRORS, one_line, visible
 from tcs_edge.utils.logs import logged_to
 from tcs_edge.utils.progress import BAR_TEXT, Item, shown_on
 
@@ -45,9 +47,9 @@ class Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if self.drawn and (shown := getattr(record, BAR_TEXT, None)):
             bars, task = self.drawn[-1]
-            bars.update(task, description=shown)
+            bars.update(task, description=one_line(shown))
             return
-        text = record.getMessage()
+        text = one_line(record.getMessage())
         text = f"warning: {text}" if record.levelno >= logging.WARNING else text
         self.console.print(text, markup=False, style=self.STYLES.get(record.levelno, ""))
 
@@ -58,10 +60,11 @@ class Terminal(logging.Handler):
         # Imported here, because commands without a bar, such as gate, need not wait for it.
         from rich import progress
 
-        columns = (progress.SpinnerColumn(), progress.TextColumn("{task.description}"), progress.BarColumn(BAR_WIDTH))
+        text = progress.TextColumn("{task.description}", markup=False)
+        columns = (progress.SpinnerColumn(), text, progress.BarColumn(BAR_WIDTH))
         more = (progress.MofNCompleteColumn(), progress.TimeRemainingColumn())
         with progress.Progress(*columns, *more, console=self.console, transient=True) as bars:
-            task = bars.add_task(description, total=total)
+            task = bars.add_task(one_line(description), total=total)
             self.drawn.append((bars, task))
             try:
                 yield from bars.track(items, total=total, task_id=task)
@@ -69,7 +72,17 @@ class Terminal(logging.Handler):
                 self.drawn.remove((bars, task))
 
     def busy(self, description: str) -> AbstractContextManager[object]:
-        return self.console.status(description) if self.bars else nullcontext()
+        return self.console.status(Text(one_line(description))) if self.bars else nullcontext()
+
+
+def accept_all_characters() -> None:
+    """Let stdout and stderr replace characters that their encoding lacks, instead of raising an error.
+
+    A pipe on Windows has an encoding such as cp1252, which lacks arrows, many letters and emoji.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors=ENCODING_ERRORS)
 
 
 @contextmanager
@@ -82,18 +95,31 @@ def terminal(verbosity: int = 0) -> Iterator[Terminal]:
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
     """Print an aligned table on stdout; columns whose heading ends in a unit are right-aligned."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=None if title is None else visible(title),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     for heading in headings:
         table.add_column(heading, justify="right" if _is_number(heading) else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(visible, row))
     stdout_console().print(table)
 
 
-def stdout_console() -> Console:
+class Screen(Console):
+    """A console that escapes what a name in a text could do to the terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(visible(shown) if isinstance(shown, str) else shown for shown in objects), **options)
+
+
+def stdout_console() -> Screen:
     """A console on stdout that never breaks lines when the output is piped."""
     width = None if sys.stdout.isatty() else PIPED_WIDTH
-    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+    return Screen(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
 
 def _is_number(heading: str) -> bool:

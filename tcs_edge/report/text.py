@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import unicodedata
 
 LINE_BREAKING = {"Cc", "Cs", "Zl", "Zp"}
@@ -20,12 +21,36 @@ def one_line(text: str) -> str:
     return "".join(_escape(char) if _is_hidden(char) else char for char in text)
 
 
+def visible(text: str) -> str:
+    """Escape as `one_line` does, but keep line feeds."""
+    return "\n".join(one_line(line) for line in text.split("\n"))
+
+
 def _is_hidden(char: str) -> bool:
     return unicodedata.category(char) in LINE_BREAKING or char in BIDI_CONTROLS or ord(char) & 0xFFFE == 0xFFFE
 
 
 def _escape(char: str) -> str:
-    return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+# Substitutes for the symbols of tcs-edge itself in an encoding that lacks them, such as cp1252 of a pipe on Windows.
+SUBSTITUTES = {"≤": "<=", "≥": ">=", "↑": "^", "↓": "v", "→": "->", "×": "x", "…": "...", "±": "+/-"}
+ENCODING_ERRORS = "tcs-edge-visible"
+
+
+def _visible(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that an encoding lacks by a substitute or an escape; a handler for `codecs`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(SUBSTITUTES.get(char) or _escape(char) for char in lacking), error.end
+
+
+codecs.register_error(ENCODING_ERRORS, _visible)
 
 
 def markdown_text(text: str) -> str:
