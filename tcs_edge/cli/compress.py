@@ -12,6 +12,7 @@ import typer
 from tcs_edge.cli.guard import guarded
 from tcs_edge.cli.options import given, with_flags_of
 from tcs_edge.cli.output import print_json
+from tcs_edge.report.text import one_line
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.options import RunOptions
 
@@ -76,9 +77,10 @@ def _print_run(run: Run, as_json: bool) -> None:
     print_stages(run.manifest)
     print_latency(run.manifest)
     print_validation(run.validation)
-    typer.echo(f"report: {run.folder.report}")
+    typer.echo(one_line(f"report: {run.folder.report}"))
     where = run.folder.export if run.passed else run.folder.rejected
-    typer.echo(f"{'model' if run.passed else 'NOT DEPLOYABLE'}: {where} ({run.manifest.export_mb:.1f} MB)")
+    word = "model" if run.passed else "NOT DEPLOYABLE"
+    typer.echo(one_line(f"{word}: {where} ({run.manifest.export_mb:.1f} MB)"))
     if run.passed:
         print_next_steps(run.path, run.validation)
     elif all("-int8" in check.name for check in run.validation.failures):
