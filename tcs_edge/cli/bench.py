@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from tcs_edge.bench.grid import ABLATIONS, ARMS
+from tcs_edge.bench.grid import ABLATIONS, ARMS, FEW_SHOTS, SCHEMA_VERSION, arms_of, make_runs
 from tcs_edge.cli.guard import guarded
 from tcs_edge.cli.options import given, with_flags_of
-from tcs_edge.cli.output import print_json
+from tcs_edge.cli.output import print_json, require_names
 from tcs_edge.errors import UsageError
 from tcs_edge.specs.config import CompressConfig
 
+DEFAULT_TARGET = "x86-avx2"
 # The options of `compress` that hold for every run of a comparison.
 SHARED = (
     "data", "unlabeled", "rest_unlabeled", "target", "teacher", "teacher_weights", "teacher_img_size", "student_init",
@@ -54,20 +55,21 @@ def command(
       tcs-edge bench --out bench/ --data photos/ --methods tcs,kd,ce --seeds 3 --student lcnet_050
     """
     from tcs_edge.bench.budget import parse_budget
-    from tcs_edge.bench.grid import FEW_SHOTS, SCHEMA_VERSION, arms_of, make_runs
+    from tcs_edge.project.read import read_options
+
+    arms, spend = arms_of(_names(methods), _names(ablations)), parse_budget(budget) if budget else None
+    counts = _shots(shots) or (list(FEW_SHOTS) if few_shot else [])
+    flags = ({} if config else {"target": DEFAULT_TARGET}) | given(options)
+    asked = read_options(flags | ({"shots": counts[0]} if counts else {}), config, None)
+    for name in student or [asked.student]:
+        require_names(asked.replaced(student=name))
+
+    # Only now: these import torch.
     from tcs_edge.bench.plan import plan_shared
     from tcs_edge.bench.rows import make_rows
     from tcs_edge.bench.run import run_bench
     from tcs_edge.bench.table import write_table
-    from tcs_edge.project.read import read_options
 
-    flags = given(options)
-    if config is None:
-        flags.setdefault("target", "x86-avx2")
-    counts = _shots(shots) or (list(FEW_SHOTS) if few_shot else [])
-    asked = read_options(flags | ({"shots": counts[0]} if counts else {}), config, None)
-    arms = arms_of(_names(methods), _names(ablations))
-    spend = parse_budget(budget) if budget else None
     shared = plan_shared(asked, student or [asked.student], counts or [asked.shots], spend, arms)
     rows = make_rows(run_bench(make_runs(shared, arms, range(seeds)), out))
     markdown = write_table(rows, out)

@@ -11,7 +11,7 @@ import typer
 
 from tcs_edge.cli.guard import guarded
 from tcs_edge.cli.options import given, with_flags_of
-from tcs_edge.cli.output import print_json
+from tcs_edge.cli.output import print_json, require_names
 from tcs_edge.report.text import one_line
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.options import RunOptions
@@ -55,6 +55,7 @@ def command(
     if config is None and resume is None and (config := find_options(Path())):
         logger.info(f"options: {config}; flags override it")
     asked = read_options(given(options), config, resume)
+    require_names(asked)
     if dry_run:
         from tcs_edge.pipeline.plan import make_plan
 

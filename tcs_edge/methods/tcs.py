@@ -15,6 +15,7 @@ still fold into one layer.
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import torch
@@ -27,6 +28,8 @@ from tcs_edge.methods.kd import softened_kl
 from tcs_edge.tcs.hashing import fit_hashing, packed_bits, unpack
 from tcs_edge.tcs.head import TcsHead
 from tcs_edge.tcs.selection import Pruning, SelectionSchedule
+
+logger = logging.getLogger(__name__)
 
 Mimic = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
 
@@ -127,7 +130,10 @@ class Tcs(Method):
         return min(lr, max(lr, LR_OF_ONE_LAYER) / self._mean_l1_norm)
 
     def after_backward(self, step: int, total_steps: int) -> None:
-        self.warmed_up.fill_(step + 1 >= self.mimic_warmup * total_steps)
+        warmup_steps = self.mimic_warmup * total_steps
+        self.warmed_up.fill_(step + 1 >= warmup_steps)
+        if step < warmup_steps <= step + 1:
+            logger.info("mimic warm-up: done, the loss now includes the labels")
         rounds = len(self.head.selection.history)
         self.head.selection.after_backward(step, total_steps)
         if len(self.head.selection.history) > rounds and "lsh" in self.mimic:

@@ -1,9 +1,8 @@
 """One run of `tcs-edge compress`, stage by stage.
 
 target + profile -> images -> student -> teacher features (once) -> coordinates -> distillation
--> export -> other precisions -> validation -> run folder. What can fail cheaply comes first, so that
-nobody waits an hour for a typo; only a search that reads the teacher's features puts its pass before the
-student.
+-> export -> other precisions -> validation -> run folder. Cheap checks come first, so that a wrong option fails
+within seconds. The teacher's pass comes before the choice of the student only for a search that needs it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from torch import nn
 
 from tcs_edge.export.memory import estimated_peak_memory_mb
 from tcs_edge.export.onnx import choose_opset, export_onnx
-from tcs_edge.export.openvino import export_openvino
+from tcs_edge.export.own_formats import export_own_formats
 from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.pipeline.announce import announce_images, announce_student
 from tcs_edge.project.read import asks_for_other_exports
@@ -64,7 +63,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, what the manifest says, and every check."""
+    """A finished run: folder, manifest and validation."""
 
     folder: RunFolder
     manifest: Manifest
@@ -77,7 +76,7 @@ class Run:
 
     @property
     def passed(self) -> bool:
-        """Whether the exports were proved; only then are they in `export/`."""
+        """True if the exports passed their validation; only then are they in `export/`."""
         return self.manifest.verdict == "pass"
 
 
@@ -88,16 +87,16 @@ def compress(
     resume: Path | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Run:
-    """Distill, export and prove one student; the verdict is in the manifest.
+    """Distill, export and validate one student; the verdict is in the manifest.
 
     Args:
         out: the run folder; default runs/<date>-<target>-<student>.
         overwrite: replace an earlier run in `out`.
-        resume: folder of an interrupted run that goes on, or of one that failed its proof and is to export other
-            files; `options` are that run's but for what `project.read.RESUMABLE` names.
+        resume: folder of an interrupted run to continue, or of a failed run to export again. `options` equal that
+            run's, apart from `project.read.RESUMABLE`.
 
     Raises:
-        TcsEdgeError: see the exit codes in `errors`. A failed proof is no exception but a verdict.
+        TcsEdgeError: see the exit codes in `errors`. A failed validation raises nothing; it sets the verdict.
     """
     if resume:
         find_unfinished(resume, asks_for_other_exports(options, resume))
@@ -110,14 +109,14 @@ def compress(
             backbone = build_backbone(ready)
         folder = _open_folder(ready, out, overwrite, resume, now)
         keep_in(folder.log)
-        if resume:  # the options name the student now; the folder alone holds why it was chosen
+        if resume:  # the options name the student, and only the folder has the reasons of its choice
             ready = replace(ready, choice=noted_choice(ready.choice, folder.choice))
-        with _says_how_to_go_on(folder):
+        with _resume_hint(folder):
             return _run_stages(ready, backbone, folder, bool(resume), watch, now)
 
 
 def _prepare(options: CompressConfig, watch: Stopwatch) -> Prepared:
-    """Read the images and select the student; fail here if the teacher's weights cannot be had."""
+    """Read the images, check for the teacher's weights, and select the student."""
     with watch.stage("images and choice"):
         listed = list_students(options)
         announce_images(listed)
@@ -141,7 +140,7 @@ def _run_stages(
         write_document(folder.coordinates, coordinates_record(taught.targets.coordinates, ready.options.tcs.ablation))
     teacher = teacher_record(taught.meta) if taught.meta else None
     model = _trained(ready, backbone, taught, folder, resume, watch)
-    del taught  # nothing after the training needs the targets in memory
+    del taught  # the targets are not needed after the training
     with watch.stage("export"), busy("exporting"):
         _export(model, ready, folder)
     with watch.stage("precisions"):
@@ -212,13 +211,13 @@ def _trained(
     ready: Prepared, backbone: nn.Module, taught: TeacherTargets, folder: RunFolder, resume: bool, watch: Stopwatch
 ) -> nn.Module:
     if resume and folder.deployed_weights.exists():
-        logger.info("training: done before the run was stopped")
+        logger.info("training: skipped (finished before the interruption)")
         with watch.stage("distill"):
             return load_deployed(folder.deployed_weights, backbone, ready.preprocess.img_size)
     files = TrainingFiles(folder.checkpoints / "last.safetensors", folder.metrics, folder.selection)
     model = train_student(ready, files, backbone, taught, resume and files.checkpoint.exists(), watch)
     save_deployed(folder.deployed_weights, model)
-    # The state to resume from is several times the model; with the deployed weights written it is done.
+    # The state to resume from is several times the model's size, and no longer needed.
     files.checkpoint.unlink(missing_ok=True)
     return model
 
@@ -231,20 +230,20 @@ def _export(model: nn.Module, ready: Prepared, folder: RunFolder) -> None:
         model, onnx_path, ready.preprocess.img_size, labels=classes, preprocess=preprocess,
         opset=opset, dynamic_batch=ready.options.dynamic_batch,
     )  # fmt: skip
-    export_openvino(onnx_path, folder.unproven / "openvino" / "model.xml")
+    export_own_formats(folder.unproven)
     write_labels(folder.unproven / "labels.txt", classes)
     write_preprocess(folder.unproven / "preprocess.json", preprocess)
 
 
 def _with_documents(manifest: Manifest, folder: RunFolder) -> Manifest:
-    """Write the model card and the bill of materials, which tell what the manifest holds, and record them in it."""
+    """Write the model card and the bill of materials from the manifest, and record both in it."""
     write_text(folder.model_card, model_card(manifest))
     write_text(folder.bom, bom_text(build_bom(manifest, exported_files(manifest), manifest.versions)))
     return with_files(manifest, folder.root, (folder.model_card, folder.bom))
 
 
 def _with_limit_checks(validation: Validation, ready: Prepared, folder: RunFolder, params_m: float) -> Validation:
-    """Limits hold for the real file and model, not for the estimate that the student was chosen by."""
+    """Add checks of the limits against the real files and model, instead of the estimates of the choice."""
     limits = ready.limits
     checks = list(validation.checks)
     if limits.max_size_mb is not None:
@@ -259,10 +258,10 @@ def _with_limit_checks(validation: Validation, ready: Prepared, folder: RunFolde
 
 
 @contextmanager
-def _says_how_to_go_on(folder: RunFolder) -> Iterator[None]:
+def _resume_hint(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
         place = shlex.quote(str(folder.root))
-        logger.warning(f"stopped. Nothing half-written is left; go on with: tcs-edge compress --resume {place}")
+        logger.warning(f"stopped. Continue with: tcs-edge compress --resume {place}")
         raise

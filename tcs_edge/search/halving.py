@@ -24,6 +24,7 @@ from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_s
 from tcs_edge.students.accuracy_estimate import AccuracyEstimate
 from tcs_edge.teachers.features import Features
 from tcs_edge.training.distill import TrainingFiles
+from tcs_edge.utils.logs import warnings_only
 from tcs_edge.utils.progress import track
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,8 @@ def short_runs(listed: Shortlist, features: Features) -> Learn:
         backbone = build_backbone(ready)
         with tempfile.TemporaryDirectory(prefix="tcs-edge-search-") as folder:
             files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
-            train_student(ready, files, backbone, taught(ready, backbone))
+            with warnings_only():  # the epochs of short runs would bury the rounds
+                train_student(ready, files, backbone, taught(ready, backbone))
             return float(json.loads(files.metrics.read_text().splitlines()[-1])["val_accuracy"])
 
     return learn

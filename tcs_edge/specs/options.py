@@ -20,6 +20,7 @@ from tcs_edge.specs.training import TrainOptions
 
 Augmentation = Literal["none", "crop", "crop-flip"]
 SearchName = Literal["table", "alignment", "halving"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 ImgSize = Annotated[int, Field(ge=16, le=1024)]
 
 
@@ -178,7 +179,7 @@ class RunOptions(Spec):
 
     target: str
     """Device: a name from `tcs-edge targets`, or the path of a target file."""
-    device: str = "auto"
+    device: Device = "auto"
     """Compute device: auto, cpu, cuda or mps."""
     threads: int | None = Field(None, ge=1)
     """Compute threads. Default: the free cores."""

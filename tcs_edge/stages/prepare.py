@@ -21,7 +21,7 @@ from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, Resolv
 from tcs_edge.specs.options import SearchName
 from tcs_edge.specs.target import Limits, TargetSpec, int8_outlook, load_target, refuse_amx_dynamic_int8
 from tcs_edge.students.build import Init, candidate_from_model, local_file, require_student, student_mean_std
-from tcs_edge.students.choice import Assessment, Choice, choose_student
+from tcs_edge.students.choice import Assessment, Choice, choose_student, limits_on
 from tcs_edge.teachers.load import describe_teacher
 from tcs_edge.teachers.registry import teacher_spec
 from tcs_edge.training.accelerator import make_accelerator
@@ -127,7 +127,10 @@ def list_students(asked: CompressConfig) -> Shortlist:
         images = few_shot(images, asked.shots, asked.seed, asked.rest_unlabeled)
     if asked.unlabeled:  # after the draw, so that images that were not drawn may join without their labels
         images = with_unlabeled(images, asked.unlabeled)
-    limits = _limits(asked, target)
+    limits = limits_on(
+        target,
+        Limits(max_latency_ms=asked.max_latency_ms, max_size_mb=asked.max_size_mb, max_params_m=asked.max_params_m),
+    )
     choice = _fitting(asked, target, limits, len(images.classes))
     return Shortlist(asked, target, images, limits, choice, precision, _machine(asked))
 
@@ -185,15 +188,6 @@ def _precisions(asked: CompressConfig, target: TargetSpec) -> tuple[Precision, .
     if "int8" in chosen:
         logger.info(f"int8 on {target.title}: {int8_outlook(target)}")
     return chosen
-
-
-def _limits(asked: CompressConfig, target: TargetSpec) -> Limits:
-    """Return the user's limits; the target's limits replace missing ones."""
-    return Limits(
-        max_latency_ms=asked.max_latency_ms or target.limits.max_latency_ms,
-        max_size_mb=asked.max_size_mb or target.limits.max_size_mb,
-        max_params_m=asked.max_params_m or target.limits.max_params_m,
-    )
 
 
 def _fitting(asked: CompressConfig, target: TargetSpec, limits: Limits, classes: int) -> Choice:

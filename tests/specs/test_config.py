@@ -38,7 +38,7 @@ FIELDS = {
     "epochs": st.none() | st.integers(1, 10**6),
     "batch_size": st.integers(2, 4096), "img_size": st.none() | sizes, "lr": st.none() | st.floats(1e-9, 100),
     "augment": st.sampled_from([None, "none", "crop", "crop-flip"]), "max_latency_ms": st.none() | positive,
-    "max_size_mb": st.none() | positive, "max_params_m": st.none() | positive, "device": words,
+    "max_size_mb": st.none() | positive, "max_params_m": st.none() | positive, "device": st.sampled_from(["auto", "cpu", "cuda", "mps"]),
     "threads": st.none() | st.integers(1, 512), "workers": st.none() | st.integers(0, 64),
     "precision": st.none() | st.lists(st.sampled_from(["fp32", "fp16", "int8"])).map(tuple),
     "max_accuracy_drop": st.floats(0, 0.99), "dynamic_batch": st.booleans(), "embed_preprocess": st.booleans(),
