@@ -11,7 +11,7 @@ import onnx
 
 from tcs_edge.data import Preprocess, Split
 from tcs_edge.data.folders import load_held_out
-from tcs_edge.data.layout import name_some
+from tcs_edge.data.listing import name_some
 from tcs_edge.data.loader import image_batches
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.folder import MANIFEST

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tcs_edge.data.images import ImageSet, Skipped, Split
@@ -13,12 +14,13 @@ from tcs_edge.data.preprocess import Preprocess
 __all__ = ["ImageSet", "Preprocess", "Skipped", "Split", "load_images"]
 
 
-def load_images(folder: Path | None, seed: int = 0) -> ImageSet:
+def load_images(folder: Path | None, seed: int = 0, exclude: Sequence[str] = ()) -> ImageSet:
     """Load, check and split the images of `folder`, or the built-in digits when `folder` is None.
 
     Args:
         folder: train/, val/ and test/ with one folder per class each, or one folder per class.
         seed: seed of the splits that the folder does not contain.
+        exclude: glob patterns on names of folders and files to leave out.
 
     Raises:
         DataError: the folder is missing, empty, damaged or too small to split.
@@ -29,4 +31,4 @@ def load_images(folder: Path | None, seed: int = 0) -> ImageSet:
         return digits()
     from tcs_edge.data.folders import load_folder
 
-    return load_folder(Path(folder), seed)
+    return load_folder(Path(folder), seed, exclude)

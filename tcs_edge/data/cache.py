@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from PIL import Image
 
 from tcs_edge.data.decode import image_size
 from tcs_edge.data.images import Split
+from tcs_edge.data.parallel import map_images
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.utils.progress import track
 
@@ -102,10 +102,7 @@ def _decode_all(split: Split, stored: Sequence[tuple[int, int]], side: int, prep
         sizes[index] = image.size
         pixels[offsets[index] : offsets[index + 1]] = np.asarray(image).reshape(-1)
 
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for _ in track(pool.map(decode, range(len(split))), "Decoding images", total=len(split)):
+    with closing(map_images(decode, range(len(split)), split.decoded_bytes)) as done:
+        for _ in track(done, "Decoding images", total=len(split)):
             pass
-    finally:
-        pool.shutdown(cancel_futures=True)
     return DecodedImages(split.labels, pixels, offsets, sizes)

@@ -1,22 +1,19 @@
-"""Decoding of image files to upright 8-bit RGB, with a DataError that names an unreadable file.
-
-JPEG, PNG, WebP and BMP are accepted. The bytes of a file determine its format; the suffix only
-determines whether a folder scan includes the file.
-"""
+"""Decoding of image files to upright 8-bit RGB, with a DataError that names an unreadable file."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from tcs_edge.data.formats import EXPECTED, INSTALL, readable_formats, sniffed
 from tcs_edge.errors import DataError, reason_of
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_PIXELS = 178_956_970  # 0.5 GB as RGB; a larger size in the header is an attack or a mistake
 WHITE = (255, 255, 255, 255)
+MAX_12_BIT, MAX_16_BIT = 4095, 65535
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -30,16 +27,27 @@ _UPRIGHT = {
 }
 
 
-def has_image_suffix(name: str) -> bool:
-    """Return True if a file name has the suffix of a supported image format, in any case."""
-    return name.lower().endswith(SUFFIXES)
+@dataclass(frozen=True)
+class Inspected:
+    """Result of decoding a file once to check it.
+
+    Attributes:
+        reason: why the file is unreadable, else None.
+        peak: largest value of a 16-bit file, else None. Pillow reads 16-bit color as 8 bits, so that
+            peak is a multiple of 257.
+        color: True for 16-bit color.
+    """
+
+    reason: str | None = None
+    peak: int | None = None
+    color: bool = False
 
 
 def open_rgb(path: Path) -> Image.Image:
     """Open an image as 8-bit RGB, turned upright by its EXIF orientation.
 
-    Transparent images are composited on white. 16-bit gray is scaled to 8 bit. An animation yields
-    its first frame.
+    Transparent images are composited on white. 16-bit gray is scaled to 8 bits, as 12 bits if no value
+    exceeds 4095. An animation yields its first frame, and a TIFF its first page.
 
     Raises:
         DataError: the file is missing, truncated, too large (over `MAX_PIXELS`) or not an image.
@@ -47,7 +55,7 @@ def open_rgb(path: Path) -> Image.Image:
     try:
         return _decode(path)
     except Exception as error:  # decoders raise any type on malformed bytes: SyntaxError, struct.error, ...
-        raise DataError(f"cannot read image {path}: {_reason(error)}. Replace or remove it.") from error
+        raise DataError(f"cannot read image {path}: {_reason(error, path)}. Replace or remove it.") from error
 
 
 def as_rgb(picture: Image.Image | np.ndarray) -> Image.Image:
@@ -60,19 +68,46 @@ def as_rgb(picture: Image.Image | np.ndarray) -> Image.Image:
         DataError: the array has another shape or type.
     """
     if isinstance(picture, Image.Image):
-        return _flatten(_upright(picture))
+        return _flatten(_upright(picture), picture.format)
     if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (3,)) or picture.ndim < 2 or picture.size == 0:
         raise DataError(f"expected a uint8 image, (H, W, 3) RGB or (H, W) gray, got {picture.dtype} {picture.shape}.")
-    return _flatten(Image.fromarray(picture))
+    return _flatten(Image.fromarray(picture), None)
+
+
+def inspect(path: Path) -> Inspected:
+    """Decode the whole file to check it. A JPEG is decoded at an eighth of its size, which takes less memory."""
+    try:
+        with Image.open(path, formats=readable_formats()) as image:
+            _refuse_unusable(image)
+            deep = _is_deep(image)
+            image.draft(None, (1, 1))
+            image.load()
+            if image.mode != "RGB":
+                _flatten(image, image.format)
+            return Inspected(peak=_peak(image), color=not _is_gray_16(image)) if deep else Inspected()
+    except Exception as error:  # see open_rgb
+        return Inspected(_reason(error, path))
 
 
 def unreadable_reason(path: Path) -> str | None:
     """Decode the whole image and return the reason if that fails, else None."""
+    return inspect(path).reason
+
+
+def decoded_bytes(path: Path, check_only: bool = False) -> int:
+    """Estimate the memory for decoding a file, from its header; 0 for a file without a readable header.
+
+    Args:
+        check_only: for `inspect` instead of `open_rgb`.
+    """
     try:
-        _decode(path)
-    except Exception as error:  # see open_rgb
-        return _reason(error)
-    return None
+        with Image.open(path, formats=readable_formats()) as image:
+            pixels = image.width * image.height
+            if check_only and image.format in ("JPEG", "MPO"):
+                return pixels * (6 if image.info.get("progressive") else 1)  # coefficients; rows of an eighth
+            return pixels * (8 if image.mode in ("RGB", "L") else 16)  # Pillow keeps 4 bytes a pixel, twice
+    except Exception:  # see open_rgb; decoding the file reports the reason
+        return 0
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -82,23 +117,40 @@ def image_size(path: Path) -> tuple[int, int]:
         DataError: as `open_rgb`, for errors that are visible in the header.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=readable_formats()) as image:
             return image.size
     except Exception as error:  # see open_rgb
-        raise DataError(f"cannot read image {path}: {_reason(error)}. Replace or remove it.") from error
+        raise DataError(f"cannot read image {path}: {_reason(error, path)}. Replace or remove it.") from error
 
 
 def _decode(path: Path) -> Image.Image:
-    with Image.open(path, formats=FORMATS) as image:
-        _refuse_bomb(image.size)
+    with Image.open(path, formats=readable_formats()) as image:
+        _refuse_unusable(image)
         image.load()
-        return _flatten(_upright(image))
+        return _flatten(_upright(image), image.format)
 
 
-def _refuse_bomb(size: tuple[int, int]) -> None:
+def _refuse_unusable(image: Image.Image) -> None:
     # Pillow has this check too, but its limit is a global variable that any library may change.
-    if size[0] * size[1] > MAX_PIXELS:
-        raise Image.DecompressionBombError(f"{size[0]} x {size[1]} pixels")
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+    if image.mode == "F":
+        raise DataError("floating-point pixels, which have no fixed range")
+
+
+def _is_deep(image: ImageFile.ImageFile) -> bool:
+    """Return True for 16 bits per channel; call it before the pixels are loaded."""
+    return image.format in ("PNG", "TIFF") and any(";16" in str(tile.args) for tile in image.tile)
+
+
+def _is_gray_16(image: Image.Image) -> bool:
+    return image.mode == "I" or image.mode.startswith("I;16")
+
+
+def _peak(image: Image.Image) -> int:
+    if _is_gray_16(image):
+        return int(np.asarray(image).max())
+    return 257 * int(np.asarray(image.convert("RGB")).max())
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -114,9 +166,12 @@ def _orientation(image: Image.Image) -> int:
     return tag if isinstance(tag, int) else 1
 
 
-def _flatten(image: Image.Image) -> Image.Image:
-    if image.mode == "I" or image.mode.startswith("I;16"):
+def _flatten(image: Image.Image, container: str | None) -> Image.Image:
+    if _is_gray_16(image):
         return _from_16_bit(image).convert("RGB")
+    # Programs that know no alpha leave the fourth byte of a 32-bit BMP at 0.
+    if container in ("BMP", "DIB") and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")
     if image.has_transparency_data:
         picture = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, WHITE), picture).convert("RGB")
@@ -124,16 +179,29 @@ def _flatten(image: Image.Image) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
+    """Scale gray values to 8 bits: from 12 bits if none exceeds 4095, else from 16 bits."""
     # Pillow's own conversion clips at 255, so most of a 16-bit image would become white.
-    values = np.asarray(image).astype(np.uint32)
-    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    stored = np.asarray(image)
+    if stored.min() < 0 or stored.max() > MAX_16_BIT:
+        raise DataError(f"gray values outside 0..{MAX_16_BIT}")
+    top = MAX_12_BIT if stored.max() <= MAX_12_BIT else MAX_16_BIT
+    gray = ((stored.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        gray[stored == transparent] = 255
+    return Image.fromarray(gray)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: Path) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS:,} pixels"
     if isinstance(error, UnidentifiedImageError):
-        return "not a JPEG, PNG, WebP or BMP image"
+        found = sniffed(path)
+        if found == "HEIC":
+            return "damaged HEIC image" if "HEIF" in readable_formats() else f"HEIC image, which needs {INSTALL}"
+        if found in ("AVIF", "PSD"):
+            return f"{found} image that cannot be read here"
+        return f"not a {EXPECTED} image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return reason_of(error).rstrip(".")

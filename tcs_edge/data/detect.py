@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tcs_edge.data.decode import has_image_suffix
-from tcs_edge.data.layout import SPLIT_NAMES
+from tcs_edge.data.formats import has_image_suffix
+from tcs_edge.data.listing import RUN_MARKER, is_clutter
+from tcs_edge.data.split_names import is_full_split, split_role
 
 LOOKED_AT = 200  # entries of a class folder to read before treating it as a folder without images
 Layout = Literal["splits", "classes"]
@@ -39,8 +40,8 @@ def detect_image_folders(here: Path) -> tuple[DetectedFolder, ...]:
 
 
 def _detect(folder: Path) -> DetectedFolder | None:
-    parts = {part: child for child in _subfolders(folder) if (part := SPLIT_NAMES.get(child.name.lower()))}
-    if "train" in parts and len(parts) > 1 and (classes := _count_classes(parts["train"])) > 1:
+    parts = {part: child for child in _subfolders(folder) if (part := split_role(child.name))}
+    if is_full_split(parts) and (classes := _count_classes(parts["train"])) > 1:
         return DetectedFolder(folder, "splits", classes)
     classes = 0 if parts else _count_classes(folder)
     return DetectedFolder(folder, "classes", classes) if classes > 1 else None
@@ -55,7 +56,11 @@ def _subfolders(folder: Path) -> list[Path]:
         children = sorted(folder.iterdir())
     except OSError:
         return []  # the user did not name this folder, so an unreadable one is skipped
-    return [child for child in children if not child.name.startswith(".") and child.is_dir()]
+    return [child for child in children if not is_clutter(child.name) and _is_usable(child)]
+
+
+def _is_usable(child: Path) -> bool:
+    return child.is_dir() and not (child / RUN_MARKER).is_file()
 
 
 def _first_names(folder: Path) -> Iterator[str]:

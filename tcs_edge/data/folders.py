@@ -10,18 +10,20 @@ Missing splits are drawn by these rules:
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
-from tcs_edge.data.decode import unreadable_reason
+from tcs_edge.data.decode import MAX_12_BIT, MAX_16_BIT, Inspected, decoded_bytes, inspect
 from tcs_edge.data.images import ImageSet, Skipped, Split, fingerprint
-from tcs_edge.data.layout import Found, find_images, name_some
+from tcs_edge.data.layout import Found, find_images
+from tcs_edge.data.listing import name_some
+from tcs_edge.data.parallel import map_images
 from tcs_edge.data.splits import conflicting, draw_splits
 from tcs_edge.errors import DataError
 from tcs_edge.utils.files import sha256_file
@@ -30,6 +32,7 @@ from tcs_edge.utils.progress import track
 logger = logging.getLogger(__name__)
 
 MAX_UNREADABLE = 0.01
+FEW_LEVELS = 64  # of 256; 16-bit images that use no more are probably scaled wrongly
 PARTS = ("train", "val", "test")
 
 
@@ -39,16 +42,20 @@ class Checked:
 
     found: Found
     content: str
+    pixels: Inspected
 
 
-def load_folder(folder: Path, seed: int = 0) -> ImageSet:
+def load_folder(folder: Path, seed: int = 0, exclude: Sequence[str] = ()) -> ImageSet:
     """Load `folder` as train, val and test; decode every image once to check it.
+
+    Args:
+        exclude: glob patterns on names of folders and files to leave out.
 
     Raises:
         DataError: see `find_images`; or more than 1 % of the images cannot be read, or a class
             is too small to split.
     """
-    listed = find_images(folder)
+    listed = find_images(folder, exclude)
     checked, skipped = check_all(listed)
     refuse_many(folder, skipped, sum(map(len, listed.values())))
     classes = tuple(sorted({found.class_name for found in listed.get("all", listed.get("train", []))}))
@@ -78,21 +85,42 @@ def load_held_out(folder: Path) -> tuple[tuple[str, ...], Split]:
 def check_all(listed: dict[str, list[Found]]) -> tuple[dict[str, list[Checked]], tuple[Skipped, ...]]:
     """Decode every image and return (readable images by split, in order; skipped images)."""
     jobs = [(part, found) for part, images in listed.items() for found in images]
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        outcomes = pool.map(_check, [found for _, found in jobs])
+    cost = partial(decoded_bytes, check_only=True)
+    with closing(map_images(_check, [found for _, found in jobs], lambda found: cost(found.path))) as outcomes:
         tracked = track(outcomes, "Checking images", total=len(jobs))
         results = list(zip([part for part, _ in jobs], tracked, strict=True))
-    finally:
-        pool.shutdown(cancel_futures=True)
     good = {part: [out for p, out in results if p == part and isinstance(out, Checked)] for part in listed}
+    _warn_levels([out.pixels for _, out in results if isinstance(out, Checked)])
     return good, tuple(out for _, out in results if isinstance(out, Skipped))
 
 
 def _check(found: Found) -> Checked | Skipped:
-    if reason := unreadable_reason(found.path):
-        return Skipped(found.name, reason)
-    return Checked(found, sha256_file(found.path))
+    pixels = inspect(found.path)
+    if pixels.reason:
+        return Skipped(found.name, pixels.reason)
+    return Checked(found, sha256_file(found.path), pixels)
+
+
+def _warn_levels(images: Sequence[Inspected]) -> None:
+    """Warn about 16-bit images that the scaling to 8 bits does not fit."""
+    gray = [image.peak for image in images if image.peak is not None and not image.color]
+    color = [image.peak for image in images if image.peak is not None and image.color]
+    small = [peak for peak in gray if peak <= MAX_12_BIT]
+    if 0 < len(small) < len(gray):
+        logger.warning(
+            f"16-bit gray images: {len(small)} of {len(gray)} have no value above {MAX_12_BIT} and are scaled as "
+            "12 bits, the others as 16 bits. If all come from one camera, scale them to 0..65535 yourself."
+        )
+    for kind, peaks, top in (
+        ("gray", small, MAX_12_BIT),
+        ("gray", [peak for peak in gray if peak > MAX_12_BIT], MAX_16_BIT),
+        ("color", color, MAX_16_BIT),
+    ):
+        if peaks and (levels := max(peaks) * 255 // top + 1) <= FEW_LEVELS:
+            logger.warning(
+                f"16-bit {kind} images: {len(peaks)} use at most {levels} of 256 levels (largest value {max(peaks)}). "
+                "Scale them to 0..65535."
+            )
 
 
 def refuse_many(folder: Path, skipped: Sequence[Skipped], total: int) -> None:

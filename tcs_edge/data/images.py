@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tcs_edge.data.decode import open_rgb
+from tcs_edge.data.decode import decoded_bytes, open_rgb
 from tcs_edge.utils.files import sha256_file
 
 UNLABELED = -100  # the label that torch's cross-entropy ignores
@@ -48,6 +48,11 @@ class Split:
         if isinstance(source, Path):
             return open_rgb(source)
         return Image.fromarray(source).convert("RGB")
+
+    def decoded_bytes(self, index: int) -> int:
+        """Estimate the memory for decoding image `index`; 0 for pixels in memory."""
+        source = self.sources[index]
+        return decoded_bytes(source) if isinstance(source, Path) else 0
 
     def content_sha256(self, index: int) -> str:
         """Compute the sha256 (hex) of the image's bytes: the file, or the pixels in memory."""

@@ -1,21 +1,23 @@
-"""Layout of an image folder: its splits, classes and files, found without opening any file."""
+"""Layout of an image folder: its splits, classes and files, found from names."""
 
 from __future__ import annotations
 
 import logging
-import os
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tcs_edge.data.decode import SUFFIXES, has_image_suffix
+from tcs_edge.data.class_names import class_name_of, look, lookalikes
+from tcs_edge.data.formats import SUFFIXES, has_image_suffix
+from tcs_edge.data.hidden_splits import refuse_hidden_splits
+from tcs_edge.data.listing import Listing, name_some
+from tcs_edge.data.split_names import PLAIN, SHORT, is_full_split, split_role
 from tcs_edge.errors import DataError
 
 logger = logging.getLogger(__name__)
-
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_CLUTTER = {"__macosx", "thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)
@@ -27,60 +29,160 @@ class Found:
     class_name: str
 
 
-def find_images(folder: Path) -> dict[str, list[Found]]:
+@dataclass
+class ClassFolder:
+    """Images of a class in one split.
+
+    Attributes:
+        direct: True if the class folder itself holds images.
+        subfolders: names of the subfolders that hold images.
+    """
+
+    images: list[Found] = field(default_factory=list)
+    direct: bool = False
+    subfolders: set[str] = field(default_factory=set)
+
+
+Classes = dict[str, ClassFolder]
+
+
+def find_images(folder: Path, exclude: Sequence[str] = ()) -> dict[str, list[Found]]:
     """List the images of each split, or all images under "all" when the folder has no splits.
 
     Two layouts are supported. With train/ and at least one of val/ and test/, each of them holds
     one folder per class. Otherwise `folder` itself does. Folders nested inside a class belong to it.
 
+    Args:
+        exclude: glob patterns on names of folders and files to leave out.
+
     Raises:
         DataError: no such folder, no images, no class folders, an empty class, only one class,
-            or a held-out class that train lacks.
+            a held-out class that train lacks, splits whose meaning is open, or an unusable class name.
     """
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}. Pass --data DIR with one folder of images per class.")
-    splits = _split_folders(folder)
-    if not splits:
-        everything = _classes_of(folder, folder)
-        _require_classes(everything, folder)
-        return {"all": _flat(everything)}
-    classes = {part: _classes_of(path, folder) for part, path in splits.items()}
-    _require_classes(classes["train"], splits["train"])
-    for part in classes.keys() - {"train"}:
-        _compare_with_train(part, splits[part], classes)
-    _report_strays(folder, ignored=[p for p in _folders(folder) if p.name.lower() not in SPLIT_NAMES])
-    return {part: _flat(found) for part, found in classes.items()}
+    listing = Listing(folder, tuple(exclude))
+    splits = _split_folders(listing)
+    found = _with_splits(listing, splits) if splits else {"all": _flat(_only_classes(listing))}
+    listing.report()
+    return found
 
 
-def find_files(folder: Path) -> list[Path]:
+def find_files(folder: Path, exclude: Sequence[str] = ()) -> list[Path]:
     """List every image file below `folder`, at any depth.
+
+    Args:
+        exclude: as for `find_images`.
 
     Raises:
         DataError: no such folder, or no images in it.
     """
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}. Pass --unlabeled DIR with images, in any subfolders.")
-    images = [path for path in sorted(_walk(folder, ())) if has_image_suffix(path.name)]
+    listing = Listing(folder, tuple(exclude))
+    images = listing.images(folder)
     if not images:
-        raise DataError(f"no images in {folder}: expected {' '.join(SUFFIXES)} files.")
+        raise DataError(_no_images(folder, listing))
+    listing.report()
     return images
 
 
-def _split_folders(folder: Path) -> dict[str, Path]:
-    """Return the folders of train, val and test; empty when `folder` holds classes directly."""
-    found: dict[str, Path] = {}
-    children = _folders(folder)
-    for child in children:
-        part = SPLIT_NAMES.get(child.name.lower())
-        if part in found:
-            raise DataError(f"{folder} has both {found[part].name}/ and {child.name}/. Keep one of them.")
-        if part:
-            found[part] = child
-    if "train" in found and len(found) > 1:
-        return found
-    if found and len(found) == len(children):
+def _no_images(folder: Path, listing: Listing, expected: str = "") -> str:
+    fix = listing.unread_line() or f"expected {expected}{' '.join(SUFFIXES)} files."
+    return f"no images in {folder}: {fix}"
+
+
+def _with_splits(listing: Listing, splits: dict[str, Path]) -> dict[str, list[Found]]:
+    classes = {part: _classes_of(path, listing) for part, path in splits.items()}
+    train = classes["train"]
+    _require_classes(train, splits["train"], listing)
+    _refuse_hidden_splits(train, splits["train"])
+    for part in classes.keys() - {"train"}:
+        classes[part] = _compare_with_train(part, splits[part], classes[part], train)
+    used = {path.relative_to(listing.root).parts[0] for path in splits.values()}
+    _report_ignored(listing, [path for path in listing.children(listing.root) if path.name not in used], train)
+    _report_strays(listing.root, listing)
+    return {part: _flat(found) for part, found in classes.items()}
+
+
+def _only_classes(listing: Listing) -> Classes:
+    classes = _classes_of(listing.root, listing)
+    _refuse_hidden_splits(classes, listing.root)
+    _require_classes(classes, listing.root, listing)
+    return classes
+
+
+def _split_folders(listing: Listing) -> dict[str, Path]:
+    """Return the folders of train, val and test; empty when the folder holds classes directly."""
+    folder = listing.root
+    children = listing.children(folder)
+    named = {child: role for child in children if (role := _role(child, listing))}
+    by_role: dict[str, list[Path]] = defaultdict(list)
+    for child, role in named.items():
+        by_role[role].append(child)
+    for paths in by_role.values():
+        if len(paths) > 1:
+            first, second = paths[:2]
+            raise DataError(
+                f"{folder} has both {first.name}/ and {second.name}/. Keep one of them, "
+                f"or pass --exclude {_quoted(second.name)}."
+            )
+    found = {role: paths[0] for role, paths in by_role.items()}
+    if is_full_split(found):
+        return _descended(_without_eval(folder, found), listing)
+    if found and len(named) == len(children):
         raise DataError(_half_a_split(folder, found))
     return {}  # "train" may be a class name, beside "bus" and "car"
+
+
+def _role(child: Path, listing: Listing) -> str | None:
+    if child.name.casefold() in SHORT and (not listing.folders(child) or _has_images(child, listing)):
+        return None
+    return split_role(child.name, short=True)
+
+
+def _without_eval(folder: Path, found: dict[str, Path]) -> dict[str, Path]:
+    """Return train, val and test; a folder such as eval/ counts only as the one held-out split.
+
+    Raises:
+        DataError: eval/ beside val/ or test/.
+    """
+    if "eval" not in found:
+        _log_mapping(folder, found)
+        return found
+    odd = found.pop("eval")
+    if len(found) == 1:
+        _log_mapping(folder, found | {"test": odd})
+        return found | {"test": odd}
+    free = next((part for part in ("val", "test") if part not in found), None)
+    mapping = _mapping(found | ({free: odd} if free else {}))
+    rename = f"Rename {odd.name}/ to {free}/" if free else f"Remove {odd.name}/"
+    raise DataError(
+        f"{folder}: {odd.name}/ can mean validation or test. Assumed splits would be: {mapping}. "
+        f"{rename}, or pass --exclude {_quoted(odd.name)}."
+    )
+
+
+def _log_mapping(folder: Path, found: dict[str, Path]) -> None:
+    if any(path.name.lower() not in PLAIN for path in found.values()):
+        logger.info(f"{folder}: splits: {_mapping(found)}")
+
+
+def _mapping(found: dict[str, Path]) -> str:
+    return ", ".join(f"{part} = {found[part].name}/" for part in ("train", "val", "test") if part in found)
+
+
+def _descended(splits: dict[str, Path], listing: Listing) -> dict[str, Path]:
+    """Follow a split folder that holds only a folder for the same split, such as seg_train/seg_train."""
+
+    def inside(folder: Path, part: str) -> Path:
+        children = listing.folders(folder)
+        if len(children) != 1 or _has_images(folder, listing):
+            return folder
+        same = children[0].name == folder.name or split_role(children[0].name) == part
+        return inside(children[0], part) if same else folder
+
+    return {part: inside(path, part) for part, path in splits.items()}
 
 
 def _half_a_split(folder: Path, found: dict[str, Path]) -> str:
@@ -90,98 +192,109 @@ def _half_a_split(folder: Path, found: dict[str, Path]) -> str:
     return f"{folder} has {names} but no train/. Add it, or pass a folder with one folder per class."
 
 
-def _classes_of(folder: Path, root: Path) -> dict[str, list[Found]]:
+def _classes_of(folder: Path, listing: Listing) -> Classes:
     """List the images per class of one split; a class without images has an empty list."""
-    classes = {}
-    for child in _folders(folder):
-        files = sorted(_walk(child, ()))
-        images = [path for path in files if has_image_suffix(path.name)]
-        _log_other_files(child, files, len(images))
-        classes[child.name] = [Found(p, p.relative_to(root).as_posix(), child.name) for p in images]
-    if any(classes.values()):
-        _report_strays(folder)
-        return classes
-    if any(has_image_suffix(path.name) for path in _files(folder)):
+    classes: Classes = defaultdict(ClassFolder)
+    forms: dict[str, list[str]] = defaultdict(list)
+    for child in listing.children(folder):
+        name = class_name_of(child)
+        forms[name].append(child.name)
+        found = classes[name]
+        for path in listing.images(child, name):
+            inner = path.relative_to(child).parts
+            found.images.append(Found(path, path.relative_to(listing.root).as_posix(), name))
+            found.direct |= len(inner) == 1
+            found.subfolders.update(inner[:-1][:1])
+    for name in (name for name, spelled in forms.items() if len(spelled) > 1):
+        logger.info(f"class {name!r}: {len(forms[name])} folders in {folder}, in different Unicode forms")
+    if any(found.images for found in classes.values()):
+        _report_strays(folder, listing)
+        return dict(classes)
+    if _has_images(folder, listing):
         raise DataError(f"{folder} has images but no class folders. Put each class into a folder of its own.")
-    raise DataError(f"no images in {folder}: expected one folder per class with {' '.join(SUFFIXES)} files.")
+    raise DataError(_no_images(folder, listing, "one folder per class with "))
 
 
-def _log_other_files(folder: Path, files: list[Path], images: int) -> None:
-    if others := len(files) - images:
-        suffixes = Counter(path.suffix.lower() or "no suffix" for path in files if not has_image_suffix(path.name))
-        kinds = ", ".join(suffix for suffix, _ in suffixes.most_common(3))
-        log = logger.debug if images else logger.warning
-        log(f"{folder}: ignored {others} files without an image suffix ({kinds})")
+def _has_images(folder: Path, listing: Listing) -> bool:
+    return any(has_image_suffix(path.name) for path in listing.files(folder))
 
 
-def _report_strays(folder: Path, ignored: list[Path] | None = None) -> None:
-    strays = [path.name for path in _files(folder) if has_image_suffix(path.name)]
-    strays += [f"{path.name}/" for path in ignored or []]
-    if strays:
-        logger.warning(f"{folder}: ignored {len(strays)} entries outside the class folders: {name_some(strays)}")
+def _report_strays(folder: Path, listing: Listing) -> None:
+    if strays := [path.name for path in listing.files(folder) if has_image_suffix(path.name)]:
+        logger.warning(f"{folder}: ignored {len(strays)} images outside the class folders: {name_some(strays)}")
 
 
-def _require_classes(classes: dict[str, list[Found]], folder: Path) -> None:
-    for name, images in classes.items():
-        if not images:
-            raise DataError(f"class {name!r} has no images in {folder / name}. Fill the folder or remove it.")
-    if len(classes) == 1:
-        raise DataError(f"only one class, {next(iter(classes))!r}, in {folder}. At least two are needed.")
-
-
-def _compare_with_train(part: str, folder: Path, classes: dict[str, dict[str, list[Found]]]) -> None:
-    present = {name for name, images in classes[part].items() if images}
-    if unknown := sorted(present - classes["train"].keys()):
-        raise DataError(f"{folder} has classes that train lacks: {name_some(unknown)}. Add them to train.")
-    if absent := sorted(classes["train"].keys() - present):
-        logger.warning(f"{folder} has no images of {name_some(absent)}. The {part} results do not cover them.")
-
-
-def name_some(names: list[str], limit: int = 5) -> str:
-    """Join the first `limit` names and the number of the remaining ones."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
-def _flat(classes: dict[str, list[Found]]) -> list[Found]:
-    return [found for name in sorted(classes) for found in classes[name]]
-
-
-def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """Yield all files below `folder`, without following links back to a folder in `above`."""
-    status = folder.stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
+def _report_ignored(listing: Listing, ignored: Iterable[Path], train: Classes) -> None:
+    """Warn about folders beside the splits; point out those that hold the same class folders."""
+    if not (paths := list(ignored)):
         return
-    yield from _files(folder)
-    for child in _folders(folder):
-        yield from _walk(child, (*above, here))
+    classes = {look(name) for name in train}
+    alike = [f"{path.name}/" for path in paths if {look(child.name) for child in listing.folders(path)} & classes]
+    hint = f" Folders of the same classes: {name_some(alike)}. Rename to val/ or test/ to use one." if alike else ""
+    listed = name_some([f"{path.name}/" for path in paths])
+    logger.warning(f"{listing.root}: ignored {len(paths)} folders beside the splits: {listed}.{hint}")
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [Path(entry.path) for entry in _entries(folder) if _is_folder(entry)]
+def _require_classes(classes: Classes, folder: Path, listing: Listing) -> None:
+    if empty := [name for name, found in classes.items() if not found.images]:
+        raise DataError(_empty_classes(empty, folder, listing))
+    if len(classes) == 1:
+        ((name, found),) = classes.items()
+        nested = len(found.subfolders) > 1 and not found.direct
+        hint = f" If its subfolders are the classes, pass --data {folder / name}." if nested else ""
+        raise DataError(f"only one class, {name!r}, in {folder}. At least two are needed.{hint}")
+    for group in lookalikes(classes):
+        named = ", ".join(map(repr, group))
+        logger.warning(f"{folder}: class names that look alike: {named}. Merge the folders if they are one class.")
 
 
-def _files(folder: Path) -> list[Path]:
-    return [Path(entry.path) for entry in _entries(folder) if _is_file(entry)]
+def _empty_classes(empty: list[str], folder: Path, listing: Listing) -> str:
+    flags = " ".join(f"--exclude {_quoted(name)}" for name in empty)
+    if len(empty) == 1:
+        problem = f"class {empty[0]!r} has no images in {folder / empty[0]}"
+        fix = f"Fill the folder or remove it, or pass {flags} to leave it out."
+    else:
+        problem = f"{len(empty)} class folders have no images in {folder}: {', '.join(map(repr, empty))}"
+        fix = f"Fill or remove them, or pass {flags} to leave them out."
+    unread = listing.unread_line(empty)
+    return f"{problem}: {unread} {fix}" if unread else f"{problem}. {fix}"
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    # For a link to itself, Path.is_dir() returns False; DirEntry.is_dir() raises.
-    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+def _quoted(name: str) -> str:
+    # Brackets are part of a glob pattern.
+    pattern = re.sub(r"([\[*?])", r"[\1]", name)
+    return shlex.quote(pattern)
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Return True for regular files and dangling links, which are reported as unreadable later; False for pipes."""
-    if not entry.is_symlink():
-        return entry.is_file()
-    return Path(entry.path).is_file() or not Path(entry.path).exists()
+def _refuse_hidden_splits(classes: Classes, folder: Path) -> None:
+    nested = {name: set() if found.direct else found.subfolders for name, found in classes.items() if found.images}
+    within = {name: found.subfolders for name, found in classes.items()}
+    refuse_hidden_splits(folder, nested, within)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            kept = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _CLUTTER]
-    except OSError as error:
-        raise DataError(f"cannot list {folder}: {error.strerror}. Check its permissions.") from None
-    return sorted(kept, key=lambda entry: entry.name)
+def _compare_with_train(part: str, folder: Path, classes: Classes, train: Classes) -> Classes:
+    """Return the held-out classes under train's spelling of their names."""
+    by_look: dict[str, list[str]] = defaultdict(list)
+    for name in train:
+        by_look[look(name)].append(name)
+    merged: Classes = defaultdict(ClassFolder)
+    unknown = []
+    for name, found in classes.items():
+        if not found.images:
+            continue
+        alike = [name] if name in train else by_look[look(name)]
+        if len(alike) != 1:
+            unknown.append(name)
+            continue
+        if alike[0] != name:
+            logger.warning(f"{folder}: class {name!r} is taken as {alike[0]!r} of train. Rename the folder.")
+        merged[alike[0]].images += [replace(image, class_name=alike[0]) for image in found.images]
+    if unknown:
+        raise DataError(f"{folder} has classes that train lacks: {name_some(sorted(unknown))}. Add them to train.")
+    if absent := sorted(train.keys() - merged.keys()):
+        logger.warning(f"{folder} has no images of {name_some(absent)}. The {part} results do not cover them.")
+    return dict(merged)
+
+
+def _flat(classes: Classes) -> list[Found]:
+    return [found for name in sorted(classes) for found in classes[name].images]

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tcs_edge.data.folders import Checked, check_all, refuse_many
 from tcs_edge.data.images import ImageSet
-from tcs_edge.data.layout import Found, find_files, name_some
+from tcs_edge.data.layout import Found, find_files
+from tcs_edge.data.listing import name_some
 from tcs_edge.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -23,16 +24,17 @@ logger = logging.getLogger(__name__)
 PART = "unlabeled"
 
 
-def with_unlabeled(images: ImageSet, folder: Path) -> ImageSet:
+def with_unlabeled(images: ImageSet, folder: Path, exclude: Sequence[str] = ()) -> ImageSet:
     """Append every new image below `folder` to the training split of `images`, without labels.
 
     Args:
         folder: images at any depth; it may contain the labeled images too.
+        exclude: glob patterns on names of folders and files to leave out.
 
     Raises:
         DataError: no such folder, no new image, or more than 1 % unreadable images.
     """
-    listed = {PART: [Found(path, _name(path, folder), "") for path in find_files(folder)]}
+    listed = {PART: [Found(path, _name(path, folder), "") for path in find_files(folder, exclude)]}
     checked, skipped = check_all(listed)
     refuse_many(folder, skipped, len(listed[PART]))
     new = _new_ones(checked[PART], images)

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tcs_edge.data.decode import MAX_PIXELS, has_image_suffix, image_size, open_rgb, unreadable_reason
+from tcs_edge.data.decode import MAX_PIXELS, as_rgb, image_size, inspect, open_rgb, unreadable_reason
+from tcs_edge.data.formats import has_image_suffix, readable_formats
 from tcs_edge.errors import DataError
 
 
@@ -111,7 +112,7 @@ def test_an_animation_gives_its_first_frame(tmp_path, suffix):
     assert pixels(tmp_path / f"a.{suffix}")[4, 4].tolist() == [255, 0, 0]
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "tif"])
 def test_error_names_a_truncated_file(tmp_path, picture, suffix):
     path = tmp_path / f"cut.{suffix}"
     picture(3, 64, 64).save(path)
@@ -133,9 +134,9 @@ def test_error_names_a_file_that_is_not_an_image(tmp_path, content):
 
 
 def test_other_formats_are_refused_under_any_suffix(tmp_path, picture):
-    picture().save(tmp_path / "a.gif")
-    (tmp_path / "a.gif").rename(tmp_path / "a.png")
-    with pytest.raises(DataError, match="not a JPEG, PNG, WebP or BMP"):
+    picture().save(tmp_path / "a.ppm")
+    (tmp_path / "a.ppm").rename(tmp_path / "a.png")
+    with pytest.raises(DataError, match="not a JPEG, PNG, WebP, BMP, TIFF or GIF"):
         open_rgb(tmp_path / "a.png")
 
 
@@ -167,13 +168,14 @@ def test_image_size_returns_the_stored_size(tmp_path, picture):
 
 
 def test_has_image_suffix():
-    assert all(map(has_image_suffix, ["a.jpg", "A.JPG", "a.b.Jpeg", "x.png", "x.webp", "x.bmp"]))
-    assert not any(map(has_image_suffix, ["a.gif", "a.tif", "jpg", "a.jpg.txt", "a"]))
+    assert all(map(has_image_suffix, ["a.jpg", "A.JPG", "a.b.Jpeg", "x.png", "x.webp", "x.bmp", "x.jfif"]))
+    assert all(map(has_image_suffix, ["x.JPE", "x.tif", "x.TIFF", "x.gif"]))
+    assert not any(map(has_image_suffix, ["a.psd", "a.cr2", "jpg", "a.jpg.txt", "a"]))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    suffix=st.sampled_from(["jpg", "png", "webp", "bmp"]),
+    suffix=st.sampled_from(["jpg", "png", "webp", "bmp", "gif", "tif"]),
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
 )
 def test_damaged_bytes_decode_or_raise_data_error(tmp_path, picture, suffix, changes):
@@ -191,3 +193,175 @@ def test_damaged_bytes_decode_or_raise_data_error(tmp_path, picture, suffix, cha
         else:
             with pytest.raises(DataError, match=path.name):
                 open_rgb(path)
+
+
+def _gray16(path, values, **options):
+    Image.fromarray(np.array(values, np.uint16)).save(path, **options)
+    return pixels(path)[..., 0].tolist()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_gray_up_to_4095_is_scaled_as_12_bits(tmp_path, suffix):
+    assert _gray16(tmp_path / f"a.{suffix}", [[0, 16, 2048, 4095]]) == [[0, 1, 128, 255]]
+    assert _gray16(tmp_path / f"b.{suffix}", [[0, 4095, 4096, 65535]]) == [[0, 16, 16, 255]]
+    assert _gray16(tmp_path / f"c.{suffix}", [[0, 0]]) == [[0, 0]]
+
+
+def test_12_bit_gray_in_memory_is_scaled_as_in_a_file(tmp_path):
+    image = Image.fromarray(np.array([[0, 2048, 4095]], np.uint16))
+    assert np.asarray(as_rgb(image))[0, :, 1].tolist() == [0, 128, 255]
+
+
+def test_big_endian_tiff_is_scaled(tmp_path):
+    image = Image.fromarray(np.array([[0, 300, 65535]], ">u2"))
+    assert image.mode == "I;16B"
+    image.save(tmp_path / "a.tif")
+    assert pixels(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 1, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.array([[0.0, 0.5, 1.0]], np.float32), "floating-point pixels"),
+        (np.array([[0, 70_000]], np.int32), r"gray values outside 0\.\.65535"),
+        (np.array([[-3, 7]], np.int32), r"gray values outside 0\.\.65535"),
+    ],
+)
+def test_pixels_without_a_known_range_are_refused(tmp_path, values, reason):
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=reason):
+        open_rgb(tmp_path / "a.tif")
+    assert unreadable_reason(tmp_path / "a.tif")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("top", [4095, 65535])
+def test_transparent_16_bit_gray_is_white(tmp_path, top):
+    values = np.array([[7, 0, top], [0, 7, 0]], ">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", 3, 2, 16, 0, 0, 0, 0)
+    chunks = [_chunk(b"IHDR", header), _chunk(b"tRNS", struct.pack(">H", 7)), _chunk(b"IDAT", zlib.compress(rows))]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join([*chunks, _chunk(b"IEND", b"")]))
+    assert pixels(tmp_path / "a.png")[..., 0].tolist() == [[255, 0, 255], [0, 255, 0]]
+
+
+def _bmp_32(alpha: list[int]) -> bytes:
+    """A BMP of one row with a V4 header that declares alpha; every pixel is (10, 20, 30)."""
+    body = b"".join(bytes([30, 20, 10, a]) for a in alpha)
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    info = struct.pack("<IiiHHIIiiII", 108, len(alpha), 1, 1, 32, 3, len(body), 2835, 2835, 0, 0) + masks + bytes(52)
+    return b"BM" + struct.pack("<IHHI", 14 + len(info) + len(body), 0, 0, 14 + len(info)) + info + body
+
+
+def test_a_32_bit_bmp_without_any_alpha_is_opaque(tmp_path):
+    (tmp_path / "a.bmp").write_bytes(_bmp_32([0, 0]))
+    assert pixels(tmp_path / "a.bmp")[0].tolist() == [[10, 20, 30]] * 2
+    with Image.open(tmp_path / "a.bmp") as opened:
+        assert opened.mode == "RGBA"
+        assert np.asarray(as_rgb(opened))[0].tolist() == [[10, 20, 30]] * 2
+    (tmp_path / "b.bmp").write_bytes(_bmp_32([0, 255]))
+    assert pixels(tmp_path / "b.bmp")[0].tolist() == [[255, 255, 255], [10, 20, 30]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["webp", "tif", "avif"])
+def test_exif_orientation_of_every_container_is_that_of_png(tmp_path, suffix, orientation):
+    stored = np.zeros((16, 32, 3), np.uint8)
+    stored[:8, :8], stored[8:, 16:] = (255, 0, 0), (0, 0, 255)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    options = {"tif": {"tiffinfo": {0x0112: orientation}}, "webp": {"exif": exif, "lossless": True}}
+    Image.fromarray(stored).save(tmp_path / f"a.{suffix}", **options.get(suffix, {"exif": exif, "quality": 100}))
+    ours, expected = (pixels(tmp_path / name).astype(int) for name in (f"a.{suffix}", "a.png"))
+    assert ours.shape == expected.shape
+    assert np.abs(ours - expected).mean() < 8
+
+
+@pytest.mark.parametrize("suffix", ["gif", "tif"])
+def test_the_first_frame_or_page_is_read(tmp_path, suffix):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    assert pixels(tmp_path / f"a.{suffix}")[4, 4].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits", "group4"])
+def test_compressed_tiff_is_read(tmp_path, picture, compression):
+    mode = "1" if compression == "group4" else "RGB"
+    image = picture(3, 40, 30).convert(mode)
+    image.save(tmp_path / "a.tif", compression=compression)
+    error = np.abs(pixels(tmp_path / "a.tif").astype(int) - np.asarray(image.convert("RGB")).astype(int))
+    assert error.mean() < (8 if compression == "jpeg" else 1e-9)
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "mpo"])
+def test_jpeg_is_read_under_its_other_suffixes(tmp_path, picture, suffix):
+    picture(1, 32, 24).save(tmp_path / f"a.{suffix}", "JPEG")
+    assert has_image_suffix(f"a.{suffix}")
+    assert pixels(tmp_path / f"a.{suffix}").shape == (24, 32, 3)
+
+
+def test_a_stereo_photo_gives_its_first_image(tmp_path):
+    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=frames[1:])
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert opened.format == "MPO"
+    assert np.abs(pixels(tmp_path / "a.jpg")[8, 8].astype(int) - [255, 0, 0]).max() <= 3
+    assert unreadable_reason(tmp_path / "a.jpg") is None
+
+
+def test_transparent_gif_is_composited_on_white(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.gif", transparency=1)
+    assert pixels(tmp_path / "a.gif")[0].tolist() == [[255, 0, 0], [255, 255, 255]]
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_the_check_of_a_jpeg_equals_decoding_it_whole(tmp_path, picture, mode, progressive):
+    """The check decodes at an eighth of the size; it must find the same damage."""
+    path = tmp_path / "a.jpg"
+    picture(4, 120, 90).convert(mode).save(path, progressive=progressive)
+    whole = path.read_bytes()
+    for end in [*range(0, len(whole), 37), len(whole) - 2, len(whole) - 1, len(whole)]:
+        path.write_bytes(whole[:end])
+        try:
+            open_rgb(path)
+            readable = True
+        except DataError:
+            readable = False
+        assert (unreadable_reason(path) is None) == readable, end
+
+
+def test_the_check_reports_the_largest_value_of_16_bit_files(tmp_path, picture):
+    _gray16(tmp_path / "a.png", [[5, 300]])
+    assert (inspect(tmp_path / "a.png").peak, inspect(tmp_path / "a.png").color) == (300, False)
+    picture().save(tmp_path / "b.png")
+    assert inspect(tmp_path / "b.png").peak is None
+    rows = b"".join(b"\0" + np.full(6, 4000, ">u2").tobytes() for _ in range(2))
+    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)), _chunk(b"IDAT", zlib.compress(rows))]
+    (tmp_path / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join([*chunks, _chunk(b"IEND", b"")]))
+    assert (inspect(tmp_path / "c.png").peak, inspect(tmp_path / "c.png").color) == (15 * 257, True)
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_a_heic_file_is_named_as_such(tmp_path, brand):
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(100))
+    reason = unreadable_reason(tmp_path / "a.jpg")
+    if "HEIF" not in readable_formats():
+        assert reason == "HEIC image, which needs pip install 'tcs-edge[heif]'"
+    else:
+        assert reason == "damaged HEIC image"
+
+
+def test_heic_is_read_with_the_extra(tmp_path, picture):
+    pytest.importorskip("pillow_heif", reason="the extra 'heif' is not installed")
+    assert has_image_suffix("IMG_0001.HEIC")
+    picture(1, 64, 48).save(tmp_path / "a.heic", quality=95)
+    error = np.abs(pixels(tmp_path / "a.heic").astype(int) - np.asarray(picture(1, 64, 48)).astype(int))
+    assert error.mean() < 8

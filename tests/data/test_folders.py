@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tcs_edge.data import load_images
 from tcs_edge.errors import DataError
@@ -208,7 +209,9 @@ def test_a_few_unreadable_images_are_skipped_and_named(tmp_path, fill, recorder)
     fill(tmp_path / "b", 60, seed=2)
     (tmp_path / "b/007.png").write_bytes(b"text")
     images = load_images(tmp_path)
-    assert [(bad.path, bad.reason) for bad in images.skipped] == [("b/007.png", "not a JPEG, PNG, WebP or BMP image")]
+    assert [(bad.path, bad.reason) for bad in images.skipped] == [
+        ("b/007.png", "not a JPEG, PNG, WebP, BMP, TIFF or GIF image")
+    ]
     assert "b/007.png" not in names(images)
     assert len(names(images)) == 119
     assert "skipped 1 of 120 images" in recorder.warned[0]
@@ -251,6 +254,38 @@ def test_warning_for_copies_with_different_labels(flat, recorder):
     images = load_images(flat)
     assert recorder.warned[0] == "identical images with different labels: 2 (cat/000.png, dog/liar.png)"
     assert {"cat/000.png", "dog/liar.png"} <= set(images.train.names)
+
+
+def gray16(folder, tops):
+    for row, top in enumerate(tops):
+        values = np.linspace(0, top, 64).astype(np.uint16).reshape(8, 8)
+        values[0, 0] = row  # no copies
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(folder / f"{row}.png")
+
+
+@pytest.mark.parametrize("tops", [[4095] * 6, [65535] * 6, [4095, 3000, 1500] * 2, [30_000, 65_000, 20_000] * 2])
+def test_16_bit_images_of_one_depth_give_no_warning(tmp_path, recorder, tops):
+    gray16(tmp_path / "a", tops)
+    gray16(tmp_path / "b", [top - 9 for top in tops])
+    load_images(tmp_path)
+    assert not recorder.warned
+
+
+@pytest.mark.parametrize(
+    ("tops", "text"),
+    [
+        ([9000] * 6, "16-bit gray images: 12 use at most 36 of 256 levels (largest value 9000)"),
+        ([1000] * 6, "16-bit gray images: 12 use at most 63 of 256 levels (largest value 1000)"),
+        ([4000, 4000, 60_000] * 2, "16-bit gray images: 8 of 12 have no value above 4095 and are scaled as 12 bits"),
+    ],
+)
+def test_16_bit_images_of_another_depth_are_a_warning(tmp_path, recorder, tops, text):
+    gray16(tmp_path / "a", tops)
+    gray16(tmp_path / "b", [top - 9 for top in tops])
+    load_images(tmp_path)
+    assert len(recorder.warned) == 1
+    assert text in recorder.warned[0]
 
 
 @pytest.mark.slow

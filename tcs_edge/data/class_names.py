@@ -1,0 +1,51 @@
+"""Class names from folder names: unusable names are refused, and names that look alike are found."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from tcs_edge.errors import DataError
+
+_LINE_SEPARATORS = ("Zl", "Zp")
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff]")
+
+
+def class_name_of(folder: Path) -> str:
+    """Return the class of a folder: its name in composed Unicode form (NFC), equal on every system.
+
+    Raises:
+        DataError: bytes that are not UTF-8, line breaks or control characters in the name.
+    """
+    name = unicodedata.normalize("NFC", folder.name)
+    if problem := _problem(name):
+        raise DataError(f"class folder {folder.name!a} in {folder.parent} has {problem} in its name. Rename it.")
+    return name
+
+
+def _problem(name: str) -> str | None:
+    kinds = {unicodedata.category(letter) for letter in name}
+    if "Cs" in kinds:
+        return "bytes that are not UTF-8"
+    if "\n" in name or "\r" in name or kinds & set(_LINE_SEPARATORS):
+        return "a line break"
+    if "Cc" in kinds:
+        return "a control character"
+    return None if name.strip() else "only blanks"
+
+
+def look(name: str) -> str:
+    """Return a key that is equal for names that look alike: compatible characters, case and blanks."""
+    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", name)).casefold()
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def lookalikes(names: Iterable[str]) -> list[list[str]]:
+    """Return the groups of different names that look alike."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        groups[look(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
