@@ -7,8 +7,10 @@ import importlib.util
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from tcs_edge.data.decode import open_rgb
 from tcs_edge.data.preprocess import Preprocess
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "tcs_edge" / "bundle" / "device_files"
-ALLOWED = {"json", "numpy", "onnxruntime", "openvino", "PIL", "predict"}
+ALLOWED = {"json", "numpy", "onnxruntime", "openvino", "PIL", "pillow_heif", "predict"}
 # A device must need none of tcs-edge's own dependencies.
 BLOCKED = ("torch", "timm", "tcs_edge", "onnx", "scipy", "pydantic", "typer")
 
@@ -220,6 +222,59 @@ def test_preprocessing_of_script_and_package_is_identical(
     theirs = predict.preprocess(predict.open_rgb(path), ours.to_json())
     assert theirs.tobytes() == ours(open_rgb(path)).tobytes()
     assert (theirs.dtype, theirs.shape) == (np.float32, (3, 24, 24))
+
+
+def _gray16_png(clear: int) -> bytes:
+    """16-bit gray PNG of 5 x 1 pixels with one transparent value."""
+    row = b"\0" + np.array([0, 7, 300, 2048, 4095], ">u2").tobytes()
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", 5, 1, 16, 0, 0, 0, 0)), (b"tRNS", struct.pack(">H", clear)),
+        (b"IDAT", zlib.compress(row)), (b"IEND", b""),
+    )  # fmt: skip
+    chunks = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _bmp_with_alpha(alpha: int) -> bytes:
+    body = bytes([30, 20, 10, alpha]) * 2
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    info = struct.pack("<IiiHHIIiiII", 108, 2, 1, 1, 32, 3, len(body), 2835, 2835, 0, 0) + masks + bytes(52)
+    return b"BM" + struct.pack("<IHHI", 14 + len(info) + len(body), 0, 0, 14 + len(info)) + info + body
+
+
+def _saved(path: Path, values: object, **options: object) -> None:
+    Image.fromarray(np.array(values)).save(path, **options)
+
+
+COLOR = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+FILES = {
+    "12-bit.png": lambda path: _saved(path, np.array([[0, 16, 2048, 4095]], np.uint16)),
+    "12-bit.tif": lambda path: _saved(path, np.array([[0, 16, 2048, 4095]], np.uint16)),
+    "16-bit.tif": lambda path: _saved(path, np.array([[0, 16, 2048, 65535]], ">u2")),
+    "32-bit.tif": lambda path: _saved(path, np.array([[0, 16, 2048, 65535]], np.int32)),
+    "transparent.png": lambda path: path.write_bytes(_gray16_png(7)),
+    "no-alpha.bmp": lambda path: path.write_bytes(_bmp_with_alpha(0)),
+    "alpha.bmp": lambda path: path.write_bytes(_bmp_with_alpha(100)),
+    "turned.tif": lambda path: _saved(path, COLOR, tiffinfo={0x0112: 6}),
+    "a.gif": lambda path: _saved(path, COLOR),
+    "a.jfif": lambda path: _saved(path, COLOR, format="JPEG"),
+    "a.avif": lambda path: _saved(path, COLOR),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_script_opens_files_as_the_package_does(tmp_path, name):
+    FILES[name](tmp_path / name)
+    ours, theirs = open_rgb(tmp_path / name), predict.open_rgb(tmp_path / name)
+    assert (theirs.mode, theirs.size) == ("RGB", ours.size)
+    assert theirs.tobytes() == ours.tobytes()
+
+
+@pytest.mark.parametrize("values", [np.float32([[0.5]]), np.int32([[-1]]), np.int32([[70_000]])])
+def test_the_script_refuses_pixels_without_a_known_range(tmp_path, values):
+    _saved(tmp_path / "a.tif", values)
+    with pytest.raises(ValueError, match=r"floating-point pixels|gray values outside"):
+        predict.open_rgb(tmp_path / "a.tif")
 
 
 def test_preprocessing_of_elongated_images_is_identical():

@@ -3,7 +3,7 @@
 
     python3 predict.py IMAGE... [--top N] [--threads N] [--json]
 
-Needs Python 3.9 or newer and the packages in requirements.txt. From another program:
+Needs Python 3.9 or newer and the packages in requirements.txt; for HEIC images, pillow-heif too. From another program:
 
     classifier = Classifier()
     classifier.classify(open_rgb("photo.jpg"), top=3)   # [("cat", 0.93), ...]
@@ -18,11 +18,20 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
+
+try:
+    import pillow_heif
+except ImportError:
+    pillow_heif = None
+else:
+    pillow_heif.register_heif_opener()
 
 HERE = Path(__file__).resolve().parent
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
+FORMATS += (("AVIF",) if features.check("avif") else ()) + (("HEIF",) if pillow_heif else ())
 MAX_PIXELS = 178_956_970  # 0.5 GB as RGB; protects against small files with a huge declared size
+MAX_12_BIT, MAX_16_BIT = 4095, 65535
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -92,13 +101,15 @@ def load_openvino(path: str, threads: int) -> tuple:
 
 
 def open_rgb(path: str | Path) -> Image.Image:
-    """Open an image as 8-bit RGB: rotated by its EXIF orientation, transparency on white."""
+    """Open an image, or the first frame or page, as 8-bit RGB: upright by its EXIF data, transparency on white."""
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"the image has {image.width} x {image.height} pixels, more than {MAX_PIXELS}")
+        if image.mode == "F":
+            raise ValueError("floating-point pixels, which have no fixed range")
         image.load()
         turn = UPRIGHT.get(orientation(image))
-        return flatten(image if turn is None else image.transpose(turn))
+        return flatten(image if turn is None else image.transpose(turn), image.format)
 
 
 def orientation(image: Image.Image) -> int:
@@ -110,16 +121,35 @@ def orientation(image: Image.Image) -> int:
     return tag if isinstance(tag, int) else 1
 
 
-def flatten(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB: 16-bit gray scaled to 8 bit, transparency on white."""
+def flatten(image: Image.Image, container: str | None = None) -> Image.Image:
+    """Convert any mode to RGB: 16-bit gray scaled to 8 bits, transparency on white.
+
+    Args:
+        container: format of the file, such as "BMP".
+    """
     if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+        return scale_16_bit(image).convert("RGB")
+    # Programs without alpha support leave the fourth byte of a 32-bit BMP at 0.
+    if container in ("BMP", "DIB") and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")
     if image.has_transparency_data:
         opened = image.convert("RGBA")
         white = Image.new("RGBA", opened.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, opened).convert("RGB")
     return image.convert("RGB")
+
+
+def scale_16_bit(image: Image.Image) -> Image.Image:
+    """Scale gray values to 8 bits: from 12 bits if none exceeds 4095, else from 16 bits; transparency is white."""
+    stored = np.asarray(image)
+    if stored.min() < 0 or stored.max() > MAX_16_BIT:
+        raise ValueError(f"gray values outside 0..{MAX_16_BIT}")
+    top = MAX_12_BIT if stored.max() <= MAX_12_BIT else MAX_16_BIT
+    gray = ((stored.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        gray[stored == transparent] = 255
+    return Image.fromarray(gray)
 
 
 def preprocess(image: Image.Image, steps: dict) -> np.ndarray:
