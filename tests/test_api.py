@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -72,13 +73,19 @@ def test_every_flag_of_the_gate_command_has_an_argument():
 
 @pytest.mark.slow
 def test_compress_load_and_gate_work_together(photos, tmp_path, capsys):
+    package = logging.getLogger("tcs_edge")
+    before = package.level, package.propagate, list(package.handlers)
     run = compress(
         photos, target="raspberrypi4", method="ce", student="lcnet_050", student_init="random", img_size=32, epochs=1,
         device="cpu", threads=1, workers=0, out=tmp_path / "run", quiet=True,
     )  # fmt: skip
     assert run.passed
     assert run.path == tmp_path / "run"
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
+    log = (run.path / "train.log").read_text(encoding="utf-8")
+    assert "INFO images: photos" in log
+    assert "INFO epoch 1 of 1: loss " in log
+    assert (package.level, package.propagate, list(package.handlers)) == before
     assert load(run).classes == ("blue", "green", "red")
     assert Gate(max_size_mb=50).require(run).passed
 
