@@ -1,1 +1,1 @@
-"""A fair table of methods: same student, data, budget and seeds, every run in a process of its own."""
+"""Comparison of training methods: same student, data, budget and seeds, each run in its own process."""

@@ -1,4 +1,4 @@
-"""How long every run of a comparison trains: as many passes, or as many images seen."""
+"""Training budget of a comparison, the same for every run: epochs, or images seen."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _FACTORS = {None: 1, "k": 1_000, "m": 1_000_000}
 
 @dataclass(frozen=True)
 class BenchBudget:
-    """One budget for all runs, >= 1: passes over the training images, or training images seen.
+    """Budget of every run, >= 1: passes over the training images, or training images seen.
 
-    Images are the fair unit where runs have different numbers of images: with five times the images,
-    as many epochs are five times the training.
+    Use images for a fair comparison of runs with different numbers of images. An epoch over five times the images
+    is five times the training.
     """
 
     count: int
@@ -27,7 +27,7 @@ class BenchBudget:
         return f"{self.count:,} {'images seen' if self.unit == 'images' else self.unit}"
 
     def epochs(self, train_images: int) -> int:
-        """Passes over `train_images` images, rounded to whole ones.
+        """Return the number of passes over `train_images` images, rounded.
 
         Raises:
             UsageError: the budget is less than one pass.
@@ -36,20 +36,20 @@ class BenchBudget:
             return self.count
         if self.count < train_images:
             raise UsageError(
-                f"--budget: {self} are less than one pass over {train_images:,} training images. "
+                f"--budget: {self} is less than one pass over {train_images:,} training images. "
                 f"Pass {train_images}-images or more."
             )
         return round(self.count / train_images)
 
 
 def parse_budget(text: str) -> BenchBudget:
-    """Read "30-epochs", "200k-images" or "1.5m-images".
+    """Parse "30-epochs", "200k-images" or "1.5m-images".
 
     Raises:
-        UsageError: anything else.
+        UsageError: any other format.
     """
     match = _BUDGET.fullmatch(text.strip().lower())
     count = float(match[1]) * _FACTORS[match[2]] if match else 0.0
     if not match or count < 1 or count != int(count):
-        raise UsageError(f"--budget {text!r} is no budget. Write 30-epochs, 200k-images or 1.5m-images.")
+        raise UsageError(f"--budget: unknown format {text!r}. Write 30-epochs, 200k-images or 1.5m-images.")
     return BenchBudget(int(count), "epochs" if match[3] == "epochs" else "images")

@@ -1,4 +1,4 @@
-"""What a comparison consists of: one run per student, arm, number of shots and seed, and what a run found."""
+"""Runs of a comparison, one per student, arm, number of shots and seed, and their results."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tcs_edge.specs.strict import validated
 
 SCHEMA_VERSION = 2
 
-# What an arm changes about the options that all arms share; "-loop" keeps the teacher in memory.
+# Changes of each arm to the shared options; "-loop" keeps the teacher in memory.
 ARMS: dict[str, dict[str, Any]] = {
     f"{name}{ending}": {"method": name} | ({"online_teacher": True} if ending else {})
     for name, facts in METHODS.items()
     for ending in ("", "-loop")
     if facts.online or not ending
 }
-# Each takes one thing away from TCS. A gain that survives it has another cause.
+# Each removes one part of TCS. A gain that remains without the part has another cause.
 ABLATIONS: dict[str, dict[str, Any]] = {
     "random-axes": {"ablation": "random-axes"},
     "shuffled-targets": {"ablation": "shuffled-targets"},
@@ -38,12 +38,12 @@ FEW_SHOTS = (1, 2, 3, 4, 5, 8, 16)
 
 @dataclass(frozen=True)
 class SharedOptions:
-    """What all arms and seeds share at one student and number of shots.
+    """Options that all arms and seeds share, for one student and number of shots.
 
     Attributes:
         options: resolved.
-        labeled_epochs: for a method that cannot use images without labels: as many passes over the
-            labeled ones as see the same number of images; None where every image has a label.
+        labeled_epochs: epochs of a method that needs labels, with the same number of images seen from the labeled
+            images alone; None if every image has a label.
     """
 
     options: ResolvedConfig
@@ -56,7 +56,7 @@ class BenchRun:
 
     Attributes:
         arm: a key of `ARMS`, or "tcs/" and a key of `ABLATIONS`.
-        options: of the run; student, shots and seed are the run's.
+        options: options of the run, with its student, shots and seed.
     """
 
     arm: str
@@ -64,24 +64,24 @@ class BenchRun:
 
     @property
     def place(self) -> str:
-        """What the run shares with the other arms: student, shots, seed. Part of file names."""
+        """Student, shots and seed, which all arms share, as a part of file names."""
         shots = f"-{self.options.shots}shots" if self.options.shots else ""
         return f"{self.options.student}{shots}-seed{self.options.seed}"
 
     @property
     def name(self) -> str:
-        """Names the run's file."""
+        """Name of the run's file."""
         return f"{self.arm}-{self.place}".replace("/", "-")
 
     @property
     def title(self) -> str:
-        """Names the run to a person."""
+        """Name of the run in messages."""
         shots = f", {self.options.shots} shots" if self.options.shots else ""
         return f"{self.arm}, {self.options.student}{shots}, seed {self.options.seed}"
 
     @property
     def teacher(self) -> str | None:
-        """Names the teacher's pass, which runs that read the same numbers share; None without a teacher."""
+        """Name of the teacher's pass, which runs with the same features share; None without a teacher."""
         options = self.options
         if not options.has_teacher:
             return None
@@ -90,7 +90,7 @@ class BenchRun:
         return f"teacher-{kind}{loop}-{self.place}".replace("/", "-")
 
     def config_key(self) -> dict[str, Any]:
-        """Everything the run's result depends on, as JSON values; what only other methods read is left out."""
+        """Return everything that the run's result depends on, as JSON values, without options of other methods."""
         options = self.options.model_dump(mode="json", exclude_none=True)
         others = set(METHODS) - {self.options.method}
         for unread in ("threads", "workers", "cache_dir", *others):
@@ -100,17 +100,17 @@ class BenchRun:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run found.
+    """Result of a run.
 
     Attributes:
-        correct: one character per test image, "1" where the deployed model was right.
-        train_seconds: wall time of the training loop's stage, teacher pass apart.
+        correct: one character per test image, "1" if the deployed model classified it correctly.
+        train_seconds: wall time of the training loop, without the teacher's pass.
         peak_memory_mb: largest resident size of the run's process until the end of training, in 10^6 bytes.
-        peak_gpu_mb: largest memory torch took on the accelerator; 0 without one.
+        peak_gpu_mb: largest memory of torch on the accelerator, in 10^6 bytes; 0 without one.
         onnx_mb: size of the deployed model's ONNX file, in 10^6 bytes.
         latency_ms: median time of one image through that file in ONNX Runtime, on this machine's CPU with
             `threads` threads.
-        teacher_seconds: of the pass that the run's answers came from; 0 without a teacher.
+        teacher_seconds: duration of the teacher's pass; 0 without a teacher.
     """
 
     correct: str
@@ -127,7 +127,7 @@ class RunResult:
 
     @property
     def accuracy(self) -> float:
-        """On the test images, 0..1."""
+        """Accuracy on the test images, 0..1."""
         return self.correct.count("1") / len(self.correct)
 
     def to_json(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class RunResult:
 
 
 def arms_of(methods: Sequence[str], ablations: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Every arm of a comparison and what it changes, in the order asked for.
+    """Return the changes of each arm of a comparison: the methods, then the ablations.
 
     Raises:
         UnknownName: no such method or ablation.
@@ -151,13 +151,15 @@ def arms_of(methods: Sequence[str], ablations: Sequence[str]) -> dict[str, dict[
 def make_runs(
     shared: Sequence[SharedOptions], arms: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
 ) -> tuple[BenchRun, ...]:
-    """Every arm of every base at every seed, seed by seed, so that a comparison that stops early is one.
+    """Make the run of each arm for each of `shared` and each seed.
+
+    All runs of a seed come before the next seed, so that an interrupted comparison has complete seeds.
 
     Args:
-        shared: the options that arms and seeds share, one per student and number of shots.
+        shared: options that arms and seeds share, one per student and number of shots.
 
     Raises:
-        SpecError: an arm cannot have an option that the others have.
+        SpecError: a shared option that an arm does not support.
     """
     return tuple(
         BenchRun(arm, _changed(base, changes, seed))

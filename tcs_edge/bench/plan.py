@@ -1,4 +1,4 @@
-"""From what the user asks to the options of every run; what cannot work is said before anything is trained."""
+"""Plan of a comparison: options of every run, with all checks of the options before any training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tcs_edge.specs.methods import METHODS
 from tcs_edge.stages.prepare import Shortlist, list_students, require_teacher
 from tcs_edge.utils.logs import warnings_only
 
-# A few hundred steps whatever the number of shots; as many epochs would leave one shot untrained.
+# A few hundred steps for any number of shots. A fixed number of epochs would barely train one shot.
 FEW_SHOT_BUDGET = BenchBudget(10_000, "images")
 
 
@@ -26,27 +26,27 @@ def plan_shared(
     budget: BenchBudget | None,
     arms: Mapping[str, Mapping[str, Any]],
 ) -> tuple[SharedOptions, ...]:
-    """The options that all arms and seeds share, one per student and number of shots, resolved.
+    """Resolve the options that all arms and seeds share, one per student and number of shots.
 
     Args:
-        options: the user's.
+        options: the user's options.
         students: timm names, or "auto".
-        shots: training images per class; None stands for all images.
-        arms: as `runs.arms_of`; decides whether a teacher is needed.
-        budget: None takes the options' epochs, and `FEW_SHOT_BUDGET` for shots without epochs.
+        shots: training images per class; None uses all images.
+        arms: result of `grid.arms_of`; some arms need a teacher.
+        budget: None uses the options' epochs, or `FEW_SHOT_BUDGET` for shots without epochs.
 
     Raises:
         UsageError: a student that does not fit, or a budget of less than one pass.
-        DataError: images that cannot be used, or a class with fewer than the largest number of shots.
+        DataError: unusable images, or a class with fewer images than the largest number of shots.
         MissingError: no teacher weights.
     """
     if any(shots) and budget is None and options.epochs is None:
         budget = FEW_SHOT_BUDGET
     shared: list[SharedOptions] = []
     for number, student in enumerate(students):
-        # Methods are compared here, so "auto" takes the student that needs no teacher to be found.
+        # The bench compares methods, so "auto" takes the table's student, which needs no teacher.
         all_images = options.replaced(student=student, search="table", shots=None, rest_unlabeled=False)
-        with warnings_only() if number else nullcontext():  # the images are the same for every student
+        with warnings_only() if number else nullcontext():  # log the images once, for the first student
             listed = list_students(all_images)
         shared += [_shared(listed, count, options.rest_unlabeled, budget) for count in shots]
     if any(METHODS[changes["method"]].targets != "none" for changes in arms.values()):

@@ -1,4 +1,4 @@
-"""Plot of a comparison: an SVG that follows the reader's light or dark theme."""
+"""Plot of a comparison: an SVG in the reader's light or dark theme."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ def accuracy_svg(rows: Sequence[Row]) -> str:
 
 
 def _curves(rows: Sequence[Row], arms: Sequence[str], every: Sequence[Row]) -> tuple[int, Markup]:
-    """Height in pixels, and mean accuracy against shots; the band is one standard deviation over the seeds."""
+    """Draw mean accuracy over shots, with an interval of one standard deviation over the seeds.
+
+    Returns:
+        Height in pixels, and the drawing.
+    """
     shots = sorted({row.shots or 1 for row in every})
     x = Axis(shots[0], shots[-1], start=44, end=WIDE - 12, log=True)
     y = Axis(*padded([end for row in every for end in _ends(row)]), start=CURVES_PX - TICKS_PX, end=26)
@@ -53,7 +57,11 @@ def _curves(rows: Sequence[Row], arms: Sequence[str], every: Sequence[Row]) -> t
 
 
 def _dots(rows: Sequence[Row], arms: Sequence[str], every: Sequence[Row]) -> tuple[int, Markup]:
-    """Height in pixels, and one line per method: seeds as dots, mean as a bar, standard deviation as a line."""
+    """Draw one row per method: seeds as dots, mean as a bar, standard deviation as a line.
+
+    Returns:
+        Height in pixels, and the drawing.
+    """
     bottom = ROW_PX * len(arms)
     values = [100 * one for row in every for one in row.accuracies] + [end for row in every for end in _ends(row)]
     x = Axis(*padded(values), start=max(map(text_width, arms)) + 16, end=WIDE - 12)
@@ -71,8 +79,8 @@ def _dots(rows: Sequence[Row], arms: Sequence[str], every: Sequence[Row]) -> tup
     return bottom + TICKS_PX, Markup("").join(parts)
 
 
-def _seed(across: float, level: float, told: str, style: str) -> Markup:
-    return element("circle", element("title", told), cx=across, cy=level, r=4.0, class_=f"dot {style}")
+def _seed(across: float, level: float, title: str, style: str) -> Markup:
+    return element("circle", element("title", title), cx=across, cy=level, r=4.0, class_=f"dot {style}")
 
 
 def _ends(row: Row) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Statistics of a comparison: means over seeds, their spread, and a paired test against the first arm."""
+"""Statistics of a comparison: means and deviations over seeds, and a paired test against the first arm."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import numpy as np
 from tcs_edge.bench.grid import BenchRun, RunResult
 from tcs_edge.validation.statistics import McNemar, mcnemar_exact
 
-Place = tuple[str, int | None]  # student and shots: where arms are compared
+Place = tuple[str, int | None]  # student and shots of the compared arms
 
 
 @dataclass(frozen=True)
 class Row:
-    """One arm over its seeds, for one student and number of shots.
+    """Result of one arm over its seeds, for one student and number of shots.
 
     Attributes:
         shots: training images per class; None for all images.
-        epochs, train_images: the budget, the same for every arm: passes over that many images.
-        accuracies: by seed, 0..1, after the last epoch; `accuracy` is their mean, `deviation` their
+        epochs, train_images: the budget, the same for every arm: passes over that number of images.
+        accuracies: accuracy of each seed, 0..1, after the last epoch; `accuracy` is their mean, `deviation` their
             sample standard deviation, None for a single seed.
-        seconds: mean training time; `teacher_seconds` the longest pass of the teacher, counted apart.
-        peak_memory_mb, peak_gpu_mb: the largest over seeds.
+        seconds: mean training time, without `teacher_seconds`.
+        teacher_seconds: longest pass of the teacher.
+        peak_memory_mb, peak_gpu_mb: the largest over seeds, in 10^6 bytes.
         latency_ms: median over seeds of one image through the ONNX file with `threads` threads.
-        paired: McNemar's test on all seeds' test images against the first arm; None for that arm.
-            It knows the spread over images, not the one over seeds.
+        paired: McNemar's test on all seeds' test images against the first arm; None for that arm. It covers the
+            variation over images, not over seeds.
     """
 
     arm: str
@@ -60,7 +61,7 @@ class Row:
 
 
 def make_rows(found: Mapping[BenchRun, RunResult]) -> tuple[Row, ...]:
-    """One row per student, number of shots and arm, in the order of the runs."""
+    """Make one row per student, number of shots and arm, in the order of the runs."""
     places: dict[Place, dict[str, dict[BenchRun, RunResult]]] = {}
     for run, result in found.items():
         place = (run.options.student, run.options.shots)
@@ -100,7 +101,7 @@ def _row(runs: Mapping[BenchRun, RunResult], first: Mapping[int, np.ndarray] | N
 
 
 def _marks(runs: Mapping[BenchRun, RunResult]) -> dict[int, np.ndarray]:
-    """By seed: every test image, bool, right or wrong."""
+    """Correctness of each test image (bool), by seed."""
     return {run.options.seed: np.array([mark == "1" for mark in found.correct]) for run, found in runs.items()}
 
 

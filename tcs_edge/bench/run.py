@@ -1,4 +1,4 @@
-"""Runs the runs of a comparison one after the other; what is there already is not done again."""
+"""Execution of a comparison: one run after the other, without the runs that have a result already."""
 
 from __future__ import annotations
 
@@ -17,53 +17,54 @@ from tcs_edge.utils.progress import track
 
 logger = logging.getLogger(__name__)
 
-# What a teacher's pass depends on, beside what its name says; the arms that share it differ in the rest.
+# Options that change a teacher's pass, in addition to its name. Arms that share the pass differ in the others.
 PASS_OPTIONS = ("data", "unlabeled", "teacher", "teacher_weights", "teacher_img_size", "img_size")
 
 
 def run_bench(runs: Sequence[BenchRun], out: Path) -> dict[BenchRun, RunResult]:
-    """What every run found; each is kept in `out`/NAME.json as soon as it is done.
+    """Return the result of every run, and write each to `out`/NAME.json as soon as it is finished.
 
     Raises:
-        UsageError: `out` holds a run of that name with other options.
-        TcsEdgeError: what a run failed with, with its exit code; the runs done before are kept.
+        UsageError: `out` has the result of a run with the same name but other options.
+        TcsEdgeError: a run failed; message and exit code are the run's. Earlier results are kept.
     """
     for run in runs:
         _require_same_config(run, out)
-    return dict(_found(runs, out))
+    return dict(_results(runs, out))
 
 
 def _require_same_config(run: BenchRun, out: Path) -> None:
-    """A kept answer must be to the config_key that is asked now; told before anything is computed."""
+    """Check that earlier results in `out` have the options of `run`, before anything is computed."""
     _require_same(out / f"{run.name}.json", run)
     if run.teacher:
         _require_same(out / f"{run.teacher}.json", run, PASS_OPTIONS)
 
 
 def _require_same(kept: Path, run: BenchRun, names: Sequence[str] = ()) -> None:
-    """The options in `kept` are the run's: those in `names`, or all."""
+    """Check that the file `kept` has the run's options: all, or only `names`."""
     if not kept.exists():
         return
-    known, asked = read_json(kept, SCHEMA_VERSION).get("options", {}), run.config_key()["options"]
-    if any(known.get(name) != asked.get(name) for name in names or known.keys() | asked.keys()):
-        raise UsageError(f"{kept} was made with other options. Choose another --out, or remove it.")
+    known, wanted = read_json(kept, SCHEMA_VERSION).get("options", {}), run.config_key()["options"]
+    if any(known.get(name) != wanted.get(name) for name in names or known.keys() | wanted.keys()):
+        raise UsageError(f"{kept} is the result of other options. Pass another --out, or remove the file.")
 
 
-def _found(runs: Sequence[BenchRun], out: Path) -> Iterator[tuple[BenchRun, RunResult]]:
+def _results(runs: Sequence[BenchRun], out: Path) -> Iterator[tuple[BenchRun, RunResult]]:
     for done, run in enumerate(track(runs, "bench", total=len(runs)), start=1):
-        passed = _answer(run, out, run.teacher, is_pass=True) if run.teacher else {}
-        found = RunResult(**_answer(run, out, run.name, is_pass=False))
+        passed = _result(run, out, run.teacher, is_pass=True) if run.teacher else {}
+        found = RunResult(**_result(run, out, run.name, is_pass=False))
         found = replace(found, teacher_seconds=passed.get("seconds", 0.0))
-        logger.info(f"{done} of {len(runs)}: {run.title}: {found.accuracy:.1%} in {found.train_seconds:.0f} s")
+        accuracy, seconds = f"accuracy {100 * found.accuracy:.1f} %", f"training {found.train_seconds:.0f} s"
+        logger.info(f"run {done} of {len(runs)}: {run.title}: {accuracy}, {seconds}")
         yield run, found
 
 
-def _answer(run: BenchRun, out: Path, name: str, is_pass: bool) -> dict[str, Any]:
-    """The answer in `out`, or a new process's."""
-    answer = out / f"{name}.json"
-    if not answer.exists():
+def _result(run: BenchRun, out: Path, name: str, is_pass: bool) -> dict[str, Any]:
+    """Return the result in `out`, or run a process for it."""
+    path = out / f"{name}.json"
+    if not path.exists():
         _run_process(run, out / f"{name}.config_key", is_pass)
-    return dict(read_json(answer, SCHEMA_VERSION)["found"])
+    return dict(read_json(path, SCHEMA_VERSION)["found"])
 
 
 def _run_process(run: BenchRun, config_key: Path, is_pass: bool) -> None:
@@ -78,8 +79,8 @@ def _run_process(run: BenchRun, config_key: Path, is_pass: bool) -> None:
         raise _failure(run, done.returncode, done.stderr)
 
 
-def _failure(run: BenchRun, code: int, said: str) -> TcsEdgeError:
-    lines = said.strip().splitlines() or ["no message"]
+def _failure(run: BenchRun, code: int, stderr: str) -> TcsEdgeError:
+    lines = stderr.strip().splitlines() or ["no message"]
     error = TcsEdgeError(f"{run.title}: {lines[-1]}")
     error.exit_code = code if code > 0 else TcsEdgeError.exit_code
     return error

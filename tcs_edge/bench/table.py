@@ -1,4 +1,4 @@
-"""The table of a comparison: methods in rows; with few shots, shots in columns."""
+"""Table of a comparison: methods in rows; with several numbers of shots, shots in columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIGNIFICANT = 0.05
 
 
 def write_table(rows: Sequence[Row], out: Path) -> str:
-    """Write table.json, table.md and accuracy.svg into `out`; returns the Markdown."""
+    """Write table.json, table.md and accuracy.svg into `out`, and return the Markdown."""
     markdown = to_markdown(rows)
     write_json(out / "table.json", {"schema_version": SCHEMA_VERSION, "rows": [row.to_json() for row in rows]})
     write_text(out / "table.md", markdown)
@@ -23,7 +23,7 @@ def write_table(rows: Sequence[Row], out: Path) -> str:
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
-    """The rows as Markdown, student by student, with what the columns mean below."""
+    """Return the rows as Markdown, one table per student, with notes on the columns."""
     students = list(dict.fromkeys(row.student for row in rows))
     parts = [_of_student(student, [row for row in rows if row.student == student]) for student in students]
     return "\n".join([*parts, _notes(rows)])
@@ -35,12 +35,12 @@ def _of_student(student: str, rows: Sequence[Row]) -> str:
     title = f"Student {student}, {_budget(rows)}:\n"
     if len(shots) == 1:
         return "\n".join([title, *_costs(most, with_accuracy=True), ""])
-    costs = f"What it costs, at {shots[-1]} shots:\n"
+    costs = f"Costs at {shots[-1]} shots:\n"
     return "\n".join([title, *_accuracies(rows, shots), "", costs, *_costs(most, with_accuracy=False), ""])
 
 
 def _budget(rows: Sequence[Row]) -> str:
-    """What every method may spend."""
+    """Budget of every method, in words."""
     epochs = {row.shots: row.epochs for row in rows}
     if len(epochs) == 1:
         each = f" ({rows[0].shots} of each class)" if rows[0].shots else ""
@@ -59,15 +59,15 @@ def _accuracies(rows: Sequence[Row], shots: Sequence[int | None]) -> list[str]:
 
 def _costs(rows: Sequence[Row], with_accuracy: bool) -> list[str]:
     heads = ["method", "training s", "teacher s", "peak MB", "ONNX MB", "latency ms", f"against {rows[0].arm}"]
-    lines = [_cells(row) for row in rows]
+    lines = [_columns(row) for row in rows]
     if with_accuracy:
         heads.insert(1, "accuracy %")
-        for row, runs in zip(rows, lines, strict=True):
-            runs.insert(1, _accuracy(row, marked=False))
+        for row, columns in zip(rows, lines, strict=True):
+            columns.insert(1, _accuracy(row, marked=False))
     return [_line(heads), _line(["---"] * len(heads)), *map(_line, lines)]
 
 
-def _cells(row: Row) -> list[str]:
+def _columns(row: Row) -> list[str]:
     memory = f"{row.peak_memory_mb:.0f}" + (f" + {row.peak_gpu_mb:.0f} GPU" if row.peak_gpu_mb else "")
     paired = "-"
     if row.paired:
@@ -84,8 +84,8 @@ def _accuracy(row: Row, marked: bool = True) -> str:
     return f"{100 * row.accuracy:.2f}{spread}{'*' * differs}"
 
 
-def _line(runs: Sequence[str]) -> str:
-    return f"| {' | '.join(runs)} |"
+def _line(columns: Sequence[str]) -> str:
+    return f"| {' | '.join(columns)} |"
 
 
 def _notes(rows: Sequence[Row]) -> str:
@@ -96,11 +96,11 @@ def _notes(rows: Sequence[Row]) -> str:
         f"{', each with its own draw of the training images' * few}. Every method trains on the same images for the "
         "same number of epochs.",
         f"*: McNemar's exact p against {first}, over the images of all seeds, is below {SIGNIFICANT}." * columns,
-        "Training time and peak memory (the largest over seeds) are without the teacher's pass, except where the "
-        "teacher is in the loop; teacher 0 s: its answers were cached before.",
+        "Training time and peak memory (the largest over seeds) exclude the teacher's pass, but include an online "
+        "teacher. Teacher 0 s: its features were cached before.",
         f"Latency: one image through the ONNX file in ONNX Runtime on this machine, {rows[0].threads} "
         f"thread{'s' * (rows[0].threads > 1)}, median.",
-        f"Last column: images that only {first} / only this method got right, and McNemar's exact p over the images "
-        "of all seeds.",
+        f"Last column: images that only {first} / only this method classified correctly, and McNemar's exact p over "
+        "the images of all seeds.",
     )
     return " ".join(text for text in texts if text) + "\n"

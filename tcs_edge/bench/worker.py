@@ -1,7 +1,7 @@
-"""One run, in a process of its own: `python -m tcs_edge.bench.worker FILE` answers the config_key in FILE.
+"""One run in its own process: `python -m tcs_edge.bench.worker FILE` runs the options in FILE.
 
-A fresh process makes the peak memory mean something. The teacher's pass has its own process too, so
-that its memory is not counted as the training's.
+Only a fresh process gives a meaningful peak memory. The teacher's pass has another process, so that its memory does
+not count as the training's.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ WARMUP_RUNS, TIMED_RUNS = 20, 100
 
 
 def main(config_key: Path) -> int:
-    """Answer `config_key` beside it, in a file that ends in .json; the exit code is the error's."""
+    """Run the options in the file `config_key` and write the result beside it as .json; return the exit code."""
     document = read_json(config_key, SCHEMA_VERSION)
-    answer = config_key.with_suffix(".json")
     try:
         run = BenchRun(document["arm"], CompressConfig.model_validate(document["options"]))
         found = run_pass(run) if document["pass"] else train_run(run, config_key)
     except TcsEdgeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    write_json(answer, {"schema_version": SCHEMA_VERSION, **run.config_key(), "found": found})
+    result = {"schema_version": SCHEMA_VERSION, **run.config_key(), "found": found}
+    write_json(config_key.with_suffix(".json"), result)
     return 0
 
 
 def run_pass(run: BenchRun) -> dict[str, float]:
-    """Let the teacher see the run's images, so that its answers are cached; seconds and memory of that."""
+    """Cache the teacher's features of the run's images; return duration and memory of the pass."""
     ready = _ready(run)
     features = gather_features(ready.images, ready.preprocess, build_backbone(ready), ready.options)
     return {"seconds": features.pass_seconds if features else 0.0, "peak_memory_mb": process_peak_memory_mb()}
 
 
 def train_run(run: BenchRun, config_key: Path) -> dict[str, object]:
-    """Train, and only then look at the test images, once; traces lie beside `config_key`."""
+    """Train, then evaluate once on the test images; the training's files are beside `config_key`."""
     ready = _ready(run)
-    traces = TrainingFiles(*(config_key.with_suffix(end) for end in (".state", ".metrics.jsonl", ".selection")))
+    files = TrainingFiles(*(config_key.with_suffix(end) for end in (".state", ".metrics.jsonl", ".selection")))
     watch = Stopwatch()
-    model = train_student(ready, traces, watch=watch)
+    model = train_student(ready, files, watch=watch)
     seconds = {stage.name: stage.seconds for stage in watch.stages}
     peak_mb = process_peak_memory_mb()
     params_m, macs_m = deployed_cost(model, ready.preprocess.img_size)
@@ -77,8 +77,8 @@ def train_run(run: BenchRun, config_key: Path) -> dict[str, object]:
         threads=ready.options.threads,
         train_images=len(ready.images.train),
     )
-    for trace in (traces.checkpoint, traces.selection):
-        trace.unlink(missing_ok=True)
+    for path in (files.checkpoint, files.selection):
+        path.unlink(missing_ok=True)
     return found.to_json()
 
 
@@ -101,9 +101,9 @@ def _ready(run: BenchRun) -> Prepared:
 
 
 def _with_less_validation(images: ImageSet) -> ImageSet:
-    """At most as many validation as training images, spread evenly, and enough of them to check the fold on.
+    """Return images with fewer validation images, spread evenly: no more than training images or `FOLD_IMAGES`.
 
-    Nothing is chosen by them, and an epoch on few shots must not spend its time on them.
+    No choice depends on them, and they would dominate the time of an epoch on few shots.
     """
     count = min(len(images.val), max(FOLD_IMAGES, len(images.train)))
     rows = np.arange(count) * len(images.val) // count
@@ -111,7 +111,7 @@ def _with_less_validation(images: ImageSet) -> ImageSet:
 
 
 def _deploy(model: nn.Module, path: Path, ready: Prepared) -> tuple[float, float]:
-    """Size in 10^6 bytes of the model's ONNX file, and its latency in ms for one image; the file is removed."""
+    """Export the model and remove the file again; return its size in 10^6 bytes and its latency in ms per image."""
     preprocess = ready.preprocess
     export_onnx(model, path, preprocess.img_size, labels=ready.images.classes, preprocess=preprocess.to_json())
     image = preprocess(ready.images.test.image(0))[None]

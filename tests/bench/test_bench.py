@@ -1,4 +1,4 @@
-"""Comparisons: which runs there are, what a table says of them, and that runs are kept."""
+"""Tests of comparisons: their runs, tables, kept results and messages."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def found(correct, **given):
     return RunResult(**{"correct": correct} | measured | costs | given)
 
 
-def test_every_arm_runs_at_every_seed_seed_by_seed():
+def test_every_arm_runs_with_every_seed_in_order_of_seeds():
     runs = make_runs([SharedOptions(BASE)], arms_of(["tcs", "ce"], ["random-axes"]), range(2))
     assert [(run.arm, run.options.seed) for run in runs] == [
         ("tcs", 0), ("ce", 0), ("tcs/random-axes", 0), ("tcs", 1), ("ce", 1), ("tcs/random-axes", 1),
@@ -40,7 +40,7 @@ def test_every_arm_runs_at_every_seed_seed_by_seed():
     assert not any("/" in run.name for run in runs)
 
 
-def test_arms_differ_from_the_base_in_what_they_say_and_nothing_else():
+def test_arms_change_only_their_own_options():
     for run in make_runs([SharedOptions(BASE)], arms_of(list(ARMS), list(ABLATIONS)), [3]):
         ablation = ABLATIONS.get(run.arm.removeprefix("tcs/"), {})
         changes = {"seed": 3, "tcs": BASE.tcs.model_dump() | ablation} | ARMS[run.arm.split("/")[0]]
@@ -48,28 +48,28 @@ def test_arms_differ_from_the_base_in_what_they_say_and_nothing_else():
         assert run.options == expected, run.arm
 
 
-def test_an_option_that_an_arm_cannot_have_is_refused_for_all():
+def test_shared_option_that_an_arm_does_not_support_raises():
     smoothed = CompressConfig.model_validate(BASE.model_dump() | {"train": {"label_smoothing": 0.1}})
     assert len(make_runs([SharedOptions(smoothed)], arms_of(["tcs", "kd", "dkd", "ce"], []), [0])) == 4
-    with pytest.raises(SpecError, match="simkd reads no labels"):
+    with pytest.raises(SpecError, match="method simkd uses no labels"):
         make_runs([SharedOptions(smoothed)], arms_of(["tcs", "simkd"], []), [0])
 
 
-def test_unknown_arms_are_refused():
+def test_unknown_arms_raise():
     with pytest.raises(UnknownName, match=r"unknown method 'simdk'\. Did you mean simkd"):
         arms_of(["simdk"], [])
     with pytest.raises(UnknownName, match="unknown ablation"):
         arms_of([], ["random"])
 
 
-def test_cells_share_a_teacher_pass_only_where_they_read_the_same_numbers():
+def test_runs_share_a_teacher_pass_only_with_the_same_features():
     runs = {run.arm: run for run in make_runs([SharedOptions(BASE)], arms_of(list(ARMS), []), [0])}
     assert runs["tcs"].teacher == runs["kd"].teacher == runs["kd-loop"].teacher == runs["dkd"].teacher
     assert len({runs[name].teacher for name in ("tcs", "simkd", "simkd-loop", "ce")}) == 4
     assert runs["ce"].teacher is None
 
 
-def test_the_table_is_the_statistics_of_its_cells():
+def test_table_has_statistics_of_its_runs():
     runs = make_runs([SharedOptions(BASE)], arms_of(["tcs", "ce"], []), [0, 1])
     marks = {("tcs", 0): "1110", ("tcs", 1): "1111", ("ce", 0): "1000", ("ce", 1): "0111"}
     rows = make_rows({run: found(marks[run.arm, run.options.seed], train_seconds=run.options.seed + 1.0)
@@ -92,18 +92,18 @@ def few_shot_rows(marks):
     return make_rows({run: found(marks[run.arm, run.options.shots]) for run in runs})
 
 
-def test_with_few_shots_methods_are_rows_and_shots_are_columns():
+def test_few_shot_table_has_methods_as_rows_and_shots_as_columns():
     right = "1" * 20
     rows = few_shot_rows({("tcs", 1): right, ("tcs", 5): right, ("ce", 1): "0" * 20, ("ce", 5): "1" * 19 + "0"})
     markdown = to_markdown(rows)
     assert "| accuracy % at shots | 1 | 5 |" in markdown
     assert "| tcs | 100.00 ± 0.00 | 100.00 ± 0.00 |" in markdown
-    assert "| ce | 0.00 ± 0.00* | 95.00 ± 0.00 |" in markdown  # * marks p < 0.05, and 1 image is no evidence
+    assert "| ce | 0.00 ± 0.00* | 95.00 ± 0.00 |" in markdown  # * marks p < 0.05; one image is not significant
     assert "epochs by shots: 60 at 1, 12 at 5" in markdown
-    assert "What it costs, at 5 shots" in markdown
+    assert "Costs at 5 shots" in markdown
 
 
-def test_students_have_tables_of_their_own_and_are_compared_with_themselves():
+def test_every_student_has_its_own_table_and_paired_test():
     shared = [SharedOptions(BASE.replaced(student=name)) for name in ("lcnet_050", "test_vit")]
     runs = make_runs(shared, arms_of(["tcs", "ce"], []), [0])
     marks = {"lcnet_050": "1111", "test_vit": "0000"}
@@ -115,7 +115,7 @@ def test_students_have_tables_of_their_own_and_are_compared_with_themselves():
     assert to_markdown(rows).count("| method | accuracy % |") == 2
 
 
-def test_a_single_seed_has_no_deviation(tmp_path):
+def test_single_seed_has_no_deviation(tmp_path):
     runs = make_runs([SharedOptions(BASE)], arms_of(["ce"], []), [0])
     markdown = write_table(make_rows({runs[0]: found("10")}), tmp_path)
     assert "50.00 |" in markdown
@@ -145,7 +145,7 @@ def base(folder):
 
 
 @pytest.mark.slow
-def test_cells_run_once_are_kept_and_are_refused_for_another_question(base, tmp_path, monkeypatch):
+def test_results_are_kept_and_rejected_for_other_options(base, tmp_path, monkeypatch):
     out = tmp_path / "bench"
     (run,) = make_runs([SharedOptions(base)], arms_of(["ce"], []), [0])
     first = run_bench([run], out)[run]
@@ -161,12 +161,12 @@ def test_cells_run_once_are_kept_and_are_refused_for_another_question(base, tmp_
     assert run_bench([run], out)[run] == first
     (other,) = make_runs([SharedOptions(base.replaced(epochs=2))], arms_of(["ce"], []), [0])
     (untouched,) = make_runs([SharedOptions(base)], arms_of(["kd"], []), [0])
-    with pytest.raises(UsageError, match="made with other options"):
+    with pytest.raises(UsageError, match="result of other options"):
         run_bench([untouched, other], out)
 
 
 @pytest.mark.slow
-def test_a_cell_that_fails_says_why_and_with_which_code(base, tmp_path):
+def test_failed_run_raises_its_message_and_exit_code(base, tmp_path):
     gone = base.replaced(data=Path(tmp_path / "gone"))
     (run,) = make_runs([SharedOptions(gone)], arms_of(["ce"], []), [0])
     with pytest.raises(TcsEdgeError, match=r"ce, lcnet_050, 2 shots, seed 0: .*gone") as caught:
@@ -175,12 +175,12 @@ def test_a_cell_that_fails_says_why_and_with_which_code(base, tmp_path):
     assert not list((tmp_path / "bench").iterdir())
 
 
-def test_a_cells_question_does_not_depend_on_the_machine():
+def test_config_key_does_not_depend_on_machine():
     plain, busy = (BenchRun("ce", BASE.replaced(threads=count)) for count in (1, 8))
     assert plain.config_key() == busy.config_key()
 
 
-def test_a_cells_question_leaves_out_what_only_other_methods_read():
+def test_config_key_leaves_out_options_of_other_methods():
     changed = BASE.replaced(tcs=BASE.tcs.replaced(dims=9), dkd=DkdOptions(beta=3.0))
     before, after = (
         {
@@ -192,24 +192,26 @@ def test_a_cells_question_leaves_out_what_only_other_methods_read():
     assert {arm for arm in before if before[arm] != after[arm]} == {"tcs", "dkd"}
 
 
-def test_a_teachers_pass_that_was_kept_must_be_this_teachers(base, tmp_path, monkeypatch):
+def test_kept_teacher_pass_of_another_teacher_raises(base, tmp_path, monkeypatch):
     monkeypatch.setattr("subprocess.run", None)
     dino = base.replaced(teacher="dinov2")
     tcs, kd = make_runs([SharedOptions(dino)], arms_of(["tcs", "kd"], []), [0])
     kept = {"schema_version": 2, **tcs.config_key(), "found": {"seconds": 3.0}}
     (tmp_path / f"{tcs.teacher}.json").write_text(json.dumps(kept))
     for run in (tcs, kd):
-        answer = {"schema_version": 2, **run.config_key(), "found": found("1100").to_json()}
-        (tmp_path / f"{run.name}.json").write_text(json.dumps(answer))
+        result = {"schema_version": 2, **run.config_key(), "found": found("1100").to_json()}
+        (tmp_path / f"{run.name}.json").write_text(json.dumps(result))
     assert [one.teacher_seconds for one in run_bench([tcs, kd], tmp_path).values()] == [3.0, 3.0]
 
     (tmp_path / f"{kd.name}.json").unlink()
     (other,) = make_runs([SharedOptions(base.replaced(teacher="mae-base"))], arms_of(["kd"], []), [0])
-    with pytest.raises(UsageError, match=r"teacher-features-lcnet_050-2shots-seed0\.json was made with other options"):
+    with pytest.raises(
+        UsageError, match=r"teacher-features-lcnet_050-2shots-seed0\.json is the result of other options"
+    ):
         run_bench([other], tmp_path)
 
 
-def test_students_with_a_tag_and_a_dot_keep_their_files_apart():
+def test_file_names_are_distinct_for_student_names_with_a_dot():
     base = BASE.replaced(student="vit_tiny_patch16_224.augreg_in21k", shots=5)
     runs = make_runs(
         [SharedOptions(base), SharedOptions(base.replaced(shots=1))],
@@ -222,7 +224,7 @@ def test_students_with_a_tag_and_a_dot_keep_their_files_apart():
 
 
 @pytest.mark.slow
-def test_an_interrupted_few_shot_bench_goes_on_where_it_stopped(cli, photos, tmp_path):
+def test_interrupted_few_shot_bench_continues(cli, photos, tmp_path):
     out = tmp_path / "bench"
     command = [
         "bench", "--data", photos, "--methods", "ce", "--shots", "1,2", "--seeds", 1, "--budget", "12-images",
@@ -246,7 +248,7 @@ def test_an_interrupted_few_shot_bench_goes_on_where_it_stopped(cli, photos, tmp
 
 
 @pytest.mark.parametrize(
-    ("flags", "code", "said"),
+    ("flags", "code", "message"),
     [
         (["--shots", "25"], 3, "class 'blue' has 24 training images, --shots asks for 25"),
         (["--shots", "1,many"], 2, "such as 1,5,16"),
@@ -257,9 +259,9 @@ def test_an_interrupted_few_shot_bench_goes_on_where_it_stopped(cli, photos, tmp
         (["--student", "lcnet_50"], 2, "unknown student"),
     ],
 )
-def test_what_cannot_work_is_one_line_and_leaves_nothing(cli, photos, tmp_path, flags, code, said):
+def test_wrong_flags_print_one_line_and_write_nothing(cli, photos, tmp_path, flags, code, message):
     done = cli("bench", "--data", photos, "--methods", "ce", "--out", tmp_path / "bench", *flags, "--quiet")
     assert done.exit_code == code
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "bench").exists()

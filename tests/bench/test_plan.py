@@ -1,4 +1,4 @@
-"""A comparison is planned before anything is trained: one base per student and number of shots."""
+"""Tests of the plan of a comparison: shared options for each student and number of shots."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tcs_edge.errors import DataError, MissingError, NoCandidate, UnknownName
 from tcs_edge.specs.config import CompressConfig
 
 CE = arms_of(["ce"], [])
-CLASSES, IMAGES = 3, 72  # of the fixture `photos`
+CLASSES, IMAGES = 3, 72  # in the fixture `photos`
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def options(photos):
     return CompressConfig(target="raspberrypi4", data=photos, student_init="random", threads=1, device="cpu")
 
 
-def test_every_student_meets_every_number_of_shots_and_nothing_is_left_open(options):
+def test_plan_has_resolved_options_for_every_student_and_number_of_shots(options):
     shared = plan_shared(options, ["lcnet_050", "mobilenetv3_small_050"], [1, 5], None, CE)
     assert [(base.options.student, base.options.shots) for base in shared] == [
         ("lcnet_050", 1), ("lcnet_050", 5), ("mobilenetv3_small_050", 1), ("mobilenetv3_small_050", 5),
@@ -25,26 +25,26 @@ def test_every_student_meets_every_number_of_shots_and_nothing_is_left_open(opti
     assert all(one.img_size and one.lr and one.augment and one.epochs for one in (base.options for base in shared))
 
 
-def test_auto_becomes_the_student_that_is_chosen(options):
+def test_auto_resolves_to_chosen_student(options):
     (base,) = plan_shared(options, ["auto"], [None], None, CE)
     assert base.options.student not in ("auto", "")
 
 
-def test_a_budget_of_images_is_the_same_training_at_any_number_of_shots(options):
+def test_budget_in_images_gives_same_training_for_all_shots(options):
     shared = plan_shared(options, ["lcnet_050"], [1, 5], BenchBudget(600, "images"), CE)
     assert [base.options.epochs * base.options.shots * CLASSES for base in shared] == [600, 600]
     (everything,) = plan_shared(options, ["lcnet_050"], [None], BenchBudget(10 * IMAGES, "images"), CE)
     assert (everything.options.epochs, everything.options.shots) == (10, None)
 
 
-def test_few_shots_without_a_budget_train_as_long_as_the_default_says(options):
+def test_few_shots_without_budget_use_default_budget(options):
     (few,) = plan_shared(options, ["lcnet_050"], [2], None, CE)
     assert few.options.epochs == FEW_SHOT_BUDGET.epochs(2 * CLASSES)
     (own,) = plan_shared(options.replaced(epochs=4), ["lcnet_050"], [2], None, CE)
     assert own.options.epochs == 4
 
 
-def test_what_cannot_work_is_refused_before_anything_is_trained(options, offline):
+def test_impossible_comparisons_raise_before_training(options, offline):
     with pytest.raises(DataError, match="class 'blue' has 24 training images, --shots asks for 25"):
         plan_shared(options, ["lcnet_050"], [1, 25], None, CE)
     with pytest.raises(UnknownName, match="unknown student 'lcnet_51'"):
@@ -55,7 +55,7 @@ def test_what_cannot_work_is_refused_before_anything_is_trained(options, offline
         plan_shared(options, ["lcnet_050"], [None], None, arms_of(["ce", "tcs"], []))
 
 
-def test_a_method_that_needs_labels_sees_as_many_images_without_the_others(options):
+def test_methods_that_need_labels_get_the_same_number_of_images_seen(options):
     rest = options.replaced(shots=2, rest_unlabeled=True)
     (base,) = plan_shared(rest, ["lcnet_050"], [2], BenchBudget(10 * IMAGES, "images"), CE)
     assert (base.options.epochs, base.options.rest_unlabeled) == (10, True)
@@ -67,7 +67,7 @@ def test_a_method_that_needs_labels_sees_as_many_images_without_the_others(optio
 
 
 @pytest.mark.parametrize(("rest", "soft_weight"), [(True, 0.9), (False, 0.0)])
-def test_what_hangs_on_images_without_labels_is_settled_for_the_draw(options, rest, soft_weight):
+def test_defaults_that_depend_on_labels_use_the_drawn_images(options, rest, soft_weight):
     options = options.replaced(shots=2, rest_unlabeled=rest)
     (base,) = plan_shared(options, ["deit_tiny_patch16_224"], [2], None, CE)
     assert base.options.tcs.soft_weight == soft_weight

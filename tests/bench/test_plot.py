@@ -1,4 +1,4 @@
-"""Plot of a comparison: well-formed, the same every time, and in the reader's theme."""
+"""Tests of the plot of a comparison: valid SVG, reproducible bytes, light and dark theme."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -30,7 +30,7 @@ def rows_of(shots, students=("lcnet_050",), seeds=2):
 
 @pytest.mark.parametrize("shots", [[None], [5], [1, 5, 16]])
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_the_plot_names_every_method_and_student_as_text(shots, seeds):
+def test_plot_has_method_and_student_names_as_text(shots, seeds):
     svg = accuracy_svg(rows_of(shots, ("lcnet_050", "test_vit"), seeds))
     texts = {element.text for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")}
     assert {*ARMS, "lcnet_050", "test_vit", "test accuracy %"} <= texts
@@ -38,7 +38,7 @@ def test_the_plot_names_every_method_and_student_as_text(shots, seeds):
         assert {str(count) for count in shots} <= texts
 
 
-def test_the_plot_follows_the_theme_and_has_a_description():
+def test_plot_follows_theme_and_has_description():
     svg = accuracy_svg(rows_of([1, 5]))
     assert "prefers-color-scheme: dark" in svg
     assert "background: var(--page)" in svg
@@ -50,7 +50,7 @@ def test_the_plot_follows_the_theme_and_has_a_description():
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
-def test_colors_stand_out_on_light_and_on_dark(theme):
+def test_colors_have_enough_contrast(theme):
     css = resource("chart.css")
     names = re.findall(r"svg \.series-\d \{ stroke: var\((--\w+)\)", css)
     assert len(names) == len(set(names)) == LINE_STYLES
@@ -59,7 +59,7 @@ def test_colors_stand_out_on_light_and_on_dark(theme):
 
 
 def contrast(one, other):
-    """WCAG 2.2's contrast ratio."""
+    """Contrast ratio of WCAG 2.2."""
     low, high = sorted(luminance(color) for color in (one, other))
     return (high + 0.05) / (low + 0.05)
 
@@ -70,7 +70,7 @@ def luminance(color):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_the_same_rows_give_the_same_bytes():
+def test_same_rows_give_same_bytes():
     assert accuracy_svg(rows_of([None])) == accuracy_svg(rows_of([None]))
 
 
