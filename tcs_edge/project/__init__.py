@@ -1,1 +1,1 @@
-"""A project's `tcs-edge.toml`: read it, or write a commented one."""
+"""A project's `tcs-edge.toml`: reading it, and writing a commented one."""

@@ -1,8 +1,8 @@
-"""Read the options of a run and the limits of a gate: flags, `tcs-edge.toml`, pyproject.toml, an earlier run.
+"""Options of a run and limits of a gate, from flags, `tcs-edge.toml`, pyproject.toml or an earlier run.
 
-target = "raspberrypi5"        # tcs-edge.toml: the options of `compress` at the top ...
+target = "raspberrypi5"        # tcs-edge.toml: options of `compress` at the top
 data = "photos"
-[gate]                         # ... and the limits of `gate`; in pyproject.toml [tool.tcs-edge.gate]
+[gate]                         # limits of `gate`; in pyproject.toml [tool.tcs-edge.gate]
 max_size_mb = 5
 """
 
@@ -20,16 +20,16 @@ from tcs_edge.specs.strict import Spec, validated
 
 OWN_FILE, PYPROJECT = "tcs-edge.toml", "pyproject.toml"
 
-# Options of the exported files, which the training does not read.
+# Options of the exported files, which do not affect the training.
 EXPORTED = frozenset({
     "precision", "max_accuracy_drop", "opset", "dynamic_batch", "embed_preprocess", "compiled_latency",
 })  # fmt: skip
-# Options that may differ when a run goes on: the machine and the files, not the trained model.
+# Options that may change with --resume: of the machine and the exported files, not of the trained model.
 RESUMABLE = EXPORTED | {"threads", "workers", "device"}
 
 
 class ProjectFile(CompressConfig):
-    """`tcs-edge.toml`; every key may be left to the flags."""
+    """`tcs-edge.toml`; flags may replace any key."""
 
     target: str = ""
     gate: GateLimits | None = None
@@ -47,21 +47,21 @@ class PyprojectTable(Spec):
 
 
 def read_options(given: Mapping[str, Any], config: Path | None, resume: Path | None) -> CompressConfig:
-    """Return the options from flags, a config file, or the run that goes on; flags win, and [gate] is left alone.
+    """Return the options from flags, a config file or the run to resume; flags override the others.
 
     Args:
-        given: options by field name; those of `[train]` may stand beside the others.
+        given: options by field name; options of `[train]` may be beside the others.
 
     Raises:
         SpecError: an unknown option or a wrong value.
-        UsageError: options that would change a run that goes on, or no target at all.
-        DataError: `resume` is no run.
+        UsageError: options that would change the resumed run, or no target.
+        DataError: `resume` is not a run.
     """
     if resume:
         changed = sorted(set(given) - RESUMABLE) + (["config"] if config else [])
         if changed:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-            raise UsageError(f"--resume goes on with the run's own options: leave {flags} out.")
+            raise UsageError(f"--resume uses the options of its run. Leave {flags} out.")
         config = find_run(resume).config
     options = with_flags(load_config(config) if config else {}, given)
     if "target" not in options:
@@ -70,26 +70,26 @@ def read_options(given: Mapping[str, Any], config: Path | None, resume: Path | N
 
 
 def asks_for_other_exports(options: CompressConfig, run: Path) -> bool:
-    """Return True if `options` ask for other files than those of the folder `run`.
+    """Return True if `options` differ from the run's in the files to export.
 
     Raises:
-        DataError, SpecError: no run, or one without its options.
+        DataError, SpecError: not a run, or a run without its options.
     """
     before = read_options({}, None, run)
     return any(getattr(options, name) != getattr(before, name) for name in EXPORTED)
 
 
 def find_options(folder: Path) -> Path | None:
-    """Return the file of `folder` that holds options of `compress`; None without one."""
+    """Return the file in `folder` with options of `compress`; None without one."""
     path = folder / OWN_FILE
     return path if path.is_file() else None
 
 
 def find_limits(folder: Path, flags: Mapping[str, Any]) -> tuple[GateLimits, Path | None]:
-    """Return the limits of `folder` with `flags` laid over them, and the file they came from.
+    """Return the limits of `folder`, overridden by `flags`, and their file.
 
     Args:
-        flags: keys of the gate's table; `change` may hold a table of its own. A flag replaces the whole key.
+        flags: keys of the gate's table; `change` may be a table. A flag replaces the whole key.
 
     Raises:
         SpecError: a file that is not TOML, an unknown key, a wrong value, or limits in both files.
@@ -98,7 +98,7 @@ def find_limits(folder: Path, flags: Mapping[str, Any]) -> tuple[GateLimits, Pat
     in_own = validated(ProjectFile, load_config(own), own).gate if own.is_file() else None
     in_shared = _shared_limits(shared) if shared.is_file() else None
     if in_own is not None and in_shared is not None:
-        raise SpecError(f"limits stand in both {OWN_FILE} and {PYPROJECT}. Keep one of them.")
+        raise SpecError(f"limits are in both {OWN_FILE} and {PYPROJECT}. Keep one of them.")
     if in_own is not None:
         return overridden(in_own, flags), own
     return overridden(in_shared or GateLimits(), flags), shared if in_shared is not None else None

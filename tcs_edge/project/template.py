@@ -1,6 +1,6 @@
-"""A `tcs-edge.toml` to start from: every option and limit there is, with its default, made from the specs.
+"""Template of a `tcs-edge.toml`: every option and limit with its default, made from the specs.
 
-A line that starts with "#" and a letter or bracket is an option that is switched off; "# " is a remark.
+A line that starts with "#" and a letter or bracket is an option that is switched off; "# " starts a comment.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tcs_edge.specs.parameters import table_of, text_of
 from tcs_edge.specs.target import Limits, load_target
 
 WIDTH = 110
-TYPICAL_PX = 224  # of the photos that defaults are shown for
+TYPICAL_PX = 224  # image size for the defaults that depend on it
 MAX_ACCURACY_DROP = 0.01
 EXAMPLE_LEVELS: dict[str, Any] = {
     "max_size_mb": {"fail": 10.0, "warn": 8.0},
@@ -38,14 +38,14 @@ EXAMPLE_LEVELS: dict[str, Any] = {
     "baseline": "git:origin/main:gate.json",
 }
 HEADER = (
-    "Options of `tcs-edge compress` and limits of `tcs-edge gate`, both run in this folder. Flags override them, "
-    "and a key that does not exist is an error. Remove the # before a line to change it."
+    "Options of `tcs-edge compress` and limits of `tcs-edge gate`, both run in this folder. Flags override them. "
+    "An unknown key is an error. Remove the # before a line to change it."
 )
 
 
 @dataclass(frozen=True)
 class Project:
-    """What is known of the folder that the file is for; `remarks` stand above `data`."""
+    """Facts about the folder of the file; `remarks` are comments above `data`."""
 
     target: str
     data: Path | None
@@ -53,7 +53,7 @@ class Project:
 
 
 def project_toml(project: Project, spec: type[CompressConfig] = CompressConfig) -> str:
-    """The text of a `tcs-edge.toml` for `project`.
+    """Make the text of a `tcs-edge.toml` for `project`.
 
     Args:
         spec: the options.
@@ -87,18 +87,18 @@ def _off_table(name: str, table: type[BaseModel]) -> str:
 
 
 def _gate(limits: Limits) -> Iterator[str]:
-    """The limits that `compress` chose the student by are held from the start, so that a run of it passes."""
+    """Yield the gate's limits; the limits of the student's choice are on, so that a run of `compress` passes."""
     chosen = {"max_latency_ms": limits.max_latency_ms, "max_file_mb": limits.max_size_mb}
     on = {name: value for name, value in (chosen | {"max_params_m": limits.max_params_m}).items() if value is not None}
     on["max_accuracy_drop"] = MAX_ACCURACY_DROP
-    yield _remark("What `tcs-edge gate RUN` holds a model to; a number that is missing fails its limit.") + "\n[gate]"
+    yield _remark("Limits of `tcs-edge gate RUN`. A missing number fails its limit.") + "\n[gate]"
     for name in EXAMPLE_LEVELS:
         yield _entry(name, on.get(name, EXAMPLE_LEVELS[name]), (text_of(GateLimits.model_fields[name]),), on=name in on)
     yield "\n".join(_changes())
 
 
 def _changes() -> Iterator[str]:
-    yield _remark("How much worse than the baseline each number may get.")
+    yield _remark("Largest change of each number for the worse, against the baseline.")
     yield "#[gate.change]"
     for name in Changes.model_fields:
         quantity = QUANTITIES[name]
@@ -107,7 +107,7 @@ def _changes() -> Iterator[str]:
 
 
 def _entry(name: str, value: Any, remarks: tuple[str, ...], on: bool) -> str:
-    """Remarks and the line itself; an option that is left open has no value to show."""
+    """Return the comments and the line of an option; an open option has no value."""
     line = f"{name} =" if value is None else _assigned(name, value)
     return "\n".join([*map(_remark, remarks), line if on else f"#{line}"])
 

@@ -1,4 +1,4 @@
-"""The file that `tcs-edge init` writes: true to the specs, whatever they grow into."""
+"""Tests of the file that `tcs-edge init` writes, against the specs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def read(toml: str) -> ProjectFile:
 
 
 def switched_on(toml: str) -> str:
-    """Every option without its #; those that are left open have no value to take."""
+    """Return the text with every option switched on, except open options, which have no value."""
     return "\n".join(re.sub(r"^#(?=[a-z\[])", "", line) for line in toml.splitlines() if not line.endswith(" ="))
 
 
 @pytest.mark.parametrize("target", list_targets())
-def test_what_is_written_says_what_compress_would_do_anyway(target):
+def test_written_options_equal_defaults_of_compress(target):
     found = read(text(Project(target, Path("photos"))))
     assert found.compress_config() == CompressConfig.model_validate({"target": target, "data": "photos"})
     limits = load_target(target).limits
@@ -39,18 +39,18 @@ def test_what_is_written_says_what_compress_would_do_anyway(target):
     assert found.gate.max_file_mb.fail == limits.max_size_mb
 
 
-def test_without_images_data_stays_open():
+def test_data_is_open_without_images():
     assert read(text(Project("raspberrypi", None))).data is None
 
 
-def test_every_line_that_is_switched_on_is_the_default():
+def test_every_option_shows_its_default():
     toml = text(Project("raspberrypi4", Path("photos")))
     asked = CompressConfig.model_validate({"target": "raspberrypi4", "data": "photos"})
     defaults = asked.with_data_defaults(224).replaced(**load_target("raspberrypi4").limits.model_dump())
     assert read(switched_on(toml)).compress_config() == defaults
 
 
-def test_every_option_and_every_limit_is_there_with_a_remark():
+def test_every_option_and_limit_has_a_comment():
     lines = text(Project("raspberrypi", Path("photos"))).splitlines()
     names = {match[1]: row for row, line in enumerate(lines) if (match := re.match(r"#?\[?([\w.]+)(?: =|\])", line))}
     options = {name for name, field in CompressConfig.model_fields.items() if table_of(field) is None}
@@ -58,11 +58,11 @@ def test_every_option_and_every_limit_is_there_with_a_remark():
     inner = {key for table in tables.values() for key in table.model_fields}
     limits = {name for name in GateLimits.model_fields if name != "change"}
     assert options | set(tables) | inner | limits | set(Changes.model_fields) | {"gate.change"} <= set(names)
-    silent = [name for name in options | inner | limits if not re.match(r"# \w", lines[names[name] - 1])]
-    assert silent == []
+    without = [name for name in options | inner | limits if not re.match(r"# \w", lines[names[name] - 1])]
+    assert without == []
 
 
-def test_all_limits_switched_on_are_limits():
+def test_all_limits_can_be_switched_on():
     gate = read(switched_on(text(Project("raspberrypi", None)))).gate
     assert all(getattr(gate, name) is not None for name in GateLimits.model_fields)
     assert all(getattr(gate.change, name) is not None for name in Changes.model_fields)
