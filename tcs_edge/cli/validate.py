@@ -25,6 +25,10 @@ def command(
     data: Annotated[
         Path | None, typer.Option(help="Image folder; for a run, the current folder of its images.")
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="With --onnx: names of folders or files to leave out of the images; repeatable."),
+    ] = None,
     preprocess: Annotated[Path | None, typer.Option(help="preprocess.json, for an ONNX file without its own.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
@@ -43,15 +47,15 @@ def command(
     from tcs_edge.errors import UsageError
 
     if run is not None:
-        if onnx or reference or preprocess:
-            raise UsageError("a run has its own model. Leave --onnx, --reference and --preprocess out.")
+        if onnx or reference or preprocess or exclude:
+            raise UsageError("a run has its own model. Leave --onnx, --reference, --preprocess and --exclude out.")
         passed = _validate_run(run, data, json)
     elif onnx and reference and data:
         for path in (onnx, reference, data, *filter(None, [preprocess])):
             _require_path(path)
         from tcs_edge.commands.compare import crosscheck
 
-        validation = crosscheck(onnx, reference, data, preprocess)
+        validation = crosscheck(onnx, reference, data, preprocess, exclude=exclude or ())
         _print(validation, json)
         passed = validation.verdict == "pass"
     else:

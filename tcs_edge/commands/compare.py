@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import unicodedata
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,11 +29,18 @@ from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.utils.files import read_json
 from tcs_edge.validation.validate import Validation, validate
 
+logger = logging.getLogger(__name__)
+
 BATCH_SIZE = 32
 
 
 def crosscheck(
-    onnx_path: Path, reference: Path, data: Path, preprocess: Path | None = None, threads: int = 1
+    onnx_path: Path,
+    reference: Path,
+    data: Path,
+    preprocess: Path | None = None,
+    threads: int = 1,
+    exclude: Sequence[str] = (),
 ) -> Validation:
     """Compare an ONNX file, in every runtime, with a reference on the images of a folder.
 
@@ -38,6 +48,7 @@ def crosscheck(
         reference: another .onnx file, a run folder, or the checkpoints/deployed.safetensors of one.
         data: an image folder; its test images, or all images if it has no splits.
         preprocess: a preprocess.json; None uses the metadata of the file.
+        exclude: glob patterns on names of folders and files to leave out of the images.
 
     Raises:
         DataError: a file that is missing, damaged or not a classifier, or images that do not fit the model.
@@ -53,11 +64,14 @@ def crosscheck(
         expected = stack.enter_context(_reference(reference, threads))
         steps = _preprocess(onnx_path, preprocess)
         _require_size(onnx_path, graph, steps)
-        classes, images = load_held_out(data)
+        classes, images = load_held_out(data, exclude)
         names = next((runner.labels for runner in (*runners, expected) if runner.labels), None)
         images = _relabeled(images, classes, names or _unnamed(classes, graph, data), data)
         batches = image_batches(images, steps, BATCH_SIZE)
-        return validate(expected, runners, batches, names=images.names)
+        validation = validate(expected, runners, batches, names=images.names)
+    if names is None:
+        _warn_unnamed(onnx_path, classes, validation)
+    return validation
 
 
 def _reference(path: Path, threads: int) -> Runner:
@@ -101,6 +115,20 @@ def _unnamed(classes: tuple[str, ...], graph: onnx.GraphProto, data: Path) -> tu
     return classes
 
 
+def _warn_unnamed(onnx_path: Path, classes: tuple[str, ...], validation: Validation) -> None:
+    """Warn that the order of the classes is a guess, and that a low accuracy speaks against it."""
+    logger.warning(
+        f"{onnx_path} has no class names. Its outputs are taken as the class folders in sorted order: "
+        f"{name_some(list(classes))}. Accuracy depends on this order; parity does not."
+    )
+    best = max(validation.accuracies.values(), key=lambda accuracy: accuracy.value, default=None)
+    if best and best.value < 1 / len(classes):
+        logger.warning(
+            f"accuracy {best.value:.2%} is below chance ({1 / len(classes):.2%}): the outputs are probably in "
+            "another order. Export the model with its class names."
+        )
+
+
 def _fixed(value: onnx.ValueInfoProto, axis: int) -> int | None:
     """Return the length of one axis of a graph's input or output; None for a dynamic axis."""
     return value.type.tensor_type.shape.dim[axis].dim_value or None
@@ -108,6 +136,7 @@ def _fixed(value: onnx.ValueInfoProto, axis: int) -> int | None:
 
 def _relabeled(images: Split, classes: tuple[str, ...], names: tuple[str, ...], data: Path) -> Split:
     """Return the images with labels in the order of the model's class names."""
+    names = tuple(unicodedata.normalize("NFC", name) for name in names)  # as the folders' names
     if unknown := sorted(set(classes) - set(names)):
         raise DataError(f"{data} has classes that the model lacks: {name_some(unknown)}. Remove them.")
     positions = np.array([names.index(name) for name in classes], dtype=np.int64)

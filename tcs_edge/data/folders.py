@@ -66,15 +66,18 @@ def load_folder(folder: Path, seed: int = 0, exclude: Sequence[str] = ()) -> Ima
     return _image_set(folder, classes, parts, skipped)
 
 
-def load_held_out(folder: Path) -> tuple[tuple[str, ...], Split]:
+def load_held_out(folder: Path, exclude: Sequence[str] = ()) -> tuple[tuple[str, ...], Split]:
     """Load the classes of `folder` and its images for evaluating a finished model, each decoded once.
 
     The images are those in test/, else those in val/, else all images of a folder without splits.
 
+    Args:
+        exclude: glob patterns on names of folders and files to leave out.
+
     Raises:
         DataError: see `find_images`; or more than 1 % of the images cannot be read.
     """
-    listed = find_images(folder)
+    listed = find_images(folder, exclude)
     part = next(name for name in ("test", "val", "all") if name in listed)
     checked, skipped = check_all({part: listed[part]})
     refuse_many(folder, skipped, len(listed[part]))

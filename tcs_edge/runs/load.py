@@ -43,7 +43,8 @@ def images_of(run: Path, manifest: Manifest, data: Path | None) -> ImageSet:
         DataError: the images are missing, or differ from the run's.
     """
     recorded = manifest.options.get("data")
-    images = load_images(data or (Path(recorded) if recorded else None), manifest.seed)
+    folder = data or (Path(recorded) if recorded else None)
+    images = load_images(folder, manifest.seed, manifest.options.get("exclude") or ())
     if images.fingerprint != manifest.dataset.fingerprint:
         raise DataError(f"the images are not the images of {run}: the fingerprint differs. Pass --data DIR.")
     return images

@@ -68,6 +68,8 @@ class DataOptions(Spec):
     """With --shots: train on the other training images too, without their labels."""
     labeled_fraction: float = Field(0.5, gt=0, le=1)
     """With unlabeled images: smallest fraction of labeled images in a batch."""
+    exclude: tuple[str, ...] | None = None
+    """Names of folders or files to leave out of the images, as in 'labels' or '*_mask.png'; repeatable."""
 
 
 class TeacherOptions(Spec):

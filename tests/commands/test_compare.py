@@ -173,3 +173,58 @@ def test_all_three_options_are_required(cli, onnx_path, image_folder, missing):
 
 def test_a_run_and_a_file_together_are_refused(cli, finished, onnx_path):
     assert "Leave --onnx" in one_line(cli("validate", finished, "--onnx", onnx_path), exit_code=2)
+
+
+def turned_outputs(model: onnx.ModelProto) -> None:
+    """Move every class to the next output, and drop the class names."""
+    del model.metadata_props[:]
+    out = model.graph.output[0].name
+    node = next(node for node in model.graph.node if out in node.output)
+    node.output[list(node.output).index(out)] = "before"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([3, 0, 1, 2], np.int64), "order"))
+    model.graph.node.append(helper.make_node("Gather", ["before", "order"], [out], axis=1))
+
+
+@pytest.fixture
+def own_classes(onnx_path, preprocess, image_folder, labels, tmp_path) -> Path:
+    """The images sorted into folders by the tiny model's own predictions; classes in sorted order."""
+    from tcs_edge.data import Preprocess
+    from tcs_edge.runtimes.onnxruntime import OrtRunner
+
+    steps, paths = Preprocess.from_json(preprocess), sorted(image_folder.rglob("*.png"))
+    with OrtRunner(onnx_path, 1) as runner:
+        for row, path in enumerate(paths):
+            with Image.open(path) as image:
+                best = int(runner.run(steps(image)[None])[0].argmax())
+            place = tmp_path / "own" / f"class {best}"
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place / f"{row}.png")
+    for number in range(len(labels)):
+        (tmp_path / "own" / f"class {number}").mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40), (number, 0, 0)).save(tmp_path / "own" / f"class {number}" / "plain.png")
+    return tmp_path / "own"
+
+
+def test_the_order_of_unnamed_outputs_is_reported(check, onnx_path, own_classes, preprocess, tmp_path):
+    steps = tmp_path / "steps.json"
+    steps.write_text(json.dumps(preprocess))
+    plain = edited(onnx_path, tmp_path / "plain.onnx", without_metadata)
+    turned = edited(onnx_path, tmp_path / "turned.onnx", turned_outputs)
+    lines = {}
+    for model in (plain, turned):
+        result = check(model, "--preprocess", steps, reference=model, data=own_classes)
+        assert result.exit_code == 0, result.stderr
+        lines[model] = result.stderr
+        assert f"{model.name} has no class names" in result.stderr
+        assert "class folders in sorted order: class 0, class 1, class 2, class 3" in result.stderr
+    assert "below chance" not in lines[plain]
+    assert "below chance (25.00%): the outputs are probably in another order" in lines[turned]
+
+
+def test_images_can_be_excluded(check, onnx_path, image_folder, tmp_path):
+    folder = shutil.copytree(image_folder, tmp_path / "images")
+    (folder / "notes").mkdir()
+    result = check(onnx_path, data=folder)
+    assert result.exit_code == 3
+    assert "--exclude notes" in result.stderr
+    assert check(onnx_path, "--exclude", "notes", data=folder).exit_code == 0
