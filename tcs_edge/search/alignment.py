@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.images import Split
+from tcs_edge.data.parallel import map_images
 from tcs_edge.errors import DataError, MissingError, UsageError, reason_of
 from tcs_edge.models.candidates import Candidate
 from tcs_edge.search.ridge import align
@@ -123,9 +123,8 @@ def _views(split: Split, preprocess: Preprocess) -> np.ndarray:
     def view(row: int) -> np.ndarray:
         return np.asarray(preprocess.crop(split.image(row)))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = range(len(split))
-        return np.stack(list(track(pool.map(view, rows), "decoding a sample", total=len(split))))
+    with closing(map_images(view, range(len(split)), split.decoded_bytes)) as views:
+        return np.stack(list(track(views, "decoding a sample", total=len(split))))
 
 
 def _store(
