@@ -1,4 +1,4 @@
-"""`tcs-edge bench`: methods compared on the user's own images, with seeds, ablations and a paired test."""
+"""`tcs-edge bench`: comparison of training methods on the user's images, with seeds and a paired test."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tcs_edge.errors import UsageError
 from tcs_edge.specs.config import CompressConfig
 
 DEFAULT_TARGET = "x86-avx2"
-# The options of `compress` that hold for every run of a comparison.
+# Options of `compress` that apply to every run of a comparison.
 SHARED = (
     "data", "unlabeled", "rest_unlabeled", "target", "teacher", "teacher_weights", "teacher_img_size", "student_init",
-    "batch_size", "img_size", "lr", "augment", "device", "threads", "workers", "cache_dir",
+    "exclude", "batch_size", "img_size", "lr", "augment", "device", "threads", "workers", "cache_dir",
 )  # fmt: skip
 
 
 @guarded
 @with_flags_of(CompressConfig, SHARED)
 def command(
-    out: Annotated[Path, typer.Option(help="Folder of the results; what is there is not done again.")],
+    out: Annotated[Path, typer.Option(help="Output folder; finished runs in it are kept.")],
     methods: Annotated[
         str, typer.Option(help=f"Comma-separated: {', '.join(ARMS)}. With -loop the teacher stays in memory.")
     ] = "tcs,simkd,kd,dkd,ce",
@@ -33,14 +33,14 @@ def command(
         str,
         typer.Option(help=f"TCS without one part, comma-separated: {', '.join(ABLATIONS)}."),
     ] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds: 0, 1, ...")] = 3,
     few_shot: Annotated[
-        bool, typer.Option("--few-shot", help="The few-shot protocol: 1, 2, 3, 4, 5, 8 and 16 images per class.")
+        bool, typer.Option("--few-shot", help="Few-shot protocol: 1, 2, 3, 4, 5, 8 and 16 images per class.")
     ] = False,
     shots: Annotated[
-        list[str] | None, typer.Option(help="Only these numbers of training images per class, such as 1,5,16.")
+        list[str] | None, typer.Option(help="Numbers of training images per class, such as 1,5,16.")
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="The same for every run: 30-epochs, or 200k-images seen.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Training budget of every run: 30-epochs, or 200k-images.")] = None,
     student: Annotated[list[str] | None, typer.Option(help="A timm name, or auto; repeatable.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with options of compress; flags win.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -87,5 +87,5 @@ def _shots(listed: list[str] | None) -> list[int]:
     """Numbers of training images per class, in ascending order."""
     words = _names(",".join(listed or []))
     if listed and not (words and all(word.isdecimal() and int(word) > 0 for word in words)):
-        raise UsageError(f"--shots {','.join(listed)!r}: numbers of images per class were expected, such as 1,5,16.")
+        raise UsageError(f"--shots: not numbers of images per class: {','.join(listed)!r}. Write them such as 1,5,16.")
     return sorted({int(word) for word in words})

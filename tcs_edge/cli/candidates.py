@@ -44,7 +44,7 @@ def command(
 ) -> None:
     """List students with accuracy, latency and size.
 
-    Limits that no flag sets are the target's own. The student that `tcs-edge compress` would choose comes last.
+    Default limits are the target's own. The last line names the choice of `tcs-edge compress`.
 
     \b
     Examples:
@@ -63,7 +63,7 @@ def command(
     for line in stale_versions(profile, device):
         typer.echo(f"warning: {line}", err=True)
     assessments = assess_all(device, profile, img_size, classes, limits, used)
-    # `compress` chooses by the latencies of onnxruntime, whatever is shown here.
+    # `compress` chooses by the latencies of onnxruntime, independent of --runtime here.
     default = assessments if used == "onnxruntime" else assess_all(device, profile, img_size, classes, limits)
     winner = next((found.candidate.name for found in default if not found.misses), None)
     if pareto_svg:
@@ -111,7 +111,7 @@ def _draw(assessments: Sequence[Assessment], max_latency_ms: float | None, path:
 
     drawn = assessments_svg(assessments, max_latency_ms)
     if drawn is None:
-        raise RequirementMissed("fewer than two students have a latency: there is nothing to draw.")
+        raise RequirementMissed("fewer than two students have a latency. Leave --pareto-svg out.")
     write_text(path, drawn)
 
 

@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Distill, export and validate a classifier for a device.
 
-    Options that no flag sets are read from tcs-edge.toml in the current folder (see `tcs-edge init`).
+    Read options from tcs-edge.toml in the current folder (see `tcs-edge init`); flags override them.
 
     \b
     Examples:
@@ -53,7 +53,7 @@ def command(
     from tcs_edge.project.read import find_options, read_options
 
     if config is None and resume is None and (config := find_options(Path())):
-        logger.info(f"options: {config}; flags override it")
+        logger.info(f"options: {config} (flags override it)")
     asked = read_options(given(options), config, resume)
     require_names(asked)
     if dry_run:
@@ -87,7 +87,8 @@ def _print_run(run: Run, as_json: bool) -> None:
     elif all("-int8" in check.name for check in run.validation.failures):
         again = f"tcs-edge compress --resume {shlex.quote(str(run.path))}"
         typer.echo(
-            f"only int8 failed. Without training again: {again} --precision fp32, or with a larger --max-accuracy-drop"
+            f"only int8 failed. Export again without training: {again} --precision fp32, "
+            "or with a larger --max-accuracy-drop"
         )
 
 

@@ -85,7 +85,7 @@ def _only_usage_errors() -> Iterator[None]:
     except Exception as error:
         traceback.print_exc()
         name = type(error).__name__
-        raise UsageError(f"this is a bug in tcs-edge ({name}). Please report the lines above.") from None
+        raise UsageError(f"this is a bug in tcs-edge ({name}). Report the lines above.") from None
 
 
 def _limits(flags: dict[str, Any], changes: list[str]) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _annotate(result: GateResult, place: Path) -> None:
 
 
 def _append(path: Path, text: str) -> None:
-    """Append to the runner's file, which other commands of a step append to as well."""
+    """Append to the CI runner's file, which other commands of the step share."""
     from tcs_edge.errors import UsageError
 
     try:
@@ -138,7 +138,7 @@ def _append(path: Path, text: str) -> None:
             handle.write(text)
     except OSError as error:
         raise UsageError(
-            f"GITHUB_STEP_SUMMARY names {path}, which cannot be written: {error.strerror}. Unset it outside of CI."
+            f"cannot write {path} (GITHUB_STEP_SUMMARY): {error.strerror}. Unset the variable outside of CI."
         ) from None
 
 

@@ -37,14 +37,14 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
             _print_error("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # The reader has closed the pipe (`| head`): Python would print a second error at exit.
+            # The reader closed the pipe (`| head`). Without this, Python prints a second error at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:
             traceback.print_exc()
-            _print_error(f"error: this is a bug in tcs-edge ({type(error).__name__}); please report the lines above.")
+            _print_error(f"error: this is a bug in tcs-edge ({type(error).__name__}). Report the lines above.")
             raise typer.Exit(TcsEdgeError.exit_code) from None
 
     return wrapped

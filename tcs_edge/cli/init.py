@@ -19,13 +19,13 @@ def command(
     target: Annotated[
         str, typer.Option(help="Device: a name from `tcs-edge targets`, or a .toml file.", autocompletion=target_names)
     ] = "raspberrypi",
-    data: Annotated[Path | None, typer.Option(help="Image folder; default: the one that is found here.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Image folder; default: the image folder found here.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write tcs-edge.toml: every option of compress and limit of gate, with its default and what it is for.
+    """Write tcs-edge.toml with every option of compress and limit of gate, its default and its purpose.
 
-    The image folder is looked for here. `tcs-edge compress` and `tcs-edge gate` read the file in the folder
-    they run in; their flags override it.
+    The command searches the current folder for images. `tcs-edge compress` and `tcs-edge gate` read the file in
+    their current folder. Flags override it.
 
     \b
     Examples:
@@ -40,7 +40,7 @@ def command(
 
     path = Path(OWN_FILE)
     if path.exists() and not force:
-        raise UsageError(f"{path} is here already. Pass --force to replace it.")
+        raise UsageError(f"{path} already exists. Pass --force to replace it.")
     project = _look_around(target, data)
     write_text(path, project_toml(project))
     for remark in project.remarks:
@@ -61,7 +61,7 @@ def _look_around(target: str, data: Path | None) -> Project:
         return Project(target, data)
     found = detect_image_folders(Path())
     if not found:
-        return Project(target, None, ("No image folder was found here: set it, or leave it out for the digits.",))
+        return Project(target, None, ("No image folder found here. Set data, or leave it out for the digits demo.",))
     remarks = (f"Found: {found[0]}.", *(f"Also found: {folder}." for folder in found[1:]))
-    # Folders may be called anything; in the file these are comments, where TOML wants plain characters.
+    # Folder names may have any characters; comments in TOML may not.
     return Project(target, found[0].path, tuple(map(one_line, remarks)))

@@ -21,10 +21,10 @@ def with_flags_of(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Replace the `**options` of a command by one flag for each option of `spec`, in its own panel.
 
-    A flag that is not given is None, or an empty list where it is repeatable; see `given`.
+    A missing flag is None, or an empty list if it is repeatable; see `given`.
 
     Args:
-        names: only these options.
+        names: use these options only.
     """
     flags = {one.name: one for one in parameters(spec, names)}
 
@@ -61,7 +61,7 @@ class PanelCommand(TyperCommand):
     """A command whose help shows its options under headings, in the order they first appear."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the panels; options without one come last."""
+        """Write the panels; options without a panel come last."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)

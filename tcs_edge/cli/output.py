@@ -1,4 +1,4 @@
-"""Shared by the commands: the JSON document of `--json`, and checks of names and values."""
+"""Helpers of the commands: the JSON document of `--json`, and checks of names and values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Name = TypeVar("Name", bound=str)
 def print_json(document: dict[str, Any]) -> None:
     """Print `document` as JSON on stdout; NaN and Inf raise ValueError, because most readers refuse them.
 
-    Where stdout is not in UTF-8, all other characters than ASCII become JSON escapes.
+    If stdout is not UTF-8, all characters but ASCII become JSON escapes.
     """
     unicode = (sys.stdout.encoding or "").replace("-", "").lower() == "utf8"
     typer.echo(json.dumps(document, indent=2, ensure_ascii=not unicode, allow_nan=False))

@@ -22,7 +22,7 @@ app = typer.Typer(rich_markup_mode=None)
 @guarded
 def command(
     context: typer.Context,
-    target: Annotated[str | None, typer.Option(help="Target that this machine is: a name, or a .toml file.")] = None,
+    target: Annotated[str | None, typer.Option(help="Target for this machine: a name, or a .toml file.")] = None,
     out: Annotated[Path | None, typer.Option(help="Profile to write; existing rows stay.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="A timm name; repeatable. Default: every candidate.")] = None,
     img_size: Annotated[
@@ -63,7 +63,7 @@ def command(
     from tcs_edge.specs.target import RuntimeName, load_target
 
     if target is None or out is None:
-        raise UsageError("pass --target (the device that this machine is) and --out (the profile to write).")
+        raise UsageError("pass --target (the target for this machine) and --out (the profile to write).")
     device = load_target(target)
     runtimes = known(runtime or [], "--runtime", get_args(RuntimeName))
     precisions = known(precision or ["fp32"], "--precision", PRECISIONS)

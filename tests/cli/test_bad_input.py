@@ -1,4 +1,4 @@
-"""Teachers, classes and shots that cannot work: one line, the right exit code, and what to do."""
+"""Tests of messages and exit codes for unusable teachers, classes and shots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def refusal(result) -> str:
 
 @pytest.fixture
 def spoiled(teacher_file, tmp_path):
-    """spoiled("norm.bias", nan): the tiny teacher with one weight filled with one value."""
+    """spoiled("norm.bias", nan): file of the tiny teacher with one weight filled with one value."""
 
     def spoil(weight: str, value: float):
         state = load_file(teacher_file)
@@ -29,39 +29,39 @@ def spoiled(teacher_file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("weight", "value", "said"),
+    ("weight", "value", "message"),
     [
         ("norm.bias", float("nan"), "give NaN or Inf"),
         ("norm.bias", float("inf"), "give NaN or Inf"),
         ("norm.weight", 0.0, "are the same for different images"),
     ],
 )
-def test_a_teacher_without_knowledge(cli, tiny, spoiled, tmp_path, weight, value, said):
+def test_teacher_with_unusable_features(cli, tiny, spoiled, tmp_path, weight, value, message):
     run = tmp_path / "run"
     line = refusal(cli(*tiny(teacher_weights=spoiled(weight, value)), "--out", run))
-    assert said in line
+    assert message in line
     assert "another --teacher" in line
     assert not (run / "export").exists()
 
 
-def test_a_class_that_only_the_test_split_has(cli, tiny, own_photos, tmp_path):
+def test_class_in_the_test_split_only(cli, tiny, own_photos, tmp_path):
     shutil.rmtree(own_photos / "train" / "red")
     line = refusal(cli(*tiny(data=own_photos), "--out", tmp_path / "run"))
     assert "classes that train lacks: red" in line
     assert not (tmp_path / "run").exists()
 
 
-def test_a_class_whose_training_images_are_all_damaged(cli, tiny, own_photos, tmp_path):
+def test_class_with_only_damaged_training_images(cli, tiny, own_photos, tmp_path):
     for path in (own_photos / "train" / "red").iterdir():
         path.unlink()
-    (own_photos / "train" / "red" / "00.jpg").write_bytes(b"no picture")
-    for number in range(100):  # one damaged image among many is skipped, but not when it is the class's last
+    (own_photos / "train" / "red" / "00.jpg").write_bytes(b"not an image")
+    for number in range(100):  # one damaged image among many is skipped, unless it is the only one of its class
         shutil.copy(own_photos / "train" / "blue" / "00.jpg", own_photos / "train" / "blue" / f"copy{number}.jpg")
     line = refusal(cli(*tiny(data=own_photos), "--out", tmp_path / "run"))
     assert "class 'red' has no readable images" in line
 
 
-def test_more_shots_than_a_class_has(cli, tiny, own_photos, tmp_path):
+def test_more_shots_than_images_of_a_class(cli, tiny, own_photos, tmp_path):
     for path in sorted((own_photos / "train" / "green").iterdir())[5:]:
         path.unlink()
     line = refusal(cli(*tiny(data=own_photos), "--shots", 6, "--out", tmp_path / "run"))
@@ -70,7 +70,7 @@ def test_more_shots_than_a_class_has(cli, tiny, own_photos, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_shots_are_what_the_plan_counts(cli, tiny):
+def test_plan_counts_drawn_images(cli, tiny):
     planned = cli(*tiny(), "--shots", 2, "--dry-run")
     assert planned.exit_code == 0, planned.stderr
     assert "3 classes, 6 train, 24 validation, 36 test" in planned.stderr

@@ -1,4 +1,4 @@
-"""What the shell offers, asked as a shell asks."""
+"""Tests of shell completion, run as bash runs it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tcs_edge.cli import completion
 
 
 def offered(line: str) -> list[str]:
-    """What bash would show behind `line`."""
+    """Return the completions of `line` in bash."""
     words = line.split(" ")
     environment = os.environ | {
         "_TCS_EDGE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1),
@@ -31,18 +31,18 @@ def offered(line: str) -> list[str]:
         ("tcs-edge cand", ["candidates"]),
     ],
 )
-def test_names_are_offered(line, expected):
+def test_names_are_completed(line, expected):
     assert offered(line) == expected
 
 
-def test_the_tables_are_the_sources():
+def test_completions_come_from_the_tables():
     assert "auto" in completion.student_names("")
     assert completion.student_names("lcnet_05") == ["lcnet_050"]
     assert completion.method_names("") == sorted(completion.method_names(""))
     assert "tcs" in completion.method_names("t")
 
 
-def test_nothing_heavy_is_imported():
+def test_completion_does_not_import_torch():
     calls = "; ".join(f"completion.{name}_names('')" for name in ("target", "teacher", "student", "method"))
     code = f"import sys; from tcs_edge.cli import completion; {calls}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

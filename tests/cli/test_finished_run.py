@@ -1,4 +1,4 @@
-"""`validate` and `predict` on a finished run, as it is and as somebody left it."""
+"""Tests of `validate` and `predict` on finished runs, unchanged and modified."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from tcs_edge.utils.files import sha256_file
 
 
-def test_a_finished_run_validates(cli, own_run):
+def test_unchanged_run_passes(cli, own_run):
     before = sha256_file(own_run / "manifest.json")
     result = cli("validate", own_run, "--json")
     assert result.exit_code == 0, result.stderr
@@ -23,7 +23,7 @@ def test_a_finished_run_validates(cli, own_run):
     assert (own_run / "export" / "model.onnx").exists()
 
 
-def test_one_flipped_bit_is_noticed(cli, own_run):
+def test_flipped_bit_fails_validation(cli, own_run):
     path = own_run / "export" / "model.onnx"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -33,7 +33,7 @@ def test_one_flipped_bit_is_noticed(cli, own_run):
     assert "export/model.onnx (changed)" in result.stderr
 
 
-def test_a_file_that_nobody_proved_is_noticed(cli, own_run):
+def test_unlisted_file_fails_validation(cli, own_run):
     (own_run / "export" / "model2.onnx").write_bytes(b"unlisted")
     result = cli("validate", own_run)
     assert result.exit_code == 1
@@ -57,7 +57,7 @@ def _record_again(run: Path, name: str) -> None:
     (run / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_changed_weight_with_a_matching_hash_is_revoked(cli, own_run, photos):
+def test_changed_weight_with_matching_hash_is_rejected(cli, own_run, photos):
     _change_a_weight(own_run / "export" / "model.onnx")
     _record_again(own_run, "export/model.onnx")
     result = cli("validate", own_run)
@@ -72,7 +72,7 @@ def test_a_changed_weight_with_a_matching_hash_is_revoked(cli, own_run, photos):
     assert cli("predict", own_run, photos / "test" / "red" / "01.png").exit_code == 1
 
 
-def test_other_images_prove_nothing(cli, own_run, own_photos):
+def test_validation_with_other_images_raises(cli, own_run, own_photos):
     (own_photos / "test" / "red" / "01.png").unlink()
     result = cli("validate", own_run, "--data", own_photos)
     assert result.exit_code == 3
@@ -80,15 +80,15 @@ def test_other_images_prove_nothing(cli, own_run, own_photos):
     assert (own_run / "export").exists()
 
 
-def test_images_that_moved_are_found_with_data(cli, own_run, own_photos):
+def test_data_gives_the_folder_of_moved_images(cli, own_run, own_photos):
     result = cli("validate", own_run, "--data", own_photos, "--quiet")
     assert result.exit_code == 0, result.stderr
     assert "verdict: pass" in result.stdout
 
 
-def test_predictions_are_what_the_manifest_counted(cli, finished, manifest, photos):
-    pictures = sorted((photos / "test").rglob("*.*"))
-    result = cli("predict", finished, *pictures, "--json")
+def test_accuracy_of_predictions_equals_manifest(cli, finished, manifest, photos):
+    images = sorted((photos / "test").rglob("*.*"))
+    result = cli("predict", finished, *images, "--json")
     assert result.exit_code == 0, result.stderr
     answers = json.loads(result.stdout)["predictions"]
     right = [answer["guesses"][0]["label"] == Path(answer["image"]).parent.name for answer in answers]
@@ -97,17 +97,17 @@ def test_predictions_are_what_the_manifest_counted(cli, finished, manifest, phot
 
 
 def test_predictions_are_sorted_probabilities(cli, finished, photos):
-    picture = photos / "test" / "red" / "01.png"
-    (answer,) = json.loads(cli("predict", finished, picture, "--top", 9, "--json").stdout)["predictions"]
-    chances = [guess["probability"] for guess in answer["guesses"]]
+    image = photos / "test" / "red" / "01.png"
+    (answer,) = json.loads(cli("predict", finished, image, "--top", 9, "--json").stdout)["predictions"]
+    probabilities = [guess["probability"] for guess in answer["guesses"]]
     assert {guess["label"] for guess in answer["guesses"]} == {"blue", "green", "red"}
-    assert chances == sorted(chances, reverse=True)
-    assert sum(chances) == pytest.approx(1)
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1)
     best = answer["guesses"][0]
-    assert cli("predict", finished, picture).stdout == f"{picture}: {best['label']} {best['probability']:.1%}\n"
+    assert cli("predict", finished, image).stdout == f"{image}: {best['label']} {best['probability']:.1%}\n"
 
 
-def test_changed_labels_are_not_believed(cli, own_run, photos):
+def test_predict_rejects_changed_labels(cli, own_run, photos):
     (own_run / "export" / "labels.txt").write_text("red\ngreen\nblue\n")
     result = cli("predict", own_run, photos / "test" / "red" / "01.png")
     assert result.exit_code == 3
@@ -115,21 +115,21 @@ def test_changed_labels_are_not_believed(cli, own_run, photos):
 
 
 @pytest.mark.parametrize("command", ["validate", "predict"])
-def test_no_run_is_one_line(cli, tmp_path, photos, command):
-    pictures = [photos / "test" / "red" / "01.png"] if command == "predict" else []
+def test_folder_that_is_not_a_run_prints_one_line(cli, tmp_path, photos, command):
+    images = [photos / "test" / "red" / "01.png"] if command == "predict" else []
     for folder in (tmp_path, tmp_path / "none"):
-        result = cli(command, folder, *pictures)
+        result = cli(command, folder, *images)
         assert result.exit_code == 3
         assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_picture_that_is_none(cli, finished):
+def test_predict_on_a_file_that_is_not_an_image(cli, finished):
     result = cli("predict", finished, finished / "train.log")
     assert result.exit_code == 3
     assert "train.log" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_run_without_its_manifest(cli, own_run):
+def test_run_without_manifest(cli, own_run):
     (own_run / "manifest.json").unlink()
     assert cli("validate", own_run).exit_code == 3

@@ -1,4 +1,4 @@
-"""`tcs-edge gate` as a CI job meets it: a model that got bigger, one that did not, and everything odd."""
+"""Tests of `tcs-edge gate` in CI: limits, baselines, reports, exit codes and run time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def outcomes(result) -> dict[str, str]:
     return {check["key"]: check["outcome"] for check in json.loads(result.stdout)["checks"]}
 
 
-def test_a_model_that_got_bigger_fails_and_one_that_did_not_passes(cli, make_run):
+def test_larger_model_fails_against_the_baseline(cli, make_run):
     base, same, bigger = make_run("base"), make_run("same"), make_run("bigger", weights=1_200_000)
     assert cli("gate", base, "--update-baseline", "gate.json").exit_code == 0
     Path("tcs-edge.toml").write_text(
@@ -47,13 +47,13 @@ def test_a_model_that_got_bigger_fails_and_one_that_did_not_passes(cli, make_run
     assert cli("gate", bigger).exit_code == 0
 
 
-def test_absolute_limits_are_judged_when_the_baseline_is_updated(cli, make_run):
+def test_updating_the_baseline_checks_absolute_limits(cli, make_run):
     result = cli("gate", make_run(), "--max-size-mb", 0.5, "--update-baseline", "gate.json")
     assert result.exit_code == 1
     assert Path("gate.json").exists()
 
 
-def test_a_new_baseline_without_limits_tells_scripts_and_ci_as_any_gate_does(cli, make_run):
+def test_updating_the_baseline_writes_all_reports(cli, make_run):
     Path("tcs-edge.toml").write_text('[gate]\nbaseline = "gate.json"\n[gate.change]\nsize_mb = "5 %"\n')
     run = make_run()
     arguments = ("gate", run, "--update-baseline", "gate.json", "--json", "--junit", "j.xml", "--markdown", "c.md")
@@ -72,7 +72,7 @@ def test_a_new_baseline_without_limits_tells_scripts_and_ci_as_any_gate_does(cli
     assert Path("gate.json").read_text() == before
 
 
-def test_a_bare_file_can_be_the_baseline(cli, onnx_path):
+def test_baseline_of_a_bare_onnx_file(cli, onnx_path):
     result = cli("gate", onnx_path, "--update-baseline", "gate.json", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["verdict"] == "pass"
@@ -81,7 +81,7 @@ def test_a_bare_file_can_be_the_baseline(cli, onnx_path):
 
 
 @pytest.mark.parametrize("flag", ["--update-baseline", "--junit", "--markdown"])
-def test_a_file_that_cannot_be_written_is_usage(cli, make_run, flag):
+def test_unwritable_output_file_is_wrong_usage(cli, make_run, flag):
     Path("file").write_text("")
     result = cli("gate", make_run(), "--max-size-mb", 5, flag, "file/out")
     assert result.exit_code == 2
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_written_is_usage(cli, make_run, flag):
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_summary_that_cannot_be_written_is_usage(cli, make_run, monkeypatch, tmp_path):
+def test_unwritable_summary_is_wrong_usage(cli, make_run, monkeypatch, tmp_path):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "none" / "summary.md"))
     result = cli("gate", make_run(), "--max-size-mb", 5)
@@ -127,7 +127,7 @@ def test_a_summary_that_cannot_be_written_is_usage(cli, make_run, monkeypatch, t
         ((), 2),
     ],
 )
-def test_every_limit_and_its_exit_code(cli, make_run, flags, exit_code):
+def test_exit_code_of_every_limit(cli, make_run, flags, exit_code):
     result = cli("gate", make_run(), *flags)
     assert result.exit_code == exit_code, result.output
     assert "Traceback" not in result.output
@@ -135,7 +135,7 @@ def test_every_limit_and_its_exit_code(cli, make_run, flags, exit_code):
         assert result.stdout == ""
 
 
-def test_a_changed_artifact_fails_whatever_its_size(cli, make_run):
+def test_changed_export_fails_within_the_size_limit(cli, make_run):
     run = make_run()
     model = run / "export" / "model.onnx"
     model.write_bytes(b"v" + model.read_bytes()[1:])
@@ -147,11 +147,11 @@ def test_a_changed_artifact_fails_whatever_its_size(cli, make_run):
     assert not Path("gate.json").exists()
 
 
-def test_a_run_that_failed_its_proof_fails(cli, make_run):
+def test_run_that_failed_validation_fails(cli, make_run):
     assert cli("gate", make_run(passed=False), "--max-size-mb", 5).exit_code == 1
 
 
-def test_missing_and_foreign_manifests_are_usage(cli, tmp_path):
+def test_missing_and_foreign_manifests_are_wrong_usage(cli, tmp_path):
     (tmp_path / "package.json").write_text('{"name": "x"}')
     (tmp_path / "manifest.json").write_text('{"schema_version": 7}')
     for path in (tmp_path, tmp_path / "none", tmp_path / "package.json", tmp_path / "manifest.json"):
@@ -161,13 +161,13 @@ def test_missing_and_foreign_manifests_are_usage(cli, tmp_path):
     assert "pip install --upgrade tcs-edge" in result.stderr
 
 
-def test_a_baseline_of_another_target_is_refused_unless_told(cli, make_run):
+def test_baseline_of_another_target_needs_the_flag(cli, make_run):
     arguments = ("gate", make_run("head"), "--max-size-mb", 5, "--baseline", make_run("base", target="raspberrypi5"))
     assert cli(*arguments).exit_code == 2
     assert cli(*arguments, "--allow-other-target").exit_code == 0
 
 
-def test_a_bare_file_tells_its_size_and_fails_what_it_cannot_tell(cli, onnx_path, xml_path):
+def test_bare_file_passes_size_limits_and_fails_limits_without_a_number(cli, onnx_path, xml_path):
     for path in (onnx_path, xml_path):
         result = cli("gate", path, "--max-size-mb", 5, "--max-params-m", 1, "--json")
         assert result.exit_code == 0, result.output
@@ -175,7 +175,7 @@ def test_a_bare_file_tells_its_size_and_fails_what_it_cannot_tell(cli, onnx_path
             assert cli("gate", path, flag, 1).exit_code == 1
 
 
-def test_all_reports_at_once(cli, make_run):
+def test_all_reports_in_one_call(cli, make_run):
     run = make_run()
     result = cli("gate", run, "--max-size-mb", 0.5, "--json", "--junit", "out/j.xml", "--markdown", "out/c.md")
     assert result.exit_code == 1
@@ -188,7 +188,7 @@ def test_all_reports_at_once(cli, make_run):
     assert "كلب" in comment
 
 
-def test_github_gets_annotations_and_a_summary(cli, make_run, monkeypatch, in_an_empty_folder):
+def test_annotations_and_summary_on_github(cli, make_run, monkeypatch, in_an_empty_folder):
     summary = in_an_empty_folder / "summary.md"
     summary.write_text("from an earlier command\n")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -204,7 +204,7 @@ def test_github_gets_annotations_and_a_summary(cli, make_run, monkeypatch, in_an
     assert summary.read_text().startswith("from an earlier command\n<!-- tcs-edge gate -->")
 
 
-def test_gitlab_gets_a_code_quality_report_and_others_do_not(cli, make_run, monkeypatch):
+def test_code_quality_report_on_gitlab_only(cli, make_run, monkeypatch):
     run = make_run()
     cli("gate", run, "--max-size-mb", 0.5)
     assert not Path("gl-code-quality-report.json").exists()
@@ -227,9 +227,9 @@ except SystemExit as stop:
 """
 
 
-def test_a_run_is_gated_in_a_second_without_anything_heavy(make_run):
+def test_gate_takes_less_than_a_second_without_heavy_imports(make_run):
     command = [sys.executable, "-c", CODE.format(run=str(make_run(weights=20_000_000)), heavy=HEAVY)]
-    # The best of three, in user and system time: the rest is the machine's other work.
+    # The best of three CPU times, to reduce the effect of the machine's other work.
     assert min(cpu_seconds(command) for _ in range(3)) < GATE_SECONDS
 
 
@@ -241,7 +241,7 @@ def cpu_seconds(command: list[str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def test_a_real_run_holds_every_number_that_the_gate_knows(cli, finished, tmp_path):
+def test_real_run_has_every_number_of_the_gate(cli, finished, tmp_path):
     generous = (
         "--max-size-mb", 50, "--max-file-mb", 50, "--max-params-m", 5, "--max-macs-m", 500, "--max-latency-ms", 500,
         "--max-peak-memory-mb", 50, "--min-accuracy", 0.3, "--max-accuracy-drop", 0.01,

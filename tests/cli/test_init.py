@@ -1,4 +1,4 @@
-"""`tcs-edge init`, and that compress and gate take what it wrote."""
+"""Tests of `tcs-edge init`, and of compress and gate with its file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def test_the_images_beside_it_are_found(cli, in_an_empty_folder, photos):
+def test_images_in_current_folder_are_found(cli, in_an_empty_folder, photos):
     (in_an_empty_folder / "photos").symlink_to(photos)
     result = cli("init", "--target", "raspberrypi4")
     assert result.exit_code == 0, result.output
@@ -31,7 +31,7 @@ def test_the_images_beside_it_are_found(cli, in_an_empty_folder, photos):
     assert "30 epochs of 72 images" in " ".join(stage["what"] for stage in json.loads(plan.stdout)["stages"])
 
 
-def test_a_folder_may_be_called_anything(cli):
+def test_folder_name_may_have_any_characters(cli):
     name = 'a "b"\n[gate]\x1b\u202e \\ é'
     for part in ("cat", "dog"):
         (Path(name) / part).mkdir(parents=True)
@@ -42,14 +42,14 @@ def test_a_folder_may_be_called_anything(cli):
     assert "\x1b" not in result.stderr + result.stdout
 
 
-def test_without_images_it_says_so(cli):
+def test_missing_images_are_reported(cli):
     result = cli("init")
     assert result.exit_code == 0
-    assert "No image folder was found" in result.stderr
+    assert "No image folder found here" in result.stderr
     assert "data" not in tomllib.loads(Path("tcs-edge.toml").read_text())
 
 
-def test_a_file_that_is_there_is_kept_unless_forced(cli):
+def test_existing_file_is_kept_without_force(cli):
     Path("tcs-edge.toml").write_text("# mine\n")
     refused = cli("init")
     assert refused.exit_code == 2
@@ -60,24 +60,24 @@ def test_a_file_that_is_there_is_kept_unless_forced(cli):
 
 
 @pytest.mark.parametrize(
-    ("flags", "exit_code", "words"),
+    ("flags", "exit_code", "message"),
     [(("--target", "raspberypi4"), 2, "raspberrypi4"), (("--data", "none"), 3, "no such folder")],
 )
-def test_wrong_usage_writes_nothing(cli, flags, exit_code, words):
+def test_wrong_usage_writes_nothing(cli, flags, exit_code, message):
     result = cli("init", *flags)
     assert result.exit_code == exit_code
-    assert words in result.stderr
+    assert message in result.stderr
     assert not Path("tcs-edge.toml").exists()
 
 
-def test_the_gate_passes_a_run_within_the_limits_of_its_target(cli, make_run):
+def test_gate_passes_run_within_the_written_limits(cli, make_run):
     assert cli("init", "--target", "raspberrypi4").exit_code == 0
     result = cli("gate", make_run(correct=92))
     assert result.exit_code == 0, result.output
     assert cli("gate", make_run("slow", correct=92, latency_ms=99.0)).exit_code == 1
 
 
-def test_a_misspelt_option_in_the_file_stops_compress_and_gate(cli, make_run):
+def test_misspelled_option_in_the_file_fails_compress_and_gate(cli, make_run):
     Path("tcs-edge.toml").write_text('target = "raspberrypi4"\nepoch = 3\n[gate]\nmax_size_mb = 5\n')
     for arguments in (("compress",), ("gate", make_run())):
         result = cli(*arguments)
@@ -85,7 +85,7 @@ def test_a_misspelt_option_in_the_file_stops_compress_and_gate(cli, make_run):
         assert "Did you mean epochs" in result.stderr
 
 
-def test_a_named_config_is_read_instead(cli, photos):
+def test_config_flag_replaces_tcs_edge_toml(cli, photos):
     Path("tcs-edge.toml").write_text("epoch = 3\n")
     Path("other.toml").write_text(
         f'target = "raspberrypi4"\ndata = "{photos}"\nmethod = "ce"\n[gate]\nmax_size_mb = 5\n'

@@ -1,4 +1,4 @@
-"""Checks of names that several commands share."""
+"""Tests of the checks of names that several commands share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tcs_edge.errors import UnknownName
 from tcs_edge.specs.config import CompressConfig
 
 
-def test_values_come_back_once_and_in_order():
+def test_known_values_are_returned_once_and_in_order():
     assert known(["b", "a", "b"], "--letter", ("a", "b", "c")) == ("b", "a")
 
 
-def test_an_unknown_value_shows_near_matches():
+def test_unknown_value_shows_near_matches():
     with pytest.raises(UnknownName, match=r"unknown --precision 'int9'\. Did you mean int8\?"):
         known(["int9"], "--precision", ("fp32", "int8"))
 

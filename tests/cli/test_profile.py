@@ -1,4 +1,4 @@
-"""`tcs-edge profile` and `tcs-edge profile merge`, as a user types them."""
+"""Tests of `tcs-edge profile` and `tcs-edge profile merge`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recorded(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, P
     return cli("profile", *QUICK, "--out", out, "--json"), out
 
 
-def test_a_profile_is_measured_and_written(recorded: tuple[Any, Path]) -> None:
+def test_profile_is_measured_and_written(recorded: tuple[Any, Path]) -> None:
     result, out = recorded
     assert result.exit_code == 0, result.stderr
     profile = load_profile(out)
@@ -39,12 +39,12 @@ def test_a_profile_is_measured_and_written(recorded: tuple[Any, Path]) -> None:
     assert "cpu" in profile.machine
 
 
-def test_nothing_is_left_beside_a_complete_profile(recorded: tuple[Any, Path]) -> None:
+def test_work_folder_of_complete_profile_is_removed(recorded: tuple[Any, Path]) -> None:
     _, out = recorded
     assert [path.name for path in out.parent.iterdir()] == ["mine.json"]
 
 
-def test_rows_that_are_there_stay(cli: Any, recorded: tuple[Any, Path], tmp_path: Path) -> None:
+def test_existing_rows_are_kept(cli: Any, recorded: tuple[Any, Path], tmp_path: Path) -> None:
     out = tmp_path / "mine.json"
     out.write_bytes(recorded[1].read_bytes())
     result = cli("profile", *QUICK, "--img-size", 64, "--runtime", "onnxruntime", "--out", out)
@@ -54,7 +54,7 @@ def test_rows_that_are_there_stay(cli: Any, recorded: tuple[Any, Path], tmp_path
     assert "3 rows" in result.stdout
 
 
-def test_a_profile_of_another_target_is_not_added_to(cli: Any, recorded: tuple[Any, Path], tmp_path: Path) -> None:
+def test_profile_of_another_target_is_left_unchanged(cli: Any, recorded: tuple[Any, Path], tmp_path: Path) -> None:
     out = edited(tmp_path, "pi.json")
     before = out.read_bytes()
     result = cli("profile", *QUICK, "--out", out)
@@ -63,7 +63,7 @@ def test_a_profile_of_another_target_is_not_added_to(cli: Any, recorded: tuple[A
     assert out.read_bytes() == before
 
 
-def test_files_of_others_in_the_work_folder_stay(cli: Any, tmp_path: Path) -> None:
+def test_other_files_in_the_work_folder_are_kept(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "mine.work").mkdir()
     (tmp_path / "mine.work" / "notes.txt").write_text("mine")
     result = cli("profile", *QUICK, "--runtime", "onnxruntime", "--out", tmp_path / "mine.json")
@@ -71,11 +71,11 @@ def test_files_of_others_in_the_work_folder_stay(cli: Any, tmp_path: Path) -> No
     assert [path.name for path in (tmp_path / "mine.work").iterdir()] == ["notes.txt"]
 
 
-def test_noise_is_refused_and_the_work_is_kept(cli: Any, tmp_path: Path) -> None:
+def test_noisy_latency_is_rejected_and_measurements_are_kept(cli: Any, tmp_path: Path) -> None:
     strict = (*QUICK[:-1], 0.01, "--retries", 1, "--out", tmp_path / "mine.json")
     result = cli("profile", *strict, "--rounds", 25)
     if result.exit_code == 0:
-        pytest.skip("this machine is so quiet that 25 rounds of 10 ms agree within 1 %")
+        pytest.skip("25 rounds of 10 ms agree within 1 % on this machine")
     assert result.exit_code == 1
     assert "too noisy, measuring again (1 of 1)" in result.stderr
     assert "not recorded: " in result.stderr or "no latency was recorded" in result.stderr
@@ -115,7 +115,7 @@ def test_wrong_usage_is_one_line(
 
 
 def edited(folder: Path, name: str, **changes: Any) -> Path:
-    """A profile of raspberrypi4 with one measured row."""
+    """Write a profile of raspberrypi4 with one measured row."""
     row = {
         "model": "resnet18", "img_size": 224, "runtime": "onnxruntime", "threads": 4, "precision": "fp32",
         "p50_ms": 250.0, "low_ms": 240.0, "high_ms": 260.0, "source": "measured", "citation": "us",
@@ -127,7 +127,7 @@ def edited(folder: Path, name: str, **changes: Any) -> Path:
     return path
 
 
-def test_two_profiles_that_disagree_are_both_shown(cli: Any, tmp_path: Path) -> None:
+def test_merge_shows_both_of_two_conflicting_rows(cli: Any, tmp_path: Path) -> None:
     a = edited(tmp_path, "a.json")
     b = edited(tmp_path, "b.json", p50_ms=400.0, low_ms=390.0, high_ms=410.0, measured_on="2026-03-04")
     result = cli("profile", "merge", b, a, "--out", tmp_path / "merged.json")
@@ -138,7 +138,7 @@ def test_two_profiles_that_disagree_are_both_shown(cli: Any, tmp_path: Path) -> 
     assert load_profile(tmp_path / "merged.json").rows[0].p50_ms == 400.0
 
 
-def test_wrong_units_are_refused_with_row_and_bound(cli: Any, tmp_path: Path) -> None:
+def test_implausible_latency_names_row_and_bound(cli: Any, tmp_path: Path) -> None:
     seconds = edited(tmp_path, "s.json", p50_ms=0.25, low_ms=0.24, high_ms=0.26)
     result = cli("profile", "merge", seconds, "--out", tmp_path / "merged.json")
     assert result.exit_code == 2
@@ -147,14 +147,14 @@ def test_wrong_units_are_refused_with_row_and_bound(cli: Any, tmp_path: Path) ->
     assert not (tmp_path / "merged.json").exists()
 
 
-def test_a_stale_profile_is_warned_of(cli: Any, tmp_path: Path) -> None:
+def test_outdated_runtime_version_gives_a_warning(cli: Any, tmp_path: Path) -> None:
     old = edited(tmp_path, "old.json", runtime_version="1.15.0")
     result = cli("profile", "merge", old, "--out", tmp_path / "merged.json")
     assert result.exit_code == 0
     assert "were measured with onnxruntime 1.15.0, raspberrypi4 runs 1.20.0. Measure again" in result.stderr
 
 
-def test_a_target_of_one_s_own_uses_the_merged_profile(cli: Any, tmp_path: Path) -> None:
+def test_custom_target_uses_merged_profile(cli: Any, tmp_path: Path) -> None:
     merged = cli("profile", "merge", "raspberrypi4", edited(tmp_path, "a.json"), "--out", tmp_path / "mine.json")
     assert merged.exit_code == 0, merged.stderr
     own = tmp_path / "mine.toml"
@@ -165,7 +165,7 @@ def test_a_target_of_one_s_own_uses_the_merged_profile(cli: Any, tmp_path: Path)
     assert found["resnet34"]["source"] == "estimated"
 
 
-def test_a_hand_edited_profile_is_refused_where_it_is_used(cli: Any, tmp_path: Path) -> None:
+def test_implausible_profile_of_a_target_is_rejected_on_use(cli: Any, tmp_path: Path) -> None:
     edited(tmp_path, "s.json", p50_ms=0.25, low_ms=0.24, high_ms=0.26)
     own = tmp_path / "mine.toml"
     own.write_text('name = "mine"\nextends = "raspberrypi4"\nprofile = "s.json"\n')
@@ -175,7 +175,7 @@ def test_a_hand_edited_profile_is_refused_where_it_is_used(cli: Any, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["gone.json", "raspberypi4"])
-def test_a_missing_profile_is_named(cli: Any, tmp_path: Path, name: str) -> None:
+def test_missing_profile_is_named(cli: Any, tmp_path: Path, name: str) -> None:
     result = cli("profile", "merge", name, "--out", tmp_path / "merged.json")
     assert result.exit_code == 2
     assert name in result.stderr

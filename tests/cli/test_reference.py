@@ -1,4 +1,4 @@
-"""README and docs speak of commands, options and files that there are."""
+"""Tests of commands, options and files named in README and docs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_script(path: Path):
     return module
 
 
-def test_the_page_of_commands_is_what_the_program_says():
+def test_cli_reference_is_up_to_date():
     made = load_script(ROOT / "tools" / "make_cli_reference.py")
     assert made.PAGE.read_text(encoding="utf-8") == made.reference(), "run: python tools/make_cli_reference.py"
 
@@ -40,7 +40,7 @@ def examples() -> list[str]:
 
 
 @pytest.mark.parametrize("command", sorted(commands()))
-def test_every_command_shows_examples(command):
+def test_every_command_has_an_example(command):
     assert len([line for line in examples() if line.startswith(f"tcs-edge {command}")]) >= 1
 
 
@@ -53,7 +53,7 @@ def test_every_example_parses(line):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_option_that_is_named_exists(page):
+def test_options_named_in_docs_exist(page):
     below = [inner for command in commands().values() for inner in getattr(command, "commands", {}).values()]
     everything = (*commands().values(), *below, typer.main.get_command(app))
     known = {option for command in everything for parameter in command.params for option in parameter.opts}
@@ -62,7 +62,7 @@ def test_every_option_that_is_named_exists(page):
 
 
 def _own_words(text: str) -> str:
-    """Without commands that run other programs, on however many lines."""
+    """Return the text without commands of other programs; a command may have several lines."""
     return "\n".join(
         line for line in text.replace("\\\n", " ").splitlines() if not re.search(r"python3? |pip |pytest", line)
     )

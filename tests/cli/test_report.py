@@ -1,4 +1,4 @@
-"""`tcs-edge report`: pages for people, one line for everything that is wrong."""
+"""Tests of `tcs-edge report`: its pages, output and error messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import webbrowser
 import pytest
 
 
-def test_a_report_is_written_into_the_run_and_changes_nothing_else(cli, own_run):
+def test_report_is_written_into_the_run_and_changes_no_other_file(cli, own_run):
     from tcs_edge.runs.manifest import read_manifest, verify_files
 
     (own_run / "reports" / "report.html").unlink()
@@ -19,7 +19,7 @@ def test_a_report_is_written_into_the_run_and_changes_nothing_else(cli, own_run)
     assert verify_files(own_run, read_manifest(own_run)) == ()
 
 
-def test_a_report_can_go_elsewhere_and_tells_a_script(cli, finished, tmp_path):
+def test_out_and_json_of_a_report(cli, finished, tmp_path):
     out = tmp_path / "new" / "page.html"
     result = cli("report", finished, "--out", out, "--json")
     assert json.loads(result.stdout) == {"schema_version": 1, "report": str(out), "bytes": out.stat().st_size}
@@ -31,14 +31,14 @@ def test_several_runs_are_compared(cli, finished, own_run, tmp_path, monkeypatch
     assert "Comparison of 2 runs" in (tmp_path / "comparison.html").read_text()
 
 
-def test_open_shows_the_page_in_a_browser(cli, finished, tmp_path, monkeypatch):
+def test_open_starts_a_browser(cli, finished, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
     assert cli("report", finished, "--out", tmp_path / "page.html", "--open").exit_code == 0
     assert opened == [(tmp_path / "page.html").as_uri()]
 
 
-def test_without_a_browser_the_page_is_named(cli, finished, tmp_path, monkeypatch):
+def test_open_without_a_browser_names_the_page(cli, finished, tmp_path, monkeypatch):
     monkeypatch.setattr(webbrowser, "open", lambda address: False)
     result = cli("report", finished, "--out", tmp_path / "page.html", "--open")
     assert result.exit_code == 0
@@ -54,30 +54,30 @@ def test_interactive_without_the_runtime_names_the_command(cli, finished, tmp_pa
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_interactive_of_a_failed_run_is_refused(cli, make_run):
+def test_interactive_page_of_a_failed_run_raises(cli, make_run):
     result = cli("report", make_run(passed=False), "--interactive")
     assert result.exit_code == 1
     assert "no validated model" in result.stderr
 
 
 @pytest.mark.parametrize("flags", [("--interactive",), ("--data", ".")])
-def test_what_is_for_one_run_is_refused_for_several(cli, finished, own_run, flags):
+def test_flags_for_one_run_are_rejected_for_several(cli, finished, own_run, flags):
     result = cli("report", finished, own_run, *flags)
     assert result.exit_code == 2
     assert "for one run" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         (("none",), 3, "no such run folder"),
         ((".", "--data", "none"), 3, "no such image folder"),
         ((), 2, "Missing argument"),
     ],
 )
-def test_what_is_wrong_is_one_line(cli, tmp_path, monkeypatch, arguments, code, words):
+def test_wrong_usage_prints_its_message(cli, tmp_path, monkeypatch, arguments, code, message):
     monkeypatch.chdir(tmp_path)
     result = cli("report", *arguments)
     assert result.exit_code == code
-    assert words in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr

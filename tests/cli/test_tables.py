@@ -1,4 +1,4 @@
-"""The commands that only show: targets, candidates, doctor, help and version."""
+"""Tests of commands that only print: targets, candidates, doctor, help and version."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_help_names_every_command(cli):
     assert all(name in text for name in COMMANDS)
 
 
-def test_no_summary_is_cut_off_at_80_columns(cli):
+def test_summaries_of_commands_fit_80_columns(cli):
     lines = cli("--help").stdout.split("Commands:\n")[1].splitlines()
     assert [line.split()[0] for line in lines] == list(typer.main.get_command(app).commands)
     assert [line for line in lines if "..." in line or len(line) > 80] == []
@@ -43,13 +43,13 @@ def test_short_and_long_help_are_the_same(cli, command):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_says_what_it_is_for(command):
+def test_every_option_has_help(command):
     group = typer.main.get_command(app).commands[command]
     inner = [parameter for below in getattr(group, "commands", {}).values() for parameter in below.params]
     parameters = [*group.params, *inner]
-    silent = [parameter.name for parameter in parameters if not getattr(parameter, "help", None)]
+    without = [parameter.name for parameter in parameters if not getattr(parameter, "help", None)]
     assert parameters
-    assert silent == []
+    assert without == []
 
 
 def test_targets(cli):
@@ -62,14 +62,14 @@ def test_targets(cli):
     assert one["name"] == "raspberrypi4"
 
 
-def test_a_shown_target_can_be_used_as_a_file(cli, tmp_path):
+def test_printed_target_is_a_valid_target_file(cli, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(cli("targets", "raspberrypi4").stdout)
     shown, again = cli("targets", "raspberrypi4", "--json"), cli("targets", path, "--json")
     assert json.loads(again.stdout) == json.loads(shown.stdout)
 
 
-def test_candidates_say_why_they_are_out(cli):
+def test_candidates_have_reasons_for_rejection(cli):
     result = cli("candidates", "--target", "raspberrypi4", "--max-params-m", 3, "--json")
     candidates = json.loads(result.stdout)["candidates"]
     assert candidates
@@ -79,7 +79,7 @@ def test_candidates_say_why_they_are_out(cli):
     assert {bool(candidate["reasons"]) for candidate in candidates} == {True, False}
 
 
-def test_candidates_as_a_table_have_one_line_each(cli):
+def test_table_has_one_line_per_candidate(cli):
     names = [
         c["name"] for c in json.loads(cli("candidates", "--target", "raspberrypi4", "--json").stdout)["candidates"]
     ]
@@ -94,7 +94,7 @@ def test_candidates_fit_80_columns(cli):
     assert lines[0].split("  ")[0] == "student"
 
 
-def test_candidates_show_every_column_on_request(cli):
+def test_all_shows_every_column_of_candidates(cli):
     short, every = (cli("candidates", "--target", "raspberrypi4", *more).stdout for more in ((), ("--all",)))
     heading = every.splitlines()[0]
     assert [word for word in ("MACs M", "fp16 MB", "int8 MB", "interval ms", "source", "license") if word in heading]
@@ -114,7 +114,7 @@ def test_candidates_apply_the_limits_of_the_target(cli):
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_candidates_name_the_student_that_compress_takes(cli, runtime):
+def test_candidates_name_the_student_of_compress(cli, runtime):
     target = load_target("x86-avx512")
     choice = choose_student(target, load_target_profile(target), 224, 10, target.limits)
     arguments = ("candidates", "--target", "x86-avx512", "--runtime", runtime)
@@ -124,12 +124,12 @@ def test_candidates_name_the_student_that_compress_takes(cli, runtime):
     assert end in cli(*arguments).stdout
 
 
-def test_candidates_say_if_none_fits(cli):
+def test_candidates_report_that_none_fits(cli):
     text = cli("candidates", "--target", "raspberrypi4", "--max-latency-ms", 0.01).stdout
     assert "none, because no student fits" in text
 
 
-def test_candidates_draw_the_front(cli):
+def test_candidates_show_the_pareto_front(cli):
     arguments = ("candidates", "--target", "raspberrypi4", "--max-latency-ms", 100)
     document, text = json.loads(cli(*arguments, "--json").stdout), cli(*arguments).stdout
     front = [found for found in document["candidates"] if found["on_pareto_front"]]
@@ -140,14 +140,14 @@ def test_candidates_draw_the_front(cli):
     assert "o front" in below
 
 
-def test_an_unknown_target(cli):
+def test_unknown_target(cli):
     for command in (("targets", "raspberypi4"), ("candidates", "--target", "raspberypi4")):
         result = cli(*command)
         assert result.exit_code == 2
         assert "raspberrypi4" in result.stderr
 
 
-def test_candidates_say_where_every_latency_comes_from_and_what_narrows_it(cli):
+def test_candidates_have_source_of_latency_and_a_command_to_narrow_it(cli):
     document = json.loads(cli("candidates", "--target", "raspberrypi4", "--json").stdout)
     for candidate in document["candidates"]:
         latency = candidate["latency"]
@@ -160,7 +160,7 @@ def test_candidates_say_where_every_latency_comes_from_and_what_narrows_it(cli):
     assert document["to_narrow"] in " ".join(cli("candidates", "--target", "raspberrypi4").stdout.split())
 
 
-def test_what_was_measured_needs_no_advice(cli):
+def test_measured_candidates_need_no_advice(cli):
     document = json.loads(cli("candidates", "--target", "x86-avx512", "--json").stdout)
     assert document["to_narrow"] is None
     assert {candidate["latency"]["source"] for candidate in document["candidates"]} == {"measured"}
@@ -178,7 +178,7 @@ def test_candidates_of_the_other_runtime(cli):
     assert "Known: onnxruntime, openvino" in wrong.stderr
 
 
-def test_candidates_can_be_drawn_into_a_file(cli, tmp_path):
+def test_candidates_write_the_plot_to_a_file(cli, tmp_path):
     path = tmp_path / "pareto.svg"
     result = cli("candidates", "--target", "raspberrypi4", "--max-latency-ms", 100, "--pareto-svg", path)
     assert result.exit_code == 0, result.stderr
@@ -192,12 +192,12 @@ def test_candidates_can_be_drawn_into_a_file(cli, tmp_path):
 BARE = """
 name = "new-board"
 extends = "raspberrypi4"
-title = "A board that nobody measured"
+title = "A board without measurements"
 profile = ""
 """
 
 
-def test_a_target_without_any_row_works_and_says_what_to_run(cli, tmp_path):
+def test_target_without_rows_has_estimates_and_a_command_to_measure(cli, tmp_path):
     path = tmp_path / "new.toml"
     path.write_text(BARE)
     bare = json.loads(cli("candidates", "--target", path, "--json").stdout)
@@ -213,7 +213,7 @@ def test_a_target_without_any_row_works_and_says_what_to_run(cli, tmp_path):
     assert f"bundle-profiler --target {path} " in bare["to_narrow"]
 
 
-def test_one_measured_row_narrows_the_band_of_all(cli, tmp_path):
+def test_one_measured_row_narrows_all_intervals(cli, tmp_path):
     path = tmp_path / "new.toml"
     path.write_text(BARE)
     before = json.loads(cli("candidates", "--target", path, "--json").stdout)["candidates"]
@@ -234,7 +234,7 @@ def test_one_measured_row_narrows_the_band_of_all(cli, tmp_path):
 
 
 @pytest.mark.usefixtures("offline")
-def test_absent_teachers_are_one_row_of_the_doctor(cli):
+def test_doctor_shows_absent_teachers_in_one_row(cli):
     findings = json.loads(cli("doctor", "--json").stdout)["findings"]
     absent = [row for row in findings if row["state"] == "absent"]
     lines = cli("doctor").stdout.splitlines()

@@ -1,4 +1,4 @@
-"""A wrong flag or value is answered at once: near matches are shown, and nothing heavy is imported."""
+"""Tests of messages on wrong flags and values: near matches are shown, and nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ json.dump(found, sys.stdout)
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory) -> dict[str, tuple[int, str, list[str]]]:
+def outcomes(tmp_path_factory) -> dict[str, tuple[int, str, list[str]]]:
     """Exit code, stderr and imported heavy modules of every line, all in one process."""
     code = RUN_ALL.replace("HEAVY", repr(HEAVY))
     folder = tmp_path_factory.mktemp("empty")
@@ -88,8 +88,8 @@ def answers(tmp_path_factory) -> dict[str, tuple[int, str, list[str]]]:
 
 
 @pytest.mark.parametrize("line", WRONG)
-def test_a_wrong_value_is_answered_without_heavy_imports(answers, line):
-    code, stderr, imported = answers[line]
+def test_wrong_value_fails_without_heavy_imports(outcomes, line):
+    code, stderr, imported = outcomes[line]
     assert code in (2, 3), stderr
     assert WRONG[line] in stderr
     assert "Traceback" not in stderr
