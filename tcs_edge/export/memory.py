@@ -55,7 +55,7 @@ def _value_bytes(kind: onnx.TypeProto) -> int | None:
     tensor = kind.tensor_type
     if not tensor.elem_type or not tensor.HasField("shape"):
         return None
-    if any(not axis.HasField("dim_value") for axis in tensor.shape.dim):
+    if any(not axis.HasField("dim_value") or axis.dim_value < 0 for axis in tensor.shape.dim):
         return None
     return _bytes(tensor.elem_type, [axis.dim_value for axis in tensor.shape.dim])
 

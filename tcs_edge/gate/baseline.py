@@ -7,11 +7,12 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from tcs_edge.errors import DataError, RequirementMissed, UsageError
+from tcs_edge.gate.measures import QUANTITIES
 from tcs_edge.gate.subject import Subject, load_subject, manifest_subject, parse_document, read_document
 from tcs_edge.runs.folder import MANIFEST
 from tcs_edge.specs.strict import Spec, format_error
@@ -24,7 +25,7 @@ OF_TEST_IMAGES = ("accuracy", "drop", "rel_diff", "top1_agreement")
 
 
 class BaselineFile(Spec):
-    """Document that `--update-baseline` writes; the keys of `values` are those that `Measure.key` returns."""
+    """Document that `--update-baseline` writes; the keys of `values` are values of `Measure.key`."""
 
     schema_version: Literal[1] = 1
     kind: Literal["tcs-edge gate baseline"] = KIND
@@ -32,7 +33,20 @@ class BaselineFile(Spec):
     target: str | None = None
     precisions: dict[str, str]
     images: str | None = None
-    values: dict[str, float]
+    values: dict[str, Annotated[float, Field(ge=-1, le=1e12, strict=True)]]
+
+    @field_validator("values")
+    @classmethod
+    def _in_range(cls, values: dict[str, float]) -> dict[str, float]:
+        for key, value in values.items():
+            quantity = QUANTITIES.get(key.partition("/")[0])
+            if quantity is None:
+                raise ValueError(f"unknown number {key[:60]!r}")
+            if value < 0 and quantity is not QUANTITIES["drop"]:
+                raise ValueError(f"{key[:60]} is negative")
+            if quantity.unit == "share" and value > 1:
+                raise ValueError(f"{key[:60]} must be a fraction of 1")
+        return values
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, TypeGuard
@@ -74,6 +74,45 @@ class Measure:
     def judged(self) -> float | None:
         """Number that an absolute limit applies to."""
         return self.value if self.bound is None else self.bound
+
+
+# Shapes, axes and index tables have fewer elements. A larger tensor of any type counts as parameters.
+INDEX_ELEMENTS = 1024
+MAX_ELEMENTS = 2**40
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """Numbers of a bare model file.
+
+    Attributes:
+        precision: the most common type of its weights.
+        problem: first contradiction between the tensors and the bytes; empty without one.
+    """
+
+    measures: tuple[Measure, ...]
+    precision: str
+    problem: str
+
+
+def parameters(count: int, problem: str) -> Measure:
+    """Return the number of parameters; unknown if there is a `problem`."""
+    if problem:
+        return Measure("params_m", None, detail=problem)
+    return Measure("params_m", count / 1e6, detail="counted in the file")
+
+
+def size_problem(shape: Sequence[int]) -> str:
+    """Return the reason why a shape cannot be true; empty without one."""
+    if any(axis < 0 for axis in shape):
+        return f"its shape {_shown(shape)} has a negative axis"
+    if len(shape) > 64 or math.prod(shape) > MAX_ELEMENTS:
+        return f"its shape {_shown(shape)} is too large"
+    return ""
+
+
+def _shown(shape: Sequence[int]) -> str:
+    return "x".join(str(axis) for axis in shape[:4]) + ("x..." if len(shape) > 4 else "")
 
 
 def is_number(value: float | None) -> TypeGuard[float]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.gate.measures import Measure
 from tcs_edge.gate.subject import Requirement, Subject, read_document
+from tcs_edge.runs.schema import Amount, Milliseconds, Positive, Threads
 from tcs_edge.specs.strict import Spec, format_error
 
 KIND: Literal["tcs-edge selfcheck"] = "tcs-edge selfcheck"
@@ -20,20 +21,20 @@ class MeasuredRow(Spec):
     """One latency in ms: percentiles over all runs, and the lowest and highest median of a repetition."""
 
     model: str
-    img_size: int = Field(ge=1)
-    batch: int = Field(ge=1)
+    img_size: Positive
+    batch: Positive
     runtime: str
     runtime_version: str
-    threads: int = Field(ge=1)
+    threads: Threads
     precision: str
     arithmetic: str
-    p50_ms: float = Field(gt=0)
-    p90_ms: float = Field(gt=0)
-    p99_ms: float = Field(gt=0)
-    low_ms: float = Field(gt=0)
-    high_ms: float = Field(gt=0)
-    runs: int = Field(ge=1)
-    process_peak_memory_mb: float | None = Field(default=None, gt=0)
+    p50_ms: Milliseconds
+    p90_ms: Milliseconds
+    p99_ms: Milliseconds
+    low_ms: Milliseconds
+    high_ms: Milliseconds
+    runs: Positive
+    process_peak_memory_mb: Amount | None = None
     source: Literal["measured"]
 
     @model_validator(mode="after")
@@ -47,7 +48,7 @@ class DeviceCheck(Spec):
     """One check of selfcheck.py."""
 
     name: str
-    passed: bool
+    passed: bool = Field(strict=True)
     detail: str = ""
 
 
@@ -59,10 +60,10 @@ class SelfCheck(Spec):
     verdict: Literal["pass", "fail"]
     measured: str
     target: str | None
-    model_sha256: tuple[str, ...]
+    model_sha256: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...]
     machine: dict[str, Any]
     checks: tuple[DeviceCheck, ...]
-    rows: tuple[MeasuredRow, ...]
+    rows: tuple[MeasuredRow, ...] = Field(max_length=1)
 
     @property
     def device(self) -> str:

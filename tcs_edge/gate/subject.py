@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tcs_edge.errors import DataError, UsageError, reason_of
+from tcs_edge.errors import DataError, UsageError
 from tcs_edge.gate.measures import Measure, manifest_measures
-from tcs_edge.runs.folder import MANIFEST, MARKER, find_run
-from tcs_edge.runs.manifest import SCHEMA_VERSION, FileProblem, parse_manifest, verify_files
+from tcs_edge.runs.folder import MANIFEST, MARKER, REJECTED_SUFFIX, find_run
+from tcs_edge.runs.manifest import SCHEMA_VERSION, FileProblem, exported_files, parse_manifest, verify_files
 from tcs_edge.runs.schema import Manifest
-from tcs_edge.utils.files import sha256_file
+from tcs_edge.specs.strict import short
+from tcs_edge.utils.files import parse_json, read_regular, sha256_file
 
 SHOWN_PROBLEMS = 3
 WHAT_TO_PASS = "Pass a run folder, its manifest.json, or an .onnx or .xml file."
@@ -58,7 +58,7 @@ class Subject:
 def load_subject(path: Path) -> Subject:
     """Read the model at `path`: a run folder, a manifest, or an .onnx or .xml file.
 
-    A manifest inside its run folder stands for the run folder, so the files are checked too.
+    A manifest inside its run folder is treated as the run folder, so the files are checked too.
 
     Raises:
         UsageError: `path` is not a model; the message has the reason.
@@ -73,6 +73,10 @@ def load_subject(path: Path) -> Subject:
     except DataError as error:
         # The gate has three exit codes: pass, fail, and a usage error for anything it cannot judge.
         raise UsageError(str(error)) from None
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}. Check the path."
+        ) from None
 
 
 def _is_of_run(path: Path) -> bool:
@@ -81,7 +85,7 @@ def _is_of_run(path: Path) -> bool:
 
 def _run(root: Path) -> Subject:
     folder = find_run(root)
-    if not folder.manifest.is_file():
+    if not folder.manifest.exists():
         raise UsageError(
             f"{root} has no {MANIFEST}. The run stopped before its verdict. "
             f"Run: tcs-edge compress --resume {shlex.quote(str(root))}"
@@ -105,11 +109,10 @@ def _manifest(document: Mapping[str, Any], origin: str) -> Manifest:
 
 
 def _require_version(document: Mapping[str, Any], origin: str) -> None:
-    version = document.get("schema_version")
-    if version == SCHEMA_VERSION and not isinstance(version, bool):
+    _require_integer(document.get("schema_version"), origin)
+    version = int(document["schema_version"])
+    if version == SCHEMA_VERSION:
         return
-    if not isinstance(version, int) or isinstance(version, bool):
-        raise DataError(f"{origin} is not a manifest of a run: its schema_version is {version!r}. {WHAT_TO_PASS}")
     newer = version > SCHEMA_VERSION
     advice = "Update with: pip install --upgrade tcs-edge" if newer else "Repeat the run with: tcs-edge compress"
     age = "a newer" if newer else "an older"
@@ -127,15 +130,17 @@ def _subject(manifest: Manifest, name: str, *requirements: Requirement) -> Subje
         precisions={runtime: parity.precision for runtime, parity in manifest.parity.items()},
         images=manifest.dataset.fingerprint,
         classes=manifest.dataset.classes,
-        hashes=frozenset(record.sha256 for record in manifest.files),
+        hashes=frozenset(record.sha256 for record in exported_files(manifest) if _is_model(record.path)),
     )
 
 
 def _verdict_requirement(manifest: Manifest) -> Requirement:
-    """Require the verdict pass, at least one compared export, and finite logits."""
+    """Require the verdict pass, at least one model file, at least one compared export, and finite logits."""
     broken = sorted(name for name, parity in manifest.parity.items() if not parity.finite)
     if manifest.verdict != "pass":
         detail = "the run failed validation, see reports/validation.json"
+    elif not any(_is_model(record.path) for record in exported_files(manifest)):
+        detail = "the manifest lists no exported model"
     elif not manifest.parity:
         detail = "no export was compared with the trained model"
     elif broken:
@@ -143,6 +148,10 @@ def _verdict_requirement(manifest: Manifest) -> Requirement:
     else:
         return Requirement("parity with PyTorch", True, f"{', '.join(sorted(manifest.parity))}: verdict pass")
     return Requirement("parity with PyTorch", False, detail)
+
+
+def _is_model(path: str) -> bool:
+    return path.removesuffix(REJECTED_SUFFIX).endswith((".onnx", ".xml", ".bin"))
 
 
 def _files_requirement(problems: tuple[FileProblem, ...]) -> Requirement:
@@ -161,11 +170,21 @@ def _model_file(path: Path) -> Subject:
         from tcs_edge.gate.onnx_file import onnx_measures as measured
     else:
         from tcs_edge.gate.openvino_file import openvino_measures as measured
-    measures, precision = measured(path)
+    file = measured(path)
+    matching = Requirement(
+        "tensors match the bytes", not file.problem, f"cannot check this model: {file.problem}" if file.problem else ""
+    )
     missing_reason = "a bare model file has no such number. Gate the run folder"
     files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
     hashes = frozenset(sha256_file(file) for file in files if file.is_file())
-    return Subject(str(path), measures, precisions={"weights": precision}, hashes=hashes, missing_reason=missing_reason)
+    return Subject(
+        str(path),
+        file.measures,
+        (matching,),
+        precisions={"weights": file.precision},
+        hashes=hashes,
+        missing_reason=missing_reason,
+    )
 
 
 def read_document(path: Path) -> Mapping[str, Any]:
@@ -175,21 +194,25 @@ def read_document(path: Path) -> Mapping[str, Any]:
         DataError: no such file, or not a JSON object.
     """
     try:
-        return parse_document(path.read_bytes(), str(path))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}. {WHAT_TO_PASS}") from None
+        return parse_document(read_regular(path), str(path))
+    except FileNotFoundError:
+        raise DataError(f"no such file: {path}. {WHAT_TO_PASS}") from None
 
 
 def parse_document(content: bytes, origin: str) -> Mapping[str, Any]:
     """Parse the JSON object in `content`.
 
     Raises:
-        DataError: not JSON, not UTF-8, or not an object.
+        DataError: as `utils.files.parse_json`, or not an object.
     """
-    try:
-        document = json.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{origin} is neither a model nor JSON: {reason_of(error)}. {WHAT_TO_PASS}") from None
+    document = parse_json(content, origin, "is neither a model nor JSON", WHAT_TO_PASS)
     if not isinstance(document, dict):
         raise DataError(f"{origin} is not a manifest of a run: it is not a JSON object. {WHAT_TO_PASS}")
+    _require_integer(document.get("schema_version", 1), origin)
     return document
+
+
+def _require_integer(version: object, origin: str) -> None:
+    """Refuse a version such as true, which equals 1 in Python."""
+    if type(version) is not int:
+        raise DataError(f"{origin} is not a manifest of a run: its schema_version is {short(version)}. {WHAT_TO_PASS}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tcs_edge.errors import DataError, MissingError, UsageError
+from tcs_edge.utils.files import is_file, require_content
 
 _PREFIXES = re.compile(r"^(?:module\.|backbone\.|model\.)+")
 _PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
@@ -22,12 +24,12 @@ def check_safetensors(path: Path, flag: str) -> None:
     `flag` is the option with the path, for messages: "--teacher-weights".
 
     Raises:
-        MissingError: no such file. UsageError: a folder, or a pickle under any name. DataError: other bytes.
+        MissingError: no such file. UsageError: a folder, or a pickle under any name. DataError: other bytes, or a
+            Git LFS pointer.
     """
-    if not path.exists():
-        raise MissingError(f"no such weights file: {path}. Pass {flag} PATH.")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder. Pass {flag} the .safetensors file in it.")
+    if not is_file(path):
+        _refuse_others(path, flag)
+    require_content(path)
     with path.open("rb") as handle:
         head = handle.read(9)
     looks_pickled = head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80")
@@ -37,6 +39,19 @@ def check_safetensors(path: Path, flag: str) -> None:
         raise UsageError(f"{path} does not end in .safetensors. Pass {flag} a safetensors file.")
     if head[8:9] != b"{":
         raise DataError(f"{path} is not a safetensors file: its header is damaged. Copy it again.")
+
+
+def _refuse_others(path: Path, flag: str) -> NoReturn:
+    """Raise the error for a path that is not a regular file."""
+    try:
+        folder, there = path.is_dir(), path.exists()
+    except OSError:
+        folder = there = False
+    if folder:
+        raise UsageError(f"{path} is a folder. Pass {flag} the .safetensors file in it.")
+    if there:
+        raise UsageError(f"{path} is not a regular file. Pass {flag} a safetensors file.")
+    raise MissingError(f"no such weights file: {path}. Pass {flag} PATH.")
 
 
 def read_state(path: Path, expected: Collection[str]) -> dict[str, torch.Tensor]:

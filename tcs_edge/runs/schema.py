@@ -31,7 +31,7 @@ class DatasetRecord(Spec):
 
     name: str
     fingerprint: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = Field(min_length=1)
     counts: dict[str, Count]
     skipped: Count
     builtin: bool = False
@@ -202,6 +202,17 @@ class Manifest(Spec):
     export_mb: Amount
     artifacts: tuple[ArtifactRecord, ...] = ()
     latency_here: LatencyHere | None = None
+
+    @field_validator("target")
+    @classmethod
+    def _has_tables(cls, target: dict[str, Any]) -> dict[str, Any]:
+        runtimes = target.get("runtimes", {})
+        tables = [("cpu", target.get("cpu", {})), ("runtimes", runtimes)]
+        tables += list(runtimes.items()) if isinstance(runtimes, dict) else []
+        for name, table in tables:
+            if not isinstance(table, dict):
+                raise ValueError(f"{name} must be a table")
+        return target
 
     @field_validator("files")
     @classmethod

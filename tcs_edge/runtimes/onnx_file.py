@@ -9,6 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from tcs_edge.errors import DataError, reason_of
+from tcs_edge.utils.files import require_content
 
 # Included in every build of onnxruntime; com.microsoft are its own contributed operators.
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
@@ -21,7 +22,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         DataError: the file is missing, damaged, or has no graph.
     """
     if not path.is_file():
-        raise DataError(f"no such ONNX file: {path}")
+        raise DataError(f"no such ONNX file: {path}. Check the path.")
+    require_content(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError, ValueError) as error:
@@ -48,6 +50,7 @@ def require_standard(path: Path, model: onnx.ModelProto) -> None:
     for file in external_files(path, model):
         if not file.is_file():
             raise DataError(f"{path}: its external data {file.name} is missing. Copy it beside the model.")
+        require_content(file)
 
 
 def default_opset(model: onnx.ModelProto) -> int | None:
@@ -61,7 +64,7 @@ def external_files(path: Path, model: onnx.ModelProto) -> list[Path]:
     Raises:
         DataError: a path outside the model's folder.
     """
-    return sorted({_external_file(path, tensor) for tensor in all_tensors(model) if is_external(tensor)})
+    return sorted({external_file(path, tensor) for tensor in all_tensors(model) if is_external(tensor)})
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:
@@ -69,11 +72,21 @@ def is_external(tensor: onnx.TensorProto) -> bool:
     return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
 
 
-def _external_file(path: Path, tensor: onnx.TensorProto) -> Path:
+def external_file(path: Path, tensor: onnx.TensorProto) -> Path:
+    """Return the path of the tensor's external data, existing or not.
+
+    Raises:
+        DataError: a path outside the folder of the model at `path`.
+    """
     location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     file = path.parent / location
-    if not location or not file.resolve().is_relative_to(path.parent.resolve()):
-        raise DataError(f"{path}: external data must lie beside the model, not at {location!r}.")
+    try:
+        inside = file.resolve().is_relative_to(path.parent.resolve())
+        file.is_file()  # raises for a name that the system refuses
+    except (OSError, ValueError, RuntimeError):
+        inside = False
+    if not location or not inside:
+        raise DataError(f"{path}: external data must lie beside the model, not at {location[:60]!r}. Export it again.")
     return file
 
 
@@ -98,20 +111,36 @@ def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
             yield attribute.g
 
 
-def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield all stored tensors: initializers and constants, including inner graphs and functions."""
-    yield from _initializers(model.graph)
+def all_graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """Yield the model's graph and all inner graphs, including those of the model's functions."""
+    yield model.graph
     for node in all_nodes(model):
-        for graph in _graphs(node):
-            yield from _initializers(graph)
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            if attribute.HasField("sparse_tensor"):
-                yield attribute.sparse_tensor.values
-            yield from attribute.tensors
+        yield from _graphs(node)
 
 
-def _initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    yield from (sparse.values for sparse in graph.sparse_initializer)
+def all_attributes(model: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
+    """Yield the attributes of all nodes, and the default attributes of the model's functions."""
+    for node in all_nodes(model):
+        yield from node.attribute
+    for function in model.functions:
+        yield from function.attribute_proto
+
+
+def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield all stored tensors, dense and sparse: initializers and constants, including inner graphs and functions."""
+    for graph in all_graphs(model):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from _parts(sparse)
+    for attribute in all_attributes(model):
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        if attribute.HasField("sparse_tensor"):
+            yield from _parts(attribute.sparse_tensor)
+        for sparse in attribute.sparse_tensors:
+            yield from _parts(sparse)
+
+
+def _parts(sparse: onnx.SparseTensorProto) -> tuple[onnx.TensorProto, onnx.TensorProto]:
+    return sparse.values, sparse.indices

@@ -31,8 +31,9 @@ _UNWRITABLE = frozenset(
 
 MAX_DOCUMENT_BYTES = 128 * 2**20  # predictions of a million images
 MAX_DEPTH = 64
+TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep"
 MAX_TOML_INTEGER = 2**63  # by the TOML specification
-MAX_JSON_INTEGER = 2**1000  # still converts to a float
+MAX_JSON_DIGITS = 300  # of an integer, which still converts to a float
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 NOT_REGULAR = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -166,11 +167,15 @@ def parse_json(
     refuse_lfs_pointer(content, origin)
     try:
         document = json.loads(
-            _decoded(content), object_pairs_hook=_without_duplicates, parse_constant=_refuse, parse_float=_finite
+            _decoded(content),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse,
+            parse_float=_finite,
+            parse_int=_integer,
         )
-        _require_plain(document, MAX_JSON_INTEGER)
+        _require_plain(document)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{origin} {problem}: {reason_of(error)}. {advice}") from None
+        raise DataError(f"{origin} {problem}: {_reason(error)}. {advice}") from None
     return document
 
 
@@ -195,7 +200,7 @@ def read_toml(source: Path, missing: str) -> dict[str, Any]:
         document = tomllib.loads(_decoded(content))
         _require_plain(document, MAX_TOML_INTEGER)
     except (ValueError, RecursionError) as error:
-        raise SpecError(f"{source} is not TOML: {reason_of(error)}. Repair the file.") from None
+        raise SpecError(f"{source} is not TOML: {_reason(error)}. Repair the file.") from None
     return document
 
 
@@ -280,11 +285,25 @@ def _finite(text: str) -> float:
     return number
 
 
-def _require_plain(document: object, limit: int) -> None:
+def _integer(text: str) -> int:
+    if len(text) > MAX_JSON_DIGITS:
+        raise ValueError(f"the number {text[:20]}... is out of range")
+    return int(text)
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return TOO_DEEP
+    if isinstance(error, UnicodeError):
+        return "it has text that is not Unicode in UTF-8"
+    return reason_of(error)
+
+
+def _require_plain(document: object, limit: int | None = None) -> None:
     """Refuse a document that later code could not handle, level by level without recursion.
 
     Args:
-        limit: integers must be in -limit..limit - 1.
+        limit: integers must be in -limit..limit - 1; None allows all.
 
     Raises:
         ValueError: too deep, an integer out of range, or half a surrogate pair.
@@ -300,12 +319,12 @@ def _require_plain(document: object, limit: int) -> None:
                 below += value
             elif isinstance(value, str):
                 value.encode("utf-8")  # raises UnicodeEncodeError for half a surrogate pair
-            elif type(value) is int and not -limit <= value < limit:
+            elif type(value) is int and limit and not -limit <= value < limit:
                 raise ValueError("an integer is out of range")
         if not below:
             return
         level = below
-    raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+    raise ValueError(TOO_DEEP)
 
 
 def sha256_file(path: Path) -> str:
