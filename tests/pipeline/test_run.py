@@ -1,4 +1,4 @@
-"""Whole runs: what they leave, what breaks them, and that a run that was stopped goes on as if it had not been."""
+"""Tests of whole runs: their files, manifest and log, failures, and resumed runs."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def files_of(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_run_folder_holds_exactly_what_is_promised(finished):
+def test_run_folder_has_exactly_the_documented_files(finished):
     assert files_of(finished) == FINISHED_FILES
     assert (finished / "export" / "labels.txt").read_text().split() == ["blue", "green", "red"]
 
 
-def test_the_manifest_names_every_other_file_with_its_size_and_hash(finished, manifest):
+def test_manifest_lists_files_with_size_and_hash(finished, manifest):
     listed = {record["path"]: record for record in manifest["files"]}
     assert set(listed) == FINISHED_FILES - {"manifest.json", "tcs-edge-run.json", "reports/report.html"}
     for path, record in listed.items():
@@ -50,7 +50,7 @@ def test_the_manifest_names_every_other_file_with_its_size_and_hash(finished, ma
     assert manifest["export_mb"] == pytest.approx(exported / 1e6)
 
 
-def test_the_manifest_tells_where_the_model_comes_from(manifest, teacher_file):
+def test_manifest_records_versions_images_teacher_and_student(manifest, teacher_file):
     assert {"tcs-edge", "python", "torch", "timm", "onnx", "onnxruntime", "openvino"} <= set(manifest["versions"])
     assert manifest["seed"] == 0
     assert manifest["dataset"]["counts"] == {"train": 72, "val": 24, "test": 36}
@@ -61,7 +61,7 @@ def test_the_manifest_tells_where_the_model_comes_from(manifest, teacher_file):
     assert (manifest["student"]["name"], manifest["student"]["img_size"]) == ("lcnet_050", 64)
 
 
-def test_the_manifest_tells_what_the_run_cost(manifest):
+def test_manifest_records_time_and_memory_of_stages(manifest):
     names = [stage["name"] for stage in manifest["stages"]]
     assert names == [
         "images and choice", "student", "teacher", "coordinates", "distill", "export", "precisions", "validate",
@@ -72,7 +72,7 @@ def test_the_manifest_tells_what_the_run_cost(manifest):
         assert 50 < stage["peak_memory_mb"] < 100_000
 
 
-def test_the_manifest_tells_how_good_the_model_is(manifest):
+def test_manifest_records_verdict_accuracy_and_parity(manifest):
     assert manifest["verdict"] == "pass"
     assert set(manifest["accuracy"]) >= RUNTIMES
     for accuracy in manifest["accuracy"].values():
@@ -86,13 +86,13 @@ def test_the_manifest_tells_how_good_the_model_is(manifest):
         assert parity["max_rel_diff"] < 1e-4 or parity["precision"] != "f32"
 
 
-def test_training_leaves_one_line_per_epoch(finished):
+def test_metrics_have_one_line_per_epoch(finished):
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[-1]["ce"] < lines[0]["ce"]
 
 
-def test_the_resolved_config_is_the_manifests_options_and_a_valid_config(finished, manifest):
+def test_resolved_config_is_valid_and_equals_options_of_manifest(finished, manifest):
     resolved = CompressConfig.model_validate(load_config(finished / "config.resolved.toml"))
     assert resolved.model_dump(mode="json", exclude_none=True) == manifest["options"]
     assert None not in {resolved.epochs, resolved.lr, resolved.img_size, resolved.augment, resolved.threads}
@@ -100,7 +100,7 @@ def test_the_resolved_config_is_the_manifests_options_and_a_valid_config(finishe
 
 @pytest.fixture
 def stopped_mid_epoch(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Training raises KeyboardInterrupt in the fourth epoch; counts vision transformers at the first step."""
+    """Raise KeyboardInterrupt in the fourth epoch of training; count vision transformers at the first step."""
     step, seen = trainer._Run._step, {}
 
     def interrupted(self, batch, number):
@@ -121,20 +121,18 @@ def _transformers() -> int:
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_with_the_command_it_printed(
-    cli, tiny, finished, stopped_mid_epoch, tmp_path, monkeypatch
-):
+def test_printed_command_resumes_an_interrupted_run(cli, tiny, finished, stopped_mid_epoch, tmp_path, monkeypatch):
     before = _transformers()
     out = tmp_path / "my runs" / "a"
     result = cli(*tiny(cache_dir=tmp_path / "fresh"), "--out", out)
     assert result.exit_code == 130, result.stderr
     assert "Traceback" not in result.output
     assert stopped_mid_epoch["transformers"] == before, "the teacher is still in memory while the student trains"
-    assert "teacher pass: " in (out / "train.log").read_text(), "the teacher was never loaded: no proof"
+    assert "teacher pass: " in (out / "train.log").read_text(), "the teacher was never loaded"
     assert not (out / "export").exists()
     assert not (out / "manifest.json").exists()
     monkeypatch.undo()
-    command = shlex.split(result.stderr.split("go on with: tcs-edge ")[1].splitlines()[0])
+    command = shlex.split(result.stderr.split("Continue with: tcs-edge ")[1].splitlines()[0])
     again = cli(*command)
     assert again.exit_code == 0, again.stderr
     assert files_of(out) == FINISHED_FILES
@@ -148,10 +146,8 @@ def test_a_stopped_run_goes_on_with_the_command_it_printed(
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_on_hears_the_soft_labels_that_it_heard_before(
-    cli, tiny, stopped_mid_epoch, tmp_path, monkeypatch
-):
-    """They may come from the student's own features before training, which are gone once it is trained."""
+def test_resumed_run_uses_the_same_soft_labels(cli, tiny, stopped_mid_epoch, tmp_path, monkeypatch):
+    """They may need the student's own features before training, which training changes."""
     weights = tmp_path / "weights.safetensors"
     save_file(build_student("lcnet_050", 64, "random", seed=1).state_dict(), weights)
     command = [*tiny(shots=6, student_init=weights), "--rest-unlabeled"]
@@ -162,13 +158,13 @@ def test_a_run_that_goes_on_hears_the_soft_labels_that_it_heard_before(
     assert cli(*command, "--out", runs[1]).exit_code == 0
     deployed = [(run / "checkpoints/deployed.safetensors").read_bytes() for run in runs]
     assert deployed[0] == deployed[1]
-    said = [set(re.findall("soft labels: student probe [1-9].*", (run / "train.log").read_text())) for run in runs]
-    assert said[0] == said[1]
-    assert len(said[0]) == 1
+    lines = [set(re.findall("soft labels: student probe [1-9].*", (run / "train.log").read_text())) for run in runs]
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 1
 
 
 @pytest.mark.slow
-def test_a_run_stopped_in_the_export_goes_on_without_training_again(cli, tiny, finished, tmp_path, monkeypatch):
+def test_run_interrupted_in_export_resumes_without_training(cli, tiny, finished, tmp_path, monkeypatch):
     def stop(*_arguments, **_options):
         raise KeyboardInterrupt
 
@@ -184,7 +180,7 @@ def test_a_run_stopped_in_the_export_goes_on_without_training_again(cli, tiny, f
     assert (out / deployed).read_bytes() == (finished / deployed).read_bytes()
 
 
-def test_the_log_holds_what_was_said_before_there_was_a_folder(finished):
+def test_train_log_starts_with_lines_logged_before_the_folder_existed(finished):
     lines = (finished / "train.log").read_text().splitlines()
     assert " INFO images: photos" in lines[0]
     assert any(" INFO student: lcnet_050 " in line for line in lines)
@@ -192,7 +188,7 @@ def test_the_log_holds_what_was_said_before_there_was_a_folder(finished):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "code", "said"),
+    ("wrong", "code", "message"),
     [
         ({"teacher": "dinov22"}, 2, "Did you mean dinov2"),
         ({"student": "lcnet_05"}, 2, "Did you mean lcnet_0"),
@@ -202,19 +198,19 @@ def test_the_log_holds_what_was_said_before_there_was_a_folder(finished):
         ({"out": Path(__file__).parent}, 2, "not empty"),
     ],
 )
-def test_a_typo_is_told_before_the_images_are_read(cli, tiny, monkeypatch, wrong, code, said):
+def test_wrong_names_fail_before_images_are_read(cli, tiny, monkeypatch, wrong, code, message):
     def read(*_arguments: object) -> None:
         raise AssertionError("the images were read first")
 
     monkeypatch.setattr(preparation, "load_images", read)
     result = cli(*tiny(**wrong))
     assert result.exit_code == code, result.stderr
-    assert said in result.stderr
+    assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
-def test_an_export_that_differs_is_never_called_deployable(cli, tiny, tmp_path, monkeypatch):
+def test_export_that_differs_from_model_is_rejected(cli, tiny, tmp_path, monkeypatch):
     right = pipeline.export_onnx
 
     def wrong(model, *arguments, **options):
@@ -238,7 +234,7 @@ def test_an_export_that_differs_is_never_called_deployable(cli, tiny, tmp_path, 
         assert cli(*command).exit_code == 1
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(cli, tiny, tmp_path):
+def test_nan_loss_stops_the_run_with_the_step(cli, tiny, tmp_path):
     result = cli(*tiny(lr=1e30, epochs=2), "--out", tmp_path / "run")
     assert result.exit_code == 1, result.stderr
     assert "at step" in result.stderr.splitlines()[-1]
@@ -247,13 +243,13 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(cli, tiny, tm
 
 
 @pytest.mark.slow
-def test_real_photos_a_real_teacher_and_a_pretrained_student(cli, shared_folder, tmp_path):
+def test_run_on_real_photos_with_real_weights(cli, shared_folder, tmp_path):
     weights = shared_folder / "weights"
     for part, count in {"train": 10, "val": 2, "test": 5}.items():
         for folder in sorted((shared_folder / "data" / "eurosat" / part).iterdir()):
             (tmp_path / "photos" / part / folder.name).mkdir(parents=True)
-            for picture in sorted(folder.iterdir())[:count]:
-                shutil.copy(picture, tmp_path / "photos" / part / folder.name)
+            for photo in sorted(folder.iterdir())[:count]:
+                shutil.copy(photo, tmp_path / "photos" / part / folder.name)
     result = cli(
         "compress", "--target", "raspberrypi4", "--data", tmp_path / "photos", "--teacher", "dinov2",
         "--teacher-weights", weights / "vit_small_patch14_dinov2_saliency.fp16.safetensors",
@@ -266,10 +262,10 @@ def test_real_photos_a_real_teacher_and_a_pretrained_student(cli, shared_folder,
     assert manifest["verdict"] == "pass"
     assert manifest["teacher"]["name"] == "dinov2-small"
     assert manifest["dataset"]["counts"] == {"train": 100, "val": 20, "test": 50}
-    assert manifest["accuracy"]["onnxruntime"]["low"] > 0.1, "no better than guessing one of ten classes"
+    assert manifest["accuracy"]["onnxruntime"]["low"] > 0.1, "at chance level of ten classes"
 
 
-def test_the_deployed_weights_hold_one_folded_layer(finished):
+def test_deployed_weights_have_one_folded_layer(finished):
     state = load_file(finished / "checkpoints" / "deployed.safetensors")
     heads = [name for name in state if name.startswith("1.")]
     assert sorted(heads) == ["1.bias", "1.weight"]
