@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Condition
 from typing import TypeVar
 
+from tcs_edge.utils.allocator import return_freed_memory
 from tcs_edge.utils.threads import usable_cores
 
 BYTES_IN_FLIGHT = 500_000_000  # one photo of 48 megapixels, or five of 12
+# glibc keeps freed memory per thread, so large images would add up to cores times their size.
+LARGE_BYTES = 20_000_000
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,6 +56,8 @@ def map_images(work: Callable[[Item], Result], items: Sequence[Item], cost: Call
         try:
             return work(item)
         finally:
+            if taken > LARGE_BYTES:
+                return_freed_memory()
             budget.give_back(taken)
 
     pool = ThreadPoolExecutor(usable_cores())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -97,3 +99,26 @@ def test_the_estimate_follows_pixels_and_mode(tmp_path):
     assert costs == [40_000, 80_000, 40_000, 40_000, 80_000, 5000]
     assert decoded_bytes(tmp_path / "d.jpg", check_only=True) == 30_000
     assert decoded_bytes(tmp_path / "e.jpg") == decoded_bytes(tmp_path / "gone.jpg") == 0
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from tcs_edge.data import Preprocess, load_images, parallel
+from tcs_edge.data.cache import keep_decoded
+parallel.usable_cores = lambda: 32
+keep_decoded(load_images(Path(sys.argv[1])).train, Preprocess(64))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory in kilobytes, as on Linux")
+def test_memory_does_not_grow_with_the_number_of_cores(tmp_path):
+    for row, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        for index in range(12):
+            photo = Image.new("RGB", (4000, 3000), (20 * index, 100 * row, 50))
+            photo.save(tmp_path / name / f"{index}.jpg", quality=30)
+    done = subprocess.run([sys.executable, "-c", MEASURE, tmp_path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000, "24 photos of 96 MB each would need 2300 MB at once"
