@@ -14,6 +14,7 @@ from tcs_edge.errors import DataError, reason_of
 MAX_PIXELS = 178_956_970  # 0.5 GB as RGB; a larger size in the header is an attack or a mistake
 WHITE = (255, 255, 255, 255)
 MAX_12_BIT, MAX_16_BIT = 4095, 65535
+GRAY_STEPS = {"L;2": 85, "L;4": 17}  # 255 by the largest value of a PNG with 2 or 4 bits
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -79,6 +80,7 @@ def inspect(path: Path) -> Inspected:
     try:
         with Image.open(path, formats=readable_formats()) as image:
             _refuse_unusable(image)
+            _scale_transparency(image)
             deep = _is_deep(image)
             image.draft(None, (1, 1))
             image.load()
@@ -126,6 +128,7 @@ def image_size(path: Path) -> tuple[int, int]:
 def _decode(path: Path) -> Image.Image:
     with Image.open(path, formats=readable_formats()) as image:
         _refuse_unusable(image)
+        _scale_transparency(image)
         image.load()
         return _flatten(_upright(image), image.format)
 
@@ -136,6 +139,15 @@ def _refuse_unusable(image: Image.Image) -> None:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
     if image.mode == "F":
         raise DataError("floating-point pixels, which have no fixed range")
+
+
+def _scale_transparency(image: ImageFile.ImageFile) -> None:
+    """Scale the transparent value of a PNG as Pillow scales its pixels; call it before the pixels are loaded."""
+    stored, raw = image.info.get("transparency"), str(image.tile[0].args) if image.tile else ""
+    if image.format == "PNG" and isinstance(stored, int) and raw in GRAY_STEPS:
+        image.info["transparency"] = stored * GRAY_STEPS[raw]
+    elif image.format == "PNG" and isinstance(stored, tuple) and ";16" in raw:
+        image.info["transparency"] = tuple(value >> 8 for value in stored)
 
 
 def _is_deep(image: ImageFile.ImageFile) -> bool:

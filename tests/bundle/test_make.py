@@ -224,12 +224,11 @@ def test_preprocessing_of_script_and_package_is_identical(
     assert (theirs.dtype, theirs.shape) == (np.float32, (3, 24, 24))
 
 
-def _gray16_png(clear: int) -> bytes:
-    """16-bit gray PNG of 5 x 1 pixels with one transparent value."""
-    row = b"\0" + np.array([0, 7, 300, 2048, 4095], ">u2").tobytes()
+def _png(width: int, depth: int, kind: int, row: bytes, clear: bytes) -> bytes:
+    """PNG of one row with a transparent value."""
     parts = (
-        (b"IHDR", struct.pack(">IIBBBBB", 5, 1, 16, 0, 0, 0, 0)), (b"tRNS", struct.pack(">H", clear)),
-        (b"IDAT", zlib.compress(row)), (b"IEND", b""),
+        (b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, kind, 0, 0, 0)), (b"tRNS", clear),
+        (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b""),
     )  # fmt: skip
     chunks = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
@@ -246,13 +245,16 @@ def _saved(path: Path, values: object, **options: object) -> None:
     Image.fromarray(np.array(values)).save(path, **options)
 
 
+GRAY = np.array([0, 7, 300, 2048, 4095], ">u2").tobytes()
 COLOR = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
 FILES = {
     "12-bit.png": lambda path: _saved(path, np.array([[0, 16, 2048, 4095]], np.uint16)),
     "12-bit.tif": lambda path: _saved(path, np.array([[0, 16, 2048, 4095]], np.uint16)),
     "16-bit.tif": lambda path: _saved(path, np.array([[0, 16, 2048, 65535]], ">u2")),
     "32-bit.tif": lambda path: _saved(path, np.array([[0, 16, 2048, 65535]], np.int32)),
-    "transparent.png": lambda path: path.write_bytes(_gray16_png(7)),
+    "transparent-16.png": lambda path: path.write_bytes(_png(5, 16, 0, GRAY, GRAY[2:4])),
+    "transparent-2.png": lambda path: path.write_bytes(_png(4, 2, 0, b"\x1b", b"\0\1")),
+    "transparent-color.png": lambda path: path.write_bytes(_png(1, 16, 2, GRAY[2:8], GRAY[2:8])),
     "no-alpha.bmp": lambda path: path.write_bytes(_bmp_with_alpha(0)),
     "alpha.bmp": lambda path: path.write_bytes(_bmp_with_alpha(100)),
     "turned.tif": lambda path: _saved(path, COLOR, tiffinfo={0x0112: 6}),

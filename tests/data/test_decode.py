@@ -238,13 +238,38 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def _write_png(path, width: int, depth: int, kind: int, rows: list[bytes], transparent: bytes = b"") -> None:
+    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, len(rows), depth, kind, 0, 0, 0))]
+    chunks += [_chunk(b"tRNS", transparent)] if transparent else []
+    chunks += [_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), _chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "transparent", "expected"),
+    [
+        (1, bytes([0b01000000]), 0, [255, 255]),
+        (2, bytes([0b01110000]), 1, [255, 255]),
+        (2, bytes([0b01100000]), 0, [85, 170]),
+        (4, bytes([0x1E]), 1, [255, 238]),
+        (8, bytes([1, 9]), 1, [255, 9]),
+    ],
+)
+def test_transparent_gray_of_every_depth_is_white(tmp_path, depth, row, transparent, expected):
+    _write_png(tmp_path / "a.png", 2, depth, 0, [row], struct.pack(">H", transparent))
+    assert pixels(tmp_path / "a.png")[0, :, 2].tolist() == expected
+
+
+def test_transparent_16_bit_color_is_white(tmp_path):
+    row = struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 5000, 6000, 7000)
+    _write_png(tmp_path / "a.png", 2, 16, 2, [row], row[:6])
+    assert pixels(tmp_path / "a.png")[0].tolist() == [[255, 255, 255], [19, 23, 27]]
+
+
 @pytest.mark.parametrize("top", [4095, 65535])
 def test_transparent_16_bit_gray_is_white(tmp_path, top):
-    values = np.array([[7, 0, top], [0, 7, 0]], ">u2")
-    rows = b"".join(b"\0" + row.tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", 3, 2, 16, 0, 0, 0, 0)
-    chunks = [_chunk(b"IHDR", header), _chunk(b"tRNS", struct.pack(">H", 7)), _chunk(b"IDAT", zlib.compress(rows))]
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join([*chunks, _chunk(b"IEND", b"")]))
+    rows = np.array([[7, 0, top], [0, 7, 0]], ">u2")
+    _write_png(tmp_path / "a.png", 3, 16, 0, [row.tobytes() for row in rows], struct.pack(">H", 7))
     assert pixels(tmp_path / "a.png")[..., 0].tolist() == [[255, 0, 255], [0, 255, 0]]
 
 
@@ -343,9 +368,7 @@ def test_the_check_reports_the_largest_value_of_16_bit_files(tmp_path, picture):
     assert (inspect(tmp_path / "a.png").peak, inspect(tmp_path / "a.png").color) == (300, False)
     picture().save(tmp_path / "b.png")
     assert inspect(tmp_path / "b.png").peak is None
-    rows = b"".join(b"\0" + np.full(6, 4000, ">u2").tobytes() for _ in range(2))
-    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)), _chunk(b"IDAT", zlib.compress(rows))]
-    (tmp_path / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join([*chunks, _chunk(b"IEND", b"")]))
+    _write_png(tmp_path / "c.png", 2, 16, 2, [np.full(6, 4000, ">u2").tobytes()] * 2)
     assert (inspect(tmp_path / "c.png").peak, inspect(tmp_path / "c.png").color) == (15 * 257, True)
 
 

@@ -32,6 +32,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
 FORMATS += (("AVIF",) if features.check("avif") else ()) + (("HEIF",) if pillow_heif else ())
 MAX_PIXELS = 178_956_970  # 0.5 GB as RGB; protects against small files with a huge declared size
 MAX_12_BIT, MAX_16_BIT = 4095, 65535
+GRAY_STEPS = {"L;2": 85, "L;4": 17}  # 255 by the largest value of a PNG with 2 or 4 bits
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -107,9 +108,19 @@ def open_rgb(path: str | Path) -> Image.Image:
             raise ValueError(f"the image has {image.width} x {image.height} pixels, more than {MAX_PIXELS}")
         if image.mode == "F":
             raise ValueError("floating-point pixels, which have no fixed range")
+        scale_transparency(image)
         image.load()
         turn = UPRIGHT.get(orientation(image))
         return flatten(image if turn is None else image.transpose(turn), image.format)
+
+
+def scale_transparency(image: Image.Image) -> None:
+    """Scale the transparent value of a PNG as Pillow scales its pixels; call it before the pixels are loaded."""
+    stored, raw = image.info.get("transparency"), str(image.tile[0][3]) if image.tile else ""
+    if image.format == "PNG" and isinstance(stored, int) and raw in GRAY_STEPS:
+        image.info["transparency"] = stored * GRAY_STEPS[raw]
+    elif image.format == "PNG" and isinstance(stored, tuple) and ";16" in raw:
+        image.info["transparency"] = tuple(value >> 8 for value in stored)
 
 
 def orientation(image: Image.Image) -> int:
