@@ -56,6 +56,8 @@ def _refuse_folds(folder: Path, nested: Subfolders) -> None:
 
 def _refuse_splits_in_classes(folder: Path, within: Subfolders) -> None:
     for name, subfolders in within.items():
+        if len(within) == 1:
+            return  # a folder around the splits or the classes; reported as the only class
         roles = {split_role(inner, short=True): inner for inner in sorted(subfolders)}
         if is_full_split(roles):
             mapping = ", ".join(f"{role} = {name}/{inner}/" for role, inner in roles.items() if role)
@@ -75,13 +77,19 @@ def _refuse_splits_as_classes(folder: Path, nested: Subfolders) -> None:
             )
         role = split_role(name)
         if role and len(subfolders) > 1:
+            peers = sorted(other for other in others if nested[other] == subfolders)
             raise DataError(
                 f"{folder} holds {name}/ with folders inside, which looks like the split {role}, beside "
-                f"{name_some(sorted(others))}. {_fix(folder, name, role, others)}"
+                f"{name_some(sorted(others))}. {_fix(folder, name, role, peers)}, or rename {name}/ if it is a class."
             )
 
 
-def _fix(folder: Path, name: str, role: str, others: Set[str]) -> str:
+def _fix(folder: Path, name: str, role: str, peers: list[str]) -> str:
+    """Return the fix for a split without its counterpart; `peers` hold the same subfolders."""
+    missing = "test" if role == "train" else "train"
+    if len(peers) == 1:
+        mapping = ", ".join(f"{part} = {path}/" for part, path in ((role, name), (missing, peers[0])))
+        return f"Assumed splits would be: {mapping}. Rename {peers[0]}/ to {missing}/"
     if role == "train":
-        return f"Pass --data {folder / name} if its folders are the classes, or rename {name}/ if it is a class."
-    return f"Move {name_some(sorted(others))} into train/, or rename {name}/ if it is a class."
+        return f"Pass --data {folder / name} if its folders are the classes"
+    return "Add a train/ with the training images"

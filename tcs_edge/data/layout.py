@@ -241,7 +241,7 @@ def _require_classes(classes: Classes, folder: Path, listing: Listing) -> None:
     if len(classes) == 1:
         ((name, found),) = classes.items()
         nested = len(found.subfolders) > 1 and not found.direct
-        hint = f" If its subfolders are the classes, pass --data {folder / name}." if nested else ""
+        hint = f" If its subfolders are the classes or splits, pass --data {folder / name}." if nested else ""
         raise DataError(f"only one class, {name!r}, in {folder}. At least two are needed.{hint}")
     for group in lookalikes(classes):
         named = ", ".join(map(repr, group))

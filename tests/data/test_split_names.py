@@ -97,12 +97,19 @@ def test_names_are_taken_apart_into_words():
         (("train", "dev", "val"), ("both dev/ and val/",)),
         (("fold1", "fold2", "fold3"), ("numbered parts", "test = fold3/", "Rename fold3/ to test/")),
         (("split_1", "split_2"), ("test = split_2/",)),
-        (("train", "unlabeled"), ("train/", "Pass --data")),
-        (("Testing", "others"), ("Testing/", "looks like the split test")),
+        (("train", "others"), ("train = train/, test = others/", "Rename others/ to test/")),
+        (("Testing", "others"), ("looks like the split test", "train = others/", "Rename others/ to train/")),
+        (("train", "query", "gallery"), ("looks like the split train", "Pass --data")),
     ],
 )  # fmt: skip
 def test_open_splits_are_refused(make, parts, texts):
     refused(make(*parts), *texts)
+
+
+def test_train_beside_unlabeled_images_is_refused(make, fill):
+    folder = make("train")
+    fill(folder / "unlabeled", 5, seed=9)
+    refused(folder, "looks like the split train, beside unlabeled", f"Pass --data {folder / 'train'}")
 
 
 @pytest.mark.parametrize(("train", "test"), [("train", "test"), ("Training", "Validation"), ("tr", "ts")])
@@ -122,6 +129,13 @@ def test_a_split_beside_the_classes_is_refused(tmp_path, fill):
         fill(tmp_path / name, 5, seed=row)
     refused(tmp_path, "holds folders named like the other classes: cat, dog", "--exclude holdout2")
     assert load_images(tmp_path, exclude=("holdout2",)).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("inner", [("train", "test"), ("cat", "dog")])
+def test_a_folder_around_the_images_is_pointed_out(tmp_path, fill, inner):
+    for row, name in enumerate(inner):
+        fill(tmp_path / "archive" / name, 5, seed=row)
+    refused(tmp_path, "only one class, 'archive'", f"pass --data {tmp_path / 'archive'}")
 
 
 def test_the_same_subfolders_everywhere_are_a_warning(make, recorder):
