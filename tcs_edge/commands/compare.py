@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import unicodedata
 from collections.abc import Sequence
@@ -23,10 +22,10 @@ from tcs_edge.runtimes.base import Runner
 from tcs_edge.runtimes.metadata import stored_pairs
 from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
-from tcs_edge.runtimes.open import opened_as_deployed
+from tcs_edge.runtimes.open import only_here, opened_as_deployed
 from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.runtimes.torch import TorchRunner
-from tcs_edge.utils.files import read_json
+from tcs_edge.utils.files import parse_json, read_json
 from tcs_edge.validation.validate import Validation, validate
 
 logger = logging.getLogger(__name__)
@@ -68,7 +67,9 @@ def crosscheck(
         names = next((runner.labels for runner in (*runners, expected) if runner.labels), None)
         images = _relabeled(images, classes, names or _unnamed(classes, graph, data), data)
         batches = image_batches(images, steps, BATCH_SIZE)
-        validation = validate(expected, runners, batches, names=images.names)
+        validation = validate(
+            expected, runners, batches, names=images.names, only_here=only_here(runners, "f32")
+        )
     if names is None:
         _warn_unnamed(onnx_path, classes, validation)
     return validation
@@ -93,12 +94,8 @@ def _preprocess(onnx_path: Path, given: Path | None) -> Preprocess:
     text = stored_pairs(onnx_path).get("preprocess")
     if text is None:
         raise UsageError(f"{onnx_path} has no preprocessing in its metadata. Pass --preprocess FILE.")
-    try:
-        return Preprocess.from_json(json.loads(text))
-    except json.JSONDecodeError:
-        raise DataError(
-            f"{onnx_path}: the preprocessing in the metadata is not JSON. Pass --preprocess FILE."
-        ) from None
+    origin = f"{onnx_path}: the preprocessing in the metadata"
+    return Preprocess.from_json(parse_json(text.encode(), origin, advice="Pass --preprocess FILE."))
 
 
 def _require_size(onnx_path: Path, graph: onnx.GraphProto, steps: Preprocess) -> None:

@@ -161,9 +161,9 @@ def _peak_memory(value: float | None) -> Measure:
 
 
 def _per_runtime(manifest: Manifest) -> Iterator[Measure]:
-    """Yield accuracy, drop and parity of every export, without the trained model."""
+    """Yield accuracy, drop and parity of every judged export, without the trained model."""
     reference = manifest.accuracy.get(REFERENCE)
-    for name in sorted((set(manifest.accuracy) | set(manifest.parity)) - {REFERENCE}):
+    for name in sorted((set(manifest.accuracy) | set(manifest.parity)) - {REFERENCE, *manifest.only_here}):
         yield from _accuracies(name, manifest.accuracy.get(name), reference)
         parity = manifest.parity.get(name)
         finite = parity is not None and parity.finite

@@ -127,7 +127,7 @@ def _subject(manifest: Manifest, name: str, *requirements: Requirement) -> Subje
         requirements=(_verdict_requirement(manifest), *requirements),
         student=manifest.student.name,
         target=target if isinstance(target, str) else None,
-        precisions={runtime: parity.precision for runtime, parity in manifest.parity.items()},
+        precisions={runtime: parity.precision for runtime, parity in manifest.parity.items() if parity.judged},
         images=manifest.dataset.fingerprint,
         classes=manifest.dataset.classes,
         hashes=frozenset(record.sha256 for record in exported_files(manifest) if _is_model(record.path)),
@@ -136,17 +136,18 @@ def _subject(manifest: Manifest, name: str, *requirements: Requirement) -> Subje
 
 def _verdict_requirement(manifest: Manifest) -> Requirement:
     """Require the verdict pass, at least one model file, at least one compared export, and finite logits."""
-    broken = sorted(name for name, parity in manifest.parity.items() if not parity.finite)
+    judged = {name: parity for name, parity in manifest.parity.items() if parity.judged}
+    broken = sorted(name for name, parity in judged.items() if not parity.finite)
     if manifest.verdict != "pass":
         detail = "the run failed validation, see reports/validation.json"
     elif not any(_is_model(record.path) for record in exported_files(manifest)):
         detail = "the manifest lists no exported model"
-    elif not manifest.parity:
+    elif not judged:
         detail = "no export was compared with the trained model"
     elif broken:
         detail = f"not all logits are finite: {', '.join(broken)}"
     else:
-        return Requirement("parity with PyTorch", True, f"{', '.join(sorted(manifest.parity))}: verdict pass")
+        return Requirement("parity with PyTorch", True, f"{', '.join(sorted(judged))}: verdict pass")
     return Requirement("parity with PyTorch", False, detail)
 
 

@@ -82,7 +82,8 @@ def _results(manifest: Manifest) -> Iterator[str]:
         parity = manifest.parity.get(runtime)
         difference = "(the trained network)" if parity is None else _relative(parity.max_rel_diff)
         interval = f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %"
-        yield f"| {markdown_text(runtime)} | {100 * accuracy.value:.2f} % | {interval} | {difference} |"
+        here = " (this machine, not judged)" if runtime in manifest.only_here else ""
+        yield f"| {markdown_text(runtime)}{here} | {100 * accuracy.value:.2f} % | {interval} | {difference} |"
     if latency := manifest.student.latency:
         yield ""
         yield (
@@ -154,4 +155,5 @@ def _origin(manifest: Manifest) -> Iterator[str]:
 
 
 def _exported(manifest: Manifest) -> Iterator[tuple[str, AccuracyRecord]]:
-    return ((name, accuracy) for name, accuracy in manifest.accuracy.items() if name in manifest.parity)
+    judged = manifest.parity.keys() - manifest.only_here
+    return ((name, accuracy) for name, accuracy in manifest.accuracy.items() if name in judged)

@@ -26,7 +26,7 @@ def print_validation(validation: Validation) -> None:
         parity = validation.parities.get(name)
         rows.append(
             (
-                name,
+                f"{name} (this machine)" if name in validation.only_here else name,
                 validation.precisions[name],
                 f"{100 * accuracy.value:.2f}",
                 f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}",
@@ -40,6 +40,8 @@ def print_validation(validation: Validation) -> None:
     for check in validation.failures:
         limit = "" if check.limit is None else f": {check.value:.3g} against {check.limit:.3g} {check.unit}"
         out.print(f"FAILED {check.name}{limit} {check.detail}", markup=False, style="red")
+    if validation.only_here:
+        out.print("this machine: an arithmetic that the target lacks, without checks")
     _print_flips(validation)
     passed = sum(check.passed for check in validation.checks)
     out.print(f"verdict: {validation.verdict} ({passed} of {len(validation.checks)} checks passed)", style="bold")
@@ -74,7 +76,8 @@ def print_stages(manifest: Manifest) -> None:
 def print_next_steps(run: Path, validation: Validation) -> None:
     """Print three commands for a run that passed: predict, bundle, and gate with a limit that holds."""
     place = shlex.quote(str(run))
-    lowest = min((accuracy.low for accuracy in validation.accuracies.values()), default=0.0)
+    judged = {name: found for name, found in validation.accuracies.items() if name not in validation.only_here}
+    lowest = min((accuracy.low for accuracy in judged.values()), default=0.0)
     out = stdout_console()
     out.print(f"classify images:  tcs-edge predict {place} IMAGE", soft_wrap=True)
     out.print(f"copy to a device: tcs-edge bundle {place}", soft_wrap=True)
@@ -87,6 +90,8 @@ def _print_flips(validation: Validation) -> None:
     """Print the images that changed class, the largest margin first."""
     out = stdout_console()
     for name, parity in validation.parities.items():
+        if name in validation.only_here:
+            continue
         for flip in parity.flips[:SHOWN_FLIPS]:
             image = one_line(flip.image) or f"image {flip.index}"
             out.print(

@@ -100,6 +100,7 @@ def _metrics(manifest: Manifest) -> list[dict[str, Any]]:
             "confidenceInterval": {"lowerBound": f"{accuracy.low:.4f}", "upperBound": f"{accuracy.high:.4f}"},
         }
         for runtime, accuracy in manifest.accuracy.items()
+        if runtime not in manifest.only_here
     ]
 
 

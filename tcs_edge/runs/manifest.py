@@ -193,5 +193,7 @@ def _parity_records(validation: Validation) -> dict[str, ParityRecord]:
     for name, parity in validation.parities.items():
         document = parity.to_json()
         values = {key: document[key] for key in wanted}
-        records[name] = ParityRecord(precision=validation.precisions[name], **values)
+        records[name] = ParityRecord(
+            precision=validation.precisions[name], judged=name not in validation.only_here, **values
+        )
     return records

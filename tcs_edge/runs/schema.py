@@ -113,13 +113,17 @@ class AccuracyRecord(Spec):
 
 
 class ParityRecord(Spec):
-    """Distance of one export from the trained model; numbers are None without finite logits."""
+    """Distance of one export from the trained model; numbers are None without finite logits.
+
+    `judged` is False for an arithmetic of the exporting machine that the target lacks.
+    """
 
     precision: str
     max_abs_diff: Difference | None
     max_rel_diff: Difference | None
     top1_agreement: Share
     finite: bool = Field(strict=True)
+    judged: bool = Field(default=True, strict=True)
 
 
 class HostLatency(Spec):
@@ -213,6 +217,11 @@ class Manifest(Spec):
             if not isinstance(table, dict):
                 raise ValueError(f"{name} must be a table")
         return target
+
+    @property
+    def only_here(self) -> frozenset[str]:
+        """Runtimes in an arithmetic of the exporting machine that the target lacks: reported, not judged."""
+        return frozenset(name for name, parity in self.parity.items() if not parity.judged)
 
     @field_validator("files")
     @classmethod

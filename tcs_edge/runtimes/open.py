@@ -16,6 +16,8 @@ from tcs_edge.runtimes.rounding import open_rounding
 from tcs_edge.specs.artifacts import Precision, is_released, onnx_file, runner_name
 from tcs_edge.specs.target import OpenVinoArithmetic
 
+DEVICE = "-device"  # ends the name of a runner in the arithmetic that its runtime chose on this processor
+
 
 def opened_runners(
     exports: Path, precisions: Iterable[Precision], threads: int, at_device_precision: bool = True
@@ -70,8 +72,23 @@ def opened_as_deployed(runtime: Runtime, path: Path, threads: int, name: str) ->
     try:
         runner = runtime.open_as_deployed(path, threads)
     except DataError as error:
-        return [RefusedRunner(f"{name}-device", str(error))]
+        return [RefusedRunner(f"{name}{DEVICE}", str(error))]
     return [] if runner is None else [runner]
+
+
+def only_here(runners: Iterable[Runner], arithmetic: OpenVinoArithmetic) -> tuple[str, ...]:
+    """Return the names of the runners in an arithmetic that this processor chose and the target lacks.
+
+    Args:
+        arithmetic: arithmetic that such a runtime chooses on the target. For "f32" all those runners are listed,
+            because they exist only for another arithmetic.
+    """
+    chosen = [runner for runner in runners if runner.name.endswith(DEVICE)]
+    return tuple(
+        runner.name
+        for runner in chosen
+        if arithmetic == "f32" or getattr(runner, "arithmetic", arithmetic) != arithmetic
+    )
 
 
 def _opened(name: str, make: Callable[[], Runner]) -> Runner:

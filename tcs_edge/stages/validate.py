@@ -12,7 +12,7 @@ from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.loader import image_batches
 from tcs_edge.runs.folder import MANIFEST
 from tcs_edge.runs.load import images_of, preprocess_of, proven_run, trained_model
-from tcs_edge.runtimes.open import opened_runners, opened_target_runners
+from tcs_edge.runtimes.open import only_here, opened_runners, opened_target_runners
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.specs.artifacts import is_released, onnx_file, pixels_file
 from tcs_edge.specs.config import ResolvedConfig
@@ -38,9 +38,10 @@ def prove(
 
     Args:
         max_opset: highest ONNX opset of the target's runtime; None for any.
-        at_device_precision: also validate the arithmetic that a runtime chooses by itself. The results mean
+        at_device_precision: also run in the arithmetic that a runtime chooses on this machine. The results mean
             little for an untrained network.
-        arithmetic: arithmetic that OpenVINO chooses on the target.
+        arithmetic: arithmetic that OpenVINO chooses on the target. Results in another arithmetic of this machine
+            have no checks.
     """
     reference = TorchRunner(model)
     with ExitStack() as stack:
@@ -52,6 +53,7 @@ def prove(
         validation = validate(
             reference, runners, batches,
             classes=images.classes, names=images.test.names, max_int8_drop=options.max_accuracy_drop,
+            only_here=only_here(runners, arithmetic),
         )  # fmt: skip
     checks = artifact_checks(exports, images.classes, preprocess.to_json(), max_opset, options.precision)
     for precision in options.precision if options.embed_preprocess else ():

@@ -6,7 +6,7 @@ checks. One failed check makes the verdict "fail".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -47,6 +47,7 @@ class Validation:
         accuracies: accuracy on these images; absent for a runner that crashed.
         parities, paired: results per exported runner without a crash.
         predictions: the reference's prediction for every image.
+        only_here: runners in an arithmetic of this machine alone. They have results, but no checks.
     """
 
     images: int
@@ -56,6 +57,7 @@ class Validation:
     parities: dict[str, Parity]
     predictions: Predictions | None = None
     paired: dict[str, PairedAccuracy] = field(default_factory=dict)
+    only_here: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Literal["pass", "fail"]:
@@ -78,6 +80,7 @@ class Validation:
             "accuracies": {name: accuracy.to_json() for name, accuracy in self.accuracies.items()},
             "parities": {name: parity.to_json() for name, parity in self.parities.items()},
             "paired": {name: paired.to_json() for name, paired in self.paired.items()},
+            "only_here": list(self.only_here),
         }
 
 
@@ -89,6 +92,7 @@ def validate(
     classes: Sequence[str] | None = None,
     names: Sequence[str] = (),
     max_int8_drop: float = INT8.max_accuracy_drop,
+    only_here: Collection[str] = (),
 ) -> Validation:
     """Compare `runners` with `reference` on batches of (images float32 (B, 3, S, S), labels int (B,)).
 
@@ -98,6 +102,7 @@ def validate(
         classes: trained class names that every export must have; None leaves the check out.
         names: names of the images, to report changed classes; may be empty.
         max_int8_drop: accuracy that int8 may lose, in 0..1.
+        only_here: names of runners to measure without checks, because the target does not compute like them.
 
     Raises:
         UsageError: no runners, two runners of one name, or a precision without limits.
@@ -109,6 +114,8 @@ def validate(
     run = collect(reference, runners, tracked, names)
     checks: list[Check] = []
     for runner in runners:
+        if runner.name in only_here:
+            continue
         tolerance = tolerance_for(runner.precision, max_int8_drop)
         checks += _judge(runner, reference, run.tallies[runner.name], run.first_images, tolerance)
         if classes is not None:
@@ -122,6 +129,7 @@ def validate(
         parities={name: tally.meter.result() for name, tally in ran.items()},
         predictions=run.predictions(),
         paired={name: tally.paired() for name, tally in ran.items()},
+        only_here=tuple(runner.name for runner in runners if runner.name in only_here),
     )
 
 

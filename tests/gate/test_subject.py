@@ -50,6 +50,24 @@ def test_a_number_missing_from_the_manifest_is_none(make_run):
     assert known["latency_ms"] is known["peak_memory_mb"] is known["accuracy/onnxruntime"] is None
 
 
+def test_an_arithmetic_of_the_exporting_machine_is_not_gated(make_run):
+    run = make_run()
+    before = load_subject(run)
+
+    def add(document) -> None:
+        document["accuracy"]["openvino-device"] = document["accuracy"]["onnxruntime"]
+        document["parity"]["openvino-device"] = document["parity"]["onnxruntime"] | {
+            "precision": "bf16", "max_rel_diff": 0.9, "top1_agreement": 0.1, "judged": False,
+        }  # fmt: skip
+
+    edit(run / "manifest.json", add)
+    after = load_subject(run)
+    assert values(after) == values(before)
+    assert after.precisions == before.precisions
+    edit(run / "manifest.json", lambda document: document["parity"].pop("onnxruntime"))
+    assert not kept(load_subject(run))["parity with PyTorch"]
+
+
 def test_changed_missing_and_new_files_fail_the_requirement(make_run):
     for name in ("changed", "lost", "new"):
         run = make_run(name)

@@ -42,6 +42,15 @@ def test_hostile_names_are_escaped_in_markdown_and_yaml(make_run):
     assert "@everyone" not in body
 
 
+def test_an_arithmetic_of_the_exporting_machine_is_marked(make_run):
+    manifest = read_manifest(make_run())
+    (name,) = manifest.parity
+    here = manifest.model_copy(update={"parity": {name: manifest.parity[name].model_copy(update={"judged": False})}})
+    text = model_card(here)
+    assert f"| {name} (this machine, not judged) |" in text
+    assert front_matter(text)["model-index"][0]["results"] is None
+
+
 def test_a_failed_run_is_marked_not_deployable(make_run):
     text = model_card(read_manifest(make_run(passed=False)))
     assert text.index("Not deployable") < text.index("## Results")

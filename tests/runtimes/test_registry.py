@@ -134,6 +134,35 @@ def test_a_runtime_that_refuses_the_file_fails_its_checks(model, exports, images
     assert {check.name.partition(":")[0] for check in validation.failures} == {"toy"}
 
 
+class CoarseRunner(ToyRunner):
+    """Runner with bfloat16 arithmetic and a large error."""
+
+    arithmetic = precision = "bf16"
+
+    def __init__(self, path: Path, threads: int) -> None:
+        super().__init__(path, threads)
+        self.name = "toy-device"
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        return super().run(images) + 5
+
+
+@pytest.mark.parametrize("arithmetic", ["f32", "f16", "bf16"])
+def test_only_the_arithmetic_of_the_target_is_judged(
+    model, exports, images, preprocess, resolved, monkeypatch, arithmetic
+):
+    export_own_formats(exports)
+    monkeypatch.setitem(RUNTIMES, "toy", Runtime("toy", ToyRunner, open_as_deployed=CoarseRunner))
+    monkeypatch.delitem(RUNTIMES, "openvino")
+    steps = Preprocess.from_json(preprocess)
+    validation = prove(model, exports, images, steps, resolved(), arithmetic=arithmetic)
+    judged = any(check.name.startswith("toy-device") for check in validation.checks)
+    assert judged == (arithmetic == "bf16")
+    assert validation.only_here == (() if judged else ("toy-device",))
+    assert "toy-device" in validation.parities
+    assert ("toy-f16" in validation.parities) == (arithmetic == "f16")
+
+
 def test_doctor_runs_a_new_runtime(toy, offline):
     found = {row.name: row.state for row in doctor.examine().rows}
     assert found["runs toy"] == found["runs onnxruntime"] == "ok"

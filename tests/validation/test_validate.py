@@ -61,6 +61,17 @@ def test_good_exports_pass(model, onnx_path, xml_path, labels):
     assert len(document["checks"]) == len(validation.checks) > 30
 
 
+def test_an_arithmetic_of_this_machine_alone_is_measured_without_checks():
+    coarse = Fake("fake-device", lambda images, logits: logits + 5)
+    runners = [Fake(), coarse, Fake("broken-device", crashes)]
+    validation = validate(REFERENCE, runners, batches(), only_here=("fake-device", "broken-device"))
+    assert failures(validation) == ""
+    assert {check.name.partition(":")[0] for check in validation.checks} == {"fake"}
+    assert validation.parities["fake-device"].max_abs_diff == pytest.approx(5)
+    assert validation.to_json()["only_here"] == ["fake-device", "broken-device"]
+    assert validate(REFERENCE, runners, batches()).verdict == "fail"
+
+
 def edited(onnx_path, tmp_path, edit) -> OrtRunner:
     """Load the export with one edited float initializer; `edit(name, array)` returns True after an edit."""
     proto = onnx.load(onnx_path)

@@ -67,7 +67,9 @@ def _names(runs: Sequence[RunContents]) -> list[str]:
 
 def deployed_accuracy(run: RunContents) -> AccuracyRecord | None:
     """Return the accuracy of the first export, or of the trained model without one."""
-    exported = [record for name, record in run.manifest.accuracy.items() if name != REFERENCE]
+    exported = [
+        record for name, record in run.manifest.accuracy.items() if name not in (REFERENCE, *run.manifest.only_here)
+    ]
     return exported[0] if exported else run.manifest.accuracy.get(REFERENCE)
 
 
@@ -117,8 +119,9 @@ def _numbers(
 
 
 def _worst_difference(run: RunContents) -> float | None:
-    known = [parity.max_rel_diff for parity in run.manifest.parity.values() if parity.max_rel_diff is not None]
-    return max(known) if known and len(known) == len(run.manifest.parity) else None
+    judged = [parity for parity in run.manifest.parity.values() if parity.judged]
+    known = [parity.max_rel_diff for parity in judged if parity.max_rel_diff is not None]
+    return max(known) if known and len(known) == len(judged) else None
 
 
 def _pairings(runs: Sequence[RunContents], names: Sequence[str]) -> list[Pairing]:
