@@ -67,9 +67,7 @@ def crosscheck(
         names = next((runner.labels for runner in (*runners, expected) if runner.labels), None)
         images = _relabeled(images, classes, names or _unnamed(classes, graph, data), data)
         batches = image_batches(images, steps, BATCH_SIZE)
-        validation = validate(
-            expected, runners, batches, names=images.names, only_here=only_here(runners, "f32")
-        )
+        validation = validate(expected, runners, batches, names=images.names, only_here=only_here(runners, "f32"))
     if names is None:
         _warn_unnamed(onnx_path, classes, validation)
     return validation
