@@ -1,4 +1,4 @@
-"""One tiny run of `tcs-edge compress`, made once per test process, and what it takes to make others."""
+"""Fixtures of all tests: one tiny run of `tcs-edge compress` per test process, and its images and weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 # One thread per test process: two processes that spin with two threads each are far slower than one.
-# Before torch and numpy are imported, and inherited by every process a test starts.
+# Set before torch and numpy are imported; processes that a test starts inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -29,11 +29,11 @@ from tcs_edge.specs.target import TargetSpec, load_target
 from tcs_edge.utils.logs import logged_to
 from tcs_edge.utils.progress import shown_on
 
-# Tests import onnxruntime, openvino and nncf too; no usage statistics of tests.
+# Tests import onnxruntime, openvino and nncf too; disable their telemetry.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-# A machine that does other work as well is no failure.
+# No deadline: a busy machine must not fail a test.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
@@ -46,7 +46,7 @@ Item = TypeVar("Item")
 
 
 class Recorder(logging.Handler):
-    """Keep what the package logs, by level, and the progress that it shows."""
+    """Log handler that keeps the package's messages by level, and its progress."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def recorder() -> Iterator[Recorder]:
 
 @pytest.fixture(scope="session")
 def resolved() -> Callable[..., ResolvedConfig]:
-    """resolved(epochs=3, ...): options of a run, as for a CNN named lcnet_050 on images of 32 px."""
+    """resolved(epochs=3, ...): options of a run of a CNN named lcnet_050 on images of 32 px."""
 
     def make(kind: str = "cnn", **options: Any) -> ResolvedConfig:
         given = {"target": "raspberrypi4", "student": "lcnet_050"} | options
@@ -93,14 +93,14 @@ def resolved() -> Callable[..., ResolvedConfig]:
     return make
 
 
-def _picture(color: tuple[int, int, int], seed: int) -> Image.Image:
+def _image(color: tuple[int, int, int], seed: int) -> Image.Image:
     noise = np.random.default_rng(seed).normal(0, 45, (40, 40, 3))
     return Image.fromarray((np.array(color) + noise).clip(0, 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """train/, val/ and test/ with three classes of noise around a color, 40 px, PNG and JPEG. Read only."""
+    """Folder with train/, val/ and test/: three classes of noise around a color, 40 px, PNG and JPEG. Read only."""
     root = tmp_path_factory.mktemp("photos")
     seed = 0
     for part, count in COUNTS.items():
@@ -109,19 +109,19 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for index in range(count):
                 seed += 1
                 suffix = "png" if index % 2 else "jpg"
-                _picture(color, seed).save(root / part / name / f"{index:02d}.{suffix}")
+                _image(color, seed).save(root / part / name / f"{index:02d}.{suffix}")
     return root
 
 
 @pytest.fixture
 def own_photos(photos: Path, tmp_path: Path) -> Path:
-    """A copy of `photos` that a test may spoil."""
+    """A copy of `photos` that a test may change."""
     return shutil.copytree(photos, tmp_path / "photos")
 
 
 @pytest.fixture(scope="session")
 def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of teacher timm/test_vit, random."""
+    """Random weights of teacher timm/test_vit."""
     import timm  # here, so that tests of specs and files start at once
     import torch
     from safetensors.torch import save_file
@@ -139,7 +139,7 @@ def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cli() -> Cli:
-    """cli("predict", folder, ...): one command in this process; its exit code, stdout and stderr."""
+    """cli("predict", folder, ...): run a command in this process; return exit code, stdout and stderr."""
     runner = CliRunner()
 
     def invoke(*arguments: object) -> Any:
@@ -168,7 +168,7 @@ def tiny(photos: Path, teacher_file: Path, feature_cache: Path) -> Callable[...,
 
 @pytest.fixture(scope="session")
 def finished_result(cli: Cli, tiny: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What `compress --json` printed for a run that passed."""
+    """Result of `compress --json` for a run that passed."""
     result = cli(*tiny(), "--out", tmp_path_factory.mktemp("runs") / "finished", "--json")
     assert result.exit_code == 0, result.stderr
     return result
@@ -176,13 +176,13 @@ def finished_result(cli: Cli, tiny: Callable[..., list[str]], tmp_path_factory: 
 
 @pytest.fixture(scope="session")
 def finished(finished_result: Any) -> Path:
-    """The folder of a run that passed. Read only."""
+    """Folder of a run that passed. Read only."""
     return Path(json.loads(finished_result.stdout)["run"])
 
 
 @pytest.fixture
 def own_run(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run that a test may spoil."""
+    """A copy of the finished run that a test may change."""
     return shutil.copytree(finished, tmp_path / "run")
 
 
@@ -193,7 +193,7 @@ def manifest(finished: Path) -> dict:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No network and an empty hub cache, wherever the tests run."""
+    """Disable the model hub and use an empty hub cache."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -202,7 +202,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Callable[[str], Path]:
-    """shared("data/clothing"): a file or folder of real images and weights; without it the test is skipped."""
+    """shared("data/clothing"): path of real images or weights; skip the test if it is missing."""
 
     def find(relative: str) -> Path:
         if not (SHARED / relative).exists():
@@ -263,7 +263,7 @@ TINY_IMG_SIZE = 32
 
 @pytest.fixture(scope="session")
 def labels() -> tuple[str, ...]:
-    """Class names of the tiny model, awkward on purpose."""
+    """Class names of the tiny model, with special characters."""
     return ("cat", 'the "dog"', "Straße & <b>", "δ")
 
 
@@ -309,7 +309,7 @@ HOSTILE_CLASSES = ('<b>&"\'cat"</b>', "a|b\n| c `d`", "كلب", "🐶 @everyone"
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """make_run(name="head", weights=1000, correct=90, ...): a run folder without any training; its path."""
+    """make_run(name="head", weights=1000, correct=90, ...): write a run folder without training; return its path."""
     from datetime import UTC, datetime
 
     from tcs_edge.runs.folder import open_run
@@ -369,9 +369,9 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def selfcheck_of(tmp_path: Path) -> Callable[..., Path]:
-    """selfcheck_of(run, verdict="fail", high_ms=...): a selfcheck.json of the run's model; its path.
+    """selfcheck_of(run, verdict="fail", high_ms=...): write a selfcheck.json of the run's model; return its path.
 
-    Changes to a latency go into its one row, all others into the document.
+    Changes of a latency apply to its only row, all others to the document.
     """
     from tcs_edge.utils.files import sha256_file
 

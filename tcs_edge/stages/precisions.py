@@ -122,8 +122,8 @@ def warn_of_large_int8(exports: Path) -> None:
     if eighth.is_file() and 2 * eighth.stat().st_size > plain.stat().st_size:
         int8_mb, fp16_mb = eighth.stat().st_size / 1e6, plain.stat().st_size / 2e6
         logger.warning(
-            f"{eighth.name} has {int8_mb:.1f} MB, with float16 weights it would have about {fp16_mb:.1f} MB: too many "
-            "layers stay in float. If size is what counts, take --precision fp16."
+            f"{eighth.name}: {int8_mb:.1f} MB, larger than with float16 weights (about {fp16_mb:.1f} MB). Too many "
+            "layers stay in float. Pass --precision fp16 for a smaller file."
         )
 
 
@@ -142,8 +142,8 @@ def int8_checks(record: Int8Record) -> list[Check]:
         last = made.rounds[-1]
         most_sensitive = ", ".join(cost.name for cost in record.costs[:3])
         missed = (
-            f"{', '.join(last.failures)} after {len(made.rounds)} rounds; most sensitive layers: {most_sensitive}. "
-            "See reports/int8.json; allow a larger --max-accuracy-drop or leave int8 out"
+            f"{', '.join(last.failures)} after {len(made.rounds)} rounds (most sensitive layers: {most_sensitive}). "
+            "See reports/int8.json. Pass a larger --max-accuracy-drop, or leave int8 out"
         )
         checks.append(holds(f"{runner_name(runtime, 'int8')}: released", made.held, "" if made.held else missed))
     return checks

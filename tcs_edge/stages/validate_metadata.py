@@ -85,24 +85,24 @@ def _check(name: str, problem_of: Callable[[], str]) -> Check:
 def _opset_problem(path: Path, max_opset: int | None) -> str:
     opset = default_opset(read_onnx(path))
     if opset is None:
-        return "the file names no opset"
+        return "no opset in the file"
     if max_opset is not None and opset > max_opset:
-        return f"opset {opset}, the target's runtime takes {max_opset} at most"
+        return f"opset {opset}, above {max_opset}, the highest of the target's runtime"
     return ""
 
 
 def _external_problem(path: Path) -> str:
     files = external_files(path, read_onnx(path))
-    return f"its weights lie in {files[0].name}" if files else ""
+    return f"weights in a second file: {files[0].name}" if files else ""
 
 
 def _preprocess_problem(metadata: Metadata, preprocess: Mapping[str, Any]) -> str:
     try:
         stored = json.loads(metadata["preprocess"])
     except json.JSONDecodeError:
-        return "what it says of its preprocessing is no JSON"
+        return "its preprocessing metadata is not JSON"
     return _difference(stored, preprocess)
 
 
 def _difference(stored: Any, trained: Any) -> str:
-    return "" if stored == trained else "it is not what the model was trained with"
+    return "" if stored == trained else "it differs from the trained model's"

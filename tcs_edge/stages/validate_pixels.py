@@ -33,15 +33,15 @@ def picture_checks(
                 _odd_sizes_check(runner),
             ]
     except DataError as error:
-        return [holds(f"{path.name}: runs on every picture", False, str(error))]
+        return [holds(f"{path.name}: runs on every image", False, str(error))]
 
 
 def _compared(reference: Runner, runner: PixelsRunner, images: Split, preprocess: Preprocess) -> Tally:
     tally = Tally()
-    for row in track(range(len(images)), "comparing pictures", total=len(images)):
-        picture = images.image(row)
-        expected = reference.run(preprocess(picture)[None])
-        tally.add(expected, runner.run(np.asarray(picture)), images.labels[row : row + 1], images.names[row : row + 1])
+    for row in track(range(len(images)), "comparing images", total=len(images)):
+        image = images.image(row)
+        expected = reference.run(preprocess(image)[None])
+        tally.add(expected, runner.run(np.asarray(image)), images.labels[row : row + 1], images.names[row : row + 1])
     return tally
 
 
@@ -51,9 +51,9 @@ def _odd_sizes_check(runner: PixelsRunner) -> Check:
     noise = np.random.default_rng(0)
     try:
         for height, width in ODD_SIZES:
-            picture = noise.integers(0, 256, (height, width, 3), dtype=np.uint8)
-            if not np.isfinite(runner.run(picture)).all():
-                return holds(name, False, f"a {width} x {height} picture gives a logit that is NaN or Inf")
+            image = noise.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            if not np.isfinite(runner.run(image)).all():
+                return holds(name, False, f"NaN or Inf in the logits of a {width} x {height} image")
     except DataError as error:
         return holds(name, False, reason_of(error))
     return holds(name, True, f"{len(ODD_SIZES)} sizes")

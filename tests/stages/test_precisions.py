@@ -1,4 +1,4 @@
-"""A whole run with every precision, and one whose int8 does not hold."""
+"""Tests of whole runs with every precision, and with an int8 that loses its accuracy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ALL = ("--precision", "int8", "--precision", "fp16")
 @pytest.fixture(scope="module")
 def result(cli, tiny, tmp_path_factory):
     out = tmp_path_factory.mktemp("precisions") / "run"
-    # Trained long enough that few answers hang by a hair: int8 may change one in ten.
+    # Trained long enough that few predictions are close; int8 may change one in ten.
     return cli(
         *tiny(epochs=12),
         *ALL,
@@ -63,13 +63,13 @@ def run(document, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("int8_bytes", "warned"), [(None, False), (1_700_000, False), (4_700_000, True)])
-def test_an_int8_file_larger_than_float16_is_told(tmp_path, recorder, int8_bytes, warned):
+def test_int8_file_larger_than_float16_gives_a_warning(tmp_path, recorder, int8_bytes, warned):
     (tmp_path / "model.onnx").write_bytes(bytes(8_000_000))
     if int8_bytes:
         (tmp_path / "model.int8.onnx").write_bytes(bytes(int8_bytes))
     warn_of_large_int8(tmp_path)
-    assert [text.split(": ")[0] for text in recorder.warned] == [
-        "model.int8.onnx has 4.7 MB, with float16 weights it would have about 4.0 MB"
+    assert [text.split(". ")[0] for text in recorder.warned] == [
+        "model.int8.onnx: 4.7 MB, larger than with float16 weights (about 4.0 MB)"
     ] * warned
 
 
@@ -94,7 +94,7 @@ def test_every_precision_is_exported_and_listed(document, run):
 
 
 @pytest.mark.slow
-def test_every_file_is_proved_at_its_own_precision(document):
+def test_every_file_is_validated_at_its_own_precision(document):
     parity = {name: record["precision"] for name, record in document["parity"].items()}
     assert parity["onnxruntime"] == parity["openvino"] == "f32"
     assert parity["onnxruntime-fp16"] == parity["openvino-fp16"] == "f16-weights"
@@ -103,7 +103,7 @@ def test_every_file_is_proved_at_its_own_precision(document):
 
 
 @pytest.mark.slow
-def test_every_check_that_was_promised_was_made(run):
+def test_validation_has_checks_of_every_precision(run):
     names = {check["name"] for check in json.loads((run / "reports/validation.json").read_text())["checks"]}
     assert {
         "onnxruntime-int8: released", "openvino-int8: released", "onnxruntime-int8: signal to noise",
@@ -114,7 +114,7 @@ def test_every_check_that_was_promised_was_made(run):
 
 
 @pytest.mark.slow
-def test_the_report_tells_what_every_layer_costs(run):
+def test_int8_report_has_cost_of_every_layer(run):
     report = json.loads((run / "reports/int8.json").read_text())
     assert [made["format"] for made in report["formats"]] == ["onnx", "openvino"]
     assert all(made["released"] for made in report["formats"])
@@ -134,7 +134,7 @@ def test_latency_of_every_file_is_in_the_manifest(document):
 
 
 @pytest.mark.slow
-def test_any_number_of_images_runs_at_once(run):
+def test_dynamic_batch_runs_several_images_at_once(run):
     for name in ("model.onnx", "model.int8.onnx", "model.fp16.onnx"):
         assert onnx.load(run / "export" / name).graph.input[0].type.tensor_type.shape.dim[0].dim_param
         with OrtRunner(run / "export" / name) as runner:
@@ -144,18 +144,18 @@ def test_any_number_of_images_runs_at_once(run):
 
 
 @pytest.mark.slow
-def test_pictures_are_classified_with_the_precision_asked_for(cli, run, photos):
-    picture = next((photos / "test" / "red").iterdir())
-    said = cli("predict", run, picture, "--precision", "int8")
-    assert said.exit_code == 0, said.stderr
-    assert "red" in said.stdout
-    wrong = cli("predict", run, picture, "--precision", "int4")
+def test_predict_uses_the_given_precision(cli, run, photos):
+    image = next((photos / "test" / "red").iterdir())
+    result = cli("predict", run, image, "--precision", "int8")
+    assert result.exit_code == 0, result.stderr
+    assert "red" in result.stdout
+    wrong = cli("predict", run, image, "--precision", "int4")
     assert wrong.exit_code == 2
     assert "unknown --precision 'int4'" in wrong.stderr
 
 
 @pytest.mark.slow
-def test_the_run_is_proved_again_and_a_changed_int8_file_is_noticed(cli, run, tmp_path):
+def test_validate_passes_the_run_and_fails_it_without_an_int8_file(cli, run, tmp_path):
     assert cli("validate", run).exit_code == 0
     spoilt = shutil.copytree(run, tmp_path / "run")
     (spoilt / "export" / "model.int8.onnx").unlink()
@@ -165,7 +165,7 @@ def test_the_run_is_proved_again_and_a_changed_int8_file_is_noticed(cli, run, tm
 
 
 @pytest.mark.slow
-def test_an_int8_that_does_not_hold_fails_the_run_and_leaves_no_int8_file(cli, tiny, tmp_path, monkeypatch):
+def test_int8_that_loses_accuracy_fails_the_run_and_has_no_file(cli, tiny, tmp_path, monkeypatch):
     impossible = checks.Tolerance(1e-9, 1.0, 1.0, None, max_accuracy_drop=0.0, alpha=None, min_sqnr_db=300.0)
     monkeypatch.setitem(checks.TOLERANCES, "int8", impossible)
     config = tmp_path / "quick.toml"
@@ -182,7 +182,7 @@ def test_an_int8_that_does_not_hold_fails_the_run_and_leaves_no_int8_file(cli, t
 
 
 @pytest.mark.slow
-def test_a_run_that_failed_on_int8_goes_on_without_it_and_without_training(cli, tiny, tmp_path, monkeypatch):
+def test_run_that_failed_on_int8_resumes_without_int8_and_training(cli, tiny, tmp_path, monkeypatch):
     impossible = checks.Tolerance(1e-9, 1.0, 1.0, None, max_accuracy_drop=0.0, alpha=None, min_sqnr_db=300.0)
     config, out = tmp_path / "quick.toml", tmp_path / "my run"
     config.write_text("[int8]\nrounds = 0\nsensitivity_images = 1\n")
@@ -191,12 +191,12 @@ def test_a_run_that_failed_on_int8_goes_on_without_it_and_without_training(cli, 
         failed = cli(*tiny(epochs=1), "--precision", "int8", "--precision", "fp16", "--config", config, "--out", out)
     assert failed.exit_code == 1, failed.stderr
     weights = (out / "checkpoints/deployed.safetensors").read_bytes()
-    monkeypatch.setattr(pipeline, "train_student", None)  # whoever trains again calls it
+    monkeypatch.setattr(pipeline, "train_student", None)  # training again would call it and fail
 
     same = cli("compress", "--resume", out)
     assert (same.exit_code, len(same.stderr.splitlines())) == (2, 1)
     assert "--precision fp32" in same.stderr
-    assert (out / "export.REJECTED").is_dir(), "a refused command changes nothing"
+    assert (out / "export.REJECTED").is_dir(), "a failed command changes nothing"
     retrained = cli("compress", "--resume", out, "--epochs", "3", "--precision", "fp32")
     assert retrained.exit_code == 2
     assert "--epochs" in retrained.stderr
@@ -216,7 +216,7 @@ def test_a_run_that_failed_on_int8_goes_on_without_it_and_without_training(cli, 
 
 
 @pytest.mark.slow
-def test_files_of_an_interrupted_export_are_not_released_unproved(cli, tiny, tmp_path, monkeypatch):
+def test_files_of_an_interrupted_export_are_not_released(cli, tiny, tmp_path, monkeypatch):
     def stop(*_arguments, **_options):
         raise KeyboardInterrupt
 
@@ -231,7 +231,7 @@ def test_files_of_an_interrupted_export_are_not_released_unproved(cli, tiny, tmp
 
 
 @pytest.mark.slow
-def test_the_opset_asked_for_and_the_arithmetic_of_the_target(cli, tiny, tmp_path):
+def test_run_with_given_opset_and_arithmetic_of_target(cli, tiny, tmp_path):
     options = ("--opset", "20", "--precision", "fp16", "--embed-preprocess")
     result = cli(*tiny(target="apple-m"), *options, "--out", tmp_path / "run", "--json")
     assert result.exit_code == 0, result.stderr
@@ -248,26 +248,26 @@ def test_the_opset_asked_for_and_the_arithmetic_of_the_target(cli, tiny, tmp_pat
 
 
 @pytest.mark.parametrize("name", list_targets())
-def test_openvino_takes_float16_on_arm_that_has_it(name):
+def test_openvino_computes_in_float16_on_arm_with_float16(name):
     target = load_target(name).model_dump(mode="json")
     assert openvino_arithmetic(target) == ("f16" if name == "apple-m" else "f32")
 
 
-def test_openvino_takes_bfloat16_where_there_are_matrix_units():
+def test_openvino_computes_in_bfloat16_with_matrix_units():
     target = load_target("x86-avx512").model_dump(mode="json")
     assert openvino_arithmetic(target | {"cpu": target["cpu"] | {"amx": True}}) == "bf16"
     assert openvino_arithmetic({}) == "f32"
 
 
-@pytest.mark.parametrize(("opset", "said"), [("22", "the target reads 21 at most"), ("13", "writes 18 to 24")])
-def test_an_opset_that_cannot_be_is_refused_before_the_images_are_read(cli, tiny, tmp_path, monkeypatch, opset, said):
+@pytest.mark.parametrize(("opset", "message"), [("22", "the target reads 21 at most"), ("13", "writes 18 to 24")])
+def test_unsupported_opset_fails_before_images_are_read(cli, tiny, tmp_path, monkeypatch, opset, message):
     monkeypatch.setattr(preparation, "load_images", None)
     result = cli(*tiny(), "--opset", opset, "--out", tmp_path / "run")
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
-    assert said in result.stderr
+    assert message in result.stderr
 
 
-def test_a_precision_that_does_not_exist_is_a_usage_error(cli, tiny, tmp_path):
+def test_unknown_precision_is_wrong_usage(cli, tiny, tmp_path):
     result = cli(*tiny(), "--precision", "int4", "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert "precision" in result.stderr
@@ -275,7 +275,7 @@ def test_a_precision_that_does_not_exist_is_a_usage_error(cli, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("name", list_targets())
-def test_schemes_follow_the_processor(name):
+def test_int8_schemes_depend_on_processor(name):
     target = load_target(name)
     for scheme in int8_schemes(target):
         arm = target.cpu.isa.startswith("arm")

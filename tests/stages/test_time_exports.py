@@ -1,4 +1,4 @@
-"""Latency after the export: every file of the folder, beside PyTorch."""
+"""Tests of the latency measurement of all exported files and PyTorch."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def measured(resolved, model, exports, **options):
     return time_exports.measure_latency(model, exports, Preprocess(32), config)[0]
 
 
-def test_every_call_is_noted_in_order_and_gives_the_percentiles(resolved, model, exports, monkeypatch):
+def test_percentiles_follow_from_the_recorded_calls(resolved, model, exports, monkeypatch):
     monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
     config = resolved()
     here, calls = time_exports.measure_latency(model, exports, Preprocess(32), config)
     assert set(calls.calls_ms) == set(here.runtimes)
     for name, sample in here.runtimes.items():
-        noted = calls.calls_ms[name]
-        assert len(noted) == sample.runs
-        expected = np.percentile(noted, [50, 90, 99])
+        recorded = calls.calls_ms[name]
+        assert len(recorded) == sample.runs
+        expected = np.percentile(recorded, [50, 90, 99])
         np.testing.assert_allclose([sample.p50_ms, sample.p90_ms, sample.p99_ms], expected, atol=1e-4)
 
 
@@ -52,7 +52,7 @@ def test_every_file_is_timed_beside_pytorch(resolved, model, exports, monkeypatc
     assert here.remarks == ()
 
 
-def test_a_compiler_that_does_not_work_is_told(resolved, model, exports, monkeypatch):
+def test_failing_compiler_gives_a_remark(resolved, model, exports, monkeypatch):
     def broken(module):
         def call(images):
             raise RuntimeError("no C++\ncompiler")
@@ -68,13 +68,13 @@ def test_a_compiler_that_does_not_work_is_told(resolved, model, exports, monkeyp
     assert here.remarks == ("pytorch-compiled was not timed: no C++ compiler",)
 
 
-def test_a_compiled_model_is_timed_where_it_works(resolved, model, exports, monkeypatch):
+def test_compiled_model_is_timed(resolved, model, exports, monkeypatch):
     monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
     monkeypatch.setattr(torch, "compile", lambda module: module)
     assert "pytorch-compiled" in measured(resolved, model, exports, compiled_latency=True).runtimes
 
 
-def test_a_file_that_does_not_load_is_told_and_the_others_are_timed(resolved, model, exports, tmp_path, monkeypatch):
+def test_file_that_does_not_load_gives_a_remark_and_others_are_timed(resolved, model, exports, tmp_path, monkeypatch):
     monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.1)
     broken = shutil.copytree(exports, tmp_path / "exports")
     (broken / "openvino" / "model.bin").write_bytes(b"")

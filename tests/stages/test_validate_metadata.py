@@ -1,4 +1,4 @@
-"""What exported files say of themselves is held against what was trained."""
+"""Tests of the checks of exported metadata against the trained model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tcs_edge.stages.validate_metadata import artifact_checks
 
 @pytest.fixture
 def exports(onnx_path, xml_path, labels, preprocess, tmp_path) -> Path:
-    """A folder as `compress` leaves it."""
+    """Export folder as `compress` writes it."""
     (tmp_path / "openvino").mkdir()
     shutil.copy(onnx_path, tmp_path / "model.onnx")
     for path in (xml_path, xml_path.with_suffix(".bin")):
@@ -35,15 +35,15 @@ def test_good_files_pass(exports, labels, preprocess):
     assert failed(exports, labels, preprocess) == []
 
 
-def test_an_opset_above_the_targets_fails(exports, labels, preprocess):
+def test_opset_above_the_limit_of_the_target_fails(exports, labels, preprocess):
     assert failed(exports, labels, preprocess, max_opset=17) == ["onnx: opset"]
     assert failed(exports, labels, preprocess, max_opset=None) == []
 
 
-def test_another_preprocessing_fails_everywhere(exports, labels, preprocess):
+def test_other_preprocessing_fails_for_every_file(exports, labels, preprocess):
     other = preprocess | {"mean": [0.5, 0.5, 0.5]}
-    wanted = ["onnx: preprocessing", "openvino: preprocessing", "preprocess.json"]
-    assert failed(exports, labels, other) == wanted
+    expected = ["onnx: preprocessing", "openvino: preprocessing", "preprocess.json"]
+    assert failed(exports, labels, other) == expected
 
 
 @pytest.mark.parametrize(
@@ -60,23 +60,23 @@ def test_another_preprocessing_fails_everywhere(exports, labels, preprocess):
         ),
     ],
 )
-def test_damage_is_a_failed_check_and_no_crash(exports, labels, preprocess, name, damage, checks):
+def test_damaged_file_is_a_failed_check(exports, labels, preprocess, name, damage, checks):
     damage(exports / name)
     assert failed(exports, labels, preprocess) == checks
 
 
-def test_a_file_of_another_precision_than_its_name_says_fails(exports, labels, preprocess):
+def test_file_with_another_precision_than_its_name_fails(exports, labels, preprocess):
     shutil.copy(exports / "model.onnx", exports / "model.int8.onnx")
     checks = artifact_checks(exports, labels, preprocess, 21, ("fp32", "int8"))
     assert [check.name for check in checks if not check.passed] == ["onnx-int8: precision"]
 
 
-def test_a_float16_file_that_is_missing_fails(exports, labels, preprocess):
+def test_missing_float16_file_fails(exports, labels, preprocess):
     checks = artifact_checks(exports, labels, preprocess, 21, ("fp32", "fp16"))
     assert {"onnx-fp16: opset", "openvino-fp16: precision"} <= {check.name for check in checks if not check.passed}
 
 
-def test_metadata_that_is_no_json_fails(exports, labels, preprocess):
+def test_metadata_that_is_not_json_fails(exports, labels, preprocess):
     model = onnx.load(exports / "model.onnx")
     next(pair for pair in model.metadata_props if pair.key == "preprocess").value = "{"
     onnx.save(model, exports / "model.onnx")
@@ -84,8 +84,8 @@ def test_metadata_that_is_no_json_fails(exports, labels, preprocess):
 
 
 @pytest.mark.slow
-def test_an_ir_with_truncated_weights_fails_its_run(cli, own_run):
-    """With a matching hash, so that only loading it can show it."""
+def test_ir_with_truncated_weights_fails_its_run(cli, own_run):
+    """The recorded hash matches, so only loading the file detects the damage."""
     from tcs_edge.utils.files import sha256_file
 
     weights = own_run / "export" / "openvino" / "model.bin"
