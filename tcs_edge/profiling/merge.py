@@ -6,7 +6,6 @@ without different dates the file named last. If the intervals of two rows do not
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tcs_edge.errors import SpecError, UsageError
+from tcs_edge.errors import DataError, SpecError, UsageError
 from tcs_edge.specs.profile import LatencyRow, Profile, RowKey, Source, load_profile
 from tcs_edge.specs.strict import validated
+from tcs_edge.utils.files import load_json
 
 logger = logging.getLogger(__name__)
 
@@ -158,8 +158,8 @@ def _read_document(name_or_path: str) -> dict[str, Any] | None:
     if not name_or_path.endswith(".json"):
         return None
     try:
-        raw = json.loads(Path(name_or_path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        raw = load_json(Path(name_or_path))
+    except (FileNotFoundError, DataError):
         return None
     return raw if isinstance(raw, dict) else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ import numpy as np
 
 from tcs_edge.errors import DataError
 from tcs_edge.specs.artifacts import PRECISIONS, Precision, onnx_file
+from tcs_edge.utils.files import parse_json
 
 
 class Runner(Protocol):
@@ -198,8 +198,8 @@ def stored_labels(text: str | None, outputs: object, source: str) -> tuple[str, 
     if not text:
         return None
     try:
-        labels = json.loads(text)
-    except json.JSONDecodeError:
+        labels = parse_json(text.encode(), str(source))
+    except DataError:
         labels = None
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise DataError(f"{source}: the class names in its metadata are no JSON list of names. Export again.")

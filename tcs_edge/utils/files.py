@@ -294,6 +294,8 @@ def _integer(text: str) -> int:
 def _reason(error: ValueError | RecursionError) -> str:
     if isinstance(error, RecursionError):
         return TOO_DEEP
+    if "integer string conversion" in str(error):  # Python's limit on digits, for TOML
+        return "an integer is out of range"
     if isinstance(error, UnicodeError):
         return "it has text that is not Unicode in UTF-8"
     return reason_of(error)

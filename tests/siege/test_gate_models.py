@@ -10,7 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tcs_edge.errors import DataError
 from tcs_edge.gate.subject import load_subject
+from tcs_edge.runtimes.base import stored_labels
 
 LIMITS = ("--max-size-mb", 100, "--max-params-m", 10, "--max-peak-memory-mb", 100)
 RELU = helper.make_node("Relu", ["x"], ["y"])
@@ -311,3 +313,10 @@ def test_a_real_export_has_no_doubtful_tensor(onnx_path, xml_path):
     for path in (onnx_path, xml_path):
         assert [requirement.kept for requirement in load_subject(path).requirements] == [True]
     assert onnx.load(onnx_path).graph.initializer
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '["a", NaN]', "{"])
+def test_hostile_metadata_is_refused_in_one_line(text):
+    with pytest.raises(DataError, match="no JSON list of names") as caught:
+        stored_labels(text, 2, "model.onnx")
+    assert len(str(caught.value).splitlines()) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from tcs_edge.runs.folder import REJECTED_SUFFIX, RunFolder, find_run
 from tcs_edge.runs.manifest import RUN_AGAIN, FileProblem, read_manifest, verify_files
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.specs.strict import format_error
-from tcs_edge.utils.files import read_json
+from tcs_edge.utils.files import parse_json, read_json, read_regular
 
 
 class _Lenient(BaseModel):
@@ -210,10 +209,8 @@ def _predictions(path: Path, classes: int) -> PredictionsRecord | None:
 def _epochs(path: Path) -> tuple[dict[str, float], ...]:
     if not path.exists():
         return ()
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not one JSON object per line: {error}. {RUN_AGAIN}") from None
+    problem = "is not one JSON object per line"
+    lines = [parse_json(line, str(path), problem, RUN_AGAIN) for line in read_regular(path).splitlines()]
     return tuple(_numbers(line) for line in lines if isinstance(line, dict) and "epoch" in line)
 
 
