@@ -34,7 +34,7 @@ def gitlab_report(result: GateResult, file: str) -> str:
             "check_name": "tcs-edge gate",
             "fingerprint": hashlib.sha256(check.key.encode(errors="replace")).hexdigest(),
             "severity": SEVERITIES[check.outcome],
-            "location": {"path": file, "lines": {"begin": 1}},
+            "location": {"path": one_line(file), "lines": {"begin": 1}},
         }
         for check in _wrong(result)
     ]

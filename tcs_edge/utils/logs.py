@@ -51,7 +51,7 @@ def logged_to_file() -> Iterator[Callable[[Path], None]]:
         stack.enter_context(logged_to(early))
 
         def keep_in(path: Path) -> None:
-            file = logging.FileHandler(path, encoding="utf-8")
+            file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
             file.setFormatter(logging.Formatter(FORMAT))
             stack.callback(file.close)
             early.setTarget(file)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
+
+from tcs_edge.utils.logs import logged_to_file
 
 ENCODINGS = [{"PYTHONIOENCODING": "cp1252"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
 
@@ -30,6 +33,23 @@ def test_other_commands_answer_too(process, arguments):
     done = process(*arguments, PYTHONIOENCODING="cp1252")
     assert done.returncode == (2 if "\udcff\u0142.json" in arguments else 0)
     assert b"Traceback" not in done.stderr
+
+
+def test_a_name_of_other_bytes_reaches_every_report(process, make_run, tmp_path):
+    run = make_run("\udcff")
+    reports = ("--json", "--junit", "j.xml", "--markdown", "c.md")
+    done = process("gate", run, "--max-size-mb", 0.5, *reports, GITLAB_CI="true", GITHUB_ACTIONS="true")
+    assert done.returncode == 1, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert all((tmp_path / name).stat().st_size for name in ("j.xml", "c.md", "gl-code-quality-report.json"))
+
+
+def test_a_log_file_takes_a_name_of_other_bytes(tmp_path, capsys):
+    with logged_to_file() as keep_in:
+        keep_in(tmp_path / "train.log")
+        logging.getLogger("tcs_edge.siege").warning("image \udcff.jpg")
+    assert "image \\udcff.jpg" in (tmp_path / "train.log").read_text(encoding="utf-8")
+    assert "Logging error" not in capsys.readouterr().err
 
 
 def test_json_stays_valid(process, make_run):
