@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tcs_edge.errors import DataError, MissingError, UsageError
-from tcs_edge.utils.files import is_file, require_content
+from tcs_edge.utils.files import is_file, is_folder, require_content
 
 _PREFIXES = re.compile(r"^(?:module\.|backbone\.|model\.)+")
 _PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
@@ -43,13 +44,10 @@ def check_safetensors(path: Path, flag: str) -> None:
 
 def _refuse_others(path: Path, flag: str) -> NoReturn:
     """Raise the error for a path that is not a regular file."""
-    try:
-        folder, there = path.is_dir(), path.exists()
-    except OSError:
-        folder = there = False
-    if folder:
+    if is_folder(path):
         raise UsageError(f"{path} is a folder. Pass {flag} the .safetensors file in it.")
-    if there:
+    with contextlib.suppress(OSError, ValueError):
+        path.stat()
         raise UsageError(f"{path} is not a regular file. Pass {flag} a safetensors file.")
     raise MissingError(f"no such weights file: {path}. Pass {flag} PATH.")
 
@@ -61,12 +59,14 @@ def read_state(path: Path, expected: Collection[str]) -> dict[str, torch.Tensor]
     removed. Integer tensors keep their type.
 
     Raises:
-        DataError: the file is truncated or damaged, or two keys become equal without their prefixes.
+        DataError: the file is damaged, a tensor is complex, or two keys become equal without their prefixes.
     """
     try:
         raw = load_file(path)
     except (SafetensorError, ValueError) as error:
         raise DataError(f"{path} cannot be read as safetensors ({error}). Copy it again.") from None
+    if any(tensor.is_complex() for tensor in raw.values()):
+        raise DataError(f"{path} has complex tensors. Pass real weights.")
     state = {key if key in expected else _PREFIXES.sub("", key): _upcast(raw[key]) for key in raw}
     if len(state) != len(raw):
         raise DataError(f"{path} holds more than one model: keys collide without their prefixes. Pass one model.")

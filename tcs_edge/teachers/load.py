@@ -25,7 +25,7 @@ from tcs_edge.teachers.weights import WeightsFile, locate_weights
 from tcs_edge.utils.files import sha256_file
 
 DEFAULT_IMG_SIZE = 224
-_CONVERTER_ERRORS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+_CONVERTER_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 _HEADS = ("head.", "head_dist.", "fc.", "classifier.", "last_linear.")
 
 

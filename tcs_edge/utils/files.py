@@ -236,6 +236,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Return True for a folder; False also for a path that the system refuses, such as a very long one."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def refuse_lfs_pointer(content: bytes, origin: str) -> None:
     """Refuse a Git LFS pointer, which stands for a file that was not downloaded.
 
