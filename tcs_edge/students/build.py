@@ -19,6 +19,7 @@ from tcs_edge.models.candidates import CANDIDATES, Candidate, Kind
 from tcs_edge.models.cost import count_macs_m, count_params_m
 from tcs_edge.models.hub import HubFile, fetch, timm_hub_file
 from tcs_edge.models.safetensors_file import check_safetensors, read_state
+from tcs_edge.utils.files import is_folder
 from tcs_edge.utils.quiet import quiet
 
 Init = Literal["pretrained", "random"] | Path
@@ -164,7 +165,7 @@ def local_file(name: str, place: Path) -> Path:
         UsageError, DataError: the file is not a safetensors file.
     """
     path = place
-    if place.is_dir():
+    if is_folder(place):
         full = _weights_name(name)
         stems = (name, full, full.replace(".", "_"))
         path = next((place / f"{stem}.safetensors" for stem in stems if (place / f"{stem}.safetensors").exists()), path)
