@@ -35,7 +35,7 @@ from tcs_edge.specs.artifacts import PRECISIONS, onnx_file
 from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
 from tcs_edge.specs.target import load_target, openvino_arithmetic
 from tcs_edge.stages.precisions import Int8Record, export_fp16, export_int8
-from tcs_edge.stages.validate import prove
+from tcs_edge.stages.validate import validate_exports
 from tcs_edge.students.build import build_student, deployable, student_mean_std
 from tcs_edge.utils.files import write_json
 from tcs_edge.utils.stopwatch import Stopwatch
@@ -59,7 +59,7 @@ def main() -> int:
         with timed(watch, cpu_s, "export fp32"):
             export_fp32(model, exports, images.classes, preprocess)
         with timed(watch, cpu_s, "validate fp32"):
-            fp32 = prove(model, exports, images, preprocess, options)
+            fp32 = validate_exports(model, exports, images, preprocess, options)
         with timed(watch, cpu_s, "export fp16"):
             export_fp16(exports)
         with timed(watch, cpu_s, "int8"):
@@ -68,7 +68,7 @@ def main() -> int:
         with timed(watch, cpu_s, "validate all"):
             every = options.replaced(precision=PRECISIONS)
             arithmetic = openvino_arithmetic(target.model_dump(mode="json"))
-            validation = prove(model, exports, images, preprocess, every, arithmetic=arithmetic)
+            validation = validate_exports(model, exports, images, preprocess, every, arithmetic=arithmetic)
         sizes = file_sizes(exports)
     show(watch, cpu_s, sizes, record, validation)
     if arguments.out:

@@ -1,4 +1,4 @@
-"""tcs-edge: distill, choose, export and prove small image classifiers.
+"""tcs-edge: distill, choose, export and validate small image classifiers.
 
     from tcs_edge import compress, load, Gate
 

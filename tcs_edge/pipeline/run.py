@@ -47,7 +47,7 @@ from tcs_edge.stages.precisions import export_precisions
 from tcs_edge.stages.prepare import Prepared, list_students, require_teacher
 from tcs_edge.stages.time_exports import measure_latency
 from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_student
-from tcs_edge.stages.validate import prove
+from tcs_edge.stages.validate import validate_exports
 from tcs_edge.training.distill import TrainingFiles
 from tcs_edge.training.fold import load_deployed, save_deployed
 from tcs_edge.utils.files import write_json, write_text
@@ -148,7 +148,7 @@ def _run_stages(
             folder.unproven, folder.int8, ready.images, ready.preprocess, ready.target, ready.options
         )
     with watch.stage("validate"):
-        validation = prove(
+        validation = validate_exports(
             model,
             folder.unproven,
             ready.images,

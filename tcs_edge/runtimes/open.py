@@ -43,7 +43,7 @@ def opened_target_runners(
     precisions: Iterable[Precision],
     threads: int,
     arithmetic: OpenVinoArithmetic,
-    proved: Collection[str],
+    others: Collection[str],
 ) -> list[Runner]:
     """Open the float files as they are computed on the target by a runtime that chooses its arithmetic.
 
@@ -51,9 +51,9 @@ def opened_target_runners(
 
     Args:
         arithmetic: what such a runtime chooses on the target; nothing is opened for "f32".
-        proved: precisions of other runners; nothing is opened if `arithmetic` is one of them.
+        others: precisions of other runners; nothing is opened if `arithmetic` is one of them.
     """
-    if arithmetic == "f32" or arithmetic in proved:
+    if arithmetic == "f32" or arithmetic in others:
         return []
     runners: list[Runner] = []
     for precision in precisions:

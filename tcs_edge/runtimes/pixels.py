@@ -31,18 +31,18 @@ class PixelsRunner(ClosingRunner):
         self.name = f"{runner_name('onnxruntime', stored)}-pixels"
         self.precision = "int8" if coarsest(stored, "f32") == "int8" else "pixels"
 
-    def run(self, picture: np.ndarray) -> np.ndarray:
+    def run(self, image: np.ndarray) -> np.ndarray:
         """Return logits, float32 (1, classes), for a uint8 image (H, W, 3).
 
         Raises:
             DataError: another type or shape, or a failure of the runtime.
         """
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-            raise DataError(f"the model takes a uint8 picture (H, W, 3), got {picture.dtype} {picture.shape}.")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise DataError(f"expected a uint8 image (H, W, 3), got {image.dtype} {image.shape}.")
         try:
-            logits: np.ndarray = self._session.run(None, {self._session.get_inputs()[0].name: picture})[0]
+            logits: np.ndarray = self._session.run(None, {self._session.get_inputs()[0].name: image})[0]
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise DataError(f"onnxruntime failed on a picture {picture.shape}: {reason_of(error)}") from error
+            raise DataError(f"onnxruntime failed on an image {image.shape}: {reason_of(error)}") from error
         return logits
 
     def close(self) -> None:

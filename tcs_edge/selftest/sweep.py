@@ -21,7 +21,7 @@ from tcs_edge.selftest.faults import FAULTS, MAX_OPSET, SCRIPT, Fault
 from tcs_edge.selftest.int8 import add_int8, int8_checks
 from tcs_edge.selftest.specimen import IMG_SIZE, Specimen, make_specimen
 from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
-from tcs_edge.stages.validate import prove
+from tcs_edge.stages.validate import validate_exports
 from tcs_edge.students.build import require_student
 from tcs_edge.utils.files import record_files
 from tcs_edge.utils.progress import track
@@ -164,7 +164,7 @@ def _checks(specimen: Specimen, exports: Path, fault: Fault) -> Sequence[Check]:
 
 
 def _validated(specimen: Specimen, exports: Path) -> Validation:
-    return prove(
+    return validate_exports(
         specimen.model, exports, specimen.images, specimen.preprocess, _options(specimen.name), MAX_OPSET,
         at_device_precision=False)  # fmt: skip
 

@@ -18,13 +18,13 @@ from tcs_edge.specs.artifacts import is_released, onnx_file, pixels_file
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import OpenVinoArithmetic, openvino_arithmetic, opset_limit
-from tcs_edge.stages.validate_metadata import artifact_checks
-from tcs_edge.stages.validate_pixels import picture_checks
+from tcs_edge.stages.validate_metadata import metadata_checks
+from tcs_edge.stages.validate_pixels import pixels_checks
 from tcs_edge.utils.files import write_json
 from tcs_edge.validation.validate import Validation, validate
 
 
-def prove(
+def validate_exports(
     model: nn.Module,
     exports: Path,
     images: ImageSet,
@@ -46,8 +46,8 @@ def prove(
     reference = TorchRunner(model)
     with ExitStack() as stack:
         opened = opened_runners(exports, options.precision, options.threads, at_device_precision)
-        proved = {runner.precision for runner in opened}
-        opened += opened_target_runners(exports, options.precision, options.threads, arithmetic, proved)
+        precisions = {runner.precision for runner in opened}
+        opened += opened_target_runners(exports, options.precision, options.threads, arithmetic, precisions)
         runners = [stack.enter_context(runner) for runner in opened]
         batches = image_batches(images.test, preprocess, options.batch_size, options.workers)
         validation = validate(
@@ -55,13 +55,11 @@ def prove(
             classes=images.classes, names=images.test.names, max_int8_drop=options.max_accuracy_drop,
             only_here=only_here(runners, arithmetic),
         )  # fmt: skip
-    checks = artifact_checks(exports, images.classes, preprocess.to_json(), max_opset, options.precision)
+    checks = metadata_checks(exports, images.classes, preprocess.to_json(), max_opset, options.precision)
     for precision in options.precision if options.embed_preprocess else ():
         if is_released(exports / onnx_file(precision), precision):
             path = exports / pixels_file(precision)
-            checks += picture_checks(
-                reference, path, images.test, preprocess, images.classes, options.max_accuracy_drop
-            )
+            checks += pixels_checks(reference, path, images.test, preprocess, images.classes, options.max_accuracy_drop)
     return replace(validation, checks=(*checks, *validation.checks))
 
 
@@ -88,7 +86,7 @@ def revalidate(run: Path, data: Path | None) -> Revalidation:
     images = images_of(run, manifest, data)
     preprocess = preprocess_of(folder)
     model = trained_model(run)
-    validation = prove(
+    validation = validate_exports(
         model,
         folder.export,
         images,

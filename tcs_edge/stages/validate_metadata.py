@@ -20,7 +20,7 @@ from tcs_edge.validation.checks import Check, holds
 Metadata = Mapping[str, str]
 
 
-def artifact_checks(
+def metadata_checks(
     exports: Path,
     classes: Sequence[str],
     preprocess: Mapping[str, Any],

@@ -18,7 +18,7 @@ from tcs_edge.validation.tally import Tally
 ODD_SIZES = ((1, 1), (3, 500), (500, 3), (37, 64))
 
 
-def picture_checks(
+def pixels_checks(
     reference: Runner, path: Path, images: Split, preprocess: Preprocess, classes: Sequence[str], max_int8_drop: float
 ) -> list[Check]:
     """Compare the file with `reference` behind `preprocess` on every image, and try extreme image sizes."""

@@ -107,7 +107,7 @@ def test_an_opset_without_antialiasing_is_refused(transparent, tmp_path):
 
 @pytest.mark.parametrize("shape", [(5, 5), (3, 5, 5), (0, 5, 3), (1, 5, 5, 3)])
 def test_other_arrays_than_images_are_refused(small, shape):
-    with pytest.raises(DataError, match="picture"):
+    with pytest.raises(DataError, match="uint8 image"):
         small[1].run(np.zeros(shape, np.uint8))
     with pytest.raises(DataError, match="float32"):
         small[1].run(np.zeros((5, 5, 3), np.float32))

@@ -24,7 +24,7 @@ from tcs_edge.runtimes.registry import RUNTIMES, runtime_for
 from tcs_edge.specs.artifacts import PRECISIONS
 from tcs_edge.specs.target import RuntimeName
 from tcs_edge.stages import time_exports
-from tcs_edge.stages.validate import prove
+from tcs_edge.stages.validate import validate_exports
 
 
 class ToyRunner(OrtRunner):
@@ -101,7 +101,9 @@ def test_a_file_is_opened_by_the_first_runtime_that_exports_its_kind(path, name)
 
 def test_a_new_runtime_is_validated_and_timed(toy, model, exports, images, preprocess, resolved, monkeypatch):
     export_own_formats(exports)
-    validation = prove(model, exports, images, Preprocess.from_json(preprocess), resolved(), at_device_precision=False)
+    validation = validate_exports(
+        model, exports, images, Preprocess.from_json(preprocess), resolved(), at_device_precision=False
+    )
     assert list(validation.parities) == ["onnxruntime", "openvino", "toy"]
     assert validation.verdict == "pass"
     monkeypatch.setattr(time_exports, "BUDGET_SECONDS", 0.01)
@@ -115,11 +117,11 @@ def test_an_own_format_is_exported_and_its_metadata_checked(
 ):
     export_own_formats(exports)
     steps = Preprocess.from_json(preprocess)
-    validation = prove(model, exports, images, steps, resolved(), at_device_precision=False)
+    validation = validate_exports(model, exports, images, steps, resolved(), at_device_precision=False)
     assert validation.verdict == "pass"
     assert {"toy: precision", "toy: preprocessing"} <= {check.name for check in validation.checks}
     (exports / toy_file("fp32")).write_bytes(b"")
-    broken = prove(model, exports, images, steps, resolved(), at_device_precision=False)
+    broken = validate_exports(model, exports, images, steps, resolved(), at_device_precision=False)
     assert {check.name.partition(":")[0] for check in broken.failures} == {"toy"}
 
 
@@ -130,7 +132,7 @@ def test_a_runtime_that_refuses_the_file_fails_its_checks(model, exports, images
     export_own_formats(exports)
     monkeypatch.setitem(RUNTIMES, "toy", Runtime("toy", refuses))
     steps = Preprocess.from_json(preprocess)
-    validation = prove(model, exports, images, steps, resolved(), at_device_precision=False)
+    validation = validate_exports(model, exports, images, steps, resolved(), at_device_precision=False)
     assert {check.name.partition(":")[0] for check in validation.failures} == {"toy"}
 
 
@@ -155,7 +157,7 @@ def test_only_the_arithmetic_of_the_target_is_judged(
     monkeypatch.setitem(RUNTIMES, "toy", Runtime("toy", ToyRunner, open_as_deployed=CoarseRunner))
     monkeypatch.delitem(RUNTIMES, "openvino")
     steps = Preprocess.from_json(preprocess)
-    validation = prove(model, exports, images, steps, resolved(), arithmetic=arithmetic)
+    validation = validate_exports(model, exports, images, steps, resolved(), arithmetic=arithmetic)
     judged = any(check.name.startswith("toy-device") for check in validation.checks)
     assert judged == (arithmetic == "bf16")
     assert validation.only_here == (() if judged else ("toy-device",))

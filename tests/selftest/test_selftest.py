@@ -16,7 +16,7 @@ from tcs_edge.selftest import graphs, specimen, sweep
 from tcs_edge.selftest.faults import FAULTS
 from tcs_edge.selftest.specimen import SHIFTS, _rounding, _set_batch_norms, _shift, colored_digits
 from tcs_edge.selftest.sweep import HASHES, QUICK, FaultResult, GoodResult, SelfTest
-from tcs_edge.stages.validate import prove
+from tcs_edge.stages.validate import validate_exports
 from tcs_edge.validation.validate import Validation
 
 pytestmark = pytest.mark.timeout(1800)  # dozens of validations, on machines that run other tests as well
@@ -83,11 +83,11 @@ def test_a_missed_fault_or_a_false_alarm_fails_the_self_test():
 @pytest.mark.slow
 def test_a_validation_that_accepts_everything_fails_the_self_test(cli, monkeypatch):
     def accepting(*arguments, **options) -> Validation:
-        validation = prove(*arguments, **options)
+        validation = validate_exports(*arguments, **options)
         passed = tuple(check for check in validation.checks if check.passed)
         return Validation(validation.images, passed, validation.precisions, validation.accuracies, validation.parities)
 
-    monkeypatch.setattr(sweep, "prove", accepting)
+    monkeypatch.setattr(sweep, "validate_exports", accepting)
     monkeypatch.setattr(sweep, "FAULTS", [fault for fault in FAULTS if fault.name == "transposed input"])
     result = cli("selftest", "--student", "lcnet_050")
     assert result.exit_code == 1

@@ -222,7 +222,7 @@ def test_files_of_an_interrupted_export_are_not_released(cli, tiny, tmp_path, mo
 
     out = tmp_path / "run"
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "prove", stop)
+        patched.setattr(pipeline, "validate_exports", stop)
         assert cli(*tiny(epochs=1), "--precision", "fp16", "--out", out).exit_code == 130
     assert (out / "export.unproven/model.fp16.onnx").exists()
     again = cli("compress", "--resume", out, "--precision", "fp32")

@@ -11,7 +11,7 @@ import pytest
 
 from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.selftest import graphs
-from tcs_edge.stages.validate_metadata import artifact_checks
+from tcs_edge.stages.validate_metadata import metadata_checks
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def exports(onnx_path, xml_path, labels, preprocess, tmp_path) -> Path:
 
 
 def failed(exports: Path, labels, preprocess, max_opset: int | None = 21) -> list[str]:
-    checks = artifact_checks(exports, labels, preprocess, max_opset)
+    checks = metadata_checks(exports, labels, preprocess, max_opset)
     return [check.name for check in checks if not check.passed]
 
 
@@ -67,12 +67,12 @@ def test_damaged_file_is_a_failed_check(exports, labels, preprocess, name, damag
 
 def test_file_with_another_precision_than_its_name_fails(exports, labels, preprocess):
     shutil.copy(exports / "model.onnx", exports / "model.int8.onnx")
-    checks = artifact_checks(exports, labels, preprocess, 21, ("fp32", "int8"))
+    checks = metadata_checks(exports, labels, preprocess, 21, ("fp32", "int8"))
     assert [check.name for check in checks if not check.passed] == ["onnx-int8: precision"]
 
 
 def test_missing_float16_file_fails(exports, labels, preprocess):
-    checks = artifact_checks(exports, labels, preprocess, 21, ("fp32", "fp16"))
+    checks = metadata_checks(exports, labels, preprocess, 21, ("fp32", "fp16"))
     assert {"onnx-fp16: opset", "openvino-fp16: precision"} <= {check.name for check in checks if not check.passed}
 
 

@@ -8,7 +8,7 @@ import pytest
 from tcs_edge.data import Preprocess, Split
 from tcs_edge.export.pixels import export_pixels
 from tcs_edge.runtimes.torch import TorchRunner
-from tcs_edge.stages.validate_pixels import picture_checks
+from tcs_edge.stages.validate_pixels import pixels_checks
 
 PREPROCESS = Preprocess(32)
 
@@ -26,7 +26,7 @@ def images(model) -> Split:
 
 
 def failed(model, path, images, labels) -> list[str]:
-    checks = picture_checks(TorchRunner(model), path, images, PREPROCESS, labels, 0.01)
+    checks = pixels_checks(TorchRunner(model), path, images, PREPROCESS, labels, 0.01)
     return [check.name for check in checks if not check.passed]
 
 
