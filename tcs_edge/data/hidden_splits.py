@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import shlex
 from collections.abc import Mapping, Set
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from tcs_edge.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+_UNLABELED = re.compile(r"unlabell?ed|unsupervised|no[ _-]?labels?")
 Subfolders = Mapping[str, Set[str]]
 
 
@@ -28,8 +31,13 @@ def refuse_hidden_splits(folder: Path, nested: Subfolders, within: Subfolders) -
     _refuse_folds(folder, nested)
     _refuse_splits_in_classes(folder, within)
     _refuse_splits_as_classes(folder, nested)
-    shared = _shared(nested)
-    if shared:
+    for name in nested:
+        if _UNLABELED.search(name.casefold()):
+            logger.warning(
+                f"{folder}: {name!r} is read as a class. If its images have no labels, pass "
+                f"--exclude {shlex.quote(name)} --unlabeled {folder / name}."
+            )
+    if shared := _shared(nested):
         logger.warning(
             f"{folder}: all {len(nested)} class folders hold the same subfolders ({name_some(sorted(shared))}), so the "
             f"classes are {name_some(sorted(nested))}. If these are splits, rename them to train/, val/ and test/."
@@ -71,9 +79,10 @@ def _refuse_splits_as_classes(folder: Path, nested: Subfolders) -> None:
     for name, subfolders in nested.items():
         others = nested.keys() - {name}
         if len(subfolders) > 1 and subfolders <= others:
+            rename = "" if split_role(name) else f" and rename {name}/ to test/"
             raise DataError(
                 f"{folder / name} holds folders named like the other classes: {name_some(sorted(subfolders))}. "
-                f"Move the others into train/ and rename {name}/ to test/, or pass --exclude {name}."
+                f"Move these classes into train/{rename}, or pass --exclude {shlex.quote(name)}."
             )
         role = split_role(name)
         if role and len(subfolders) > 1:

@@ -14,7 +14,7 @@ from tcs_edge.data.class_names import class_name_of, look, lookalikes
 from tcs_edge.data.formats import SUFFIXES, has_image_suffix
 from tcs_edge.data.hidden_splits import refuse_hidden_splits
 from tcs_edge.data.listing import Listing, name_some
-from tcs_edge.data.split_names import PLAIN, SHORT, is_full_split, split_role
+from tcs_edge.data.split_names import PLAIN, SHORT, is_full_split, loose_role, split_role
 from tcs_edge.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,8 @@ def find_files(folder: Path, exclude: Sequence[str] = ()) -> list[Path]:
 
 def _no_images(folder: Path, listing: Listing, expected: str = "") -> str:
     fix = listing.unread_line() or f"expected {expected}{' '.join(SUFFIXES)} files."
-    return f"no images in {folder}: {fix}"
+    excluded = f" --exclude leaves out {len(listing.excluded)} entries." if listing.excluded else ""
+    return f"no images in {folder}: {fix}{excluded}"
 
 
 def _with_splits(listing: Listing, splits: dict[str, Path]) -> dict[str, list[Found]]:
@@ -132,7 +133,19 @@ def _split_folders(listing: Listing) -> dict[str, Path]:
         return _descended(_without_eval(folder, found), listing)
     if found and len(named) == len(children):
         raise DataError(_half_a_split(folder, found))
+    _refuse_unclear_names(folder, children)
     return {}  # "train" may be a class name, beside "bus" and "car"
+
+
+def _refuse_unclear_names(folder: Path, children: Sequence[Path]) -> None:
+    """Refuse folders such as pets_train/ and pets_test/, or trainA/ and testA/, whose other words are unknown."""
+    roles = {child.name: loose_role(child.name) for child in children}
+    if all(roles.values()) and is_full_split(roles.values()):
+        mapping = ", ".join(f"{role} = {name}/" for name, role in roles.items())
+        raise DataError(
+            f"{folder} has folders named like splits. Assumed splits would be: {mapping}. "
+            "Rename one to train/ and one to test/, or rename them if they are classes."
+        )
 
 
 def _role(child: Path, listing: Listing) -> str | None:
@@ -169,7 +182,7 @@ def _log_mapping(folder: Path, found: dict[str, Path]) -> None:
 
 
 def _mapping(found: dict[str, Path]) -> str:
-    return ", ".join(f"{part} = {found[part].name}/" for part in ("train", "val", "test") if part in found)
+    return ", ".join(f"{part} = {found[part].name}/" for part in ("train", "val", "test", "eval") if part in found)
 
 
 def _descended(splits: dict[str, Path], listing: Listing) -> dict[str, Path]:
@@ -189,7 +202,10 @@ def _half_a_split(folder: Path, found: dict[str, Path]) -> str:
     names = " and ".join(f"{path.name}/" for path in found.values())
     if "train" in found:
         return f"{folder} has only {names}. Pass --data {found['train']} to have it split, or add a test/."
-    return f"{folder} has {names} but no train/. Add it, or pass a folder with one folder per class."
+    return (
+        f"{folder} has {names} but no train/. Assumed splits would be: {_mapping(found)}. "
+        "Add a train/, rename one of them to it, or pass a folder with one folder per class."
+    )
 
 
 def _classes_of(folder: Path, listing: Listing) -> Classes:
@@ -211,7 +227,10 @@ def _classes_of(folder: Path, listing: Listing) -> Classes:
         _report_strays(folder, listing)
         return dict(classes)
     if _has_images(folder, listing):
-        raise DataError(f"{folder} has images but no class folders. Put each class into a folder of its own.")
+        leave_out = "" if folder == listing.root else f" Or pass --exclude {_quoted(folder.name)}."
+        raise DataError(
+            f"{folder} has images but no class folders. Put each class into a folder of its own.{leave_out}"
+        )
     raise DataError(_no_images(folder, listing, "one folder per class with "))
 
 

@@ -67,6 +67,7 @@ class Listing:
         exclude: glob patterns on names of folders and files, in any case.
         unread: number of image files that cannot be read, by (group, kind of `formats.unread_kind`).
         read: number of image files that can be read, by group.
+        excluded: names of the entries that `exclude` leaves out.
         runs: names of run folders of tcs-edge, and of folders that hold nothing else; they are left out.
     """
 
@@ -76,7 +77,7 @@ class Listing:
     read: Counter[str] = field(default_factory=Counter)
     runs: list[str] = field(default_factory=list)
     _clutter: Counter[str] = field(default_factory=Counter)
-    _excluded: list[str] = field(default_factory=list)
+    excluded: list[str] = field(default_factory=list)
     _counted: set[str] = field(default_factory=set)
     _runs_in: dict[str, list[str]] = field(default_factory=dict)
     _without_runs: dict[str, list[Path]] = field(default_factory=dict)
@@ -132,8 +133,8 @@ class Listing:
         if total := sum(self._clutter.values()):
             named = name_some([f"{name} {count}" for name, count in self._clutter.most_common()])
             logger.info(f"{self.root}: ignored hidden entries and entries of other programs: {total} ({named})")
-        if self._excluded:
-            logger.info(f"{self.root}: excluded entries: {len(self._excluded)} ({name_some(sorted(self._excluded))})")
+        if self.excluded:
+            logger.info(f"{self.root}: excluded entries: {len(self.excluded)} ({name_some(sorted(self.excluded))})")
         elif self.exclude:
             logger.info(f"{self.root}: no entry matches --exclude {' '.join(self.exclude)}")
         if self.runs:
@@ -144,7 +145,8 @@ class Listing:
     def _holds_runs(self, folder: Path) -> bool:
         entries = self._entries(folder)
         if entries and folder.name == "runs":  # without markers too, as an interrupted start leaves it
-            return all(_is_folder(entry) and _RUN_NAME.fullmatch(entry.name) for entry in entries)
+            dated = all(_is_folder(entry) and _RUN_NAME.fullmatch(entry.name) for entry in entries)
+            return dated and not any(has_image_suffix(path.name) for path in self._walk(folder, ()))
         return not entries and str(folder) in self._runs_in
 
     def _walk(self, folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
@@ -170,7 +172,7 @@ class Listing:
         if str(folder) not in self._counted:  # folders are listed several times
             self._counted.add(str(folder))
             self._clutter.update(_clutter_kind(entry.name) for entry in found if is_clutter(entry.name))
-            self._excluded += sorted({entry.name for entry in clean} - {entry.name for entry in allowed})
+            self.excluded += sorted({entry.name for entry in clean} - {entry.name for entry in allowed})
             if runs := [entry.name for entry in allowed if entry not in kept]:
                 self.runs += runs
                 self._runs_in[str(folder)] = runs

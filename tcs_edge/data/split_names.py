@@ -55,6 +55,13 @@ def split_role(name: str, short: bool = False) -> Role | None:
     return roles.pop() if len(roles) == 1 else None
 
 
+def loose_role(name: str) -> Role | None:
+    """Return the split that one word of a folder name means, whatever the other words: pets_train, trainA."""
+    words = re.findall(r"[^\W\d_]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", unicodedata.normalize("NFKC", name)))
+    roles = {role for word in words if (role := split_role(word))}
+    return roles.pop() if len(roles) == 1 else None
+
+
 def is_numbered(name: str) -> bool:
     """Return True for names such as fold1, split_2 and part-3."""
     return _NUMBERED.fullmatch(re.sub(r"[\W_]+", "", name.casefold())) is not None

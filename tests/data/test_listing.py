@@ -97,6 +97,11 @@ def test_a_pattern_without_a_match_is_reported(pets, recorder):
     assert recorder.said == [f"{pets}: no entry matches --exclude typo"]
 
 
+def test_an_error_names_excluded_entries(pets):
+    with pytest.raises(DataError, match="--exclude leaves out 2 entries"):
+        load_images(pets, exclude=("*",))
+
+
 def test_unlabeled_images_can_be_excluded(pets, tmp_path, fill):
     fill(tmp_path / "more/a", 3, seed=20)
     fill(tmp_path / "more/b", 4, seed=21)
@@ -125,8 +130,9 @@ def test_runs_of_an_interrupted_start_are_left_out(pets):
     assert load_images(pets).classes == ("cat", "dog")
 
 
-def test_a_class_named_runs_is_kept(pets, fill):
-    fill(pets / "runs", 5, seed=4)
+@pytest.mark.parametrize("inside", [".", "2026-01-01-alps"])
+def test_a_class_named_runs_is_kept(pets, fill, inside):
+    fill(pets / "runs" / inside, 5, seed=4)
     assert load_images(pets).classes == ("cat", "dog", "runs")
 
 

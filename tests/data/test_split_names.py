@@ -6,7 +6,7 @@ import pytest
 
 from tcs_edge.data import load_images
 from tcs_edge.data.detect import detect_image_folders
-from tcs_edge.data.split_names import split_role
+from tcs_edge.data.split_names import loose_role, split_role
 from tcs_edge.errors import DataError
 
 
@@ -79,6 +79,7 @@ def test_names_are_taken_apart_into_words():
     assert split_role("protest_images") is None
     assert split_role("images") is None
     assert split_role("train_test") is None
+    assert (loose_role("pets_train"), loose_role("trainA"), loose_role("contest")) == ("train", "train", None)
     assert split_role("invalid") is None
     assert (split_role("te"), split_role("te", short=True)) == (None, "test")
 
@@ -90,7 +91,9 @@ def test_names_are_taken_apart_into_words():
         (("train", "test", "eval"), ("--exclude eval",)),
         (("train", "val", "Evaluation"), ("test = Evaluation/", "Rename Evaluation/ to test/")),
         (("train", "val", "test", "eval"), ("Remove eval/",)),
-        (("dev", "test"), ("no train/",)),
+        (("dev", "test"), ("no train/", "val = dev/, test = test/", "rename one of them")),
+        (("pets_train", "pets_test"), ("train = pets_train/", "test = pets_test/", "Rename one to train/")),
+        (("trainA", "trainB", "testA", "testB"), ("train = trainA/", "test = testB/")),
         (("Testing", "Validation"), ("Testing/", "Validation/", "no train/")),
         (("training",), ("only training/", "Pass --data")),
         (("train", "Training", "test"), ("both", "Training/", "train/", "Keep one")),
@@ -104,6 +107,12 @@ def test_names_are_taken_apart_into_words():
 )  # fmt: skip
 def test_open_splits_are_refused(make, parts, texts):
     refused(make(*parts), *texts)
+
+
+def test_a_class_named_unlabeled_is_a_warning(make, fill, recorder):
+    folder = make("labeled", "unlabeled")
+    assert load_images(folder).classes == ("labeled", "unlabeled")
+    assert f"pass --exclude unlabeled --unlabeled {folder / 'unlabeled'}" in recorder.warned[0]
 
 
 def test_train_beside_unlabeled_images_is_refused(make, fill):
@@ -129,6 +138,12 @@ def test_a_split_beside_the_classes_is_refused(tmp_path, fill):
         fill(tmp_path / name, 5, seed=row)
     refused(tmp_path, "holds folders named like the other classes: cat, dog", "--exclude holdout2")
     assert load_images(tmp_path, exclude=("holdout2",)).classes == ("cat", "dog")
+
+
+def test_held_out_splits_beside_the_classes_are_refused(tmp_path, fill):
+    for row, name in enumerate(("cat", "dog", "valid/cat", "valid/dog", "test/cat", "test/dog")):
+        fill(tmp_path / name, 5, seed=row)
+    refused(tmp_path, "Move these classes into train/, or pass --exclude test")
 
 
 @pytest.mark.parametrize("inner", [("train", "test"), ("cat", "dog")])
@@ -164,7 +179,7 @@ def test_a_folder_beside_the_splits_with_the_same_classes_is_pointed_out(make, r
 def test_images_without_class_folders_in_named_splits_are_refused(tmp_path, fill):
     fill(tmp_path / "Training", 5, seed=1)
     fill(tmp_path / "Testing", 5, seed=2)
-    refused(tmp_path, "has images but no class folders")
+    refused(tmp_path, "has images but no class folders", "Or pass --exclude T")
 
 
 def test_detection_knows_the_names(make):
