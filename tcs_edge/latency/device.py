@@ -59,12 +59,14 @@ class DeviceLatencies:
     def latency(self, model: str, img_size: int) -> Latency:
         """Latency of `model` for one img_size x img_size image.
 
-        A row of this model and size is returned unchanged. Rows of the model at other sizes correct the
-        estimate from the reference machine. No estimate is below the bound of the processor's peak rate.
+        A tag of weights behind a dot does not change the latency. A row of this model and size is returned
+        unchanged. Rows of the model at other sizes correct the estimate from the reference machine. No estimate
+        is below the bound of the processor's peak rate.
 
         Raises:
             UsageError: neither the profile nor the reference machine has data on the model at this size.
         """
+        model = model.partition(".")[0]
         expected = self._expected(model, img_size)
         own = self._own_rows(model, known=expected is not None)
         found = self.reference.corrected(own, model, img_size) or expected
@@ -100,7 +102,7 @@ class DeviceLatencies:
 
     def _own_rows(self, model: str, known: bool) -> list[LatencyRow]:
         """Return the device's rows of this model; estimated rows only if there is no better source."""
-        rows = [row for row in self.rows if row.model == model]
+        rows = [row for row in self.rows if row.model.partition(".")[0] == model]
         better = [row for row in rows if row.source != "estimated"]
         evident = known and self.transfer is not None and self.transfer.evident
         return better if better or evident else rows

@@ -7,7 +7,7 @@ of exported files where tools/sweep_candidates.py measured them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -44,9 +44,14 @@ class Candidate:
     license: str | None = None
 
     @property
+    def architecture(self) -> str:
+        """Name without a tag of weights: the key of latencies and sizes."""
+        return self.name.partition(".")[0]
+
+    @property
     def weights(self) -> str | None:
         """Full timm name of the pretrained weights."""
-        return f"{self.name}.{self.tag}" if self.tag else None
+        return f"{self.architecture}.{self.tag}" if self.tag else None
 
     def total_params_m(self, num_classes: int) -> float:
         """Millions of parameters with the final Linear(feature_dim, num_classes)."""
@@ -58,7 +63,7 @@ class Candidate:
         The size is from the measured exported file, corrected for the number of classes. Without a measured file it
         is computed from the parameters.
         """
-        measured = exported_bytes().get(self.name)
+        measured = exported_bytes().get(self.architecture)
         if measured:
             more = (self.feature_dim + 1) * (num_classes - MEASURED_CLASSES) * BYTES_PER_WEIGHT[precision]
             return (measured[precision] + more) / 1e6
@@ -68,7 +73,7 @@ class Candidate:
     @property
     def size_source(self) -> Literal["measured", "computed"]:
         """Source of `size_mb`."""
-        return "measured" if self.name in exported_bytes() else "computed"
+        return "measured" if self.architecture in exported_bytes() else "computed"
 
 
 @cache
@@ -247,6 +252,21 @@ CANDIDATES: dict[str, Candidate] = {
         "fb_dist_in1k", 72.318, 224, "apache-2.0"),
 }
 # fmt: on
+
+
+def listed_candidate(name: str) -> Candidate | None:
+    """Return the candidate NAME or NAME.TAG; None for a network that is not listed.
+
+    A tag selects other pretrained weights of the same network. Their accuracy and license are unknown.
+    """
+    architecture, _, tag = name.partition(".")
+    known = CANDIDATES.get(architecture)
+    if known is None or not tag:
+        return known
+    if tag == known.tag:
+        return replace(known, name=name)
+    return replace(known, name=name, tag=tag, top1=None, top1_img_size=None, license=None)
+
 
 # Small timm models that are not candidates, with the reason (tools/sweep_candidates.py).
 LEFT_OUT: dict[str, str] = {

@@ -98,7 +98,7 @@ def _candidate_record(found: Assessment, classes: int, chosen: bool, on_pareto_f
         },
         kind=candidate.kind,
         macs_m_at_224=candidate.macs_m,
-        latency_img_sizes=tuple(shipped_cost_model().sizes(candidate.name)),
+        latency_img_sizes=tuple(shipped_cost_model().sizes(candidate.architecture)),
         weights=candidate.weights,
         top1=candidate.top1,
         top1_img_size=candidate.top1_img_size,

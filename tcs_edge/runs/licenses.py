@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tcs_edge.models.candidates import CANDIDATES
+from tcs_edge.models.candidates import listed_candidate
 from tcs_edge.runs.schema import Manifest
 
 SPDX = {
@@ -51,7 +51,7 @@ def student_license(manifest: Manifest) -> str:
     student = manifest.student
     if student.init == "random":
         return "none"
-    known = CANDIDATES.get(student.name)
+    known = listed_candidate(student.name)
     return (known.license if known and student.init == "pretrained" else None) or UNKNOWN
 
 

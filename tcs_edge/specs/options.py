@@ -31,6 +31,13 @@ class Flag:
     name: str
 
 
+@dataclass(frozen=True)
+class Choices:
+    """Values of an option whose type is plain text."""
+
+    names: tuple[str, ...]
+
+
 def _known_method(name: str) -> str:
     if name not in METHODS:
         expected = " or ".join(f"'{known}'" for known in METHODS)
@@ -38,7 +45,7 @@ def _known_method(name: str) -> str:
     return name
 
 
-MethodName = Annotated[str, AfterValidator(_known_method)]
+MethodName = Annotated[str, AfterValidator(_known_method), Choices(tuple(METHODS))]
 
 
 class Int8Options(Spec):
@@ -94,8 +101,8 @@ class StudentOptions(Spec):
 
     panel: ClassVar[str] = "Student"
 
-    student: str = "auto"
-    """Student: a timm name, or auto for the best one within the limits."""
+    student: Annotated[str, AfterValidator(lambda name: name.removeprefix("timm/"))] = "auto"
+    """Student: a timm name, NAME or NAME.TAG, or auto for the best one within the limits."""
     student_init: str = "auto"
     """First weights: pretrained, random, a .safetensors file, or a folder of them. Default: pretrained; random for
     the demo."""

@@ -13,7 +13,7 @@ from tcs_edge.data.unlabeled import with_unlabeled
 from tcs_edge.errors import UsageError
 from tcs_edge.export.onnx import choose_opset
 from tcs_edge.latency.plausibility import load_target_profile, stale_versions
-from tcs_edge.models.candidates import CANDIDATES, Candidate
+from tcs_edge.models.candidates import CANDIDATES, Candidate, listed_candidate
 from tcs_edge.models.safetensors_file import check_safetensors
 from tcs_edge.profiling.operators import counted_operators
 from tcs_edge.specs.artifacts import Precision, with_fp32
@@ -195,12 +195,12 @@ def _fitting(asked: CompressConfig, target: TargetSpec, limits: Limits, classes:
     if named == "auto":
         candidates = tuple(CANDIDATES.values())
     else:
-        candidates = (CANDIDATES.get(named) or candidate_from_model(named),)
+        candidates = (listed_candidate(named) or candidate_from_model(named),)
     profile = load_target_profile(target)
     for line in stale_versions(profile, target):
         logger.warning(line)
     sizes = asked.img_sizes
-    unlisted = named != "auto" and named not in CANDIDATES
+    unlisted = named != "auto" and listed_candidate(named) is None
     return choose_student(
         target,
         profile,
@@ -209,5 +209,5 @@ def _fitting(asked: CompressConfig, target: TargetSpec, limits: Limits, classes:
         limits,
         candidates=candidates,
         also_at=sizes[1:],
-        tables=counted_operators(named, sizes) if unlisted else None,
+        tables=counted_operators(candidates[0].architecture, sizes) if unlisted else None,
     )

@@ -18,6 +18,7 @@ from tcs_edge.errors import DataError, MissingError, UnknownName, UsageError, re
 from tcs_edge.models.candidates import CANDIDATES, Candidate, Kind
 from tcs_edge.models.cost import count_macs_m, count_params_m
 from tcs_edge.models.hub import HubFile, fetch, timm_hub_file
+from tcs_edge.models.names import refuse_hub_id
 from tcs_edge.models.safetensors_file import check_safetensors, read_state
 from tcs_edge.utils.files import is_folder
 from tcs_edge.utils.quiet import quiet
@@ -35,10 +36,18 @@ def require_student(name: str) -> None:
     """Check that timm has this model.
 
     Raises:
-        UnknownName: timm does not have it; the message shows near matches.
+        UnknownName: timm does not have it, or no weights of its tag; the message shows near matches.
+        UsageError: an id of the model hub.
     """
+    refuse_hub_id(name)
     if not timm.is_model(name):
         raise UnknownName("student", name, CANDIDATES, hint="Any timm model name will do.")
+    if "." in name:
+        architecture = name.partition(".")[0]
+        try:
+            timm.get_pretrained_cfg(name, allow_unregistered=False)
+        except RuntimeError:
+            raise UnknownName("student", name, [architecture, *timm.list_pretrained(f"{architecture}.*")]) from None
 
 
 def build_student(name: str, img_size: int, init: Init, seed: int) -> nn.Module:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from tcs_edge.errors import DataError
+from tcs_edge.errors import DataError, NoCandidate
+from tcs_edge.models.candidates import listed_candidate
 from tcs_edge.runs.load import images_of
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.stages.prepare import list_students
+from tcs_edge.students.build import pretrained_file
 
 
 @pytest.fixture
@@ -47,3 +50,33 @@ def test_a_runs_images_are_read_again_without_its_excluded_names(options, own_ph
     )
     assert images_of(tmp_path, manifest, None).fingerprint == images.fingerprint
     assert images_of(tmp_path, manifest, own_photos).classes == ("blue", "green", "red")
+
+
+LITE0, B0_TAG = "tf_efficientnet_lite0", "efficientnet_b0.ra_in1k"
+
+
+def _student(options, name):
+    return list_students(options(target="raspberrypi", student=name, img_size=224)).choice.winner
+
+
+@pytest.mark.parametrize("tagged", ["tf_efficientnet_lite0.in1k", "timm/tf_efficientnet_lite0"])
+def test_a_tag_keeps_the_facts_of_the_student(options, tagged):
+    plain, found = (_student(options, name) for name in (LITE0, tagged))
+    assert found.latency == plain.latency
+    assert found.size_mb == plain.size_mb
+    assert found.candidate == replace(plain.candidate, name=tagged.removeprefix("timm/"))
+
+
+@pytest.mark.parametrize("name", [LITE0, "tf_efficientnet_lite0.in1k"])
+def test_a_tag_meets_the_same_limits(options, name):
+    with pytest.raises(NoCandidate, match="40 ms"):
+        list_students(options(target="raspberrypi", student=name, img_size=224, max_latency_ms=40))
+
+
+def test_another_tag_has_its_own_weights():
+    plain, other = listed_candidate("efficientnet_b0"), listed_candidate(B0_TAG)
+    assert other.weights == B0_TAG != plain.weights
+    assert (other.macs_m, other.size_mb(10), other.size_source) == (plain.macs_m, plain.size_mb(10), "measured")
+    assert other.top1 is other.license is None
+    assert pretrained_file(B0_TAG).repo.endswith(B0_TAG)
+    assert listed_candidate("resnet26") is None
