@@ -16,7 +16,7 @@ from tcs_edge.bundle.text import license_notes, pinned_packages, readme_text, re
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.bom import bom_text, build_bom
 from tcs_edge.runs.folder import BOM, MODEL_CARD, PROVEN, RunFolder
-from tcs_edge.runs.load import images_of, preprocess_of, proven_run
+from tcs_edge.runs.load import images_of, preprocess_of, validated_run
 from tcs_edge.runs.manifest import exported_files
 from tcs_edge.runs.schema import Manifest, ManifestFile
 from tcs_edge.runtimes.base import Runner
@@ -79,7 +79,7 @@ def make_bundle(
         UsageError: an unknown runtime, a precision that the run lacks, or an `out` that is not empty.
         DataError: not a run, or images that differ from the run's.
     """
-    folder, manifest = proven_run(run)
+    folder, manifest = validated_run(run)
     chosen = _runtime(runtime, manifest)
     artifact = artifact_files(manifest, chosen, precision)
     out = out or folder.root.with_name(f"{folder.root.resolve().name}-bundle")

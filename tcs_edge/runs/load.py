@@ -16,7 +16,7 @@ from tcs_edge.training.fold import load_deployed
 from tcs_edge.utils.files import read_json
 
 
-def proven_run(run: Path) -> tuple[RunFolder, Manifest]:
+def validated_run(run: Path) -> tuple[RunFolder, Manifest]:
     """Return folder and manifest of a run that passed validation and did not change after it.
 
     Raises:

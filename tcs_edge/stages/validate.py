@@ -11,7 +11,7 @@ from torch import nn
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.loader import image_batches
 from tcs_edge.runs.folder import MANIFEST
-from tcs_edge.runs.load import images_of, preprocess_of, proven_run, trained_model
+from tcs_edge.runs.load import images_of, preprocess_of, validated_run, trained_model
 from tcs_edge.runtimes.open import only_here, opened_runners, opened_target_runners
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.specs.artifacts import is_released, onnx_file, pixels_file
@@ -81,7 +81,7 @@ def revalidate(run: Path, data: Path | None) -> Revalidation:
         ParityFailed: a file is missing, changed or new, or the run failed its own validation.
         DataError: not a run, or images that differ from the run's.
     """
-    folder, manifest = proven_run(run)
+    folder, manifest = validated_run(run)
     options = validated(ResolvedConfig, manifest.options, folder.root / MANIFEST)
     images = images_of(run, manifest, data)
     preprocess = preprocess_of(folder)
