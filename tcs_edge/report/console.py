@@ -110,7 +110,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: s
 
 
 class Screen(Console):
-    """A console that escapes what a name in a text could do to the terminal."""
+    """Console that escapes control characters in texts."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*(visible(shown) if isinstance(shown, str) else shown for shown in objects), **options)
