@@ -336,10 +336,10 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         classes: tuple[str, ...] = HOSTILE_CLASSES,
     ) -> Path:
         run = open_run(tmp_path / name)
-        (run.unproven / "model.onnx").write_bytes(b"w" * weights)
-        (run.unproven / "labels.txt").write_bytes(b"c" * 100)
+        (run.unvalidated / "model.onnx").write_bytes(b"w" * weights)
+        (run.unvalidated / "labels.txt").write_bytes(b"c" * 100)
         run.deployed_weights.write_bytes(b"weights")
-        run.settle(passed)
+        run.apply_verdict(passed)
         logits = np.array([[2.0, 1.0]])
         latency = (
             None if latency_ms is None else (latency_ms, latency_ms / 2, latency_ms * 2, 4, "estimated", "a table")

@@ -87,8 +87,8 @@ def test_every_method_ends_in_a_validated_export(options, tmp_path, method, onli
 
 def test_limits_apply_to_the_deployed_model(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.unproven.mkdir()
-    (folder.unproven / "model.onnx").write_bytes(bytes(1_500_000))
+    folder.unvalidated.mkdir()
+    (folder.unvalidated / "model.onnx").write_bytes(bytes(1_500_000))
     ready = SimpleNamespace(limits=Limits(max_size_mb=1.0, max_params_m=0.3))
     validation = _with_limit_checks(FakeValidation(), ready, folder, params_m=0.31)
     assert [(check.name, check.passed) for check in validation.checks] == [

@@ -15,7 +15,7 @@ from tcs_edge.bundle.golden import write_golden
 from tcs_edge.bundle.text import license_notes, pinned_packages, readme_text, requirements_text
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.bom import bom_text, build_bom
-from tcs_edge.runs.folder import BOM, MODEL_CARD, PROVEN, RunFolder
+from tcs_edge.runs.folder import BOM, EXPORT, MODEL_CARD, RunFolder
 from tcs_edge.runs.load import images_of, preprocess_of, validated_run
 from tcs_edge.runs.manifest import exported_files
 from tcs_edge.runs.schema import Manifest, ManifestFile
@@ -107,7 +107,7 @@ def artifact_files(manifest: Manifest, runtime: str, precision: str) -> tuple[Ma
     """
     recorded = {record.path: record for record in manifest.files}
     files = RUNTIMES[runtime].files(precision) if precision in PRECISIONS else ()
-    names = [f"{PROVEN}/{file}" for file in files]
+    names = [f"{EXPORT}/{file}" for file in files]
     if not names or any(name not in recorded for name in names):
         models = [record.path for record in exported_files(manifest) if runtime_for(PurePosixPath(record.path))]
         raise UsageError(f"the run has no {precision} model for {runtime}. Available: {', '.join(models) or 'none'}.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, TypeGuard
 
-from tcs_edge.runs.folder import PROVEN, REJECTED, UNPROVEN
+from tcs_edge.runs.folder import EXPORT, REJECTED, UNVALIDATED
 from tcs_edge.runs.schema import AccuracyRecord, LatencyRecord, Manifest
 
 REFERENCE = "pytorch"  # the trained model: measured with the exports, but not deployed
@@ -145,7 +145,7 @@ def _sizes(manifest: Manifest) -> Iterator[Measure]:
 
 def _is_export(path: str) -> bool:
     parts = PurePosixPath(path).parts
-    return len(parts) > 1 and parts[0] in (PROVEN, REJECTED, UNPROVEN)
+    return len(parts) > 1 and parts[0] in (EXPORT, REJECTED, UNVALIDATED)
 
 
 def _latency(record: LatencyRecord | None) -> Measure:

@@ -145,29 +145,29 @@ def _run_stages(
         _export(model, ready, folder)
     with watch.stage("precisions"):
         released = export_precisions(
-            folder.unproven, folder.int8, ready.images, ready.preprocess, ready.target, ready.options
+            folder.unvalidated, folder.int8, ready.images, ready.preprocess, ready.target, ready.options
         )
     with watch.stage("validate"):
         validation = validate_exports(
             model,
-            folder.unproven,
+            folder.unvalidated,
             ready.images,
             ready.preprocess,
             ready.options,
             ready.target.max_opset,
             arithmetic=openvino_arithmetic(target),
         )
-        memory_mb = estimated_peak_memory_mb(folder.unproven / "model.onnx")
+        memory_mb = estimated_peak_memory_mb(folder.unvalidated / "model.onnx")
         student = student_record(ready.choice.winner, model, ready.preprocess.img_size, str(ready.init), memory_mb)
         validation = _with_limit_checks(validation, ready, folder, student.params_m)
         validation = replace(validation, checks=(*released, *validation.checks))
     with watch.stage("latency"):
-        latency, calls = measure_latency(model, folder.unproven, ready.preprocess, ready.options)
+        latency, calls = measure_latency(model, folder.unvalidated, ready.preprocess, ready.options)
     write_document(folder.latency, calls)
     write_json(folder.validation, validation.to_json())
     if validation.predictions:
         write_document(folder.predictions, predictions_record(validation.predictions, ready.images.test.names))
-    folder.settle(validation.verdict == "pass")
+    folder.apply_verdict(validation.verdict == "pass")
     manifest = build_manifest(
         folder.root,
         created=now(),
@@ -225,14 +225,14 @@ def _trained(
 def _export(model: nn.Module, ready: Prepared, folder: RunFolder) -> None:
     classes, preprocess = ready.images.classes, ready.preprocess.to_json()
     opset = choose_opset(ready.target.max_opset, ready.options.opset)
-    onnx_path = folder.unproven / "model.onnx"
+    onnx_path = folder.unvalidated / "model.onnx"
     export_onnx(
         model, onnx_path, ready.preprocess.img_size, labels=classes, preprocess=preprocess,
         opset=opset, dynamic_batch=ready.options.dynamic_batch,
     )  # fmt: skip
-    export_own_formats(folder.unproven)
-    write_labels(folder.unproven / "labels.txt", classes)
-    write_preprocess(folder.unproven / "preprocess.json", preprocess)
+    export_own_formats(folder.unvalidated)
+    write_labels(folder.unvalidated / "labels.txt", classes)
+    write_preprocess(folder.unvalidated / "preprocess.json", preprocess)
 
 
 def _with_documents(manifest: Manifest, folder: RunFolder) -> Manifest:
@@ -248,7 +248,7 @@ def _with_limit_checks(validation: Validation, ready: Prepared, folder: RunFolde
     checks = list(validation.checks)
     if limits.max_size_mb is not None:
         for precision in PRECISIONS:
-            path = folder.unproven / onnx_file(precision)
+            path = folder.unvalidated / onnx_file(precision)
             if path.is_file():
                 name = f"{runner_name('onnx', precision)}: size"
                 checks.append(at_most(name, path.stat().st_size / 1e6, limits.max_size_mb, "MB"))

@@ -8,7 +8,7 @@ README.md                the model card
 bom.cdx.json             the bill of materials
 tcs-edge-run.json        marker of a run folder, written first
 checkpoints/             deployed.safetensors: the folded student
-export.unproven/         exports before the verdict; the only exports after a crash
+export.unvalidated/         exports before the verdict; the only exports after a crash
 export/                  exports that passed validation
 export.REJECTED/         exports that failed validation, every file name ending in .rejected
 reports/
@@ -28,11 +28,11 @@ SCHEMA_VERSION = 1
 MARKER = "tcs-edge-run.json"
 MANIFEST = "manifest.json"
 REPORT = "reports/report.html"
-UNPROVEN, PROVEN, REJECTED = "export.unproven", "export", "export.REJECTED"
+UNVALIDATED, EXPORT, REJECTED = "export.unvalidated", "export", "export.REJECTED"
 REJECTED_SUFFIX = ".rejected"
 CONFIG, METRICS, LOG = "config.resolved.toml", "metrics.jsonl", "train.log"
 MODEL_CARD, BOM = "README.md", "bom.cdx.json"
-FOLDERS = ("checkpoints", UNPROVEN, PROVEN, REJECTED, "reports")
+FOLDERS = ("checkpoints", UNVALIDATED, EXPORT, REJECTED, "reports")
 FILES = (MANIFEST, MARKER, CONFIG, METRICS, LOG, MODEL_CARD, BOM)
 
 
@@ -89,12 +89,12 @@ class RunFolder:
         return self.reports / "int8.json"
 
     @property
-    def unproven(self) -> Path:
-        return self.root / UNPROVEN
+    def unvalidated(self) -> Path:
+        return self.root / UNVALIDATED
 
     @property
     def export(self) -> Path:
-        return self.root / PROVEN
+        return self.root / EXPORT
 
     @property
     def rejected(self) -> Path:
@@ -135,18 +135,18 @@ class RunFolder:
         """HTML report; the manifest does not record it, because it can be rendered again at any time."""
         return self.root / REPORT
 
-    def settle(self, passed: bool) -> Path:
-        """Rename export.unproven/ to export/, or to export.REJECTED/ with every file renamed; return the new path.
+    def apply_verdict(self, passed: bool) -> Path:
+        """Rename export.unvalidated/ to export/, or to export.REJECTED/ with every file renamed; return the new path.
 
         Raises:
-            UsageError: export.unproven/ is missing, or the new folder already exists.
+            UsageError: export.unvalidated/ is missing, or the new folder already exists.
         """
-        if not self.unproven.is_dir():
-            raise UsageError(f"{self.root} has no {UNPROVEN}/. There are no exports to validate.")
+        if not self.unvalidated.is_dir():
+            raise UsageError(f"{self.root} has no {UNVALIDATED}/. There are no exports to validate.")
         if not passed:
-            return self._reject(self.unproven)
+            return self._reject(self.unvalidated)
         _require_absent(self.export)
-        return self.unproven.rename(self.export)
+        return self.unvalidated.rename(self.export)
 
     def revoke(self) -> Path:
         """Rename export/ to export.REJECTED/ after a failed later validation; return the new path.
@@ -155,17 +155,17 @@ class RunFolder:
             UsageError: export/ is missing, or export.REJECTED/ already exists.
         """
         if not self.export.is_dir():
-            raise UsageError(f"{self.root} has no {PROVEN}/. There are no exports to reject.")
+            raise UsageError(f"{self.root} has no {EXPORT}/. There are no exports to reject.")
         return self._reject(self.export)
 
     def reopen(self) -> None:
         """Remove earlier exports and their verdict; keep the trained weights."""
         self.manifest.unlink(missing_ok=True)
         self.int8.unlink(missing_ok=True)
-        for folder in (self.rejected, self.export, self.unproven):
+        for folder in (self.rejected, self.export, self.unvalidated):
             if folder.exists():
                 shutil.rmtree(folder)
-        make_folder(self.unproven)
+        make_folder(self.unvalidated)
 
     def _reject(self, folder: Path) -> Path:
         _require_absent(self.rejected)
@@ -197,7 +197,7 @@ def open_run(out: Path, overwrite: bool = False) -> RunFolder:
     make_folder(out)
     write_json(out / MARKER, {"schema_version": SCHEMA_VERSION, "kind": "tcs-edge run"})
     run = RunFolder(out)
-    for folder in (run.checkpoints, run.unproven, run.reports):
+    for folder in (run.checkpoints, run.unvalidated, run.reports):
         make_folder(folder)
     return run
 

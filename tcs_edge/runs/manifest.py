@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from tcs_edge.errors import DataError
-from tcs_edge.runs.folder import MANIFEST, MARKER, PROVEN, REJECTED, REJECTED_SUFFIX, REPORT, UNPROVEN
+from tcs_edge.runs.folder import EXPORT, MANIFEST, MARKER, REJECTED, REJECTED_SUFFIX, REPORT, UNVALIDATED
 from tcs_edge.runs.schema import (
     AccuracyRecord,
     ArtifactRecord,
@@ -137,6 +137,15 @@ def verify_files(root: Path, manifest: Manifest) -> tuple[FileProblem, ...]:
     return tuple(sorted(problems, key=lambda problem: problem.path))
 
 
+def verify_exports(root: Path, manifest: Manifest, names: Iterable[str]) -> tuple[FileProblem, ...]:
+    """Return the changed, missing, linked and unlisted ones among files of the export folder."""
+    records = {record.path: record for record in manifest.files}
+    paths = [f"{EXPORT}/{name}" for name in names]
+    unlisted = [FileProblem(path, "not in the manifest") for path in paths if path not in records]
+    found = (_problem(root, records[path]) for path in paths if path in records)
+    return (*unlisted, *(problem for problem in found if problem is not None))
+
+
 def _problem(root: Path, record: ManifestFile) -> FileProblem | None:
     path = root / record.path
     if not is_file(path):
@@ -157,7 +166,7 @@ def _recordable(root: Path) -> list[Path]:
 
 
 def _is_export(path: str) -> bool:
-    return PurePosixPath(path).parts[0] in (PROVEN, REJECTED, UNPROVEN)
+    return PurePosixPath(path).parts[0] in (EXPORT, REJECTED, UNVALIDATED)
 
 
 def _export_bytes(files: Iterable[FileRecord]) -> int:
@@ -168,7 +177,7 @@ def _artifacts(files: Iterable[FileRecord]) -> tuple[ArtifactRecord, ...]:
     """Return the model files among `files`, in the order of their precisions."""
     sizes = {record.path.removesuffix(REJECTED_SUFFIX): record for record in files if _is_export(record.path)}
     found = []
-    for folder in (PROVEN, REJECTED):
+    for folder in (EXPORT, REJECTED):
         for precision in PRECISIONS:
             onnx, pixels, xml = (f"{folder}/{make(precision)}" for make in (onnx_file, pixels_file, openvino_file))
             found += [

@@ -225,7 +225,7 @@ def test_export_that_differs_from_model_is_rejected(cli, tiny, tmp_path, monkeyp
     assert "verdict: fail" in result.stdout
     assert "NOT DEPLOYABLE" in result.stdout
     assert not (out / "export").exists()
-    assert not (out / "export.unproven").exists()
+    assert not (out / "export.unvalidated").exists()
     rejected = files_of(out / "export.REJECTED")
     assert rejected
     assert all(name.endswith(".rejected") for name in rejected)

@@ -17,9 +17,9 @@ def contents(folder: Path) -> set[str]:
 
 def filled(out: Path):
     run = open_run(out)
-    (run.unproven / "onnx").mkdir()
-    (run.unproven / "onnx" / "model.onnx").write_bytes(b"graph")
-    (run.unproven / "labels.txt").write_text("cat\n")
+    (run.unvalidated / "onnx").mkdir()
+    (run.unvalidated / "onnx" / "model.onnx").write_bytes(b"graph")
+    (run.unvalidated / "labels.txt").write_text("cat\n")
     run.deployed_weights.write_bytes(b"weights")
     return run
 
@@ -31,26 +31,26 @@ def test_the_default_folder_has_date_target_and_student():
 
 def test_a_new_run_has_nothing_deployable(tmp_path):
     run = open_run(tmp_path / "a" / "run")
-    assert contents(run.root) == {MARKER, "checkpoints", "export.unproven", "reports"}
+    assert contents(run.root) == {MARKER, "checkpoints", "export.unvalidated", "reports"}
     assert not run.export.exists()
     assert find_run(run.root) == run
 
 
 def test_a_passed_run_has_an_export_folder(tmp_path):
     run = filled(tmp_path / "run")
-    assert run.settle(passed=True) == run.export
+    assert run.apply_verdict(passed=True) == run.export
     assert contents(run.export) == {"onnx", "onnx/model.onnx", "labels.txt"}
-    assert not run.unproven.exists()
+    assert not run.unvalidated.exists()
 
 
 @pytest.mark.parametrize("revoked", [False, True])
 def test_a_failed_run_has_no_deployable_file(tmp_path, revoked):
     run = filled(tmp_path / "run")
     if revoked:
-        run.settle(passed=True)
-    assert (run.revoke() if revoked else run.settle(passed=False)) == run.rejected
+        run.apply_verdict(passed=True)
+    assert (run.revoke() if revoked else run.apply_verdict(passed=False)) == run.rejected
     assert contents(run.rejected) == {"onnx", "onnx/model.onnx.rejected", "labels.txt.rejected"}
-    assert not run.unproven.exists()
+    assert not run.unvalidated.exists()
     assert not run.export.exists()
 
 
@@ -58,12 +58,12 @@ def test_a_run_has_one_verdict(tmp_path):
     run = filled(tmp_path / "run")
     with pytest.raises(UsageError, match="no export/"):
         run.revoke()
-    run.settle(passed=True)
+    run.apply_verdict(passed=True)
     with pytest.raises(UsageError, match="no exports to validate"):
-        run.settle(passed=True)
-    run.unproven.mkdir()
+        run.apply_verdict(passed=True)
+    run.unvalidated.mkdir()
     with pytest.raises(UsageError, match="one verdict"):
-        run.settle(passed=True)
+        run.apply_verdict(passed=True)
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
@@ -81,11 +81,11 @@ def test_a_file_is_refused(tmp_path):
 
 
 def test_an_earlier_run_is_replaced_only_with_overwrite(tmp_path):
-    filled(tmp_path / "run").settle(passed=False)
+    filled(tmp_path / "run").apply_verdict(passed=False)
     with pytest.raises(UsageError, match="--overwrite"):
         open_run(tmp_path / "run")
     run = open_run(tmp_path / "run", overwrite=True)
-    assert contents(run.root) == {MARKER, "checkpoints", "export.unproven", "reports"}
+    assert contents(run.root) == {MARKER, "checkpoints", "export.unvalidated", "reports"}
 
 
 def test_a_foreign_file_in_a_run_prevents_overwriting(tmp_path):

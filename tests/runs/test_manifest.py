@@ -52,10 +52,10 @@ def make(root, outcome=None):
 @pytest.fixture
 def run(tmp_path):
     run = open_run(tmp_path / "run")
-    (run.unproven / "model.xml").write_bytes(b"<net/>")
-    (run.unproven / "model.bin").write_bytes(b"w" * 500_000)
+    (run.unvalidated / "model.xml").write_bytes(b"<net/>")
+    (run.unvalidated / "model.bin").write_bytes(b"w" * 500_000)
     run.deployed_weights.write_bytes(b"weights")
-    run.settle(passed=True)
+    run.apply_verdict(passed=True)
     write_manifest(run.root, make(run.root))
     return run
 

@@ -224,7 +224,7 @@ def test_files_of_an_interrupted_export_are_not_released(cli, tiny, tmp_path, mo
     with monkeypatch.context() as patched:
         patched.setattr(pipeline, "validate_exports", stop)
         assert cli(*tiny(epochs=1), "--precision", "fp16", "--out", out).exit_code == 130
-    assert (out / "export.unproven/model.fp16.onnx").exists()
+    assert (out / "export.unvalidated/model.fp16.onnx").exists()
     again = cli("compress", "--resume", out, "--precision", "fp32")
     assert again.exit_code == 0, again.stderr
     assert not any("fp16" in name for name in exported(out / "export"))
