@@ -20,7 +20,7 @@ def require_labels(labels: Sequence[str]) -> None:
         raise DataError("no class names: a classifier needs at least one.")
     seen: set[str] = set()
     for label in labels:
-        # splitlines knows every separator that a reader of labels.txt may break at, U+2028 too.
+        # splitlines splits at every separator of a reader of labels.txt, U+2028 too.
         if label.splitlines() != [label]:
             raise DataError(f"class name {label!r} is empty or has a line break. Rename its folder.")
         if label in seen:

@@ -1,7 +1,7 @@
 """Batch of a training step: images, labels, indices of the training images, and how rows are mixed.
 
-Mixing images mixes their targets with the same share. A method calls `Batch.blend` on the targets of its
-images and `Batch.over_labels` for a loss of labels, so that no method depends on how images are mixed.
+Mixing images mixes their targets with the same share. A method calls `Batch.blend` on the targets of its images
+and `Batch.over_labels` for a loss of labels. So no method depends on the way of mixing.
 """
 
 from __future__ import annotations

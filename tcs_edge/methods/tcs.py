@@ -1,8 +1,8 @@
 """TCS: learn the task in the teacher's coordinate system, without the teacher in memory.
 
 Total loss = label_weight x cross-entropy + weight x mimicking + soft_weight x soft labels. The mimicking loss
-compares the student's coordinates h with the teacher's z of the same image: hash bits (eLSH), position (MSE),
-direction (cosine), or bits and position (LSHL2 of arXiv 2011.01424). Behind a trainable adapter, cross-entropy
+compares the student's coordinates h with the teacher's z of the same image. It compares hash bits (eLSH), position
+(MSE), direction (cosine), or bits and position (LSHL2 of arXiv 2011.01424). Behind a trainable adapter, cross-entropy
 alone makes PCA axes a no-op (docs/explanation/method.md), so mimicking is on by default. The warm-up trains by
 mimicking alone, so that the coordinates exist before the classifier reads them
 (docs/explanation/decisions/0008).
@@ -122,10 +122,10 @@ class Tcs(Method):
     def head_lr(self, lr: float) -> float:
         """Return min(lr, max(lr, 2e-3) / n), with n = max(1, mean ||W_c||_1) as training starts.
 
-        A step of AdamW moves every weight by about the learning rate, and a coordinate by that times ||g||_1, so
-        a logit moves by that times ||W_c||_1. Behind an adapter, logits would move ||W_c||_1 times faster than
-        with one Linear on the backbone, and short runs lost accuracy. One Linear trains well at 2e-3. A lower rate
-        of the backbone does not slow the head down (docs/explanation/decisions/0007 and 0010).
+        A step of AdamW moves every weight by about the learning rate lr. So it moves a coordinate by lr ||g||_1 and
+        a logit by lr ||g||_1 ||W_c||_1. Behind an adapter, logits would move ||W_c||_1 times faster than with one
+        Linear on the backbone, and short runs lost accuracy. One Linear trains well at 2e-3. A lower rate of the
+        backbone does not slow the head down (docs/explanation/decisions/0007 and 0010).
         """
         return min(lr, max(lr, LR_OF_ONE_LAYER) / self._mean_l1_norm)
 

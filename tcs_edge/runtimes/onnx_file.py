@@ -29,7 +29,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     except (OSError, DecodeError, ValueError) as error:
         raise DataError(f"{path} cannot be read as ONNX: {reason_of(error)}. Export it again.") from None
     if not model.ir_version or not model.graph.node:
-        raise DataError(f"{path} is no ONNX model: there is no graph in it. Export it again.")
+        raise DataError(f"{path} is not an ONNX model: it has no graph. Export it again.")
     return model
 
 

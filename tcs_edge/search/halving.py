@@ -1,7 +1,7 @@
 """Search by successive halving (Jamieson and Talwalkar, 2016) with short TCS runs.
 
-Each round trains the best third of the round before for three times as many epochs. Candidates run with every input
-size that the user gave, all on the teacher's single pass.
+Each round trains the best third of the round before for three times the epochs. Candidates run with every input size
+that the user gave, all on the teacher's single pass.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tcs_edge.utils.progress import track
 
 logger = logging.getLogger(__name__)
 
-KEPT_OF = 3  # one in three stays, for three times as many epochs
+KEPT_OF = 3  # one in three stays, for three times the epochs
 SHOWN = 5
 
 # Validation accuracy in 0..1 after a number of epochs; raises UsageError, DataError, MissingError or

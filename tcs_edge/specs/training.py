@@ -1,4 +1,4 @@
-"""Options of the training loop, whatever the method: precision, regularization, reproducibility."""
+"""Options of the training loop for all methods: precision, regularization, reproducibility."""
 
 from __future__ import annotations
 
