@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from typer.core import TyperCommand
 
 from tcs_edge.cli.completion import method_names, student_names, target_names, teacher_names
-from tcs_edge.specs.parameters import parameters
+from tcs_edge.specs.parameters import Parameter, parameters
 
 COMPLETED = {"target": target_names, "teacher": teacher_names, "student": student_names, "method": method_names}
 
@@ -48,13 +48,25 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None and value != []}
 
 
-def _flag(option: Any) -> inspect.Parameter:
-    kind: Any = list[option.kind] if option.repeatable else option.kind
+def _flag(option: Parameter) -> inspect.Parameter:
+    item: Any = option.kind
+    kind: Any = list[item] if option.repeatable else item
     info = typer.Option(
-        option.flag, help=option.text, rich_help_panel=option.panel, autocompletion=COMPLETED.get(option.name)
+        option.flag,
+        help=option.text,
+        metavar=_metavar(option),
+        rich_help_panel=option.panel,
+        autocompletion=COMPLETED.get(option.name),
     )
     annotation = Annotated[kind | None, info]
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _metavar(option: Parameter) -> str | None:
+    """Return the choices, or the type of one item; None for typer's own."""
+    if option.choices:
+        return f"[{'|'.join(option.choices)}]"
+    return f"<{option.kind.__name__.lower()}>" if option.repeatable else None
 
 
 class PanelCommand(TyperCommand):

@@ -29,8 +29,9 @@ from tcs_edge.utils.version import __version__
 State = Literal["ok", "absent", "broken"]
 
 PACKAGES = (
-    "torch", "torchvision", "timm", "onnx", "onnxscript", *RUNTIMES, "nncf", "accelerate",
-    "safetensors", "scipy", "scikit-learn",
+    "torch", "torchvision", "timm", "onnx", "onnxscript",
+    *(runtime.package or runtime.name for runtime in RUNTIMES.values()),
+    "nncf", "accelerate", "safetensors", "scipy", "scikit-learn",
 )  # fmt: skip
 
 

@@ -71,10 +71,11 @@ class Runtime:
     """A runtime for exported models, listed in `runtimes.registry.RUNTIMES`.
 
     Attributes:
-        name: its package on PyPI, and the key of its results.
+        name: the key of its results.
         open: open a file with a number of threads, to compute in float32. Every runtime opens ONNX files.
         open_as_deployed: open a file to compute in the arithmetic that the runtime chooses on this processor;
             return None if that is float32. None for a runtime that always computes in float32.
+        package: its package on PyPI; empty if that has the same name.
         own_format: its own file format, exported beside ONNX; None for a runtime that reads ONNX only.
     """
 
@@ -82,6 +83,7 @@ class Runtime:
     open: Callable[[Path, int], Runner]
     open_as_deployed: Callable[[Path, int], Runner | None] | None = None
     own_format: OwnFormat | None = None
+    package: str = ""
 
     def file(self, precision: Precision) -> PurePosixPath:
         """Return the path of its model of a precision, relative to the export folder."""

@@ -70,7 +70,7 @@ class DataOptions(Spec):
     shots: int | None = Field(None, ge=1)
     """Labeled training images per class, drawn by the seed. Default: all."""
     unlabeled: Path | None = None
-    """Folder of images without labels that join training (methods tcs, kd, simkd)."""
+    """Folder of images without labels that join training (for methods that need no labels)."""
     rest_unlabeled: bool = False
     """With --shots: train on the other training images too, without their labels."""
     labeled_fraction: float = Field(0.5, gt=0, le=1)
@@ -91,7 +91,7 @@ class TeacherOptions(Spec):
     teacher_img_size: int | None = Field(None, ge=16, le=1024)
     """Pixels of the teacher's input. Default: the teacher's own."""
     online_teacher: bool = False
-    """Keep the teacher in memory and run it on every training view (methods simkd, kd, dkd)."""
+    """Keep the teacher in memory and run it on every training view (for methods that allow it)."""
     cache_dir: Path | None = None
     """Folder of cached teacher features. Default: the user's cache folder."""
 
@@ -123,7 +123,7 @@ class TrainingOptions(Spec):
     panel: ClassVar[str] = "Training"
 
     method: MethodName = "tcs"
-    """Training method: tcs, or for comparison simkd, kd, dkd, ce (cross-entropy)."""
+    """Training method: tcs, or another one to compare with; ce is cross-entropy."""
     epochs: int | None = Field(None, ge=1)
     """Passes over the training images. Default: 30; 60 from random weights; 25 for the demo."""
     batch_size: int = Field(64, ge=2)
@@ -132,7 +132,7 @@ class TrainingOptions(Spec):
     lr: float | None = Field(None, gt=0, le=1e30)
     """Peak learning rate of AdamW. Default: by student and first weights."""
     augment: Augmentation | None = None
-    """Augmentation: none, crop (no mirroring), or crop-flip. Default: crop-flip; crop for the demo."""
+    """Augmentation: none, crops, or crops with mirroring. Default: crop-flip; crop for the demo."""
     train: TrainOptions = TrainOptions()
     """Precision, regularization and reproducibility of the training loop."""
     tcs: TcsOptions = TcsOptions()
@@ -189,7 +189,7 @@ class RunOptions(Spec):
     target: str
     """Device: a name from `tcs-edge targets`, or the path of a target file."""
     device: Device = "auto"
-    """Compute device: auto, cpu, cuda or mps."""
+    """Compute device."""
     threads: int | None = Field(None, ge=1)
     """Compute threads. Default: the free cores."""
     workers: int | None = Field(None, ge=0)

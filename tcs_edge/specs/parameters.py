@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tcs_edge.specs.options import Flag
+from tcs_edge.specs.options import Choices, Flag
 
 # Tables of a config file whose options are flags too.
 FLAG_TABLES = ("train",)
@@ -26,6 +26,7 @@ class Parameter:
         name: name of the field.
         flag: name on the command line, with two dashes.
         kind: bool, int, float, str or pathlib.Path; the type of an item if `repeatable`.
+        choices: the values that a text can have; empty for free text.
         text: the field's docstring on one line, with its default.
         panel: its heading in the help.
     """
@@ -34,6 +35,7 @@ class Parameter:
     flag: str
     kind: type
     repeatable: bool
+    choices: tuple[str, ...]
     text: str
     panel: str
 
@@ -55,11 +57,16 @@ def parameters(spec: type[BaseModel], names: Iterable[str] | None = None) -> Ite
 
 
 def text_of(field: FieldInfo) -> str:
-    """Return a field's docstring on one line; add the default if the docstring has none."""
+    """Return a field's docstring on one line, with its registered choices and a default that it does not name."""
     text = " ".join((field.description or "").split())
+    for one in field.metadata:
+        if isinstance(one, Choices):
+            text += f" One of: {', '.join(one.names)}."
+    if field.is_required():
+        return f"{text} Required."
     default = field.get_default()
     shown = default is not None and not isinstance(default, bool | BaseModel) and default != "auto"
-    return f"{text} Default: {default}." if shown and "Default:" not in text and not field.is_required() else text
+    return f"{text} Default: {default}." if shown and "Default:" not in text else text
 
 
 def table_of(field: FieldInfo) -> type[BaseModel] | None:
@@ -100,7 +107,15 @@ def argument_docs(spec: type[BaseModel], without: Iterable[str] = ()) -> str:
 def _parameter(name: str, field: FieldInfo, panel: str) -> Parameter:
     kind, repeatable = _kind(field.annotation)
     flag = next((one.name for one in field.metadata if isinstance(one, Flag)), f"--{name.replace('_', '-')}")
-    return Parameter(name, flag, kind, repeatable, text_of(field), panel)
+    choices = next((one.names for one in field.metadata if isinstance(one, Choices)), _choices(field.annotation))
+    return Parameter(name, flag, kind, repeatable, choices, text_of(field), panel)
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """Return the values of the literals in an annotation."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return tuple(dict.fromkeys(value for one in get_args(annotation) for value in _choices(one)))
 
 
 def _kind(annotation: Any) -> tuple[type, bool]:
