@@ -47,7 +47,7 @@ def command(
     \b
     Examples:
       tcs-edge compress --target raspberrypi
-      tcs-edge compress --target raspberrypi4 --teacher dinov2 --data photos/ --max-latency-ms 20
+      tcs-edge compress --target raspberrypi4 --data photos/ --max-latency-ms 20
       tcs-edge compress --target jetson-orin-nano --data photos/ --dry-run
     """
     from tcs_edge.project.read import find_options, read_options
