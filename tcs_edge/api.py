@@ -79,7 +79,7 @@ def load(run: AnyRun, artifact: str = "model.onnx") -> Classifier:
         artifact: a file of the run's export folder: "model.onnx", "openvino/model.xml".
 
     Raises:
-        ParityFailed: the run did not pass its validation.
+        ParityFailed: the run did not pass its validation, or a file of the model changed after it.
         UnknownName: no such model in the export folder.
         DataError: no run, or its files do not match each other.
 

@@ -14,6 +14,7 @@ from tcs_edge.cli import (
     bundle,
     bundle_profiler,
     candidates,
+    compare,
     compress,
     doctor,
     gate,
@@ -63,6 +64,7 @@ app.command("compress", cls=PanelCommand)(compress.command)
 app.command("targets")(targets.command)
 app.command("candidates")(candidates.command)
 app.command("validate")(validate.command)
+app.command("compare")(compare.command)
 app.command("bundle")(bundle.command)
 app.command("selftest")(selftest.command)
 app.command("predict")(predict.command)

@@ -13,6 +13,7 @@ from tcs_edge.errors import UnknownName
 
 if TYPE_CHECKING:
     from tcs_edge.specs.config import CompressConfig
+    from tcs_edge.validation.validate import Validation
 
 Name = TypeVar("Name", bound=str)
 
@@ -24,6 +25,16 @@ def print_json(document: dict[str, Any]) -> None:
     """
     unicode = (sys.stdout.encoding or "").replace("-", "").lower() == "utf8"
     typer.echo(json.dumps(document, indent=2, ensure_ascii=not unicode, allow_nan=False))
+
+
+def print_validation_as(validation: Validation, as_json: bool) -> None:
+    """Print a validation as one JSON document, or as a table with its verdict."""
+    if as_json:
+        print_json(validation.to_json())
+    else:
+        from tcs_edge.report.summary import print_validation
+
+        print_validation(validation)
 
 
 def known(given: Iterable[str], flag: str, allowed: Iterable[Name]) -> tuple[Name, ...]:

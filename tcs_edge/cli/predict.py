@@ -21,7 +21,7 @@ def command(
 ) -> None:
     """Classify images with the ONNX file of a run.
 
-    The run must have passed validation.
+    The run must have passed validation, and the files of the model must be unchanged since.
 
     \b
     Examples:

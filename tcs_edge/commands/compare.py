@@ -1,4 +1,4 @@
-"""Compare any ONNX classifier with its reference on a folder of images, for `validate --onnx`."""
+"""Compare any ONNX classifier with its reference on a folder of images, for `tcs-edge compare`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from tcs_edge.runtimes.open import only_here, opened_as_deployed
 from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.utils.files import parse_json, read_json
+from tcs_edge.validation.checks import chance_check
 from tcs_edge.validation.validate import Validation, validate
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 32
 
 
-def crosscheck(
+def compare_files(
     onnx_path: Path,
     reference: Path,
     data: Path,
@@ -69,7 +70,8 @@ def crosscheck(
         batches = image_batches(images, steps, BATCH_SIZE)
         validation = validate(expected, runners, batches, names=images.names, only_here=only_here(runners, "f32"))
     if names is None:
-        _warn_unnamed(onnx_path, classes, validation)
+        _warn_unnamed(onnx_path, classes)
+    _warn_at_chance(validation, named=names is not None)
     return validation
 
 
@@ -78,9 +80,7 @@ def _reference(path: Path, threads: int) -> Runner:
     if (run / MANIFEST).is_file():
         return TorchRunner(trained_model(run))
     if path.suffix != ".onnx":
-        raise UsageError(
-            f"--reference takes an .onnx file, a run folder or the deployed.safetensors inside one, got {path}."
-        )
+        raise UsageError(f"B must be an .onnx file, a run folder or the deployed.safetensors inside one, got {path}.")
     runner = OrtRunner(path, threads)
     runner.name = "reference"
     return runner
@@ -110,18 +110,29 @@ def _unnamed(classes: tuple[str, ...], graph: onnx.GraphProto, data: Path) -> tu
     return classes
 
 
-def _warn_unnamed(onnx_path: Path, classes: tuple[str, ...], validation: Validation) -> None:
-    """Warn that the order of the classes is a guess, and that a low accuracy speaks against it."""
+def _warn_unnamed(onnx_path: Path, classes: tuple[str, ...]) -> None:
+    """Warn that the order of the classes was assumed."""
     logger.warning(
-        f"{onnx_path} has no class names. Its outputs are taken as the class folders in sorted order: "
-        f"{name_some(list(classes))}. Accuracy depends on this order; parity does not."
+        f"{onnx_path} has no class names, so the class order was assumed. Its outputs are taken as the class folders "
+        f"in sorted order: {name_some(list(classes))}. Accuracy depends on this order; parity does not."
     )
-    best = max(validation.accuracies.values(), key=lambda accuracy: accuracy.value, default=None)
-    if best and best.value < 1 / len(classes):
-        logger.warning(
-            f"accuracy {best.value:.2%} is below chance ({1 / len(classes):.2%}): the outputs are probably in "
-            "another order. Export the model with its class names."
-        )
+
+
+def _warn_at_chance(validation: Validation, named: bool) -> None:
+    """Warn of an accuracy that is not significantly above chance, with the likely cause."""
+    best = max(validation.accuracies.values(), key=lambda accuracy: accuracy.value)
+    check = chance_check(best, validation.classes)
+    if check.passed:
+        return
+    chance = 1 / validation.classes
+    level = "below chance" if best.value < chance else "not better than chance"
+    cause = (
+        "the preprocessing probably differs from training, or the folders have other classes. Check preprocess.json "
+        "and the folder names."
+        if named
+        else "the outputs are probably in another order than the sorted folders. Export the model with its class names."
+    )
+    logger.warning(f"accuracy {best.value:.2%} is {level} ({chance:.2%}): {cause}")
 
 
 def _fixed(value: onnx.ValueInfoProto, axis: int) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,9 +14,10 @@ from tcs_edge.data import Preprocess
 from tcs_edge.data.decode import as_rgb, open_rgb
 from tcs_edge.errors import DataError, ParityFailed, UnknownName
 from tcs_edge.export.preprocess import read_labels
-from tcs_edge.runs.folder import find_run
-from tcs_edge.runs.manifest import read_manifest
-from tcs_edge.runtimes.base import ClosingRunner, Runner
+from tcs_edge.runs.folder import RunFolder, find_run
+from tcs_edge.runs.manifest import read_manifest, verify_exports
+from tcs_edge.runs.schema import Manifest
+from tcs_edge.runtimes.base import ClosingRunner, Runner, Runtime
 from tcs_edge.runtimes.registry import runtime_for
 from tcs_edge.specs.artifacts import Precision, onnx_file
 from tcs_edge.utils.files import read_json
@@ -112,16 +113,19 @@ def load_classifier(run: Path, artifact: str = DEFAULT_ARTIFACT) -> Classifier:
         artifact: a file of the run's export folder: "model.onnx", "openvino/model.xml".
 
     Raises:
-        ParityFailed: the run failed validation.
+        ParityFailed: the run failed validation, or one of these files changed after it.
         UnknownName: the export folder has no such model.
         DataError: not a run, or labels.txt differs from the model's labels.
     """
     folder = find_run(run)
-    if read_manifest(folder.root).verdict != "pass" or not folder.export.is_dir():
+    manifest = read_manifest(folder.root)
+    if manifest.verdict != "pass" or not folder.export.is_dir():
         raise ParityFailed(f"{run} has no validated model: it failed validation. Run compress again.")
+    runtime = _runtime(folder.export, artifact)
+    _require_unchanged(folder, manifest, run, (*_files(runtime, artifact), "labels.txt", "preprocess.json"))
     labels = tuple(read_labels(folder.export / "labels.txt"))
     preprocess = Preprocess.from_json(read_json(folder.export / "preprocess.json", schema_version=1))
-    runner = _runner(folder.export, artifact)
+    runner = runtime.open(folder.export / artifact, 1)
     if runner.labels != labels:
         raise DataError(f"labels.txt of {run} differs from the labels in the model. Run compress again.")
     return Classifier(runner, labels, preprocess, artifact)
@@ -137,12 +141,24 @@ def predict(run: Path, images: Sequence[Path], top: int = 1, precision: Precisio
         return classifier.predict(images, top)
 
 
-def _runner(export: Path, artifact: str) -> Runner:
+def _runtime(export: Path, artifact: str) -> Runtime:
     models = [path.relative_to(export).as_posix() for path in export.rglob("*") if runtime_for(path)]
     runtime = runtime_for(PurePath(artifact))
     if runtime is None or artifact not in models:
         raise UnknownName("artifact", artifact, models)
-    return runtime.open(export / artifact, 1)
+    return runtime
+
+
+def _files(runtime: Runtime, artifact: str) -> list[str]:
+    """Return the files of a model, relative to the export folder: the main one and those beside it."""
+    beside = runtime.own_format.beside if runtime.own_format else ()
+    return [artifact, *(PurePosixPath(artifact).with_suffix(suffix).as_posix() for suffix in beside)]
+
+
+def _require_unchanged(folder: RunFolder, manifest: Manifest, run: Path, names: Iterable[str]) -> None:
+    if problems := verify_exports(folder.root, manifest, names):
+        listed = ", ".join(f"{problem.path} ({problem.problem})" for problem in problems)
+        raise ParityFailed(f"{run} changed after validation: {listed}. Run compress again.")
 
 
 def _listed(images: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:

@@ -65,17 +65,18 @@ def validate_exports(
 
 @dataclass(frozen=True)
 class Revalidation:
-    """Result of validating a run again; `revoked` is the new folder of its exports if they failed."""
+    """Result of validating a run again; `revoked` is the new folder of its exports if they were revoked."""
 
     validation: Validation
     revoked: Path | None
 
 
-def revalidate(run: Path, data: Path | None) -> Revalidation:
+def revalidate(run: Path, data: Path | None, revoke: bool = False) -> Revalidation:
     """Validate a finished run again: first its files' hashes, then the models on the test images.
 
     Args:
         data: current folder of the images; None uses the recorded folder.
+        revoke: rename exports that fail. Otherwise no file changes.
 
     Raises:
         ParityFailed: a file is missing, changed or new, or the run failed its own validation.
@@ -95,7 +96,7 @@ def revalidate(run: Path, data: Path | None) -> Revalidation:
         opset_limit(manifest.target),
         arithmetic=openvino_arithmetic(manifest.target),
     )
-    if validation.verdict == "pass":
+    if validation.verdict == "pass" or not revoke:
         return Revalidation(validation, None)
     write_json(folder.validation, validation.to_json())
     return Revalidation(validation, folder.revoke())

@@ -26,10 +26,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tcs_edge.errors import UsageError
-from tcs_edge.validation.accuracy import PairedAccuracy
+from tcs_edge.validation.accuracy import Accuracy, PairedAccuracy
 from tcs_edge.validation.hostile import HUGE
 from tcs_edge.validation.parity import Parity
-from tcs_edge.validation.statistics import accuracy_drop
+from tcs_edge.validation.statistics import accuracy_drop, least_above_chance
+
+BETTER_THAN_CHANCE = "model: better than chance"
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,13 @@ def accuracy_checks(name: str, paired: PairedAccuracy, images: int, tolerance: T
         unchanged = f"{name}: accuracy unchanged (McNemar)"
         checks.append(at_least(unchanged, paired.p_value, tolerance.alpha, "p", counts))
     return checks
+
+
+def chance_check(accuracy: Accuracy, classes: int) -> Check:
+    """Return a check that the accuracy of the trained model is significantly above chance, 1 / classes."""
+    least = least_above_chance(accuracy.total, classes) / accuracy.total
+    detail = f"chance is {1 / classes:.1%}, one-sided binomial test at 95 %"
+    return at_least(BETTER_THAN_CHANCE, accuracy.value, least, "of images", detail)
 
 
 def labels_check(name: str, stored: Sequence[str] | None, classes: Sequence[str]) -> Check:

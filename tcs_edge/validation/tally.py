@@ -55,6 +55,7 @@ class Collected:
     tallies: dict[str, Tally]
     images: int = 0
     reference_correct: int = 0
+    classes: int = 0
     first_images: np.ndarray = field(default_factory=lambda: np.empty(0))
     _predictions: list[Predictions] = field(default_factory=list)
 
@@ -63,6 +64,7 @@ class Collected:
         if self.images == 0:
             self.first_images = images[:KEPT_IMAGES].copy()
         self.images += len(images)
+        self.classes = expected.shape[1]
         self.reference_correct += int(is_correct(expected, labels).sum())
         self._predictions.append(Predictions.of(expected, labels))
 

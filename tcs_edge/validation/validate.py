@@ -47,6 +47,7 @@ class Validation:
         accuracies: accuracy on these images; absent for a runner that crashed.
         parities, paired: results per exported runner without a crash.
         predictions: the reference's prediction for every image.
+        classes: number of logits per image.
         only_here: runners in an arithmetic of this machine alone. They have results, but no checks.
     """
 
@@ -57,6 +58,7 @@ class Validation:
     parities: dict[str, Parity]
     predictions: Predictions | None = None
     paired: dict[str, PairedAccuracy] = field(default_factory=dict)
+    classes: int = 0
     only_here: tuple[str, ...] = ()
 
     @property
@@ -129,6 +131,7 @@ def validate(
         parities={name: tally.meter.result() for name, tally in ran.items()},
         predictions=run.predictions(),
         paired={name: tally.paired() for name, tally in ran.items()},
+        classes=run.classes,
         only_here=tuple(runner.name for runner in runners if runner.name in only_here),
     )
 

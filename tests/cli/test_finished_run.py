@@ -9,6 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from tcs_edge import load
+from tcs_edge.errors import ParityFailed
 from tcs_edge.utils.files import sha256_file
 
 
@@ -60,10 +62,15 @@ def _record_again(run: Path, name: str) -> None:
 def test_changed_weight_with_matching_hash_is_rejected(cli, own_run, photos):
     _change_a_weight(own_run / "export" / "model.onnx")
     _record_again(own_run, "export/model.onnx")
+    before = {path: sha256_file(path) for path in own_run.rglob("*") if path.is_file()}
     result = cli("validate", own_run)
     assert result.exit_code == 1
     assert "verdict: fail" in result.stdout
     assert "FAILED onnxruntime" in result.stdout
+    assert f"no file was changed. To revoke the exports: tcs-edge validate {own_run} --revoke" in result.stderr
+    assert {path: sha256_file(path) for path in own_run.rglob("*") if path.is_file()} == before
+    result = cli("validate", own_run, "--revoke")
+    assert result.exit_code == 1
     assert "export.REJECTED" in result.stderr
     assert not (own_run / "export").exists()
     names = [path.name for path in (own_run / "export.REJECTED").rglob("*") if path.is_file()]
@@ -110,8 +117,36 @@ def test_predictions_are_sorted_probabilities(cli, finished, photos):
 def test_predict_rejects_changed_labels(cli, own_run, photos):
     (own_run / "export" / "labels.txt").write_text("red\ngreen\nblue\n")
     result = cli("predict", own_run, photos / "test" / "red" / "01.png")
-    assert result.exit_code == 3
-    assert "labels.txt" in result.stderr
+    assert result.exit_code == 1
+    assert "changed after validation: export/labels.txt (changed)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "artifact"),
+    [
+        ("model.onnx", "model.onnx"),
+        ("openvino/model.bin", "openvino/model.xml"),
+        ("openvino/model.xml", "openvino/model.xml"),
+        ("preprocess.json", "model.onnx"),
+    ],
+)
+def test_a_changed_model_is_not_loaded(own_run, name, artifact):
+    path = own_run / "export" / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ParityFailed, match=rf"changed after validation: export/{name} \(changed\)"):
+        load(own_run, artifact)
+
+
+def test_only_the_opened_files_are_checked(own_run):
+    (own_run / "export/openvino/model.bin").write_bytes(b"")
+    load(own_run).close()
+
+
+def test_a_model_that_the_manifest_lacks_is_not_loaded(own_run):
+    (own_run / "export/mine.onnx").write_bytes((own_run / "export/model.onnx").read_bytes())
+    with pytest.raises(ParityFailed, match=r"export/mine.onnx \(not in the manifest\)"):
+        load(own_run, "mine.onnx")
 
 
 @pytest.mark.parametrize("command", ["validate", "predict"])

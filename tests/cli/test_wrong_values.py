@@ -13,7 +13,7 @@ HEAVY = ("torch", "timm", "openvino", "nncf")
 # Arguments of a command, and a part of the message.
 WRONG = {
     "--nonsense": "No such option: --nonsense",
-    "comprss": "Did you mean 'compress'?",
+    "comprss": "Did you mean 'compress', 'compare'?",
     "compress --nonsense": "No such option: --nonsense",
     "compress --epochs two": "Invalid value for '--epochs'",
     "compress --max-drop 1": "Its new name is --max-accuracy-drop.",
@@ -33,9 +33,10 @@ WRONG = {
     "candidates --target raspberypi4": "Did you mean raspberrypi4 or",
     "candidates --target raspberrypi4 --runtime openvin": "Did you mean openvino?",
     "candidates --target raspberrypi4 --max-size-mb x": "Invalid value for '--max-size-mb'",
-    "validate": "nothing to validate",
+    "validate": "Missing argument 'RUN'",
     "validate nosuch": "no such run folder: nosuch",
-    "validate --onnx a.onnx --reference b.onnx --data c": "no such file: a.onnx",
+    "validate --onnx a.onnx": "No such option: --onnx",
+    "compare a.onnx b.onnx --data c": "no such file: a.onnx",
     "bundle nosuch": "no such run folder: nosuch",
     "bundle nosuch --runtime onnxruntim": "Did you mean onnxruntime?",
     "bundle nosuch --precision int9": "Did you mean int8?",

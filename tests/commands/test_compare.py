@@ -28,10 +28,10 @@ def image_folder(labels, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def check(cli, onnx_path, image_folder):
-    """check(FILE, "--json", ...): validate FILE against the tiny model."""
+    """check(FILE, "--json", ...): compare FILE with the tiny model."""
 
     def run(file: Path, *more: object, reference: Path = onnx_path, data: Path = image_folder):
-        return cli("validate", "--onnx", file, "--reference", reference, "--data", data, *more)
+        return cli("compare", file, reference, "--data", data, *more)
 
     return run
 
@@ -125,7 +125,7 @@ def absent_data(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (custom_op, "custom operators that onnxruntime does not bring: com.acme:Sharpen"),
+        (custom_op, "custom operators that onnxruntime does not have: com.acme:Sharpen"),
         (escaping_data, "beside the model, not at '../../secret'"),
         (absent_data, r"external data weights.data is missing"),
         (with_labels("a", "b", "c", "d", "e"), "names 5 classes, but has 4 outputs"),
@@ -164,15 +164,9 @@ def test_a_model_without_names_needs_one_class_per_output(check, onnx_path, phot
     )
 
 
-@pytest.mark.parametrize("missing", ["--onnx", "--reference", "--data"])
-def test_all_three_options_are_required(cli, onnx_path, image_folder, missing):
-    options = {"--onnx": onnx_path, "--reference": onnx_path, "--data": image_folder}
-    given = [word for name, value in options.items() if name != missing for word in (name, value)]
-    assert "--onnx FILE --reference FILE --data DIR" in one_line(cli("validate", *given), exit_code=2)
-
-
-def test_a_run_and_a_file_together_are_refused(cli, finished, onnx_path):
-    assert "Leave --onnx" in one_line(cli("validate", finished, "--onnx", onnx_path), exit_code=2)
+def test_both_models_and_the_images_are_required(cli, onnx_path):
+    assert "Missing option '--data'" in cli("compare", onnx_path, onnx_path).stderr
+    assert "Missing argument 'B'" in cli("compare", onnx_path, "--data", ".").stderr
 
 
 def turned_outputs(model: onnx.ModelProto) -> None:
@@ -215,10 +209,18 @@ def test_the_order_of_unnamed_outputs_is_reported(check, onnx_path, own_classes,
         result = check(model, "--preprocess", steps, reference=model, data=own_classes)
         assert result.exit_code == 0, result.stderr
         lines[model] = result.stderr
-        assert f"{model.name} has no class names" in result.stderr
+        assert f"{model.name} has no class names, so the class order was assumed" in result.stderr
         assert "class folders in sorted order: class 0, class 1, class 2, class 3" in result.stderr
     assert "below chance" not in lines[plain]
     assert "below chance (25.00%): the outputs are probably in another order" in lines[turned]
+
+
+def test_named_outputs_at_chance_are_reported(check, onnx_path):
+    result = check(onnx_path)
+    assert result.exit_code == 0, result.stderr
+    assert "class order was assumed" not in result.stderr
+    assert "than chance (25.00%)" in result.stderr or "below chance (25.00%)" in result.stderr
+    assert "the preprocessing probably differs from training" in result.stderr
 
 
 def test_images_can_be_excluded(check, onnx_path, image_folder, tmp_path):

@@ -95,7 +95,7 @@ def test_ir_with_truncated_weights_fails_its_run(cli, own_run):
         if record["path"] == "export/openvino/model.bin":
             record |= {"bytes": weights.stat().st_size, "sha256": sha256_file(weights)}
     (own_run / "manifest.json").write_text(json.dumps(manifest))
-    result = cli("validate", own_run)
+    result = cli("validate", own_run, "--revoke")
     assert result.exit_code == 1
     assert "FAILED openvino: runs on every image" in result.stdout
     assert (own_run / "export.REJECTED").is_dir()
