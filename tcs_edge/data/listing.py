@@ -8,7 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cached_property
 from pathlib import Path
 
 from tcs_edge.data.formats import has_image_suffix, how_to_read, unread_kind
@@ -168,23 +169,35 @@ class Listing:
             raise DataError(f"cannot list {folder}: {error.strerror}. Check its permissions.") from None
         clean = [entry for entry in found if not is_clutter(entry.name)]
         allowed = [entry for entry in clean if not self._is_excluded(entry)]
-        kept = [entry for entry in allowed if not _is_run(entry)]
+        runs = {entry.name for entry in allowed if _is_run(entry)}
         if str(folder) not in self._counted:  # folders are listed several times
             self._counted.add(str(folder))
             self._clutter.update(_clutter_kind(entry.name) for entry in found if is_clutter(entry.name))
             self.excluded += sorted({entry.name for entry in clean} - {entry.name for entry in allowed})
-            if runs := [entry.name for entry in allowed if entry not in kept]:
-                self.runs += runs
-                self._runs_in[str(folder)] = runs
-        return kept
+            if runs:
+                self.runs += sorted(runs)
+                self._runs_in[str(folder)] = sorted(runs)
+        return [entry for entry in allowed if entry.name not in runs]
 
     def _is_excluded(self, entry: os.DirEntry[str]) -> bool:
         if not self.exclude:
             return False
-        relative = Path(entry.path).relative_to(self.root).as_posix()
-        names = (entry.name.casefold(), relative.casefold())
-        patterns = [pattern.casefold().removeprefix("./").rstrip("/") for pattern in self.exclude]
-        return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+        if self._patterns.fullmatch(entry.name.casefold()):
+            return True
+        relative = Path(entry.path).relative_to(self.root).as_posix() if self._with_paths else entry.name
+        return self._patterns.fullmatch(relative.casefold()) is not None
+
+    @cached_property
+    def _patterns(self) -> re.Pattern[str]:
+        return re.compile("|".join(translate(pattern) for pattern in self._globs))
+
+    @cached_property
+    def _with_paths(self) -> bool:
+        return any("/" in pattern for pattern in self._globs)
+
+    @property
+    def _globs(self) -> list[str]:
+        return [pattern.casefold().removeprefix("./").rstrip("/") for pattern in self.exclude]
 
 
 def _clutter_kind(name: str) -> str:
