@@ -37,5 +37,5 @@ def require_one_file(name: str, size_bytes: int) -> None:
     """
     if size_bytes > MAX_BYTES:
         raise RequirementMissed(
-            f"{name} would be {size_bytes / 1e9:.1f} GB, one ONNX file holds 2.1 GB. Choose a smaller --student."
+            f"{name} would be {size_bytes / 1e9:.1f} GB, above the 2.1 GB of an ONNX file. Pass a smaller --student."
         )

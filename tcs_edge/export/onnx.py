@@ -41,14 +41,14 @@ def choose_opset(highest: int | None, asked: int | None = None) -> int:
     """
     if highest is not None and highest < LOWEST_OPSET:
         raise UsageError(
-            f"the target reads ONNX opset {highest} at most, torch's exporter writes {LOWEST_OPSET} "
+            f"the target reads ONNX opset {highest} at most, but torch's exporter writes {LOWEST_OPSET} "
             "at least. Pin a newer runtime in the target, or deploy the OpenVINO export."
         )
     if asked is None:
         return DEFAULT_OPSET
     _require_opset(asked)
     if highest is not None and asked > highest:
-        raise UsageError(f"opset {asked} was asked for, the target reads {highest} at most. Use {DEFAULT_OPSET}.")
+        raise UsageError(f"opset {asked}: the target reads {highest} at most. Use {DEFAULT_OPSET}.")
     return asked
 
 
@@ -86,8 +86,7 @@ def export_onnx(
 def _require_opset(opset: int) -> None:
     if not LOWEST_OPSET <= opset <= HIGHEST_OPSET:
         raise UsageError(
-            f"opset {opset} was asked for, torch's exporter writes {LOWEST_OPSET} to {HIGHEST_OPSET}. "
-            f"Use {DEFAULT_OPSET}."
+            f"opset {opset}: torch's exporter writes {LOWEST_OPSET} to {HIGHEST_OPSET}. Use {DEFAULT_OPSET}."
         )
 
 
@@ -116,7 +115,7 @@ def _trace(model: torch.nn.Module, img_size: int, opset: int, dynamic_batch: boo
 def _require_promises(proto: onnx.ModelProto, opset: int, classes: int, dynamic_batch: bool) -> None:
     opsets = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
     if opsets != {"ai.onnx": opset}:
-        raise RequirementMissed(f"opset {opset} was asked for, the exporter wrote {opsets}.")
+        raise RequirementMissed(f"the exporter wrote opset {opsets} instead of {opset}.")
     names = [value.name for value in (*proto.graph.input, *proto.graph.output)]
     if names != [INPUT, OUTPUT]:
         raise RequirementMissed(f"the exporter wrote inputs and outputs {names}, not [{INPUT!r}, {OUTPUT!r}].")

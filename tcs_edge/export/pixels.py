@@ -54,7 +54,7 @@ def export_pixels(source: Path, path: Path, preprocess: Preprocess) -> Path:
 def _require_antialias(source: Path, model: onnx.ModelProto) -> None:
     opset = default_opset(model) or 0
     if opset < 18:
-        raise UsageError(f"{source} has opset {opset}, resizing with antialiasing came with 18. Export again.")
+        raise UsageError(f"{source} has opset {opset}. Resizing with antialiasing needs 18. Export again.")
 
 
 class _Steps:

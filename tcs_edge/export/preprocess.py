@@ -24,7 +24,7 @@ def require_labels(labels: Sequence[str]) -> None:
         if label.splitlines() != [label]:
             raise DataError(f"class name {label!r} is empty or has a line break. Rename its folder.")
         if label in seen:
-            raise DataError(f"class name {label!r} comes twice. Rename one of the folders.")
+            raise DataError(f"class name {label!r} is repeated. Rename one of the folders.")
         seen.add(label)
 
 

@@ -43,9 +43,7 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
     pairs = stored_pairs(path)
     missing = [key for key in KEYS if key not in pairs]
     if missing:
-        raise DataError(
-            f"{path} holds no {', '.join(missing)}: it was not exported by tcs-edge. Take the model of a run."
-        )
+        raise DataError(f"{path} has no metadata {', '.join(missing)}. Pass the model of a run of tcs-edge.")
     return pairs
 
 

@@ -44,7 +44,7 @@ def require_standard(path: Path, model: onnx.ModelProto) -> None:
     named = sorted(f"{domain}:{kind}" for domain, kind in foreign if domain not in KNOWN_DOMAINS | own)
     if named:
         raise DataError(
-            f"{path} uses custom operators that onnxruntime does not bring: {', '.join(named[:3])}. "
+            f"{path} uses custom operators that onnxruntime does not have: {', '.join(named[:3])}. "
             "Export with standard operators."
         )
     for file in external_files(path, model):
@@ -86,7 +86,7 @@ def external_file(path: Path, tensor: onnx.TensorProto) -> Path:
     except (OSError, ValueError, RuntimeError):
         inside = False
     if not location or not inside:
-        raise DataError(f"{path}: external data must lie beside the model, not at {location[:60]!r}. Export it again.")
+        raise DataError(f"{path}: external data must be beside the model, not at {location[:60]!r}. Export it again.")
     return file
 
 

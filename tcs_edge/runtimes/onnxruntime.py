@@ -76,9 +76,9 @@ def open_session(path: Path, threads: int, takes: str = FLOAT) -> Any:
         raise DataError(f"{path} cannot be loaded by onnxruntime: {reason_of(error)} Export again.") from error
     ends = len(session.get_inputs()), len(session.get_outputs())
     if ends != (1, 1):
-        raise DataError(f"{path}: a classifier has one input and one output, this has {ends[0]} and {ends[1]}.")
+        raise DataError(f"{path}: {ends[0]} inputs and {ends[1]} outputs. A classifier has one of each.")
     if session.get_inputs()[0].type != takes:
-        raise DataError(f"{path} takes {session.get_inputs()[0].type}, {takes} was expected. Export again.")
+        raise DataError(f"{path} takes {session.get_inputs()[0].type} instead of {takes}. Export again.")
     return session
 
 

@@ -50,7 +50,7 @@ def test_the_file_has_the_requested_opset(model, labels, preprocess, tmp_path, o
 
 @pytest.mark.parametrize("opset", [13, LOWEST_OPSET - 1, 99])
 def test_an_unsupported_opset_is_refused(model, labels, preprocess, tmp_path, opset):
-    with pytest.raises(UsageError, match=rf"opset {opset} .* 18 to "):
+    with pytest.raises(UsageError, match=rf"opset {opset}: .* 18 to "):
         export_onnx(model, tmp_path / "m.onnx", 32, labels=labels, preprocess=preprocess, opset=opset)
     assert list(tmp_path.iterdir()) == []
 
@@ -64,7 +64,7 @@ def test_a_target_with_a_too_low_opset_is_refused():
 def test_another_opset_in_the_file_is_an_error(model, labels, preprocess, tmp_path, monkeypatch):
     real = torch.onnx.export
     monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: real(*a, **{**k, "opset_version": 20}))
-    with pytest.raises(RequirementMissed, match=r"opset 18 was asked for.*20"):
+    with pytest.raises(RequirementMissed, match=r"wrote opset.*20.* instead of 18"):
         export_onnx(model, tmp_path / "m.onnx", 32, labels=labels, preprocess=preprocess)
     assert list(tmp_path.iterdir()) == []
 
@@ -130,7 +130,7 @@ def test_a_foreign_onnx_file_has_no_metadata(onnx_path, tmp_path):
     proto = onnx.load(onnx_path)
     del proto.metadata_props[:]
     onnx.save(proto, tmp_path / "foreign.onnx")
-    with pytest.raises(DataError, match="not exported by tcs-edge"):
+    with pytest.raises(DataError, match="Pass the model of a run of tcs-edge"):
         read_onnx_metadata(tmp_path / "foreign.onnx")
 
 
@@ -150,13 +150,13 @@ def test_other_architectures_are_exported_correctly(name, labels, preprocess, tm
 def test_a_model_too_large_for_one_file_is_refused_before_tracing(labels, preprocess, tmp_path):
     with torch.device("meta"):
         large = torch.nn.Linear(2**15, 2**14 + 1)
-    with pytest.raises(RequirementMissed, match=r"model.onnx would be 2.1 GB, one ONNX file holds 2.1 GB"):
+    with pytest.raises(RequirementMissed, match=r"model.onnx would be 2.1 GB, above the 2.1 GB of an ONNX file"):
         export_onnx(large, tmp_path / "model.onnx", 32, labels=labels, preprocess=preprocess)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_graph_too_large_for_one_file_is_not_written(onnx_path, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_BYTES", 1000)
-    with pytest.raises(RequirementMissed, match="one ONNX file holds"):
+    with pytest.raises(RequirementMissed, match="of an ONNX file"):
         files.save_onnx(onnx.load(onnx_path), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

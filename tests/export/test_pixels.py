@@ -114,8 +114,8 @@ def test_other_arrays_than_images_are_refused(small, shape):
 
 
 def test_each_runner_refuses_the_other_kind_of_input(onnx_path, tmp_path):
-    with pytest.raises(DataError, match=r"tensor\(uint8\) was expected"):
+    with pytest.raises(DataError, match=r"instead of tensor\(uint8\)"):
         PixelsRunner(onnx_path)
     pixels = export_pixels(onnx_path, tmp_path / "m.onnx", Preprocess(32))
-    with pytest.raises(DataError, match=r"tensor\(float\) was expected"):
+    with pytest.raises(DataError, match=r"instead of tensor\(float\)"):
         OrtRunner(pixels)

@@ -99,7 +99,7 @@ def read_openvino_metadata(xml_path: Path) -> dict[str, str]:
     pairs = {} if group is None else {item.tag: item.get("value", "") for item in group}
     missing = [key for key in KEYS if key not in pairs]
     if missing:
-        raise DataError(f"{xml_path} holds no {', '.join(missing)}: it was not exported by tcs-edge.")
+        raise DataError(f"{xml_path} has no metadata {', '.join(missing)}. Pass an export of tcs-edge.")
     return pairs
 
 

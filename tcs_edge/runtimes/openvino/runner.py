@@ -98,7 +98,7 @@ def _read(path: Path) -> ov.Model:
     except RuntimeError as error:
         raise DataError(f"{path} cannot be loaded by openvino: {reason_of(error)} Export again.") from error
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise DataError(f"{path}: a classifier has one input and one output.")
+        raise DataError(f"{path}: not one input and one output, as a classifier has.")
     return model
 
 
@@ -123,7 +123,7 @@ def _precision_name(compiled: ov.CompiledModel) -> str:
 
 def _require_honored(asked: Arithmetic, came: str) -> None:
     if asked not in ("device", came):
-        raise DataError(f"openvino runs {came} on this CPU, {asked} was asked for. Use --precision device.")
+        raise DataError(f"openvino runs {came} instead of {asked} on this CPU.")
 
 
 def _labels(model: ov.Model, path: Path) -> tuple[str, ...] | None:
