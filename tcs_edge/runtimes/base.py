@@ -151,7 +151,7 @@ def stored_precision(text: str | None, source: str) -> Precision:
     for precision in PRECISIONS:
         if text in (precision, None):
             return precision
-    raise DataError(f"{source} says that its precision is {text!r}. Known: {', '.join(PRECISIONS)}.")
+    raise DataError(f"{source}: unknown precision {text!r}. Known: {', '.join(PRECISIONS)}.")
 
 
 def coarsest(stored: Precision, arithmetic: str) -> str:
@@ -204,7 +204,7 @@ def stored_labels(text: str | None, outputs: object, source: str) -> tuple[str, 
     except DataError:
         labels = None
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise DataError(f"{source}: the class names in its metadata are no JSON list of names. Export again.")
+        raise DataError(f"{source}: the class names in its metadata are not a JSON list of names. Export again.")
     if isinstance(outputs, int) and len(labels) != outputs:
         raise DataError(f"{source} names {len(labels)} classes, but has {outputs} outputs. Export again.")
     return tuple(labels)

@@ -317,6 +317,6 @@ def test_a_real_export_has_no_doubtful_tensor(onnx_path, xml_path):
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '["a", NaN]', "{"])
 def test_hostile_metadata_is_refused_in_one_line(text):
-    with pytest.raises(DataError, match="no JSON list of names") as caught:
+    with pytest.raises(DataError, match="not a JSON list of names") as caught:
         stored_labels(text, 2, "model.onnx")
     assert len(str(caught.value).splitlines()) == 1
