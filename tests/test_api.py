@@ -104,17 +104,17 @@ def test_compress_raises_on_wrong_options(tmp_path):
 @pytest.mark.parametrize("artifact", ["model.onnx", "openvino/model.xml"])
 def test_classifier_takes_paths_images_and_arrays_alike(finished, photos, artifact):
     path = photos / "test" / "red" / "01.png"
-    picture = Image.open(path)
-    pixels = np.asarray(picture.convert("RGB"))
+    image = Image.open(path)
+    pixels = np.asarray(image.convert("RGB"))
     with load(finished, artifact) as model:
-        answers = model.predict([path, str(path), picture, pixels], top=3)
+        answers = model.predict([path, str(path), image, pixels], top=3)
         assert [answer.guesses for answer in answers] == [answers[0].guesses] * 4
         assert [answer.image for answer in answers] == [str(path), str(path), "2", "3"]
         assert model.predict(pixels)[0].label == answers[0].label
         assert model.predict(np.stack([pixels, pixels]))[1].probability == answers[0].probability
-        chances = model.probabilities([path, picture])
-        assert chances.shape == (2, 3)
-        assert chances.sum(axis=1) == pytest.approx([1, 1])
+        probabilities = model.probabilities([path, image])
+        assert probabilities.shape == (2, 3)
+        assert probabilities.sum(axis=1) == pytest.approx([1, 1])
         assert model.predict([]) == []
         assert artifact in repr(model)
 
