@@ -102,6 +102,8 @@ def _print_limits(limits: Limits, device: TargetSpec) -> None:
     }
     shown = [f"{name} {most:g} {unit}" for name, (most, unit) in given.items() if most]
     typer.echo(f"\nlimits on {device.name}: {', '.join(shown) or 'none'}")
+    typer.echo("order: students that fit first, then by published ImageNet top-1 accuracy")
+    typer.echo("latency: median (interval); --all shows its source and every missed limit")
 
 
 def _draw(assessments: Sequence[Assessment], max_latency_ms: float | None, path: Path) -> None:
