@@ -72,6 +72,7 @@ def test_every_flag_of_the_gate_command_has_an_argument():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_training")
 def test_compress_load_and_gate_work_together(photos, tmp_path, capsys):
     package = logging.getLogger("tcs_edge")
     before = package.level, package.propagate, list(package.handlers)

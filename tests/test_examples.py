@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch, photos) -> Path:
 @pytest.fixture
 def config(here, tiny) -> Path:
     """File with the options of a run that takes seconds."""
-    flags = tiny(target=None, data=None, epochs=1)[1:]
+    flags = tiny(target=None, data=None)[1:]
     lines = [f"{name[2:].replace('-', '_')} = {_toml(value)}" for name, value in zip(*[iter(flags)] * 2, strict=True)]
     path = here / "tiny.toml"
     path.write_text("\n".join(lines) + "\n")
@@ -50,7 +50,7 @@ def run(monkeypatch, script: str, *arguments: object) -> None:
 
 @pytest.mark.slow
 def test_the_raspberry_pi_example_passes_its_gate(here, tiny):
-    flags = tiny(target=None, data=None, epochs=1)[1:]
+    flags = tiny(target=None, data=None)[1:]
     command = [EXAMPLES / "raspberry_pi.sh", "photos", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -64,6 +64,7 @@ def options(folder, teacher, cache):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_training")
 @pytest.mark.parametrize(("method", "online"), CASES)
 def test_every_method_ends_in_a_validated_export(options, tmp_path, method, online):
     run = compress(options(method=method, online_teacher=online), tmp_path / "run")

@@ -70,13 +70,14 @@ def command(
 
 
 def _print_run(run: Run, as_json: bool) -> None:
-    from tcs_edge.report.summary import print_latency, print_next_steps, print_stages, print_validation
+    from tcs_edge.report.summary import print_latency, print_next_steps, print_stages, print_teacher, print_validation
 
     if as_json:
         print_json({"run": str(run.folder.root), **run.manifest.model_dump(mode="json")})
         return
     print_stages(run.manifest)
     print_latency(run.manifest)
+    print_teacher(run.manifest)
     print_validation(run.validation)
     typer.echo(one_line(f"report: {run.folder.report}"))
     where = run.folder.export if run.passed else run.folder.rejected

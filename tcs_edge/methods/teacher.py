@@ -95,6 +95,7 @@ class DistillationTargets:
         grid: g, side of the maps; 0 without maps.
         coordinates: coordinate system of `rows`, for TCS.
         soft_labels: logits (N, classes) of the training images, for TCS.
+        probe_accuracy: validation accuracy of the teacher's linear probe, in 0..1.
     """
 
     rows: Tensor | None = None
@@ -104,6 +105,7 @@ class DistillationTargets:
     grid: int = 0
     coordinates: Coordinates | None = None
     soft_labels: Tensor | None = None
+    probe_accuracy: float | None = None
 
     def source(self) -> TargetSource:
         """Return the function from a batch to its targets."""

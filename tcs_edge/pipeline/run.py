@@ -47,7 +47,7 @@ from tcs_edge.stages.precisions import export_precisions
 from tcs_edge.stages.prepare import Prepared, list_students, require_teacher
 from tcs_edge.stages.time_exports import measure_latency
 from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_student
-from tcs_edge.stages.validate import validate_exports
+from tcs_edge.stages.validate import validate_exports, with_chance_check
 from tcs_edge.training.distill import TrainingFiles
 from tcs_edge.training.fold import load_deployed, save_deployed
 from tcs_edge.utils.files import write_json, write_text
@@ -138,7 +138,8 @@ def _run_stages(
     taught = teach(ready, backbone, watch=watch)
     if taught.targets and taught.targets.coordinates:
         write_document(folder.coordinates, coordinates_record(taught.targets.coordinates, ready.options.tcs.ablation))
-    teacher = teacher_record(taught.meta) if taught.meta else None
+    probed = taught.targets.probe_accuracy if taught.targets else None
+    teacher = teacher_record(taught.meta, probed) if taught.meta else None
     model = _trained(ready, backbone, taught, folder, resume, watch)
     del taught  # the targets are not needed after the training
     with watch.stage("export"), busy("exporting"):
@@ -159,7 +160,7 @@ def _run_stages(
         )
         memory_mb = estimated_peak_memory_mb(folder.unvalidated / "model.onnx")
         student = student_record(ready.choice.winner, model, ready.preprocess.img_size, str(ready.init), memory_mb)
-        validation = _with_limit_checks(validation, ready, folder, student.params_m)
+        validation = _with_limit_checks(with_chance_check(validation), ready, folder, student.params_m)
         validation = replace(validation, checks=(*released, *validation.checks))
     with watch.stage("latency"):
         latency, calls = measure_latency(model, folder.unvalidated, ready.preprocess, ready.options)

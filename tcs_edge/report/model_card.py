@@ -76,6 +76,10 @@ def _results(manifest: Manifest) -> Iterator[str]:
     yield ""
     yield f"Measured on {manifest.dataset.counts.get('test', 0)} test images that were used for nothing else."
     yield ""
+    yield f"Chance accuracy: {100 / len(manifest.dataset.classes):.1f} %."
+    if manifest.teacher and manifest.teacher.probe_accuracy is not None:
+        yield f"Validation accuracy of a linear probe on the teacher: {100 * manifest.teacher.probe_accuracy:.1f} %."
+    yield ""
     yield "| runtime | accuracy | 95 % interval | largest logit difference from the trained network |"
     yield "|---|---|---|---|"
     for runtime, accuracy in manifest.accuracy.items():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tcs_edge.report.console import print_table, stdout_console
 from tcs_edge.report.text import one_line
 from tcs_edge.utils.durations import format_seconds
+from tcs_edge.validation.checks import BETTER_THAN_CHANCE
 
 if TYPE_CHECKING:
     from tcs_edge.runs.schema import Manifest
@@ -44,7 +45,31 @@ def print_validation(validation: Validation) -> None:
         out.print("this machine: an arithmetic that the target lacks, without checks")
     _print_flips(validation)
     passed = sum(check.passed for check in validation.checks)
-    out.print(f"verdict: {validation.verdict} ({passed} of {len(validation.checks)} checks passed)", style="bold")
+    counts = f"verdict: {validation.verdict} ({passed} of {len(validation.checks)} checks passed)"
+    out.print(f"{counts}: {_headline(validation)}" if validation.accuracies else counts, style="bold", soft_wrap=True)
+
+
+def _headline(validation: Validation) -> str:
+    """Return the outcome of parity and the model's quality, with the 95 % interval of its accuracy and chance."""
+    exported = [check for check in validation.failures if check.name != BETTER_THAN_CHANCE]
+    exports = "exports not validated" if exported or not validation.checks else "exports validated"
+    accuracy = next(iter(validation.accuracies.values()))
+    poor = len(validation.failures) > len(exported)
+    quality = f"model quality{' at or below chance' if poor else ''}: accuracy {100 * accuracy.value:.1f} %"
+    interval = f"95 % interval {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}"
+    chance = f", chance {100 / validation.classes:.1f} %" if validation.classes else ""
+    return f"{exports}, {quality} ({interval}{chance})"
+
+
+def print_teacher(manifest: Manifest) -> None:
+    """Print the accuracy of the teacher's linear probe beside the student's, if it is known."""
+    teacher, student = manifest.teacher, next(iter(manifest.accuracy.values()), None)
+    if teacher is None or teacher.probe_accuracy is None or student is None:
+        return
+    stdout_console().print(
+        f"teacher probe: {100 * teacher.probe_accuracy:.1f} % of the validation images; "
+        f"student: {100 * student.value:.1f} % of the test images"
+    )
 
 
 def print_latency(manifest: Manifest) -> None:

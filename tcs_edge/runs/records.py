@@ -29,10 +29,14 @@ def dataset_record(images: ImageSet) -> DatasetRecord:
     )
 
 
-def teacher_record(info: TeacherInfo) -> TeacherRecord:
-    """Record name, license and weights of the teacher."""
+def teacher_record(info: TeacherInfo, probe_accuracy: float | None = None) -> TeacherRecord:
+    """Record name, license and weights of the teacher, and the validation accuracy of its linear probe in 0..1."""
     return TeacherRecord(
-        name=info.name, license=info.license, weights_sha256=info.weights_sha256, source=info.weights_source
+        name=info.name,
+        license=info.license,
+        weights_sha256=info.weights_sha256,
+        source=info.weights_source,
+        probe_accuracy=probe_accuracy,
     )
 
 

@@ -38,12 +38,13 @@ class DatasetRecord(Spec):
 
 
 class TeacherRecord(Spec):
-    """The teacher: the license and the source of its weights."""
+    """The teacher: the license and the source of its weights, and its linear probe's validation accuracy in 0..1."""
 
     name: str
     license: str
     weights_sha256: str
     source: str
+    probe_accuracy: Share | None = None
 
 
 class LatencyRecord(Spec):

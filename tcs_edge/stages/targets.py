@@ -7,6 +7,7 @@ in memory.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,8 @@ def make_targets(
 ) -> DistillationTargets:
     """Make the targets of `options.method` from the teacher's features of `images`.
 
+    The result also has the validation accuracy of the teacher's linear probe.
+
     Args:
         preprocess: preprocessing of the student's images.
         backbone: the student before training, for a probe on its own features; None if the student is not chosen
@@ -82,7 +85,18 @@ def make_targets(
     """
     if teacher_spec(features.meta.name).non_commercial:
         logger.warning(f"teacher {features.meta.name}: no commercial use (license {features.meta.license})")
-    probe = _probe(features, images)
+    probe, accuracy = _probe(features, images)
+    return replace(_targets(features, probe, images, preprocess, backbone, options), probe_accuracy=accuracy)
+
+
+def _targets(
+    features: Features,
+    probe: LinearProbe,
+    images: ImageSet,
+    preprocess: Preprocess,
+    backbone: nn.Module | None,
+    options: ResolvedConfig,
+) -> DistillationTargets:
     if options.method_facts.targets == "coordinates":
         coordinates = _coordinates(features, options)
         rows = _target_rows(features, coordinates, options)
@@ -131,7 +145,8 @@ def _require_room(info: TeacherInfo, channels: int, grid: int, images: int) -> N
         )
 
 
-def _probe(features: Features, images: ImageSet) -> LinearProbe:
+def _probe(features: Features, images: ImageSet) -> tuple[LinearProbe, float]:
+    """Fit the teacher's linear probe on the labeled training images; return it with its validation accuracy."""
     read = features.readout.vectors
     labeled = images.train.labeled
     probe = fit_linear_probe(read(features.train[labeled]), images.train.labels[labeled], len(images.classes))
@@ -140,7 +155,7 @@ def _probe(features: Features, images: ImageSet) -> LinearProbe:
     inputs = "" if features.readout == POOLED else " on the mean of its last map"
     logger.info(f"teacher: {features.meta.name} ({features.meta.license}{cached})")
     logger.info(f"teacher probe{inputs}: validation accuracy {100 * accuracy:.1f} %")
-    return probe
+    return probe, accuracy
 
 
 def _coordinates(features: Features, options: ResolvedConfig) -> Coordinates:

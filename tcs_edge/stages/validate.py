@@ -21,6 +21,7 @@ from tcs_edge.specs.target import OpenVinoArithmetic, openvino_arithmetic, opset
 from tcs_edge.stages.validate_metadata import metadata_checks
 from tcs_edge.stages.validate_pixels import pixels_checks
 from tcs_edge.utils.files import write_json
+from tcs_edge.validation.checks import chance_check
 from tcs_edge.validation.validate import Validation, validate
 
 
@@ -63,6 +64,12 @@ def validate_exports(
     return replace(validation, checks=(*checks, *validation.checks))
 
 
+def with_chance_check(validation: Validation) -> Validation:
+    """Return the validation with a check that the trained model is better than chance."""
+    accuracy = validation.accuracies[TorchRunner.name]
+    return replace(validation, checks=(*validation.checks, chance_check(accuracy, validation.classes)))
+
+
 @dataclass(frozen=True)
 class Revalidation:
     """Result of validating a run again; `revoked` is the new folder of its exports if they were revoked."""
@@ -96,6 +103,7 @@ def revalidate(run: Path, data: Path | None, revoke: bool = False) -> Revalidati
         opset_limit(manifest.target),
         arithmetic=openvino_arithmetic(manifest.target),
     )
+    validation = with_chance_check(validation)
     if validation.verdict == "pass" or not revoke:
         return Revalidation(validation, None)
     write_json(folder.validation, validation.to_json())

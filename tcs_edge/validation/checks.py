@@ -156,7 +156,7 @@ def accuracy_checks(name: str, paired: PairedAccuracy, images: int, tolerance: T
 def chance_check(accuracy: Accuracy, classes: int) -> Check:
     """Return a check that the accuracy of the trained model is significantly above chance, 1 / classes."""
     least = least_above_chance(accuracy.total, classes) / accuracy.total
-    detail = f"chance is {1 / classes:.1%}, one-sided binomial test at 95 %"
+    detail = f"chance is {1 / classes:.1%}, one-sided binomial test at 95 %. Train longer, or check the labels"
     return at_least(BETTER_THAN_CHANCE, accuracy.value, least, "of images", detail)
 
 

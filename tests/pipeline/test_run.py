@@ -20,6 +20,7 @@ from tcs_edge.stages import prepare as preparation
 from tcs_edge.students.build import build_student
 from tcs_edge.training import trainer
 from tcs_edge.utils.files import sha256_file
+from tcs_edge.validation.checks import holds
 
 FINISHED_FILES = {
     "manifest.json", "config.resolved.toml", "metrics.jsonl", "train.log", "tcs-edge-run.json",
@@ -222,6 +223,7 @@ def test_export_that_differs_from_model_is_rejected(cli, tiny, tmp_path, monkeyp
     out = tmp_path / "run"
     result = cli(*tiny(epochs=1), "--out", out)
     assert result.exit_code == 1
+    assert "exports not validated, model quality" in result.stdout
     assert "verdict: fail" in result.stdout
     assert "NOT DEPLOYABLE" in result.stdout
     assert not (out / "export").exists()
@@ -270,3 +272,28 @@ def test_deployed_weights_have_one_folded_layer(finished):
     heads = [name for name in state if name.startswith("1.")]
     assert sorted(heads) == ["1.bias", "1.weight"]
     assert state["1.weight"].shape[0] == 3
+
+
+@pytest.mark.slow
+def test_a_model_at_chance_fails_the_run(cli, tiny, tmp_path):
+    out = tmp_path / "run"
+    result = cli(*tiny(epochs=1, lr=1e-9), "--out", out)
+    assert result.exit_code == 1, result.stderr
+    assert "FAILED model: better than chance: " in result.stdout
+    assert "exports validated, model quality at or below chance" in result.stdout
+    assert "chance 33.3 %" in result.stdout
+    assert (out / "export.REJECTED").is_dir()
+    assert not (out / "export").exists()
+    assert "Chance accuracy: 33.3 %." in (out / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_validate_repeats_the_comparison_with_chance(cli, tiny, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("tcs_edge.stages.validate.chance_check", lambda *_: holds("model: better than chance", True))
+        assert cli(*tiny(epochs=1, lr=1e-9), "--out", out).exit_code == 0
+    again = cli("validate", out)
+    assert again.exit_code == 1
+    assert "FAILED model: better than chance" in again.stdout
+    assert (out / "export").is_dir()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from tcs_edge.report.summary import print_latency, print_next_steps, print_stages, print_validation
+from tcs_edge.report.summary import print_latency, print_next_steps, print_stages, print_teacher, print_validation
 from tcs_edge.runs.schema import Manifest, StageRecord
 from tcs_edge.validation.accuracy import Accuracy
-from tcs_edge.validation.checks import at_most, holds
+from tcs_edge.validation.checks import BETTER_THAN_CHANCE, at_most, holds
 from tcs_edge.validation.validate import Validation
 
 
@@ -68,3 +69,27 @@ def test_next_steps_name_the_run_and_a_limit_that_holds(capsys):
         "copy to a device: tcs-edge bundle 'runs/my pets'",
         "check in CI:      tcs-edge gate 'runs/my pets' --min-accuracy 0.59",
     ]
+
+
+def test_the_headline_has_parity_and_quality(capsys):
+    good = replace(validation(holds("onnx: runs", True)), classes=2)
+    print_validation(good)
+    line = capsys.readouterr().out.splitlines()[-1]
+    quality = "accuracy 90.0 % (95 % interval 59.6 to 98.2, chance 50.0 %)"
+    assert line == f"verdict: pass (1 of 1 checks passed): exports validated, model quality: {quality}"
+    print_validation(replace(good, checks=(*good.checks, holds(BETTER_THAN_CHANCE, False))))
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "verdict: fail (1 of 2 checks passed): exports validated, model quality at or below chance: " in line
+    print_validation(replace(good, checks=(holds("onnx: runs", False), holds(BETTER_THAN_CHANCE, True))))
+    assert "exports not validated, model quality: accuracy" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_teachers_accuracy_is_beside_the_students(capsys, manifest):
+    found = Manifest.model_validate(manifest)
+    print_teacher(found)
+    probed, own = found.teacher.probe_accuracy, found.accuracy["pytorch"].value
+    assert capsys.readouterr().out == (
+        f"teacher probe: {100 * probed:.1f} % of the validation images; student: {100 * own:.1f} % of the test images\n"
+    )
+    print_teacher(found.model_copy(update={"teacher": None}))
+    assert capsys.readouterr().out == ""

@@ -182,6 +182,7 @@ def test_int8_that_loses_accuracy_fails_the_run_and_has_no_file(cli, tiny, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_training")
 def test_run_that_failed_on_int8_resumes_without_int8_and_training(cli, tiny, tmp_path, monkeypatch):
     impossible = checks.Tolerance(1e-9, 1.0, 1.0, None, max_accuracy_drop=0.0, alpha=None, min_sqnr_db=300.0)
     config, out = tmp_path / "quick.toml", tmp_path / "my run"
@@ -216,6 +217,7 @@ def test_run_that_failed_on_int8_resumes_without_int8_and_training(cli, tiny, tm
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_training")
 def test_files_of_an_interrupted_export_are_not_released(cli, tiny, tmp_path, monkeypatch):
     def stop(*_arguments, **_options):
         raise KeyboardInterrupt

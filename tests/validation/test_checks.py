@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from tcs_edge.errors import UsageError
-from tcs_edge.validation.accuracy import PairedAccuracy
+from tcs_edge.validation.accuracy import Accuracy, PairedAccuracy
 from tcs_edge.validation.checks import (
     F32,
     TOLERANCES,
     accuracy_checks,
     at_least,
     at_most,
+    chance_check,
     labels_check,
     parity_checks,
     tolerance_for,
@@ -117,3 +118,24 @@ def test_more_images_detect_a_smaller_loss():
 def test_other_class_names_fail(stored):
     assert not labels_check("m", stored, ("a", "b")).passed
     assert labels_check("m", ("a", "b"), ("a", "b")).passed
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "classes", "passed"),
+    [
+        (0, 1000, 2, False),
+        (500, 1000, 2, False),
+        (526, 1000, 2, False),
+        (527, 1000, 2, True),
+        (12, 36, 3, False),
+        (18, 36, 3, True),
+        (36, 36, 3, True),
+        (2, 4, 2, False),  # four images never show significance, so more than chance is enough
+        (3, 4, 2, True),
+    ],
+)
+def test_a_model_must_be_significantly_better_than_chance(correct, total, classes, passed):
+    check = chance_check(Accuracy.of_counts(correct, total), classes)
+    assert check.name == "model: better than chance"
+    assert check.passed == passed
+    assert f"chance is {1 / classes:.1%}" in check.detail

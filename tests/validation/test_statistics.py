@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcs_edge.validation.statistics import accuracy_drop, mcnemar_exact, wilson_interval
+from tcs_edge.validation.statistics import accuracy_drop, least_above_chance, mcnemar_exact, wilson_interval
 
 Z95 = 1.959963984540054
 
@@ -74,3 +74,20 @@ def test_the_bound_of_the_drop_has_its_nominal_coverage():
 def test_impossible_counts_are_refused(counts):
     with pytest.raises(ValueError):
         accuracy_drop(*counts)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 1000])
+@pytest.mark.parametrize("total", [5, 36, 540])
+def test_the_least_above_chance_is_the_first_significant_count(total, classes):
+    def tail(correct: int) -> float:
+        """Probability of at least `correct` images by chance."""
+        ways = (math.comb(total, right) * (classes - 1) ** (total - right) for right in range(correct, total + 1))
+        return sum(ways) / classes**total
+
+    least = least_above_chance(total, classes)
+    assert tail(least) <= 0.05 < tail(least - 1)
+
+
+def test_too_few_images_for_significance_need_more_than_chance():
+    assert least_above_chance(4, 2) == 3
+    assert least_above_chance(1, 10) == 1
