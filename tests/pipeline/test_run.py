@@ -195,7 +195,7 @@ def test_train_log_starts_with_lines_logged_before_the_folder_existed(finished):
         ({"student": "lcnet_05"}, 2, "Did you mean lcnet_0"),
         ({"teacher_weights": "no.safetensors"}, 4, "no such weights file"),
         ({"student_init": "no.safetensors"}, 4, "no such weights file"),
-        ({"device": "abacus"}, 2, "--device abacus"),
+        ({"device": "abacus"}, 2, "device: unknown value 'abacus'"),
         ({"out": Path(__file__).parent}, 2, "not empty"),
     ],
 )
