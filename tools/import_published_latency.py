@@ -147,8 +147,8 @@ def avx2_profile(measured: Iterable[LatencyRow]) -> Profile:
     unknown = ("p90_ms", "p99_ms", "measured_on", "runtime_version")
     changes = {"source": "estimated", "citation": "avx2", **dict.fromkeys(unknown)}
     rows = tuple(
-        row.model_copy(
-            update=changes
+        row.replaced(
+            **changes
             | {
                 "p50_ms": round(row.p50_ms * math.sqrt(AVX2_FACTOR), 4),
                 "high_ms": round(row.high_ms * AVX2_FACTOR, 4),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import UnknownName
-from tcs_edge.specs.config import CompressConfig, ResolvedConfig
+from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.specs.methods import METHODS
 from tcs_edge.specs.strict import validated
 
@@ -60,7 +60,7 @@ class BenchRun:
     """
 
     arm: str
-    options: CompressConfig
+    options: ResolvedConfig
 
     @property
     def place(self) -> str:
@@ -169,9 +169,9 @@ def make_runs(
     )
 
 
-def _changed(base: SharedOptions, changes: Mapping[str, Any], seed: int) -> CompressConfig:
+def _changed(base: SharedOptions, changes: Mapping[str, Any], seed: int) -> ResolvedConfig:
     document = base.options.model_dump(exclude_unset=True) | {"seed": seed}
     if base.labeled_epochs and not METHODS[changes["method"]].label_free:
         document |= {"unlabeled": None, "rest_unlabeled": False, "epochs": base.labeled_epochs}
     tcs = document.get("tcs", {}) | changes.get("tcs", {})
-    return validated(CompressConfig, document | dict(changes) | {"tcs": tcs}, Path("options"))
+    return validated(ResolvedConfig, document | dict(changes) | {"tcs": tcs}, Path("options"))

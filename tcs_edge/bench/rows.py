@@ -82,7 +82,7 @@ def _row(runs: Mapping[BenchRun, RunResult], first: Mapping[int, np.ndarray] | N
         student=run.options.student,
         shots=run.options.shots,
         seeds=tuple(one.options.seed for one in runs),
-        epochs=run.options.epochs or 0,
+        epochs=run.options.epochs,
         train_images=results[0].train_images,
         accuracies=accuracies,
         accuracy=statistics.mean(accuracies),

@@ -21,7 +21,7 @@ from tcs_edge.errors import TcsEdgeError
 from tcs_edge.export.onnx import export_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.timing import time_runner
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.stages.prepare import Prepared, list_students
 from tcs_edge.stages.targets import gather_features
 from tcs_edge.stages.train import build_backbone, train_student
@@ -38,7 +38,7 @@ def main(config_key: Path) -> int:
     """Run the options in the file `config_key` and write the result beside it as .json; return the exit code."""
     document = read_json(config_key, SCHEMA_VERSION)
     try:
-        run = BenchRun(document["arm"], CompressConfig.model_validate(document["options"]))
+        run = BenchRun(document["arm"], ResolvedConfig.model_validate(document["options"]))
         found = run_pass(run) if document["pass"] else train_run(run, config_key)
     except TcsEdgeError as error:
         sys.stderr.write(f"{error}\n")

@@ -83,7 +83,7 @@ def _offers(profiles: Sequence[Profile], origins: Sequence[str]) -> Iterable[_Of
             stamped = row
             if row.source == "measured" and row.runtime_version is None:
                 # The merged profile has the machine of one file only, so the row keeps its own version.
-                stamped = row.model_copy(update={"runtime_version": row.version(profile.machine)})
+                stamped = row.replaced(runtime_version=row.version(profile.machine))
             yield _Offer(stamped, origin, order, profile.citations[row.citation])
 
 
@@ -107,7 +107,7 @@ def _assembled(profiles: Sequence[Profile], offers: Sequence[_Offer]) -> Profile
     for offer in offers:
         name = _citation_name(citations, offer.row.citation, offer.citation)
         citations[name] = offer.citation
-        rows.append(offer.row.model_copy(update={"citation": name}))
+        rows.append(offer.row.replaced(citation=name))
     return Profile(
         target=profiles[0].target,
         # The last file wins for facts in several files. A file may have the facts of one runtime only.

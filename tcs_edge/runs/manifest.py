@@ -86,7 +86,7 @@ def with_files(manifest: Manifest, root: Path, paths: Iterable[Path]) -> Manifes
     added = {record.path: ManifestFile(**record.to_json()) for record in record_files(root, paths)}
     kept = {record.path: record for record in manifest.files}
     files = sorted((kept | added).values(), key=lambda record: record.path)
-    return manifest.model_copy(update={"files": tuple(files)})
+    return manifest.replaced(files=tuple(files))
 
 
 def exported_files(manifest: Manifest) -> tuple[ManifestFile, ...]:

@@ -172,7 +172,7 @@ def load_target(name_or_path: str | Path) -> TargetSpec:
     target = validated(TargetSpec, _read_extended(path), path)
     beside = path.parent / target.profile
     if target.profile.endswith(".json") and is_file(beside):
-        return target.model_copy(update={"profile": str(beside)})
+        return target.replaced(profile=str(beside))
     return target
 
 

@@ -13,7 +13,7 @@ from tcs_edge.bench.rows import make_rows
 from tcs_edge.bench.run import run_bench
 from tcs_edge.bench.table import to_markdown, write_table
 from tcs_edge.errors import SpecError, TcsEdgeError, UnknownName, UsageError
-from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, resolve
+from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
 from tcs_edge.specs.methods import DkdOptions
 
 BASE = resolve(
@@ -44,12 +44,12 @@ def test_arms_change_only_their_own_options():
     for run in make_runs([SharedOptions(BASE)], arms_of(list(ARMS), list(ABLATIONS)), [3]):
         ablation = ABLATIONS.get(run.arm.removeprefix("tcs/"), {})
         changes = {"seed": 3, "tcs": BASE.tcs.model_dump() | ablation} | ARMS[run.arm.split("/")[0]]
-        expected = CompressConfig.model_validate(BASE.model_dump() | changes)
+        expected = ResolvedConfig.model_validate(BASE.model_dump() | changes)
         assert run.options == expected, run.arm
 
 
 def test_shared_option_that_an_arm_does_not_support_raises():
-    smoothed = CompressConfig.model_validate(BASE.model_dump() | {"train": {"label_smoothing": 0.1}})
+    smoothed = ResolvedConfig.model_validate(BASE.model_dump() | {"train": {"label_smoothing": 0.1}})
     assert len(make_runs([SharedOptions(smoothed)], arms_of(["tcs", "kd", "dkd", "ce"], []), [0])) == 4
     with pytest.raises(SpecError, match="method simkd uses no labels"):
         make_runs([SharedOptions(smoothed)], arms_of(["tcs", "simkd"], []), [0])
@@ -137,10 +137,10 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def base(folder):
-    return CompressConfig(
-        target="x86-avx2", data=folder, student="lcnet_050", student_init="random", img_size=32, epochs=1,
-        shots=2, batch_size=4, threads=1, workers=0, device="cpu",
+def base(folder, resolved):
+    return resolved(
+        target="x86-avx2", data=folder, student_init="random", img_size=32, epochs=1, shots=2, batch_size=4,
+        threads=1, workers=0, device="cpu",
     )  # fmt: skip
 
 

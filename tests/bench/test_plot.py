@@ -10,17 +10,18 @@ from tcs_edge.bench.plot import accuracy_svg
 from tcs_edge.bench.rows import make_rows
 from tcs_edge.report.page.charts import LINE_STYLES
 from tcs_edge.report.page.environment import resource
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, resolve
 
 ARMS = ["tcs", "kd", "ce"]
 
 
+def options(student, shots):
+    asked = CompressConfig(target="x86-avx2", epochs=1, student=student, shots=shots).with_data_defaults(32)
+    return resolve(asked, ChosenStudent(student, "cnn", 32), "table", ("fp32",), Machine(1, 0, "no"))
+
+
 def rows_of(shots, students=("lcnet_050",), seeds=2):
-    shared = [
-        CompressConfig(target="x86-avx2", epochs=1, student=student, shots=count)
-        for student in students
-        for count in shots
-    ]
+    shared = [options(student, count) for student in students for count in shots]
     marks = {"tcs": "1110", "kd": "1100", "ce": "1000"}
     return make_rows({
         run: RunResult(marks[run.arm], 1.0, 300.0, 0.0, 0.5, 9.0, 2.0, 1.5, 1, 20)
