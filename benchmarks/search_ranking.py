@@ -37,7 +37,8 @@ from tcs_edge.stages.targets import teacher_pass
 from tcs_edge.stages.train import build_backbone, train_student
 from tcs_edge.students.choice import Assessment, Choice
 from tcs_edge.training.distill import TrainingFiles
-from tcs_edge.utils.files import atomic_path, make_folder, read_json, write_json
+from tcs_edge.utils.files import atomic_path, make_folder, write_json
+from tcs_edge.utils.reading import read_json
 from tcs_edge.utils.threads import use_threads
 
 logger = logging.getLogger(__name__)

@@ -47,7 +47,8 @@ def test_help_imports_nothing_heavy(arguments):
 
 
 @pytest.mark.parametrize(
-    "module", ["specs.config", "specs.target", "specs.profile", "errors", "utils.files", "utils.progress"]
+    "module",
+    ["specs.config", "specs.target", "specs.profile", "errors", "utils.files", "utils.reading", "utils.progress"],
 )
 def test_what_people_write_is_read_without_anything_heavy(module):
     code = f"import sys, tcs_edge.{module}; print([name for name in {HEAVY} if name in sys.modules])"

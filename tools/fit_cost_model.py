@@ -29,7 +29,8 @@ from scipy.stats import spearmanr
 from tcs_edge.latency.cost_model import MODEL_FILE, MODEL_VERSION, TABLES_FILE, TABLES_VERSION
 from tcs_edge.latency.operators import FEATURES
 from tcs_edge.specs.profile import load_profile
-from tcs_edge.utils.files import read_json, write_json
+from tcs_edge.utils.files import write_json
+from tcs_edge.utils.reading import read_json
 
 Vector = NDArray[np.float64]
 

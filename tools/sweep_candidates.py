@@ -30,7 +30,8 @@ from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.runtimes.openvino.export import export_openvino
 from tcs_edge.students.build import build_student, deployable, feature_dim
-from tcs_edge.utils.files import read_json, write_json
+from tcs_edge.utils.files import write_json
+from tcs_edge.utils.reading import read_json
 
 LABELS = tuple("abcdefghij")[:MEASURED_CLASSES]
 TOLERANCE = 1e-3

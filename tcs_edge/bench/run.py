@@ -12,8 +12,9 @@ from typing import Any
 
 from tcs_edge.bench.grid import SCHEMA_VERSION, BenchRun, RunResult
 from tcs_edge.errors import TcsEdgeError, UsageError
-from tcs_edge.utils.files import read_json, write_json
+from tcs_edge.utils.files import write_json
 from tcs_edge.utils.progress import track
+from tcs_edge.utils.reading import read_json
 
 logger = logging.getLogger(__name__)
 

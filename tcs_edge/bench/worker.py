@@ -27,7 +27,8 @@ from tcs_edge.stages.targets import gather_features
 from tcs_edge.stages.train import build_backbone, train_student
 from tcs_edge.training.distill import FOLD_IMAGES, TrainingFiles
 from tcs_edge.training.fold import deployed_cost
-from tcs_edge.utils.files import read_json, write_json
+from tcs_edge.utils.files import write_json
+from tcs_edge.utils.reading import read_json
 from tcs_edge.utils.stopwatch import Stopwatch
 from tcs_edge.utils.threads import use_threads
 

@@ -22,8 +22,9 @@ from tcs_edge.runs.schema import Manifest, ManifestFile
 from tcs_edge.runtimes.base import Runner
 from tcs_edge.runtimes.registry import RUNTIMES, runtime_for
 from tcs_edge.specs.artifacts import PRECISIONS
-from tcs_edge.utils.files import FileRecord, make_folder, read_json, record_files, write_json, write_text
+from tcs_edge.utils.files import FileRecord, make_folder, record_files, write_json, write_text
 from tcs_edge.utils.progress import busy
+from tcs_edge.utils.reading import read_json
 from tcs_edge.validation.checks import TOLERANCES
 
 SCHEMA_VERSION = 1

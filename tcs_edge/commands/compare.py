@@ -25,7 +25,7 @@ from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.open import only_here, opened_as_deployed
 from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.runtimes.torch import TorchRunner
-from tcs_edge.utils.files import parse_json, read_json
+from tcs_edge.utils.reading import parse_json, read_json
 from tcs_edge.validation.checks import chance_check
 from tcs_edge.validation.validate import Validation, validate
 

@@ -11,7 +11,7 @@ import onnx
 
 from tcs_edge.gate.measures import size_problem
 from tcs_edge.runtimes.onnx_file import all_graphs, all_tensors, external_file, is_external
-from tcs_edge.utils.files import require_content
+from tcs_edge.utils.reading import require_content
 
 Type = onnx.TensorProto.DataType
 # Bits of one element. A type that is missing here, such as a newer one, cannot be checked.

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from tcs_edge.errors import DataError, reason_of
 from tcs_edge.gate.measures import INDEX_ELEMENTS, Measure, ModelFile, parameters, size_problem
-from tcs_edge.utils.files import require_content
+from tcs_edge.utils.reading import require_content
 
 INDICES = {"i64", "u64", "boolean", "u1"}  # shapes, axes and switches, unless they are large
 SHORT = {"i8": "int8", "u8": "int8"}

@@ -14,7 +14,8 @@ from tcs_edge.runs.folder import MANIFEST, MARKER, REJECTED_SUFFIX, find_run
 from tcs_edge.runs.manifest import SCHEMA_VERSION, FileProblem, exported_files, parse_manifest, verify_files
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.specs.strict import short
-from tcs_edge.utils.files import parse_json, read_regular, sha256_file
+from tcs_edge.utils.files import sha256_file
+from tcs_edge.utils.reading import parse_json, read_regular
 
 SHOWN_PROBLEMS = 3
 WHAT_TO_PASS = "Pass a run folder, its manifest.json, or an .onnx or .xml file."
@@ -204,7 +205,7 @@ def parse_document(content: bytes, origin: str) -> Mapping[str, Any]:
     """Parse the JSON object in `content`.
 
     Raises:
-        DataError: as `utils.files.parse_json`, or not an object.
+        DataError: as `utils.reading.parse_json`, or not an object.
     """
     document = parse_json(content, origin, "is neither a model nor JSON", WHAT_TO_PASS)
     if not isinstance(document, dict):

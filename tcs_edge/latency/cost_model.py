@@ -20,7 +20,7 @@ from pathlib import Path
 from tcs_edge.errors import MissingError
 from tcs_edge.latency.operators import MAC_FEATURES, TRANSFORMER_FEATURES
 from tcs_edge.specs.target import RuntimeName
-from tcs_edge.utils.files import read_json
+from tcs_edge.utils.reading import read_json
 
 TABLES_VERSION, MODEL_VERSION = 1, 2
 MODEL_FILE, TABLES_FILE = (Path(__file__).parent / name for name in ("cost_model.json", "operator_tables.json"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tcs_edge.specs.artifacts import Precision
-from tcs_edge.utils.files import read_json
+from tcs_edge.utils.reading import read_json
 
 BYTES_PER_WEIGHT: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 GRAPH_BYTES_PER_MODEL = 250_000

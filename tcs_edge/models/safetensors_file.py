@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tcs_edge.errors import DataError, MissingError, UsageError
-from tcs_edge.utils.files import is_file, is_folder, require_content
+from tcs_edge.utils.reading import is_file, is_folder, require_content
 
 _PREFIXES = re.compile(r"^(?:module\.|backbone\.|model\.)+")
 _PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")

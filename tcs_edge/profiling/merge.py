@@ -16,7 +16,7 @@ from typing import Any
 from tcs_edge.errors import DataError, SpecError, UsageError
 from tcs_edge.specs.profile import LatencyRow, Profile, RowKey, Source, load_profile
 from tcs_edge.specs.strict import validated
-from tcs_edge.utils.files import load_json
+from tcs_edge.utils.reading import load_json
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from tcs_edge.runs.schema import Manifest
 from tcs_edge.runtimes.base import ClosingRunner, Runner, Runtime
 from tcs_edge.runtimes.registry import runtime_for
 from tcs_edge.specs.artifacts import Precision, onnx_file
-from tcs_edge.utils.files import read_json
+from tcs_edge.utils.reading import read_json
 
 DEFAULT_ARTIFACT = "model.onnx"
 ImageInput: TypeAlias = str | Path | Image.Image | np.ndarray

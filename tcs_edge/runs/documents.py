@@ -17,7 +17,8 @@ from tcs_edge.runs.schema import ExpectedRecord, LatencyRecord
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.strict import Spec, format_error
 from tcs_edge.specs.target import RuntimeName
-from tcs_edge.utils.files import read_json, write_json
+from tcs_edge.utils.files import write_json
+from tcs_edge.utils.reading import read_json
 
 SCHEMA_VERSION = 1
 

@@ -22,7 +22,8 @@ from datetime import date
 from pathlib import Path
 
 from tcs_edge.errors import DataError, UsageError
-from tcs_edge.utils.files import make_folder, read_json, write_json
+from tcs_edge.utils.files import make_folder, write_json
+from tcs_edge.utils.reading import read_json
 
 SCHEMA_VERSION = 1
 MARKER = "tcs-edge-run.json"

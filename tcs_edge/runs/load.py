@@ -13,7 +13,7 @@ from tcs_edge.runs.manifest import read_manifest, verify_files
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.students.build import build_student
 from tcs_edge.training.fold import load_deployed
-from tcs_edge.utils.files import read_json
+from tcs_edge.utils.reading import read_json
 
 
 def validated_run(run: Path) -> tuple[RunFolder, Manifest]:

@@ -26,7 +26,8 @@ from tcs_edge.runs.schema import (
 )
 from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, openvino_file, pixels_file
 from tcs_edge.specs.strict import format_error
-from tcs_edge.utils.files import FileRecord, is_file, read_json, record_files, sha256_file, write_json
+from tcs_edge.utils.files import FileRecord, record_files, sha256_file, write_json
+from tcs_edge.utils.reading import is_file, read_json
 from tcs_edge.utils.versions import library_versions
 
 if TYPE_CHECKING:

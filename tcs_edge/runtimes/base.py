@@ -12,7 +12,7 @@ import numpy as np
 
 from tcs_edge.errors import DataError
 from tcs_edge.specs.artifacts import PRECISIONS, Precision, onnx_file
-from tcs_edge.utils.files import parse_json
+from tcs_edge.utils.reading import parse_json
 
 
 class Runner(Protocol):

@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from tcs_edge.errors import DataError, reason_of
-from tcs_edge.utils.files import require_content
+from tcs_edge.utils.reading import require_content
 
 # Included in every build of onnxruntime; com.microsoft are its own contributed operators.
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})

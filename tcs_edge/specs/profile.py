@@ -13,7 +13,8 @@ from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.locate import shipped_files
 from tcs_edge.specs.strict import Spec, validated
 from tcs_edge.specs.target import RuntimeName
-from tcs_edge.utils.files import load_json, write_json
+from tcs_edge.utils.files import write_json
+from tcs_edge.utils.reading import load_json
 
 Source = Literal["measured", "published", "estimated"]
 ProfileRuntime = Literal[RuntimeName, "ncnn"]

@@ -16,7 +16,7 @@ from tcs_edge.errors import SpecError, UnknownName, UsageError
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.locate import shipped_files
 from tcs_edge.specs.strict import Spec, short, validated
-from tcs_edge.utils.files import is_file, read_toml
+from tcs_edge.utils.reading import is_file, read_toml
 
 Isa = Literal["armv8.0-a", "armv8.2-a", "armv8.4-a", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
 RuntimeName = Literal["onnxruntime", "openvino"]

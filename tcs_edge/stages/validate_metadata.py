@@ -14,7 +14,7 @@ from tcs_edge.runtimes.metadata import read_onnx_metadata
 from tcs_edge.runtimes.onnx_file import default_opset, external_files, read_onnx
 from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.specs.artifacts import Precision, is_released, onnx_file, runner_name
-from tcs_edge.utils.files import read_json
+from tcs_edge.utils.reading import read_json
 from tcs_edge.validation.checks import Check, holds
 
 Metadata = Mapping[str, str]

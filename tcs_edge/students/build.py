@@ -20,8 +20,8 @@ from tcs_edge.models.cost import count_macs_m, count_params_m
 from tcs_edge.models.hub import HubFile, fetch, timm_hub_file
 from tcs_edge.models.names import refuse_hub_id
 from tcs_edge.models.safetensors_file import check_safetensors, read_state
-from tcs_edge.utils.files import is_folder
 from tcs_edge.utils.quiet import quiet
+from tcs_edge.utils.reading import is_folder
 
 Init = Literal["pretrained", "random"] | Path
 

@@ -21,7 +21,8 @@ from safetensors.numpy import load, save
 
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import DataError
-from tcs_edge.utils.files import read_json, write_bytes, write_json
+from tcs_edge.utils.files import write_bytes, write_json
+from tcs_edge.utils.reading import read_json
 
 logger = logging.getLogger(__name__)
 

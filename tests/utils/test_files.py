@@ -15,19 +15,15 @@ from hypothesis import strategies as st
 
 from tcs_edge.errors import DataError, MissingError, SpecError
 from tcs_edge.utils.files import (
-    MAX_DOCUMENT_BYTES,
     atomic_path,
-    is_file,
     make_folder,
-    parse_json,
-    read_json,
-    read_toml,
     record_files,
     sha256_file,
     write_bytes,
     write_json,
     write_text,
 )
+from tcs_edge.utils.reading import MAX_DOCUMENT_BYTES, is_file, parse_json, read_json, read_toml
 
 
 def write_half_and_raise(target: Path, error: type[BaseException]) -> None:

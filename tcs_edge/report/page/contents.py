@@ -22,7 +22,7 @@ from tcs_edge.runs.folder import REJECTED_SUFFIX, RunFolder, find_run
 from tcs_edge.runs.manifest import RUN_AGAIN, FileProblem, read_manifest, verify_files
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.specs.strict import format_error
-from tcs_edge.utils.files import parse_json, read_json, read_regular
+from tcs_edge.utils.reading import parse_json, read_json, read_regular
 
 
 class _Lenient(BaseModel):

@@ -17,7 +17,7 @@ from tcs_edge.export.preprocess import read_labels
 from tcs_edge.report.page.environment import resource
 from tcs_edge.runs.folder import find_run
 from tcs_edge.runs.manifest import read_manifest
-from tcs_edge.utils.files import read_json
+from tcs_edge.utils.reading import read_json
 
 VARIABLE = "TCS_EDGE_ONNXRUNTIME_WEB"
 SCRIPT, BINARY = "dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"
