@@ -91,11 +91,6 @@ def inspect(path: Path) -> Inspected:
         return Inspected(_reason(error, path))
 
 
-def unreadable_reason(path: Path) -> str | None:
-    """Decode the whole image and return the reason if that fails, else None."""
-    return inspect(path).reason
-
-
 def decoded_bytes(path: Path, check_only: bool = False) -> int:
     """Estimate the memory for decoding a file, from its header; 0 for a file without a readable header.
 

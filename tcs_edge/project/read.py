@@ -36,8 +36,7 @@ class ProjectFile(CompressConfig):
 
     def compress_config(self) -> CompressConfig:
         """Return the options of `compress` alone."""
-        written = {name: getattr(self, name) for name in self.model_fields_set - {"gate"}}
-        return CompressConfig(**written)
+        return CompressConfig(**{name: value for name, value in self.explicit().items() if name != "gate"})
 
 
 class PyprojectTable(Spec):

@@ -30,9 +30,8 @@ from tcs_edge.specs.options import (
     TrainingOptions,
 )
 from tcs_edge.specs.training import ResolvedAmp, ResolvedTrain, TrainOptions
-from tcs_edge.utils.files import read_toml
+from tcs_edge.utils.reading import read_toml
 
-PANELS = (DataOptions, TeacherOptions, StudentOptions, TrainingOptions, LimitOptions, ExportOptions, RunOptions)
 SEARCHED_SHARES = (1, 3 / 4, 1 / 2)  # input sizes to try, as shares of the images' own size
 OPEN = (None, "auto")
 # Loss weights of TCS: mostly the probe's soft labels, or as in arXiv 2412.09388.
@@ -151,7 +150,6 @@ def resolve(
         asked: options with the defaults of the data.
         search: the search that ranked the student.
     """
-    explicit = {name: getattr(asked, name) for name in asked.model_fields_set}
     decided = {
         "student": student.name,
         "img_size": student.img_size,
@@ -160,10 +158,10 @@ def resolve(
         "precision": precision,
         "threads": machine.threads,
         "workers": machine.workers if asked.workers is None else asked.workers,
-        "train": ResolvedTrain(**_explicit(asked.train) | {"amp": machine.amp}),
+        "train": ResolvedTrain(**asked.train.explicit() | {"amp": machine.amp}),
         **_student_defaults(asked, student.kind),
     }
-    return ResolvedConfig(**explicit | decided)
+    return ResolvedConfig(**asked.explicit() | decided)
 
 
 def _student_defaults(asked: CompressConfig, kind: str) -> dict[str, Any]:
@@ -175,13 +173,9 @@ def _student_defaults(asked: CompressConfig, kind: str) -> dict[str, Any]:
     if asked.all_labeled and (transformer or not scratch):
         weights = UNSOFTENED if scratch else FINE_TUNED
     tcs = {"mimic_warmup": 0.2 if scratch and not transformer else 0.0, "probe_start": scratch, **weights}
-    given = {name: value for name, value in _explicit(asked.tcs).items() if value is not None}
+    given = {name: value for name, value in asked.tcs.explicit().items() if value is not None}
     lr = asked.lr if asked.lr is not None else (from_scratch if scratch else fine_tuning)
     return {"lr": lr, "tcs": ResolvedTcs(**tcs | given)}
-
-
-def _explicit(spec: TrainOptions | Any) -> dict[str, Any]:
-    return {name: getattr(spec, name) for name in spec.model_fields_set}
 
 
 def _problems(config: CompressConfig) -> list[str]:
@@ -241,7 +235,7 @@ def load_config(path: Path) -> dict[str, Any]:
     """Read the options of a TOML file, checked as TOML only.
 
     Raises:
-        SpecError: as `utils.files.read_toml`.
+        SpecError: as `utils.reading.read_toml`.
     """
     return read_toml(path, missing=f"no such config file: {path}. Write one with `tcs-edge init`.")
 

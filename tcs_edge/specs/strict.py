@@ -30,8 +30,11 @@ class Spec(BaseModel):
 
     def replaced(self, **changes: Any) -> Self:
         """Return this spec with `changes`, validated again; fields without an explicit value stay unset."""
-        explicit = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self)(**explicit | changes)
+        return type(self)(**self.explicit() | changes)
+
+    def explicit(self) -> dict[str, Any]:
+        """Return the fields that somebody set, by name."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 SpecType = TypeVar("SpecType", bound=Spec)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tcs_edge.data.decode import MAX_PIXELS, as_rgb, image_size, inspect, open_rgb, unreadable_reason
+from tcs_edge.data.decode import MAX_PIXELS, as_rgb, image_size, inspect, open_rgb
 from tcs_edge.data.formats import has_image_suffix, readable_formats
 from tcs_edge.errors import DataError
 
@@ -120,7 +120,7 @@ def test_error_names_a_truncated_file(tmp_path, picture, suffix):
     with pytest.raises(DataError, match=r"cannot read image .*cut\.") as caught:
         open_rgb(path)
     assert "\n" not in str(caught.value)
-    assert unreadable_reason(path)
+    assert inspect(path).reason
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"GIF89a" + bytes(40), b"\xff\xd8\xff"])
@@ -187,7 +187,7 @@ def test_damaged_bytes_decode_or_raise_data_error(tmp_path, picture, suffix, cha
     path.write_bytes(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        reason = unreadable_reason(path)
+        reason = inspect(path).reason
         if reason is None:
             assert open_rgb(path).mode == "RGB"
         else:
@@ -231,7 +231,7 @@ def test_pixels_without_a_known_range_are_refused(tmp_path, values, reason):
     Image.fromarray(values).save(tmp_path / "a.tif")
     with pytest.raises(DataError, match=reason):
         open_rgb(tmp_path / "a.tif")
-    assert unreadable_reason(tmp_path / "a.tif")
+    assert inspect(tmp_path / "a.tif").reason
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -335,7 +335,7 @@ def test_a_stereo_photo_gives_its_first_image(tmp_path):
     with Image.open(tmp_path / "a.jpg") as opened:
         assert opened.format == "MPO"
     assert np.abs(pixels(tmp_path / "a.jpg")[8, 8].astype(int) - [255, 0, 0]).max() <= 3
-    assert unreadable_reason(tmp_path / "a.jpg") is None
+    assert inspect(tmp_path / "a.jpg").reason is None
 
 
 def test_transparent_gif_is_composited_on_white(tmp_path):
@@ -360,7 +360,7 @@ def test_the_check_of_a_jpeg_equals_decoding_it_whole(tmp_path, picture, mode, p
             readable = True
         except DataError:
             readable = False
-        assert (unreadable_reason(path) is None) == readable, end
+        assert (inspect(path).reason is None) == readable, end
 
 
 def test_the_check_reports_the_largest_value_of_16_bit_files(tmp_path, picture):
@@ -375,7 +375,7 @@ def test_the_check_reports_the_largest_value_of_16_bit_files(tmp_path, picture):
 @pytest.mark.parametrize("brand", [b"heic", b"mif1"])
 def test_a_heic_file_is_named_as_such(tmp_path, brand):
     (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(100))
-    reason = unreadable_reason(tmp_path / "a.jpg")
+    reason = inspect(tmp_path / "a.jpg").reason
     if "HEIF" not in readable_formats():
         assert reason == "HEIC image, which needs pip install 'tcs-edge[heif]'"
     else:
