@@ -1,4 +1,4 @@
-"""Accumulate the models' outputs while the images stream: sums, and three numbers per image."""
+"""Accumulate the models' outputs while the images stream: sums, counts, and three numbers per image."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from tcs_edge.errors import DataError, reason_of
 from tcs_edge.runtimes.base import Runner
 from tcs_edge.validation.accuracy import Accuracy, PairedAccuracy, is_correct
+from tcs_edge.validation.metrics import Metrics, MetricsMeter
 from tcs_edge.validation.parity import ParityMeter
 from tcs_edge.validation.predictions import Predictions
 
@@ -30,10 +31,12 @@ class Tally:
     only_reference: int = 0
     only_model: int = 0
     crash: str = ""
+    _metrics: MetricsMeter = field(default_factory=MetricsMeter)
 
     def add(self, expected: np.ndarray, logits: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> None:
         """Add a batch: logits of reference and model, float (B, classes), and labels int (B,)."""
         self.meter.add(expected, logits, names)
+        self._metrics.add(logits, labels)
         first, second = is_correct(expected, labels), is_correct(logits, labels)
         self.correct += int(second.sum())
         self.only_reference += int((first & ~second).sum())
@@ -42,6 +45,10 @@ class Tally:
     def accuracy(self) -> Accuracy:
         """Return the model's accuracy."""
         return Accuracy.of_counts(self.correct, self.meter.images)
+
+    def metrics(self) -> Metrics:
+        """Return the model's metrics beside accuracy."""
+        return self._metrics.result()
 
     def paired(self) -> PairedAccuracy:
         """Return the model's accuracy against the reference."""
@@ -58,6 +65,7 @@ class Collected:
     classes: int = 0
     first_images: np.ndarray = field(default_factory=lambda: np.empty(0))
     _predictions: list[Predictions] = field(default_factory=list)
+    _metrics: MetricsMeter = field(default_factory=MetricsMeter)
 
     def add(self, images: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> None:
         """Add a batch (B, 3, S, S), the reference's logits float (B, classes), and labels int (B,)."""
@@ -67,6 +75,7 @@ class Collected:
         self.classes = expected.shape[1]
         self.reference_correct += int(is_correct(expected, labels).sum())
         self._predictions.append(Predictions.of(expected, labels))
+        self._metrics.add(expected, labels)
 
     def predictions(self) -> Predictions:
         """Return the reference's predictions of all images."""
@@ -75,6 +84,10 @@ class Collected:
     def reference_accuracy(self) -> Accuracy:
         """Return the reference's accuracy."""
         return Accuracy.of_counts(self.reference_correct, self.images)
+
+    def reference_metrics(self) -> Metrics:
+        """Return the reference's metrics beside accuracy."""
+        return self._metrics.result()
 
 
 def collect(reference: Runner, runners: Sequence[Runner], batches: Iterable[Batch], names: Sequence[str]) -> Collected:

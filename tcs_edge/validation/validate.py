@@ -28,6 +28,7 @@ from tcs_edge.validation.checks import (
     tolerance_for,
 )
 from tcs_edge.validation.hostile import hostile_images
+from tcs_edge.validation.metrics import Metrics
 from tcs_edge.validation.parity import Parity, compare
 from tcs_edge.validation.predictions import Predictions
 from tcs_edge.validation.tally import Batch, Tally, collect
@@ -49,6 +50,7 @@ class Validation:
         predictions: the reference's prediction for every image.
         classes: number of logits per image.
         only_here: runners in an arithmetic of this machine alone. They have results, but no checks.
+        metrics: metrics beside accuracy, per name in `accuracies`.
     """
 
     images: int
@@ -60,6 +62,7 @@ class Validation:
     paired: dict[str, PairedAccuracy] = field(default_factory=dict)
     classes: int = 0
     only_here: tuple[str, ...] = ()
+    metrics: dict[str, Metrics] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Literal["pass", "fail"]:
@@ -80,6 +83,7 @@ class Validation:
             "checks": [check.to_json() for check in self.checks],
             "precisions": dict(self.precisions),
             "accuracies": {name: accuracy.to_json() for name, accuracy in self.accuracies.items()},
+            "metrics": {name: metrics.to_json() for name, metrics in self.metrics.items()},
             "parities": {name: parity.to_json() for name, parity in self.parities.items()},
             "paired": {name: paired.to_json() for name, paired in self.paired.items()},
             "only_here": list(self.only_here),
@@ -133,6 +137,7 @@ def validate(
         paired={name: tally.paired() for name, tally in ran.items()},
         classes=run.classes,
         only_here=tuple(runner.name for runner in runners if runner.name in only_here),
+        metrics={reference.name: run.reference_metrics()} | {name: t.metrics() for name, t in ran.items()},
     )
 
 
