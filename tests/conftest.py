@@ -333,12 +333,16 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     from tcs_edge.runs.schema import DatasetRecord, LatencyRecord, StudentRecord
     from tcs_edge.validation.accuracy import Accuracy
     from tcs_edge.validation.checks import holds
+    from tcs_edge.validation.metrics import Metrics, MetricsMeter
     from tcs_edge.validation.parity import compare
     from tcs_edge.validation.validate import Validation
 
-    def accuracy(correct: int) -> Accuracy:
-        right = np.tile([[1.0, 0.0]], (100, 1))
-        return Accuracy.of(right, np.array([0] * correct + [1] * (100 - correct)))
+    def metrics(correct: int, classes: int) -> Metrics:
+        """Metrics of 100 images, their classes in turns; the last images are taken for the next class."""
+        meter, labels = MetricsMeter(), np.arange(100) % classes
+        predicted = np.where(np.arange(100) < correct, labels, (labels + 1) % classes)
+        meter.add(3.0 * np.eye(classes)[predicted], labels)
+        return meter.result()
 
     def make(
         name: str = "run",
@@ -369,8 +373,15 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             images=100,
             checks=(holds("onnxruntime: runs on every image", passed),),
             precisions={"pytorch": "f32", "onnxruntime": precision},
-            accuracies={"pytorch": accuracy(92), "onnxruntime": accuracy(correct)},
+            accuracies={
+                "pytorch": Accuracy.of_counts(92, 100),
+                "onnxruntime": Accuracy.of_counts(correct, 100),
+            },
             parities={"onnxruntime": compare(logits, logits)},
+            metrics={
+                "pytorch": metrics(92, len(classes)),
+                "onnxruntime": metrics(correct, len(classes)),
+            },
         )
         manifest = build_manifest(
             run.root, created=datetime(2026, 3, 1, tzinfo=UTC), seed=0,

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from tcs_edge.errors import DataError
 from tcs_edge.runs.folder import EXPORT, MANIFEST, MARKER, REJECTED, REJECTED_SUFFIX, REPORT, UNVALIDATED
+from tcs_edge.runs.metrics import MetricsRecord
 from tcs_edge.runs.schema import (
     AccuracyRecord,
     ArtifactRecord,
@@ -79,6 +80,7 @@ def build_manifest(
         export_mb=_export_bytes(files) / 1e6,
         artifacts=_artifacts(files),
         latency_here=latency_here,
+        metrics={name: MetricsRecord.model_validate(m.to_json()) for name, m in validation.metrics.items()},
     )
 
 

@@ -1,29 +1,28 @@
-"""Schema of manifest.json: its fields, with units and ranges.
-
-The upper bounds are far above any real run. They refuse numbers of a changed or damaged file.
-"""
+"""Schema of manifest.json: its fields, with units; their ranges are in `ranges.py`."""
 
 from __future__ import annotations
 
-import itertools
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from tcs_edge.runs.metrics import MetricsRecord
+from tcs_edge.runs.ranges import (
+    ROUNDING,
+    Amount,
+    Count,
+    Difference,
+    Milliseconds,
+    Positive,
+    Share,
+    Threads,
+    require_order,
+)
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.options import SearchName
 from tcs_edge.specs.strict import Spec
-
-Count = Annotated[int, Field(ge=0, le=10**15, strict=True)]
-Positive = Annotated[int, Field(ge=1, le=10**15, strict=True)]
-Amount = Annotated[float, Field(ge=0, le=1e12, strict=True)]
-Share = Annotated[float, Field(ge=0, le=1, strict=True)]
-Milliseconds = Annotated[float, Field(gt=0, le=1e9, strict=True)]
-Threads = Annotated[int, Field(ge=1, le=100_000, strict=True)]
-Difference = Annotated[float, Field(ge=0, strict=True)]
-ROUNDING = 1e-9
 
 
 class DatasetRecord(Spec):
@@ -59,7 +58,7 @@ class LatencyRecord(Spec):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        _require_order(self, "low_ms", "p50_ms", "high_ms")
+        require_order(self, "low_ms", "p50_ms", "high_ms")
         return self
 
 
@@ -107,7 +106,7 @@ class AccuracyRecord(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _require_order(self, "low", "value", "high")
+        require_order(self, "low", "value", "high")
         if abs(self.value - self.correct / self.total) > ROUNDING:
             raise ValueError(f"value is {self.value}, but {self.correct} of {self.total} images are correct")
         return self
@@ -137,7 +136,7 @@ class HostLatency(Spec):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        _require_order(self, "p50_ms", "p90_ms", "p99_ms")
+        require_order(self, "p50_ms", "p90_ms", "p99_ms")
         return self
 
 
@@ -207,6 +206,7 @@ class Manifest(Spec):
     export_mb: Amount
     artifacts: tuple[ArtifactRecord, ...] = ()
     latency_here: LatencyHere | None = None
+    metrics: dict[str, MetricsRecord] = Field(default_factory=dict)
 
     @field_validator("target")
     @classmethod
@@ -218,6 +218,22 @@ class Manifest(Spec):
             if not isinstance(table, dict):
                 raise ValueError(f"{name} must be a table")
         return target
+
+    @model_validator(mode="after")
+    def _metrics_fit(self) -> Self:
+        for name, found in self.metrics.items():
+            counts = (sum(found.recalls.correct), sum(found.recalls.total))
+            accuracy = self.accuracy.get(name)
+            if accuracy is None or counts != (accuracy.correct, accuracy.total):
+                stated = f"{accuracy.correct} of {accuracy.total}" if accuracy else "missing"
+                raise ValueError(
+                    f"metrics of {name} count {counts[0]} of {counts[1]} correct; its accuracy is {stated}"
+                )
+            if len(found.recalls.total) != len(self.dataset.classes):
+                raise ValueError(
+                    f"metrics of {name} have {len(found.recalls.total)} classes, dataset {len(self.dataset.classes)}"
+                )
+        return self
 
     @property
     def only_here(self) -> frozenset[str]:
@@ -231,10 +247,3 @@ class Manifest(Spec):
         if twice := next((path for path in paths if paths.count(path) > 1), None):
             raise ValueError(f"{twice} has two records")
         return files
-
-
-def _require_order(record: Spec, *names: str) -> None:
-    """Raise ValueError unless the fields `names` of `record` are in ascending order, up to rounding."""
-    values = [getattr(record, name) for name in names]
-    if any(second < first - ROUNDING for first, second in itertools.pairwise(values)):
-        raise ValueError(f"{' <= '.join(names)} does not hold ({', '.join(f'{value:.6g}' for value in values)})")

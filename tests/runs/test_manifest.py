@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,12 +17,19 @@ from tcs_edge.runs.manifest import FileProblem, build_manifest, read_manifest, v
 from tcs_edge.runs.schema import DatasetRecord, StageRecord, StudentRecord, TeacherRecord
 from tcs_edge.validation.accuracy import Accuracy
 from tcs_edge.validation.checks import holds
+from tcs_edge.validation.metrics import Metrics, MetricsMeter
 from tcs_edge.validation.parity import compare
 from tcs_edge.validation.validate import Validation
 
 LOGITS = np.array([[2.0, 1.0], [0.0, 1.0]])
 LABELS = np.array([0, 1])
 LATENCY = {"p50_ms": 2.0, "low_ms": 1.0, "high_ms": 4.0, "threads": 4, "source": "estimated", "citation": "a table"}
+
+
+def metrics_of(logits: np.ndarray, labels: np.ndarray = LABELS) -> Metrics:
+    meter = MetricsMeter()
+    meter.add(logits, labels)
+    return meter.result()
 
 
 def validation(logits: np.ndarray = LOGITS) -> Validation:
@@ -31,6 +39,7 @@ def validation(logits: np.ndarray = LOGITS) -> Validation:
         precisions={"pytorch": "f32", "onnxruntime": "f32"},
         accuracies={name: Accuracy.of(LOGITS, LABELS) for name in ("pytorch", "onnxruntime")},
         parities={"onnxruntime": compare(LOGITS, logits)},
+        metrics={name: metrics_of(LOGITS) for name in ("pytorch", "onnxruntime")},
     )
 
 
@@ -64,6 +73,14 @@ def edit(run, change) -> None:
     document = json.loads(run.manifest.read_text())
     change(document)
     run.manifest.write_text(json.dumps(document))
+
+
+def recalls(document: dict) -> dict:
+    return document["metrics"]["onnxruntime"]["recalls"]
+
+
+def fewer_correct(accuracy: dict) -> None:
+    accuracy.update(correct=1, value=0.5, low=0.1, high=0.9)
 
 
 def test_a_manifest_is_read_as_written(run):
@@ -155,6 +172,23 @@ def test_another_schema_version_is_refused(run, version):
         (lambda d: d["accuracy"]["onnxruntime"].update(low=0.99, value=0.3), "low <= value"),
         (lambda d: d["accuracy"]["onnxruntime"].update(correct=1), "1 of 2 images"),
         (lambda d: d["accuracy"]["onnxruntime"].update(correct=0, total=0), "total"),
+        (lambda d: d["metrics"]["onnxruntime"].update(macro_f1=0.9), "counts of the classes give 1"),
+        (lambda d: d["metrics"]["onnxruntime"].update(balanced_accuracy=0.9), "balanced_accuracy is 0.9"),
+        (lambda d: d["metrics"]["onnxruntime"].update(ece=1.5), "ece"),
+        (lambda d: d["metrics"]["onnxruntime"].update(ece=None), "0 images have no prediction"),
+        (lambda d: d["metrics"]["onnxruntime"].update(bins=0), "bins"),
+        (lambda d: recalls(d).update(total=[1, 2]), "not the recall of 1 of 2"),
+        (lambda d: recalls(d).update(correct=[2, 0]), "2 correct of 1 images"),
+        (lambda d: recalls(d).update(predicted=[1, 0]), "1 correct of 1 images and 0 predictions"),
+        (lambda d: recalls(d).update(predicted=[1, 2]), "3 predictions for 2 images"),
+        (lambda d: recalls(d).update(value=[1.0, None]), "null without test images, and only then"),
+        (lambda d: recalls(d).update(high=[0.5, 1.0]), "not the recall of 1 of 1"),
+        (lambda d: recalls(d).update(low=[-0.5, 0.1]), "low"),
+        (lambda d: recalls(d).update(low=[0.1]), "one entry per class each"),
+        (lambda d: recalls(d).update(correct=[True, True]), "correct"),
+        (lambda d: d["metrics"].update(other=d["metrics"]["pytorch"]), "metrics of other count 2 of 2 correct; its"),
+        (lambda d: d["dataset"].update(classes=["cat"]), "metrics of pytorch have 2 classes, dataset 1"),
+        (lambda d: fewer_correct(d["accuracy"]["onnxruntime"]), "count 2 of 2 correct; its accuracy is 1 of 2"),
         (lambda d: d["parity"]["onnxruntime"].update(top1_agreement=2.0), "top1_agreement"),
         (lambda d: d["parity"]["onnxruntime"].update(max_rel_diff=-1.0), "max_rel_diff"),
     ],
@@ -173,6 +207,30 @@ def test_a_missing_or_truncated_manifest_is_a_data_error(run):
     run.manifest.unlink()
     with pytest.raises(DataError, match="no such file"):
         read_manifest(run.root)
+
+
+def test_a_manifest_has_the_metrics_of_every_runtime(run):
+    found = read_manifest(run.root).metrics
+    assert set(found) == {"pytorch", "onnxruntime"}
+    assert found["onnxruntime"].model_dump(mode="json") == metrics_of(LOGITS).to_json()
+
+
+def test_a_class_without_test_images_has_a_recall_of_null(run):
+    labels = np.array([0, 0])
+    found = replace(
+        validation(),
+        accuracies={"pytorch": Accuracy.of(LOGITS, labels)},
+        metrics={"pytorch": metrics_of(LOGITS, labels)},
+    )
+    write_manifest(run.root, make(run.root, found))
+    record = read_manifest(run.root).metrics["pytorch"]
+    assert record.recalls.value == (0.5, None)
+    assert record.balanced_accuracy == 0.5
+
+
+def test_a_manifest_of_a_run_without_metrics_is_read(run):
+    edit(run, lambda document: document.pop("metrics"))
+    assert read_manifest(run.root).metrics == {}
 
 
 def test_nonfinite_logits_are_written_as_null(run):

@@ -1,0 +1,29 @@
+"""Ranges of the numbers in a run's documents.
+
+The upper bounds are far above any real run. They refuse numbers of a changed or damaged file.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated
+
+from pydantic import Field
+
+from tcs_edge.specs.strict import Spec
+
+Count = Annotated[int, Field(ge=0, le=10**15, strict=True)]
+Positive = Annotated[int, Field(ge=1, le=10**15, strict=True)]
+Amount = Annotated[float, Field(ge=0, le=1e12, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Milliseconds = Annotated[float, Field(gt=0, le=1e9, strict=True)]
+Threads = Annotated[int, Field(ge=1, le=100_000, strict=True)]
+Difference = Annotated[float, Field(ge=0, strict=True)]
+ROUNDING = 1e-9
+
+
+def require_order(record: Spec, *names: str) -> None:
+    """Raise ValueError unless the fields `names` of `record` are in ascending order, up to rounding."""
+    values = [getattr(record, name) for name in names]
+    if any(second < first - ROUNDING for first, second in itertools.pairwise(values)):
+        raise ValueError(f"{' <= '.join(names)} does not hold ({', '.join(f'{value:.6g}' for value in values)})")
