@@ -38,7 +38,9 @@ class Parity:
     Attributes:
         max_abs_diff: largest |difference| of a logit; inf unless all logits are finite.
         max_rel_diff: `max_abs_diff` divided by the largest |logit| of the reference.
-        min_cosine: smallest cosine between the two logit vectors of an image.
+        max_centered_diff: largest distance between the two logit vectors of an image, each minus its mean, over the
+            norm of the reference's. Images with a norm below the root mean square of all norms use that instead,
+            because rounding turns a vector near zero without any effect on its softmax probabilities.
         top1_agreement: fraction of images with the same class, in 0..1.
         flips: the images that changed class, the largest margin first, at most `KEPT_FLIPS`.
         finite: True if no logit is NaN or Inf; otherwise the other fields are meaningless.
@@ -51,7 +53,7 @@ class Parity:
 
     max_abs_diff: float
     max_rel_diff: float
-    min_cosine: float
+    max_centered_diff: float
     top1_agreement: float
     flips: tuple[Flip, ...]
     finite: bool
@@ -70,7 +72,7 @@ class Parity:
         return {key: None if _is_infinite(value) else value for key, value in document.items()}
 
 
-BROKEN = Parity(math.inf, math.inf, -1.0, 0.0, (), finite=False, sqnr_db=-math.inf, top5_agreement=0.0)
+BROKEN = Parity(math.inf, math.inf, math.inf, 0.0, (), finite=False, sqnr_db=-math.inf, top5_agreement=0.0)
 
 
 def compare(reference: np.ndarray, logits: np.ndarray) -> Parity:
@@ -86,7 +88,7 @@ def compare(reference: np.ndarray, logits: np.ndarray) -> Parity:
 
 @dataclass
 class ParityMeter:
-    """Accumulate the distance of two models batch by batch, in constant memory.
+    """Accumulate the distance of two models batch by batch, in two numbers per image.
 
     `scale` is the largest finite |logit| of the reference so far.
     """
@@ -95,7 +97,7 @@ class ParityMeter:
     scale: float = 0.0
     finite: bool = True
     _largest: float = 0.0
-    _min_cosine: float = 1.0
+    _centered: list[np.ndarray] = field(default_factory=list)
     _signal: float = 0.0
     _noise: float = 0.0
     _top5: float = 0.0
@@ -128,7 +130,7 @@ class ParityMeter:
         return Parity(
             max_abs_diff=self._largest,
             max_rel_diff=_ratio(self._largest, self.scale),
-            min_cosine=self._min_cosine,
+            max_centered_diff=_largest_share(np.concatenate(self._centered, axis=1)),
             top1_agreement=1.0 - self._flipped / self.images,
             flips=tuple(flip for _, _, flip in sorted(self._worst, reverse=True)),
             finite=True,
@@ -141,7 +143,7 @@ class ParityMeter:
         difference = reference - logits
         self.scale = max(self.scale, float(np.abs(reference).max()))
         self._largest = max(self._largest, float(np.abs(difference).max()))
-        self._min_cosine = min(self._min_cosine, float(_cosines(reference, logits).min()))
+        self._centered.append(np.stack([_centered_norms(difference), _centered_norms(reference)]))
         self._signal += float(np.square(reference).sum())
         self._noise += float(np.square(difference).sum())
         self._top5 += float(_shared_best(reference, logits).sum())
@@ -176,13 +178,17 @@ def _shared_best(reference: np.ndarray, logits: np.ndarray) -> np.ndarray:
     return shared
 
 
-def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the cosines (N,): 1 for two zero vectors, 0 for a zero and another vector."""
-    norms = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=1)
-    product = norms[0] * norms[1]
-    cosines = (first * second).sum(axis=1) / np.where(product > 0, product, 1.0)
-    both_zero = (norms[0] == 0) & (norms[1] == 0)
-    return np.where(both_zero, 1.0, np.clip(cosines, -1.0, 1.0))
+def _centered_norms(logits: np.ndarray) -> np.ndarray:
+    """Return the norms (N,) of logits (N, classes) minus their mean, which softmax ignores."""
+    norms: np.ndarray = np.linalg.norm(logits - logits.mean(axis=1, keepdims=True), axis=1)
+    return norms
+
+
+def _largest_share(norms: np.ndarray) -> float:
+    """Return the largest difference over the reference's norm, at least the root mean square, for norms (2, N)."""
+    differences, references = norms
+    floor = math.sqrt(float(np.square(references).mean()))
+    return max(_ratio(float(d), max(float(r), floor)) for d, r in zip(differences, references, strict=True))
 
 
 def _decibel(signal: float, noise: float) -> float:

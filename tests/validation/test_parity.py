@@ -21,7 +21,7 @@ logits = arrays(np.float32, array_shapes(min_dims=2, max_dims=2), elements=st.fl
 def test_equal_logits_have_perfect_parity(values):
     parity = compare(values, values)
     assert (parity.max_abs_diff, parity.max_rel_diff, parity.top1_agreement) == (0.0, 0.0, 1.0)
-    assert parity.min_cosine == pytest.approx(1.0)
+    assert parity.max_centered_diff == 0.0
     assert parity.finite
     assert parity.flips == ()
 
@@ -59,10 +59,31 @@ def test_nan_and_inf_are_never_equal(bad, side):
     assert compare(pair[side], pair[side]).max_abs_diff == math.inf
 
 
-def test_the_cosine_is_the_smallest_of_all_images():
-    parity = compare(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([[1.0, 0.0], [1.0, 1.0]]))
-    assert parity.min_cosine == pytest.approx(math.sqrt(0.5))
-    assert compare(np.zeros((1, 2)), np.ones((1, 2))).min_cosine == 0.0
+def test_the_centered_difference_is_the_largest_of_all_images():
+    parity = compare(np.array([[1.0, -1.0], [3.0, 1.0]]), np.array([[1.0, -1.0], [3.0, 2.0]]))
+    assert parity.max_centered_diff == pytest.approx(0.5)  # (1, -1) became (0.5, -0.5)
+    assert compare(np.zeros((1, 2)), np.array([[1.0, 2.0]])).max_centered_diff == math.inf
+
+
+def test_a_shift_of_all_logits_of_an_image_is_no_centered_difference():
+    parity = compare(np.array([[1.0, 0.0]]), np.array([[1.5, 0.5]]))
+    assert parity.max_centered_diff == pytest.approx(0.0)
+    assert parity.max_rel_diff == 0.5
+
+
+def test_rounding_of_logits_near_zero_is_measured_against_the_other_images():
+    reference = np.array([[4.0, -4.0, 0.0]] * 20 + [[0.01, -0.01, 0.0]])
+    turned = reference + np.array([[0.0, 0.0, 0.0]] * 20 + [[0.0, 0.02, -0.02]])
+    parity = compare(reference, turned)
+    assert parity.max_centered_diff < 0.01
+    assert parity.top1_agreement == 1.0
+
+
+def test_a_turned_vector_of_usual_size_is_a_large_centered_difference():
+    reference = np.array([[4.0, -4.0, 0.0]] * 21)
+    turned = reference.copy()
+    turned[-1] = [4.0, 0.0, -4.0]
+    assert compare(reference, turned).max_centered_diff == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("shapes", [((2, 3), (2, 4)), ((2, 3), (1, 3)), ((0, 3), (0, 3)), ((3,), (3,))])

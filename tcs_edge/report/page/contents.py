@@ -49,7 +49,7 @@ class ParityDetails(_Lenient):
 
     max_abs_diff: float | None
     max_rel_diff: float | None
-    min_cosine: float | None
+    max_centered_diff: float | None
     top1_agreement: float | None
     flips: tuple[FlipRecord, ...]
     finite: bool
