@@ -175,6 +175,8 @@ class ExportOptions(Spec):
     """Export for any number of images at a time instead of one."""
     embed_preprocess: bool = False
     """Also write ONNX files that take uint8 images of any size."""
+    false_alarm_rate: float = Field(0.05, gt=0, lt=1)
+    """Share of images of known classes that may count as unknown, in 0..1; sets the threshold of predict."""
     compiled_latency: bool = False
     """Also time the model under torch.compile after the export; compiling may take minutes."""
     int8: Int8Options = Int8Options()

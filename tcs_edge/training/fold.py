@@ -57,20 +57,44 @@ def _check_branches(merged: Tensor, reference: Tensor) -> None:
         )
 
 
+@torch.no_grad()
+def divide_logits(model: nn.Module, temperature: float) -> None:
+    """Divide the logits of a deployed model by `temperature` > 0, inside the weights of its last layer."""
+    last = model.classifier if isinstance(model, SimKdStudent) else model[-1]
+    last.weight /= temperature
+    last.bias /= temperature
+
+
 def deployed_cost(model: nn.Module, img_size: int) -> tuple[float, float]:
     """Cost of the deployed model: millions of parameters, and of multiply-accumulates for one image."""
     return count_params_m(model), count_macs_m(model, img_size)
 
 
-def save_deployed(path: Path, model: nn.Module) -> None:
+def save_deployed(path: Path, model: nn.Module, temperature: float = 1.0) -> None:
     """Write the deployed model's weights as safetensors, with the blueprint for building it again.
+
+    Args:
+        temperature: divisor that `divide_logits` has folded into the weights; kept for `folded_temperature`.
 
     Raises:
         MissingError: the disk is full or the folder cannot be written.
     """
     shape = model.blueprint() if isinstance(model, SimKdStudent) else {}
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    write_bytes(path, save(tensors, {"blueprint": json.dumps(shape)}))
+    write_bytes(path, save(tensors, {"blueprint": json.dumps(shape), "temperature": repr(temperature)}))
+
+
+def folded_temperature(path: Path) -> float:
+    """Return the temperature in the weights of a file of `save_deployed`.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return float((stored.metadata() or {})["temperature"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise DataError(f"{path} has no temperature ({reason_of(error)}). Run compress again.") from None
 
 
 def load_deployed(path: Path, backbone: nn.Module, img_size: int) -> nn.Module:
