@@ -413,7 +413,8 @@ def selfcheck_of(tmp_path: Path) -> Callable[..., Path]:
         document = {
             "schema_version": 1, "kind": "tcs-edge selfcheck", "verdict": "pass", "measured": "2026-03-02",
             "target": "raspberrypi4", "model_sha256": [sha256_file(run / "export" / "model.onnx")],
-            "machine": {"device": "Raspberry Pi 4"}, "checks": [{"name": "files", "passed": True, "detail": ""}],
+            "machine": {"device": "Raspberry Pi 4", "architecture": "aarch64"},
+            "checks": [{"name": "files", "passed": True, "detail": ""}],
             "rows": [row | measured],
         }  # fmt: skip
         path = tmp_path / "selfcheck.json"

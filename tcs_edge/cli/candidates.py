@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -78,6 +79,7 @@ def command(
         return
     _print_table(assessments, classes, every)
     _print_limits(limits, device)
+    _print_machines(assessments)
     _print_front(assessments, winner)
     if every:
         _print_left_out()
@@ -104,6 +106,14 @@ def _print_limits(limits: Limits, device: TargetSpec) -> None:
     typer.echo(f"\nlimits on {device.name}: {', '.join(shown) or 'none'}")
     typer.echo("order: students that fit first, then by published ImageNet top-1 accuracy")
     typer.echo("latency: median (interval); --all shows its source and every missed limit")
+
+
+def _print_machines(assessments: Sequence[Assessment]) -> None:
+    from tcs_edge.report.text import one_line
+
+    latencies = [found.latency for found in assessments if found.latency and found.latency.source == "measured"]
+    for machine, count in Counter(latency.machine for latency in latencies).items():
+        typer.echo(f"measured latencies: {count} on {one_line(str(machine))}")
 
 
 def _draw(assessments: Sequence[Assessment], max_latency_ms: float | None, path: Path) -> None:
@@ -165,7 +175,7 @@ def _long_row(found: Assessment, classes: int) -> tuple[str, ...]:
         *(f"{candidate.size_mb(classes, precision):.1f}" for precision in PRECISIONS),
         format_ms(latency.p50_ms) if latency else "-",
         f"{format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}" if latency else "-",
-        latency.source if latency else "unknown",
+        latency.origin if latency else "unknown",
         candidate.license or "-",
         "; ".join(miss.text for miss in found.misses),
     )

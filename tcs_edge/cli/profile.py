@@ -112,8 +112,8 @@ def merge(
     device = load_target(target) if target else None
     read = [read_results(name, device.name if device else None) for name in profiles]
     device = device or load_target(read[0].target)
-    for profile in read:
-        require_plausible(profile, device)
+    for profile, name in zip(read, profiles, strict=True):
+        require_plausible(profile, device, name)
     merged = merge_profiles(read, profiles)
     for line in stale_versions(merged, device):
         logger.warning(line)

@@ -11,6 +11,7 @@ from typing import Literal, TypeGuard
 from tcs_edge.runs.folder import EXPORT, REJECTED, UNVALIDATED
 from tcs_edge.runs.schema import AccuracyRecord, LatencyRecord, Manifest
 
+from tcs_edge.specs.machine import not_of_target
 REFERENCE = "pytorch"  # the trained model: measured with the exports, but not deployed
 
 Unit = Literal["MB", "M", "ms", "share", "of max |logit|"]
@@ -127,7 +128,7 @@ def manifest_measures(manifest: Manifest) -> tuple[Measure, ...]:
         *_sizes(manifest),
         Measure("params_m", student.params_m),
         Measure("macs_m", student.macs_m, detail="" if student.macs_m is not None else "the manifest has no value"),
-        _latency(student.latency),
+        _latency(student.latency, target_isa(manifest)),
         _peak_memory(student.peak_memory_mb),
         *_per_runtime(manifest),
     )
@@ -148,10 +149,19 @@ def _is_export(path: str) -> bool:
     return len(parts) > 1 and parts[0] in (EXPORT, REJECTED, UNVALIDATED)
 
 
-def _latency(record: LatencyRecord | None) -> Measure:
+def target_isa(manifest: Manifest) -> str | None:
+    """Return the instruction set of the target's processor; None if the manifest has none."""
+    cpu = manifest.target.get("cpu")
+    isa = cpu.get("isa") if isinstance(cpu, dict) else None
+    return isa if isinstance(isa, str) else None
+
+
+def _latency(record: LatencyRecord | None, isa: str | None) -> Measure:
     if record is None:
         return Measure("latency_ms", None, detail="the latency profile has no value for this student")
-    interval = f"{record.low_ms:.3g} to {record.high_ms:.3g} ms, {record.source}"
+    if record.source == "measured" and (reason := not_of_target(record.machine, isa)):
+        return Measure("latency_ms", None, detail=f"{reason}. Measure on the device, and repeat the run")
+    interval = f"{record.low_ms:.3g} to {record.high_ms:.3g} ms, {record.origin}"
     return Measure("latency_ms", record.p50_ms, bound=record.high_ms, detail=interval)
 
 

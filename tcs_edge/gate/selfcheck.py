@@ -11,9 +11,13 @@ from pydantic import Field, ValidationError, model_validator
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.gate.measures import Measure
 from tcs_edge.gate.subject import Requirement, Subject, read_document
-from tcs_edge.runs.schema import Amount, Milliseconds, Positive, Threads
+from tcs_edge.runs.ranges import Amount, Milliseconds, Positive, Threads
+from tcs_edge.specs.machine import RecordedMachine, not_of_target, other_architecture, recorded_machine
 from tcs_edge.specs.strict import Spec, format_error
+from tcs_edge.specs.target import list_targets, load_target
 
+ON_DEVICE = "self-check on the device"
+REPEAT = "Gate the run folder, with a self-check that was repeated on the target"
 KIND: Literal["tcs-edge selfcheck"] = "tcs-edge selfcheck"
 
 
@@ -66,9 +70,9 @@ class SelfCheck(Spec):
     rows: tuple[MeasuredRow, ...] = Field(max_length=1)
 
     @property
-    def device(self) -> str:
-        """Name of the device, as reported by its system."""
-        return str(self.machine.get("device", "an unnamed device"))
+    def device(self) -> RecordedMachine:
+        """Device that ran the self-check, as reported by its system."""
+        return recorded_machine(self.machine)
 
 
 def read_selfcheck(path: Path) -> SelfCheck:
@@ -91,29 +95,56 @@ def read_selfcheck(path: Path) -> SelfCheck:
 def with_selfcheck(subject: Subject, check: SelfCheck) -> Subject:
     """Return the subject with the verdict and the latency of the device.
 
+    Without a recorded architecture, the latency is missing and the requirement of the self-check fails.
+
     Raises:
-        UsageError: the self-check belongs to another model.
+        UsageError: the self-check belongs to another model or target, or ran on another architecture.
     """
     if check.model_sha256 and not set(check.model_sha256) <= subject.hashes:
         raise UsageError(f"the self-check belongs to another model than {subject.name}. Bundle {subject.name} again.")
+    if None not in (check.target, subject.target) and check.target != subject.target:
+        raise UsageError(
+            f"the self-check is of a bundle for {check.target}, {subject.name} is for {subject.target}. "
+            "Bundle this run, and run its selfcheck.py on the device."
+        )
+    target = subject.target or check.target or "unknown"
+    isa = subject.isa or _shipped_isa(target)
+    if isa and (needed := other_architecture(check.device, isa)):
+        raise UsageError(
+            f"the self-check ran on {check.device}, but the target {target} is {needed}. "
+            "Run the bundle's selfcheck.py on the target."
+        )
+    reason = not_of_target(check.device, isa)
     others = tuple(measure for measure in subject.measures if measure.quantity != "latency_ms")
     return replace(
-        subject, measures=(*others, _latency(check)), requirements=(*subject.requirements, _device_requirement(check))
+        subject,
+        measures=(*others, _latency(check, target, reason)),
+        requirements=(*subject.requirements, _device_requirement(check, reason)),
     )
 
 
-def _device_requirement(check: SelfCheck) -> Requirement:
+def _shipped_isa(target: str) -> str | None:
+    """Return the instruction set of a shipped target; None for any other name."""
+    return load_target(target).cpu.isa if target in list_targets() else None
+
+
+def _device_requirement(check: SelfCheck, reason: str) -> Requirement:
+    """Require a passed self-check on the target; `reason` speaks against its machine."""
+    if reason:
+        return Requirement(ON_DEVICE, False, f"{reason}. {REPEAT}")
     failed = [f"{one.name}: {one.detail}" for one in check.checks if not one.passed]
     passed = check.verdict == "pass" and bool(check.checks) and not failed and bool(check.model_sha256)
-    return Requirement("self-check on the device", passed, check.device if passed else "; ".join(failed) or "it failed")
+    return Requirement(ON_DEVICE, passed, str(check.device) if passed else "; ".join(failed) or "it failed")
 
 
-def _latency(check: SelfCheck) -> Measure:
+def _latency(check: SelfCheck, target: str, reason: str) -> Measure:
+    if reason:
+        return Measure("latency_ms", None, detail=f"{reason}. {REPEAT}")
     if not check.rows:
         return Measure("latency_ms", None, detail="the self-check measured no latency")
     row = check.rows[0]
     detail = (
-        f"measured on {check.device}, {row.threads} threads, {row.runtime} {row.runtime_version}, "
-        f"p90 {row.p90_ms:.3g} ms, p99 {row.p99_ms:.3g} ms"
+        f"measured on {check.device} for the target {target}, {row.threads} threads, "
+        f"{row.runtime} {row.runtime_version}, p90 {row.p90_ms:.3g} ms, p99 {row.p99_ms:.3g} ms"
     )
     return Measure("latency_ms", row.p50_ms, bound=row.high_ms, detail=detail)

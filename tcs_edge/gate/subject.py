@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import DataError, UsageError
-from tcs_edge.gate.measures import Measure, manifest_measures
+from tcs_edge.gate.measures import Measure, manifest_measures, target_isa
 from tcs_edge.runs.folder import MANIFEST, MARKER, REJECTED_SUFFIX, find_run
 from tcs_edge.runs.manifest import SCHEMA_VERSION, FileProblem, exported_files, parse_manifest, verify_files
 from tcs_edge.runs.schema import Manifest
@@ -37,6 +37,7 @@ class Subject:
     Attributes:
         name: the path of the source.
         student, target: their names; None if the source has none.
+        isa: instruction set of the target's processor; None if the source has none.
         precisions: arithmetic per runtime, or {"weights": ...} of a bare file; a baseline must have the same.
         images: fingerprint of the test images.
         classes: class names, in order.
@@ -49,6 +50,7 @@ class Subject:
     requirements: tuple[Requirement, ...] = ()
     student: str | None = None
     target: str | None = None
+    isa: str | None = None
     precisions: Mapping[str, str] = field(default_factory=dict)
     images: str | None = None
     classes: tuple[str, ...] = ()
@@ -128,6 +130,7 @@ def _subject(manifest: Manifest, name: str, *requirements: Requirement) -> Subje
         requirements=(_verdict_requirement(manifest), *requirements),
         student=manifest.student.name,
         target=target if isinstance(target, str) else None,
+        isa=target_isa(manifest),
         precisions={runtime: parity.precision for runtime, parity in manifest.parity.items() if parity.judged},
         images=manifest.dataset.fingerprint,
         classes=manifest.dataset.classes,

@@ -13,6 +13,7 @@ from tcs_edge.latency.reference import Estimate, Reference, reference, rows_of
 from tcs_edge.latency.transfer import ANCHOR_PX, Transfer, by_facts, by_ncnn, by_rows, for_another_runtime
 from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.specs.artifacts import Precision
+from tcs_edge.specs.machine import RecordedMachine, latency_origin
 from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, Source
 from tcs_edge.specs.target import RuntimeName, TargetSpec, load_target
 
@@ -21,7 +22,8 @@ from tcs_edge.specs.target import RuntimeName, TargetSpec, load_target
 class Latency:
     """Latency of one image in ms: median `p50_ms` and 90 % interval [`low_ms`, `high_ms`].
 
-    `threads` is the thread count of the figure. `source` is its kind, and `citation` its origin.
+    `threads` is the thread count of the figure. `source` is its kind, and `citation` its origin. `device` and
+    `architecture` name the machine of a measured latency.
     """
 
     p50_ms: float
@@ -30,6 +32,18 @@ class Latency:
     threads: int
     source: Source
     citation: str
+    device: str | None = None
+    architecture: str | None = None
+
+    @property
+    def machine(self) -> RecordedMachine:
+        """Machine of a measured latency."""
+        return RecordedMachine(self.device, self.architecture)
+
+    @property
+    def origin(self) -> str:
+        """The source, with the machine of a measurement."""
+        return latency_origin(self.source, self.machine)
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields as JSON values."""
@@ -73,11 +87,17 @@ class DeviceLatencies:
         if found is None:
             raise UsageError(self._unknown(model, img_size))
         if found.exact:
-            row = found.exact
-            citation = self.profile.citations.get(row.citation, row.citation)
-            return Latency(row.p50_ms, row.low_ms, row.high_ms, row.threads, row.source, citation)
+            return self._of_row(found.exact)
         estimate = Latency(found.p50_ms, found.low_ms, found.high_ms, self.threads, "estimated", found.how)
         return self._above_roofline(estimate, model, img_size)
+
+    def _of_row(self, row: LatencyRow) -> Latency:
+        citation = self.profile.citations.get(row.citation, row.citation)
+        measured = row.source == "measured"
+        machine = row.measured_with(self.profile.machine) if measured else RecordedMachine()
+        return Latency(
+            row.p50_ms, row.low_ms, row.high_ms, row.threads, row.source, citation, machine.device, machine.architecture
+        )
 
     def _above_roofline(self, found: Latency, model: str, img_size: int) -> Latency:
         """Raise the lower end of the estimate, and if necessary all of it, to the roofline bound."""

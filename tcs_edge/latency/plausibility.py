@@ -13,6 +13,7 @@ from collections import Counter
 from tcs_edge.errors import SpecError
 from tcs_edge.models.candidates import CANDIDATES, Candidate
 from tcs_edge.specs.artifacts import Precision
+from tcs_edge.specs.machine import architecture_of_isa, other_architecture
 from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, load_profile
 from tcs_edge.specs.target import Cpu, TargetSpec
 
@@ -31,7 +32,7 @@ def load_target_profile(target: TargetSpec) -> Profile:
     """Load the profile of `target` and check its rows; return an empty profile if the target names none.
 
     Raises:
-        SpecError: a row is not plausible; the message names the row and the bound.
+        SpecError: as `require_plausible`.
         UnknownName, SpecError: as `load_profile`.
     """
     if not target.profile:
@@ -41,19 +42,49 @@ def load_target_profile(target: TargetSpec) -> Profile:
     return profile
 
 
-def require_plausible(profile: Profile, target: TargetSpec) -> None:
-    """Check that every row is plausible on `target`.
+def require_plausible(profile: Profile, target: TargetSpec, origin: str = "") -> None:
+    """Check that every row is plausible on `target`, and that measured rows come from its architecture.
+
+    Args:
+        origin: name of the profile in messages; default: its target.
 
     Raises:
-        SpecError: a row is not plausible; the message names the first one and the number of others.
+        SpecError: a row is not plausible, or was measured on another or an unrecorded architecture. The message
+            names the first row and the number of others.
     """
+    origin = origin or f"profile of {profile.target}"
+    require_target_machine(profile, target, origin)
     objections = [found for row in profile.rows if (found := objection(row, target.cpu))]
     if objections:
         more = f" (and {len(objections) - 1} more rows)" if len(objections) > 1 else ""
         raise SpecError(
-            f"profile of {profile.target}: {objections[0]}{more}. Latencies are in ms: check the unit, and that "
+            f"{origin}: {objections[0]}{more}. Latencies are in ms: check the unit, and that "
             f"the rows were measured on {target.name}."
         )
+
+
+def require_target_machine(profile: Profile, target: TargetSpec, origin: str) -> None:
+    """Check that the machine of every measured row has the architecture of `target`.
+
+    Raises:
+        SpecError: another architecture, or none recorded; the message names the machine and the number of rows.
+    """
+    machines = Counter(row.measured_with(profile.machine) for row in profile.rows if row.source == "measured")
+    for machine, count in machines.items():
+        rows = f"{count} measured latenc{'y' if count == 1 else 'ies'}"
+        if needed := other_architecture(machine, target.cpu.isa):
+            raise SpecError(
+                f"{origin}: {rows} came from {machine}, but {target.name} is {needed}. {_measure_on(target)}"
+            )
+        if machine.architecture is None:
+            raise SpecError(
+                f"{origin}: {rows} came from {machine} without a recorded architecture, and {target.name} is "
+                f"{architecture_of_isa(target.cpu.isa)}. {_measure_on(target)}"
+            )
+
+
+def _measure_on(target: TargetSpec) -> str:
+    return f"Measure on the device: `tcs-edge profile --target {target.name}`, or `tcs-edge bundle-profiler`."
 
 
 def objection(row: LatencyRow, cpu: Cpu) -> str | None:

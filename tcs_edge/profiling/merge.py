@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import DataError, SpecError, UsageError
+from tcs_edge.specs.machine import RecordedMachine, recorded_machine
 from tcs_edge.specs.profile import LatencyRow, Profile, RowKey, Source, load_profile
 from tcs_edge.specs.strict import validated
 from tcs_edge.utils.reading import load_json
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 RANK: dict[Source, int] = {"estimated": 0, "published": 1, "measured": 2}
 SELFCHECK_CITATION = "self-check of a device bundle, on the device"
+OF_MACHINE = {"device", "architecture"}  # the document has them, once for all rows
 DATE_LENGTH = len("2026-01-31")
 
 
@@ -80,11 +82,19 @@ def _require_one_target(profiles: Sequence[Profile], origins: Sequence[str]) -> 
 def _offers(profiles: Sequence[Profile], origins: Sequence[str]) -> Iterable[_Offer]:
     for order, (profile, origin) in enumerate(zip(profiles, origins, strict=True)):
         for row in profile.rows:
-            stamped = row
-            if row.source == "measured" and row.runtime_version is None:
-                # The merged profile has the machine of one file only, so the row keeps its own version.
-                stamped = row.replaced(runtime_version=row.version(profile.machine))
+            stamped = _stamped(row, profile.machine) if row.source == "measured" else row
             yield _Offer(stamped, origin, order, profile.citations[row.citation])
+
+
+def _stamped(row: LatencyRow, machine: dict[str, str]) -> LatencyRow:
+    """Return the row with its own version and machine, because the merged profile has those of one file only."""
+    known = row.measured_with(machine)
+    facts = {
+        "runtime_version": row.version(machine),
+        "device": known.device,
+        "architecture": known.architecture,
+    }
+    return row.replaced(**{name: fact for name, fact in facts.items() if fact is not None})
 
 
 def _disagree(one: LatencyRow, other: LatencyRow) -> bool:
@@ -129,9 +139,9 @@ def _citation_name(citations: Mapping[str, str], wanted: str, text: str) -> str:
 def read_results(name_or_path: str, target: str | None) -> Profile:
     """Read a profile by name or path, or the JSON of a device bundle's self-check.
 
-    A self-check is a document with `rows` and without `citations`. Keys that profiles lack are left out, and
-    the memory as well, because it is that of the whole process. A row without interval gets the one from its
-    median to its 90th percentile.
+    A self-check is a document with `rows` and without `citations`. Its device and architecture become the
+    machine of the profile. Keys that profiles lack are left out, and the memory as well, because it is that of the
+    whole process. A row without interval gets the one from its median to its 90th percentile.
 
     Raises:
         UsageError: a failed self-check, or one without target if `target` is None.
@@ -145,8 +155,11 @@ def read_results(name_or_path: str, target: str | None) -> Profile:
     named = raw.get("target") or target
     if not isinstance(named, str):
         raise UsageError(f"{name_or_path} has no target. Pass --target NAME.")
+    known = recorded_machine(raw["machine"]) if isinstance(raw.get("machine"), dict) else RecordedMachine()
+    machine = {"cpu": known.device, "architecture": known.architecture}
     document = {
         "target": named,
+        "machine": {name: fact for name, fact in machine.items() if fact is not None},
         "citations": {"selfcheck": SELFCHECK_CITATION},
         "rows": [_as_profile_row(row, str(raw.get("measured", ""))[:DATE_LENGTH] or None) for row in raw["rows"]],
     }
@@ -167,7 +180,7 @@ def _read_document(name_or_path: str) -> dict[str, Any] | None:
 def _as_profile_row(row: object, measured_on: str | None) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise SpecError(f"a row of a self-check must be an object, got {row!r}.")
-    known = {name: value for name, value in row.items() if name in LatencyRow.model_fields}
+    known = {name: value for name, value in row.items() if name in LatencyRow.model_fields.keys() - OF_MACHINE}
     middle = known.get("p50_ms")
     filled = {"low_ms": middle, "high_ms": known.get("p90_ms", middle), "measured_on": measured_on}
     return filled | known | {"source": "measured", "citation": "selfcheck"}

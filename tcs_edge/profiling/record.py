@@ -20,6 +20,7 @@ from tcs_edge.profiling.device.rounds import Plan
 from tcs_edge.profiling.device.session import STATE_FILE, OtherMeasurement, measure
 from tcs_edge.profiling.graphs import export_graphs
 from tcs_edge.profiling.merge import merge_profiles
+from tcs_edge.specs.machine import other_architecture, recorded_machine
 from tcs_edge.specs.profile import Profile, load_profile, save_profile
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import TargetSpec
@@ -73,14 +74,15 @@ def record_profile(request: Request, plan: Plan, out: Path, today: date) -> Reco
 
     Raises:
         UnknownName: timm has no such model.
-        UsageError: more threads than cores, no model that can be exported, a profile of another target in `out`,
-            or a folder that was started with other options.
+        UsageError: more threads than cores, no model that can be exported, a machine of another architecture than
+            the target, a profile of another target in `out`, or a folder that was started with other options.
         MissingError: a runtime is not installed.
         RequirementMissed: no latency was recorded.
         SpecError: the latencies are impossible on this target, so this is another machine.
     """
     keys = request.keys()
     _require_possible(keys)
+    _require_architecture(request.target)
     earlier = _earlier(out, request.target)
     work = out.with_name(f"{out.stem}.work")
     unexported = export_graphs(keys, work)
@@ -102,6 +104,7 @@ def _earlier(out: Path, target: TargetSpec) -> tuple[Profile, ...]:
     profile = load_profile(out)
     if profile.target != target.name:
         raise UsageError(f"{out} is a profile of {profile.target}, not of {target.name}. Choose another --out.")
+    require_plausible(profile, target, str(out))
     return (profile,)
 
 
@@ -133,6 +136,15 @@ def _measured(request: Request, keys: Sequence[Key], plan: Plan, work: Path, tod
     profile = validated(Profile, document, work)
     require_plausible(profile, request.target)
     return profile, refused
+
+
+def _require_architecture(target: TargetSpec) -> None:
+    here = recorded_machine(describe_machine(()))
+    if needed := other_architecture(here, target.cpu.isa):
+        raise UsageError(
+            f"this machine is {here}, but {target.name} is {needed}. Run tcs-edge profile on the device, or make a "
+            f"folder for it: tcs-edge bundle-profiler --target {target.name}"
+        )
 
 
 def _require_possible(keys: Sequence[Key]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tcs_edge.data import ImageSet
+from tcs_edge.report.text import one_line
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.target import TargetSpec
 from tcs_edge.students.accuracy_estimate import RANKING
@@ -27,14 +28,16 @@ def image_lines(images: ImageSet, options: CompressConfig) -> list[str]:
 
 
 def choice_lines(choice: Choice, target: TargetSpec) -> list[str]:
-    """Describe the chosen student, and how to measure it where its latency is an estimate."""
+    """Describe the chosen student, and the machine of its latency or how to measure it."""
     winner = choice.winner
     latency = winner.latency or "latency unknown"
     lines = [
         f"student: {winner.candidate.name} at {winner.img_size} px for {target.title}: {latency}, "
         f"{winner.size_mb:.1f} MB ({len(choice.accepted)} fit; {RANKING[choice.search]})"
     ]
-    if not winner.latency or winner.latency.source != "measured":
+    if winner.latency and winner.latency.source == "measured":
+        lines.append(f"  {one_line(winner.latency.origin)}")
+    else:
         lines.append(
             f"  not measured on that device; to do so: tcs-edge bundle-profiler --target {target.name} "
             f"--model {winner.candidate.name} --img-size {winner.img_size} --out profiler"

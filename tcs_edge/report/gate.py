@@ -38,7 +38,7 @@ def shown_checks(result: GateResult) -> tuple[GateCheck, ...]:
 
 def _is_news(check: GateCheck) -> bool:
     quantity = check.key.partition("/")[0]
-    if quantity in ("file_mb", "rel_diff", "top1_agreement", "drop"):
+    if quantity in ("file_mb", "class_recall", "macro_f1", "ece", "rel_diff", "top1_agreement", "drop"):
         return bool(check.change)
     return True
 
@@ -86,11 +86,14 @@ def _better(check: GateCheck) -> str:
 
 
 def print_gate(result: GateResult) -> None:
-    """Print every check as a row, then the reasons for failures and warnings, then the verdict."""
+    """Print every check as a row, the latency's source, the reasons for failures and warnings, and the verdict."""
     compared = result.baseline is not None
     headings = ("", "measure", *(("base",) if compared else ()), "value", *(("change",) if compared else ()), "limit")
     print_table(headings, [_row(check, compared) for check in shown_checks(result)], title=one_line(_title(result)))
     out = stdout_console()
+    for check in shown_checks(result):
+        if check.key == "latency_ms" and check.detail and not check.reasons:  # a reason has the detail in its line
+            out.print(f"{check.title}: {one_line(check.detail)}")
     for outcome, style in STYLES.items():
         for check in result.of(outcome):
             out.print(f"{WORDS[check.outcome]} {one_line(sentence(check))}", style=style)

@@ -92,7 +92,7 @@ def _results(manifest: Manifest) -> Iterator[str]:
         yield ""
         yield (
             f"Latency of one image on the target: {latency.p50_ms:.3g} ms ({latency.low_ms:.3g} to "
-            f"{latency.high_ms:.3g} ms), {latency.threads} threads, {latency.source}."
+            f"{latency.high_ms:.3g} ms), {latency.threads} threads, {markdown_text(latency.origin)}."
         )
 
 

@@ -21,6 +21,7 @@ from tcs_edge.runs.ranges import (
     require_order,
 )
 from tcs_edge.specs.artifacts import Precision
+from tcs_edge.specs.machine import RecordedMachine, latency_origin, recorded_machine
 from tcs_edge.specs.options import SearchName
 from tcs_edge.specs.strict import Spec
 
@@ -47,7 +48,7 @@ class TeacherRecord(Spec):
 
 
 class LatencyRecord(Spec):
-    """Latency of one image on the target, used for the selection: median, interval and source."""
+    """Latency of one image on the target, used for the selection: median, interval, source and measuring machine."""
 
     p50_ms: Milliseconds
     low_ms: Milliseconds
@@ -55,11 +56,23 @@ class LatencyRecord(Spec):
     threads: Threads
     source: str
     citation: str
+    device: str | None = None
+    architecture: str | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         require_order(self, "low_ms", "p50_ms", "high_ms")
         return self
+
+    @property
+    def machine(self) -> RecordedMachine:
+        """Machine of a measured latency."""
+        return recorded_machine({"device": self.device, "architecture": self.architecture})
+
+    @property
+    def origin(self) -> str:
+        """The source, with the machine of a measurement."""
+        return latency_origin(self.source, self.machine)
 
 
 class ExpectedRecord(Spec):

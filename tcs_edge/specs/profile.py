@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from tcs_edge.errors import DataError, SpecError, UnknownName
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.locate import shipped_files
+from tcs_edge.specs.machine import RecordedMachine, recorded_machine
 from tcs_edge.specs.strict import Spec, validated
 from tcs_edge.specs.target import RuntimeName
 from tcs_edge.utils.files import write_json
@@ -27,8 +28,8 @@ class LatencyRow(Spec):
     The interval of a "measured" row is the range of the medians over repetitions. For "published" it is the
     publisher's interval, if any. For "estimated" it is a prediction interval, and the citation describes the method.
     `citation` is a key of the profile's `citations`. `peak_memory_mb` (10^6 bytes) is the memory that loading and
-    running the model adds to a process. `measured_on` and `runtime_version` are the date and the runtime version of
-    the measurement; without `runtime_version`, the version in the profile's `machine` applies.
+    running the model adds to a process. `measured_on`, `runtime_version`, `device` and `architecture` are the date,
+    the runtime version and the machine of the measurement; without them, the profile's `machine` applies.
     """
 
     model: str
@@ -45,6 +46,8 @@ class LatencyRow(Spec):
     peak_memory_mb: float | None = Field(default=None, ge=0)
     measured_on: date | None = None
     runtime_version: str | None = None
+    device: str | None = None
+    architecture: str | None = None
     source: Source
     citation: str
 
@@ -75,6 +78,12 @@ class LatencyRow(Spec):
     def version(self, machine: dict[str, str]) -> str | None:
         """Return the runtime version of the measurement, with the profile's `machine`; None if it is not recorded."""
         return self.runtime_version or machine.get(self.runtime)
+
+    def measured_with(self, machine: dict[str, str]) -> RecordedMachine:
+        """Return the machine of the measurement, with the profile's `machine` if the row names none."""
+        if self.device or self.architecture:
+            return recorded_machine({"device": self.device, "architecture": self.architecture})
+        return recorded_machine(machine)
 
 
 class Profile(Spec):

@@ -114,17 +114,167 @@ def test_wrong_usage_is_one_line(
     assert not Path("p.json").exists()
 
 
-def edited(folder: Path, name: str, **changes: Any) -> Path:
-    """Write a profile of raspberrypi4 with one measured row."""
+BOARD = {"cpu": "Raspberry Pi 4 Model B Rev 1.5", "system": "Linux aarch64"}
+WORKSTATION = {"cpu": "Intel(R) Xeon(R) Processor @ 2.50GHz", "system": "Linux x86_64"}
+
+
+def edited(folder: Path, name: str, machine: dict[str, str] = BOARD, **changes: Any) -> Path:
+    """Write a profile of raspberrypi4 with one row that `machine` measured."""
     row = {
         "model": "resnet18", "img_size": 224, "runtime": "onnxruntime", "threads": 4, "precision": "fp32",
         "p50_ms": 250.0, "low_ms": 240.0, "high_ms": 260.0, "source": "measured", "citation": "us",
         "runtime_version": "1.20.0", "measured_on": "2026-01-02",
     }  # fmt: skip
-    document = {"schema_version": 1, "target": "raspberrypi4", "citations": {"us": name}, "rows": [row | changes]}
+    document = {
+        "schema_version": 1, "target": "raspberrypi4", "machine": machine, "citations": {"us": name},
+        "rows": [row | changes],
+    }  # fmt: skip
     path = folder / name
     path.write_text(json.dumps(document))
     return path
+
+
+def selfcheck(folder: Path, machine: dict[str, str], **changes: Any) -> Path:
+    """Write the selfcheck.json of a bundle for raspberrypi4 that `machine` ran."""
+    row = {
+        "model": "resnet18", "img_size": 224, "batch": 1, "runtime": "onnxruntime", "runtime_version": "1.20.0",
+        "threads": 4, "precision": "fp32", "p50_ms": 250.0, "p90_ms": 260.0, "p99_ms": 270.0, "low_ms": 240.0,
+        "high_ms": 255.0, "runs": 100, "arithmetic": "f32", "source": "measured",
+    }  # fmt: skip
+    document = {
+        "schema_version": 1, "kind": "tcs-edge selfcheck", "verdict": "pass", "target": "raspberrypi4",
+        "measured": "2026-01-05T06:07:08+00:00", "machine": machine, "rows": [row | changes],
+    }  # fmt: skip
+    path = folder / "selfcheck.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def own_target(folder: Path, profile: str, base: str = "raspberrypi4") -> Path:
+    path = folder / "mine.toml"
+    path.write_text(f'name = "mine"\nextends = "{base}"\nprofile = "{profile}"\n')
+    return path
+
+
+REFUSED = [
+    (WORKSTATION, "came from Intel(R) Xeon(R) Processor @ 2.50GHz (x86_64), but", "is 64-bit Arm"),
+    (WORKSTATION | {"system": "Windows AMD64"}, "came from Intel(R) Xeon(R) Processor @ 2.50GHz (AMD64), but", "Arm"),
+    (BOARD | {"system": "Linux armv7l"}, "came from Raspberry Pi 4 Model B Rev 1.5 (armv7l), but", "is 64-bit Arm"),
+    ({"cpu": "Raspberry Pi 4"}, "came from Raspberry Pi 4 without a recorded architecture", "is 64-bit Arm"),
+    ({}, "came from an unnamed device without a recorded architecture", "is 64-bit Arm"),
+]
+
+
+@pytest.mark.parametrize(("machine", "named", "needed"), REFUSED)
+def test_merge_refuses_a_profile_of_another_architecture(
+    cli: Any, tmp_path: Path, machine: dict[str, str], named: str, needed: str
+) -> None:
+    other = edited(tmp_path, "other.json", machine)
+    result = cli("profile", "merge", "raspberrypi4", other, "--out", tmp_path / "merged.json")
+    assert result.exit_code == 2
+    assert f"{other}: 1 measured latency {named}" in result.stderr
+    assert needed in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "merged.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("machine", "named"),
+    [
+        ({"device": "AMD Ryzen 9", "architecture": "x86_64"}, "came from AMD Ryzen 9 (x86_64), but raspberrypi4"),
+        ({"device": "Raspberry Pi 4"}, "came from Raspberry Pi 4 without a recorded architecture"),
+        ({}, "came from an unnamed device without a recorded architecture"),
+    ],
+)
+def test_merge_refuses_a_self_check_of_another_architecture(
+    cli: Any, tmp_path: Path, machine: dict[str, str], named: str
+) -> None:
+    # A row cannot claim a machine, because the document has it.
+    result = cli("profile", "merge", selfcheck(tmp_path, machine, architecture="aarch64"), "--out", tmp_path / "m.json")
+    assert result.exit_code == 2
+    assert named in result.stderr
+    assert not (tmp_path / "m.json").exists()
+
+
+@pytest.mark.parametrize(("machine", "named", "needed"), REFUSED)
+def test_candidates_refuses_a_profile_of_another_architecture(
+    cli: Any, tmp_path: Path, machine: dict[str, str], named: str, needed: str
+) -> None:
+    edited(tmp_path, "other.json", machine)
+    result = cli("candidates", "--target", own_target(tmp_path, "other.json"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert named in result.stderr
+    assert needed in result.stderr
+
+
+def test_candidates_refuses_the_shipped_profile_of_another_architecture(cli: Any, tmp_path: Path) -> None:
+    result = cli("candidates", "--target", own_target(tmp_path, "x86-avx512"))
+    assert result.exit_code == 2
+    assert "measured latencies came from Intel(R) Xeon(R) Processor @ 2.50GHz (x86_64), but mine is" in result.stderr
+
+
+@pytest.mark.parametrize(("machine", "named", "needed"), [REFUSED[0], REFUSED[-1]])
+def test_compress_refuses_a_profile_of_another_architecture(
+    cli: Any, tiny: Any, tmp_path: Path, machine: dict[str, str], named: str, needed: str
+) -> None:
+    edited(tmp_path, "other.json", machine)
+    arguments = tiny(target=own_target(tmp_path, "other.json"), student="resnet18", img_size=224)
+    result = cli(*arguments, "--out", tmp_path / "run", "--dry-run")
+    assert result.exit_code == 2, result.stdout
+    assert named in result.stderr
+    assert needed in result.stderr
+    result = cli(*arguments, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert named in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_measurement_of_another_board_is_named_beside_the_latency(cli: Any, tmp_path: Path) -> None:
+    check = selfcheck(tmp_path, {"device": "Raspberry Pi 5 Model B Rev 1.0", "architecture": "aarch64"})
+    newer = edited(tmp_path, "a.json", img_size=128, p50_ms=99.0, low_ms=98.0, high_ms=100.0)
+    merged = cli("profile", "merge", "raspberrypi4", check, newer, "--out", tmp_path / "mine.json")
+    assert merged.exit_code == 0, merged.stderr
+    own = own_target(tmp_path, "mine.json")
+    for size, board in ((224, "Raspberry Pi 5 Model B Rev 1.0"), (128, BOARD["cpu"])):
+        shown = cli("candidates", "--target", own, "--img-size", size)
+        assert f"measured latencies: 1 on {board} (aarch64)" in shown.stdout
+        found = json.loads(cli("candidates", "--target", own, "--img-size", size, "--json").stdout)["candidates"]
+        latency = next(one["latency"] for one in found if one["name"] == "resnet18")
+        assert (latency["device"], latency["architecture"]) == (board, "aarch64")
+
+
+def test_rows_of_another_machine_stay_refused_after_a_merge(cli: Any, tmp_path: Path) -> None:
+    """A merge for an x86 target keeps the machine of every row, whatever the machine of the other files."""
+    workstation = edited(tmp_path, "w.json", WORKSTATION, img_size=128)
+    x86 = ("profile", "merge", workstation, "--target", "x86-avx512", "--out", tmp_path / "x86.json")
+    assert cli(*x86).exit_code == 0
+    document = json.loads((tmp_path / "x86.json").read_text())
+    (tmp_path / "x86.json").write_text(json.dumps(document | {"machine": BOARD}))
+    result = cli("profile", "merge", edited(tmp_path, "a.json"), tmp_path / "x86.json", "--out", tmp_path / "m.json")
+    assert result.exit_code == 2
+    assert "(x86_64), but raspberrypi4 is 64-bit Arm" in result.stderr
+
+
+@pytest.mark.parametrize("target", ["raspberrypi5", "x86-avx512"])
+def test_profile_measures_only_for_the_architecture_of_this_machine(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    other = {"raspberrypi5": "x86_64", "x86-avx512": "aarch64"}[target]
+    monkeypatch.setattr("platform.machine", lambda: other)
+    result = cli("profile", *QUICK, "--target", target, "--out", tmp_path / "mine.json")
+    assert result.exit_code == 2
+    assert f"({other}), but {target} is" in result.stderr
+    assert "bundle-profiler" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_another_architecture_in_out_are_refused(cli: Any, tmp_path: Path) -> None:
+    document = json.loads(edited(tmp_path, "mine.json", BOARD).read_text()) | {"target": "x86-avx512"}
+    (tmp_path / "mine.json").write_text(json.dumps(document))
+    result = cli("profile", *QUICK, "--out", tmp_path / "mine.json")
+    assert result.exit_code == 2
+    assert "(aarch64), but x86-avx512 is x86-64" in result.stderr
+    assert json.loads((tmp_path / "mine.json").read_text()) == document
 
 
 def test_merge_shows_both_of_two_conflicting_rows(cli: Any, tmp_path: Path) -> None:

@@ -222,7 +222,8 @@ def test_one_measured_row_narrows_all_intervals(cli, tmp_path):
         "model": "resnet18", "img_size": 224, "runtime": "onnxruntime", "threads": 4, "precision": "fp32",
         "p50_ms": slow, "low_ms": slow, "high_ms": slow, "source": "measured", "citation": "us",
     }  # fmt: skip
-    profile = {"schema_version": 1, "target": "new-board", "citations": {"us": "us"}, "rows": [row]}
+    machine = {"cpu": "New Board", "system": "Linux aarch64"}
+    profile = {"schema_version": 1, "target": "new-board", "machine": machine, "citations": {"us": "us"}, "rows": [row]}
     (tmp_path / "new.json").write_text(json.dumps(profile))
     path.write_text(BARE.replace('profile = ""', 'profile = "new.json"'))
     after = {
