@@ -45,7 +45,7 @@ def compress(
 
     Args:
         config: TOML file with these options; arguments override it.
-        out: the run folder; default runs/<date>-<target>-<student>.
+        out: the run folder; default runs/<date>-<target>-<student>, with -2, -3, ... for later runs of a day.
         overwrite: replace an earlier run in `out`.
         resume: folder of an interrupted run to continue, or of a failed run to export again.
         OPTIONS

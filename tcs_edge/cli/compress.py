@@ -31,7 +31,7 @@ def _run(text: str, *names: str) -> Any:
 @with_flags_of(CompressConfig)
 def command(
     config: Annotated[Path | None, _run("TOML file of options; flags win. Default: tcs-edge.toml here.")] = None,
-    out: Annotated[Path | None, _run("Run folder. Default: runs/<date>-<target>-<student>.")] = None,
+    out: Annotated[Path | None, _run("Run folder. Default: runs/<date>-<target>-<student>, then -2, -3.")] = None,
     overwrite: Annotated[bool, _run("Replace an earlier run in --out.", "--overwrite")] = False,
     resume: Annotated[Path | None, _run("Continue this interrupted run, or export a failed one anew.")] = None,
     dry_run: Annotated[bool, _run("Print the plan and stop.", "--dry-run")] = False,

@@ -1,8 +1,12 @@
-"""Log lines at the start of a run: images, rejected students, and the chosen student."""
+"""Log lines of a run: images, rejected students, the chosen student, and advice after Ctrl-C."""
 
 from __future__ import annotations
 
 import logging
+import shlex
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
 
 from tcs_edge.report.choice import choice_lines, image_lines
 from tcs_edge.report.pareto import log_pareto_front, log_rejected
@@ -25,3 +29,21 @@ def announce_student(ready: Prepared) -> None:
     log_pareto_front(ready.choice)
     for line in choice_lines(ready.choice, ready.target):
         logger.info(line)
+
+
+class StopHint(AbstractContextManager["StopHint"]):
+    """Log how to continue after Ctrl-C; `folder` is that of the run, once it exists."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not KeyboardInterrupt:
+            return
+        if self.folder is None:
+            logger.warning("stopped before the training. There is no run folder. Run the same command again.")
+        else:
+            place = shlex.quote(str(self.folder))
+            logger.warning(f"stopped. Continue with: tcs-edge compress --resume {place}")

@@ -8,9 +8,7 @@ within seconds. The teacher's pass comes before the choice of the student only f
 from __future__ import annotations
 
 import logging
-import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +19,7 @@ from tcs_edge.export.memory import estimated_peak_memory_mb
 from tcs_edge.export.onnx import choose_opset, export_onnx
 from tcs_edge.export.own_formats import export_own_formats
 from tcs_edge.export.preprocess import write_labels, write_preprocess
-from tcs_edge.pipeline.announce import announce_images, announce_student
+from tcs_edge.pipeline.announce import StopHint, announce_images, announce_student
 from tcs_edge.project.read import asks_for_other_exports
 from tcs_edge.report.model_card import model_card
 from tcs_edge.report.page.pareto import choice_svg
@@ -29,8 +27,9 @@ from tcs_edge.report.page.run import run_page
 from tcs_edge.runs.bom import bom_text, build_bom
 from tcs_edge.runs.choice import choice_record, noted_choice
 from tcs_edge.runs.documents import write_document
-from tcs_edge.runs.folder import RunFolder, default_out, find_unfinished, open_run, require_usable
+from tcs_edge.runs.folder import RunFolder, find_unfinished, require_usable
 from tcs_edge.runs.manifest import build_manifest, exported_files, with_files, write_manifest
+from tcs_edge.runs.place import default_out, require_writable, started_run
 from tcs_edge.runs.records import (
     coordinates_record,
     dataset_record,
@@ -38,7 +37,7 @@ from tcs_edge.runs.records import (
     student_record,
     teacher_record,
 )
-from tcs_edge.runs.schema import Manifest, StageRecord
+from tcs_edge.runs.schema import Manifest, StageRecord, TeacherRecord
 from tcs_edge.search.student import resolve_search, select
 from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, runner_name
 from tcs_edge.specs.config import CompressConfig, config_toml
@@ -89,8 +88,10 @@ def compress(
 ) -> Run:
     """Distill, export and validate one student; the verdict is in the manifest.
 
+    A run that stops before its training leaves no folder behind.
+
     Args:
-        out: the run folder; default runs/<date>-<target>-<student>.
+        out: the run folder; default runs/<date>-<target>-<student>, with -2, -3, ... for later runs of a day.
         overwrite: replace an earlier run in `out`.
         resume: folder of an interrupted run to continue, or of a failed run to export again. `options` equal that
             run's, apart from `project.read.RESUMABLE`.
@@ -103,16 +104,23 @@ def compress(
     elif out:
         require_usable(out, overwrite)
     watch = Stopwatch()
-    with logged_to_file() as keep_in:
+    with logged_to_file() as keep_in, StopHint(resume) as hint:
         ready = _prepare(options, watch)
+        if resume:  # the options name the student, and only the folder has the reasons of its choice
+            ready = replace(ready, choice=noted_choice(ready.choice, RunFolder(resume).choice))
         with watch.stage("student"):
             backbone = build_backbone(ready)
-        folder = _open_folder(ready, out, overwrite, resume, now)
-        keep_in(folder.log)
-        if resume:  # the options name the student, and only the folder has the reasons of its choice
-            ready = replace(ready, choice=noted_choice(ready.choice, folder.choice))
-        with _resume_hint(folder):
-            return _run_stages(ready, backbone, folder, bool(resume), watch, now)
+
+        def opened() -> RunFolder:
+            folder = _reopen_folder(ready, resume) if resume else _open_folder(ready, default, out, overwrite)
+            keep_in(folder.log)
+            hint.folder = folder.root
+            return folder
+
+        default = default_out(ready.target.name, ready.student.name, now().date())
+        require_writable(resume or out or default)
+        folder, model, teacher = _teach_and_train(ready, backbone, opened, bool(resume), watch)
+        return _finish(ready, folder, model, teacher, watch, now)
 
 
 def _prepare(options: CompressConfig, watch: Stopwatch) -> Prepared:
@@ -131,17 +139,29 @@ def _prepare(options: CompressConfig, watch: Stopwatch) -> Prepared:
     return ready
 
 
-def _run_stages(
-    ready: Prepared, backbone: nn.Module, folder: RunFolder, resume: bool, watch: Stopwatch, now: Callable[[], datetime]
-) -> Run:
-    target = ready.target.model_dump(mode="json", exclude_none=True)
+def _teach_and_train(
+    ready: Prepared, backbone: nn.Module, opened: Callable[[], RunFolder], resume: bool, watch: Stopwatch
+) -> tuple[RunFolder, nn.Module, TeacherRecord | None]:
+    """Run the teacher's pass, open the run folder, and train the student; free the pass's targets at the end."""
     taught = teach(ready, backbone, watch=watch)
+    folder = opened()
     if taught.targets and taught.targets.coordinates:
         write_document(folder.coordinates, coordinates_record(taught.targets.coordinates, ready.options.tcs.ablation))
     probed = taught.targets.probe_accuracy if taught.targets else None
     teacher = teacher_record(taught.meta, probed) if taught.meta else None
-    model = _trained(ready, backbone, taught, folder, resume, watch)
-    del taught  # the targets are not needed after the training
+    return folder, _trained(ready, backbone, taught, folder, resume, watch), teacher
+
+
+def _finish(
+    ready: Prepared,
+    folder: RunFolder,
+    model: nn.Module,
+    teacher: TeacherRecord | None,
+    watch: Stopwatch,
+    now: Callable[[], datetime],
+) -> Run:
+    """Export and validate the trained model, and write the documents of the run."""
+    target = ready.target.model_dump(mode="json", exclude_none=True)
     with watch.stage("export"), busy("exporting"):
         _export(model, ready, folder)
     with watch.stage("precisions"):
@@ -189,22 +209,21 @@ def _run_stages(
     return Run(folder, manifest, validation)
 
 
-def _open_folder(
-    ready: Prepared, out: Path | None, overwrite: bool, resume: Path | None, now: Callable[[], datetime]
-) -> RunFolder:
-    if resume:
-        folder = find_unfinished(resume, asks_for_other_exports(ready.options, resume))
-        folder.reopen()
-        write_text(folder.config, config_toml(ready.options))
-        return folder
-    place = out or default_out(ready.target.name, ready.student.name, now().date())
-    folder = open_run(place, overwrite)
-    write_text(folder.config, config_toml(ready.options))
+def _open_folder(ready: Prepared, default: Path, out: Path | None, overwrite: bool) -> RunFolder:
     img_size, classes = ready.preprocess.img_size, len(ready.images.classes)
-    choice = choice_record(ready.choice, ready.target, ready.limits, img_size, classes)
-    write_document(folder.choice, choice)
-    if drawn := choice_svg(choice):
-        write_text(folder.pareto, drawn)
+    with started_run(out, default, overwrite) as folder:
+        write_text(folder.config, config_toml(ready.options))
+        choice = choice_record(ready.choice, ready.target, ready.limits, img_size, classes)
+        write_document(folder.choice, choice)
+        if drawn := choice_svg(choice):
+            write_text(folder.pareto, drawn)
+    return folder
+
+
+def _reopen_folder(ready: Prepared, root: Path) -> RunFolder:
+    folder = find_unfinished(root, asks_for_other_exports(ready.options, root))
+    folder.reopen()
+    write_text(folder.config, config_toml(ready.options))
     return folder
 
 
@@ -256,13 +275,3 @@ def _with_limit_checks(validation: Validation, ready: Prepared, folder: RunFolde
     if limits.max_params_m is not None:
         checks.append(at_most("student: parameters", params_m, limits.max_params_m, "M"))
     return replace(validation, checks=tuple(checks))
-
-
-@contextmanager
-def _resume_hint(folder: RunFolder) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        place = shlex.quote(str(folder.root))
-        logger.warning(f"stopped. Continue with: tcs-edge compress --resume {place}")
-        raise

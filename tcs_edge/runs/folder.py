@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 from tcs_edge.errors import DataError, UsageError
@@ -176,11 +175,6 @@ class RunFolder:
             if path.is_file() and path.suffix != REJECTED_SUFFIX:
                 path.rename(path.with_name(path.name + REJECTED_SUFFIX))
         return rejected
-
-
-def default_out(target: str, student: str, today: date, base: Path = Path("runs")) -> Path:
-    """Return runs/<date>-<target>-<student>, the folder of a run without --out."""
-    return base / f"{today.isoformat()}-{target}-{student}"
 
 
 def open_run(out: Path, overwrite: bool = False) -> RunFolder:

@@ -71,15 +71,21 @@ def _as_missing(error: OSError, target: Path, unwritable: Collection[int] = _UNW
     return error
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, new: bool = False) -> None:
     """Create `folder` and its missing parents, unless it exists.
+
+    Args:
+        new: `folder` itself must not exist.
 
     Raises:
         MissingError: the disk is full, or a folder cannot be created there.
+        FileExistsError: with `new`, something of this name exists.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=not new)
     except OSError as error:
+        if new and isinstance(error, FileExistsError) and os.path.lexists(folder):
+            raise
         # ENOENT for a file may be a bug of tcs-edge; for a folder it is a problem of the place.
         raise _as_missing(error, folder, {errno.ENOENT, *_UNWRITABLE}) from error
 

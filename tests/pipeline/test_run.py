@@ -181,6 +181,52 @@ def test_run_interrupted_in_export_resumes_without_training(cli, tiny, finished,
     assert (out / deployed).read_bytes() == (finished / deployed).read_bytes()
 
 
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("trouble", ["damaged teacher", "interrupted pass"])
+def test_a_run_that_stops_before_its_training_leaves_no_folder(
+    cli, tiny, teacher_file, tmp_path, monkeypatch, trouble, named
+):
+    def stop(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    weights = load_file(teacher_file)
+    weights["norm.weight"][0] = float("nan")
+    save_file(weights, tmp_path / "nan.safetensors")
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    out = ["--out", "a/b/run"] if named else []
+    if trouble == "damaged teacher":
+        result = cli(*tiny(teacher_weights=tmp_path / "nan.safetensors", cache_dir=tmp_path / "cache"), *out)
+        assert result.exit_code == 3, result.stderr
+    else:
+        monkeypatch.setattr(pipeline, "teach", stop)
+        result = cli(*tiny(), *out)
+        assert result.exit_code == 130
+        assert "There is no run folder. Run the same command again." in result.stderr
+    assert list(place.iterdir()) == []
+
+
+def test_a_run_that_stops_before_its_training_keeps_the_run_to_overwrite(cli, tiny, own_run, monkeypatch):
+    def stop(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    before = {name: sha256_file(own_run / name) for name in files_of(own_run)}
+    monkeypatch.setattr(pipeline, "teach", stop)
+    assert cli(*tiny(), "--out", own_run, "--overwrite").exit_code == 130
+    assert {name: sha256_file(own_run / name) for name in files_of(own_run)} == before
+
+
+@pytest.mark.usefixtures("short_training")
+def test_a_second_run_of_a_day_gets_a_number(cli, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline, "export_precisions", lambda *_: ())
+    monkeypatch.setattr(pipeline, "default_out", lambda target, student, _: Path("runs") / f"day-{target}-{student}")
+    first, second = (json.loads(cli(*tiny(epochs=1), "--json").stdout)["run"] for _ in range(2))
+    assert (first, second) == ("runs/day-raspberrypi4-lcnet_050", "runs/day-raspberrypi4-lcnet_050-2")
+    assert [json.loads((Path(run) / "manifest.json").read_text())["verdict"] for run in (first, second)] == ["pass"] * 2
+
+
 def test_train_log_starts_with_lines_logged_before_the_folder_existed(finished):
     lines = (finished / "train.log").read_text().splitlines()
     assert " INFO images: photos" in lines[0]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 
 import pytest
 
 from tcs_edge.errors import DataError, MissingError, UsageError
-from tcs_edge.runs.folder import MARKER, default_out, find_run, open_run, require_usable
+from tcs_edge.runs.folder import MARKER, find_run, open_run, require_usable
 
 
 def contents(folder: Path) -> set[str]:
@@ -22,11 +21,6 @@ def filled(out: Path):
     (run.unvalidated / "labels.txt").write_text("cat\n")
     run.deployed_weights.write_bytes(b"weights")
     return run
-
-
-def test_the_default_folder_has_date_target_and_student():
-    expected = Path("runs/2026-03-01-raspberrypi4-lcnet_050")
-    assert default_out("raspberrypi4", "lcnet_050", date(2026, 3, 1)) == expected
 
 
 def test_a_new_run_has_nothing_deployable(tmp_path):
