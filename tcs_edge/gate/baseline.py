@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from tcs_edge.errors import DataError, RequirementMissed, UsageError
-from tcs_edge.gate.measures import QUANTITIES
+from tcs_edge.gate.measures import PER_RUNTIME, QUANTITIES
 from tcs_edge.gate.subject import Subject, load_subject, manifest_subject, parse_document, read_document
 from tcs_edge.runs.folder import MANIFEST
 from tcs_edge.specs.strict import Spec, format_error
@@ -21,7 +21,6 @@ from tcs_edge.utils.files import write_json
 KIND: Literal["tcs-edge gate baseline"] = "tcs-edge gate baseline"
 GIT = "git:"
 GIT_SECONDS = 60
-OF_TEST_IMAGES = ("accuracy", "drop", "rel_diff", "top1_agreement")
 
 
 class BaselineFile(Spec):
@@ -110,7 +109,7 @@ def comparable(subject: Subject, baseline: Baseline, allow_other_target: bool) -
         raise UsageError(f"the baseline {baseline.name} has {difference}. Pass --allow-other-target to compare anyway.")
     if subject.images == baseline.images:
         return baseline
-    values = {key: value for key, value in baseline.values.items() if key.partition("/")[0] not in OF_TEST_IMAGES}
+    values = {key: value for key, value in baseline.values.items() if key.partition("/")[0] not in PER_RUNTIME}
     return replace(baseline, values=values, remark="the baseline was tested on other images")
 
 

@@ -8,13 +8,14 @@ from typing import Any, Literal, TypeVar
 
 from tcs_edge.gate.baseline import Baseline
 from tcs_edge.gate.limits import Amount, ChangeLevel, GateLimits, Level
-from tcs_edge.gate.measures import QUANTITIES, Measure, Quantity, Unit, is_number
+from tcs_edge.gate.measures import PER_RUNTIME, QUANTITIES, Measure, Quantity, Unit, is_number
 from tcs_edge.gate.subject import Requirement, Subject
 
 SCHEMA_VERSION = 1
 Outcome = Literal["pass", "warn", "fail", "info"]
 ROUNDING = 1e-9  # of the base: 4.2 - 4.0 is a little over 0.2 in floating point
 LEVELS: dict[Outcome, str] = {"fail": "limit", "warn": "warning level"}
+SHOWN_PARTS = 5
 SEVERITY: tuple[Outcome, ...] = ("info", "pass", "warn", "fail")
 Finding = tuple[Outcome, str]
 Bound = TypeVar("Bound", float, Amount)
@@ -123,11 +124,11 @@ def _missing(subject: Subject, limits: GateLimits, baseline: Baseline | None) ->
     for name in QUANTITIES:
         if name not in known and (limits.level(name) or limits.change_level(name)):
             yield Measure(name, None, detail=subject.missing_reason)
-    if limits.change.accuracy and baseline:
+    if baseline:
         keys = {measure.key for measure in subject.measures}
         for key in sorted(set(baseline.values) - keys):
             name, _, runtime = key.partition("/")
-            if name == "accuracy" and runtime:
+            if name in PER_RUNTIME and runtime and limits.change_level(name):
                 yield Measure(name, None, runtime, detail="the baseline has this runtime, the model does not")
 
 
@@ -178,9 +179,17 @@ def _against_limit(measure: Measure, quantity: Quantity, level: Level | None) ->
             side = "over" if quantity.better == "lower" else "under"
             shown, bound = apart(value, limit, quantity.unit)
             counts = "" if measure.bound is None else f" ({quantity.counts})"
-            yield outcome, f"{shown}{counts} is {side} the {LEVELS[outcome]} of {bound}"
+            named = _named_parts(measure, limit, quantity)
+            yield outcome, f"{named}{shown}{counts} is {side} the {LEVELS[outcome]} of {bound}"
             return
     yield "pass", ""
+
+
+def _named_parts(measure: Measure, limit: float, quantity: Quantity) -> str:
+    """Name the parts of a measure that miss its limit, worst first, such as "cat, dog and 3 more: "."""
+    missed = [name for name, value in measure.parts if not _within(value, limit, quantity)]
+    more = f" and {len(missed) - SHOWN_PARTS} more" if len(missed) > SHOWN_PARTS else ""
+    return f"{', '.join(missed[:SHOWN_PARTS])}{more}: " if missed else ""
 
 
 def _within(value: float, limit: float, quantity: Quantity) -> bool:

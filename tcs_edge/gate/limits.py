@@ -115,6 +115,9 @@ class Changes(Spec):
     latency_ms: ChangeLevel | None = None
     peak_memory_mb: ChangeLevel | None = None
     accuracy: ShareChange | None = None
+    class_recall: ShareChange | None = None
+    macro_f1: ShareChange | None = None
+    ece: ShareChange | None = None
 
 
 class GateLimits(Spec):
@@ -136,6 +139,12 @@ class GateLimits(Spec):
     """Weights and live activations together, in 10^6 bytes."""
     min_accuracy: Level | None = None
     """Lower end of the 95 % interval of the accuracy in every runtime, in 0..1."""
+    min_class_recall: Level | None = None
+    """Recall of every class in every runtime, in 0..1."""
+    min_macro_f1: Level | None = None
+    """Mean F1 score of the classes in every runtime, in 0..1."""
+    max_ece: Level | None = None
+    """Expected calibration error in every runtime (15 bins), in 0..1."""
     max_accuracy_drop: Level | None = None
     """Accuracy lost against PyTorch, in 0..1."""
     max_rel_diff: Level | None = None

@@ -9,9 +9,10 @@ from pathlib import PurePosixPath
 from typing import Literal, TypeGuard
 
 from tcs_edge.runs.folder import EXPORT, REJECTED, UNVALIDATED
+from tcs_edge.runs.metrics import MetricsRecord
 from tcs_edge.runs.schema import AccuracyRecord, LatencyRecord, Manifest
-
 from tcs_edge.specs.machine import not_of_target
+
 REFERENCE = "pytorch"  # the trained model: measured with the exports, but not deployed
 
 Unit = Literal["MB", "M", "ms", "share", "of max |logit|"]
@@ -43,10 +44,16 @@ QUANTITIES = {
     "latency_ms": Quantity("latency", "ms", "lower", "max_latency_ms", "the upper end of the interval"),
     "peak_memory_mb": Quantity("peak memory", "MB", "lower", "max_peak_memory_mb"),
     "accuracy": Quantity("accuracy", "share", "higher", "min_accuracy", "the lower end of the 95 % interval"),
+    "class_recall": Quantity("lowest recall of a class", "share", "higher", "min_class_recall"),
+    "macro_f1": Quantity("macro F1", "share", "higher", "min_macro_f1"),
+    "ece": Quantity("calibration error", "share", "lower", "max_ece"),
     "drop": Quantity("drop from PyTorch", "share", "lower", "max_accuracy_drop"),
     "rel_diff": Quantity("largest logit difference", "of max |logit|", "lower", "max_rel_diff"),
     "top1_agreement": Quantity("same class as PyTorch", "share", "higher", "min_top1_agreement"),
 }
+
+
+PER_RUNTIME = ("accuracy", "class_recall", "macro_f1", "ece", "drop", "rel_diff", "top1_agreement")  # of test images
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class Measure:
         of: runtime or file of the number; empty for the whole model.
         bound: end of the interval that an absolute limit applies to; None uses `value`.
         detail: source, interval or counts, in a few words.
+        parts: the named numbers that `value` is the worst of, worst first.
     """
 
     quantity: str
@@ -65,6 +73,7 @@ class Measure:
     of: str = ""
     bound: float | None = None
     detail: str = ""
+    parts: tuple[tuple[str, float], ...] = ()
 
     @property
     def key(self) -> str:
@@ -171,10 +180,11 @@ def _peak_memory(value: float | None) -> Measure:
 
 
 def _per_runtime(manifest: Manifest) -> Iterator[Measure]:
-    """Yield accuracy, drop and parity of every judged export, without the trained model."""
+    """Yield accuracy, drop, metrics and parity of every judged export, without the trained model."""
     reference = manifest.accuracy.get(REFERENCE)
     for name in sorted((set(manifest.accuracy) | set(manifest.parity)) - {REFERENCE, *manifest.only_here}):
         yield from _accuracies(name, manifest.accuracy.get(name), reference)
+        yield from _metrics(name, manifest.metrics.get(name), manifest.dataset.classes)
         parity = manifest.parity.get(name)
         finite = parity is not None and parity.finite
         unknown = "" if finite else "the export was not compared, or its logits are not finite"
@@ -192,3 +202,36 @@ def _accuracies(name: str, own: AccuracyRecord | None, reference: AccuracyRecord
         yield Measure("drop", None, name, detail="one of the two accuracies is missing")
     else:
         yield Measure("drop", reference.value - own.value, name)
+
+
+def _metrics(name: str, found: MetricsRecord | None, classes: tuple[str, ...]) -> Iterator[Measure]:
+    if found is None:
+        for quantity in ("class_recall", "macro_f1", "ece"):
+            yield Measure(quantity, None, name, detail="the manifest has no metrics of this export")
+        return
+    yield _lowest_recall(name, found, classes)
+    empty = found.recalls.total.count(0)
+    left_out = f", without {empty} that have no test images" if empty else ""
+    yield Measure("macro_f1", found.macro_f1, name, detail=f"mean of {len(classes) - empty} classes{left_out}")
+    bins = f"{found.bins} bins of equal width, {sum(found.recalls.total)} images"
+    unknown = "not all logits are finite"
+    yield Measure("ece", found.ece, name, detail=bins if found.ece is not None else unknown)
+
+
+def _lowest_recall(name: str, found: MetricsRecord, classes: tuple[str, ...]) -> Measure:
+    """Return the lowest recall of a class; unknown if a class has no test images."""
+    recalls = found.recalls
+    if empty := [label for label, total in zip(classes, recalls.total, strict=True) if total == 0]:
+        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+        return Measure("class_recall", None, name, detail=f"no test image of {empty[0]}{more}. Add test images")
+    known = [value if value is not None else 0.0 for value in recalls.value]
+    order = sorted(range(len(classes)), key=known.__getitem__)
+    lowest = order[0]
+    interval = f"95 % interval {100 * (recalls.low[lowest] or 0.0):.1f} to {100 * (recalls.high[lowest] or 0.0):.1f} %"
+    return Measure(
+        "class_recall",
+        known[lowest],
+        name,
+        detail=f"{classes[lowest]}: {recalls.correct[lowest]} of {recalls.total[lowest]} images, {interval}",
+        parts=tuple((classes[index], known[index]) for index in order),
+    )
