@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tcs_edge.errors import RequirementMissed
 from tcs_edge.gate.check import accept_model, check_model
 from tcs_edge.gate.limits import GateLimits, overridden
-from tcs_edge.project.read import find_limits, read_options
+from tcs_edge.project.read import find_limits, find_resumable, read_options
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.parameters import argument_docs, python_signature
 
@@ -47,7 +47,8 @@ def compress(
         config: TOML file with these options; arguments override it.
         out: the run folder; default runs/<date>-<target>-<student>, with -2, -3, ... for later runs of a day.
         overwrite: replace an earlier run in `out`.
-        resume: folder of an interrupted run to continue, or of a failed run to export again.
+        resume: folder of an interrupted run to continue, or of a failed run to export again. In a folder of runs,
+            the newest one that can continue.
         OPTIONS
 
     Returns:
@@ -61,9 +62,10 @@ def compress(
 
     given = {name: value for name, value in (options | {"data": data}).items() if value is not None}
     plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in given.items()}
-    asked = read_options(plain, _path(config), _path(resume))
+    unfinished = find_resumable(Path(resume), plain) if resume is not None else None
+    asked = read_options(plain, _path(config), unfinished)
     with terminal(-1 if quiet else 0):
-        return run_pipeline(asked, _path(out), overwrite, _path(resume))
+        return run_pipeline(asked, _path(out), overwrite, unfinished)
 
 
 # `specs.options` declares the options; here they become arguments and their documentation.

@@ -33,7 +33,9 @@ def command(
     config: Annotated[Path | None, _run("TOML file of options; flags win. Default: tcs-edge.toml here.")] = None,
     out: Annotated[Path | None, _run("Run folder. Default: runs/<date>-<target>-<student>, then -2, -3.")] = None,
     overwrite: Annotated[bool, _run("Replace an earlier run in --out.", "--overwrite")] = False,
-    resume: Annotated[Path | None, _run("Continue this interrupted run, or export a failed one anew.")] = None,
+    resume: Annotated[
+        Path | None, _run("Continue this interrupted run, or the newest in this folder; or export a failed one anew.")
+    ] = None,
     dry_run: Annotated[bool, _run("Print the plan and stop.", "--dry-run")] = False,
     json: Annotated[bool, _run("Print one JSON document on stdout.", "--json")] = False,
     quiet: Annotated[bool, _run("Show only warnings on stderr.", "--quiet", "-q")] = False,
@@ -50,8 +52,11 @@ def command(
       tcs-edge compress --target raspberrypi4 --data photos/ --max-latency-ms 20
       tcs-edge compress --target jetson-orin-nano --data photos/ --dry-run
     """
-    from tcs_edge.project.read import find_options, read_options
+    from tcs_edge.project.read import find_options, find_resumable, read_options
 
+    if resume is not None and (found := find_resumable(resume, given(options))) != resume:
+        logger.info(f"resume: {found}")
+        resume = found
     if config is None and resume is None and (config := find_options(Path())):
         logger.info(f"options: {config} (flags override it)")
     asked = read_options(given(options), config, resume)

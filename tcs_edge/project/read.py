@@ -8,15 +8,18 @@ max_size_mb = 5
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tcs_edge.errors import SpecError, UsageError
+from tcs_edge.errors import SpecError, TcsEdgeError, UsageError
 from tcs_edge.gate.limits import GateLimits, overridden
-from tcs_edge.runs.folder import find_run
+from tcs_edge.runs.folder import find_run, find_unfinished, is_run, last_activity
+from tcs_edge.runs.place import later_runs
 from tcs_edge.specs.config import CompressConfig, load_config, with_flags
 from tcs_edge.specs.strict import Spec, validated
+from tcs_edge.utils.reading import is_folder
 
 OWN_FILE, PYPROJECT = "tcs-edge.toml", "pyproject.toml"
 
@@ -57,15 +60,18 @@ def read_options(given: Mapping[str, Any], config: Path | None, resume: Path | N
         DataError: `resume` is not a run.
     """
     if resume:
-        changed = sorted(set(given) - RESUMABLE) + (["config"] if config else [])
-        if changed:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-            raise UsageError(f"--resume uses the options of its run. Leave {flags} out.")
+        _require_resumable_options([*given, *(["config"] if config else [])])
         config = find_run(resume).config
     options = with_flags(load_config(config) if config else {}, given)
     if "target" not in options:
         raise UsageError("no target. Pass --target, for example --target raspberrypi (see `tcs-edge targets`).")
     return validated(ProjectFile, options, config or Path("options")).compress_config()
+
+
+def _require_resumable_options(given: Iterable[str]) -> None:
+    if changed := sorted(set(given) - RESUMABLE):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise UsageError(f"--resume uses the options of its run. Leave {flags} out.")
 
 
 def asks_for_other_exports(options: CompressConfig, run: Path) -> bool:
@@ -76,6 +82,46 @@ def asks_for_other_exports(options: CompressConfig, run: Path) -> bool:
     """
     before = read_options({}, None, run)
     return any(getattr(options, name) != getattr(before, name) for name in EXPORTED)
+
+
+def find_resumable(place: Path, given: Mapping[str, Any]) -> Path:
+    """Return the run that `--resume PLACE` continues: the run itself, or the newest one that can continue.
+
+    A finished run stands for the later runs of its day, with -2, -3, ... behind its name. A folder of runs stands
+    for all of them.
+
+    Args:
+        given: options beside --resume; other export options also continue a run that failed its validation.
+
+    Raises:
+        DataError: no run in `place`. UsageError: no run can continue, or `given` would change it.
+    """
+    _require_resumable_options(given)
+    named = is_run(place)
+    others = later_runs(place) if named else _entries(place)
+    runs = sorted(filter(is_run, others), key=last_activity, reverse=True)
+    if named or not runs:
+        try:
+            _require_resumable(place, given)
+        except UsageError:
+            if not runs:
+                raise
+        else:
+            return place
+    for run in runs:
+        with suppress(TcsEdgeError):
+            _require_resumable(run, given)
+            return run
+    raise UsageError(f"{place}: none of its {len(runs) + named} runs can continue. Omit --resume to start a new run.")
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if is_folder(folder) else []
+
+
+def _require_resumable(run: Path, given: Mapping[str, Any]) -> None:
+    find_run(run)
+    find_unfinished(run, other_exports=asks_for_other_exports(read_options(given, None, run), run))
 
 
 def find_options(folder: Path) -> Path | None:

@@ -209,7 +209,7 @@ def require_usable(out: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UsageError(f"{out} is not empty. Choose another --out, or pass --overwrite to replace a run.")
-    if not _is_run(out):
+    if not is_run(out):
         raise UsageError(f"{out} is not a run folder: it has no {MARKER}. Choose another --out.")
     foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in (*FOLDERS, *FILES))
     if foreign:
@@ -224,7 +224,7 @@ def find_run(root: Path) -> RunFolder:
     """
     if not root.is_dir():
         raise DataError(f"no such run folder: {root}. Pass the folder that `tcs-edge compress` wrote.")
-    if not _is_run(root):
+    if not is_run(root):
         raise DataError(
             f"{root} is not a run folder: it has no {MARKER}. Pass the folder that `tcs-edge compress` wrote."
         )
@@ -255,13 +255,20 @@ def find_unfinished(root: Path, other_exports: bool = False) -> RunFolder:
     return folder
 
 
+def last_activity(run: Path) -> float:
+    """Return the time of a run's last log line, or of its start, in seconds since the epoch."""
+    log = run / LOG
+    return (log if log.is_file() else run / MARKER).stat().st_mtime
+
+
 def _clear(out: Path) -> None:
     # Remove the marker last, so that an interrupted removal can be repeated.
     for entry in sorted(out.iterdir(), key=lambda entry: entry.name == MARKER):
         _remove(entry)
 
 
-def _is_run(root: Path) -> bool:
+def is_run(root: Path) -> bool:
+    """Return True if `root` has the marker of a run folder."""
     try:
         return read_json(root / MARKER, SCHEMA_VERSION).get("kind") == "tcs-edge run"
     except DataError:
