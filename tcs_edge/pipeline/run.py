@@ -40,15 +40,17 @@ from tcs_edge.runs.records import (
 from tcs_edge.runs.schema import Manifest, StageRecord, TeacherRecord
 from tcs_edge.search.student import resolve_search, select
 from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, runner_name
+from tcs_edge.specs.confidence import CONFIDENCE_FILE, Confidence
 from tcs_edge.specs.config import CompressConfig, config_toml
 from tcs_edge.specs.target import openvino_arithmetic
+from tcs_edge.stages.calibrate import calibrate
 from tcs_edge.stages.precisions import export_precisions
 from tcs_edge.stages.prepare import Prepared, list_students, require_teacher
 from tcs_edge.stages.time_exports import measure_latency
 from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_student
 from tcs_edge.stages.validate import validate_exports, with_chance_check
 from tcs_edge.training.distill import TrainingFiles
-from tcs_edge.training.fold import load_deployed, save_deployed
+from tcs_edge.training.fold import folded_temperature, load_deployed, save_deployed
 from tcs_edge.utils.files import write_json, write_text
 from tcs_edge.utils.logs import logged_to_file
 from tcs_edge.utils.progress import busy
@@ -119,8 +121,8 @@ def compress(
 
         default = default_out(ready.target.name, ready.student.name, now().date())
         require_writable(resume or out or default)
-        folder, model, teacher = _teach_and_train(ready, backbone, opened, bool(resume), watch)
-        return _finish(ready, folder, model, teacher, watch, now)
+        folder, model, confidence, teacher = _teach_and_train(ready, backbone, opened, bool(resume), watch)
+        return _finish(ready, folder, model, confidence, teacher, watch, now)
 
 
 def _prepare(options: CompressConfig, watch: Stopwatch) -> Prepared:
@@ -141,7 +143,7 @@ def _prepare(options: CompressConfig, watch: Stopwatch) -> Prepared:
 
 def _teach_and_train(
     ready: Prepared, backbone: nn.Module, opened: Callable[[], RunFolder], resume: bool, watch: Stopwatch
-) -> tuple[RunFolder, nn.Module, TeacherRecord | None]:
+) -> tuple[RunFolder, nn.Module, Confidence, TeacherRecord | None]:
     """Run the teacher's pass, open the run folder, and train the student; free the pass's targets at the end."""
     taught = teach(ready, backbone, watch=watch)
     folder = opened()
@@ -149,13 +151,15 @@ def _teach_and_train(
         write_document(folder.coordinates, coordinates_record(taught.targets.coordinates, ready.options.tcs.ablation))
     probed = taught.targets.probe_accuracy if taught.targets else None
     teacher = teacher_record(taught.meta, probed) if taught.meta else None
-    return folder, _trained(ready, backbone, taught, folder, resume, watch), teacher
+    model, confidence = _trained(ready, backbone, taught, folder, resume, watch)
+    return folder, model, confidence, teacher
 
 
 def _finish(
     ready: Prepared,
     folder: RunFolder,
     model: nn.Module,
+    confidence: Confidence,
     teacher: TeacherRecord | None,
     watch: Stopwatch,
     now: Callable[[], datetime],
@@ -163,7 +167,7 @@ def _finish(
     """Export and validate the trained model, and write the documents of the run."""
     target = ready.target.model_dump(mode="json", exclude_none=True)
     with watch.stage("export"), busy("exporting"):
-        _export(model, ready, folder)
+        _export(model, confidence, ready, folder)
     with watch.stage("precisions"):
         released = export_precisions(
             folder.unvalidated, folder.int8, ready.images, ready.preprocess, ready.target, ready.options
@@ -177,6 +181,7 @@ def _finish(
             ready.options,
             ready.target.max_opset,
             arithmetic=openvino_arithmetic(target),
+            confidence=confidence,
         )
         memory_mb = estimated_peak_memory_mb(folder.unvalidated / "model.onnx")
         student = student_record(ready.choice.winner, model, ready.preprocess.img_size, str(ready.init), memory_mb)
@@ -229,20 +234,27 @@ def _reopen_folder(ready: Prepared, root: Path) -> RunFolder:
 
 def _trained(
     ready: Prepared, backbone: nn.Module, taught: TeacherTargets, folder: RunFolder, resume: bool, watch: Stopwatch
-) -> nn.Module:
+) -> tuple[nn.Module, Confidence]:
+    """Return the trained and calibrated model, of this run or of the one that it resumes."""
+    files = TrainingFiles(folder.checkpoints / "last.safetensors", folder.metrics, folder.selection)
+    temperature = None
     if resume and folder.deployed_weights.exists():
         logger.info("training: skipped (finished before the interruption)")
         with watch.stage("distill"):
-            return load_deployed(folder.deployed_weights, backbone, ready.preprocess.img_size)
-    files = TrainingFiles(folder.checkpoints / "last.safetensors", folder.metrics, folder.selection)
-    model = train_student(ready, files, backbone, taught, resume and files.checkpoint.exists(), watch)
-    save_deployed(folder.deployed_weights, model)
+            model = load_deployed(folder.deployed_weights, backbone, ready.preprocess.img_size)
+            temperature = folded_temperature(folder.deployed_weights)
+    else:
+        model = train_student(ready, files, backbone, taught, resume and files.checkpoint.exists(), watch)
+    with watch.stage("calibrate"):
+        confidence = calibrate(model, ready.images, ready.preprocess, ready.options, temperature)
+    if temperature is None:
+        save_deployed(folder.deployed_weights, model, confidence.temperature)
     # The state to resume from is several times the model's size, and no longer needed.
     files.checkpoint.unlink(missing_ok=True)
-    return model
+    return model, confidence
 
 
-def _export(model: nn.Module, ready: Prepared, folder: RunFolder) -> None:
+def _export(model: nn.Module, confidence: Confidence, ready: Prepared, folder: RunFolder) -> None:
     classes, preprocess = ready.images.classes, ready.preprocess.to_json()
     opset = choose_opset(ready.target.max_opset, ready.options.opset)
     onnx_path = folder.unvalidated / "model.onnx"
@@ -253,6 +265,7 @@ def _export(model: nn.Module, ready: Prepared, folder: RunFolder) -> None:
     export_own_formats(folder.unvalidated)
     write_labels(folder.unvalidated / "labels.txt", classes)
     write_preprocess(folder.unvalidated / "preprocess.json", preprocess)
+    write_json(folder.unvalidated / CONFIDENCE_FILE, confidence.to_json())
 
 
 def _with_documents(manifest: Manifest, folder: RunFolder) -> Manifest:

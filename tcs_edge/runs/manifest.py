@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tcs_edge.errors import DataError
 from tcs_edge.runs.folder import EXPORT, MANIFEST, MARKER, REJECTED, REJECTED_SUFFIX, REPORT, UNVALIDATED
-from tcs_edge.runs.metrics import MetricsRecord
+from tcs_edge.runs.metrics import ConfidenceRecord, MetricsRecord
 from tcs_edge.runs.schema import (
     AccuracyRecord,
     ArtifactRecord,
@@ -81,6 +81,7 @@ def build_manifest(
         artifacts=_artifacts(files),
         latency_here=latency_here,
         metrics={name: MetricsRecord.model_validate(m.to_json()) for name, m in validation.metrics.items()},
+        confidence=_confidence_record(validation),
     )
 
 
@@ -197,6 +198,11 @@ def _artifact(sizes: Mapping[str, FileRecord], path: str, **facts: Any) -> Artif
     weights = sizes.get(path.removesuffix(".xml") + ".bin") if path.endswith(".xml") else None
     total = sizes[path].bytes + (weights.bytes if weights else 0)
     return ArtifactRecord(path=sizes[path].path, bytes=total, **facts)
+
+
+def _confidence_record(validation: Validation) -> ConfidenceRecord | None:
+    found = validation.confidence
+    return ConfidenceRecord.model_validate(found.to_json()) if found else None
 
 
 def _parity_records(validation: Validation) -> dict[str, ParityRecord]:

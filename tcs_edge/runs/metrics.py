@@ -1,4 +1,4 @@
-"""Schema of the metrics beside accuracy in manifest.json."""
+"""Schema of the metrics beside accuracy and of the calibration in manifest.json."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from tcs_edge.runs.ranges import ROUNDING, Count, Share
+from tcs_edge.runs.ranges import ROUNDING, Count, Positive, Share, require_order
+from tcs_edge.specs.confidence import UnknownRule
 from tcs_edge.specs.strict import Spec
 
 
@@ -69,6 +70,36 @@ class MetricsRecord(Spec):
         if (self.ece is None) != (unanswered > 0):
             raise ValueError(f"ece is {self.ece}, but {unanswered} images have no prediction")
         return self
+
+
+class FalseAlarmRecord(Spec):
+    """Test images of known classes that count as unknown: number, share in 0..1, and its 95 % Wilson interval."""
+
+    count: Count
+    total: Positive
+    value: Share
+    low: Share
+    high: Share
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        require_order(self, "low", "value", "high")
+        if abs(self.value - self.count / self.total) > ROUNDING:
+            raise ValueError(f"value is {self.value}, but {self.count} of {self.total} images count as unknown")
+        return self
+
+
+class ConfidenceRecord(Spec):
+    """Calibration of the model: temperature and threshold as in confidence.json, and test results.
+
+    `ece_before` is the expected calibration error of the trained model without the temperature, in 0..1; null if a
+    logit is not finite. `false_alarms` has one entry per runtime, and none without a threshold.
+    """
+
+    temperature: float = Field(gt=0, le=1e6)
+    unknown: UnknownRule | None
+    ece_before: Share | None
+    false_alarms: dict[str, FalseAlarmRecord]
 
 
 def _require_recall(

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tcs_edge.runs.metrics import MetricsRecord
+from tcs_edge.runs.metrics import ConfidenceRecord, MetricsRecord
 from tcs_edge.runs.ranges import (
     ROUNDING,
     Amount,
@@ -220,6 +220,7 @@ class Manifest(Spec):
     artifacts: tuple[ArtifactRecord, ...] = ()
     latency_here: LatencyHere | None = None
     metrics: dict[str, MetricsRecord] = Field(default_factory=dict)
+    confidence: ConfidenceRecord | None = None
 
     @field_validator("target")
     @classmethod

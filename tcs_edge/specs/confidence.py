@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tcs_edge.errors import DataError
 from tcs_edge.specs.strict import Spec, validated
 from tcs_edge.utils.reading import read_json
 
@@ -44,7 +43,7 @@ class Confidence(Spec):
         unknown: None if there are too few validation images for the false-alarm rate.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     temperature: float = Field(gt=0, le=1e6)
     unknown: UnknownRule | None = None
 

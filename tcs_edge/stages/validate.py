@@ -15,10 +15,11 @@ from tcs_edge.runs.load import images_of, preprocess_of, trained_model, validate
 from tcs_edge.runtimes.open import only_here, opened_runners, opened_target_runners
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.specs.artifacts import is_released, onnx_file, pixels_file
+from tcs_edge.specs.confidence import CONFIDENCE_FILE, Confidence, read_confidence
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import OpenVinoArithmetic, openvino_arithmetic, opset_limit
-from tcs_edge.stages.validate_metadata import metadata_checks
+from tcs_edge.stages.validate_metadata import confidence_check, metadata_checks
 from tcs_edge.stages.validate_pixels import pixels_checks
 from tcs_edge.utils.files import write_json
 from tcs_edge.validation.checks import chance_check
@@ -34,6 +35,7 @@ def validate_exports(
     max_opset: int | None = None,
     at_device_precision: bool = True,
     arithmetic: OpenVinoArithmetic = "f32",
+    confidence: Confidence | None = None,
 ) -> Validation:
     """Compare the files in `exports` with `model` on every test image; see `validation.validate`.
 
@@ -43,6 +45,7 @@ def validate_exports(
             little for an untrained network.
         arithmetic: arithmetic that OpenVINO chooses on the target. Results in another arithmetic of this machine
             have no checks.
+        confidence: temperature and threshold of the model, which confidence.json must hold; None leaves them out.
     """
     reference = TorchRunner(model)
     with ExitStack() as stack:
@@ -54,9 +57,11 @@ def validate_exports(
         validation = validate(
             reference, runners, batches,
             classes=images.classes, names=images.test.names, max_int8_drop=options.max_accuracy_drop,
-            only_here=only_here(runners, arithmetic),
+            only_here=only_here(runners, arithmetic), confidence=confidence,
         )  # fmt: skip
     checks = metadata_checks(exports, images.classes, preprocess.to_json(), max_opset, options.precision)
+    if confidence:
+        checks.append(confidence_check(exports / CONFIDENCE_FILE, confidence))
     for precision in options.precision if options.embed_preprocess else ():
         if is_released(exports / onnx_file(precision), precision):
             path = exports / pixels_file(precision)
@@ -102,6 +107,7 @@ def revalidate(run: Path, data: Path | None, revoke: bool = False) -> Revalidati
         options,
         opset_limit(manifest.target),
         arithmetic=openvino_arithmetic(manifest.target),
+        confidence=read_confidence(folder.export / CONFIDENCE_FILE),
     )
     validation = with_chance_check(validation)
     if validation.verdict == "pass" or not revoke:

@@ -14,6 +14,7 @@ from tcs_edge.runtimes.metadata import read_onnx_metadata
 from tcs_edge.runtimes.onnx_file import default_opset, external_files, read_onnx
 from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.specs.artifacts import Precision, is_released, onnx_file, runner_name
+from tcs_edge.specs.confidence import Confidence, read_confidence
 from tcs_edge.utils.reading import read_json
 from tcs_edge.validation.checks import Check, holds
 
@@ -45,6 +46,11 @@ def metadata_checks(
         _check("preprocess.json", lambda: _difference(read_json(exports / "preprocess.json", 1), preprocess)),
         _check("labels.txt", lambda: _difference(list(read_labels(exports / "labels.txt")), list(classes))),
     ]
+
+
+def confidence_check(path: Path, confidence: Confidence) -> Check:
+    """Check that the file at `path` has this temperature and threshold."""
+    return _check(path.name, lambda: _difference(read_confidence(path), confidence))
 
 
 def _onnx_checks(

@@ -7,10 +7,17 @@ all logits, so the class of an image does not change.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+
+from tcs_edge.specs.confidence import Confidence
+from tcs_edge.validation.metrics import CalibrationMeter, top1_confidences
+from tcs_edge.validation.statistics import wilson_interval
 
 LARGEST_TEMPERATURE = 100.0
 
@@ -47,3 +54,71 @@ def unknown_threshold(scores: np.ndarray, false_alarm_rate: float) -> float | No
     """
     rank = math.floor(false_alarm_rate * (len(scores) + 1) + 1e-9)
     return float(np.sort(scores)[rank - 1]) if rank >= 1 else None
+
+
+@dataclass(frozen=True)
+class FalseAlarms:
+    """Images of known classes that a model calls unknown: count, share in 0..1 and its 95 % Wilson interval."""
+
+    count: int
+    total: int
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of_counts(cls, count: int, total: int) -> Self:
+        """Compute the share of `count` out of `total` images, total > 0."""
+        return cls(count, total, count / total, *wilson_interval(count, total))
+
+
+@dataclass(frozen=True)
+class ConfidenceResult:
+    """Measured confidence of a calibrated model and its exports on the test images.
+
+    Attributes:
+        confidence: temperature and threshold, from the validation images.
+        ece_before: expected calibration error with temperature 1, in 0..1; None if a logit is not finite.
+        false_alarms: per runner; empty without a threshold.
+    """
+
+    confidence: Confidence
+    ece_before: float | None
+    false_alarms: dict[str, FalseAlarms]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return temperature, threshold and results as a JSON document."""
+        alarms = {name: asdict(found) for name, found in self.false_alarms.items()}
+        known = self.confidence.model_dump(mode="json", exclude={"schema_version"})
+        return known | {"ece_before": self.ece_before, "false_alarms": alarms}
+
+
+def count_unknown(logits: np.ndarray, confidence: Confidence | None) -> int:
+    """Count the unknown images among logits float (B, classes); 0 without a threshold."""
+    if confidence is None or confidence.unknown is None:
+        return 0
+    finite = np.isfinite(logits).all(axis=1)
+    return int((top1_confidences(logits[finite]) < confidence.unknown.below).sum())
+
+
+@dataclass
+class UncalibratedMeter:
+    """Accumulate the expected calibration error that a calibrated model had before its temperature."""
+
+    confidence: Confidence
+    _calibration: CalibrationMeter = field(default_factory=CalibrationMeter)
+    _finite: bool = True
+
+    def add(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        """Add a batch: logits of the calibrated model, float (B, classes), and labels int (B,)."""
+        finite = np.isfinite(logits).all(axis=1)
+        self._finite &= bool(finite.all())
+        before = logits[finite].astype(np.float64) * self.confidence.temperature
+        self._calibration.add(top1_confidences(before), before.argmax(axis=1) == labels[finite])
+
+    def result(self, unknown: Mapping[str, int], images: int) -> ConfidenceResult:
+        """Return the results, for the number of `unknown` ones among `images` per runner."""
+        alarms = {name: FalseAlarms.of_counts(count, images) for name, count in unknown.items()}
+        known = self.confidence.unknown is not None
+        error = self._calibration.error() if self._finite else None
+        return ConfidenceResult(self.confidence, error, alarms if known else {})

@@ -9,7 +9,9 @@ import numpy as np
 
 from tcs_edge.errors import DataError, reason_of
 from tcs_edge.runtimes.base import Runner
+from tcs_edge.specs.confidence import Confidence
 from tcs_edge.validation.accuracy import Accuracy, PairedAccuracy, is_correct
+from tcs_edge.validation.confidence import UncalibratedMeter, count_unknown
 from tcs_edge.validation.metrics import Metrics, MetricsMeter
 from tcs_edge.validation.parity import ParityMeter
 from tcs_edge.validation.predictions import Predictions
@@ -23,13 +25,17 @@ Batch = tuple[np.ndarray, np.ndarray]
 class Tally:
     """Sums of one exported model against the reference, over the batches so far.
 
-    `crash` is the reason of a failure; empty while the model runs.
+    Attributes:
+        confidence: threshold for unknown images; None counts none.
+        crash: reason of a failure; empty while the model runs.
     """
 
+    confidence: Confidence | None = None
     meter: ParityMeter = field(default_factory=ParityMeter)
     correct: int = 0
     only_reference: int = 0
     only_model: int = 0
+    unknown: int = 0
     crash: str = ""
     _metrics: MetricsMeter = field(default_factory=MetricsMeter)
 
@@ -41,6 +47,7 @@ class Tally:
         self.correct += int(second.sum())
         self.only_reference += int((first & ~second).sum())
         self.only_model += int((~first & second).sum())
+        self.unknown += count_unknown(logits, self.confidence)
 
     def accuracy(self) -> Accuracy:
         """Return the model's accuracy."""
@@ -65,6 +72,8 @@ class Collected:
     classes: int = 0
     first_images: np.ndarray = field(default_factory=lambda: np.empty(0))
     _predictions: list[Predictions] = field(default_factory=list)
+    uncalibrated: UncalibratedMeter | None = None
+    unknown: int = 0
     _metrics: MetricsMeter = field(default_factory=MetricsMeter)
 
     def add(self, images: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> None:
@@ -76,6 +85,9 @@ class Collected:
         self.reference_correct += int(is_correct(expected, labels).sum())
         self._predictions.append(Predictions.of(expected, labels))
         self._metrics.add(expected, labels)
+        if self.uncalibrated:
+            self.uncalibrated.add(expected, labels)
+            self.unknown += count_unknown(expected, self.uncalibrated.confidence)
 
     def predictions(self) -> Predictions:
         """Return the reference's predictions of all images."""
@@ -90,17 +102,25 @@ class Collected:
         return self._metrics.result()
 
 
-def collect(reference: Runner, runners: Sequence[Runner], batches: Iterable[Batch], names: Sequence[str]) -> Collected:
+def collect(
+    reference: Runner,
+    runners: Sequence[Runner],
+    batches: Iterable[Batch],
+    names: Sequence[str],
+    confidence: Confidence | None = None,
+) -> Collected:
     """Run every model on every batch; a failed runner is skipped from then on.
 
     Args:
         names: names of the images in their order, or empty.
+        confidence: temperature and threshold of the models; None measures neither.
 
     Raises:
         DataError: no images, a batch with other numbers of images and labels, or fewer names than images.
         TcsEdgeError: any error of `reference`.
     """
-    run = Collected({runner.name: Tally() for runner in runners})
+    uncalibrated = UncalibratedMeter(confidence) if confidence else None
+    run = Collected({runner.name: Tally(confidence) for runner in runners}, uncalibrated=uncalibrated)
     for images, labels in _checked(batches):
         own_names = _names_of(names, run.images, len(images))
         expected = reference.run(images)

@@ -14,6 +14,7 @@ import numpy as np
 
 from tcs_edge.errors import UsageError, reason_of
 from tcs_edge.runtimes.base import Runner
+from tcs_edge.specs.confidence import Confidence
 from tcs_edge.utils.progress import track
 from tcs_edge.validation.accuracy import Accuracy, PairedAccuracy
 from tcs_edge.validation.checks import (
@@ -27,6 +28,7 @@ from tcs_edge.validation.checks import (
     parity_checks,
     tolerance_for,
 )
+from tcs_edge.validation.confidence import ConfidenceResult
 from tcs_edge.validation.hostile import hostile_images
 from tcs_edge.validation.metrics import Metrics
 from tcs_edge.validation.parity import Parity, compare
@@ -51,6 +53,7 @@ class Validation:
         classes: number of logits per image.
         only_here: runners in an arithmetic of this machine alone. They have results, but no checks.
         metrics: metrics beside accuracy, per name in `accuracies`.
+        confidence: calibration error before the temperature, and images of known classes called unknown.
     """
 
     images: int
@@ -63,6 +66,7 @@ class Validation:
     classes: int = 0
     only_here: tuple[str, ...] = ()
     metrics: dict[str, Metrics] = field(default_factory=dict)
+    confidence: ConfidenceResult | None = None
 
     @property
     def verdict(self) -> Literal["pass", "fail"]:
@@ -84,6 +88,7 @@ class Validation:
             "precisions": dict(self.precisions),
             "accuracies": {name: accuracy.to_json() for name, accuracy in self.accuracies.items()},
             "metrics": {name: metrics.to_json() for name, metrics in self.metrics.items()},
+            "confidence": self.confidence.to_json() if self.confidence else None,
             "parities": {name: parity.to_json() for name, parity in self.parities.items()},
             "paired": {name: paired.to_json() for name, paired in self.paired.items()},
             "only_here": list(self.only_here),
@@ -99,6 +104,7 @@ def validate(
     names: Sequence[str] = (),
     max_int8_drop: float = INT8.max_accuracy_drop,
     only_here: Collection[str] = (),
+    confidence: Confidence | None = None,
 ) -> Validation:
     """Compare `runners` with `reference` on batches of (images float32 (B, 3, S, S), labels int (B,)).
 
@@ -108,6 +114,7 @@ def validate(
         classes: trained class names that every export must have; None leaves the check out.
         names: names of the images, to report changed classes; may be empty.
         max_int8_drop: accuracy that int8 may lose, in 0..1.
+        confidence: temperature and threshold of the models; None measures neither.
         only_here: names of runners to measure without checks, because the target does not compute like them.
 
     Raises:
@@ -117,7 +124,7 @@ def validate(
     """
     _require_runners(reference, runners)
     tracked = track(batches, "comparing with the trained model")
-    run = collect(reference, runners, tracked, names)
+    run = collect(reference, runners, tracked, names, confidence)
     checks: list[Check] = []
     for runner in runners:
         if runner.name in only_here:
@@ -127,6 +134,7 @@ def validate(
         if classes is not None:
             checks.append(labels_check(runner.name, runner.labels, classes))
     ran = {name: tally for name, tally in run.tallies.items() if not tally.crash}
+    unknown = {reference.name: run.unknown} | {name: tally.unknown for name, tally in ran.items()}
     return Validation(
         images=run.images,
         checks=tuple(checks),
@@ -138,6 +146,7 @@ def validate(
         classes=run.classes,
         only_here=tuple(runner.name for runner in runners if runner.name in only_here),
         metrics={reference.name: run.reference_metrics()} | {name: t.metrics() for name, t in ran.items()},
+        confidence=run.uncalibrated.result(unknown, run.images) if run.uncalibrated else None,
     )
 
 
