@@ -15,13 +15,12 @@ from tcs_edge.bundle.golden import write_golden
 from tcs_edge.bundle.text import license_notes, pinned_packages, readme_text, requirements_text
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.bom import bom_text, build_bom
-from tcs_edge.runs.folder import BOM, EXPORT, MODEL_CARD, RunFolder
+from tcs_edge.runs.device_file import DeviceFile, device_file
+from tcs_edge.runs.folder import BOM, MODEL_CARD, RunFolder
 from tcs_edge.runs.load import images_of, preprocess_of, validated_run
-from tcs_edge.runs.manifest import exported_files
-from tcs_edge.runs.schema import Manifest, ManifestFile
+from tcs_edge.runs.schema import Manifest
 from tcs_edge.runtimes.base import Runner
-from tcs_edge.runtimes.registry import RUNTIMES, runtime_for
-from tcs_edge.specs.artifacts import PRECISIONS
+from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.utils.files import FileRecord, make_folder, record_files, write_json, write_text
 from tcs_edge.utils.progress import busy
 from tcs_edge.utils.reading import read_json
@@ -61,7 +60,7 @@ def make_bundle(
     run: Path,
     out: Path | None = None,
     runtime: str | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
     data: Path | None = None,
     overwrite: bool = False,
 ) -> Bundle:
@@ -70,8 +69,7 @@ def make_bundle(
     Args:
         run: a finished run that passed validation.
         out: the new folder; None uses `<run>-bundle` beside the run.
-        runtime: "onnxruntime" or "openvino"; None uses the first one of the target.
-        precision: precision of the model, as in its file name.
+        runtime, precision: see `runs.device_file.device_file`.
         data: current folder of the run's images; None uses the recorded folder.
         overwrite: replace an earlier bundle in `out`.
 
@@ -81,8 +79,7 @@ def make_bundle(
         DataError: not a run, or images that differ from the run's.
     """
     folder, manifest = validated_run(run)
-    chosen = _runtime(runtime, manifest)
-    artifact = artifact_files(manifest, chosen, precision)
+    chosen = device_file(manifest, runtime, precision)
     out = out or folder.root.with_name(f"{folder.root.resolve().name}-bundle")
     _require_free(out, overwrite)
     images = images_of(run, manifest, data)
@@ -90,36 +87,14 @@ def make_bundle(
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.draft-", dir=out.parent) as place:
         draft = Path(place) / "bundle"
         make_folder(draft)
-        _copy(folder, artifact, draft)
-        with busy("computing the golden outputs"), _runner(draft, artifact, chosen) as runner:
+        _copy(folder, chosen, draft)
+        with busy("computing the golden outputs"), _runner(draft, chosen) as runner:
             write_golden(draft / "golden.npz", images.test, preprocess_of(folder), runner)
-        files = _describe(draft, manifest, artifact, chosen, precision)
+        files = _describe(draft, manifest, chosen)
         if out.exists():
             shutil.rmtree(out)
         draft.rename(out)
-    return Bundle(out, chosen, files)
-
-
-def artifact_files(manifest: Manifest, runtime: str, precision: str) -> tuple[ManifestFile, ...]:
-    """Return the exported files of a runtime and precision, the main file first.
-
-    Raises:
-        UsageError: the run has no such model; the message lists its models.
-    """
-    recorded = {record.path: record for record in manifest.files}
-    files = RUNTIMES[runtime].files(precision) if precision in PRECISIONS else ()
-    names = [f"{EXPORT}/{file}" for file in files]
-    if not names or any(name not in recorded for name in names):
-        models = [record.path for record in exported_files(manifest) if runtime_for(PurePosixPath(record.path))]
-        raise UsageError(f"the run has no {precision} model for {runtime}. Available: {', '.join(models) or 'none'}.")
-    return tuple(recorded[name] for name in names)
-
-
-def _runtime(asked: str | None, manifest: Manifest) -> str:
-    known = tuple(RUNTIMES)
-    if asked is not None and asked not in known:
-        raise UsageError(f"unknown runtime {asked!r}. Known: {', '.join(known)}.")
-    return asked or next((name for name in known if name in manifest.target.get("runtimes", {})), known[0])
+    return Bundle(out, chosen.runtime, files)
 
 
 def _require_free(out: Path, overwrite: bool) -> None:
@@ -140,8 +115,8 @@ def _is_bundle(folder: Path) -> bool:
         return False
 
 
-def _copy(folder: RunFolder, artifact: tuple[ManifestFile, ...], draft: Path) -> None:
-    for record in artifact:
+def _copy(folder: RunFolder, model: DeviceFile, draft: Path) -> None:
+    for record in model.files:
         shutil.copyfile(folder.root / record.path, draft / PurePosixPath(record.path).name)
     for name in ("labels.txt", "preprocess.json"):
         shutil.copyfile(folder.export / name, draft / name)
@@ -152,19 +127,17 @@ def _copy(folder: RunFolder, artifact: tuple[ManifestFile, ...], draft: Path) ->
         shutil.copyfile(script, draft / script.name)
 
 
-def _runner(draft: Path, artifact: tuple[ManifestFile, ...], runtime: str) -> Runner:
-    return RUNTIMES[runtime].open(draft / PurePosixPath(artifact[0].path).name, 1)
+def _runner(draft: Path, model: DeviceFile) -> Runner:
+    return RUNTIMES[model.runtime].open(draft / PurePosixPath(model.name).name, 1)
 
 
-def _describe(
-    draft: Path, manifest: Manifest, artifact: tuple[ManifestFile, ...], runtime: str, precision: str
-) -> tuple[FileRecord, ...]:
+def _describe(draft: Path, manifest: Manifest, model: DeviceFile) -> tuple[FileRecord, ...]:
     """Write bundle.json, the texts and the bill of materials, then the hashes of all files."""
-    packages = pinned_packages(manifest, runtime)
-    write_json(draft / ABOUT, _about(manifest, artifact, runtime, precision))
+    packages = pinned_packages(manifest, model.runtime)
+    write_json(draft / ABOUT, _about(manifest, model))
     write_text(draft / "requirements.txt", requirements_text(packages))
     write_text(draft / "LICENSES.md", license_notes(manifest))
-    write_text(draft / "README.md", readme_text(manifest, runtime, packages))
+    write_text(draft / "README.md", readme_text(manifest, model.runtime, packages))
     files = record_files(draft, draft.iterdir())
     write_text(draft / BOM, bom_text(build_bom(manifest, files, dict(packages))))
     files = record_files(draft, draft.iterdir())
@@ -172,18 +145,18 @@ def _describe(
     return tuple(record_files(draft, draft.iterdir()))
 
 
-def _about(manifest: Manifest, artifact: tuple[ManifestFile, ...], runtime: str, precision: str) -> dict[str, Any]:
+def _about(manifest: Manifest, model: DeviceFile) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,
         "created": manifest.created.isoformat(),
         "student": manifest.student.name,
         "target": manifest.target.get("name"),
-        "runtime": runtime,
-        "precision": precision,
+        "runtime": model.runtime,
+        "precision": model.precision,
         "threads": manifest.target.get("threads", 1),
         "img_size": manifest.student.img_size,
-        "model": PurePosixPath(artifact[0].path).name,
-        "model_sha256": [record.sha256 for record in artifact],
+        "model": PurePosixPath(model.name).name,
+        "model_sha256": [record.sha256 for record in model.files],
         "max_rel_diff": {name: tolerance.max_rel_diff for name, tolerance in TOLERANCES.items()},
     }

@@ -19,8 +19,9 @@ def command(
         str | None, typer.Option(help="onnxruntime or openvino; default: the target's first runtime.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="Precision of the model: fp32, fp16 or int8, if the run exported it.")
-    ] = "fp32",
+        str | None,
+        typer.Option(help="Precision of the model: fp32, fp16 or int8. Default: the target's if the run has it."),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Current folder of the run's images.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier bundle.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -42,7 +43,7 @@ def command(
     from tcs_edge.specs.target import RuntimeName
 
     known([runtime] if runtime else [], "--runtime", get_args(RuntimeName))
-    known([precision], "--precision", PRECISIONS)
+    known([precision] if precision else [], "--precision", PRECISIONS)
     find_run(run)
     from tcs_edge.bundle.make import make_bundle
 
