@@ -16,6 +16,7 @@ from tcs_edge.gate.limits import GateLimits, overridden
 from tcs_edge.project.read import find_limits, find_resumable, read_options
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.parameters import argument_docs, python_signature
+from tcs_edge.utils.processes import refuse_second_import
 
 if TYPE_CHECKING:
     from tcs_edge.gate.judge import GateResult
@@ -57,6 +58,7 @@ def compress(
     Raises:
         TcsEdgeError: as in `tcs_edge.errors`; its `exit_code` is the exit code of the command.
     """
+    refuse_second_import("compress()")
     from tcs_edge.pipeline.run import compress as run_pipeline
     from tcs_edge.report.console import terminal
 

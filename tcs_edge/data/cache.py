@@ -33,6 +33,8 @@ class Images(Protocol):
 
     def image(self, index: int) -> Image.Image: ...
 
+    def decoded_bytes(self, index: int) -> int: ...
+
 
 @dataclass(frozen=True, eq=False)
 class DecodedImages:
@@ -58,6 +60,10 @@ class DecodedImages:
         width, height = (int(side) for side in self.sizes[index])
         flat = self.pixels[self.offsets[index] : self.offsets[index + 1]]
         return Image.fromarray(flat.reshape(height, width, 3))
+
+    def decoded_bytes(self, _index: int) -> int:
+        """Return 0: the images are decoded already."""
+        return 0
 
 
 def keep_decoded(split: Split, preprocess: Preprocess, cache_mb: float = 1024) -> Images:

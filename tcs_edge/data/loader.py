@@ -7,8 +7,9 @@ resumes at an epoch boundary, or uses another number of workers, receives the sa
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import Images
 from tcs_edge.data.images import UNLABELED, Split
+from tcs_edge.data.parallel import ByteBudget
 from tcs_edge.data.preprocess import Preprocess
-from tcs_edge.data.workers import worker_settings
+from tcs_edge.data.workers import WorkerLoader, Workers, fork_context
 from tcs_edge.errors import DataError
 
 Sample = tuple[torch.Tensor, int, int]
@@ -29,18 +31,19 @@ Draw = tuple[int, int]  # an image's position, and its number of earlier draws i
 class _Views(Dataset[Sample]):
     """Data set that maps a draw to (view float32 (3, S, S), label, position)."""
 
-    def __init__(self, images: Images, view: Callable[[Image.Image, Draw], torch.Tensor]) -> None:
-        self.images, self.view = images, view
+    def __init__(self, images: Images, view: Callable[[Image.Image, Draw], torch.Tensor], budget: ByteBudget) -> None:
+        self.images, self.view, self.budget = images, view, budget
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, draw: Draw) -> Sample:
         index, _ = draw
-        return self.view(self.images.image(index), draw), int(self.images.labels[index]), index
+        with self.budget.held(self.images.decoded_bytes(index)):
+            return self.view(self.images.image(index), draw), int(self.images.labels[index]), index
 
 
-class _Loader(DataLoader[Sample]):
+class _Loader(WorkerLoader[Sample]):
     """A loader that raises the same DataError message from a worker as from the main process."""
 
     def __iter__(self) -> Iterator[list[torch.Tensor]]:
@@ -51,7 +54,7 @@ class _Loader(DataLoader[Sample]):
 
 
 class _RandomView:
-    """Random view for (seed, epoch, draw); a class and not a closure, so that workers can be spawned."""
+    """Random view for (seed, epoch, draw)."""
 
     def __init__(self, augment: Augment, seed: int, epoch: int) -> None:
         self.augment, self.seed, self.epoch = augment, seed, epoch
@@ -90,13 +93,15 @@ def training_loader(
     Args:
         images: a split, or better the result of `keep_decoded`, which decodes once for all epochs.
         seed, epoch: whole numbers >= 0 that determine every random draw.
-        workers: processes that decode and augment; 0 uses the current process.
+        workers: processes or threads that decode and augment; 0 uses the current thread.
         labeled_fraction: see `epoch_order`.
     """
     order = epoch_order(images.labels, labeled_fraction, np.random.default_rng([seed, epoch, 0]))
     lonely = len(order) > batch_size > 1 and len(order) % batch_size == 1
-    views = _Views(images, _RandomView(augment, seed, epoch))
-    return _loader(views, order, batch_size, workers, drop_last=lonely)
+    if augment.distortion.magnitude and fork_context() is None:
+        workers = 0  # RandAugment draws from torch's global generator, which threads would share
+    view = _RandomView(augment, seed, epoch)
+    return _loader(images, view, augment.preprocess, order, batch_size, workers, drop_last=lonely)
 
 
 def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Generator) -> list[int]:
@@ -119,7 +124,7 @@ def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Gene
 def evaluation_loader(images: Images, preprocess: Preprocess, batch_size: int, workers: int = 0) -> DataLoader[Sample]:
     """Load every image once, in order, with the deployed model's preprocessing; batches as in `training_loader`."""
     order = range(len(images))
-    return _loader(_Views(images, _PlainView(preprocess)), order, batch_size, workers, drop_last=False)
+    return _loader(images, _PlainView(preprocess), preprocess, order, batch_size, workers, drop_last=False)
 
 
 def _draws(order: Iterable[int]) -> list[Draw]:
@@ -132,14 +137,23 @@ def _draws(order: Iterable[int]) -> list[Draw]:
     return found
 
 
-def _loader(views: _Views, order: Iterable[int], batch_size: int, workers: int, drop_last: bool) -> DataLoader[Sample]:
+def _loader(
+    images: Images,
+    view: Callable[[Image.Image, Draw], torch.Tensor],
+    preprocess: Preprocess,
+    order: Sequence[int],
+    batch_size: int,
+    asked: int,
+    drop_last: bool,
+) -> DataLoader[Sample]:
+    workers = Workers.for_batches(math.ceil(len(order) / batch_size), asked)
     return _Loader(
-        views,
+        _Views(images, view, workers.budget),
+        workers,
+        batch_bytes=batch_size * preprocess.tensor_bytes,
         batch_size=batch_size,
         sampler=_draws(order),
         drop_last=drop_last,
-        generator=torch.Generator(),  # separate, so that iterating does not advance torch's global generator
-        **worker_settings(workers),
     )
 
 

@@ -67,6 +67,11 @@ class Preprocess:
         return math.floor(self.img_size / self.crop_pct)
 
     @property
+    def tensor_bytes(self) -> int:
+        """Size of the model's input for one image: float32 (3, img_size, img_size)."""
+        return 12 * self.img_size**2
+
+    @property
     def resampling(self) -> Image.Resampling:
         """Pillow's filter of `interpolation`."""
         return _FILTERS[self.interpolation]

@@ -1,22 +1,90 @@
-"""Worker processes that decode images during training without taking its CPU cores."""
+"""Loaders whose workers decode images ahead of the training, without taking its CPU cores.
+
+Workers are forked processes on Linux: they start at once and share the decoded images. macOS and Windows cannot
+fork safely. Spawned processes would run the user's script again, and would import torch and copy the decoded images
+in every epoch. So workers are threads there: Pillow and numpy work on pixels without Python's global lock.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
 import sys
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.context import BaseContext
+from typing import Any, TypeVar
 
 import torch
+from torch.utils.data import DataLoader, Dataset
+
+from tcs_edge.data.parallel import BYTES_IN_FLIGHT, ByteBudget, in_threads
+
+PREFETCH = 2  # batches per worker, as torch
+
+Sample = TypeVar("Sample")
 
 
-def worker_settings(workers: int) -> dict[str, Any]:
-    """Return the arguments of a torch DataLoader with `workers` processes; 0 decodes in the main process."""
-    if not workers:
-        return {"num_workers": 0}
-    # Forked workers start immediately and share the decoded images; macOS and Windows cannot fork safely.
-    context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
-    return {"num_workers": workers, "worker_init_fn": _start_worker, "multiprocessing_context": context}
+def fork_context() -> BaseContext | None:
+    """Return the context for forked workers; None where workers have to be threads."""
+    # Processes of a multiprocessing.Pool are daemons, which cannot have children.
+    if not sys.platform.startswith("linux") or multiprocessing.current_process().daemon:
+        return None
+    return multiprocessing.get_context("fork")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Workers of one loader.
+
+    Attributes:
+        count: processes or threads; 0 loads in the current thread.
+        context: context of forked processes; None for threads.
+        budget: memory of the images in flight, which all workers share.
+    """
+
+    count: int
+    context: BaseContext | None
+    budget: ByteBudget
+
+    @classmethod
+    def for_batches(cls, batches: int, asked: int) -> Workers:
+        """Return `asked` workers, at most one per batch, and none for a single batch."""
+        count = min(asked, batches) if batches > 1 else 0
+        context = fork_context() if count else None
+        return cls(count, context, ByteBudget(BYTES_IN_FLIGHT, context))
+
+
+class WorkerLoader(DataLoader[Sample]):
+    """A torch DataLoader that loads ahead in forked processes or in threads.
+
+    Args:
+        data: its items may be loaded in another process or thread.
+        batch_bytes: size of one batch; of large batches, fewer are loaded ahead.
+        settings: arguments of `DataLoader`.
+    """
+
+    def __init__(self, data: Dataset[Sample], workers: Workers, batch_bytes: int, **settings: Any) -> None:
+        self.workers = workers
+        self.ahead = PREFETCH if PREFETCH * workers.count * batch_bytes <= BYTES_IN_FLIGHT else 1
+        if workers.count and workers.context:
+            settings |= {"num_workers": workers.count, "prefetch_factor": self.ahead}
+            settings |= {"multiprocessing_context": workers.context, "worker_init_fn": _start_worker}
+        # A generator of its own, so that iterating does not advance torch's global generator.
+        super().__init__(data, generator=torch.Generator(), **settings)
+
+    def __iter__(self) -> Iterator[Any]:
+        threads = 0 if self.workers.context else self.workers.count
+        return self._from_threads(threads) if threads else super().__iter__()
+
+    def _from_threads(self, threads: int) -> Iterator[Any]:
+        plan = self.sampler if self.batch_sampler is None else self.batch_sampler
+        # Batches are put together in this thread, because torch would start threads of its own in each worker.
+        for loaded in in_threads(self._load, plan, threads, self.ahead * threads):
+            yield self.collate_fn(loaded)
+
+    def _load(self, keys: Any) -> Any:
+        return self.dataset[keys] if self.batch_sampler is None else [self.dataset[key] for key in keys]
 
 
 def _start_worker(_worker: int) -> None:

@@ -195,6 +195,6 @@ class RunOptions(Spec):
     threads: int | None = Field(None, ge=1)
     """Compute threads. Default: the free cores."""
     workers: int | None = Field(None, ge=0)
-    """Image-decoding processes. Default: free cores less one, at most 4."""
+    """Image-decoding processes, or threads on macOS and Windows. Default: free cores less one, at most 4."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Random seed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,16 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from tcs_edge.data.images import ImageSet, Split
+from tcs_edge.data.parallel import ByteBudget
 from tcs_edge.data.preprocess import Preprocess
-from tcs_edge.data.workers import worker_settings
+from tcs_edge.data.workers import WorkerLoader, Workers
 from tcs_edge.errors import DataError, TcsEdgeError
 from tcs_edge.teachers.cache import FeatureStore, cache_key, default_cache_dir, feature_ingredients
 from tcs_edge.teachers.load import TeacherInfo, build_teacher, describe_teacher, is_cached
 from tcs_edge.teachers.readout import POOLED, Readout
 from tcs_edge.utils.progress import track
+from tcs_edge.utils.threads import usable_cores
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def teacher_features(
     Args:
         teacher_name, weights, img_size: as `load.describe_teacher`.
         cache_dir: default `cache.default_cache_dir()`.
-        workers: processes that decode images; 0 decodes in this process, None chooses a number.
+        workers: processes or threads that decode images; 0 decodes in this thread, None chooses a number.
         readout: output of the teacher to store; default its pooled features.
 
     Raises:
@@ -243,27 +244,31 @@ class _Decoded(Dataset[Any]):
     A raised error would reach the main process with the worker's traceback in its message.
     """
 
-    def __init__(self, split: Split, preprocess: Preprocess, plan: list[range]) -> None:
-        self.split, self.preprocess, self.plan = split, preprocess, plan
+    def __init__(self, split: Split, preprocess: Preprocess, plan: list[range], budget: ByteBudget) -> None:
+        self.split, self.preprocess, self.plan, self.budget = split, preprocess, plan, budget
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __getitem__(self, index: int) -> np.ndarray | TcsEdgeError:
         try:
-            return np.stack([self.preprocess(self.split.image(row)) for row in self.plan[index]])
+            return np.stack([self._input(row) for row in self.plan[index]])
         except TcsEdgeError as error:
             return error
 
+    def _input(self, row: int) -> np.ndarray:
+        with self.budget.held(self.split.decoded_bytes(row)):
+            return self.preprocess(self.split.image(row))
+
 
 def _loader(
-    split: Split, preprocess: Preprocess, plan: list[range], workers: int | None
-) -> DataLoader[np.ndarray | TcsEdgeError]:
+    split: Split, preprocess: Preprocess, plan: list[range], asked: int | None
+) -> WorkerLoader[np.ndarray | TcsEdgeError]:
     # Arrays are sent through a pipe, since 64 MB of /dev/shm in a container cannot hold two batches of tensors.
-    count = _auto_workers(split) if workers is None else workers
-    data = _Decoded(split, preprocess, plan)
-    generator = torch.Generator()  # separate, so that iterating does not advance torch's global generator
-    return DataLoader(data, batch_size=None, collate_fn=_unchanged, generator=generator, **worker_settings(count))
+    workers = Workers.for_batches(len(plan), _auto_workers(split) if asked is None else asked)
+    data = _Decoded(split, preprocess, plan, workers.budget)
+    batch_bytes = max(map(len, plan), default=0) * preprocess.tensor_bytes
+    return WorkerLoader(data, workers, batch_bytes, batch_size=None, sampler=range(len(plan)), collate_fn=_unchanged)
 
 
 def _unchanged(batch: np.ndarray | TcsEdgeError) -> np.ndarray | TcsEdgeError:
@@ -273,4 +278,4 @@ def _unchanged(batch: np.ndarray | TcsEdgeError) -> np.ndarray | TcsEdgeError:
 def _auto_workers(split: Split) -> int:
     if isinstance(split.sources, np.ndarray) or len(split) < _FEW_IMAGES:
         return 0
-    return min(_MAX_AUTO_WORKERS, max(1, (os.cpu_count() or 2) - 1))
+    return min(_MAX_AUTO_WORKERS, max(1, usable_cores() - 1))

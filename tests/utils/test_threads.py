@@ -43,6 +43,43 @@ def test_usable_cores_respect_affinity_and_quota(monkeypatch, cores, quota, expe
 
 
 @pytest.mark.parametrize(
+    ("group", "files", "expected"),
+    [
+        ("0::/a.slice/b c", {"a.slice/b c/cpu.max": "max 100000", "a.slice/cpu.max": "300000 100000"}, 3),
+        ("0::/a.slice/b c", {"a.slice/b c/cpu.max": "200000 100000", "a.slice/cpu.max": "300000 100000"}, 2),
+        ("4:cpu,cpuacct:/docker/1", {"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+        (
+            "4:cpu:/job\n3:memory:/m",
+            {"cpu/job/cpu.cfs_quota_us": "100000", "cpu/job/cpu.cfs_period_us": "50000", "m/cpu.max": "1 1"},
+            2,
+        ),
+        ("4:cpu:/job", {"cpu/job/cpu.cfs_quota_us": "-1", "cpu/job/cpu.cfs_period_us": "100000"}, 8),
+        ("0::/../..", {}, 8),
+    ],
+)
+def test_quotas_of_both_versions_and_of_groups_around_count(monkeypatch, tmp_path, group, files, expected):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{content}\n")
+    (tmp_path / "own").write_text(f"{group}\n")
+    monkeypatch.setattr(threads, "CGROUPS", tmp_path)
+    monkeypatch.setattr(threads, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    assert usable_cores() == expected
+
+
+def test_affinity_counts_where_only_psutil_has_it(monkeypatch):
+    class Process:
+        def cpu_affinity(self):
+            return [0, 1, 2]
+
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(psutil, "Process", Process)
+    monkeypatch.setattr(threads, "_cgroup_cores", lambda: iter(()))
+    assert usable_cores() == 3
+
+
+@pytest.mark.parametrize(
     ("cores", "load", "expected"),
     [
         (4, [0, 0, 0, 0], 4),

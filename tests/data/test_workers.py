@@ -1,0 +1,187 @@
+"""Loading ahead in processes and threads: plain scripts, daemons, and the memory of images in flight."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from tcs_edge.data import Preprocess, Split, workers
+from tcs_edge.data.augment import Augment
+from tcs_edge.data.loader import evaluation_loader, training_loader
+from tcs_edge.data.rand_augment import RandAugment
+from tcs_edge.data.workers import WorkerLoader, Workers, fork_context
+from tcs_edge.errors import DataError
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are forked on Linux alone")
+
+
+@pytest.fixture
+def without_fork(monkeypatch):
+    monkeypatch.setattr(workers, "sys", types.SimpleNamespace(platform="darwin"))
+
+
+def split_of(count: int) -> Split:
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 10, 11, 3), dtype=np.uint8)
+    return Split(pixels, np.arange(count) % 3, tuple(map(str, range(count))))
+
+
+def rows(loader):
+    return [[column.numpy().tobytes() for column in batch] for batch in loader]
+
+
+def run(script: Path, *, piped: bool = False, timeout: float = 100) -> subprocess.CompletedProcess:
+    """Run a script in a process of its own, from its file or through stdin."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, *([] if piped else [script.name])]
+    text = script.read_text() if piped else None
+    return subprocess.run(
+        command, input=text, capture_output=True, text=True, cwd=script.parent, timeout=timeout, env=environment
+    )
+
+
+@pytest.mark.usefixtures("without_fork")
+@pytest.mark.parametrize("distortion", [RandAugment(), RandAugment(9)])
+def test_threads_do_not_change_the_batches(distortion):
+    augment = Augment("crop-flip", Preprocess(8), distortion=distortion)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    batches = [rows(training_loader(split_of(23), augment, 4, 1, 2, count)) for count in (0, 1, 3)]
+    assert batches[0] == batches[1] == batches[2]
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.usefixtures("without_fork")
+def test_an_unreadable_image_is_a_data_error_in_a_thread_too(tmp_path):
+    names = ("a.png", "b.png", "c.png")
+    split = Split(tuple(tmp_path / name for name in names), np.zeros(3, np.int64), names)
+    with pytest.raises(DataError, match=r"^cannot read image [^\n]*a\.png[^\n]*$"):
+        list(evaluation_loader(split, Preprocess(8), 1, workers=2))
+
+
+def test_one_batch_needs_no_worker():
+    assert Workers.for_batches(1, 4).count == 0
+    assert Workers.for_batches(0, 4).count == 0
+    assert Workers.for_batches(3, 4).count == 3
+    assert Workers.for_batches(9, 4).count == 4
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize(("batch_bytes", "ahead"), [(1_000_000, 2), (62_500_000, 2), (62_600_000, 1), (10**9, 1)])
+def test_fewer_large_batches_are_loaded_ahead(batch_bytes, ahead):
+    some = Workers.for_batches(9, 4)
+    loader = WorkerLoader(split_of(9), some, batch_bytes, batch_size=None, sampler=range(9))
+    assert loader.ahead == ahead
+
+
+class Held(Dataset):
+    """Items that hold `cost` bytes of the budget for some time; start and end are lines of a file."""
+
+    def __init__(self, cost: int, workers: Workers, log: Path) -> None:
+        self.cost, self.budget, self.log = cost, workers.budget, log
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> int:
+        with self.budget.held(self.cost):
+            self._note("start")
+            time.sleep(0.01)
+            self._note("end")
+        return index
+
+    def _note(self, word: str) -> None:
+        with self.log.open("a") as file:
+            file.write(f"{word}\n")
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("forked", [pytest.param(True, marks=LINUX), False])
+@pytest.mark.parametrize(("cost", "most"), [(60, 1), (40, 2), (5000, 1)])
+def test_workers_share_one_budget(monkeypatch, tmp_path, forked, cost, most):
+    monkeypatch.setattr(workers, "BYTES_IN_FLIGHT", 100)
+    if not forked:
+        monkeypatch.setattr(workers, "fork_context", lambda: None)
+    some = Workers.for_batches(12, 3)
+    data = Held(cost, some, tmp_path / "log")
+    loader = WorkerLoader(data, some, 1, batch_size=None, sampler=range(12))
+    assert [int(index) for index in loader] == list(range(12))
+    now = reached = 0
+    for word in (tmp_path / "log").read_text().split():
+        now += 1 if word == "start" else -1
+        reached = max(reached, now)
+    assert now == 0
+    assert reached <= most
+
+
+PLAIN = """
+import types
+import numpy as np
+import tcs_edge.data.workers as workers
+from tcs_edge.data import Preprocess, Split
+from tcs_edge.data.loader import evaluation_loader
+with open("runs", "a") as file:
+    file.write("x")
+workers.sys = types.SimpleNamespace(platform="PLATFORM")
+split = Split(np.zeros((9, 8, 8), np.uint8), np.zeros(9, np.int64), tuple(map(str, range(9))))
+print(sum(len(labels) for _, labels, _ in evaluation_loader(split, Preprocess(8), 2, workers=2)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("platform", "piped"), [("darwin", False), ("win32", True), pytest.param("linux", False, marks=LINUX)]
+)
+def test_a_plain_script_loads_with_workers_and_runs_once(tmp_path, platform, piped):
+    script = tmp_path / "plain.py"
+    script.write_text(PLAIN.replace("PLATFORM", platform))
+    done = run(script, piped=piped)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "9\n", "")
+    assert (tmp_path / "runs").read_text() == "x"
+
+
+@LINUX
+def test_the_start_method_of_the_user_does_not_matter(tmp_path):
+    script = tmp_path / "plain.py"
+    start = "import multiprocessing\nmultiprocessing.set_start_method('spawn')\n"
+    script.write_text(start + PLAIN.replace("PLATFORM", "linux"))
+    done = run(script)
+    assert (done.returncode, done.stdout) == (0, "9\n"), done.stderr
+    assert (tmp_path / "runs").read_text() == "x"
+
+
+POOL = """
+import multiprocessing
+import numpy as np
+from tcs_edge.data import Preprocess, Split
+from tcs_edge.data.loader import evaluation_loader
+
+def load(count):
+    split = Split(np.zeros((count, 8, 8), np.uint8), np.zeros(count, np.int64), tuple(map(str, range(count))))
+    return sum(len(labels) for _, labels, _ in evaluation_loader(split, Preprocess(8), 2, workers=2))
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        print(pool.map(load, [9, 5]))
+"""
+
+
+@LINUX
+def test_a_process_of_a_pool_loads_with_workers(tmp_path):
+    script = tmp_path / "pool.py"
+    script.write_text(POOL)
+    done = run(script)
+    assert (done.returncode, done.stdout) == (0, "[9, 5]\n"), done.stderr
+
+
+@LINUX
+def test_workers_are_forked_in_the_main_process():
+    assert fork_context() is not None
