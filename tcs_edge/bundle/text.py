@@ -67,7 +67,8 @@ validated ones, and measures the latency. It exits with 0 if all checks pass, ot
 
 | file | content |
 |---|---|
-| the model, `labels.txt`, `preprocess.json` | for {runtime}; one class name per line; the preprocessing |
+| the model, `labels.txt` | for {runtime}; one class name per line |
+| `preprocess.json`, `confidence.json` | the preprocessing; the threshold for unknown images |
 | `predict.py`, `selfcheck.py` | Python scripts; import `Classifier` from `predict.py` into your own program |
 | `golden.npz` | test images with their inputs and logits |
 | `bundle.json`, `SHA256SUMS` | description of the bundle; the hash of every file (`sha256sum -c SHA256SUMS`) |

@@ -21,7 +21,8 @@ def command(
 ) -> None:
     """Classify images with the ONNX file of a run.
 
-    The run must have passed validation, and the files of the model must be unchanged since.
+    The run must have passed validation, and the files of the model must be unchanged since. "unknown" marks an image
+    that likely shows none of the classes.
 
     \b
     Examples:
@@ -40,4 +41,4 @@ def command(
         return
     for answer in answers:
         guesses = ", ".join(f"{guess.label} {guess.probability:.1%}" for guess in answer.guesses)
-        typer.echo(one_line(f"{answer.image}: {guesses}"))
+        typer.echo(one_line(f"{answer.image}: {'unknown, nearest ' if answer.unknown else ''}{guesses}"))

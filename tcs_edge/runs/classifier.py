@@ -20,9 +20,11 @@ from tcs_edge.runs.schema import Manifest
 from tcs_edge.runtimes.base import ClosingRunner, Runner, Runtime
 from tcs_edge.runtimes.registry import runtime_for
 from tcs_edge.specs.artifacts import Precision, onnx_file
+from tcs_edge.specs.confidence import CONFIDENCE_FILE, Confidence, read_confidence
 from tcs_edge.utils.reading import read_json
 
 DEFAULT_ARTIFACT = "model.onnx"
+BESIDE = ("labels.txt", "preprocess.json", CONFIDENCE_FILE)
 ImageInput: TypeAlias = str | Path | Image.Image | np.ndarray
 
 
@@ -36,10 +38,14 @@ class Guess:
 
 @dataclass(frozen=True)
 class Answer:
-    """Path or index of an image, and its most probable classes, the most probable first."""
+    """Path or index of an image, and its most probable classes, the most probable first.
+
+    `unknown` is True if the most probable class is below the run's threshold: likely an image of another class.
+    """
 
     image: str
     guesses: tuple[Guess, ...]
+    unknown: bool = False
 
     @property
     def label(self) -> str:
@@ -62,12 +68,21 @@ class Classifier(ClosingRunner):
         classes: class names, in the order of the model's outputs.
         preprocess: preprocessing of the model's input.
         artifact: the file, relative to the run's export folder.
+        confidence: threshold for unknown images.
     """
 
-    def __init__(self, runner: Runner, classes: tuple[str, ...], preprocess: Preprocess, artifact: str) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        classes: tuple[str, ...],
+        preprocess: Preprocess,
+        artifact: str,
+        confidence: Confidence,
+    ) -> None:
         self.classes = classes
         self.preprocess = preprocess
         self.artifact = artifact
+        self.confidence = confidence
         self._runner = runner
 
     def predict(self, images: ImageInput | Iterable[ImageInput], top: int = 1) -> list[Answer]:
@@ -103,11 +118,13 @@ class Classifier(ClosingRunner):
 
     def _answer(self, name: str, probabilities: np.ndarray, top: int) -> Answer:
         best = np.argsort(-probabilities, kind="stable")[:top]
-        return Answer(name, tuple(Guess(self.classes[row], float(probabilities[row])) for row in best))
+        rule = self.confidence.unknown
+        unknown = rule is not None and rule.holds(float(probabilities.max()))
+        return Answer(name, tuple(Guess(self.classes[row], float(probabilities[row])) for row in best), unknown)
 
 
 def load_classifier(run: Path, artifact: str = DEFAULT_ARTIFACT) -> Classifier:
-    """Load an exported file of a run, its labels.txt and its preprocess.json.
+    """Load an exported file of a run, its labels.txt, preprocess.json and confidence.json.
 
     Args:
         artifact: a file of the run's export folder: "model.onnx", "openvino/model.xml".
@@ -122,13 +139,13 @@ def load_classifier(run: Path, artifact: str = DEFAULT_ARTIFACT) -> Classifier:
     if manifest.verdict != "pass" or not folder.export.is_dir():
         raise ParityFailed(f"{run} has no validated model: it failed validation. Run compress again.")
     runtime = _runtime(folder.export, artifact)
-    _require_unchanged(folder, manifest, run, (*_files(runtime, artifact), "labels.txt", "preprocess.json"))
+    _require_unchanged(folder, manifest, run, (*_files(runtime, artifact), *BESIDE))
     labels = tuple(read_labels(folder.export / "labels.txt"))
     preprocess = Preprocess.from_json(read_json(folder.export / "preprocess.json", schema_version=1))
     runner = runtime.open(folder.export / artifact, 1)
     if runner.labels != labels:
         raise DataError(f"labels.txt of {run} differs from the labels in the model. Run compress again.")
-    return Classifier(runner, labels, preprocess, artifact)
+    return Classifier(runner, labels, preprocess, artifact, read_confidence(folder.export / CONFIDENCE_FILE))
 
 
 def predict(run: Path, images: Sequence[Path], top: int = 1, precision: Precision = "fp32") -> list[Answer]:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from tcs_edge.runs.folder import REJECTED_SUFFIX
 
-NOT_MODELS = frozenset({"labels.txt", "preprocess.json"})
+NOT_MODELS = frozenset({"labels.txt", "preprocess.json", "confidence.json"})
 ONNX_DATA_ENDINGS = (".data", "_data")  # as torch and onnx name external data: model.onnx.data, model.onnx_data
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,10 @@ def folded_temperature(path: Path) -> float:
     """
     try:
         with safe_open(path, framework="pt") as stored:
-            return float((stored.metadata() or {})["temperature"])
+            temperature = float((stored.metadata() or {})["temperature"])
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"a temperature of {temperature}")
+        return temperature
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise DataError(f"{path} has no temperature ({reason_of(error)}). Run compress again.") from None
 

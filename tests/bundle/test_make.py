@@ -90,8 +90,8 @@ def sign_again(folder: Path) -> None:
 def test_a_bundle_has_the_files_for_a_device(bundled, finished):
     names = {path.name for path in bundled.iterdir()}
     assert names == {
-        "model.onnx", "labels.txt", "preprocess.json", "golden.npz", "predict.py", "selfcheck.py", "requirements.txt",
-        "SHA256SUMS", "bundle.json", "LICENSES.md", "MODEL_CARD.md", "README.md", "bom.cdx.json",
+        "model.onnx", "labels.txt", "preprocess.json", "confidence.json", "golden.npz", "predict.py", "selfcheck.py",
+        "requirements.txt", "SHA256SUMS", "bundle.json", "LICENSES.md", "MODEL_CARD.md", "README.md", "bom.cdx.json",
     }  # fmt: skip
     assert (bundled / "model.onnx").read_bytes() == (finished / "export" / "model.onnx").read_bytes()
     pins = (bundled / "requirements.txt").read_text().splitlines()
@@ -144,6 +144,7 @@ def test_the_script_and_tcs_edge_predict_equal_classes(bundled, cli, finished, p
     own = json.loads(cli("predict", finished, "--json", "--top", 2, *files).stdout)
     for theirs, ours in zip(json.loads(done.stdout)["predictions"], own["predictions"], strict=True):
         assert [guess["label"] for guess in theirs["guesses"]] == [guess["label"] for guess in ours["guesses"]]
+        assert theirs["unknown"] == ours["unknown"]
         shares = [[guess["probability"] for guess in answer["guesses"]] for answer in (theirs, ours)]
         assert shares[0] == pytest.approx(shares[1], abs=1e-5)
 

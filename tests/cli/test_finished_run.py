@@ -111,7 +111,27 @@ def test_predictions_are_sorted_probabilities(cli, finished, photos):
     assert probabilities == sorted(probabilities, reverse=True)
     assert sum(probabilities) == pytest.approx(1)
     best = answer["guesses"][0]
-    assert cli("predict", finished, image).stdout == f"{image}: {best['label']} {best['probability']:.1%}\n"
+    mark = "unknown, nearest " if answer["unknown"] else ""
+    assert cli("predict", finished, image).stdout == f"{image}: {mark}{best['label']} {best['probability']:.1%}\n"
+
+
+def test_images_below_the_threshold_are_unknown(cli, finished, manifest, photos):
+    images = sorted((photos / "test").rglob("*.*"))
+    answers = json.loads(cli("predict", finished, *images, "--json").stdout)["predictions"]
+    below = json.loads((finished / "export" / "confidence.json").read_text())["unknown"]["below"]
+    marked = [answer["unknown"] for answer in answers]
+    assert marked == [answer["guesses"][0]["probability"] < below for answer in answers]
+    assert sum(marked) == manifest["confidence"]["false_alarms"]["onnxruntime"]["count"]
+    lines = cli("predict", finished, *images).stdout.splitlines()
+    assert [": unknown, nearest " in line for line in lines] == marked
+
+
+def test_predict_rejects_a_changed_threshold(cli, own_run, photos):
+    path = own_run / "export" / "confidence.json"
+    path.write_text(path.read_text().replace('"below": 0.', '"below": 0.9'))
+    result = cli("predict", own_run, photos / "test" / "red" / "01.png")
+    assert result.exit_code == 1
+    assert "export/confidence.json (changed)" in result.stderr
 
 
 def test_predict_rejects_changed_labels(cli, own_run, photos):

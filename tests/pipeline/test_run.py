@@ -25,7 +25,8 @@ from tcs_edge.validation.checks import holds
 FINISHED_FILES = {
     "manifest.json", "config.resolved.toml", "metrics.jsonl", "train.log", "tcs-edge-run.json",
     "README.md", "bom.cdx.json", "checkpoints/deployed.safetensors", "export/model.onnx", "export/openvino/model.xml",
-    "export/openvino/model.bin", "export/labels.txt", "export/preprocess.json", "reports/validation.json",
+    "export/openvino/model.bin", "export/labels.txt", "export/preprocess.json", "export/confidence.json",
+    "reports/validation.json",
     "reports/selection.json", "reports/choice.json", "reports/pareto.svg", "reports/coordinates.json",
     "reports/predictions.json", "reports/latency.json", "reports/report.html",
 }  # fmt: skip

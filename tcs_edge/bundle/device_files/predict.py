@@ -6,7 +6,8 @@
 Needs Python 3.9 or newer and the packages in requirements.txt; for HEIC images, pillow-heif too. From another program:
 
     classifier = Classifier()
-    classifier.classify(open_rgb("photo.jpg"), top=3)   # [("cat", 0.93), ...]
+    answer = classifier.classify(open_rgb("photo.jpg"), top=3)   # [("cat", 0.93), ...]
+    classifier.is_unknown(answer)   # True for an image that likely shows none of the classes
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Classifier:
 
     Attributes:
         about: bundle.json. steps: preprocess.json. labels: class names, in the order of the logits.
+        confidence: confidence.json.
         runtime_version: version of the installed runtime.
         arithmetic: arithmetic of the runtime: "f32", "f16" or "bf16".
     """
@@ -59,6 +61,7 @@ class Classifier:
     def __init__(self, folder: Path = HERE, threads: int | None = None) -> None:
         self.about = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
         self.steps = json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))
+        self.confidence = json.loads((folder / "confidence.json").read_text(encoding="utf-8"))
         self.labels = (folder / "labels.txt").read_text(encoding="utf-8").split("\n")[:-1]
         self.threads = threads or self.about["threads"]
         load = {"onnxruntime": load_onnxruntime, "openvino": load_openvino}[self.about["runtime"]]
@@ -75,6 +78,11 @@ class Classifier:
         probabilities /= probabilities.sum()
         best = np.argsort(-probabilities, kind="stable")[:top]
         return [(self.labels[row], float(probabilities[row])) for row in best]
+
+    def is_unknown(self, guesses: list[tuple[str, float]]) -> bool:
+        """Return True if the best of the guesses of `classify` is below the threshold: likely of no known class."""
+        rule = self.confidence["unknown"]
+        return rule is not None and guesses[0][1] < rule["below"]
 
 
 def load_onnxruntime(path: str, threads: int) -> tuple:
@@ -214,13 +222,15 @@ def main() -> int:
         except Exception as error:  # decoders raise any exception on hostile bytes
             print(f"error: cannot read image {path}: {error}", file=sys.stderr)
             return 3
-        answers.append({"image": path, "guesses": classifier.classify(opened, arguments.top)})
+        guesses = classifier.classify(opened, arguments.top)
+        answers.append({"image": path, "guesses": guesses, "unknown": classifier.is_unknown(guesses)})
     if arguments.json:
         named = [{**a, "guesses": [{"label": n, "probability": p} for n, p in a["guesses"]]} for a in answers]
         print(json.dumps({"schema_version": 1, "predictions": named}, indent=2, ensure_ascii=False))
         return 0
     for answer in answers:
-        print(f"{answer['image']}: " + ", ".join(f"{name} {share:.1%}" for name, share in answer["guesses"]))
+        guesses = ", ".join(f"{name} {share:.1%}" for name, share in answer["guesses"])
+        print(f"{answer['image']}: {'unknown, nearest ' if answer['unknown'] else ''}{guesses}")
     return 0
 
 
