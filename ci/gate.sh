@@ -12,6 +12,12 @@
 # Exit codes: 0 pass, 1 fail, 2 wrong usage, 4 tcs-edge is not installed.
 set -euo pipefail
 
+# Reports of an earlier job would be shown as this job's, if this one stops early.
+if [ -n "${TCS_EDGE_REPORTS:-}" ]; then
+  rm -f "$TCS_EDGE_REPORTS/comment.md" "$TCS_EDGE_REPORTS/junit.xml"
+fi
+[ -z "${GITLAB_CI:-}" ] || rm -f gl-code-quality-report.json
+
 gate=${TCS_EDGE:-tcs-edge}
 if ! command -v "$gate" >/dev/null; then
   echo "error: $gate is not installed. Run ci/install.sh FOLDER, or pip install tcs-edge." >&2

@@ -61,9 +61,14 @@ def markdown_text(text: str) -> str:
     safe = "".join(char if _is_plain(char) else f"&#{ord(char)};" for char in one_line(text))
     # Sites link @names in the visible text. An invisible word joiner behind the sign prevents that.
     safe = safe.replace("&#64;", "&#64;&#8288;")
+    return isolated(safe)
+
+
+def isolated(text: str) -> str:
+    """Put isolating characters around right-to-left text, so that it does not reorder its surroundings."""
     if any(unicodedata.bidirectional(char) in RIGHT_TO_LEFT for char in text):
-        return f"{ISOLATE}{safe}{END_ISOLATE}"
-    return safe
+        return f"{ISOLATE}{text}{END_ISOLATE}"
+    return text
 
 
 def markdown_name(text: str) -> str:

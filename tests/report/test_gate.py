@@ -6,11 +6,13 @@ import html
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from tcs_edge.gate.baseline import Baseline
 from tcs_edge.gate.judge import judge
@@ -20,9 +22,10 @@ from tcs_edge.gate.subject import Subject
 from tcs_edge.report.annotations import github_lines, gitlab_report
 from tcs_edge.report.gate import print_gate
 from tcs_edge.report.junit import gate_junit
-from tcs_edge.report.markdown import gate_markdown
+from tcs_edge.report.markdown import gate_markdown, marker
 from tcs_edge.report.text import markdown_text, one_line
 
+HEADINGS = ["measure", "base", "head", "change", "limit"]
 HOSTILE = '<b>&"\'x"</b>\n::error::|`@all`\r\u202e\x1b[31m\x00كلب🐶../..%0A'
 SUBJECT = Subject(
     "run",
@@ -66,18 +69,54 @@ def test_control_characters_in_names_are_escaped(capsys):
     assert "كلب🐶" in out
 
 
-def test_hostile_names_do_not_break_the_comment_table():
-    text = gate_markdown(result())
-    assert text.splitlines()[0].startswith("<!--")
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in rows} == {7}
-    cells = [html.unescape(cell).strip() for cell in rows[2].split("|")[1:-1]]
-    assert cells[0] == "size, all files"
-    assert cells[1:4] == ["4 MB", "4.2 MB", "↑ +0.2 MB (+5 %)"]
-    assert "fail" in cells[5]
-    assert set(re.findall(r"<(/?\w+)", text)) == {"code", "/code", "details", "/details", "summary", "/summary", "br"}
-    assert "@" not in text
-    assert "`" not in text
+def rendered(text: str) -> tuple[str, str, str]:
+    """Return heading, block and marker of a comment; fails if a site would see more than these three."""
+    tokens = MarkdownIt("commonmark").parse(text)
+    assert [token.type for token in tokens] == ["heading_open", "inline", "heading_close", "fence", "html_block"]
+    return tokens[1].content, tokens[3].content, tokens[4].content.strip()
+
+
+def test_the_comment_is_readable_as_plain_text():
+    lines = gate_markdown(result()).splitlines()
+    assert lines[0] == "### ❌ fail: the model misses a limit"
+    assert "model: run (lcnet_050 for raspberrypi4)" in lines
+    assert "base: gate.json" in lines
+    assert "checks: 1 passed, 2 failed" in lines
+    assert any(line.startswith("FAIL  size, all models: 4.2 MB is over the warning level") for line in lines)
+    first = next(index for index, line in enumerate(lines) if line.split() == HEADINGS)
+    columns = [lines[first].index(heading) for heading in HEADINGS]
+    rows = lines[first + 1 : lines.index("", first)]
+    (size,) = [row for row in rows if "size, all models" in row]
+    cells = [size[start:end].strip() for start, end in pairwise([0, *columns, None])]
+    expected = ["FAIL", "size, all models", "4 MB", "4.2 MB", "↑ +0.2 MB (+5 %)", "≤ 5 MB; warn ≤ 4.1 MB; change 1 %"]
+    assert cells == expected
+    assert not re.search("&#?[a-z0-9]+;|</", "\n".join(lines))
+
+
+def test_hostile_names_stay_inside_the_block():
+    heading, block, marker = rendered(gate_markdown(result()))
+    assert heading == "❌ fail: the model misses a limit"
+    assert "كلب🐶" in block
+    assert marker.count("-->") == 1
+    assert not re.search(r"<[A-Za-z/!]|@\w", block), "for readers that ignore the fence"
+    assert not set("\x1b\x00\r\u202e") & set(block)
+
+
+@pytest.mark.parametrize("name", ["```", "a\n```\n# b", "````text", "~~~", "-->", "<!--", "--", "", " ", "x" * 500])
+def test_no_name_ends_the_block_or_the_marker(name):
+    named = result(replace(SUBJECT, name=name, student=name, target=name, classes=(name,) * 3))
+    _, block, marker = rendered(gate_markdown(named))
+    assert one_line(name).strip() in re.sub("[\u2060\u2068\u2069]", "", block)
+    assert re.fullmatch(r"<!-- tcs-edge-gate: [A-Za-z0-9._/ -]+ -->", marker)
+    assert len(marker) < 200
+
+
+def test_the_marker_identifies_model_and_target():
+    names = [("run", "a"), ("run", "b"), ("Run", "a"), ("run-a", ""), ("run a", ""), ("run for a", ""), ("", "run")]
+    made = [marker(result(replace(SUBJECT, name=name, target=target or None))) for name, target in names]
+    assert len(set(made)) == len(names)
+    again = replace(SUBJECT, measures=SUBJECT.measures[:1], student="another")
+    assert marker(result(again)) == marker(result())
 
 
 def test_junit_has_one_case_per_judged_number():
@@ -118,6 +157,7 @@ def test_any_name_is_preserved_in_xml_and_markdown(name):
     assert [item.get("value") for item in suite.iter("property") if item.get("name") == "model"] == [one_line(name)]
     shown = re.sub("[\u2060\u2068\u2069]", "", html.unescape(markdown_text(name)))
     assert shown == re.sub("\u2060", "", one_line(name))
+    rendered(gate_markdown(named))
     assert not set(markdown_text(name)) & set("<>|`*_[]\\@:~")
     gate_markdown(named).encode()
 
