@@ -13,6 +13,6 @@ limit_ms=25
 
 tcs-edge candidates --target raspberrypi4 --max-latency-ms "$limit_ms"
 tcs-edge compress --target raspberrypi4 --max-latency-ms "$limit_ms" --data "$photos" --out "$run" "$@"
-tcs-edge gate "$run" --max-latency-ms "$limit_ms" --max-file-mb 50 --max-accuracy-drop 0.01
+tcs-edge gate "$run" --max-latency-ms "$limit_ms" --max-size-mb 50 --max-accuracy-drop 0.01
 tcs-edge predict "$run" "$(find -L "$photos/test" -type f -print -quit)"
 echo "next: copy model.onnx, labels.txt and preprocess.json from $run/export to the board"

@@ -35,6 +35,7 @@ OLD_FLAGS = {
     "--controls": "--ablations",
     "--labelled-share": "--labeled-fraction",
     "--max-drop": "--max-accuracy-drop",
+    "--max-file-mb": "--max-size-mb",
     "--teacher-in-loop": "--online-teacher",
 }
 

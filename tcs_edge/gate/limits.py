@@ -108,8 +108,8 @@ class ShareChange(ChangeLevel):
 class Changes(Spec):
     """`[gate.change]`: the allowed change for the worse of each number against the baseline."""
 
+    total_mb: ChangeLevel | None = None
     size_mb: ChangeLevel | None = None
-    file_mb: ChangeLevel | None = None
     params_m: ChangeLevel | None = None
     macs_m: ChangeLevel | None = None
     latency_ms: ChangeLevel | None = None
@@ -126,9 +126,9 @@ class GateLimits(Spec):
     panel: ClassVar[str] = "Limits"
 
     max_size_mb: Level | None = None
-    """All exported files together, in 10^6 bytes."""
-    max_file_mb: Level | None = None
-    """Each exported file, in 10^6 bytes."""
+    """Largest model file, in 10^6 bytes; an .xml counts with its .bin."""
+    max_total_mb: Level | None = None
+    """All model files together, in 10^6 bytes."""
     max_params_m: Level | None = None
     """Parameters, in millions."""
     max_macs_m: Level | None = None

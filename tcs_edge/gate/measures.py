@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, TypeGuard
 
-from tcs_edge.runs.folder import EXPORT, REJECTED, UNVALIDATED
+from tcs_edge.runs.manifest import exported_files
 from tcs_edge.runs.metrics import MetricsRecord
+from tcs_edge.runs.model_files import models_of
 from tcs_edge.runs.schema import AccuracyRecord, LatencyRecord, Manifest
 from tcs_edge.specs.machine import not_of_target
 
@@ -37,8 +38,8 @@ class Quantity:
 
 
 QUANTITIES = {
-    "size_mb": Quantity("size, all files", "MB", "lower", "max_size_mb"),
-    "file_mb": Quantity("size", "MB", "lower", "max_file_mb"),
+    "total_mb": Quantity("size, all models", "MB", "lower", "max_total_mb"),
+    "size_mb": Quantity("size", "MB", "lower", "max_size_mb"),
     "params_m": Quantity("parameters", "M", "lower", "max_params_m"),
     "macs_m": Quantity("multiply-accumulates", "M", "lower", "max_macs_m"),
     "latency_ms": Quantity("latency", "ms", "lower", "max_latency_ms", "the upper end of the interval"),
@@ -144,18 +145,26 @@ def manifest_measures(manifest: Manifest) -> tuple[Measure, ...]:
 
 
 def _sizes(manifest: Manifest) -> Iterator[Measure]:
-    exported = [record for record in manifest.files if _is_export(record.path)]
-    if not exported:
-        yield Measure("size_mb", None, detail="the manifest lists no exported file")
+    models = models_of({record.path: record.bytes for record in exported_files(manifest)})
+    if not models:
+        yield from model_sizes({}, "the manifest lists no model")
         return
-    yield Measure("size_mb", sum(record.bytes for record in exported) / 1e6, detail=f"{len(exported)} files")
-    for record in exported:
-        yield Measure("file_mb", record.bytes / 1e6, "/".join(PurePosixPath(record.path).parts[1:]))
+    yield from model_sizes({"/".join(PurePosixPath(path).parts[1:]): size for path, size in models.items()})
 
 
-def _is_export(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return len(parts) > 1 and parts[0] in (EXPORT, REJECTED, UNVALIDATED)
+def model_sizes(models: Mapping[str, int], problem: str = "") -> Iterator[Measure]:
+    """Yield the size of all models and of each model; unknown if there is a `problem`.
+
+    Args:
+        models: bytes by name; an empty name stands for a model that was given as a bare file.
+    """
+    if problem:
+        yield Measure("total_mb", None, detail=problem)
+        yield Measure("size_mb", None, detail=problem)
+        return
+    yield Measure("total_mb", sum(models.values()) / 1e6, detail=f"{len(models)} model{'s' * (len(models) > 1)}")
+    for name, size in models.items():
+        yield Measure("size_mb", size / 1e6, name)
 
 
 def target_isa(manifest: Manifest) -> str | None:

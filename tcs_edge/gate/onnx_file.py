@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from tcs_edge.export.memory import estimated_peak_memory_mb
-from tcs_edge.gate.measures import INDEX_ELEMENTS, Measure, ModelFile, parameters
+from tcs_edge.gate.measures import INDEX_ELEMENTS, Measure, ModelFile, model_sizes, parameters
 from tcs_edge.gate.onnx_tensors import Type, tensors_problem
 from tcs_edge.runtimes.onnx_file import all_attributes, all_graphs, all_tensors, external_files, read_onnx
 
@@ -84,8 +84,5 @@ def _sizes(path: Path, external: list[Path]) -> Iterator[Measure]:
     files = list(dict.fromkeys((path, *external)))
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        yield Measure("size_mb", None, detail=f"its data file {missing[0]} is missing")
-        return
-    yield Measure("size_mb", sum(file.stat().st_size for file in files) / 1e6, detail=f"{len(files)} files")
-    for file in files:
-        yield Measure("file_mb", file.stat().st_size / 1e6, file.relative_to(path.parent).as_posix())
+        return model_sizes({}, f"its data file {missing[0]} is missing")
+    return model_sizes({"": sum(file.stat().st_size for file in files)})

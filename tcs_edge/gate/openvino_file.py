@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from tcs_edge.errors import DataError, reason_of
-from tcs_edge.gate.measures import INDEX_ELEMENTS, Measure, ModelFile, parameters, size_problem
+from tcs_edge.gate.measures import INDEX_ELEMENTS, Measure, ModelFile, model_sizes, parameters, size_problem
 from tcs_edge.utils.reading import require_content
 
 INDICES = {"i64", "u64", "boolean", "u1"}  # shapes, axes and switches, unless they are large
@@ -117,9 +117,5 @@ def _shape(constant: dict[str, str]) -> list[int]:
 
 def _sizes(path: Path, weights: Path) -> Iterator[Measure]:
     if not weights.is_file():
-        yield Measure("size_mb", None, detail=f"{weights.name} is missing beside it")
-        return
-    files = (path, weights)
-    yield Measure("size_mb", sum(file.stat().st_size for file in files) / 1e6, detail="2 files")
-    for file in files:
-        yield Measure("file_mb", file.stat().st_size / 1e6, file.name)
+        return model_sizes({}, f"{weights.name} is missing beside it")
+    return model_sizes({"": path.stat().st_size + weights.stat().st_size})

@@ -38,7 +38,7 @@ def shown_checks(result: GateResult) -> tuple[GateCheck, ...]:
 
 def _is_news(check: GateCheck) -> bool:
     quantity = check.key.partition("/")[0]
-    if quantity in ("file_mb", "class_recall", "macro_f1", "ece", "rel_diff", "top1_agreement", "drop"):
+    if quantity in ("size_mb", "class_recall", "macro_f1", "ece", "rel_diff", "top1_agreement", "drop"):
         return bool(check.change)
     return True
 

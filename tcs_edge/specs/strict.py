@@ -14,8 +14,10 @@ from tcs_edge.errors import advice as near_or_known
 # Option names of earlier versions: a config file that has one gets an error with the new name.
 OLD_NAMES = {
     "control": "ablation",
+    "file_mb": "size_mb",
     "labelled_share": "labeled_fraction",
     "max_drop": "max_accuracy_drop",
+    "max_file_mb": "max_size_mb",
     "neighbours": "label_propagation",
     "opening": "mimic_warmup",
     "own_features": "student_probe",

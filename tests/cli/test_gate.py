@@ -41,7 +41,7 @@ def test_larger_model_fails_against_the_baseline(cli, make_run):
     assert (good.exit_code, bad.exit_code) == (0, 1), good.output + bad.output
     assert "gate: pass" in good.stdout
     assert "↑ +0.2 MB (+20 %)" in bad.stdout
-    assert "FAIL size, all files: 0.2 MB (20 %) worse than the baseline, 5 % is allowed" in bad.stdout
+    assert "FAIL size, model.onnx: 0.2 MB (20 %) worse than the baseline, 5 % is allowed" in bad.stdout
     accepted = cli("gate", bigger, "--update-baseline", "gate.json")
     assert accepted.exit_code == 0, accepted.output
     assert cli("gate", bigger).exit_code == 0
@@ -100,10 +100,11 @@ def test_unwritable_summary_is_wrong_usage(cli, make_run, monkeypatch, tmp_path)
 @pytest.mark.parametrize(
     ("flags", "exit_code"),
     [
-        (("--max-size-mb", 1.0001), 0),
-        (("--max-size-mb", 1), 1),
-        (("--max-file-mb", 1), 0),
-        (("--max-file-mb", 0.9), 1),
+        (("--max-size-mb", 1), 0),
+        (("--max-size-mb", 0.9), 1),
+        (("--max-total-mb", 1), 0),
+        (("--max-total-mb", 0.9), 1),
+        (("--max-file-mb", 5), 2),
         (("--max-params-m", 0.6), 0),
         (("--max-params-m", 0.5), 1),
         (("--max-macs-m", 4), 0),
@@ -243,9 +244,10 @@ def cpu_seconds(command: list[str]) -> float:
 
 def test_real_run_has_every_number_of_the_gate(cli, finished, tmp_path):
     generous = (
-        "--max-size-mb", 50, "--max-file-mb", 50, "--max-params-m", 5, "--max-macs-m", 500, "--max-latency-ms", 500,
+        "--max-size-mb", 50, "--max-total-mb", 50, "--max-params-m", 5, "--max-macs-m", 500, "--max-latency-ms", 500,
         "--max-peak-memory-mb", 50, "--min-accuracy", 0.3, "--max-accuracy-drop", 0.01,
         "--max-rel-diff", 1e-3, "--min-top1-agreement", 0.99,
+        "--min-class-recall", 0.1, "--min-macro-f1", 0.2, "--max-ece", 0.9,
     )  # fmt: skip
     result = cli("gate", finished, *generous, "--json")
     assert result.exit_code == 0, result.output

@@ -61,7 +61,7 @@ def test_a_bare_file_and_a_run_have_no_comparable_precision(make_run, onnx_path)
 def test_a_baseline_of_other_images_has_no_accuracy(make_run):
     head, base = load_subject(make_run("head")), load_baseline(str(make_run("base", images="cd")))
     left = comparable(head, base, allow_other_target=False)
-    assert "size_mb" in left.values
+    assert "total_mb" in left.values
     assert not any(key.startswith("accuracy") for key in left.values)
     assert "other images" in left.remark
 

@@ -31,8 +31,7 @@ def edit(path, change) -> None:
 def test_a_run_folder_has_every_number(make_run):
     subject = load_subject(make_run())
     known = values(subject)
-    assert known["size_mb"] == pytest.approx(1.0001)
-    assert known["file_mb/model.onnx"] == 1.0
+    assert known["total_mb"] == known["size_mb/model.onnx"] == 1.0, "labels.txt is not a model"
     assert (known["params_m"], known["macs_m"], known["latency_ms"]) == (0.6, 3.9, 10.0)
     assert known["accuracy/onnxruntime"] == 0.9
     assert known["drop/onnxruntime"] == pytest.approx(0.02)
@@ -41,6 +40,26 @@ def test_a_run_folder_has_every_number(make_run):
     assert latency.judged == 20.0
     assert latency.detail == "5 to 20 ms, estimated"
     assert kept(subject) == {"parity with PyTorch": True, "files unchanged": True}
+
+
+def test_an_openvino_model_counts_with_its_weights(make_run):
+    run = make_run()
+
+    def add(document) -> None:
+        for name, size in (("openvino/model.xml", 2_000_000), ("openvino/model.bin", 3_000_000)):
+            document["files"].append({"path": f"export/{name}", "bytes": size, "sha256": "0" * 64})
+
+    edit(run / "manifest.json", add)
+    known = values(load_subject(run / "manifest.json"))
+    sizes = {key: value for key, value in known.items() if "size_mb" in key or "total_mb" in key}
+    assert sizes == {"total_mb": 6.0, "size_mb/model.onnx": 1.0, "size_mb/openvino/model.xml": 5.0}
+
+
+def test_a_manifest_without_models_has_no_size(make_run):
+    run = make_run()
+    edit(run / "manifest.json", lambda document: document.update(files=[]))
+    known = values(load_subject(run / "manifest.json"))
+    assert known["total_mb"] is known["size_mb"] is None
 
 
 def test_a_number_missing_from_the_manifest_is_none(make_run):
@@ -168,9 +187,11 @@ def test_an_onnx_file_has_size_parameters_and_memory(tmp_path):
 def test_external_data_counts_towards_the_size(tmp_path):
     path, data = tmp_path / "model.onnx", tmp_path / "model.data"
     save_onnx(path, external=True)
-    assert values(load_subject(path))["size_mb"] == (path.stat().st_size + data.stat().st_size) / 1e6
+    known = values(load_subject(path))
+    assert known["size_mb"] == known["total_mb"] == (path.stat().st_size + data.stat().st_size) / 1e6
     data.unlink()
-    assert values(load_subject(path))["size_mb"] is None
+    known = values(load_subject(path))
+    assert known["size_mb"] is known["total_mb"] is None
 
 
 def test_external_data_outside_the_folder_is_refused(tmp_path):

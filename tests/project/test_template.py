@@ -36,7 +36,7 @@ def test_written_options_equal_defaults_of_compress(target):
     assert found.compress_config() == CompressConfig.model_validate({"target": target, "data": "photos"})
     limits = load_target(target).limits
     assert found.gate.max_latency_ms.fail == limits.max_latency_ms
-    assert found.gate.max_file_mb.fail == limits.max_size_mb
+    assert found.gate.max_size_mb.fail == limits.max_size_mb
 
 
 def test_data_is_open_without_images():

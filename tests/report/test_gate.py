@@ -30,8 +30,8 @@ HOSTILE = '<b>&"\'x"</b>\n::error::|`@all`\r\u202e\x1b[31m\x00كلب🐶../..%0A
 SUBJECT = Subject(
     "run",
     (
-        Measure("size_mb", 4.2, detail="2 files"),
-        Measure("file_mb", 4.2, HOSTILE),
+        Measure("total_mb", 4.2, detail="2 models"),
+        Measure("size_mb", 4.2, HOSTILE),
         Measure("latency_ms", 10.0, bound=19.0, detail="5 to 19 ms, estimated"),
         Measure("accuracy", 0.9, "onnxruntime", bound=0.83, detail="90 of 100 images"),
     ),
@@ -39,8 +39,10 @@ SUBJECT = Subject(
     target="raspberrypi4",
     classes=("cat", HOSTILE),
 )
-BASE = {"size_mb": 4.0, "latency_ms": 10.0, "accuracy/onnxruntime": 0.92}
-LIMITS = {"max_size_mb": {"fail": 5, "warn": 4.1}, "max_file_mb": 4, "min_accuracy": 0.8, "change": {"size_mb": "1 %"}}
+BASE = {"total_mb": 4.0, "latency_ms": 10.0, "accuracy/onnxruntime": 0.92}
+LIMITS = {
+    "max_total_mb": {"fail": 5, "warn": 4.1}, "max_size_mb": 4, "min_accuracy": 0.8, "change": {"total_mb": "1 %"},
+}  # fmt: skip
 
 
 def result(subject: Subject = SUBJECT):
@@ -50,9 +52,9 @@ def result(subject: Subject = SUBJECT):
 def test_the_table_shows_base_value_change_and_limit(capsys):
     print_gate(result())
     lines = capsys.readouterr().out.splitlines()
-    (size,) = [line for line in lines if line.startswith("FAIL  size, all files")]
+    (size,) = [line for line in lines if line.startswith("FAIL  size, all models")]
     assert re.split(r"\s{2,}", size.strip()) == [
-        "FAIL", "size, all files", "4 MB", "4.2 MB", "↑ +0.2 MB (+5 %)", "≤ 5 MB; warn ≤ 4.1 MB; change 1 %"
+        "FAIL", "size, all models", "4 MB", "4.2 MB", "↑ +0.2 MB (+5 %)", "≤ 5 MB; warn ≤ 4.1 MB; change 1 %"
     ]  # fmt: skip
     (accuracy,) = [line for line in lines if "accuracy, onnxruntime" in line]
     assert "90 % (at least 83 %)" in accuracy
@@ -124,7 +126,7 @@ def test_junit_has_one_case_per_judged_number():
     cases = {case.get("name"): case for case in suite.iter("testcase")}
     assert (suite.get("tests"), suite.get("failures")) == ("3", "2")
     assert len(cases) == 3
-    failure = cases["size, all files"].find("failure")
+    failure = cases["size, all models"].find("failure")
     assert "0.2 MB (5 %) worse than the baseline, 1 % is allowed" in failure.get("message")
     assert cases["accuracy, onnxruntime"].find("failure") is None
     names = [item.get("value") for item in suite.iter("property") if item.get("name").startswith("class ")]
@@ -143,7 +145,7 @@ def test_github_gets_one_command_per_line_and_gitlab_one_entry_per_problem():
 
 
 def test_a_warning_is_reported_and_passes():
-    mild = judge(SUBJECT, GateLimits.model_validate({"max_size_mb": {"fail": 5, "warn": 4.1}}), None)
+    mild = judge(SUBJECT, GateLimits.model_validate({"max_total_mb": {"fail": 5, "warn": 4.1}}), None)
     assert github_lines(mild)[0].startswith("::warning title=")
     assert json.loads(gitlab_report(mild, "x"))[0]["severity"] == "minor"
     assert ElementTree.fromstring(gate_junit(mild)).get("failures") == "0"

@@ -108,10 +108,10 @@ def test_a_changed_baseline_is_refused(cli, make_run, tmp_path, change):
 def test_a_baseline_with_a_key_twice_is_refused(cli, make_run, tmp_path):
     run, baseline = make_run(), tmp_path / "gate.json"
     assert cli("gate", run, "--update-baseline", baseline).exit_code == 0
-    baseline.write_text(baseline.read_text().replace('"size_mb":', '"size_mb": 999, "size_mb":'))
+    baseline.write_text(baseline.read_text().replace('"total_mb":', '"total_mb": 999, "total_mb":'))
     result = cli("gate", run, "--baseline", baseline, "--max-change", "size_mb=5%")
     assert result.exit_code == 2
-    assert "'size_mb' appears twice" in result.stderr
+    assert "'total_mb' appears twice" in result.stderr
 
 
 @pytest.mark.parametrize(
