@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 from markupsafe import Markup
 
+from tcs_edge.report.page.environment import significant
 from tcs_edge.report.page.svg import (
     Axis,
     combs,
     drawing,
     element,
+    fitted,
     frame,
     line,
     padded,
@@ -30,6 +33,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 DOTS_UP_TO = 15  # epochs
 LEGEND_GAP_PX = 34
 STRIP_PX = 10.0
+LABEL_SHARE = 0.62  # of the chart's width; longer labels are cut
+BOLD = 1.15  # width of bold text over that of normal text
 LINE_STYLES = 8
 # Name of a search's accuracy in the accessible description, and above the axis.
 ACCURACIES: dict[SearchName, tuple[str, str]] = {
@@ -68,8 +73,8 @@ class Point:
     @property
     def told(self) -> str:
         """Text of the tooltip."""
-        band = f", up to {self.high_ms:.3g} ms" if self.high_ms > self.latency_ms else ""
-        return f"{one_line(self.name)}: {self.accuracy:.1f} %, {self.latency_ms:.3g} ms{band} ({self.kind})"
+        band = f", up to {significant(self.high_ms, 'ms')}" if self.high_ms > self.latency_ms else ""
+        return f"{one_line(self.name)}: {self.accuracy:.1f} %, {significant(self.latency_ms, 'ms')}{band} ({self.kind})"
 
 
 def choice_chart(choice: ChoiceRecord) -> Chart | None:
@@ -88,11 +93,11 @@ def students_plane(points: Sequence[Point], limit: float | None, search: SearchN
 
 
 def runs_chart(points: Sequence[Point]) -> Chart | None:
-    """Draw test accuracy against latency of the compared runs; None for fewer than two."""
+    """Draw test accuracy against latency of the compared runs, each with its name; None for fewer than two."""
     if len(points) < 2:
         return None
     label = "Test accuracy against latency of the compared runs. The table has the numbers."
-    return Chart(*(_plane(points, None, label, "test accuracy, %", width) for width in (WIDE, NARROW)))
+    return Chart(*(_plane(points, None, label, "test accuracy, %", width, points) for width in (WIDE, NARROW)))
 
 
 def search_of(choice: ChoiceRecord) -> SearchName:
@@ -125,7 +130,15 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
     return front
 
 
-def _plane(points: Sequence[Point], limit: float | None, label: str, y_title: str, width: int) -> Markup:
+def _plane(
+    points: Sequence[Point],
+    limit: float | None,
+    label: str,
+    y_title: str,
+    width: int,
+    named: Sequence[Point] = (),
+) -> Markup:
+    """Draw the points; those in `named`, the chosen one and the Pareto fronts get labels."""
     height = 420 if width == WIDE else 340
     ends = [point.latency_ms for point in points] + [point.high_ms for point in points] + ([limit] if limit else [])
     x = Axis(*padded(ends, 0.04, log=True), start=40, end=width - 10, log=True)
@@ -139,12 +152,15 @@ def _plane(points: Sequence[Point], limit: float | None, label: str, y_title: st
         _limit_line(limit, x, y) if limit else Markup(""),
         path(_stairs(front, x, y), "front") if front else Markup(""),
         *marks,
-        *_labels(points, front, limit, x, y),
+        *_labels(points, [*front, *named], limit, x, y, _stairs(front, x, y) if front else ()),
     )  # fmt: skip
 
 
 def _limit_line(limit: float, x: Axis, y: Axis) -> Markup:
-    title = text(x(limit) - 5, y.end + 4, f"limit {limit:g} ms", "mark-label limit", anchor="end")
+    words = f"limit {significant(limit, 'ms')}"
+    left, right = x(limit) - 5, x(limit) + 5
+    inside = left - text_width(words) >= 0
+    title = text(left if inside else right, y.end + 4, words, "mark-label limit", anchor="end" if inside else "start")
     return Markup("").join([line(x(limit), y.start, x(limit), y.end, "limit"), title])
 
 
@@ -164,20 +180,35 @@ def _mark(point: Point, x: Axis, y: Axis) -> Markup:
     return element("g", element("title", point.told), whisker, circle)
 
 
-def _labels(points: Sequence[Point], front: Sequence[Point], limit: float | None, x: Axis, y: Axis) -> list[Markup]:
-    """Label the chosen student, the front, and the front without limits, as far as there is space."""
+def _labels(
+    points: Sequence[Point],
+    named: Sequence[Point],
+    limit: float | None,
+    x: Axis,
+    y: Axis,
+    stairs: Sequence[tuple[float, float]],
+) -> list[Markup]:
+    """Label the chosen student, `named`, and the front without limits, as far as there is space."""
     taken = [_around(point, x, y) for point in points]
     better_not = [_whisker(point, x, y) for point in points if point.kind != "rejected"]
+    better_not += [_segment(start, end) for start, end in pairwise(stairs)]
     if limit:
         better_not.append((x(limit) - 2, y.end, x(limit) + 2, y.start))
     labels = []
     chosen = [point for point in points if point.kind == "chosen"]
-    for point in sorted({*chosen, *front, *pareto_front(points)}, key=_label_order):
-        spot = _free_spot(point, x, y, [*taken, *better_not]) or _free_spot(point, x, y, taken)
+    for point in sorted({*chosen, *named, *pareto_front(points)}, key=_label_order):
+        name = fitted(one_line(point.name), LABEL_SHARE * (x.end - x.start))
+        spot = _free_spot(point, name, x, y, [*taken, *better_not]) or _free_spot(point, name, x, y, taken)
         if spot:
             taken.append(spot)
-            labels.append(text(spot[0], spot[3] - 3, one_line(point.name), f"mark-label {point.kind}"))
+            labels.append(text(spot[0], spot[3] - 3, name, f"mark-label {point.kind}"))
     return labels
+
+
+def _segment(start: tuple[float, float], end: tuple[float, float]) -> Box:
+    """Return the box around a horizontal or vertical line."""
+    (left, right), (top, bottom) = sorted((start[0], end[0])), sorted((start[1], end[1]))
+    return left - 1, top - 1, right + 1, bottom + 1
 
 
 def _label_order(point: Point) -> tuple[int, float]:
@@ -193,8 +224,9 @@ def _whisker(point: Point, x: Axis, y: Axis) -> Box:
     return (x(point.latency_ms), y(point.accuracy) - 2, x(point.high_ms), y(point.accuracy) + 2)
 
 
-def _free_spot(point: Point, x: Axis, y: Axis, taken: Sequence[Box]) -> Box | None:
-    left, top, width = x(point.latency_ms), y(point.accuracy), text_width(one_line(point.name))
+def _free_spot(point: Point, name: str, x: Axis, y: Axis, taken: Sequence[Box]) -> Box | None:
+    left, top = x(point.latency_ms), y(point.accuracy)
+    width = text_width(name) * (BOLD if point.kind == "chosen" else 1)
     spots = (
         (left - width - 10, top - 17), (left - width / 2, top - 24), (left + 9, top - 18),
         (left - width - 10, top + 2), (left - width / 2, top + 8), (left + 9, top + 3),
@@ -229,7 +261,7 @@ def _lines(series: Sequence[Series], y_title: str, label: str, x_title: str, wid
     x = Axis(min(across for across, _ in points), max(last, points[0][0] + 1), start=44, end=width - 12)
     y = Axis(*padded([up for _, up in points], 0.05), start=height - 46, end=top)
     drawn = [series_line(found, series_class(number), x, y) for number, found in enumerate(series)]
-    ticks = [tick for tick in x.ticks(5) if tick == round(tick)]
+    ticks = [tick for tick in x.spaced_ticks(5) if tick == round(tick)]
     return drawing(width, height, label, frame(x, y, x_title, y_title, ticks), *names, *drawn)
 
 
@@ -243,7 +275,7 @@ def legend(series: Sequence[Series], width: int) -> tuple[Markup, ...]:
     rows: list[list[Markup]] = [[]]
     across = 0.0
     for number, found in enumerate(series):
-        name = one_line(found.name)
+        name = fitted(one_line(found.name), width - LEGEND_GAP_PX)
         needed = LEGEND_GAP_PX + text_width(name) + 12
         if rows[-1] and across + needed > width:
             rows, across = [*rows, []], 0.0

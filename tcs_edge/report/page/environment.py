@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from tcs_edge.report.page.names import breakable_name, longest_word
 from tcs_edge.report.text import one_line
+from tcs_edge.utils.durations import format_seconds
 
 PACKAGE = "tcs_edge.report.page"
 NOTHING = "–"
@@ -24,7 +27,18 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"name": shown_name, "percent": percent, "sig": significant, "mb": megabytes}
+    made.filters |= {
+        "name": shown_name,
+        "breakable": breakable_name,
+        "longest": longest_word,
+        "percent": percent,
+        "sig": significant,
+        "p_value": p_value,
+        "mb": megabytes,
+        "counted": counted,
+        "listed": listed,
+        "seconds": format_seconds,
+    }
     made.globals["stylesheet"] = Markup(resource("chart.css") + resource("style.css"))
     return made
 
@@ -52,10 +66,36 @@ def percent(share: float | None, digits: int = 2) -> str:
 
 
 def significant(value: float | None, unit: str = "", digits: int = 3) -> str:
-    """Format a number with `digits` significant digits and its unit."""
-    return NOTHING if value is None else f"{value:.{digits}g} {unit}".strip()
+    """Format a number with `digits` significant digits and its unit.
+
+    From 1e-4 on there is no exponent: a large number is rounded to an integer, from 10,000 on with separators.
+    """
+    if value is None:
+        return NOTHING
+    short = f"{value:.{digits}g}"
+    if "e" in short and 1 <= abs(value) < 1e15:
+        short = f"{value:,.0f}" if abs(value) >= 9999.5 else f"{value:.0f}"
+    return f"{short} {unit}".strip()
+
+
+def p_value(value: float) -> str:
+    """Format a p-value in 0..1 with up to 3 significant digits."""
+    return "< 0.0001" if value < 1e-4 else significant(value)
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """Return "1 image" or "2 images"."""
+    shown = f"{number:,}" if number >= 10_000 else str(number)
+    return f"{shown} {thing if number == 1 else things or thing + 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Join as "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def megabytes(size: int) -> str:
-    """Format bytes as MB (10^6 bytes), small numbers as kB (10^3 bytes)."""
+    """Format bytes as MB (10^6 bytes), small numbers as kB (10^3 bytes) or bytes."""
+    if size < 100:
+        return counted(size, "byte")
     return f"{size / 1e6:.2f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"

@@ -9,7 +9,19 @@ from markupsafe import Markup
 
 from tcs_edge.report.page.charts import NARROW, WIDE, Chart
 from tcs_edge.report.page.contents import RunContents
-from tcs_edge.report.page.svg import Axis, combs, drawing, element, line, text
+from tcs_edge.report.page.environment import significant
+from tcs_edge.report.page.svg import (
+    MOST_TICKS,
+    TICK_MARK_PX,
+    Axis,
+    combs,
+    drawing,
+    element,
+    fitted,
+    line,
+    text,
+    tick_label,
+)
 from tcs_edge.report.text import one_line
 from tcs_edge.runs.schema import HostLatency, LatencyRecord
 
@@ -119,10 +131,10 @@ def _ends(target: LatencyRecord | None, rows: Sequence[Timed]) -> tuple[float, f
 
 
 def _scale(x: Axis, bottom: float) -> Markup:
-    parts: list[Markup] = []
-    for tick in x.ticks(8):
+    parts = [line(x(tick), bottom, x(tick), bottom + TICK_MARK_PX, "axis") for tick in x.ticks(3 * MOST_TICKS)]
+    for tick in x.spaced_ticks():
         parts.append(line(x(tick), 8, x(tick), bottom, "grid"))
-        parts.append(text(x(tick), bottom + 16, f"{tick:g}", anchor="middle"))
+        parts.append(text(x(tick), bottom + 16, tick_label(tick), anchor="middle"))
     parts.append(text(x.end, bottom + 34, "latency, ms (one image, logarithmic)", "axis-title", anchor="end"))
     return Markup("").join(parts)
 
@@ -134,21 +146,20 @@ def _group(down: float, title: str) -> Markup:
 def _interval(target: LatencyRecord, x: Axis, down: float, above: int) -> Markup:
     """Draw the median as a ring with whiskers, because there are no single calls."""
     middle = down + above + 15
-    told = f"median {target.p50_ms:.3g} ms, interval {target.low_ms:.3g} to {target.high_ms:.3g} ms, {target.source}"
+    middle_ms, low_ms, high_ms = map(significant, (target.p50_ms, target.low_ms, target.high_ms))
+    told = f"median {middle_ms} ms, interval {low_ms} to {high_ms} ms, {target.source}"
     caps = [line(x(end), middle - 5, x(end), middle + 5, "whisker chosen") for end in (target.low_ms, target.high_ms)]
     whisker = line(x(target.low_ms), middle, x(target.high_ms), middle, "whisker chosen")
     ring = element("circle", cx=x(target.p50_ms), cy=middle, r=5.0, class_="mark ring")
-    name = _name(f"{target.p50_ms:.3g} ms, {target.low_ms:.3g} to {target.high_ms:.3g}", down)
+    name = _name(f"{middle_ms} ms, {low_ms} to {high_ms}", down, x)
     return element("g", element("title", told), name, whisker, *caps, ring)
 
 
 def _strip(row: Timed, x: Axis, down: float, above: int) -> Markup:
     """Draw every call as a thin line, and the 50th, 90th and 99th percentile as marks of falling height."""
     sample, middle = row.sample, down + above + 15
-    told = (
-        f"{row.title}: median {sample.p50_ms:.3g} ms, 90 % within {sample.p90_ms:.3g} ms, "
-        f"99 % within {sample.p99_ms:.3g} ms, {sample.runs} calls"
-    )
+    median, most, nearly_all = (significant(at, "ms") for at in (sample.p50_ms, sample.p90_ms, sample.p99_ms))
+    told = f"{row.title}: median {median}, 90 % within {most}, 99 % within {nearly_all}, {sample.runs} calls"
     kind = "exported" if row.exported else "reference"
     calls = combs([(x(each), middle - MARK_PX) for each in row.calls], middle + MARK_PX, 1.5, f"calls {kind}")
     span = line(x(sample.p50_ms), middle, x(sample.p99_ms), middle, f"span {kind}")
@@ -156,10 +167,9 @@ def _strip(row: Timed, x: Axis, down: float, above: int) -> Markup:
         line(x(at), middle - height, x(at), middle + height, f"percentile {kind}")
         for at, height in ((sample.p50_ms, 12.0), (sample.p90_ms, 7.0), (sample.p99_ms, 4.0))
     ]
-    return element(
-        "g", element("title", told), _name(f"{row.title}: {sample.p50_ms:.3g} ms", down), calls, span, *marks
-    )
+    return element("g", element("title", told), _name(f"{row.title}: {median}", down, x), calls, span, *marks)
 
 
-def _name(content: str, down: float) -> Markup:
-    return text(0, down + 19, content, "mark-label")
+def _name(content: str, down: float, x: Axis) -> Markup:
+    """Draw a name at the left edge: before the marks of a wide chart, above those of a narrow one."""
+    return text(0, down + 19, fitted(content, x.start - 8 if x.start == LABELS_PX else x.end), "mark-label")

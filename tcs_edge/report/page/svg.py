@@ -9,13 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
+from tcs_edge.report.page.names import columns, cut_to
+
 NICE_STEPS = (1, 2, 5, 10)
-LOG_STEPS = ((1, 2, 3, 5), (1, 2, 5), (1,))
+LOG_STEPS = (1, 2, 5)
 CHARACTER_PX = 6.3  # mean width of a character at 11 px; only to place labels
 TICK_PX, TITLE_GAP_PX = 16, 34
+TICK_GAP_PX, TICK_MARK_PX = 10.0, 4.0
+MOST_TICKS = 18
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,28 @@ class Axis:
         """Return at most about `most` round numbers inside the axis."""
         return _log_ticks(self.low, self.high, most) if self.log else _linear_ticks(self.low, self.high, most)
 
+    def spaced_ticks(self, most: int = MOST_TICKS) -> list[float]:
+        """Return the most round numbers, about `most` or fewer, with labels that do not overlap side by side."""
+        for limit in range(most, 1, -1):
+            ticks = self.ticks(limit)
+            if self._apart(ticks):
+                return ticks
+        return self.ticks(1)[:1]
+
+    def _apart(self, ticks: Sequence[float]) -> bool:
+        """Return True if the labels of neighboring ticks keep their distance."""
+        widths = [text_width(tick_label(tick)) for tick in ticks]
+        needed = [(left + right) / 2 + TICK_GAP_PX for left, right in pairwise(widths)]
+        return all(self(high) - self(low) >= gap for (low, high), gap in zip(pairwise(ticks), needed, strict=True))
+
+
+def tick_label(value: float) -> str:
+    """Format a round number without an exponent, such as "0.05" or "20,000"."""
+    if value and not 1e-6 <= abs(value) < 1e12:
+        return f"{value:g}"
+    whole, point, rest = (f"{value:,.9f}" if abs(value) >= 10_000 else f"{value:.9f}").rstrip("0").partition(".")
+    return whole + (point + rest if rest else "")
+
 
 def padded(values: Sequence[float], share: float = 0.06, log: bool = False) -> tuple[float, float]:
     """Return (low, high) around `values` with a margin; high is always above low."""
@@ -60,11 +87,15 @@ def _linear_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Return steps of 1, 2 and 5, or powers of ten; steps of equal size for an axis with fewer than three."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in LOG_STEPS:
-        ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
-        if len(ticks) <= most:
-            return ticks
+    every = [step * 10.0**decade for decade in decades for step in LOG_STEPS if low <= step * 10.0**decade <= high]
+    if len(every) < 3:
+        return [tick for tick in _linear_ticks(low, high, most) if low <= tick <= high]
+    if len(every) <= most:
+        return every
+    powers = [10.0**decade for decade in decades if low <= 10.0**decade <= high]
+    ticks = powers if len(powers) > 2 else every
     return ticks[:: math.ceil(len(ticks) / most)]
 
 
@@ -128,9 +159,13 @@ def frame(
     parts: list[str] = []
     for value in y.ticks(5):
         parts.append(line(x.start, y(value), x.end, y(value), "grid"))
-        parts.append(text(x.start - 6, y(value) + 4, f"{value:g}", anchor="end"))
-    for value in x.ticks() if x_ticks is None else x_ticks:
-        parts.append(text(x(value), y.start + gap + TICK_PX, f"{value:g}", anchor="middle"))
+        parts.append(text(x.start - 6, y(value) + 4, tick_label(value), anchor="end"))
+    shown = x.spaced_ticks() if x_ticks is None else x_ticks
+    # A logarithmic axis has a mark at every step of 1, 2 and 5, also where there is no space for its label.
+    for value in {*shown, *x.ticks(3 * MOST_TICKS)} if x.log else shown:
+        parts.append(line(x(value), y.start + gap, x(value), y.start + gap + TICK_MARK_PX, "axis"))
+    for value in shown:
+        parts.append(text(x(value), y.start + gap + TICK_PX, tick_label(value), anchor="middle"))
     parts.append(line(x.start, y.start, x.end, y.start, "axis"))
     parts.append(text(x.end, y.start + gap + TITLE_GAP_PX, x_title, "axis-title", anchor="end"))
     parts.append(text(0, 12, y_title, "axis-title"))
@@ -139,4 +174,9 @@ def frame(
 
 def text_width(content: str) -> float:
     """Estimate the width of `content` in pixels at the size of a mark's label."""
-    return CHARACTER_PX * len(content)
+    return CHARACTER_PX * columns(content)
+
+
+def fitted(content: str, pixels: float) -> str:
+    """Return `content`, cut with an ellipsis if it is wider than `pixels`."""
+    return cut_to(content, int(pixels / CHARACTER_PX))

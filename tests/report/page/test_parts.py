@@ -12,9 +12,10 @@ from PIL import Image
 
 from tcs_edge.errors import DataError
 from tcs_edge.report.page.confusion import LARGEST_MATRIX, confusion
-from tcs_edge.report.page.environment import megabytes, percent, shown_name, significant
+from tcs_edge.report.page.environment import counted, listed, megabytes, percent, shown_name, significant
 from tcs_edge.report.page.images import opener, thumbnail
 from tcs_edge.report.page.layers import sizes_by_layer
+from tcs_edge.report.page.names import columns, cut_to, longest_word
 from tcs_edge.runs.documents import PredictionsRecord
 
 
@@ -106,3 +107,46 @@ def test_names_and_numbers_are_formatted():
     assert percent(None) == significant(None) == "–"
     assert significant(0.012345, "ms") == "0.0123 ms"
     assert (megabytes(2_460_000), megabytes(51_200)) == ("2.46 MB", "51.2 kB")
+    assert (megabytes(812_345_678), megabytes(1_812_345_678)) == ("812.35 MB", "1812.35 MB")
+    assert (megabytes(1), megabytes(0)) == ("1 byte", "0 bytes")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.00005, "5e-05"), (0.0506, "0.0506"), (0.05, "0.05"), (9.999, "10"), (999.7, "1000"), (1234.5, "1234"),
+        (12345.6, "12,346"), (3.4e6, "3,400,000"), (0.0, "0"), (-1234.5, "-1234"),
+    ],
+)  # fmt: skip
+def test_numbers_from_ten_thousandths_to_millions_have_no_exponent(value, shown):
+    assert significant(value) == shown
+
+
+def test_counts_agree_with_their_noun():
+    assert counted(1, "image") == "1 image"
+    assert counted(0, "image") == "0 images"
+    assert counted(12_000, "class", "classes") == "12,000 classes"
+    assert (listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])) == ("a", "a and b", "a, b and c")
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [("longsleeve", 10), ("短い", 4), ("كلب", 3), ("e\u0301", 1), ("🐶", 2), ("👩\u200d👧", 4), ("", 0)],
+)
+def test_the_width_of_a_name_counts_columns(name, width):
+    assert columns(name) == width
+
+
+@pytest.mark.parametrize("most", range(1, 12))
+@pytest.mark.parametrize("name", ["mobilenetv4", "日本語の名前", "e\u0301" * 20, "👩\u200d👧" * 5])
+def test_a_cut_name_fits_and_ends_with_an_ellipsis(name, most):
+    cut = cut_to(name, most)
+    assert columns(cut) <= most
+    assert cut.endswith("…") or cut == name
+    assert not cut.removesuffix("…").endswith("\u200d")
+
+
+def test_the_longest_word_ends_at_separators():
+    assert longest_word(["a_bc.defgh/ijklmno", "kl mn-op"]) == 7
+    assert longest_word(["IMG_20.png"]) == 6
+    assert longest_word([]) == 0

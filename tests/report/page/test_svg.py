@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tcs_edge.report.page.svg import Axis, element, padded, text
+from tcs_edge.report.page.svg import Axis, element, padded, text, text_width, tick_label
 
 NUMBERS = st.floats(-1e6, 1e6)
 POSITIVE = st.floats(1e-6, 1e6)
@@ -34,6 +34,30 @@ def test_logarithmic_ticks_are_few_and_inside(low, factor):
     ticks = Axis(low, high, 0, 100, log=True).ticks()
     assert len(ticks) <= 8
     assert all(low <= tick <= high for tick in ticks)
+
+
+@given(POSITIVE, st.floats(1.05, 1e6), st.floats(60, 760))
+def test_labels_of_a_logarithmic_axis_do_not_overlap(low, factor, width):
+    axis = Axis(low, low * factor, 0, width, log=True)
+    ticks = axis.spaced_ticks()
+    for before, after in pairwise(ticks):
+        half = (text_width(tick_label(before)) + text_width(tick_label(after))) / 2
+        assert axis(after) - axis(before) > half
+    assert all(low <= tick <= low * factor for tick in ticks)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "width", "labels"),
+    [
+        (0.4, 60, 760, ["0.5", "1", "2", "5", "10", "20", "50"]),
+        (0.02, 0.9, 360, ["0.02", "0.05", "0.1", "0.2", "0.5"]),
+        (3000, 60000, 360, ["5000", "10,000", "20,000", "50,000"]),
+        (3, 4.5, 360, ["3", "3.2", "3.4", "3.6", "3.8", "4", "4.2", "4.4"]),
+        (0.01, 2000, 360, ["0.01", "0.1", "1", "10", "100", "1000"]),
+    ],
+)
+def test_a_logarithmic_axis_has_steps_of_1_2_and_5_where_they_fit(low, high, width, labels):
+    assert [tick_label(tick) for tick in Axis(low, high, 0, width, log=True).spaced_ticks()] == labels
 
 
 @given(st.lists(POSITIVE, min_size=1), st.booleans())
