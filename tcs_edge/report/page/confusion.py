@@ -41,12 +41,14 @@ class Confusion:
     Attributes:
         matrix: rows are labels, columns predictions; None for more than `LARGEST_MATRIX` classes.
         pairs: the most frequent confusions, most frequent first.
+        confused: number of different confusions.
         recalls: one per class with test images, lowest first.
         unanswered: number of images without finite logits.
     """
 
     matrix: tuple[tuple[int, ...], ...] | None
     pairs: tuple[Pair, ...]
+    confused: int
     recalls: tuple[ClassRecall, ...]
     unanswered: int
 
@@ -64,6 +66,7 @@ def confusion(predictions: PredictionsRecord, classes: int) -> Confusion:
     return Confusion(
         matrix=_matrix(counts, classes) if classes <= LARGEST_MATRIX else None,
         pairs=tuple(sorted(wrong, key=lambda pair: (-pair.count, pair.label, pair.predicted))[:SHOWN_PAIRS]),
+        confused=len(wrong),
         recalls=tuple(sorted(recalls, key=lambda found: found.share)),
         unanswered=predictions.predicted.count(None),
     )

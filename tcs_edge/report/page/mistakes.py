@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tcs_edge.report.page.contents import RunContents
+from tcs_edge.runs.documents import PredictionsRecord
 
 SHOWN = 12
 
@@ -59,15 +60,25 @@ def _name(run: RunContents, index: int) -> str:
     return names[index] if index < len(names) else f"test image {index}"
 
 
+Row = tuple[str, int, int, float]
+
+
+def wrong_rows(predictions: PredictionsRecord) -> list[Row]:
+    """Return (name, label, prediction, confidence) of every wrong prediction, the most confident first."""
+    rows = zip(predictions.names, predictions.labels, predictions.predicted, predictions.confidences, strict=True)
+    wrong = [
+        (name, label, predicted, confidence)
+        for name, label, predicted, confidence in rows
+        if predicted is not None and confidence is not None and label != predicted
+    ]
+    return sorted(wrong, key=lambda row: (-row[3], row[0]))
+
+
 def confident_mistakes(run: RunContents, thumbnail_of: Thumbnail) -> tuple[Mistake, ...]:
     """Return the wrong predictions of the trained model, the most confident first."""
     if run.predictions is None:
         return ()
-    columns = run.predictions
-    rows = zip(columns.names, columns.labels, columns.predicted, columns.confidences, strict=True)
-    wrong = [row for row in rows if row[2] is not None and row[3] is not None and row[1] != row[2]]
-    wrong.sort(key=lambda row: (-(row[3] or 0.0), row[0]))
     return tuple(
-        Mistake(name, label, predicted or 0, f"{100 * (confidence or 0.0):.1f} % sure", thumbnail_of(name))
-        for name, label, predicted, confidence in wrong[:SHOWN]
+        Mistake(name, label, predicted, f"{100 * confidence:.1f} % sure", thumbnail_of(name))
+        for name, label, predicted, confidence in wrong_rows(run.predictions)[:SHOWN]
     )

@@ -24,7 +24,7 @@ from tcs_edge.report.page.images import opener, thumbnail
 from tcs_edge.report.page.interactive import Interactive
 from tcs_edge.report.page.latency import latency_of
 from tcs_edge.report.page.layers import Sizes, sizes_by_layer
-from tcs_edge.report.page.mistakes import Flips, Mistake, confident_mistakes, flips
+from tcs_edge.report.page.mistakes import Flips, Mistake, confident_mistakes, flips, wrong_rows
 
 NOT_LOSSES = frozenset({"epoch", "lr", "val_accuracy", "seconds"})
 LOSS_NAMES = {
@@ -50,11 +50,12 @@ class Charts:
 
 @dataclass(frozen=True)
 class ShownImages:
-    """Flips and mistakes; `at_hand` is True if the run's images were found."""
+    """Flips and mistakes; `at_hand` is True if the run's images were found, `wrong` counts all mistakes."""
 
     at_hand: bool
     flips: tuple[Flips, ...]
     mistakes: tuple[Mistake, ...]
+    wrong: int
 
 
 def run_page(root: Path, data: Path | None = None, interactive: Interactive | None = None) -> str:
@@ -76,6 +77,7 @@ def run_page(root: Path, data: Path | None = None, interactive: Interactive | No
         charts=_charts(run),
         confusion=_confusion(run),
         shown_images=_shown_images(run, data),
+        missing=_missing(run),
         sizes=_sizes(run),
         kept=_kept(run),
         latency=latency_of(run),
@@ -99,7 +101,9 @@ def _charts(run: RunContents) -> Charts:
 
 
 def _training(run: RunContents) -> tuple[Chart | None, Chart | None]:
-    names = [name for name in (run.epochs[0] if run.epochs else ()) if name not in NOT_LOSSES]
+    if len(run.epochs) < 2:  # the table has the numbers
+        return None, None
+    names = [name for name in run.epochs[0] if name not in NOT_LOSSES]
     losses = [Series(LOSS_NAMES.get(name, name), _points(run, name)) for name in names]
     if len(losses) == 2:  # the total equals its only part
         losses = losses[:1]
@@ -126,7 +130,25 @@ def _shown_images(run: RunContents, data: Path | None) -> ShownImages:
     def thumbnail_of(name: str) -> str | None:
         return thumbnail(open_image, name) if open_image else None
 
-    return ShownImages(open_image is not None, flips(run, thumbnail_of), confident_mistakes(run, thumbnail_of))
+    return ShownImages(
+        open_image is not None,
+        flips(run, thumbnail_of),
+        confident_mistakes(run, thumbnail_of),
+        len(wrong_rows(run.predictions)) if run.predictions else 0,
+    )
+
+
+def _missing(run: RunContents) -> list[str]:
+    """Return the sections that this page leaves out, with the reason."""
+    method = run.manifest.options.get("method", "tcs")
+    left_out = {
+        "student selection (the run has no record of it)": run.choice,
+        "confusion and mistakes (the run has no recorded predictions)": run.predictions,
+        "training (the run has no metrics.jsonl)": run.epochs,
+        f"coordinates (method {method} uses no coordinates)": run.coordinates or method == "tcs",
+        "coordinates (the run has no record of them)": run.coordinates or method != "tcs",
+    }
+    return [words for words, found in left_out.items() if not found]
 
 
 def _sizes(run: RunContents) -> Sizes | str:

@@ -20,7 +20,7 @@ SECTIONS = (
     "verdict", "student", "parity", "confusion", "mistakes", "latency", "size", "training", "coordinates",
     "provenance",
 )  # fmt: skip
-VOID = {"meta", "link", "img", "br", "input"}
+VOID = {"meta", "link", "img", "br", "input", "wbr"}
 MAX_SECONDS, MAX_MB = 10, 5
 
 
@@ -217,14 +217,116 @@ def test_every_model_file_is_listed_with_its_size(finished, manifest):
         assert f"{artifact['path']} {artifact['precision']} preprocessed float32 images" in text
 
 
-def test_missing_records_have_a_note(make_run, noted_run):
+def links(page: str) -> list[str]:
+    return re.findall(r'<li><a href="#([\w-]+)">', page)
+
+
+def test_sections_without_records_are_left_out_and_named_in_one_line(noted_run):
     folder = RunFolder(noted_run())
     for path in (folder.choice, folder.coordinates, folder.selection, folder.predictions, folder.metrics):
         path.unlink()
-    outline = Outline(run_page(folder.root))
-    assert [name for name in outline.ids() if name in SECTIONS] == list(SECTIONS)
-    assert "has no recorded predictions" in outline.text
-    assert "uses no coordinates" in outline.text
+    page = run_page(folder.root)
+    outline = Outline(page)
+    kept = ["verdict", "parity", "mistakes", "latency", "size", "provenance"]
+    assert [name for name in outline.ids() if name in SECTIONS] == kept
+    assert links(page) == kept
+    assert (
+        "Not in this report: student selection (the run has no record of it); confusion and mistakes (the run has no "
+        "recorded predictions); training (the run has no metrics.jsonl); coordinates (the run has no record of them)."
+    ) in outline.text
+
+
+def test_a_method_without_coordinates_has_no_section_for_them(noted_run):
+    folder = RunFolder(noted_run())
+    document = json.loads(folder.manifest.read_text())
+    folder.manifest.write_text(json.dumps(document | {"options": {"method": "ce"}, "teacher": None}))
+    folder.coordinates.unlink()
+    folder.selection.unlink()
+    page = run_page(folder.root)
+    assert "coordinates" not in links(page)
+    assert "Not in this report: coordinates (method ce uses no coordinates)." in Outline(page).text
+
+
+def test_a_complete_report_names_no_missing_section(noted_run):
+    page = run_page(noted_run())
+    assert links(page) == list(SECTIONS)
+    assert "Not in this report" not in page
+
+
+def _predict(root, right: bool = True, flips: int = 0) -> None:
+    """Make all predictions right or all wrong, and let the first `flips` images change class in every runtime."""
+    folder = RunFolder(root)
+    document = json.loads(folder.predictions.read_text())
+    classes = len(json.loads(folder.manifest.read_text())["dataset"]["classes"])
+    document["predicted"] = [(label + (not right)) % classes for label in document["labels"]]
+    folder.predictions.write_text(json.dumps(document))
+    validation = json.loads(folder.validation.read_text())
+    parity = validation["parities"]["onnxruntime"]
+    found = [{"index": index, "reference_class": 0, "model_class": 1, "margin": 1.0} for index in range(flips)]
+    runtimes = ("onnxruntime", "openvino", "openvino-device")
+    validation["parities"] = {name: parity | {"flips": found if name == "openvino" else []} for name in runtimes}
+    folder.validation.write_text(json.dumps(validation))
+
+
+def mistakes(root) -> str:
+    page = run_page(root)
+    return page[page.index('<section id="mistakes"') : page.index('<section id="latency"')]
+
+
+def test_no_flips_and_no_mistakes_take_one_paragraph(noted_run):
+    root = noted_run()
+    _predict(root)
+    part = mistakes(root)
+    assert part.count("<p>") == part.count("<p") == 1
+    assert "<h3" not in part
+    assert "No flips in" in part
+    assert "onnxruntime, openvino and openvino-device" in part
+    assert "All 24 test images were classified correctly." in run_page(root)
+
+
+def test_runtimes_without_flips_share_one_line(noted_run):
+    root = noted_run()
+    _predict(root, flips=2)
+    text = Outline(mistakes(root)).text
+    assert "openvino : 2 of 24 images" in text
+    assert text.count("No flips in") == 1
+    assert "onnxruntime and openvino-device" in text
+
+
+def test_the_number_of_all_mistakes_is_given_if_only_some_are_shown(noted_run):
+    root = noted_run()
+    _predict(root, right=False)
+    assert "Shown are 12 of 24 mistakes." in mistakes(root)
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_one_candidate_is_named_as_the_only_one(noted_run, fits):
+    folder = RunFolder(noted_run())
+    document = json.loads(folder.choice.read_text())
+    document["candidates"] = document["candidates"][:1] if fits else document["candidates"][2:]
+    folder.choice.write_text(json.dumps(document))
+    text = Outline(run_page(folder.root)).text
+    assert ("at 32 px is the only candidate." in text) is fits
+    assert ("0 of 1 student meet the limits" in text) is not fits
+    assert "1 students" not in text
+
+
+def test_one_epoch_is_a_table_without_a_chart(noted_run):
+    folder = RunFolder(noted_run())
+    folder.metrics.write_text(folder.metrics.read_text().splitlines()[0] + "\n")
+    page = run_page(folder.root)
+    part = page[page.index('<section id="training"') : page.index('<section id="coordinates"')]
+    assert "1 epoch, 1.0 s." in part
+    assert "<svg" not in part
+    assert "<details open>" in part
+
+
+def test_long_class_names_may_break_and_short_words_never_do(noted_run):
+    german = "Donaudampfschifffahrtsgesellschaft"
+    page = run_page(noted_run(classes=("longsleeve", german, "night_gown")))
+    assert f'<bdi class="long">{german}</bdi>' in page
+    assert "<bdi>longsleeve</bdi>" in page
+    assert "<bdi>night_<wbr>gown</bdi>" in page
 
 
 def test_many_classes_have_no_matrix(noted_run):
