@@ -154,11 +154,39 @@ def test_the_page_shows_predictions_and_unreadable_files(interactive_page, photo
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"not an image")
     interactive_page.set_input_files("#chooser", [str(photos / "test" / "red" / "01.png"), str(broken)])
-    interactive_page.locator("#try-status", has_text="2 images classified.").wait_for()
+    status = interactive_page.locator("#try-status", has_text="classified")
+    assert status.inner_text() == "1 image classified. 1 file could not be classified."
     shown = interactive_page.locator("#answers li")
     assert "%" in shown.nth(1).inner_text()
     assert "cannot be classified" in shown.nth(0).inner_text()
+    assert shown.nth(0).locator("img").count() == 0
     interactive_page.locator("#try").screenshot(path=screenshots / "try.png")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["01.png"], "1 image classified."),
+        (["01.png", "02.png"], "2 images classified."),
+        (["notes.txt"], "0 images classified. 1 file could not be classified."),
+        (["notes.txt", "01.png", "empty.jpg"], "1 image classified. 2 files could not be classified."),
+    ],
+)
+def test_only_classified_images_are_counted(interactive_page, photos, tmp_path, names, said):
+    (tmp_path / "notes.txt").write_text("not an image\n")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    files = [tmp_path / name if (tmp_path / name).exists() else photos / "test" / "red" / name for name in names]
+    interactive_page.evaluate("document.getElementById('try-status').textContent = ''")
+    interactive_page.set_input_files("#chooser", [str(path) for path in files])
+    status = interactive_page.locator("#try-status", has_text="classified")
+    assert status.inner_text() == said
+
+
+def test_a_drop_without_files_is_answered(interactive_page):
+    interactive_page.evaluate(
+        "document.getElementById('drop-zone').dispatchEvent(new DragEvent('drop', {dataTransfer: new DataTransfer()}))"
+    )
+    assert "No files received" in interactive_page.locator("#try-status").inner_text()
 
 
 def test_a_folder_without_the_package_is_refused(finished, tmp_path):

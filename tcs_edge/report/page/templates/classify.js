@@ -238,6 +238,7 @@ function guessList(found) {
   return list;
 }
 
+// Add a card for the file; return true if the file was classified.
 async function show(file) {
   const item = part("li");
   const answer = part("p", "working …", "quiet");
@@ -245,16 +246,30 @@ async function show(file) {
   document.getElementById("answers").prepend(item);
   try {
     answer.replaceWith(guessList(await classify(file)));
+    return true;
   } catch (error) {
+    item.querySelector("img").remove();
     answer.textContent = "This file cannot be classified: " + error.message;
+    return false;
   }
+}
+
+function counted(number, thing) {
+  return number + " " + thing + (number === 1 ? "" : "s");
 }
 
 async function showAll(files) {
   const status = document.getElementById("try-status");
+  if (files.length === 0) {
+    status.textContent = "No files received. Drop image files.";
+    return;
+  }
   status.textContent = "working …";
-  for (const file of files) await show(file);
-  status.textContent = files.length === 1 ? "1 image classified." : files.length + " images classified.";
+  let classified = 0;
+  for (const file of files) classified += await show(file);
+  const rest = files.length - classified;
+  const failed = rest ? " " + counted(rest, "file") + " could not be classified." : "";
+  status.textContent = counted(classified, "image") + " classified." + failed;
 }
 
 const zone = document.getElementById("drop-zone");
