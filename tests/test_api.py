@@ -17,7 +17,7 @@ import tcs_edge
 from tcs_edge import Gate, compress, load
 from tcs_edge.cli.compress import command as compress_command
 from tcs_edge.cli.gate import command as gate_command
-from tcs_edge.errors import DataError, ParityFailed, RequirementMissed, SpecError, UnknownName, UsageError
+from tcs_edge.errors import DataError, ParityFailed, RequirementMissed, SpecError, TcsEdgeError, UnknownName, UsageError
 from tcs_edge.gate.limits import GateLimits
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.training import TrainOptions
@@ -121,11 +121,28 @@ def test_classifier_takes_paths_images_and_arrays_alike(finished, photos, artifa
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((8, 8, 3)), np.zeros((8, 8, 4), np.uint8), np.zeros(8, np.uint8), np.zeros((0, 8), np.uint8)]
+    "image", [np.zeros((8, 8, 3)), np.zeros((8, 8, 2), np.uint8), np.zeros(8, np.uint8), np.zeros((0, 8), np.uint8)]
 )
 def test_array_that_is_not_an_image_raises(finished, image):
     with pytest.raises(DataError, match="uint8"):
         load(finished).predict(image)
+
+
+def test_classifier_takes_bytes_files_and_alpha_and_refuses_the_rest(finished, photos):
+    path = photos / "test" / "red" / "01.png"
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    with load(finished) as model, path.open("rb") as file:
+        opaque = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+        answers = model.predict([path, path.read_bytes(), file, opaque], top=2)
+        assert [answer.guesses for answer in answers] == [answers[0].guesses] * 4
+        for wrong in (None, 3, [3], b"", pixels / 255, pixels.transpose(2, 0, 1), photos, "none.jpg"):
+            with pytest.raises(TcsEdgeError):
+                model.predict(wrong)
+        for top in (0, -1, 1.5, True, None):
+            with pytest.raises(UsageError, match="top must be"):
+                model.predict(path, top)
+    with pytest.raises(UsageError, match="closed"):
+        model.predict(path)
 
 
 def test_load_raises_on_failed_or_missing_run_and_unknown_model(finished, make_run, tmp_path):

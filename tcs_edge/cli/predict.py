@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from tcs_edge.cli.guard import guarded
+from tcs_edge.errors import DataError
 from tcs_edge.report.text import one_line
 
 
 @guarded
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Images to classify.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Images, and folders of images.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to show per image.")] = 1,
     precision: Annotated[str, typer.Option(help="Precision of the model: fp32, fp16 or int8.")] = "fp32",
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -24,21 +25,35 @@ def command(
     The run must have passed validation, and the files of the model must be unchanged since. "unknown" marks an image
     that likely shows none of the classes.
 
+    Folders are searched with their subfolders. An image that cannot be read is named on stderr, the others are
+    classified, and the exit code is 3.
+
     \b
     Examples:
-      tcs-edge predict runs/pets cat.jpg
+      tcs-edge predict runs/pets cat.jpg unsorted/
       tcs-edge predict runs/pets photos/test/cat/*.jpg --top 3 --json
     """
     from tcs_edge.cli.output import known, print_json
     from tcs_edge.specs.artifacts import PRECISIONS
 
     (chosen,) = known([precision], "--precision", PRECISIONS)
-    from tcs_edge.runs.classifier import predict
+    from tcs_edge.runs.classifier import Unread, predict_each
 
-    answers = predict(run, images, top, chosen)
+    answers, unread = [], []
+    for found in predict_each(run, images, top, chosen):
+        if isinstance(found, Unread):
+            unread.append(found)
+            typer.echo(one_line(f"error: {found.reason}"), err=True)
+            continue
+        answers.append(found)
+        if not json:
+            guesses = ", ".join(f"{guess.label} {guess.probability:.1%}" for guess in found.guesses)
+            typer.echo(one_line(f"{found.image}: {'unknown, nearest ' if found.unknown else ''}{guesses}"))
     if json:
-        print_json({"schema_version": 1, "predictions": [answer.to_json() for answer in answers]})
-        return
-    for answer in answers:
-        guesses = ", ".join(f"{guess.label} {guess.probability:.1%}" for guess in answer.guesses)
-        typer.echo(one_line(f"{answer.image}: {'unknown, nearest ' if answer.unknown else ''}{guesses}"))
+        predictions, failed = ([one.to_json() for one in kept] for kept in (answers, unread))
+        print_json({"schema_version": 1, "predictions": predictions, "failed": failed})
+    if unread and answers:
+        total = len(answers) + len(unread)
+        raise DataError(f"{len(unread)} of {total} images were not classified. Replace or remove them.")
+    if unread:
+        raise typer.Exit(DataError.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -59,20 +60,51 @@ def open_rgb(path: Path) -> Image.Image:
         raise DataError(f"cannot read image {path}: {_reason(error, path)}. Replace or remove it.") from error
 
 
+def decode_rgb(content: bytes) -> Image.Image:
+    """Decode the bytes of an image file to the form that `open_rgb` returns.
+
+    Raises:
+        DataError: as `open_rgb`; the message is the reason alone.
+    """
+    try:
+        return _decode(content)
+    except Exception as error:  # see open_rgb
+        raise DataError(_reason(error, content)) from error
+
+
 def as_rgb(picture: Image.Image | np.ndarray) -> Image.Image:
     """Convert an image in memory to the form that `open_rgb` returns for a file.
 
     Args:
-        picture: a Pillow image of any mode, or uint8 (H, W, 3) RGB or (H, W) gray.
+        picture: a Pillow image of any mode, also one whose file is not decoded yet; or an array, uint8 (H, W) gray,
+            (H, W, 3) RGB or (H, W, 4) RGBA.
 
     Raises:
-        DataError: the array has another shape or type.
+        DataError: another array, or an image that cannot be decoded or converted; the message is the reason alone.
     """
-    if isinstance(picture, Image.Image):
+    if isinstance(picture, np.ndarray):
+        _require_pixels(picture)
+        picture = Image.fromarray(np.asarray(picture))
+    try:
+        _refuse_unusable(picture)
+        if isinstance(picture, ImageFile.ImageFile) and picture.tile:
+            if picture.fp is None:
+                raise DataError("its file was closed before the pixels were decoded")
+            _scale_transparency(picture)
+            picture.load()
         return _flatten(_upright(picture), picture.format)
-    if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (3,)) or picture.ndim < 2 or picture.size == 0:
-        raise DataError(f"expected a uint8 image, (H, W, 3) RGB or (H, W) gray, got {picture.dtype} {picture.shape}.")
-    return _flatten(Image.fromarray(picture), None)
+    except Exception as error:  # see open_rgb
+        raise DataError(_reason(error)) from error
+
+
+def _require_pixels(pixels: np.ndarray) -> None:
+    came = f"{pixels.dtype} {pixels.shape}"
+    if pixels.dtype != np.uint8:
+        raise DataError(f"an array of {came}, not uint8 with values in 0..255")
+    if pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4) and pixels.shape[2] not in (3, 4):
+        raise DataError(f"an array of {came}, with the channels first. Pass array.transpose(1, 2, 0)")
+    if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,), (4,)):
+        raise DataError(f"an array of {came}, not (H, W), (H, W, 3) or (H, W, 4)")
 
 
 def inspect(path: Path) -> Inspected:
@@ -120,8 +152,8 @@ def image_size(path: Path) -> tuple[int, int]:
         raise DataError(f"cannot read image {path}: {_reason(error, path)}. Replace or remove it.") from error
 
 
-def _decode(path: Path) -> Image.Image:
-    with Image.open(path, formats=readable_formats()) as image:
+def _decode(source: Path | bytes) -> Image.Image:
+    with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=readable_formats()) as image:
         _refuse_unusable(image)
         _scale_transparency(image)
         image.load()
@@ -130,6 +162,8 @@ def _decode(path: Path) -> Image.Image:
 
 def _refuse_unusable(image: Image.Image) -> None:
     # Pillow has this check too, but its limit is a global variable that any library may change.
+    if not image.width * image.height:
+        raise DataError(f"{image.width} x {image.height} pixels")
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
     if image.mode == "F":
@@ -199,11 +233,11 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(gray)
 
 
-def _reason(error: Exception, path: Path) -> str:
+def _reason(error: Exception, source: Path | bytes = b"") -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS:,} pixels"
     if isinstance(error, UnidentifiedImageError):
-        found = sniffed(path)
+        found = sniffed(source)
         if found == "HEIC":
             return "damaged HEIC image" if "HEIF" in readable_formats() else f"HEIC image, which needs {INSTALL}"
         if found in ("AVIF", "PSD"):

@@ -65,11 +65,10 @@ def unread_kind(path: Path) -> str | None:
     return None if found is None else f"{found} with suffix {suffix}" if suffix else f"{found} without suffix"
 
 
-def sniffed(path: Path) -> str | None:
-    """Name the image format by the first bytes of a file; None for another content or an unreadable file."""
+def sniffed(source: Path | bytes) -> str | None:
+    """Name the image format of a file, or of its bytes; None for another content or an unreadable file."""
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+        head = source[:_HEAD_BYTES] if isinstance(source, bytes) else _head(source)
     except OSError:
         return None
     if head[4:8] == b"ftyp":
@@ -77,6 +76,11 @@ def sniffed(path: Path) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
     return next((name for magic, name in _MAGIC if head.startswith(magic)), None)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES)
 
 
 def how_to_read(kinds: Iterable[str]) -> str:

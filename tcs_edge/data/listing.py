@@ -68,6 +68,7 @@ class Listing:
         exclude: glob patterns on names of folders and files, in any case.
         unread: number of image files that cannot be read, by (group, kind of `formats.unread_kind`).
         read: number of image files that can be read, by group.
+        others: number of files that are not images.
         excluded: names of the entries that `exclude` leaves out.
         runs: names of run folders of tcs-edge, and of folders that hold nothing else; they are left out.
     """
@@ -76,6 +77,7 @@ class Listing:
     exclude: tuple[str, ...] = ()
     unread: Counter[tuple[str, str]] = field(default_factory=Counter)
     read: Counter[str] = field(default_factory=Counter)
+    others: int = 0
     runs: list[str] = field(default_factory=list)
     _clutter: Counter[str] = field(default_factory=Counter)
     excluded: list[str] = field(default_factory=list)
@@ -110,6 +112,7 @@ class Listing:
         self.unread.update((group, kind) for kind in kinds)
         self.read[group] += len(images)
         if left := len(others) - len(kinds):
+            self.others += left
             suffixes = Counter(path.suffix.lower() or "no suffix" for path in others)
             named = ", ".join(suffix for suffix, _ in suffixes.most_common(3))
             logger.debug(f"{folder}: ignored {left} files that are not images ({named})")

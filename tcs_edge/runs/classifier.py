@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from tcs_edge.data import Preprocess
-from tcs_edge.data.decode import as_rgb, open_rgb
-from tcs_edge.errors import DataError, ParityFailed, UnknownName
+from tcs_edge.data.inputs import ImageInput, each_image, image_files
+from tcs_edge.errors import DataError, ParityFailed, UnknownName, UsageError
 from tcs_edge.export.preprocess import read_labels
 from tcs_edge.runs.folder import RunFolder, find_run
 from tcs_edge.runs.manifest import read_manifest, verify_exports
@@ -25,7 +25,6 @@ from tcs_edge.utils.reading import read_json
 
 DEFAULT_ARTIFACT = "model.onnx"
 BESIDE = ("labels.txt", "preprocess.json", CONFIDENCE_FILE)
-ImageInput: TypeAlias = str | Path | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,17 @@ class Answer:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Unread:
+    """Path of an image or folder that was not classified, and the reason."""
+
+    image: str
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
 class Classifier(ClosingRunner):
     """One exported file of a run, with its class names and its preprocessing.
 
@@ -84,37 +94,55 @@ class Classifier(ClosingRunner):
         self.artifact = artifact
         self.confidence = confidence
         self._runner = runner
+        self._closed = False
 
     def predict(self, images: ImageInput | Iterable[ImageInput], top: int = 1) -> list[Answer]:
         """Return the `top` most probable classes of every image, in the order of `images`.
 
         Args:
-            images: one image or several: paths, Pillow images, or uint8 arrays (H, W, 3) in RGB.
+            images: one image, or several in a list or another iterable. An image is
+
+                - a path, as str or Path;
+                - the content of an image file, as bytes, or a file opened in the mode "rb";
+                - a Pillow image of any mode but "F";
+                - a uint8 array with values in 0..255: (H, W) gray, (H, W, 3) in the order R, G, B, or (H, W, 4) with
+                  alpha last. An array (N, H, W, 3 or 4) is N images.
+
+                All are decoded as in training: upright by their EXIF data, transparency on white, 16-bit gray scaled.
+            top: number of classes per image, at least 1.
 
         Raises:
-            DataError: an image is not readable.
+            DataError: an image of another kind, or one that cannot be decoded; the message names it.
+            UsageError: `top` is out of range, or the classifier is closed.
         """
-        items = _listed(images)
-        names = [str(item) if isinstance(item, str | Path) else str(row) for row, item in enumerate(items)]
-        return [self._answer(name, row, top) for name, row in zip(names, self.probabilities(items), strict=True)]
+        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+            raise UsageError(f"top must be a whole number of classes, at least 1, got {top!r}.")
+        return [self._answer(name, self._probabilities(image), top) for name, image in each_image(images)]
 
     def probabilities(self, images: ImageInput | Iterable[ImageInput]) -> np.ndarray:
         """Return softmax probabilities, float64 (N, classes), columns as in `classes`; images as for `predict`.
 
         Raises:
-            DataError: an image is not readable.
+            DataError, UsageError: as for `predict`.
         """
-        rows = [self._runner.run(self.preprocess(_opened(item))[None])[0] for item in _listed(images)]
-        scores = np.array(rows, dtype=np.float64).reshape(-1, len(self.classes))
-        raised = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+        rows = [self._probabilities(image) for _, image in each_image(images)]
+        return np.array(rows, dtype=np.float64).reshape(-1, len(self.classes))
 
     def close(self) -> None:
         """Free the model; the classifier cannot be used afterwards."""
         self._runner.close()
+        self._closed = True
 
     def __repr__(self) -> str:
         return f"Classifier({self.artifact}, {len(self.classes)} classes, {self.preprocess.img_size} px)"
+
+    def _probabilities(self, image: Image.Image) -> np.ndarray:
+        """Return softmax probabilities, float64 (classes,), of an RGB image."""
+        if self._closed:
+            raise UsageError("this classifier is closed. Load the run again.")
+        scores = np.asarray(self._runner.run(self.preprocess(image)[None])[0], dtype=np.float64)
+        raised = np.exp(scores - scores.max())
+        return np.asarray(raised / raised.sum())
 
     def _answer(self, name: str, probabilities: np.ndarray, top: int) -> Answer:
         best = np.argsort(-probabilities, kind="stable")[:top]
@@ -148,14 +176,31 @@ def load_classifier(run: Path, artifact: str = DEFAULT_ARTIFACT) -> Classifier:
     return Classifier(runner, labels, preprocess, artifact, read_confidence(folder.export / CONFIDENCE_FILE))
 
 
-def predict(run: Path, images: Sequence[Path], top: int = 1, precision: Precision = "fp32") -> list[Answer]:
-    """Classify `images` with the run's ONNX file of `precision`.
+def predict_each(
+    run: Path, paths: Iterable[Path], top: int = 1, precision: Precision = "fp32"
+) -> Iterator[Answer | Unread]:
+    """Classify files, and all images in folders, with the run's ONNX file of `precision`.
+
+    An image that cannot be read does not stop the others.
 
     Raises:
-        ParityFailed, UnknownName, DataError: as `load_classifier` and `Classifier.predict`.
+        ParityFailed, UnknownName, DataError: as `load_classifier`.
     """
     with load_classifier(run, str(onnx_file(precision))) as classifier:
-        return classifier.predict(images, top)
+        for path in paths:
+            try:
+                files = image_files(path)
+            except DataError as error:
+                yield Unread(str(path), str(error))
+                continue
+            yield from (_answer_or_reason(classifier, file, top) for file in files)
+
+
+def _answer_or_reason(classifier: Classifier, file: Path, top: int) -> Answer | Unread:
+    try:
+        return classifier.predict(file, top)[0]
+    except DataError as error:
+        return Unread(str(file), str(error))
 
 
 def _runtime(export: Path, artifact: str) -> Runtime:
@@ -176,12 +221,3 @@ def _require_unchanged(folder: RunFolder, manifest: Manifest, run: Path, names: 
     if problems := verify_exports(folder.root, manifest, names):
         listed = ", ".join(f"{problem.path} ({problem.problem})" for problem in problems)
         raise ParityFailed(f"{run} changed after validation: {listed}. Run compress again.")
-
-
-def _listed(images: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
-    one = isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
-    return [images] if one else list(images)  # type: ignore[list-item, arg-type]
-
-
-def _opened(item: ImageInput) -> Image.Image:
-    return open_rgb(Path(item)) if isinstance(item, str | Path) else as_rgb(item)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import onnx
@@ -183,6 +184,48 @@ def test_predict_on_a_file_that_is_not_an_image(cli, finished):
     assert result.exit_code == 3
     assert "train.log" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_one_bad_image_does_not_stop_the_others(cli, finished, photos, tmp_path):
+    good = [photos / "test" / "red" / name for name in ("01.png", "02.jpg")]
+    (tmp_path / "bad.jpg").write_bytes(good[1].read_bytes()[:200])
+    paths = [good[0], tmp_path / "bad.jpg", tmp_path / "none.jpg", good[1]]
+    result = cli("predict", finished, *paths, "--json")
+    assert result.exit_code == 3
+    document = json.loads(result.stdout)
+    assert [answer["image"] for answer in document["predictions"]] == [str(path) for path in good]
+    assert [one["image"] for one in document["failed"]] == [str(path) for path in paths[1:3]]
+    assert [one["reason"] in result.stderr for one in document["failed"]] == [True, True]
+    assert result.stderr.splitlines()[-1] == ("error: 2 of 4 images were not classified. Replace or remove them.")
+    plain = cli("predict", finished, *paths)
+    assert plain.exit_code == 3
+    assert [line.split(": ")[0] for line in plain.stdout.splitlines()] == [str(path) for path in good]
+
+
+def test_a_folder_is_searched_without_the_entries_of_other_programs(cli, finished, photos, tmp_path):
+    folder = tmp_path / "inbox"
+    for name in ("b/c/2.JPG", "a.png", "@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", ".hidden.png", "._a.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / "test" / "red" / ("00.jpg" if name.lower().endswith("jpg") else "01.png"), folder / name)
+    for name in ("notes.txt", "Thumbs.db", "raw.nef"):
+        (folder / name).write_text("text")
+    result = cli("predict", finished, folder, "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    names = [str(Path(answer["image"]).relative_to(folder).as_posix()) for answer in document["predictions"]]
+    assert (names, document["failed"]) == (["a.png", "b/c/2.JPG"], [])
+    assert "other programs: 4 (" in result.stderr
+    assert "image files not read: 1 .nef" in result.stderr
+    assert "ignored files that are not images: 1" in result.stderr
+
+
+def test_a_folder_without_images_fails_alone(cli, finished, photos, tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypxxxx")
+    good = photos / "test" / "red" / "01.png"
+    result = cli("predict", finished, tmp_path, good)
+    assert (result.exit_code, len(result.stdout.splitlines())) == (3, 1)
+    assert f"error: {tmp_path} holds no images that can be read. " in result.stderr
+    assert cli("predict", finished, tmp_path).stdout == ""
 
 
 def test_run_without_manifest(cli, own_run):
