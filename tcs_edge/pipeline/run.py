@@ -29,6 +29,7 @@ from tcs_edge.runs.choice import choice_record, noted_choice
 from tcs_edge.runs.documents import write_document
 from tcs_edge.runs.folder import RunFolder, find_unfinished, require_usable
 from tcs_edge.runs.manifest import build_manifest, exported_files, with_files, write_manifest
+from tcs_edge.runs.model_files import models_of, sizes_in
 from tcs_edge.runs.place import default_out, require_writable, started_run
 from tcs_edge.runs.records import (
     coordinates_record,
@@ -39,12 +40,12 @@ from tcs_edge.runs.records import (
 )
 from tcs_edge.runs.schema import Manifest, StageRecord, TeacherRecord
 from tcs_edge.search.student import resolve_search, select
-from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, runner_name
+from tcs_edge.specs.artifacts import model_name
 from tcs_edge.specs.confidence import CONFIDENCE_FILE, Confidence
 from tcs_edge.specs.config import CompressConfig, config_toml
 from tcs_edge.specs.target import openvino_arithmetic
 from tcs_edge.stages.calibrate import calibrate
-from tcs_edge.stages.precisions import export_precisions
+from tcs_edge.stages.precisions import export_precisions, int8_checks, int8_losses
 from tcs_edge.stages.prepare import Prepared, list_students, require_teacher
 from tcs_edge.stages.time_exports import measure_latency
 from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_student
@@ -169,7 +170,7 @@ def _finish(
     with watch.stage("export"), busy("exporting"):
         _export(model, confidence, ready, folder)
     with watch.stage("precisions"):
-        released = export_precisions(
+        int8 = export_precisions(
             folder.unvalidated, folder.int8, ready.images, ready.preprocess, ready.target, ready.options
         )
     with watch.stage("validate"):
@@ -186,7 +187,7 @@ def _finish(
         memory_mb = estimated_peak_memory_mb(folder.unvalidated / "model.onnx")
         student = student_record(ready.choice.winner, model, ready.preprocess.img_size, str(ready.init), memory_mb)
         validation = _with_limit_checks(with_chance_check(validation), ready, folder, student.params_m)
-        validation = replace(validation, checks=(*released, *validation.checks))
+        validation = replace(validation, checks=(*int8_checks(int8), *validation.checks))
     with watch.stage("latency"):
         latency, calls = measure_latency(model, folder.unvalidated, ready.preprocess, ready.options)
     write_document(folder.latency, calls)
@@ -206,6 +207,7 @@ def _finish(
         stages=[StageRecord(**stage.to_json()) for stage in watch.stages],
         validation=validation,
         latency_here=latency,
+        int8_losses=int8_losses(int8),
     )
     manifest = _with_documents(manifest, folder)
     write_manifest(folder.root, manifest)
@@ -280,11 +282,8 @@ def _with_limit_checks(validation: Validation, ready: Prepared, folder: RunFolde
     limits = ready.limits
     checks = list(validation.checks)
     if limits.max_size_mb is not None:
-        for precision in PRECISIONS:
-            path = folder.unvalidated / onnx_file(precision)
-            if path.is_file():
-                name = f"{runner_name('onnx', precision)}: size"
-                checks.append(at_most(name, path.stat().st_size / 1e6, limits.max_size_mb, "MB"))
+        for model, size in models_of(sizes_in(folder.unvalidated)).items():
+            checks.append(at_most(f"{model_name(model)}: size", size / 1e6, limits.max_size_mb, "MB", model))
     if limits.max_params_m is not None:
         checks.append(at_most("student: parameters", params_m, limits.max_params_m, "M"))
     return replace(validation, checks=tuple(checks))

@@ -11,6 +11,7 @@ from tcs_edge.errors import DataError
 from tcs_edge.quantization.fallback import Round
 from tcs_edge.runtimes.base import Runner
 from tcs_edge.validation.checks import accuracy_checks, parity_checks, tolerance_for
+from tcs_edge.validation.statistics import accuracy_drop
 from tcs_edge.validation.tally import Tally
 
 MOST_IMAGES = 2000  # 300 MB at 224 px; more images would narrow the interval little
@@ -46,7 +47,14 @@ class AccuracyCheck:
         ]
         failed = tuple(check.name.removeprefix(": ") for check in checks if not check.passed)
         accuracy = tally.accuracy().value
-        return Round(float_layers, accuracy, paired.drop, paired.drop_high, parity.sqnr_db, failed)
+        return Round(
+            float_layers, accuracy, paired.drop, paired.drop_high, parity.sqnr_db, failed, self.max_accuracy_drop
+        )
+
+    @property
+    def can_hold(self) -> bool:
+        """True if the images are enough to show that a model without any changed class is within the limit."""
+        return accuracy_drop(0, 0, len(self.labels)).high <= self.max_accuracy_drop
 
 
 def prepare_accuracy_check(

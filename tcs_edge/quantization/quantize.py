@@ -1,4 +1,4 @@
-"""Make int8 files from the float32 ONNX file; write only files that pass the accuracy check."""
+"""Make int8 files from the float32 ONNX file; write only files that hold the accuracy, or pass on request."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from tcs_edge.utils.files import write_bytes
 logger = logging.getLogger(__name__)
 
 Format = Literal["onnx", "openvino"]
+TITLES: dict[Format, str] = {"onnx": "ONNX", "openvino": "OpenVINO"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Quantized:
 
     Attributes:
         schemes: noise of the logits with every layer in int8, per scheme.
-        rounds: all rounds; the last one is released if it passed.
+        rounds: all rounds; the last one is released if it held the accuracy.
+        allow_unshown: also release a last round that passed its checks on too few images to show the limit.
         seconds: wall time; that of the first format includes the costs of the layers.
     """
 
@@ -49,17 +51,19 @@ class Quantized:
     schemes: dict[str, float]
     rounds: tuple[Round, ...]
     seconds: float
+    allow_unshown: bool = False
 
     @property
-    def held(self) -> bool:
+    def released(self) -> bool:
         """True if the file was written."""
-        return self.rounds[-1].held
+        last = self.rounds[-1]
+        return last.held or (self.allow_unshown and last.passed)
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields as JSON values."""
         return {
             "format": self.format,
-            "released": self.held,
+            "released": self.released,
             "schemes": self.schemes,
             "rounds": [made.to_json() for made in self.rounds],
             "seconds": round(self.seconds, 1),
@@ -74,6 +78,7 @@ class Quantizer:
         source: the float32 ONNX file of the run.
         calibration: training images for the ranges of the activations.
         schemes: schemes for ONNX Runtime; the one with the least noise is used.
+        allow_unshown: as in `Quantized`.
     """
 
     source: Path
@@ -83,9 +88,10 @@ class Quantizer:
     schemes: tuple[Scheme, ...]
     options: Int8Options
     threads: int
+    allow_unshown: bool = False
 
     def to_onnx(self, path: Path) -> Quantized:
-        """Write int8 ONNX to `path` if it passes the accuracy check."""
+        """Write int8 ONNX to `path` if it is released."""
         started = time.perf_counter()
         model, schemes = self._best
 
@@ -93,11 +99,10 @@ class Quantizer:
             save_onnx(with_float_layers(model, self._original, float_layers), target)
             return OrtRunner(target, self.threads)
 
-        rounds = self._held_rounds("int8 ONNX", build, path)
-        return Quantized("onnx", schemes, rounds, time.perf_counter() - started)
+        return self._released("onnx", schemes, build, path, started)
 
     def to_openvino(self, xml_path: Path) -> Quantized:
-        """Write int8 OpenVINO IR to `xml_path` and its .bin if it passes the accuracy check."""
+        """Write int8 OpenVINO IR to `xml_path` and its .bin if it is released."""
         started = time.perf_counter()
         metadata = read_onnx_metadata(self.source) | {"precision": "int8"}
 
@@ -105,8 +110,7 @@ class Quantizer:
             write_ir(quantized_ir(self.source, self._images, float_layers, self._is_transformer), target, metadata)
             return OpenVinoRunner(target, self.threads)
 
-        rounds = self._held_rounds("int8 OpenVINO", build, xml_path)
-        return Quantized("openvino", {}, rounds, time.perf_counter() - started)
+        return self._released("openvino", {}, build, xml_path, started)
 
     @cached_property
     def costs(self) -> tuple[LayerCost, ...]:
@@ -144,27 +148,37 @@ class Quantizer:
         best = min(noises, key=noises.__getitem__)
         return models[best], noises
 
-    def _held_rounds(
-        self, title: str, build: Callable[[tuple[str, ...], Path], Runner], path: Path
-    ) -> tuple[Round, ...]:
-        """Run rounds with more and more float layers; write the files of a passed round to `path`."""
+    def _released(
+        self,
+        kind: Format,
+        schemes: dict[str, float],
+        build: Callable[[tuple[str, ...], Path], Runner],
+        path: Path,
+        started: float,
+    ) -> Quantized:
+        """Run rounds with more and more float layers; write the files of a released one to `path`."""
+        # More float layers cannot show what the number of images cannot show.
+        stops_at_passed = self.allow_unshown or not self.accuracy_check.can_hold
         with TemporaryDirectory() as folder:
             draft = Path(folder) / path.name
 
             def attempt(float_layers: tuple[str, ...]) -> Round:
                 with build(float_layers, draft) as runner:
                     made = self.accuracy_check.grade(runner, float_layers)
-                logger.info(f"{title}: {_sentence(made, len(self.costs))}")
+                logger.info(f"int8 {TITLES[kind]}: {_sentence(made, len(self.costs))}")
                 return made
 
-            rounds = hold_accuracy(attempt, self.costs, self.options.rounds)
-            if rounds[-1].held:
+            rounds = hold_accuracy(
+                attempt, self.costs, self.options.rounds, lambda made: made.passed if stops_at_passed else made.held
+            )
+            made = Quantized(kind, schemes, rounds, time.perf_counter() - started, self.allow_unshown)
+            if made.released:
                 for file in sorted(Path(folder).iterdir()):
                     write_bytes(path.with_name(file.name), file.read_bytes())
-        return rounds
+        return made
 
 
 def _sentence(made: Round, layers: int) -> str:
     lost = f"validation accuracy loss {100 * made.drop:.2f} points (at most {100 * made.drop_high:.2f} at 95 %)"
-    word = "passed" if made.held else f"failed ({', '.join(made.failures)})"
+    word = "held" if made.held else "not shown" if made.passed else f"failed ({', '.join(made.failures)})"
     return f"{layers - len(made.float_layers)} of {layers} layers in int8, {lost}, {made.sqnr_db:.1f} dB, {word}"

@@ -14,6 +14,7 @@ from tcs_edge.errors import DataError
 from tcs_edge.runs.folder import EXPORT, MANIFEST, MARKER, REJECTED, REJECTED_SUFFIX, REPORT, UNVALIDATED
 from tcs_edge.runs.metrics import ConfidenceRecord, MetricsRecord
 from tcs_edge.runs.schema import (
+    AccuracyLossRecord,
     AccuracyRecord,
     ArtifactRecord,
     DatasetRecord,
@@ -60,8 +61,13 @@ def build_manifest(
     stages: Iterable[StageRecord],
     validation: Validation,
     latency_here: LatencyHere | None = None,
+    int8_losses: Mapping[str, AccuracyLossRecord] | None = None,
 ) -> Manifest:
-    """Describe the files of the run in `root`; call it after everything else is written."""
+    """Describe the files of the run in `root`; call it after everything else is written.
+
+    Args:
+        int8_losses: per format, "onnx" or "openvino".
+    """
     files = record_files(root, _recordable(root))
     return Manifest(
         created=created,
@@ -78,7 +84,7 @@ def build_manifest(
         verdict=validation.verdict,
         files=tuple(ManifestFile(**record.to_json()) for record in files),
         export_mb=_export_bytes(files) / 1e6,
-        artifacts=_artifacts(files),
+        artifacts=_artifacts(files, int8_losses or {}),
         latency_here=latency_here,
         metrics={name: MetricsRecord.model_validate(m.to_json()) for name, m in validation.metrics.items()},
         confidence=_confidence_record(validation),
@@ -177,17 +183,18 @@ def _export_bytes(files: Iterable[FileRecord]) -> int:
     return sum(record.bytes for record in files if _is_export(record.path))
 
 
-def _artifacts(files: Iterable[FileRecord]) -> tuple[ArtifactRecord, ...]:
+def _artifacts(files: Iterable[FileRecord], losses: Mapping[str, AccuracyLossRecord]) -> tuple[ArtifactRecord, ...]:
     """Return the model files among `files`, in the order of their precisions."""
     sizes = {record.path.removesuffix(REJECTED_SUFFIX): record for record in files if _is_export(record.path)}
     found = []
     for folder in (EXPORT, REJECTED):
         for precision in PRECISIONS:
             onnx, pixels, xml = (f"{folder}/{make(precision)}" for make in (onnx_file, pixels_file, openvino_file))
+            lost = losses if precision == "int8" else {}
             found += [
-                _artifact(sizes, onnx, format="onnx", precision=precision),
-                _artifact(sizes, pixels, format="onnx", precision=precision, input="picture"),
-                _artifact(sizes, xml, format="openvino", precision=precision),
+                _artifact(sizes, onnx, format="onnx", precision=precision, loss=lost.get("onnx")),
+                _artifact(sizes, pixels, format="onnx", precision=precision, input="picture", loss=lost.get("onnx")),
+                _artifact(sizes, xml, format="openvino", precision=precision, loss=lost.get("openvino")),
             ]
     return tuple(record for record in found if record is not None)
 

@@ -162,6 +162,23 @@ class LatencyHere(Spec):
     remarks: tuple[str, ...] = ()
 
 
+class AccuracyLossRecord(Spec):
+    """Accuracy that an int8 file lost against float32 on validation images: `value`, and its 95 % bound `high`.
+
+    `limit` is the run's `max_accuracy_drop`. All are in -1..1; 0.01 is one percentage point.
+    """
+
+    value: float = Field(ge=-1, le=1)
+    high: float = Field(ge=-1, le=1)
+    images: Positive
+    limit: Share
+
+    @property
+    def shown(self) -> bool:
+        """True if the bound is within the limit; else the file was released on request."""
+        return self.high <= self.limit
+
+
 class ArtifactRecord(Spec):
     """One deployable model file of the export folder.
 
@@ -169,6 +186,7 @@ class ArtifactRecord(Spec):
         path: relative to the run folder; an OpenVINO .xml has its .bin beside it.
         input: "image" is float32 (B, 3, S, S), preprocessed; "picture" is uint8 (H, W, 3) of any size.
         bytes: size, with the .bin.
+        loss: of an int8 file.
     """
 
     path: str
@@ -176,6 +194,7 @@ class ArtifactRecord(Spec):
     precision: Precision
     input: Literal["image", "picture"] = "image"
     bytes: Count
+    loss: AccuracyLossRecord | None = None
 
 
 class ManifestFile(Spec):

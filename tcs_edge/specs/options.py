@@ -156,6 +156,8 @@ class LimitOptions(Spec):
     """Most parameters, in millions."""
     max_accuracy_drop: float = Field(0.01, ge=0, lt=1)
     """Largest loss of accuracy by int8, in 0..1: 0.01 is one percentage point."""
+    allow_unshown_int8: bool = False
+    """Release int8 files without a loss above --max-accuracy-drop on too few images to show it at 95 %."""
 
 
 def _with_fp32(precision: tuple[Precision, ...] | None) -> tuple[Precision, ...] | None:

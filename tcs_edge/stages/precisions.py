@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from tcs_edge.quantization.calibration import calibration_split
 from tcs_edge.quantization.qdq import Scheme
 from tcs_edge.quantization.quantize import Quantized, Quantizer
 from tcs_edge.quantization.sensitivity import LayerCost
+from tcs_edge.runs.schema import AccuracyLossRecord
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.specs.artifacts import onnx_file, openvino_file, pixels_file, runner_name
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.specs.target import TargetSpec, int8_outlook
 from tcs_edge.utils.files import write_json
 from tcs_edge.validation.checks import Check, holds
+from tcs_edge.validation.statistics import images_to_show
 
 logger = logging.getLogger(__name__)
 
@@ -59,27 +62,26 @@ def export_precisions(
     preprocess: Preprocess,
     target: TargetSpec,
     options: ResolvedConfig,
-) -> list[Check]:
+) -> Int8Record | None:
     """Write the requested files beside the float32 files in `exports`; int8 only if it keeps its accuracy.
 
     Also write `int8_report`.
 
     Returns:
-        A check for each int8 format, which passes if the format was released.
+        Record of the int8 export; None if int8 was not requested.
 
     Raises:
         DataError, UsageError: as `export_int8`.
     """
-    checks: list[Check] = []
+    record = None
     if "fp16" in options.precision:
         export_fp16(exports)
     if "int8" in options.precision:
         record = export_int8(exports, images, preprocess, target, options)
         write_json(int8_report, record.to_json())
-        checks = int8_checks(record)
     if options.embed_preprocess:
         embed_preprocess(exports, options, preprocess)
-    return checks
+    return record
 
 
 def export_fp16(exports: Path) -> None:
@@ -106,7 +108,9 @@ def export_int8(
             images.val, preprocess, reference, options.max_accuracy_drop, options.seed
         )
     schemes = int8_schemes(target)
-    quantizer = Quantizer(source, calibration, preprocess, accuracy_check, schemes, options.int8, threads)
+    quantizer = Quantizer(
+        source, calibration, preprocess, accuracy_check, schemes, options.int8, threads, options.allow_unshown_int8
+    )
     formats = (
         quantizer.to_onnx(exports / onnx_file("int8")),
         quantizer.to_openvino(exports / openvino_file("int8")),
@@ -134,19 +138,56 @@ def int8_schemes(target: TargetSpec) -> tuple[Scheme, ...]:
     return tuple(Scheme(per_channel, arm, saturates) for per_channel in (True, False))
 
 
-def int8_checks(record: Int8Record) -> list[Check]:
-    """Return one check per int8 format, which passes if accuracy held on the validation images."""
+def int8_losses(record: Int8Record | None) -> dict[str, AccuracyLossRecord]:
+    """Return the loss of every released int8 format on the validation images, by format."""
+    if record is None:
+        return {}
+    images, limit = record.validation_images, record.max_accuracy_drop
+    last = {made.format: made.rounds[-1] for made in record.formats if made.released}
+    return {
+        name: AccuracyLossRecord(value=made.drop, high=made.drop_high, images=images, limit=limit)
+        for name, made in last.items()
+    }
+
+
+def int8_checks(record: Int8Record | None) -> list[Check]:
+    """Return one check per int8 format, which passes if the format was released."""
+    if record is None:
+        return []
     checks = []
     for made in record.formats:
         runtime = "onnxruntime" if made.format == "onnx" else made.format
-        last = made.rounds[-1]
-        most_sensitive = ", ".join(cost.name for cost in record.costs[:3])
-        missed = (
-            f"{', '.join(last.failures)} after {len(made.rounds)} rounds (most sensitive layers: {most_sensitive}). "
-            "See reports/int8.json. Pass a larger --max-accuracy-drop, or leave int8 out"
-        )
-        checks.append(holds(f"{runner_name(runtime, 'int8')}: released", made.held, "" if made.held else missed))
+        checks.append(holds(f"{runner_name(runtime, 'int8')}: released", made.released, _int8_detail(made, record)))
     return checks
+
+
+def _int8_detail(made: Quantized, record: Int8Record) -> str:
+    """Return the loss of a format on the validation images, and what to do about a format that was not released."""
+    last = made.rounds[-1]
+    loss = (
+        f"lost {100 * last.drop:.1f} points on {record.validation_images} validation images, at most "
+        f"{100 * last.drop_high:.1f} at 95 %, limit {100 * record.max_accuracy_drop:g}"
+    )
+    if last.held:
+        return loss
+    if last.passed:
+        few = f"the limit is not shown: {loss}"
+        return (
+            few if made.released else f"{few}. Pass --allow-unshown-int8, a larger --max-accuracy-drop{_needed(record)}"
+        )
+    most_sensitive = ", ".join(cost.name for cost in record.costs[:3])
+    return (
+        f"{', '.join(last.failures)} after {len(made.rounds)} rounds (most sensitive layers: {most_sensitive}). "
+        "See reports/int8.json. Pass a larger --max-accuracy-drop, or leave int8 out"
+    )
+
+
+def _needed(record: Int8Record) -> str:
+    """Name the number of validation images that can show the limit, where there are fewer."""
+    least = images_to_show(record.max_accuracy_drop)
+    if least == math.inf:
+        return ""
+    return ", or use more validation images" + (f" (at least {least})" if record.validation_images < least else "")
 
 
 def embed_preprocess(exports: Path, options: ResolvedConfig, preprocess: Preprocess) -> None:

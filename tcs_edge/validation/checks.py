@@ -145,7 +145,7 @@ def accuracy_checks(name: str, paired: PairedAccuracy, images: int, tolerance: T
     sharpness = accuracy_drop(1, 0, images).high
     allowed = tolerance.max_accuracy_drop + sharpness
     margin = f"margin {tolerance.max_accuracy_drop:g} plus {sharpness:.2g} for one lost image"
-    inferior = f"{name}: accuracy not inferior (95 % bound of the drop)"
+    inferior = f"{name}: accuracy loss (95 % bound)"
     checks = [at_most(inferior, paired.drop_high, allowed, "", f"{margin}; {counts}")]
     if tolerance.alpha is not None:
         unchanged = f"{name}: accuracy unchanged (McNemar)"

@@ -91,3 +91,13 @@ def accuracy_drop(only_first: int, only_second: int, total: int, confidence: flo
     error = math.sqrt((lost + won - (lost - won) ** 2) / (total + 2))
     high = lost - won + float(stats.norm.ppf(confidence)) * error
     return Drop((only_first - only_second) / total, min(1.0, high))
+
+
+def images_to_show(margin: float, confidence: float = 0.95) -> float:
+    """Return the fewest images on which two equal classifiers show a loss of at most `margin`; inf for a margin of 0.
+
+    Solves `accuracy_drop(0, 0, n).high <= margin` for n: the bound is z sqrt(2) / (n + 2).
+    """
+    if margin <= 0:
+        return math.inf
+    return max(1, math.ceil(float(stats.norm.ppf(confidence)) * math.sqrt(2) / margin - 2))

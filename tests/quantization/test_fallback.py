@@ -21,7 +21,7 @@ def needing(*needed: str):
 
     def attempt(float_layers: tuple[str, ...]) -> Round:
         missing = set(needed) - set(float_layers)
-        return Round(float_layers, 0.9, 0.0, 0.01, 20.0, ("accuracy",) if missing else ())
+        return Round(float_layers, 0.9, 0.0, 0.01, 20.0, ("accuracy",) if missing else (), 0.01)
 
     return attempt
 
@@ -65,5 +65,13 @@ def test_every_round_adds_float_layers_until_the_end(noises, rounds):
 
 @pytest.mark.parametrize("sqnr_db", [math.inf, -math.inf, 12.5])
 def test_a_round_can_be_written_as_json(sqnr_db):
-    document = Round(("a",), 0.5, 0.1, 0.2, sqnr_db, ("same class",)).to_json()
+    document = Round(("a",), 0.5, 0.1, 0.2, sqnr_db, ("same class",), 0.01).to_json()
     assert json.loads(json.dumps(document, allow_nan=False))["held"] is False
+
+
+def test_a_loss_within_the_limit_that_is_not_shown_has_not_held():
+    made = Round((), 0.9, 0.0, 0.073, 20.0, (), 0.01)  # 0 of 30 images lost, at most 7.3 points at 95 %
+    assert (made.passed, made.held) == (True, False)
+    rounds = hold_accuracy(lambda float_layers: made, COSTS, rounds=3)
+    assert len(rounds) == 4
+    assert len(hold_accuracy(lambda float_layers: made, COSTS, 3, lambda one: one.passed)) == 1

@@ -24,8 +24,9 @@ EXPORTS = {
     "model.onnx", "model.fp16.onnx", "model.int8.onnx", "model.pixels.onnx", "model.fp16.pixels.onnx",
     "model.int8.pixels.onnx", "openvino/model.xml", "openvino/model.bin", "openvino/model.fp16.xml",
     "openvino/model.fp16.bin", "openvino/model.int8.xml", "openvino/model.int8.bin", "labels.txt", "preprocess.json",
+    "confidence.json",
 }  # fmt: skip
-ALL = ("--precision", "int8", "--precision", "fp16")
+ALL = ("--precision", "int8", "--precision", "fp16", "--allow-unshown-int8")
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +183,24 @@ def test_int8_that_loses_accuracy_fails_the_run_and_has_no_file(cli, tiny, tmp_p
 
 
 @pytest.mark.slow
+def test_int8_on_few_images_is_released_on_request_without_training_again(cli, tiny, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    failed = cli(*tiny(epochs=12), "--precision", "int8", "--max-accuracy-drop", "0.05", "--out", out)
+    assert failed.exit_code == 1
+    (line,) = [line for line in failed.stdout.splitlines() if line.startswith("FAILED onnxruntime-int8: released")]
+    assert "the limit is not shown: lost " in line
+    assert "24 validation images" in line
+    assert line.endswith(
+        "Pass --allow-unshown-int8, a larger --max-accuracy-drop, or use more validation images (at least 45)"
+    )
+    monkeypatch.setattr(pipeline, "train_student", None)
+    again = cli("compress", "--resume", out, "--allow-unshown-int8")
+    assert again.exit_code == 0, again.stderr
+    assert "limit 5 not shown, released on request" in again.stdout
+    assert "not shown, released on request" in (out / "README.md").read_text()
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_training")
 def test_run_that_failed_on_int8_resumes_without_int8_and_training(cli, tiny, tmp_path, monkeypatch):
     impossible = checks.Tolerance(1e-9, 1.0, 1.0, None, max_accuracy_drop=0.0, alpha=None, min_sqnr_db=300.0)
@@ -206,7 +225,7 @@ def test_run_that_failed_on_int8_resumes_without_int8_and_training(cli, tiny, tm
     again = cli(*shlex.split(advice.split("tcs-edge ")[1].split(", or")[0]))
     assert again.exit_code == 0, again.stderr
     assert exported(out / "export") == {
-        "model.onnx", "openvino/model.xml", "openvino/model.bin", "labels.txt", "preprocess.json",
+        "model.onnx", "openvino/model.xml", "openvino/model.bin", "labels.txt", "preprocess.json", "confidence.json",
     }  # fmt: skip
     assert not (out / "export.REJECTED").exists()
     assert not (out / "reports/int8.json").exists()

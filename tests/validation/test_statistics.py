@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcs_edge.validation.statistics import accuracy_drop, least_above_chance, mcnemar_exact, wilson_interval
+from tcs_edge.validation.statistics import (
+    accuracy_drop,
+    images_to_show,
+    least_above_chance,
+    mcnemar_exact,
+    wilson_interval,
+)
 
 Z95 = 1.959963984540054
 
@@ -86,6 +92,13 @@ def test_the_least_above_chance_is_the_first_significant_count(total, classes):
 
     least = least_above_chance(total, classes)
     assert tail(least) <= 0.05 < tail(least - 1)
+
+
+@pytest.mark.parametrize("margin", [0.003, 0.01, 0.03, 0.2])
+def test_the_least_images_to_show_a_margin_are_the_first_with_a_bound_within_it(margin):
+    least = images_to_show(margin)
+    assert accuracy_drop(0, 0, least).high <= margin < accuracy_drop(0, 0, least - 1).high
+    assert images_to_show(0.0) == math.inf
 
 
 def test_too_few_images_for_significance_need_more_than_chance():
