@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
-from tcs_edge.report.choice import choice_lines, image_lines
+from tcs_edge.report.choice import choice_lines, gain_line, image_lines
 from tcs_edge.report.pareto import log_pareto_front, log_rejected
 from tcs_edge.stages.prepare import Prepared, Shortlist
 
@@ -23,12 +23,14 @@ def announce_images(listed: Shortlist) -> None:
 
 
 def announce_student(ready: Prepared) -> None:
-    """Log the chosen student and its alternatives."""
+    """Log the chosen student, its alternatives, and whether a gain from the teacher is expected."""
     for other in ready.choice.accepted[1:]:
         logger.debug(f"  also fits {other.label}")
     log_pareto_front(ready.choice)
     for line in choice_lines(ready.choice, ready.target):
         logger.info(line)
+    if no_gain := gain_line(ready.options, ready.student.kind):
+        logger.info(no_gain)
 
 
 class StopHint(AbstractContextManager["StopHint"]):

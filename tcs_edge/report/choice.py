@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tcs_edge.data import ImageSet
 from tcs_edge.report.text import one_line
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.config import CompressConfig, ResolvedConfig
+from tcs_edge.specs.methods import METHODS
 from tcs_edge.specs.target import TargetSpec
 from tcs_edge.students.accuracy_estimate import RANKING
 from tcs_edge.students.choice import Choice
@@ -25,6 +26,28 @@ def image_lines(images: ImageSet, options: CompressConfig) -> list[str]:
         f"a student from {weights} weights. Pass --data DIR to use your own images."
     )
     return [demo, *lines]
+
+
+def gain_line(options: ResolvedConfig, kind: str) -> str | None:
+    """Return a line for runs in which the measured results show no gain from the teacher; None for all others.
+
+    The results are in docs/explanation/results.md.
+
+    Args:
+        kind: of the student: "cnn", "hybrid", "transformer" or "unknown".
+    """
+    if METHODS[options.method].targets == "none" or options.shots is not None or not options.all_labeled:
+        return None
+    if options.student_init != "random":
+        student = "a pretrained student"
+    elif kind == "transformer":
+        student = "a transformer with random weights"
+    else:
+        return None
+    return (
+        f"no gain expected from the teacher: {student} with a label for every image was as accurate with --method ce. "
+        "A teacher helps with images without labels: add them with --unlabeled DIR"
+    )
 
 
 def choice_lines(choice: Choice, target: TargetSpec) -> list[str]:
