@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from markupsafe import Markup
 
@@ -21,22 +21,27 @@ BREAKS = re.compile(r"[\s/-]+")
 
 def columns(text: str) -> int:
     """Return the width of `text` in columns: 2 for East Asian letters and emoji, 0 for marks, else 1."""
-    return sum(_columns(char) for char in text)
+    return sum(map(columns_of, text))
 
 
-def _columns(char: str) -> int:
+def columns_of(char: str) -> int:
+    """Return the columns of one character."""
     if unicodedata.category(char) in WIDTHLESS:
         return 0
     return 2 if unicodedata.east_asian_width(char) in WIDE_EAST_ASIAN else 1
 
 
-def cut_to(text: str, most: int) -> str:
-    """Return `text`, cut with an ellipsis if it has more than `most` columns; a mark stays with its letter."""
-    if columns(text) <= most:
+def cut_to(text: str, most: float, width_of: Callable[[str], float] = columns_of) -> str:
+    """Return `text`, cut with an ellipsis if it is wider than `most`; a mark stays with its letter.
+
+    Args:
+        width_of: width of a character, by default in columns.
+    """
+    if sum(map(width_of, text)) <= most:
         return text
-    kept, used = "", 1
+    kept, used = "", width_of(ELLIPSIS)
     for char in text:
-        used += _columns(char)
+        used += width_of(char)
         if used > most:
             break
         kept += char

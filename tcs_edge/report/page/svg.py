@@ -13,11 +13,16 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from tcs_edge.report.page.names import columns, cut_to
+from tcs_edge.report.page.names import columns_of, cut_to
 
 NICE_STEPS = (1, 2, 5, 10)
 LOG_STEPS = (1, 2, 5)
-CHARACTER_PX = 6.3  # mean width of a character at 11 px; only to place labels
+# Widths of characters at 11 px in a wide font, such as DejaVu Sans or Verdana; only to place and cut labels.
+COLUMN_PX = 6.8
+WIDTHS_PX = (
+    dict.fromkeys("ijlI.,:;'|!()[] ", 4.2) | dict.fromkeys("frtJ-/", 5.0) | dict.fromkeys("mwMW@%…", 10.8) | {"_": 5.5}
+)
+CAPITAL_PX = 8.2
 TICK_PX, TITLE_GAP_PX = 16, 34
 TICK_GAP_PX, TICK_MARK_PX = 10.0, 4.0
 MOST_TICKS = 18
@@ -174,9 +179,15 @@ def frame(
 
 def text_width(content: str) -> float:
     """Estimate the width of `content` in pixels at the size of a mark's label."""
-    return CHARACTER_PX * columns(content)
+    return sum(map(_character_px, content))
+
+
+def _character_px(char: str) -> float:
+    if (known := WIDTHS_PX.get(char)) is not None:
+        return known
+    return CAPITAL_PX if char.isupper() else COLUMN_PX * columns_of(char)
 
 
 def fitted(content: str, pixels: float) -> str:
     """Return `content`, cut with an ellipsis if it is wider than `pixels`."""
-    return cut_to(content, int(pixels / CHARACTER_PX))
+    return cut_to(content, pixels, _character_px)

@@ -17,12 +17,64 @@ VIEWS: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
     "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "has_touch": True},
+    "phone-dark": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True},
+    "small": {"viewport": {"width": 320, "height": 640}, "color_scheme": "light", "has_touch": True},
 }
 CLASSES = ("a shirt", "<b>hat</b>", "كلب", "🐶 dog", "x" * 90)
+NAMES = (
+    "longsleeve", "Kraftfahrzeughaftpflichtversicherungsgesellschaft", "手書きの数字とひらがなの混ざった長いクラス名",
+    "كلب صغير يلعب في الحديقة", "👩‍👩‍👧‍👦 family", "night_gown_with_a_belt", "Straßenverkehrsordnungen", "t-shirt",
+)  # fmt: skip
 # Elements wider than the page, except scrollable ones.
 TOO_WIDE = """() => [...document.querySelectorAll('body *')]
   .filter(found => found.getBoundingClientRect().right > innerWidth + 1 && !found.closest('.scroll, nav, .skip'))
   .map(found => found.outerHTML.slice(0, 80))"""
+
+
+# Words of up to 24 letters that take more than one line in a card of a mistake. A line may break after a separator.
+BROKEN_WORDS = """() => {
+  const broken = [];
+  for (const name of document.querySelectorAll('.gallery dd bdi')) {
+    const texts = document.createTreeWalker(name, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      for (const word of texts.currentNode.data.matchAll(/[^\\s-]+/g)) {
+        if (word[0].length > 24) continue;
+        const range = document.createRange();
+        range.setStart(texts.currentNode, word.index);
+        range.setEnd(texts.currentNode, word.index + word[0].length);
+        const tops = new Set([...range.getClientRects()].map(box => Math.round(box.top)));
+        if (tops.size > 1) broken.push(word[0]);
+      }
+    }
+  }
+  return broken;
+}"""
+# Tables whose hint contradicts them: [name, wider than its place, hint visible].
+WRONG_HINTS = """() => [...document.querySelectorAll('.scroll')].map(found => [
+  found.getAttribute('aria-label'), found.scrollWidth > found.clientWidth + 2,
+  found.querySelector('.more').offsetHeight > 10,
+]).filter(([name, wider, hint]) => wider !== hint)"""
+WIDE_CAPTIONS = """() => [...document.querySelectorAll('caption')].filter(found => found.offsetHeight
+  && found.getBoundingClientRect().right > innerWidth + 1).map(found => found.textContent)"""
+# Texts of charts outside of their chart, and labels of ticks that overlap.
+CROWDED_CHARTS = """() => {
+  const wrong = [];
+  for (const chart of document.querySelectorAll('figure svg')) {
+    const frame = chart.getBoundingClientRect();
+    if (!frame.width) continue;
+    for (const text of chart.querySelectorAll('text')) {
+      const box = text.getBoundingClientRect();
+      if (box.left < frame.left - 2 || box.right > frame.right + 2) wrong.push('outside: ' + text.textContent);
+    }
+    const ticks = [...chart.querySelectorAll('text.tick')].map(text => text.getBoundingClientRect());
+    ticks.forEach((one, at) => ticks.slice(at + 1).forEach(other => {
+      const apart = one.right <= other.left || other.right <= one.left || one.bottom <= other.top + 3
+        || other.bottom <= one.top + 3;
+      if (!apart) wrong.push('ticks overlap in ' + chart.getAttribute('aria-label'));
+    }));
+  }
+  return wrong;
+}"""
 
 
 class Watched:
@@ -78,6 +130,49 @@ def test_a_report_is_complete_and_makes_no_requests(report, visit, screenshots, 
     assert page.evaluate(TOO_WIDE) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
     page.screenshot(path=screenshots / f"report-{view}.png", full_page=True)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_names_tables_and_charts_fit_every_screen(noted_run, pictures, visit, tmp_path, view):
+    path = tmp_path / "names.html"
+    path.write_text(run_page(noted_run(classes=NAMES, latency_ms=0.05), pictures), encoding="utf-8")
+    page = visit(path, view).page
+    for details in page.locator("summary").all():
+        details.click()
+    assert page.evaluate(BROKEN_WORDS) == []
+    assert page.evaluate(WRONG_HINTS) == []
+    assert page.evaluate(WIDE_CAPTIONS) == []
+    assert page.evaluate(CROWDED_CHARTS) == []
+    assert page.evaluate(TOO_WIDE) == []
+    hints = page.evaluate("[...document.querySelectorAll('.more')].filter(hint => hint.offsetHeight).length")
+    assert (hints > 0) or view in ("light", "dark")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_six_runs_side_by_side_fit_every_screen(noted_run, visit, screenshots, tmp_path, view):
+    names = ("a", "run with blanks and a long name", "b" * 60, "Fertigungslinie_Süd_2026-11-28", "短い", "كلب")
+    runs = [noted_run(name=name, latency_ms=0.05 * 7**number) for number, name in enumerate(names)]
+    path = tmp_path / "six.html"
+    path.write_text(comparison_page(runs), encoding="utf-8")
+    page = visit(path, view).page
+    assert page.evaluate(WRONG_HINTS) == []
+    assert page.evaluate(WIDE_CAPTIONS) == []
+    assert page.evaluate(CROWDED_CHARTS) == []
+    assert page.evaluate(TOO_WIDE) == []
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="accessibility is judged by axe-core")
+    results = axe.Axe().run(page)
+    assert [(found["id"], found["nodes"][0]["html"]) for found in results.response["violations"]] == []
+    page.screenshot(path=screenshots / f"six-{view}.png", full_page=True)
+
+
+def test_a_wide_table_scrolls_by_keyboard_with_visible_focus(report, visit):
+    page = visit(report, "phone").page
+    region = page.locator("#parity .scroll").first
+    region.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(300)
+    assert region.evaluate("found => found.scrollLeft") > 0
+    assert region.evaluate("found => getComputedStyle(found).outlineStyle") == "solid"
 
 
 def test_a_report_prints_with_all_sections_open(report, visit, screenshots):
