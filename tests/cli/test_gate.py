@@ -202,7 +202,7 @@ def test_annotations_and_summary_on_github(cli, make_run, monkeypatch, in_an_emp
     commands = [line for line in result.stderr.splitlines() if line.startswith("::")]
     assert [line.split(" ")[0] for line in commands] == ["::error", "::warning"]
     assert all("file=repository/tcs-edge.toml," in line for line in commands)
-    assert summary.read_text().startswith("from an earlier command\n<!-- tcs-edge gate -->")
+    assert summary.read_text().startswith("from an earlier command\n### ❌ fail: the model misses a limit\n")
 
 
 def test_code_quality_report_on_gitlab_only(cli, make_run, monkeypatch):
