@@ -171,5 +171,5 @@ def _strip(row: Timed, x: Axis, down: float, above: int) -> Markup:
 
 
 def _name(content: str, down: float, x: Axis) -> Markup:
-    """Draw a name at the left edge: before the marks of a wide chart, above those of a narrow one."""
+    """Draw a name at the left edge, beside the marks of a wide chart or above them."""
     return text(0, down + 19, fitted(content, x.start - 8 if x.start == LABELS_PX else x.end), "mark-label")
