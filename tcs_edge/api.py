@@ -16,6 +16,7 @@ from tcs_edge.gate.limits import GateLimits, overridden
 from tcs_edge.project.read import find_limits, find_resumable, read_options
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.parameters import argument_docs, python_signature
+from tcs_edge.utils.installed import imports_explained
 from tcs_edge.utils.processes import refuse_second_import
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ Limit: TypeAlias = float | Mapping[str, float] | None
 Change: TypeAlias = float | str | Mapping[str, float | str]
 
 
+@imports_explained()
 def compress(
     data: AnyPath | None = None,
     *,
@@ -75,6 +77,7 @@ compress.__signature__ = python_signature(compress, CompressConfig)  # type: ign
 compress.__doc__ = (compress.__doc__ or "").replace("        OPTIONS", argument_docs(CompressConfig))
 
 
+@imports_explained()
 def load(run: AnyRun, artifact: str = "model.onnx") -> Classifier:
     """Load the exported model of a finished run, to classify images.
 
@@ -150,6 +153,7 @@ class Gate:
         gate.limits, _ = find_limits(Path(folder), {})
         return gate
 
+    @imports_explained()
     def check(self, model: AnyRun, *, selfcheck: AnyPath | None = None) -> GateResult:
         """Check a run, a run folder, a manifest.json, or an .onnx or .xml file. A miss raises nothing.
 
@@ -162,6 +166,7 @@ class Gate:
         """
         return check_model(_run_path(model), self.limits, self.allow_other_target, _path(selfcheck))
 
+    @imports_explained()
     def update_baseline(self, model: AnyRun, baseline: AnyPath, *, selfcheck: AnyPath | None = None) -> GateResult:
         """Write the model's figures to the small file `baseline`, to commit; check limits that need no comparison.
 

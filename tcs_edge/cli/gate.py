@@ -75,9 +75,11 @@ def command(
 def _only_usage_errors() -> Iterator[None]:
     """Turn every other error into a usage error, so that exit codes 0, 1 and 2 are the only ones."""
     from tcs_edge.errors import RequirementMissed, TcsEdgeError, UsageError
+    from tcs_edge.utils.installed import imports_explained
 
     try:
-        yield
+        with imports_explained():
+            yield
     except (RequirementMissed, UsageError, BrokenPipeError):
         raise
     except TcsEdgeError as error:

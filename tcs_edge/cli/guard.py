@@ -14,6 +14,7 @@ import typer
 from tcs_edge.errors import TcsEdgeError
 from tcs_edge.report.console import accept_all_characters, terminal
 from tcs_edge.report.text import one_line
+from tcs_edge.utils.installed import imports_explained
 
 INTERRUPTED = 130
 
@@ -28,7 +29,7 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
         verbosity = -1 if kwargs.get("quiet") else int(bool(kwargs.get("verbose")))
         accept_all_characters()
         try:
-            with terminal(verbosity):
+            with imports_explained(), terminal(verbosity):
                 command(*args, **kwargs)
         except TcsEdgeError as error:
             _print_error(f"error: {error}")

@@ -26,6 +26,7 @@ from tcs_edge.teachers.load import describe_teacher
 from tcs_edge.teachers.registry import teacher_spec
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.modes import require_compiler
+from tcs_edge.utils.installed import OF_A_RUN, require_installed
 from tcs_edge.utils.threads import free_cores
 
 logger = logging.getLogger(__name__)
@@ -113,13 +114,15 @@ def list_students(asked: CompressConfig) -> Shortlist:
 
     Raises:
         UsageError: unknown names, pickled weights, no such device, or no student fits.
-        MissingError: no such weights file.
+        MissingError: no such weights file, or a package that the run needs is not installed.
         DataError: unusable images, or a class with fewer than `asked.shots`.
     """
+    require_installed(OF_A_RUN)
     target = load_target(asked.target)
     _require_usable(asked)
     choose_opset(target.max_opset, asked.opset)
     precision = _precisions(asked, target)
+    require_installed(["nncf"] if "int8" in precision else [])
     refuse_amx_dynamic_int8(target, precision, asked.dynamic_batch)
     images = load_images(asked.data, asked.seed, asked.exclude or ())
     asked = asked.with_data_defaults(typical_side(images.train))

@@ -1,0 +1,71 @@
+"""Inspect the parts that need every package: runtimes, devices, cache and teachers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from tcs_edge.errors import TcsEdgeError
+from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.registry import RUNTIMES
+from tcs_edge.teachers.cache import default_cache_dir
+from tcs_edge.teachers.load import is_cached
+from tcs_edge.teachers.registry import TEACHERS
+from tcs_edge.training.accelerator import available_devices
+from tcs_edge.utils.installed import imports_explained
+from tcs_edge.utils.threads import free_cores, usable_cores
+
+Part = tuple[str, Literal["ok", "absent", "broken"], str]  # name, state, detail
+
+
+def working_parts() -> Iterator[Part]:
+    """Yield name, state and detail of runtimes, devices, cores, the cache and the teachers."""
+    free_gb = shutil.disk_usage(_existing(default_cache_dir())).free / 1e9
+    yield from _runtimes()
+    yield "devices", "ok", ", ".join(available_devices())
+    yield "cores", "ok", f"{free_cores()} free of {usable_cores()}"
+    yield "cache", "ok", f"{default_cache_dir()}, {free_gb:.0f} GB free"
+    yield from map(_teacher, TEACHERS)
+
+
+def _teacher(name: str) -> Part:
+    if is_cached(name):
+        return f"teacher {name}", "ok", "weights are cached"
+    return f"teacher {name}", "absent", "weights will be downloaded, or pass --teacher-weights"
+
+
+def _runtimes() -> list[Part]:
+    """Run a tiny model in every runtime and check the result."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "probe.onnx"
+        onnx.save(_probe_model(), path)
+        return [_runs(f"runs {runtime.name}", partial(runtime.open, path, 1)) for runtime in RUNTIMES.values()]
+
+
+def _runs(name: str, make: Callable[[], Runner]) -> Part:
+    images = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
+    try:
+        with imports_explained(), make() as runner:
+            right = np.allclose(runner.run(images), images.reshape(1, -1))
+    except TcsEdgeError as error:
+        return name, "broken", str(error)
+    return name, "ok" if right else "broken", "a small model" if right else "wrong results. Reinstall it"
+
+
+def _probe_model() -> onnx.ModelProto:
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 2, 2])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 12])
+    graph = helper.make_graph([helper.make_node("Flatten", ["image"], ["logits"])], "probe", [image], [logits])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def _existing(folder: Path) -> Path:
+    return folder if folder.exists() else _existing(folder.parent)
