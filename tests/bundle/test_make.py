@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tcs_edge.bundle.golden import spread_over_classes
+from tcs_edge.data import listing
 from tcs_edge.data.decode import open_rgb
+from tcs_edge.data.formats import readable_suffixes
 from tcs_edge.data.preprocess import Preprocess
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "tcs_edge" / "bundle" / "device_files"
@@ -147,6 +149,52 @@ def test_the_script_and_tcs_edge_predict_equal_classes(bundled, cli, finished, p
         assert theirs["unknown"] == ours["unknown"]
         shares = [[guess["probability"] for guess in answer["guesses"]] for answer in (theirs, ours)]
         assert shares[0] == pytest.approx(shares[1], abs=1e-5)
+
+
+def test_the_script_reads_the_suffixes_and_leaves_out_the_entries_of_tcs_edge():
+    assert set(predict.SUFFIXES) == set(readable_suffixes())
+    known = [*listing._CLUTTER, *(f"a{suffix}" for suffix in listing._CLUTTER_SUFFIXES), ".git", "._a.jpg", "found.000"]
+    images = ["a.jpg", "found.0000", "thumbs.db.jpg", "my#recycle", "cvs1", "recycledcvs", "a.thm.jpg"]
+    for name in (*known, *map(str.upper, known), *images):
+        assert bool(predict.CLUTTER.fullmatch(name)) == listing.is_clutter(name), name
+    assert all(map(listing.is_clutter, known))
+    assert not any(map(listing.is_clutter, images))
+
+
+def folder_with_clutter(tmp_path: Path, photos: Path) -> Path:
+    """Folder with two images, a truncated one, and four entries that are left out."""
+    folder = tmp_path / "inbox"
+    image = (photos / "test" / "red" / "00.jpg").read_bytes()
+    for name in ("b/c/2.JPG", "a.jpg", "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", ".hidden.jpg", "._a.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(image)
+    (folder / "notes.txt").write_text("text")
+    (folder / "z.jpg").write_bytes(image[:200])
+    (folder / "b" / "back").symlink_to(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_one_bad_image_does_not_stop_the_script(bundled, photos, tmp_path):
+    folder, empty = folder_with_clutter(tmp_path, photos), tmp_path / "empty"
+    empty.mkdir()
+    done = run_script(bundled, "predict.py", "--json", folder, empty, tmp_path / "none.jpg")
+    assert done.returncode == 3
+    document = json.loads(done.stdout)
+    assert [one["image"] for one in document["predictions"]] == [str(folder / "a.jpg"), str(folder / "b/c/2.JPG")]
+    assert [one["image"] for one in document["failed"]] == [
+        str(folder / "z.jpg"),
+        str(empty),
+        str(tmp_path / "none.jpg"),
+    ]
+    assert [one["reason"] in done.stderr for one in document["failed"]] == [True] * 3
+    assert f"{folder}: ignored hidden entries and entries of other programs: 3\n" in done.stderr
+    assert f"{folder}: ignored files that are not images or not read here: 1\n" in done.stderr
+    assert done.stderr.endswith("error: 3 of 5 images were not classified\n")
+    plain = run_script(bundled, "predict.py", folder)
+    assert (plain.returncode, len(plain.stdout.splitlines())) == (3, 2)
+    assert run_script(bundled, "predict.py", folder / "a.jpg").returncode == 0
+    assert run_script(bundled, "predict.py", "--top", 0, folder).returncode == 2
 
 
 def replace_in_script(folder: Path, old: str, new: str) -> None:

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Classify images with the model in this folder.
 
-    python3 predict.py IMAGE... [--top N] [--threads N] [--json]
+    python3 predict.py IMAGE_OR_FOLDER... [--top N] [--threads N] [--json]
 
+Images that cannot be read are named on stderr; the others are classified, and the exit code is 3.
 Needs Python 3.9 or newer and the packages in requirements.txt; for HEIC images, pillow-heif too. From another program:
 
     classifier = Classifier()
@@ -15,7 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +35,17 @@ else:
 HERE = Path(__file__).resolve().parent
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
 FORMATS += (("AVIF",) if features.check("avif") else ()) + (("HEIF",) if pillow_heif else ())
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif")
+SUFFIXES += ((".avif",) if "AVIF" in FORMATS else ()) + ((".heic", ".heif", ".hif") if pillow_heif else ())
+# Entries of network storage, file systems, macOS, Windows, cameras, photo programs and version control.
+CLUTTER = re.compile(
+    r"\..*|@eadir|@tmp|@sharebin|@sharesnap|@recycle|@recently-snapshot|@snapshot|#recycle|#snapshot|trashbox|~snapshot|"
+    r"nflc_data|lost\+found|network trash folder|temporary items|thevolumesettingsfolder|__macosx|icon\r|thumbs\.db|"
+    r"thumbs\.db:encryptable|ehthumbs\.db|ehthumbs_vista\.db|desktop\.ini|\$recycle\.bin|recycler|recycled|"
+    r"system volume information|cvs|_svn|_darcs|__pycache__|node_modules|found\.\d{3}|"
+    r".*(\.thm|\.lrv|\.lrdata|\.photoslibrary|\.aplibrary|@synoeastream|@synoresource|:zone\.identifier)",
+    re.IGNORECASE | re.DOTALL,
+)
 MAX_PIXELS = 178_956_970  # 0.5 GB as RGB; protects against small files with a huge declared size
 MAX_12_BIT, MAX_16_BIT = 4095, 65535
 GRAY_STEPS = {"L;2": 85, "L;4": 17}  # 255 by the largest value of a PNG with 2 or 4 bits
@@ -206,32 +221,94 @@ def resized_size(size: tuple[int, int], steps: dict) -> tuple[int, int]:
     return side * width // height, side
 
 
+def image_files(folder: Path, left_out: Counter, above: tuple = ()) -> Iterator[Path]:
+    """Yield the images below a folder; count the other entries in `left_out`."""
+    here = (folder.stat().st_dev, folder.stat().st_ino)
+    if here in above:  # a link back
+        return
+    for entry in folder.iterdir():
+        if CLUTTER.fullmatch(entry.name):
+            left_out["hidden entries and entries of other programs"] += 1
+        elif entry.is_dir():
+            yield from image_files(entry, left_out, (*above, here))
+        elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or not entry.exists()):  # or a broken link
+            yield entry
+        else:
+            left_out["files that are not images or not read here"] += 1
+
+
+def listed(path: str) -> list[Path]:
+    """Return the images in a folder, sorted, or the path itself; print what is left out of a folder."""
+    if not Path(path).is_dir():
+        return [Path(path)]
+    left_out = Counter()
+    found = sorted(image_files(Path(path), left_out))
+    for kind, count in left_out.items():
+        print(f"{path}: ignored {kind}: {count}", file=sys.stderr)
+    if not found:
+        raise ValueError("no images in this folder")
+    return found
+
+
+def answer_each(classifier: Classifier, paths: list[str], top: int) -> Iterator[dict]:
+    """Yield a document per image with its guesses, or with the reason if an image or folder cannot be read."""
+    for path in paths:
+        try:
+            files = listed(path)
+        except (OSError, ValueError) as error:
+            yield {"image": path, "reason": reason(error)}
+            continue
+        for file in files:
+            try:
+                image = open_rgb(file)
+            except Exception as error:  # decoders raise any exception on hostile bytes
+                yield {"image": str(file), "reason": reason(error)}
+                continue
+            guesses = classifier.classify(image, top)
+            named = [{"label": name, "probability": share} for name, share in guesses]
+            yield {"image": str(file), "guesses": named, "unknown": classifier.is_unknown(guesses)}
+
+
+def reason(error: Exception) -> str:
+    """Return the message of an exception in one line."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+
+
+def positive(text: str) -> int:
+    """Convert the text of an option to a whole number of at least 1."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 def main() -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description="Classify images with the model in this folder.")
-    parser.add_argument("images", nargs="+", metavar="IMAGE")
-    parser.add_argument("--top", type=int, default=1, help="classes to show per image")
-    parser.add_argument("--threads", type=int, help="default: the target's number of threads")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, and folders of images")
+    parser.add_argument("--top", type=positive, default=1, help="classes to show per image")
+    parser.add_argument("--threads", type=positive, help="default: the target's number of threads")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     arguments = parser.parse_args()
-    classifier = Classifier(threads=arguments.threads)
-    answers = []
-    for path in arguments.images:
-        try:
-            opened = open_rgb(path)
-        except Exception as error:  # decoders raise any exception on hostile bytes
-            print(f"error: cannot read image {path}: {error}", file=sys.stderr)
-            return 3
-        guesses = classifier.classify(opened, arguments.top)
-        answers.append({"image": path, "guesses": guesses, "unknown": classifier.is_unknown(guesses)})
+    for stream in (sys.stdout, sys.stderr):  # file names may have characters that a pipe's encoding lacks
+        stream.reconfigure(errors="backslashreplace")
+    answers, failed = [], []
+    for found in answer_each(Classifier(threads=arguments.threads), arguments.images, arguments.top):
+        if "reason" in found:
+            print(f"error: cannot read image {found['image']}: {found['reason']}", file=sys.stderr)
+            failed.append(found)
+            continue
+        answers.append(found)
+        if not arguments.json:
+            guesses = ", ".join(f"{guess['label']} {guess['probability']:.1%}" for guess in found["guesses"])
+            print(f"{found['image']}: {'unknown, nearest ' if found['unknown'] else ''}{guesses}")
     if arguments.json:
-        named = [{**a, "guesses": [{"label": n, "probability": p} for n, p in a["guesses"]]} for a in answers]
-        print(json.dumps({"schema_version": 1, "predictions": named}, indent=2, ensure_ascii=False))
-        return 0
-    for answer in answers:
-        guesses = ", ".join(f"{name} {share:.1%}" for name, share in answer["guesses"])
-        print(f"{answer['image']}: {'unknown, nearest ' if answer['unknown'] else ''}{guesses}")
-    return 0
+        document = {"schema_version": 1, "predictions": answers, "failed": failed}
+        unicode = sys.stdout.encoding.replace("-", "").lower() == "utf8"
+        print(json.dumps(document, indent=2, ensure_ascii=not unicode))
+    if failed and answers:
+        total = len(answers) + len(failed)
+        print(f"error: {len(failed)} of {total} images were not classified", file=sys.stderr)
+    return 3 if failed else 0
 
 
 if __name__ == "__main__":
