@@ -89,6 +89,27 @@ def keep_decoded(split: Split, preprocess: Preprocess, cache_mb: float = 1024) -
     return _decode_all(split, sizes, side, preprocess)
 
 
+def crop_all(split: Split, rows: Sequence[int], preprocess: Preprocess, description: str) -> np.ndarray:
+    """Return the images at `rows`, resized and cropped but not normalized: uint8 (n, S, S, 3).
+
+    Args:
+        description: text of the progress bar.
+
+    Raises:
+        DataError: an image is no longer readable.
+    """
+    side = preprocess.img_size
+    pixels = np.empty((len(rows), side, side, 3), np.uint8)
+
+    def crop(place: int) -> None:
+        pixels[place] = np.asarray(preprocess.crop(split.image(rows[place])))
+
+    with closing(map_images(crop, range(len(rows)), lambda place: split.decoded_bytes(rows[place]))) as done:
+        for _ in track(done, description, total=len(rows)):
+            pass
+    return pixels
+
+
 def _shrunk(size: tuple[int, int], side: int) -> tuple[int, int]:
     factor = side / min(size)
     if factor >= 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tcs_edge.data import Preprocess, Split
+from tcs_edge.data.cache import crop_all
 from tcs_edge.errors import DataError
 from tcs_edge.quantization.fallback import Round
 from tcs_edge.runtimes.base import Runner
@@ -68,7 +69,7 @@ def prepare_accuracy_check(
     if not len(split):
         raise DataError("int8 needs validation images to check its accuracy. Add some, or omit int8.")
     rows = np.random.default_rng(seed).permutation(len(split))[:MOST_IMAGES]
-    pixels = np.stack([np.asarray(preprocess.crop(split.image(int(row)))) for row in rows])
+    pixels = crop_all(split, rows.tolist(), preprocess, "decoding validation images")
     return AccuracyCheck(
         pixels, split.labels[rows], answers(reference, pixels, preprocess), preprocess, max_accuracy_drop
     )

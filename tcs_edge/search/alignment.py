@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import numpy as np
 import torch
 
 from tcs_edge.data import ImageSet, Preprocess
+from tcs_edge.data.cache import crop_all
 from tcs_edge.data.images import Split
-from tcs_edge.data.parallel import map_images
 from tcs_edge.errors import DataError, MissingError, UsageError, reason_of
 from tcs_edge.models.candidates import Candidate
 from tcs_edge.search.ridge import align
@@ -88,7 +87,7 @@ def student_features(listed: Shortlist, sample: Sample) -> FeaturesOf:
     The images are decoded once for all students: uint8 (n, S, S, 3) in memory.
     """
     base = listed.prepared().preprocess
-    views = _views(sample.split, base)
+    views = crop_all(sample.split, range(len(sample.split)), base, "decoding a sample")
 
     def features_of(candidate: Candidate) -> np.ndarray:
         weights = weights_at_hand(candidate.name, listed.init)
@@ -115,16 +114,6 @@ def _expected(features: np.ndarray, sample: Sample) -> AccuracyEstimate:
         f"label accuracy {100 * found.accuracy:.1f} % and R2 of the teacher's coordinates {found.r2:.3f}"
     )
     return AccuracyEstimate(found.percent, "alignment", how, ALIGNED)
-
-
-def _views(split: Split, preprocess: Preprocess) -> np.ndarray:
-    """Return every image resized and cropped for the student, before normalization: uint8 (n, S, S, 3)."""
-
-    def view(row: int) -> np.ndarray:
-        return np.asarray(preprocess.crop(split.image(row)))
-
-    with closing(map_images(view, range(len(split)), split.decoded_bytes)) as views:
-        return np.stack(list(track(views, "decoding a sample", total=len(split))))
 
 
 def _store(

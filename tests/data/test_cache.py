@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tcs_edge.data import Preprocess, Split
-from tcs_edge.data.cache import DecodedImages, keep_decoded
+from tcs_edge.data.cache import DecodedImages, crop_all, keep_decoded
 from tcs_edge.errors import DataError
 
 PREP = Preprocess(16)
@@ -50,3 +50,12 @@ def test_error_names_a_deleted_file(split, tmp_path):
     (tmp_path / "2.png").unlink()
     with pytest.raises(DataError, match=r"2\.png"):
         keep_decoded(split, PREP)
+
+
+def test_cropped_images_are_one_array_in_the_order_of_the_rows(split, recorder):
+    views = crop_all(split, [3, 0], PREP, "decoding")
+    assert (views.shape, views.dtype) == ((2, 16, 16, 3), np.uint8)
+    for view, row in zip(views, (3, 0), strict=True):
+        assert np.array_equal(view, PREP.crop(split.image(row)))
+    assert recorder.tracked == [("decoding", 2)]
+    assert crop_all(split, [], PREP, "decoding").shape == (0, 16, 16, 3)

@@ -73,9 +73,9 @@ def _options(bundle: dict[str, Any], arguments: list[str] | None) -> argparse.Na
     )
     parser.add_argument("--retries", type=int, default=default.retries, help="repetitions for a noisy model")
     options = parser.parse_args(arguments)
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if min(options.threads) < 1 or max(options.threads) > cores:
-        parser.error(f"--threads must be between 1 and the {cores} cores of this device")
+        parser.error(f"--threads must be between 1 and the {cores} cores that this process may use")
     if options.rounds < 3 or options.seconds <= 0 or options.max_spread <= 0 or options.retries < 0:
         parser.error("--rounds must be at least 3, --seconds and --max-spread positive, --retries not negative")
     return options
