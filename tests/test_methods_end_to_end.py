@@ -89,11 +89,21 @@ def test_every_method_ends_in_a_validated_export(options, tmp_path, method, onli
 def test_limits_apply_to_the_deployed_model(tmp_path):
     folder = RunFolder(tmp_path)
     folder.unvalidated.mkdir()
-    (folder.unvalidated / "model.onnx").write_bytes(bytes(1_500_000))
+    (folder.unvalidated / "openvino").mkdir()
+    files = {
+        "model.onnx": 1_500_000,
+        "model.int8.onnx": 900_000,
+        "model.pixels.onnx": 1_200_000,
+        "labels.txt": 5_000_000,
+    }
+    openvino = {"openvino/model.xml": 700_000, "openvino/model.bin": 700_000}
+    for name, size in (files | openvino).items():
+        (folder.unvalidated / name).write_bytes(bytes(size))
     ready = SimpleNamespace(limits=Limits(max_size_mb=1.0, max_params_m=0.3))
     validation = _with_limit_checks(FakeValidation(), ready, folder, params_m=0.31)
     assert [(check.name, check.passed) for check in validation.checks] == [
-        ("onnx: size", False), ("student: parameters", False),
+        ("onnx-int8: size", True), ("onnx: size", False), ("onnx-pixels: size", False), ("openvino: size", False),
+        ("student: parameters", False),
     ]  # fmt: skip
     assert all(check.passed for check in _with_limit_checks(
         FakeValidation(), SimpleNamespace(limits=Limits(max_size_mb=1.5, max_params_m=0.31)), folder, params_m=0.31

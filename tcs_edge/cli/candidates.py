@@ -34,7 +34,7 @@ def command(
     img_size: Annotated[int, typer.Option(help="Pixels of the student's square input.")] = 224,
     classes: Annotated[int, typer.Option(help="Number of classes; counts in the size.")] = 10,
     max_latency_ms: Annotated[float | None, typer.Option(help="Slowest student allowed.")] = None,
-    max_size_mb: Annotated[float | None, typer.Option(help="Largest exported ONNX file allowed.")] = None,
+    max_size_mb: Annotated[float | None, typer.Option(help="Largest model file allowed: fp32.")] = None,
     max_params_m: Annotated[float | None, typer.Option(help="Most parameters allowed, in millions.")] = None,
     runtime: Annotated[str, typer.Option(help="Runtime of the latencies: onnxruntime or openvino.")] = "onnxruntime",
     every: Annotated[

@@ -76,6 +76,7 @@ def command(
 
 def _print_run(run: Run, as_json: bool) -> None:
     from tcs_edge.report.summary import print_latency, print_next_steps, print_stages, print_teacher, print_validation
+    from tcs_edge.runs.device_file import shown_device_file
 
     if as_json:
         print_json({"run": str(run.folder.root), **run.manifest.model_dump(mode="json")})
@@ -85,9 +86,11 @@ def _print_run(run: Run, as_json: bool) -> None:
     print_teacher(run.manifest)
     print_validation(run.validation)
     typer.echo(one_line(f"report: {run.folder.report}"))
-    where = run.folder.export if run.passed else run.folder.rejected
-    word = "model" if run.passed else "NOT DEPLOYABLE"
-    typer.echo(one_line(f"{word}: {where} ({run.manifest.export_mb:.1f} MB)"))
+    device = shown_device_file(run.manifest)
+    if device:
+        typer.echo(one_line(f"model for the device: {run.folder.export / device.name} ({device.facts})"))
+    else:
+        typer.echo(one_line(f"NOT DEPLOYABLE: {run.folder.rejected} ({run.manifest.export_mb:.1f} MB)"))
     if run.passed:
         print_next_steps(run.path, run.validation)
     elif all("-int8" in check.name for check in run.validation.failures):

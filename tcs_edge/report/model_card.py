@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from tcs_edge.report.metrics import empty_classes_note, lowest_recall, percent
 from tcs_edge.report.text import markdown_name, markdown_text, one_line
+from tcs_edge.runs.device_file import shown_device_file
 from tcs_edge.runs.licenses import SPDX, License, licenses_of, student_license
 from tcs_edge.runs.schema import AccuracyRecord, Manifest
 
@@ -69,6 +71,9 @@ def _title(manifest: Manifest) -> Iterator[str]:
         f"parameters and {manifest.student.img_size} px input, distilled and exported by "
         f"tcs-edge {manifest.versions['tcs-edge']} on {manifest.created.date().isoformat()}."
     )
+    if device := shown_device_file(manifest):
+        yield ""
+        yield f"File for the device: {markdown_name(device.name)} ({device.facts})."
 
 
 def _results(manifest: Manifest) -> Iterator[str]:
@@ -88,12 +93,33 @@ def _results(manifest: Manifest) -> Iterator[str]:
         interval = f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %"
         here = " (this machine, not judged)" if runtime in manifest.only_here else ""
         yield f"| {markdown_text(runtime)}{here} | {100 * accuracy.value:.2f} % | {interval} | {difference} |"
+    if manifest.metrics:
+        yield ""
+        yield from _metrics(manifest)
     if latency := manifest.student.latency:
         yield ""
         yield (
             f"Latency of one image on the target: {latency.p50_ms:.3g} ms ({latency.low_ms:.3g} to "
             f"{latency.high_ms:.3g} ms), {latency.threads} threads, {markdown_text(latency.origin)}."
         )
+
+
+def _metrics(manifest: Manifest) -> Iterator[str]:
+    classes = manifest.dataset.classes
+    yield "| runtime | balanced accuracy | macro F1 | lowest recall (95 % interval) | class | calibration error |"
+    yield "|---|---|---|---|---|---|"
+    for runtime, found in manifest.metrics.items():
+        lowest = lowest_recall(found, classes)
+        interval = f"{percent(lowest.value)} ({100 * lowest.low:.1f} to {100 * lowest.high:.1f})"
+        means = f"{percent(found.balanced_accuracy)} | {percent(found.macro_f1)}"
+        yield (
+            f"| {markdown_text(runtime)} | {means} | {interval} | {markdown_name(lowest.name)} | {percent(found.ece)} |"
+        )
+    found = next(iter(manifest.metrics.values()))
+    yield ""
+    yield f"Calibration error: {found.bins} bins of equal width. Few images inflate it."
+    if note := empty_classes_note(found, classes):
+        yield f"{markdown_text(note)}."
 
 
 def _relative(value: float | None) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcs_edge.report.console import print_table, stdout_console
+from tcs_edge.report.metrics import metrics_line
 from tcs_edge.report.text import one_line
+from tcs_edge.runs.metrics import MetricsRecord
 from tcs_edge.utils.durations import format_seconds
 from tcs_edge.validation.checks import BETTER_THAN_CHANCE
 
@@ -44,6 +46,7 @@ def print_validation(validation: Validation) -> None:
     if validation.only_here:
         out.print("this machine: an arithmetic that the target lacks, without checks")
     _print_flips(validation)
+    _print_metrics(validation)
     passed = sum(check.passed for check in validation.checks)
     counts = f"verdict: {validation.verdict} ({passed} of {len(validation.checks)} checks passed)"
     out.print(f"{counts}: {_headline(validation)}" if validation.accuracies else counts, style="bold", soft_wrap=True)
@@ -109,6 +112,15 @@ def print_next_steps(run: Path, validation: Validation) -> None:
     out.print(
         f"check in CI:      tcs-edge gate {place} --min-accuracy {math.floor(100 * lowest) / 100:g}", soft_wrap=True
     )
+
+
+def _print_metrics(validation: Validation) -> None:
+    """Print the metrics of the model of the headline on one line."""
+    name = next(iter(validation.accuracies), "")
+    if name in validation.metrics:
+        found = MetricsRecord.model_validate(validation.metrics[name].to_json())
+        line = metrics_line(found, validation.class_names)
+        stdout_console().print(f"metrics of {name}: {one_line(line)}", soft_wrap=True)
 
 
 def _print_flips(validation: Validation) -> None:

@@ -90,6 +90,7 @@ def _candidate_record(found: Assessment, classes: int, chosen: bool, on_pareto_f
         chosen=chosen,
         params_m=candidate.total_params_m(classes),
         size_mb=found.size_mb,
+        largest_mb=found.largest_mb,
         exported={
             precision: ExportedSize(
                 bytes=round(1e6 * candidate.size_mb(classes, precision)), source=candidate.size_source

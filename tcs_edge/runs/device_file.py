@@ -49,8 +49,13 @@ class DeviceFile:
         """Key of its results in the manifest."""
         return runner_name(self.runtime, self.precision)
 
+    @property
+    def facts(self) -> str:
+        """Format, precision and size, in words."""
+        return f"{self.format}, {self.precision}, {self.size_mb:.2f} MB"
+
     def __str__(self) -> str:
-        return f"{self.name} ({self.format}, {self.precision}, {self.size_mb:.2f} MB)"
+        return f"{self.name} ({self.facts})"
 
 
 def device_file(manifest: Manifest, runtime: str | None = None, precision: str | None = None) -> DeviceFile:

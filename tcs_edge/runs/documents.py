@@ -42,7 +42,8 @@ class CandidateRecord(Spec):
     Attributes:
         img_size: input size in px; None if all candidates have the size of the selection.
         params_m: millions of parameters with the head.
-        size_mb: size of the fp32 file with the head, in 10^6 bytes.
+        size_mb: size of the fp32 ONNX file with the head, in 10^6 bytes.
+        largest_mb: size of the largest model file of a run, which the size limit bounds.
         exported: sizes by precision.
         macs_m_at_224: millions of multiply-accumulates for one image of 224 px, without the head.
         latency_img_sizes: input sizes in px whose operators the latency model counted.
@@ -58,6 +59,7 @@ class CandidateRecord(Spec):
     chosen: bool
     params_m: float = Field(ge=0)
     size_mb: float = Field(ge=0)
+    largest_mb: float | None = Field(default=None, ge=0)
     exported: dict[Precision, ExportedSize] = Field(default_factory=dict)
     kind: Kind = "unknown"
     macs_m_at_224: float | None = Field(default=None, ge=0)

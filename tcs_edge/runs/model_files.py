@@ -6,7 +6,7 @@ An OpenVINO .xml and its .bin are one model, and so are an ONNX file and its ext
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from tcs_edge.runs.folder import REJECTED_SUFFIX
 
@@ -28,6 +28,12 @@ def models_of(sizes: Mapping[str, int]) -> dict[str, int]:
             main = _main_file(path, sizes)
             models[main] = models.get(main, 0) + size
     return models
+
+
+def sizes_in(folder: Path) -> dict[str, int]:
+    """Return the bytes of every file in `folder` and below, by its path relative to it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 def _main_file(path: str, known: Collection[str]) -> str:

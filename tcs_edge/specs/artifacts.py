@@ -43,6 +43,20 @@ def runner_name(runtime: str, precision: Precision) -> str:
     return runtime if precision == "fp32" else f"{runtime}-{precision}"
 
 
+def model_name(path: str) -> str:
+    """Name of a model file in checks: "onnx", "onnx-pixels-fp16", "openvino-int8"; a file of another name keeps it.
+
+    Args:
+        path: relative to the export folder, with forward slashes.
+    """
+    formats = {"onnx": onnx_file, "onnx-pixels": pixels_file, "openvino": openvino_file}
+    for name, file in formats.items():
+        for precision in PRECISIONS:
+            if path == str(file(precision)):
+                return runner_name(name, precision)
+    return path
+
+
 def _infix(precision: Precision) -> str:
     return "" if precision == "fp32" else f".{precision}"
 

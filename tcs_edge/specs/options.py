@@ -151,7 +151,7 @@ class LimitOptions(Spec):
     max_latency_ms: float | None = Field(None, gt=0)
     """Latency limit on the target in milliseconds, for the upper end of the student's interval."""
     max_size_mb: float | None = Field(None, gt=0)
-    """Largest exported ONNX file, in 10^6 bytes."""
+    """Largest model file, in 10^6 bytes; an .xml counts with its .bin."""
     max_params_m: float | None = Field(None, gt=0)
     """Most parameters, in millions."""
     max_accuracy_drop: float = Field(0.01, ge=0, lt=1)

@@ -44,7 +44,8 @@ class Assessment:
 
     Attributes:
         img_size: pixels of the square input.
-        size_mb: the fp32 file with its head, in 10^6 bytes.
+        size_mb: the fp32 ONNX file with its head, in 10^6 bytes.
+        largest_mb: the largest model file of a run, which the size limit bounds, in 10^6 bytes.
         latency: None if it is unknown.
         expected: accuracy to expect; None if it is unknown.
         misses: limits that it exceeds; an accepted candidate has none.
@@ -54,6 +55,7 @@ class Assessment:
     candidate: Candidate
     img_size: int
     size_mb: float
+    largest_mb: float
     latency: Latency | None
     expected: AccuracyEstimate | None = None
     misses: tuple[Miss, ...] = ()
@@ -230,8 +232,9 @@ class _Demand:
 def _assess(sized: SizedCandidate, demand: _Demand) -> Assessment:
     candidate, img_size = sized
     latency = _known_latency(sized, demand)
-    size_mb = candidate.size_mb(demand.num_classes)
-    found = Assessment(candidate, img_size, size_mb, latency, demand.expect(candidate), sized=demand.several_sizes)
+    classes = demand.num_classes
+    sizes_mb = candidate.size_mb(classes), candidate.largest_mb(classes)
+    found = Assessment(candidate, img_size, *sizes_mb, latency, demand.expect(candidate), sized=demand.several_sizes)
     return replace(found, misses=tuple(_misses(found, demand)))
 
 
@@ -251,8 +254,9 @@ def _misses(found: Assessment, demand: _Demand) -> Iterator[Miss]:
         yield Miss("latency", math.inf, text)
     if most and latency and latency.high_ms > most:
         yield Miss("latency", latency.high_ms / most, f"{latency} is over the {most:g} ms limit")
-    if (most := limits.max_size_mb) and found.size_mb > most:
-        yield Miss("size", found.size_mb / most, f"{found.size_mb:.1f} MB is over the {most:g} MB limit")
+    if (most := limits.max_size_mb) and found.largest_mb > most:
+        text = f"{found.largest_mb:.2f} MB (largest model file) is over the {most:g} MB limit"
+        yield Miss("size", found.largest_mb / most, text)
     params_m = found.candidate.total_params_m(demand.num_classes)
     if (most := limits.max_params_m) and params_m > most:
         yield Miss("parameters", params_m / most, f"{params_m:.2f} M parameters are over the {most:g} M limit")
@@ -280,11 +284,11 @@ def _nothing_fits(target: str, rejected: tuple[Assessment, ...], limits: Limits)
         found, name = min(timed, key=lambda pair: pair[0].high_ms)
         if found.high_ms > limits.max_latency_ms:
             return head + _too_slow(name, found, limits.max_latency_ms)
-    smallest = min(rejected, key=lambda a: a.size_mb)
-    if limits.max_size_mb and smallest.size_mb > limits.max_size_mb:
+    smallest = min(rejected, key=lambda a: a.largest_mb)
+    if limits.max_size_mb and smallest.largest_mb > limits.max_size_mb:
         return (
-            f"{head}the smallest, {smallest.label}, takes {smallest.size_mb:.1f} MB of "
-            f"{limits.max_size_mb:g} MB. Raise --max-size-mb."
+            f"{head}the smallest, {smallest.label}, takes {smallest.largest_mb:.2f} MB of {limits.max_size_mb:g} MB "
+            "(largest model file, fp32 in ONNX or OpenVINO). Raise --max-size-mb."
         )
     nearest = min(rejected, key=lambda a: (len(a.misses), a.size_mb))
     return f"{head}the nearest is ruled out ({'; '.join(nearest.reasons)}). Loosen that limit."

@@ -53,6 +53,7 @@ class Validation:
         classes: number of logits per image.
         only_here: runners in an arithmetic of this machine alone. They have results, but no checks.
         metrics: metrics beside accuracy, per name in `accuracies`.
+        class_names: names of the classes; empty if they are unknown.
         confidence: calibration error before the temperature, and images of known classes called unknown.
     """
 
@@ -66,6 +67,7 @@ class Validation:
     classes: int = 0
     only_here: tuple[str, ...] = ()
     metrics: dict[str, Metrics] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
     confidence: ConfidenceResult | None = None
 
     @property
@@ -146,6 +148,7 @@ def validate(
         classes=run.classes,
         only_here=tuple(runner.name for runner in runners if runner.name in only_here),
         metrics={reference.name: run.reference_metrics()} | {name: t.metrics() for name, t in ran.items()},
+        class_names=tuple(classes or ()),
         confidence=run.uncalibrated.result(unknown, run.images) if run.uncalibrated else None,
     )
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tcs_edge.export.onnx import export_onnx
-from tcs_edge.models.candidates import CANDIDATES, LEFT_OUT, Candidate
+from tcs_edge.models.candidates import CANDIDATES, LEFT_OUT, Candidate, exported_bytes, exported_openvino_bytes
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.runtimes.openvino.export import export_openvino
@@ -76,6 +76,8 @@ def test_a_sample_exports_and_runs_in_both_runtimes(name: str, tmp_path: Path) -
     path = export_onnx(model, tmp_path / "m.onnx", 32, labels=("a", "b", "c"), preprocess={"img_size": 32})
     xml = export_openvino(path, tmp_path / "m.xml")[0]
     assert path.stat().st_size / 1e6 == pytest.approx(CANDIDATES[name].size_mb(3), rel=0.15)
+    largest = max(path.stat().st_size, xml.stat().st_size + xml.with_suffix(".bin").stat().st_size)
+    assert largest / 1e6 == pytest.approx(CANDIDATES[name].largest_mb(3), rel=0.15)
     image = np.random.default_rng(0).standard_normal((1, 3, 32, 32), dtype=np.float32)
     with torch.no_grad():
         expected = model(torch.from_numpy(image)).numpy()
@@ -89,6 +91,19 @@ def test_size_includes_the_head() -> None:
     assert candidate.total_params_m(10) == pytest.approx(1.01)
     assert candidate.size_mb(1000) - candidate.size_mb(0) == pytest.approx(4.0)
     assert candidate.size_mb(10, "fp32") > candidate.size_mb(10, "fp16") > candidate.size_mb(10, "int8") > 1
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_both_formats_of_every_candidate_are_measured(name: str) -> None:
+    candidate = CANDIDATES[name]
+    onnx, openvino = exported_bytes()[name]["fp32"], exported_openvino_bytes()[name]
+    assert candidate.largest_mb(10) == max(onnx, openvino) / 1e6
+    assert candidate.largest_mb(10) >= candidate.size_mb(10, "fp32")
+    assert candidate.largest_mb(1010) - candidate.largest_mb(10) == pytest.approx(4e-3 * (candidate.feature_dim + 1))
+    # The formula for other networks, applied to this one.
+    unlisted = replace(candidate, name="unlisted")
+    assert unlisted.size_source == "computed"
+    assert 0.96 < unlisted.largest_mb(10) / candidate.largest_mb(10) < 1.19
 
 
 def test_choice_does_not_import_torch() -> None:

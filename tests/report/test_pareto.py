@@ -20,7 +20,7 @@ from tcs_edge.students.choice import Assessment, Choice, Miss
 def student(name: str, percent: float | None, ms: float | None) -> Assessment:
     latency = None if ms is None else Latency(ms, ms, ms, 4, "measured", "made up")
     expected = None if percent is None else AccuracyEstimate(percent, "table", "made up")
-    return Assessment(Candidate(name, "cnn", 1.0, 10, 10.0), 96, 4.0, latency, expected)
+    return Assessment(Candidate(name, "cnn", 1.0, 10, 10.0), 96, 4.0, 4.1, latency, expected)
 
 
 FAST, GOOD, BEATEN, SLOW = student("fast", 60, 1), student("good", 70, 10), student("b", 65, 10), student("s", 80, 100)

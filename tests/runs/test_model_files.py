@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcs_edge.runs.model_files import models_of
+from tcs_edge.runs.model_files import models_of, sizes_in
 
 
 def test_an_xml_and_its_bin_are_one_model() -> None:
-    sizes = {"model.onnx": 10, "openvino/model.xml": 2, "openvino/model.bin": 9, "labels.txt": 1, "preprocess.json": 1}
+    sizes = {"model.onnx": 10, "openvino/model.xml": 2, "openvino/model.bin": 9, "labels.txt": 1, "confidence.json": 1}
     assert models_of(sizes) == {"model.onnx": 10, "openvino/model.xml": 11}
 
 
@@ -39,3 +41,14 @@ def test_every_byte_counts_once(sizes: dict[str, int]) -> None:
     models = models_of(sizes)
     assert sum(models.values()) == sum(sizes.values())
     assert set(models) <= set(sizes)
+
+
+def test_the_estimate_and_the_check_are_of_one_quantity(finished) -> None:
+    """The size that the selection compared with the limit is the largest model file of the finished run."""
+    choice = json.loads((finished / "reports" / "choice.json").read_text())
+    (chosen,) = [found for found in choice["candidates"] if found["chosen"]]
+    models = models_of(sizes_in(finished / "export"))
+    largest = max(models, key=models.__getitem__)
+    assert largest == "openvino/model.xml"
+    assert chosen["largest_mb"] == pytest.approx(models[largest] / 1e6, rel=0.01)
+    assert chosen["size_mb"] == pytest.approx(models["model.onnx"] / 1e6, rel=0.01)

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tcs_edge.errors import DataError
+from tcs_edge.report.metrics import LowestRecall, empty_classes_note, lowest_recall
+from tcs_edge.runs.device_file import DeviceFile, shown_device_file
 from tcs_edge.runs.documents import (
     CallsRecord,
     ChoiceRecord,
@@ -157,6 +159,22 @@ class RunContents:
     def passed(self) -> bool:
         """True if the verdict is pass and no file changed after validation."""
         return self.manifest.verdict == "pass" and not self.problems
+
+    @property
+    def device(self) -> DeviceFile | None:
+        """Model that goes to the device; None if the run released none or its files changed."""
+        return shown_device_file(self.manifest) if self.passed else None
+
+    @property
+    def lowest_recalls(self) -> dict[str, LowestRecall]:
+        """Class with the lowest recall, by runtime."""
+        return {name: lowest_recall(found, self.classes) for name, found in self.manifest.metrics.items()}
+
+    @property
+    def empty_classes(self) -> str:
+        """Note on classes without test images; empty without any."""
+        found = next(iter(self.manifest.metrics.values()), None)
+        return empty_classes_note(found, self.classes) if found else ""
 
     @property
     def classes(self) -> tuple[str, ...]:
