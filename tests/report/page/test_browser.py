@@ -54,6 +54,9 @@ WRONG_HINTS = """() => [...document.querySelectorAll('.scroll')].map(found => [
   found.getAttribute('aria-label'), found.scrollWidth > found.clientWidth + 2,
   found.querySelector('.more').offsetHeight > 10,
 ]).filter(([name, wider, hint]) => wider !== hint)"""
+# Rows of tables, except those with long class names, that are higher than eight lines.
+TALL_ROWS = """() => [...document.querySelectorAll('tr')].filter(found => found.offsetHeight > 180
+  && !found.querySelector('.long')).map(found => found.textContent)"""
 WIDE_CAPTIONS = """() => [...document.querySelectorAll('caption')].filter(found => found.offsetHeight
   && found.getBoundingClientRect().right > innerWidth + 1).map(found => found.textContent)"""
 # Texts of charts outside of their chart, and labels of ticks that overlap.
@@ -141,6 +144,7 @@ def test_names_tables_and_charts_fit_every_screen(noted_run, pictures, visit, tm
         details.click()
     assert page.evaluate(BROKEN_WORDS) == []
     assert page.evaluate(WRONG_HINTS) == []
+    assert page.evaluate(TALL_ROWS) == []
     assert page.evaluate(WIDE_CAPTIONS) == []
     assert page.evaluate(CROWDED_CHARTS) == []
     assert page.evaluate(TOO_WIDE) == []
