@@ -120,11 +120,10 @@ def _warn_unnamed(onnx_path: Path, classes: tuple[str, ...]) -> None:
 
 def _warn_at_chance(validation: Validation, named: bool) -> None:
     """Warn of an accuracy that is not significantly above chance, with the likely cause."""
-    best = max(validation.accuracies.values(), key=lambda accuracy: accuracy.value)
-    check = chance_check(best, validation.classes)
-    if check.passed:
+    name, best = max(validation.accuracies.items(), key=lambda found: found[1].value)
+    chance = validation.chance(name)
+    if chance_check(best, chance).passed:
         return
-    chance = 1 / validation.classes
     level = "below chance" if best.value < chance else "not better than chance"
     cause = (
         "the preprocessing probably differs from training, or the folders have other classes. Check preprocess.json "

@@ -49,7 +49,7 @@ from tcs_edge.stages.precisions import export_precisions, int8_checks, int8_loss
 from tcs_edge.stages.prepare import Prepared, list_students, require_teacher
 from tcs_edge.stages.time_exports import measure_latency
 from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_student
-from tcs_edge.stages.validate import validate_exports, with_chance_check
+from tcs_edge.stages.validate import validate_exports, with_quality_checks
 from tcs_edge.training.distill import TrainingFiles
 from tcs_edge.training.fold import folded_temperature, load_deployed, save_deployed
 from tcs_edge.utils.files import write_json, write_text
@@ -186,7 +186,9 @@ def _finish(
         )
         memory_mb = estimated_peak_memory_mb(folder.unvalidated / "model.onnx")
         student = student_record(ready.choice.winner, model, ready.preprocess.img_size, str(ready.init), memory_mb)
-        validation = _with_limit_checks(with_chance_check(validation), ready, folder, student.params_m)
+        validation = _with_limit_checks(
+            with_quality_checks(validation, ready.options.min_accuracy), ready, folder, student.params_m
+        )
         validation = replace(validation, checks=(*int8_checks(int8), *validation.checks))
     with watch.stage("latency"):
         latency, calls = measure_latency(model, folder.unvalidated, ready.preprocess, ready.options)

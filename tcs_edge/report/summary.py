@@ -7,12 +7,13 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tcs_edge.report.confidence import confidence_lines, loss_lines
 from tcs_edge.report.console import print_table, stdout_console
 from tcs_edge.report.metrics import metrics_line
 from tcs_edge.report.text import one_line
 from tcs_edge.runs.metrics import MetricsRecord
 from tcs_edge.utils.durations import format_seconds
-from tcs_edge.validation.checks import BETTER_THAN_CHANCE
+from tcs_edge.validation.checks import BETTER_THAN_CHANCE, QUALITY
 
 if TYPE_CHECKING:
     from tcs_edge.runs.schema import Manifest
@@ -54,13 +55,14 @@ def print_validation(validation: Validation) -> None:
 
 def _headline(validation: Validation) -> str:
     """Return the outcome of parity and the model's quality, with the 95 % interval of its accuracy and chance."""
-    exported = [check for check in validation.failures if check.name != BETTER_THAN_CHANCE]
+    poor = [check.name for check in validation.failures if check.name in QUALITY]
+    exported = [check for check in validation.failures if check.name not in QUALITY]
     exports = "exports not validated" if exported or not validation.checks else "exports validated"
-    accuracy = next(iter(validation.accuracies.values()))
-    poor = len(validation.failures) > len(exported)
-    quality = f"model quality{' at or below chance' if poor else ''}: accuracy {100 * accuracy.value:.1f} %"
+    name, accuracy = next(iter(validation.accuracies.items()))
+    fault = " at or below chance" if BETTER_THAN_CHANCE in poor else " below --min-accuracy" if poor else ""
+    quality = f"model quality{fault}: accuracy {100 * accuracy.value:.1f} %"
     interval = f"95 % interval {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}"
-    chance = f", chance {100 / validation.classes:.1f} %" if validation.classes else ""
+    chance = f", chance {100 * validation.chance(name):.1f} %" if validation.classes else ""
     return f"{exports}, {quality} ({interval}{chance})"
 
 
@@ -72,7 +74,14 @@ def print_teacher(manifest: Manifest) -> None:
     stdout_console().print(
         f"teacher probe: {100 * teacher.probe_accuracy:.1f} % of the validation images; "
         f"student: {100 * student.value:.1f} % of the test images"
+        + (", below its teacher" if student.high < teacher.probe_accuracy else "")
     )
+
+
+def print_confidence(manifest: Manifest) -> None:
+    """Print calibration, rule for unknown images, and int8 losses."""
+    for line in (*confidence_lines(manifest), *loss_lines(manifest)):
+        stdout_console().print(line, soft_wrap=True)
 
 
 def print_latency(manifest: Manifest) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from tcs_edge.runs.ranges import ROUNDING, Count, Positive, Share, require_order
 from tcs_edge.specs.confidence import UnknownRule
 from tcs_edge.specs.strict import Spec
+from tcs_edge.validation.chance import chance_accuracy
 
 
 class RecallsRecord(Spec):
@@ -51,6 +52,11 @@ class MetricsRecord(Spec):
     ece: Share | None
     bins: int = Field(ge=1, le=10_000, strict=True)
     recalls: RecallsRecord
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of these predictions by chance, in 0..1."""
+        return chance_accuracy(self.recalls.total, self.recalls.predicted)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

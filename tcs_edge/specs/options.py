@@ -154,6 +154,8 @@ class LimitOptions(Spec):
     """Largest model file, in 10^6 bytes; an .xml counts with its .bin."""
     max_params_m: float | None = Field(None, gt=0)
     """Most parameters, in millions."""
+    min_accuracy: float | None = Field(None, gt=0, le=1)
+    """Least accuracy on the test images, in 0..1, for the lower end of its 95 % interval."""
     max_accuracy_drop: float = Field(0.01, ge=0, lt=1)
     """Largest loss of accuracy by int8, in 0..1: 0.01 is one percentage point."""
     allow_unshown_int8: bool = False

@@ -22,7 +22,7 @@ from tcs_edge.specs.target import OpenVinoArithmetic, openvino_arithmetic, opset
 from tcs_edge.stages.validate_metadata import confidence_check, metadata_checks
 from tcs_edge.stages.validate_pixels import pixels_checks
 from tcs_edge.utils.files import write_json
-from tcs_edge.validation.checks import chance_check
+from tcs_edge.validation.checks import chance_check, least_accuracy_check
 from tcs_edge.validation.validate import Validation, validate
 
 
@@ -69,10 +69,13 @@ def validate_exports(
     return replace(validation, checks=(*checks, *validation.checks))
 
 
-def with_chance_check(validation: Validation) -> Validation:
-    """Return the validation with a check that the trained model is better than chance."""
+def with_quality_checks(validation: Validation, min_accuracy: float | None) -> Validation:
+    """Return the validation with checks of the trained model: better than chance, and at least `min_accuracy`."""
     accuracy = validation.accuracies[TorchRunner.name]
-    return replace(validation, checks=(*validation.checks, chance_check(accuracy, validation.classes)))
+    checks = [chance_check(accuracy, validation.chance(TorchRunner.name))]
+    if min_accuracy is not None:
+        checks.append(least_accuracy_check(accuracy, min_accuracy))
+    return replace(validation, checks=(*validation.checks, *checks))
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def revalidate(run: Path, data: Path | None, revoke: bool = False) -> Revalidati
         arithmetic=openvino_arithmetic(manifest.target),
         confidence=read_confidence(folder.export / CONFIDENCE_FILE),
     )
-    validation = with_chance_check(validation)
+    validation = with_quality_checks(validation, options.min_accuracy)
     if validation.verdict == "pass" or not revoke:
         return Revalidation(validation, None)
     write_json(folder.validation, validation.to_json())

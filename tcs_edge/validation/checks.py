@@ -31,7 +31,10 @@ from tcs_edge.validation.hostile import HUGE
 from tcs_edge.validation.parity import Parity
 from tcs_edge.validation.statistics import accuracy_drop, least_above_chance
 
+# Checks of the model's quality; all others compare the exports with it.
 BETTER_THAN_CHANCE = "model: better than chance"
+LEAST_ACCURACY = "model: accuracy"
+QUALITY = (BETTER_THAN_CHANCE, LEAST_ACCURACY)
 
 
 @dataclass(frozen=True)
@@ -153,11 +156,17 @@ def accuracy_checks(name: str, paired: PairedAccuracy, images: int, tolerance: T
     return checks
 
 
-def chance_check(accuracy: Accuracy, classes: int) -> Check:
-    """Return a check that the accuracy of the trained model is significantly above chance, 1 / classes."""
-    least = least_above_chance(accuracy.total, classes) / accuracy.total
-    detail = f"chance is {1 / classes:.1%}, one-sided binomial test at 95 %. Train longer, or check the labels"
+def chance_check(accuracy: Accuracy, chance: float) -> Check:
+    """Return a check that an accuracy is significantly above `chance`, in 0..1; see `chance.chance_accuracy`."""
+    least = least_above_chance(accuracy.total, chance) / accuracy.total
+    detail = f"chance is {chance:.1%}, one-sided binomial test at 95 %. Train longer, or check the labels"
     return at_least(BETTER_THAN_CHANCE, accuracy.value, least, "of images", detail)
+
+
+def least_accuracy_check(accuracy: Accuracy, least: float) -> Check:
+    """Return a check that the lower end of the 95 % interval of an accuracy is at least `least`, in 0..1."""
+    detail = f"lower end of the 95 % interval of {accuracy.value:.1%} on {accuracy.total} test images"
+    return at_least(LEAST_ACCURACY, accuracy.low, least, "of images", detail)
 
 
 def labels_check(name: str, stored: Sequence[str] | None, classes: Sequence[str]) -> Check:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tcs_edge.errors import DataError
+from tcs_edge.validation.chance import chance_accuracy
 from tcs_edge.validation.statistics import wilson_interval
 
 BINS = 15  # of equal width, as in Guo et al. 2017
@@ -141,6 +142,11 @@ class Metrics:
     ece: float | None
     bins: int
     recalls: tuple[Recall, ...]
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of these predictions by chance; see `chance_accuracy`."""
+        return chance_accuracy([own.total for own in self.recalls], [own.predicted for own in self.recalls])
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields as JSON values; the recalls become one list per field."""

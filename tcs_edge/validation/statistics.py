@@ -50,14 +50,14 @@ def mcnemar_of_counts(only_first: int, only_second: int) -> McNemar:
     return McNemar(only_first, only_second, float(p_value))
 
 
-def least_above_chance(total: int, classes: int, confidence: float = 0.95) -> int:
-    """Return the fewest correct images, out of `total`, that are significantly more than chance, 1 / classes.
+def least_above_chance(total: int, chance: float, confidence: float = 0.95) -> int:
+    """Return the fewest correct images, out of `total`, that are significantly more than `chance`, in 0..1.
 
     One-sided exact binomial test. If even `total` correct images are not significant, return the fewest above
     chance.
     """
-    least = int(stats.binom.isf(1 - confidence, total, 1 / classes)) + 1
-    return least if least <= total else total // classes + 1
+    least = int(stats.binom.isf(1 - confidence, total, chance)) + 1
+    return least if least <= total else math.floor(total * chance + 1e-9) + 1
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,11 @@ class Validation:
         """Return "pass" if there is at least one check and all passed, otherwise "fail"."""
         return "pass" if self.checks and all(check.passed for check in self.checks) else "fail"
 
+    def chance(self, runner: str) -> float:
+        """Return the accuracy of a runner's predictions by chance, in 0..1; see `chance.chance_accuracy`."""
+        found = self.metrics.get(runner)
+        return found.chance if found else 1 / self.classes
+
     @property
     def failures(self) -> tuple[Check, ...]:
         """Failed checks."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from tcs_edge.report.summary import print_latency, print_next_steps, print_stages, print_teacher, print_validation
 from tcs_edge.runs.schema import Manifest, StageRecord
 from tcs_edge.validation.accuracy import Accuracy
-from tcs_edge.validation.checks import BETTER_THAN_CHANCE, at_most, holds
+from tcs_edge.validation.checks import BETTER_THAN_CHANCE, LEAST_ACCURACY, at_most, holds
 from tcs_edge.validation.validate import Validation
 
 
@@ -80,6 +80,8 @@ def test_the_headline_has_parity_and_quality(capsys):
     print_validation(replace(good, checks=(*good.checks, holds(BETTER_THAN_CHANCE, False))))
     line = capsys.readouterr().out.splitlines()[-1]
     assert "verdict: fail (1 of 2 checks passed): exports validated, model quality at or below chance: " in line
+    print_validation(replace(good, checks=(*good.checks, holds(LEAST_ACCURACY, False))))
+    assert "exports validated, model quality below --min-accuracy: " in capsys.readouterr().out.splitlines()[-1]
     print_validation(replace(good, checks=(holds("onnx: runs", False), holds(BETTER_THAN_CHANCE, True))))
     assert "exports not validated, model quality: accuracy" in capsys.readouterr().out.splitlines()[-1]
 
@@ -87,9 +89,14 @@ def test_the_headline_has_parity_and_quality(capsys):
 def test_the_teachers_accuracy_is_beside_the_students(capsys, manifest):
     found = Manifest.model_validate(manifest)
     print_teacher(found)
-    probed, own = found.teacher.probe_accuracy, found.accuracy["pytorch"].value
+    probed, own = found.teacher.probe_accuracy, found.accuracy["pytorch"]
+    below = ", below its teacher" if own.high < probed else ""
     assert capsys.readouterr().out == (
-        f"teacher probe: {100 * probed:.1f} % of the validation images; student: {100 * own:.1f} % of the test images\n"
+        f"teacher probe: {100 * probed:.1f} % of the validation images; "
+        f"student: {100 * own.value:.1f} % of the test images{below}\n"
     )
+    worse = own.model_copy(update={"high": probed / 2})
+    print_teacher(found.model_copy(update={"accuracy": {"pytorch": worse}}))
+    assert capsys.readouterr().out.endswith("of the test images, below its teacher\n")
     print_teacher(found.model_copy(update={"teacher": None}))
     assert capsys.readouterr().out == ""

@@ -18,9 +18,11 @@ from tcs_edge.validation.checks import (
     at_most,
     chance_check,
     labels_check,
+    least_accuracy_check,
     parity_checks,
     tolerance_for,
 )
+from tcs_edge.validation.metrics import MetricsMeter
 from tcs_edge.validation.parity import compare
 
 
@@ -135,7 +137,41 @@ def test_other_class_names_fail(stored):
     ],
 )
 def test_a_model_must_be_significantly_better_than_chance(correct, total, classes, passed):
-    check = chance_check(Accuracy.of_counts(correct, total), classes)
+    check = chance_check(Accuracy.of_counts(correct, total), 1 / classes)
     assert check.name == "model: better than chance"
     assert check.passed == passed
     assert f"chance is {1 / classes:.1%}" in check.detail
+
+
+def test_a_model_that_always_gives_the_most_frequent_class_is_at_chance():
+    labels = np.repeat([0, 1], [90, 10])
+    meter = MetricsMeter()
+    meter.add(np.tile([2.0, 0.0], (100, 1)), labels)
+    assert meter.result().chance == pytest.approx(0.9)
+    assert not chance_check(Accuracy.of_counts(90, 100), meter.result().chance).passed
+
+
+def test_a_useful_model_on_unequal_classes_is_above_chance_below_the_most_frequent_share():
+    labels, found = np.repeat([0, 1], [90, 10]), np.repeat([0, 1, 1], [75, 15, 10])
+    meter = MetricsMeter()
+    meter.add(np.eye(2)[found], labels)
+    assert meter.result().chance == pytest.approx(0.9 * 0.75 + 0.1 * 0.25)
+    assert chance_check(Accuracy.of_counts(85, 100), meter.result().chance).passed
+
+
+def test_chance_equals_the_kappa_of_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn computes kappa independently")
+    rng = np.random.default_rng(0)
+    labels, found = rng.integers(0, 4, 200), rng.integers(0, 4, 200) // 2
+    meter = MetricsMeter()
+    meter.add(np.eye(4)[found], labels)
+    accuracy, chance = (labels == found).mean(), meter.result().chance
+    assert (accuracy - chance) / (1 - chance) == pytest.approx(metrics.cohen_kappa_score(labels, found))
+
+
+def test_the_least_accuracy_holds_for_the_lower_end_of_the_interval():
+    accuracy = Accuracy.of_counts(90, 100)
+    assert least_accuracy_check(accuracy, 0.82).passed
+    check = least_accuracy_check(accuracy, 0.85)
+    assert (check.name, check.passed, check.value) == ("model: accuracy", False, accuracy.low)
+    assert "90.0% on 100 test images" in check.detail

@@ -90,7 +90,7 @@ def test_the_least_above_chance_is_the_first_significant_count(total, classes):
         ways = (math.comb(total, right) * (classes - 1) ** (total - right) for right in range(correct, total + 1))
         return sum(ways) / classes**total
 
-    least = least_above_chance(total, classes)
+    least = least_above_chance(total, 1 / classes)
     assert tail(least) <= 0.05 < tail(least - 1)
 
 
@@ -102,5 +102,5 @@ def test_the_least_images_to_show_a_margin_are_the_first_with_a_bound_within_it(
 
 
 def test_too_few_images_for_significance_need_more_than_chance():
-    assert least_above_chance(4, 2) == 3
-    assert least_above_chance(1, 10) == 1
+    assert least_above_chance(4, 1 / 2) == 3
+    assert least_above_chance(1, 1 / 10) == 1
