@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tcs_edge.data.parallel import BYTES_IN_FLIGHT, ByteBudget, in_threads
+from tcs_edge.errors import MissingError, reason_of
 
 PREFETCH = 2  # batches per worker, as torch
 
@@ -62,6 +63,9 @@ class WorkerLoader(DataLoader[Sample]):
         data: its items may be loaded in another process or thread.
         batch_bytes: size of one batch; of large batches, fewer are loaded ahead.
         settings: arguments of `DataLoader`.
+
+    Raises:
+        MissingError: while iterating, if a worker process was killed.
     """
 
     def __init__(self, data: Dataset[Sample], workers: Workers, batch_bytes: int, **settings: Any) -> None:
@@ -75,7 +79,18 @@ class WorkerLoader(DataLoader[Sample]):
 
     def __iter__(self) -> Iterator[Any]:
         threads = 0 if self.workers.context else self.workers.count
-        return self._from_threads(threads) if threads else super().__iter__()
+        return self._from_threads(threads) if threads else self._from_processes()
+
+    def _from_processes(self) -> Iterator[Any]:
+        try:
+            yield from super().__iter__()
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            reason = reason_of(error).rstrip(".")
+            raise MissingError(
+                f"a worker stopped, often for lack of memory: {reason}. Pass fewer --workers, or --workers 0."
+            ) from error
 
     def _from_threads(self, threads: int) -> Iterator[Any]:
         plan = self.sampler if self.batch_sampler is None else self.batch_sampler

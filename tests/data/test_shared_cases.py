@@ -33,6 +33,17 @@ def test_thumbnails_of_network_storage_are_left_out(case, recorder):
     assert "@eaDir 3" in recorder.said[0]
 
 
+@pytest.mark.slow
+def test_compress_in_a_plain_script_needs_no_guard(shared, tmp_path):
+    script = shared("cases/spawn-guard/run.py")
+    fill = "import sys; sys.path.insert(0, sys.argv[1]); from common import fill\n"
+    fill += "for seed, color in enumerate(('red', 'green')): fill(f'base/{color}', color, 30, seed)"
+    subprocess.run([sys.executable, "-c", fill, script.parents[1]], cwd=tmp_path, check=True, timeout=100)
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=400)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "passed"), done.stderr
+    assert (tmp_path / "runs" / "spawn" / "manifest.json").is_file()
+
+
 def test_split_names_are_understood(case):
     images = load_images(case("split-names"))
     assert (images.classes, len(images.test)) == (("blue", "green", "red"), 12)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 from pathlib import Path
@@ -19,7 +21,7 @@ from tcs_edge.data.augment import Augment
 from tcs_edge.data.loader import evaluation_loader, training_loader
 from tcs_edge.data.rand_augment import RandAugment
 from tcs_edge.data.workers import WorkerLoader, Workers, fork_context
-from tcs_edge.errors import DataError
+from tcs_edge.errors import DataError, MissingError
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are forked on Linux alone")
 
@@ -121,6 +123,46 @@ def test_workers_share_one_budget(monkeypatch, tmp_path, forked, cost, most):
         reached = max(reached, now)
     assert now == 0
     assert reached <= most
+
+
+@pytest.mark.usefixtures("without_fork")
+@pytest.mark.parametrize(("budget", "most"), [(1, 1), (workers.BYTES_IN_FLIGHT, 2)])
+def test_files_of_a_loader_are_decoded_within_the_budget(monkeypatch, tmp_path, fill, budget, most):
+    fill(tmp_path, 8)
+    paths = tuple(sorted(tmp_path.glob("*.png")))
+    split = Split(paths, np.zeros(8, np.int64), tuple(path.name for path in paths))
+    monkeypatch.setattr(workers, "BYTES_IN_FLIGHT", budget)
+    lock, state = threading.Lock(), {"now": 0, "most": 0}
+    decode = Split.image
+
+    def count(self, index):
+        with lock:
+            state["now"] += 1
+            state["most"] = max(state["most"], state["now"])
+        time.sleep(0.02)
+        with lock:
+            state["now"] -= 1
+        return decode(self, index)
+
+    monkeypatch.setattr(Split, "image", count)
+    assert len(list(evaluation_loader(split, Preprocess(8), 1, workers=2))) == 8
+    assert state["most"] == most
+
+
+class Killed(Dataset):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@LINUX
+def test_a_killed_worker_is_one_line_with_a_fix():
+    loader = WorkerLoader(Killed(), Workers.for_batches(4, 1), 1, batch_size=None, sampler=range(4))
+    with pytest.raises(MissingError, match=r"a worker stopped.*Pass fewer --workers") as caught:
+        list(loader)
+    assert "\n" not in str(caught.value)
 
 
 PLAIN = """
