@@ -75,7 +75,14 @@ def command(
 
 
 def _print_run(run: Run, as_json: bool) -> None:
-    from tcs_edge.report.summary import print_latency, print_next_steps, print_stages, print_teacher, print_validation
+    from tcs_edge.report.summary import (
+        print_confidence,
+        print_latency,
+        print_next_steps,
+        print_stages,
+        print_teacher,
+        print_validation,
+    )
     from tcs_edge.runs.device_file import shown_device_file
 
     if as_json:
@@ -84,6 +91,7 @@ def _print_run(run: Run, as_json: bool) -> None:
     print_stages(run.manifest)
     print_latency(run.manifest)
     print_teacher(run.manifest)
+    print_confidence(run.manifest)
     print_validation(run.validation)
     typer.echo(one_line(f"report: {run.folder.report}"))
     device = shown_device_file(run.manifest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from tcs_edge.report.confidence import REFERENCE, confidence_lines, loss_lines
 from tcs_edge.report.metrics import empty_classes_note, lowest_recall, percent
 from tcs_edge.report.text import markdown_name, markdown_text, one_line
 from tcs_edge.runs.device_file import shown_device_file
@@ -81,7 +82,8 @@ def _results(manifest: Manifest) -> Iterator[str]:
     yield ""
     yield f"Measured on {manifest.dataset.counts.get('test', 0)} test images that were used for nothing else."
     yield ""
-    yield f"Chance accuracy: {100 / len(manifest.dataset.classes):.1f} %."
+    if trained := manifest.metrics.get(REFERENCE):
+        yield f"Chance accuracy of these predictions: {100 * trained.chance:.1f} %."
     if manifest.teacher and manifest.teacher.probe_accuracy is not None:
         yield f"Validation accuracy of a linear probe on the teacher: {100 * manifest.teacher.probe_accuracy:.1f} %."
     yield ""
@@ -102,6 +104,9 @@ def _results(manifest: Manifest) -> Iterator[str]:
             f"Latency of one image on the target: {latency.p50_ms:.3g} ms ({latency.low_ms:.3g} to "
             f"{latency.high_ms:.3g} ms), {latency.threads} threads, {markdown_text(latency.origin)}."
         )
+    if lines := [*confidence_lines(manifest), *loss_lines(manifest)]:
+        yield ""
+        yield from (f"- {line}" for line in lines)
 
 
 def _metrics(manifest: Manifest) -> Iterator[str]:
@@ -152,7 +157,8 @@ def _data(manifest: Manifest) -> Iterator[str]:
 def _limits(manifest: Manifest) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    yield "- Every image gets one of the classes above, even if it shows none of them."
+    yield "- Every image gets one of the classes above, even if it shows none of them. The threshold for unknown images"
+    yield "  finds only a part of those."
     yield "- Measured on one data set. The accuracy may be lower for another camera, place or season."
     yield "- Probabilities are a softmax without calibration."
     if manifest.student.latency and manifest.student.latency.source != "measured":
