@@ -167,7 +167,7 @@ def test_the_page_shows_predictions_and_unreadable_files(interactive_page, photo
     ("names", "said"),
     [
         (["01.png"], "1 image classified."),
-        (["01.png", "02.png"], "2 images classified."),
+        (["00.jpg", "01.png"], "2 images classified."),
         (["notes.txt"], "0 images classified. 1 file could not be classified."),
         (["notes.txt", "01.png", "empty.jpg"], "1 image classified. 2 files could not be classified."),
     ],
