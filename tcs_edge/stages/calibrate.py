@@ -48,11 +48,14 @@ def calibrate(
     if len(labels):
         after = expected_calibration_error(logits, labels)
         before = expected_calibration_error(logits * folded, labels)
-        logger.info(f"calibration: temperature {folded:.2f}, validation ECE {before:.1%} before, {after:.1%} after")
+        logger.info(
+            f"calibration: temperature {folded:.2f}, validation ECE {100 * before:.1f} % before, "
+            f"{100 * after:.1f} % after"
+        )
     if rule is None:
         logger.info(
             f"unknown images: no threshold, {len(labels)} validation images are too few for a "
-            f"{options.false_alarm_rate:.1%} false-alarm rate"
+            f"{100 * options.false_alarm_rate:g} % false-alarm rate"
         )
     return Confidence(temperature=folded, unknown=rule)
 

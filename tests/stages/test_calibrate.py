@@ -77,7 +77,7 @@ def test_the_threshold_holds_the_rate_on_validation_images(images, resolved, rat
 def test_too_few_validation_images_give_no_threshold(images, resolved, recorder):
     assert calibrate(overconfident(), images, PREPROCESS, resolved(false_alarm_rate=0.01)).unknown is None
     assert recorder.said[-1] == (
-        "unknown images: no threshold, 24 validation images are too few for a 1.0% false-alarm rate"
+        "unknown images: no threshold, 24 validation images are too few for a 1 % false-alarm rate"
     )
 
 
