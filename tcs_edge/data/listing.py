@@ -138,7 +138,7 @@ class Listing:
             named = name_some([f"{name} {count}" for name, count in self._clutter.most_common()])
             logger.info(f"{self.root}: ignored hidden entries and entries of other programs: {total} ({named})")
         if self.excluded:
-            logger.info(f"{self.root}: excluded entries: {len(self.excluded)} ({name_some(sorted(self.excluded))})")
+            logger.info(f"{self.root}: excluded entries: {len(self.excluded)} ({name_some(sorted({*self.excluded}))})")
         elif self.exclude:
             logger.info(f"{self.root}: no entry matches --exclude {' '.join(self.exclude)}")
         if self.runs:

@@ -79,10 +79,11 @@ def test_excluded_folders_and_files_are_left_out(pets, fill, picture, recorder):
     before = load_images(pets).fingerprint
     fill(pets / "Labels", 3, seed=5)
     fill(pets / "dog/masks", 3, seed=6)
+    fill(pets / "cat/masks", 3, seed=7)
     picture(8).save(pets / "cat/000_depth.PNG")
     images = load_images(pets, exclude=("labels", "masks/", "*_depth.png"))
     assert images.fingerprint == before
-    assert recorder.said == [f"{pets}: excluded entries: 3 (000_depth.PNG, Labels, masks)"]
+    assert recorder.said == [f"{pets}: excluded entries: 4 (000_depth.PNG, Labels, masks)"]
 
 
 def test_a_pattern_with_a_slash_matches_the_path(pets, fill):
