@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from tcs_edge.bench.rows import Row
-from tcs_edge.report.page.charts import WIDE, Series, legend, series_class, series_line
+from tcs_edge.report.page.charts import Series, legend, series_class, series_line
 from tcs_edge.report.page.environment import svg_document
+from tcs_edge.report.page.plane import WIDE
 from tcs_edge.report.page.svg import Axis, drawing, element, frame, line, padded, path, text, text_width
 
 CURVES_PX, ROW_PX = 260, 24

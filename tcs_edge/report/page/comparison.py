@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcs_edge.errors import UsageError
-from tcs_edge.report.page.charts import Chart, Point, Series, lines_chart, runs_chart
+from tcs_edge.report.page.charts import Chart, Series, lines_chart, runs_chart
 from tcs_edge.report.page.contents import RunContents, read_run
 from tcs_edge.report.page.environment import environment, percent, significant
 from tcs_edge.report.page.pairs import best_run, deployed_accuracy, paired_tests
+from tcs_edge.report.page.plane import Point
 from tcs_edge.runs.schema import LatencyRecord
 from tcs_edge.utils.durations import format_seconds
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from tcs_edge.report.page.charts import NARROW, WIDE, Chart
+from tcs_edge.report.page.charts import Chart
 from tcs_edge.report.page.contents import RunContents
 from tcs_edge.report.page.environment import significant
+from tcs_edge.report.page.plane import NARROW, WIDE
 from tcs_edge.report.page.svg import (
     MOST_TICKS,
     TICK_MARK_PX,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tcs_edge.report.page.charts import Point, choice_points, search_of, students_plane
+from tcs_edge.report.page.charts import choice_points, search_of, students_plane
 from tcs_edge.report.page.environment import svg_document
+from tcs_edge.report.page.plane import Point
 from tcs_edge.runs.documents import ChoiceRecord
 from tcs_edge.specs.options import SearchName
 from tcs_edge.students.choice import Assessment

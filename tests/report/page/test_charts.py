@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcs_edge.report.page.charts import (
-    Point,
     Series,
     choice_chart,
     lines_chart,
-    pareto_front,
     selection_series,
     spectrum_chart,
 )
+from tcs_edge.report.page.environment import significant
+from tcs_edge.report.page.plane import Point, pareto_front
+from tcs_edge.report.page.svg import text_width
 from tcs_edge.runs.documents import (
     CandidateRecord,
     ChoiceRecord,
@@ -106,6 +107,23 @@ def test_the_chosen_student_has_its_own_mark():
     assert [found.get("class") for found in circles] == ["mark rejected", "mark chosen"]
     assert float(circles[1].get("cx")) > float(circles[0].get("cx"))
     assert float(circles[1].get("cy")) < float(circles[0].get("cy"))
+
+
+@pytest.mark.parametrize("kind", ["wide", "narrow"])
+@pytest.mark.parametrize("limit", [0.05, 3.0, 90_000.0])
+def test_no_name_covers_the_label_of_the_limit(kind, limit):
+    rows = [(f"student_{index}", limit * 1.3 ** (index - 4), 90.0 - index / 9) for index in range(9)]
+    record = chosen_from(*rows, chosen="student_0").model_copy(update={"limits": {"max_latency_ms": limit}})
+    texts = ElementTree.fromstring(getattr(choice_chart(record), kind)).iter("text")
+    boxes = [
+        (float(found.get("x")), float(found.get("y")), text_width(found.text), found.text) for found in texts
+        if "mark-label" in found.get("class")
+    ]  # fmt: skip
+    (label,) = [box for box in boxes if box[3].startswith("limit")]
+    assert label[3] == f"limit {significant(limit, 'ms')}"
+    for left, top, width, name in boxes:
+        apart = abs(top - label[1]) >= 11 or left >= label[0] + label[2] or label[0] >= left + width
+        assert apart or name == label[3], name
 
 
 def test_one_student_has_no_chart():
