@@ -12,7 +12,8 @@ from tcs_edge.bench.grid import SharedOptions
 from tcs_edge.data.shots import few_shot
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.methods import METHODS
-from tcs_edge.stages.prepare import Shortlist, list_students, require_teacher
+from tcs_edge.stages.prepare import Shortlist, list_students
+from tcs_edge.stages.weights import require_teacher
 from tcs_edge.utils.logs import warnings_only
 
 # A few hundred steps for any number of shots. A fixed number of epochs would barely train one shot.

@@ -69,8 +69,10 @@ def command(
     from tcs_edge.bench.rows import make_rows
     from tcs_edge.bench.run import run_bench
     from tcs_edge.bench.table import write_table
+    from tcs_edge.stages.weights import require_weights
 
     shared = plan_shared(asked, student or [asked.student], counts or [asked.shots], spend, arms)
+    require_weights(*(each.options for each in shared), teacher=False)
     rows = make_rows(run_bench(make_runs(shared, arms, range(seeds)), out))
     markdown = write_table(rows, out)
     if json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class HubFile:
         found = huggingface_hub.try_to_load_from_cache(self.repo, self.filename, revision=self.revision)
         return Path(found) if isinstance(found, str) else None
 
+    @property
+    def url(self) -> str:
+        """Address of the file."""
+        return huggingface_hub.hf_hub_url(self.repo, self.filename, revision=self.revision)
+
 
 def timm_hub_file(timm_name: str) -> HubFile | None:
     """Return the hub file with a timm model's weights; None if the hub has no safetensors file."""
@@ -39,46 +45,90 @@ def timm_hub_file(timm_name: str) -> HubFile | None:
     return HubFile(repo, filename, revision or None) if filename.endswith(".safetensors") else None
 
 
-def fetch(remote: HubFile, what: str, flag: str) -> Path:
-    """Return the file from the hub cache, or download it.
+@dataclass(frozen=True)
+class WantedWeights:
+    """A hub file that a run needs.
 
-    Args:
+    Attributes:
         what: owner of the weights for messages, such as "teacher 'dinov2'".
         flag: option for a local file, such as "--teacher-weights".
-
-    Raises:
-        MissingError: the hub cannot be reached or denies access; the message names the needed file.
     """
-    cached = remote.cached_path()
-    if cached:
-        return cached
-    advice = f"Download {remote.filename} of {remote.repo} on a machine with network, and pass {flag} PATH."
-    _require_hub(what, advice)
-    try:
-        with quiet("huggingface_hub"):
-            path = huggingface_hub.hf_hub_download(
-                remote.repo, remote.filename, revision=remote.revision, etag_timeout=HUB_TIMEOUT_S
-            )
-    except GatedRepoError:
-        message = f"the weights of {what} require a login and an accepted license on {remote.repo}. {advice}"
-        raise MissingError(message) from None
-    except (HfHubHTTPError, EntryNotFoundError, OSError) as error:
-        raise MissingError(f"the weights of {what} could not be downloaded ({reason_of(error)}). {advice}") from None
-    return Path(path)
+
+    file: HubFile
+    what: str
+    flag: str
+
+    @property
+    def advice(self) -> str:
+        """Name the file, its address and the option for it."""
+        return f"Download {self.file.filename} of {self.file.repo} ({self.file.url}) and pass {self.flag} PATH."
 
 
-def _require_hub(what: str, advice: str) -> None:
-    """Make one short request first, since the hub's client would retry for half a minute and warn each time.
+def fetch(remote: HubFile, what: str, flag: str) -> Path:
+    """Return one file from the hub cache, or download it; arguments as the fields of `WantedWeights`.
 
     Raises:
-        MissingError: the hub cannot be reached, or HF_HUB_OFFLINE is set.
+        MissingError: as `fetch_all`.
+    """
+    (path,) = fetch_all([WantedWeights(remote, what, flag)])
+    return path
+
+
+def fetch_all(wanted: Sequence[WantedWeights]) -> list[Path]:
+    """Return the files from the hub cache, after a download of those that it lacks.
+
+    Raises:
+        MissingError: the hub cannot be reached or denies access; the message names all needed files.
+    """
+    absent = [one for one in wanted if one.file.cached_path() is None]
+    if absent and (reason := _unreachable()):
+        raise _missing(absent, f"are not in the hub cache, and {reason}")
+    refused = [(one, reason) for one in absent if (reason := _refusal(one.file))]
+    if refused:
+        reasons = "; ".join(dict.fromkeys(reason for _, reason in refused))
+        raise _missing([one for one, _ in refused], f"could not be downloaded ({reasons})")
+    return [_cached(one.file) for one in wanted]
+
+
+def _missing(absent: Sequence[WantedWeights], problem: str) -> MissingError:
+    names = " and ".join(dict.fromkeys(one.what for one in absent))
+    advice = " ".join(dict.fromkeys(one.advice for one in absent))
+    cache = f"Or copy the hub cache of a machine that has them to {huggingface_hub.constants.HF_HUB_CACHE}."
+    return MissingError(f"the weights of {names} {problem}. {advice} {cache}")
+
+
+def _unreachable() -> str | None:
+    """Make one short request, since the hub's client would retry for half a minute and warn each time.
+
+    Returns:
+        The reason why the hub cannot be reached, or None.
     """
     constants = huggingface_hub.constants
     if constants.HF_HUB_OFFLINE:
-        raise MissingError(f"the weights of {what} are not in the hub cache, and HF_HUB_OFFLINE is set. {advice}")
+        return "HF_HUB_OFFLINE is set"
     try:
         huggingface_hub.get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
     except Exception as error:  # the error classes differ between versions of the hub library
-        reason = type(error).__name__
-        message = f"the weights of {what} are not in the hub cache, and {constants.ENDPOINT} cannot be reached"
-        raise MissingError(f"{message} ({reason}). {advice}") from None
+        return f"{constants.ENDPOINT} cannot be reached ({type(error).__name__})"
+    return None
+
+
+def _refusal(remote: HubFile) -> str | None:
+    """Download a file; return the reason if the hub refuses it."""
+    try:
+        with quiet("huggingface_hub"):
+            huggingface_hub.hf_hub_download(
+                remote.repo, remote.filename, revision=remote.revision, etag_timeout=HUB_TIMEOUT_S
+            )
+    except GatedRepoError:
+        return f"{remote.repo} requires a login and an accepted license"
+    except (HfHubHTTPError, EntryNotFoundError, OSError) as error:
+        return reason_of(error)
+    return None
+
+
+def _cached(remote: HubFile) -> Path:
+    path = remote.cached_path()
+    if path is None:
+        raise MissingError(f"{remote.filename} of {remote.repo} disappeared from the hub cache. Run the command again.")
+    return path

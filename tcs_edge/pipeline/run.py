@@ -46,10 +46,11 @@ from tcs_edge.specs.config import CompressConfig, config_toml
 from tcs_edge.specs.target import openvino_arithmetic
 from tcs_edge.stages.calibrate import calibrate
 from tcs_edge.stages.precisions import export_precisions, int8_checks, int8_losses
-from tcs_edge.stages.prepare import Prepared, list_students, require_teacher
+from tcs_edge.stages.prepare import Prepared, list_students, require_usable_options
 from tcs_edge.stages.time_exports import measure_latency
 from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_student
 from tcs_edge.stages.validate import validate_exports, with_quality_checks
+from tcs_edge.stages.weights import require_known_weights, require_teacher, require_weights
 from tcs_edge.training.distill import TrainingFiles
 from tcs_edge.training.fold import folded_temperature, load_deployed, save_deployed
 from tcs_edge.utils.files import write_json, write_text
@@ -127,12 +128,15 @@ def compress(
 
 
 def _prepare(options: CompressConfig, watch: Stopwatch) -> Prepared:
-    """Read the images, check for the teacher's weights, and select the student."""
+    """Read the images, check for all weights, and select the student."""
     with watch.stage("images and choice"):
+        require_usable_options(options)
+        require_known_weights(options)
         listed = list_students(options)
         announce_images(listed)
         search = resolve_search(listed)
         ready = listed.prepared()
+        require_weights(ready.options, student=search == "table")
         require_teacher(ready.options)
     use_threads(ready.options.threads)
     if search != "table":

@@ -22,7 +22,6 @@ from tcs_edge.specs.options import SearchName
 from tcs_edge.specs.target import Limits, TargetSpec, int8_outlook, load_target, refuse_amx_dynamic_int8
 from tcs_edge.students.build import Init, candidate_from_model, local_file, require_student, student_mean_std
 from tcs_edge.students.choice import Assessment, Choice, choose_student, limits_on
-from tcs_edge.teachers.load import describe_teacher
 from tcs_edge.teachers.registry import teacher_spec
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.modes import require_compiler
@@ -119,7 +118,8 @@ def list_students(asked: CompressConfig) -> Shortlist:
     """
     require_installed(OF_A_RUN)
     target = load_target(asked.target)
-    _require_usable(asked)
+    require_usable_options(asked)
+    _require_files(asked)
     choose_opset(target.max_opset, asked.opset)
     precision = _precisions(asked, target)
     require_installed(["nncf"] if "int8" in precision else [])
@@ -138,28 +138,25 @@ def list_students(asked: CompressConfig) -> Shortlist:
     return Shortlist(asked, target, images, limits, choice, precision, _machine(asked))
 
 
-def require_teacher(options: ResolvedConfig) -> None:
-    """Check that the teacher's weights are on this machine or downloadable, before a run folder is made.
+def require_usable_options(asked: CompressConfig) -> None:
+    """Refuse a device or a name without reading a file.
 
     Raises:
-        UsageError, DataError: the weights file has the wrong format or does not match the teacher.
-        MissingError: the weights are not here and cannot be downloaded.
+        UsageError: no such device, an unknown name, or a device that lacks support for `asked.train`.
+        MissingError: torch.compile lacks its compiler.
     """
-    if options.has_teacher:
-        describe_teacher(options.teacher, options.teacher_weights, options.teacher_img_size)
-
-
-def _require_usable(asked: CompressConfig) -> None:
-    """Refuse what can be refused before the images are read, which may take long."""
     accelerator = make_accelerator(asked.device, asked.train.amp)
     if asked.train.compile:
         require_compiler(accelerator.device)
     if asked.teacher:
         teacher_spec(asked.teacher)
-    if asked.teacher_weights:
-        check_safetensors(asked.teacher_weights, "--teacher-weights")
     if asked.student != "auto":
         require_student(asked.student)
+
+
+def _require_files(asked: CompressConfig) -> None:
+    if asked.teacher_weights:
+        check_safetensors(asked.teacher_weights, "--teacher-weights")
     if asked.student_init not in ("auto", "pretrained", "random"):
         _require_weights(asked)
 

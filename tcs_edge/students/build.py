@@ -17,7 +17,7 @@ from torch.nn import functional
 from tcs_edge.errors import DataError, MissingError, UnknownName, UsageError, reason_of
 from tcs_edge.models.candidates import CANDIDATES, Candidate, Kind
 from tcs_edge.models.cost import count_macs_m, count_params_m
-from tcs_edge.models.hub import HubFile, fetch, timm_hub_file
+from tcs_edge.models.hub import HubFile, WantedWeights, fetch, timm_hub_file
 from tcs_edge.models.names import refuse_hub_id
 from tcs_edge.models.safetensors_file import check_safetensors, read_state
 from tcs_edge.utils.quiet import quiet
@@ -160,7 +160,8 @@ def _weights_file(name: str, init: Init) -> Path | None:
     if init == "random":
         return None
     if init == "pretrained":
-        return _download(name)
+        wanted = wanted_student(name)
+        return fetch(wanted.file, wanted.what, wanted.flag)
     return local_file(name, Path(init))
 
 
@@ -201,12 +202,16 @@ def weights_at_hand(name: str, init: Init) -> Path | None:
         return None
 
 
-def _download(name: str) -> Path:
-    """Return the hub's safetensors file of this student, from the local cache or by download."""
+def wanted_student(name: str) -> WantedWeights:
+    """Return the hub file with a student's pretrained weights.
+
+    Raises:
+        UsageError: there is none.
+    """
     remote = pretrained_file(name)
     if remote is None:
         raise UsageError(f"{name} has no pretrained weights. Pass {FLAG} random, or another student.")
-    return fetch(remote, f"student {name!r}", FLAG)
+    return WantedWeights(remote, f"student {name!r}", FLAG)
 
 
 def pretrained_file(name: str) -> HubFile | None:

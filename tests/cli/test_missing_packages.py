@@ -94,8 +94,8 @@ def test_without_torch_each_command_but_the_gate_says_what_is_missing(place):
 
 @pytest.mark.parametrize("package", ["torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "scipy"])
 def test_a_single_missing_package_stops_a_run_before_its_images_are_read(cli, tiny, monkeypatch, tmp_path, package):
-    monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr("tcs_edge.stages.prepare.load_images", None)
+    monkeypatch.setitem(sys.modules, package, None)
     for command in (tiny(), [*tiny(), "--dry-run"], ["bench", "--out", tmp_path / "bench"]):
         result = cli(*command)
         assert result.exit_code == 4, result.stderr
