@@ -55,6 +55,7 @@ from tcs_edge.training.distill import TrainingFiles
 from tcs_edge.training.fold import folded_temperature, load_deployed, save_deployed
 from tcs_edge.utils.files import write_json, write_text
 from tcs_edge.utils.logs import logged_to_file
+from tcs_edge.utils.processes import refuse_second_import
 from tcs_edge.utils.progress import busy
 from tcs_edge.utils.stopwatch import Stopwatch
 from tcs_edge.utils.threads import use_threads
@@ -103,6 +104,7 @@ def compress(
     Raises:
         TcsEdgeError: see the exit codes in `errors`. A failed validation raises nothing; it sets the verdict.
     """
+    refuse_second_import("compress()")  # also for a script that calls this, or the command line, itself
     if resume:
         find_unfinished(resume, asks_for_other_exports(options, resume))
     elif out:
