@@ -16,6 +16,7 @@ from typing import Any
 from tcs_edge.errors import SpecError, TcsEdgeError, UsageError
 from tcs_edge.gate.limits import GateLimits, overridden
 from tcs_edge.runs.folder import find_run, find_unfinished, is_run, last_activity
+from tcs_edge.runs.origin import with_paths_of_run
 from tcs_edge.runs.place import later_runs
 from tcs_edge.specs.config import CompressConfig, load_config, with_flags
 from tcs_edge.specs.strict import Spec, validated
@@ -63,7 +64,7 @@ def read_options(given: Mapping[str, Any], config: Path | None, resume: Path | N
     if resume:
         _require_resumable_options([*given, *(["config"] if config else [])])
         config = find_run(resume).config
-    options = with_flags(load_config(config) if config else {}, given)
+    options = with_flags(_load_options(config) if config else {}, given)
     if "target" not in options:
         raise UsageError("no target. Pass --target, for example --target raspberrypi (see `tcs-edge targets`).")
     return validated(ProjectFile, options, config or Path("options")).compress_config()
@@ -83,6 +84,12 @@ def asks_for_other_exports(options: CompressConfig, run: Path) -> bool:
     """
     before = read_options({}, None, run)
     return any(getattr(options, name) != getattr(before, name) for name in EXPORTED)
+
+
+def _load_options(config: Path) -> dict[str, Any]:
+    """Read a config file; paths in a run's own file are relative to the folder in which the run was started."""
+    options = load_config(config)
+    return with_paths_of_run(config.parent, options) if is_run(config.parent) else options
 
 
 def find_resumable(place: Path, given: Mapping[str, Any]) -> Path:

@@ -21,11 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcs_edge.errors import DataError, UsageError
+from tcs_edge.runs.origin import RUN_MARKER, STARTED_IN, started_in
 from tcs_edge.utils.files import make_folder, write_json
 from tcs_edge.utils.reading import read_json
 
 SCHEMA_VERSION = 1
-MARKER = "tcs-edge-run.json"
+MARKER = RUN_MARKER
+KIND = "tcs-edge run"
 MANIFEST = "manifest.json"
 REPORT = "reports/report.html"
 UNVALIDATED, EXPORT, REJECTED = "export.unvalidated", "export", "export.REJECTED"
@@ -190,7 +192,7 @@ def open_run(out: Path, overwrite: bool = False) -> RunFolder:
     if out.is_dir():
         _clear(out)
     make_folder(out)
-    write_json(out / MARKER, {"schema_version": SCHEMA_VERSION, "kind": "tcs-edge run"})
+    write_json(out / MARKER, {"schema_version": SCHEMA_VERSION, "kind": KIND, STARTED_IN: started_in(out)})
     run = RunFolder(out)
     for folder in (run.checkpoints, run.unvalidated, run.reports):
         make_folder(folder)
@@ -270,7 +272,7 @@ def _clear(out: Path) -> None:
 def is_run(root: Path) -> bool:
     """Return True if `root` has the marker of a run folder."""
     try:
-        return read_json(root / MARKER, SCHEMA_VERSION).get("kind") == "tcs-edge run"
+        return read_json(root / MARKER, SCHEMA_VERSION).get("kind") == KIND
     except DataError:
         return False
 

@@ -10,10 +10,11 @@ from tcs_edge.data import ImageSet, Preprocess, load_images
 from tcs_edge.errors import DataError, ParityFailed
 from tcs_edge.runs.folder import RunFolder, find_run
 from tcs_edge.runs.manifest import read_manifest, verify_files
+from tcs_edge.runs.origin import recorded_data
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.students.build import build_student
 from tcs_edge.training.fold import load_deployed
-from tcs_edge.utils.reading import read_json
+from tcs_edge.utils.reading import is_folder, read_json
 
 
 def validated_run(run: Path) -> tuple[RunFolder, Manifest]:
@@ -42,8 +43,9 @@ def images_of(run: Path, manifest: Manifest, data: Path | None) -> ImageSet:
     Raises:
         DataError: the images are missing, or differ from the run's.
     """
-    recorded = manifest.options.get("data")
-    folder = data or (Path(recorded) if recorded else None)
+    folder = data or recorded_data(run, manifest.options)
+    if folder is not None and not is_folder(folder):
+        raise DataError(f"no image folder {folder}, as recorded in {run}. Pass --data DIR with its current place.")
     images = load_images(folder, manifest.seed, manifest.options.get("exclude") or ())
     if images.fingerprint != manifest.dataset.fingerprint:
         raise DataError(f"the images are not the images of {run}: the fingerprint differs. Pass --data DIR.")

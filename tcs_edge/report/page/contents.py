@@ -156,6 +156,11 @@ class RunContents:
         return self.folder.root.resolve().name
 
     @property
+    def command(self) -> str:
+        """Command that repeats the run, from any folder; its config file has every option."""
+        return f"tcs-edge compress --config {shlex.quote(str(self.folder.config.resolve()))}"
+
+    @property
     def passed(self) -> bool:
         """True if the verdict is pass and no file changed after validation."""
         return self.manifest.verdict == "pass" and not self.problems

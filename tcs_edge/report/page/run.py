@@ -25,6 +25,7 @@ from tcs_edge.report.page.interactive import Interactive
 from tcs_edge.report.page.latency import latency_of
 from tcs_edge.report.page.layers import Sizes, sizes_by_layer
 from tcs_edge.report.page.mistakes import Flips, Mistake, confident_mistakes, flips, wrong_rows
+from tcs_edge.runs.origin import recorded_data
 
 NOT_LOSSES = frozenset({"epoch", "lr", "val_accuracy", "seconds"})
 LOSS_NAMES = {
@@ -125,7 +126,7 @@ def _confusion(run: RunContents) -> Confusion | None:
 
 
 def _shown_images(run: RunContents, data: Path | None) -> ShownImages:
-    open_image = opener(run.manifest, data)
+    open_image = opener(run.manifest, data or recorded_data(run.folder.root, run.manifest.options))
 
     def thumbnail_of(name: str) -> str | None:
         return thumbnail(open_image, name) if open_image else None

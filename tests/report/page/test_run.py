@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -207,7 +208,15 @@ def test_provenance_has_every_option_and_the_command_to_reproduce(noted_run):
     for shown in ("precision fp32, int8", "dynamic_batch false", "kd.weight 0.9", "train.mixup 0.25", "int8.rounds 6"):
         assert shown in text
     assert "tcs.dims" not in text
-    assert "config.resolved.toml" in text
+    assert f"tcs-edge compress --config {root.resolve()}/config.resolved.toml" in text
+
+
+def test_the_command_to_reproduce_quotes_blanks_and_runs_from_any_folder(noted_run, tmp_path, monkeypatch):
+    root = noted_run(name="my runs/it's one")
+    monkeypatch.chdir(tmp_path)
+    text = Outline(run_page(root.relative_to(tmp_path))).text
+    shown = text[text.index("tcs-edge compress --config ") :].split(" Versions ")[0]
+    assert shlex.split(shown)[:4] == ["tcs-edge", "compress", "--config", str(root.resolve() / "config.resolved.toml")]
 
 
 def test_every_model_file_is_listed_with_its_size(finished, manifest):
