@@ -192,9 +192,7 @@ def _finish(
         )
         memory_mb = estimated_peak_memory_mb(folder.unvalidated / "model.onnx")
         student = student_record(ready.choice.winner, model, ready.preprocess.img_size, str(ready.init), memory_mb)
-        validation = _with_limit_checks(
-            with_quality_checks(validation, ready.options.min_accuracy), ready, folder, student.params_m
-        )
+        validation = _with_limit_checks(with_quality_checks(validation, ready.options), ready, folder, student.params_m)
         validation = replace(validation, checks=(*int8_checks(int8), *validation.checks))
     with watch.stage("latency"):
         latency, calls = measure_latency(model, folder.unvalidated, ready.preprocess, ready.options)

@@ -28,6 +28,7 @@ OWN_FILE, PYPROJECT = "tcs-edge.toml", "pyproject.toml"
 EXPORTED = frozenset({
     "precision", "max_accuracy_drop", "opset", "dynamic_batch", "embed_preprocess", "compiled_latency",
     "allow_unshown_int8", "false_alarm_rate", "min_accuracy",
+    "min_class_recall", "min_macro_f1", "max_ece",
 })  # fmt: skip
 # Options that may change with --resume: of the machine and the exported files, not of the trained model.
 RESUMABLE = EXPORTED | {"threads", "workers", "device"}

@@ -13,7 +13,7 @@ from tcs_edge.report.metrics import metrics_line
 from tcs_edge.report.text import one_line
 from tcs_edge.runs.metrics import MetricsRecord
 from tcs_edge.utils.durations import format_seconds
-from tcs_edge.validation.checks import BETTER_THAN_CHANCE, QUALITY
+from tcs_edge.validation.checks import BETTER_THAN_CHANCE, LEAST_ACCURACY, QUALITY
 
 if TYPE_CHECKING:
     from tcs_edge.runs.schema import Manifest
@@ -59,11 +59,20 @@ def _headline(validation: Validation) -> str:
     exported = [check for check in validation.failures if check.name not in QUALITY]
     exports = "exports not validated" if exported or not validation.checks else "exports validated"
     name, accuracy = next(iter(validation.accuracies.items()))
-    fault = " at or below chance" if BETTER_THAN_CHANCE in poor else " below --min-accuracy" if poor else ""
+    fault = _fault(poor)
     quality = f"model quality{fault}: accuracy {100 * accuracy.value:.1f} %"
     interval = f"95 % interval {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}"
     chance = f", chance {100 * validation.chance(name):.1f} %" if validation.classes else ""
     return f"{exports}, {quality} ({interval}{chance})"
+
+
+def _fault(poor: list[str]) -> str:
+    """Name the worst of the failed checks of the quality; empty without any."""
+    if BETTER_THAN_CHANCE in poor:
+        return " at or below chance"
+    if LEAST_ACCURACY in poor:
+        return " below --min-accuracy"
+    return f" outside its limits ({', '.join(name.removeprefix('model: ') for name in poor)})" if poor else ""
 
 
 def print_teacher(manifest: Manifest) -> None:

@@ -156,6 +156,12 @@ class LimitOptions(Spec):
     """Most parameters, in millions."""
     min_accuracy: float | None = Field(None, gt=0, le=1)
     """Least accuracy on the test images, in 0..1, for the lower end of its 95 % interval."""
+    min_class_recall: float | None = Field(None, gt=0, le=1)
+    """Least recall of every class on the test images, in 0..1."""
+    min_macro_f1: float | None = Field(None, gt=0, le=1)
+    """Least mean F1 score of the classes on the test images, in 0..1."""
+    max_ece: float | None = Field(None, gt=0, le=1)
+    """Largest expected calibration error on the test images (15 bins), in 0..1."""
     max_accuracy_drop: float = Field(0.01, ge=0, lt=1)
     """Largest loss of accuracy by int8, in 0..1: 0.01 is one percentage point."""
     allow_unshown_int8: bool = False

@@ -17,12 +17,14 @@ from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.specs.artifacts import is_released, onnx_file, pixels_file
 from tcs_edge.specs.confidence import CONFIDENCE_FILE, Confidence, read_confidence
 from tcs_edge.specs.config import ResolvedConfig
+from tcs_edge.specs.options import LimitOptions
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import OpenVinoArithmetic, openvino_arithmetic, opset_limit
 from tcs_edge.stages.validate_metadata import confidence_check, metadata_checks
 from tcs_edge.stages.validate_pixels import pixels_checks
 from tcs_edge.utils.files import write_json
 from tcs_edge.validation.checks import chance_check, least_accuracy_check
+from tcs_edge.validation.quality import metric_checks
 from tcs_edge.validation.validate import Validation, validate
 
 
@@ -69,12 +71,13 @@ def validate_exports(
     return replace(validation, checks=(*checks, *validation.checks))
 
 
-def with_quality_checks(validation: Validation, min_accuracy: float | None) -> Validation:
-    """Return the validation with checks of the trained model: better than chance, and at least `min_accuracy`."""
+def with_quality_checks(validation: Validation, limits: LimitOptions) -> Validation:
+    """Return the validation with checks of the trained model: better than chance, and within `limits`."""
     accuracy = validation.accuracies[TorchRunner.name]
     checks = [chance_check(accuracy, validation.chance(TorchRunner.name))]
-    if min_accuracy is not None:
-        checks.append(least_accuracy_check(accuracy, min_accuracy))
+    if limits.min_accuracy is not None:
+        checks.append(least_accuracy_check(accuracy, limits.min_accuracy))
+    checks += metric_checks(validation.metrics[TorchRunner.name], validation.class_names, limits)
     return replace(validation, checks=(*validation.checks, *checks))
 
 
@@ -112,7 +115,7 @@ def revalidate(run: Path, data: Path | None, revoke: bool = False) -> Revalidati
         arithmetic=openvino_arithmetic(manifest.target),
         confidence=read_confidence(folder.export / CONFIDENCE_FILE),
     )
-    validation = with_quality_checks(validation, options.min_accuracy)
+    validation = with_quality_checks(validation, options)
     if validation.verdict == "pass" or not revoke:
         return Revalidation(validation, None)
     write_json(folder.validation, validation.to_json())

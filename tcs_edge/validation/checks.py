@@ -34,7 +34,8 @@ from tcs_edge.validation.statistics import accuracy_drop, least_above_chance
 # Checks of the model's quality; all others compare the exports with it.
 BETTER_THAN_CHANCE = "model: better than chance"
 LEAST_ACCURACY = "model: accuracy"
-QUALITY = (BETTER_THAN_CHANCE, LEAST_ACCURACY)
+LEAST_RECALL, LEAST_F1, MOST_ECE = "model: recall of every class", "model: macro F1", "model: calibration error"
+QUALITY = (BETTER_THAN_CHANCE, LEAST_ACCURACY, LEAST_RECALL, LEAST_F1, MOST_ECE)
 
 
 @dataclass(frozen=True)
