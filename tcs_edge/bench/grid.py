@@ -12,7 +12,7 @@ from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.specs.methods import METHODS
 from tcs_edge.specs.strict import validated
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Changes of each arm to the shared options; "-loop" keeps the teacher in memory.
 ARMS: dict[str, dict[str, Any]] = {
@@ -57,10 +57,12 @@ class BenchRun:
     Attributes:
         arm: a key of `ARMS`, or "tcs/" and a key of `ABLATIONS`.
         options: options of the run, with its student, shots and seed.
+        of_grid: True if the learning rate is one of several that are compared.
     """
 
     arm: str
     options: ResolvedConfig
+    of_grid: bool = False
 
     @property
     def place(self) -> str:
@@ -71,13 +73,15 @@ class BenchRun:
     @property
     def name(self) -> str:
         """Name of the run's file."""
-        return f"{self.arm}-{self.place}".replace("/", "-")
+        rate = f"-lr{self.options.lr:g}" if self.of_grid else ""
+        return f"{self.arm}-{self.place}{rate}".replace("/", "-")
 
     @property
     def title(self) -> str:
         """Name of the run in messages."""
         shots = f", {self.options.shots} shots" if self.options.shots else ""
-        return f"{self.arm}, {self.options.student}{shots}, seed {self.options.seed}"
+        rate = f", learning rate {self.options.lr:g}" if self.of_grid else ""
+        return f"{self.arm}, {self.options.student}{shots}, seed {self.options.seed}{rate}"
 
     @property
     def teacher(self) -> str | None:
@@ -110,6 +114,7 @@ class RunResult:
         onnx_mb: size of the deployed model's ONNX file, in 10^6 bytes.
         latency_ms: median time of one image through that file in ONNX Runtime, on this machine's CPU with
             `threads` threads.
+        val_accuracy: accuracy on all validation images after the last epoch, 0..1.
         teacher_seconds: duration of the teacher's pass; 0 without a teacher.
     """
 
@@ -123,6 +128,7 @@ class RunResult:
     latency_ms: float
     threads: int
     train_images: int
+    val_accuracy: float
     teacher_seconds: float = 0.0
 
     @property
@@ -149,28 +155,34 @@ def arms_of(methods: Sequence[str], ablations: Sequence[str]) -> dict[str, dict[
 
 
 def make_runs(
-    shared: Sequence[SharedOptions], arms: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
+    shared: Sequence[SharedOptions],
+    arms: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    rates: Sequence[float] = (),
 ) -> tuple[BenchRun, ...]:
-    """Make the run of each arm for each of `shared` and each seed.
+    """Make the run of each arm for each of `shared` and each seed, and each of `rates` if there are any.
 
     All runs of a seed come before the next seed, so that an interrupted comparison has complete seeds.
 
     Args:
         shared: options that arms and seeds share, one per student and number of shots.
+        rates: peak learning rates instead of the shared one.
 
     Raises:
         SpecError: a shared option that an arm does not support.
     """
     return tuple(
-        BenchRun(arm, _changed(base, changes, seed))
+        BenchRun(arm, _changed(base, changes, {"seed": seed, **rate}), of_grid=bool(rates))
         for seed in seeds
         for base in shared
         for arm, changes in arms.items()
+        for rate in ([{"lr": rate} for rate in rates] or [{}])
     )
 
 
-def _changed(base: SharedOptions, changes: Mapping[str, Any], seed: int) -> ResolvedConfig:
-    document = base.options.model_dump(exclude_unset=True) | {"seed": seed}
+def _changed(base: SharedOptions, changes: Mapping[str, Any], own: Mapping[str, Any]) -> ResolvedConfig:
+    """Return the shared options with those of the run itself and the changes of its arm."""
+    document = base.options.model_dump(exclude_unset=True) | dict(own)
     if base.labeled_epochs and not METHODS[changes["method"]].label_free:
         document |= {"unlabeled": None, "rest_unlabeled": False, "epochs": base.labeled_epochs}
     tcs = document.get("tcs", {}) | changes.get("tcs", {})

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tcs_edge.bench.grid import BenchRun, RunResult
+from tcs_edge.bench.tune import Arm
 from tcs_edge.validation.statistics import McNemar, mcnemar_exact
 
 Place = tuple[str, int | None]  # student and shots of the compared arms
@@ -28,6 +29,8 @@ class Row:
         teacher_seconds: longest pass of the teacher.
         peak_memory_mb, peak_gpu_mb: the largest over seeds, in 10^6 bytes.
         latency_ms: median over seeds of one image through the ONNX file with `threads` threads.
+        lr: peak learning rate.
+        tuning: validation accuracy in 0..1 of every rate of a grid on the first seed; empty without a grid.
         paired: McNemar's test on all seeds' test images against the first arm; None for that arm. It covers the
             variation over images, not over seeds.
     """
@@ -50,6 +53,8 @@ class Row:
     onnx_mb: float
     latency_ms: float
     threads: int
+    lr: float
+    tuning: dict[float, float]
     paired: McNemar | None
 
     @property
@@ -60,21 +65,31 @@ class Row:
         return asdict(self)
 
 
-def make_rows(found: Mapping[BenchRun, RunResult]) -> tuple[Row, ...]:
-    """Make one row per student, number of shots and arm, in the order of the runs."""
+def make_rows(
+    found: Mapping[BenchRun, RunResult], tuning: Mapping[Arm, dict[float, float]] | None = None
+) -> tuple[Row, ...]:
+    """Make one row per student, number of shots and arm, in the order of the runs.
+
+    Args:
+        tuning: validation accuracies of a grid of learning rates, as from `tune.run_tuned`.
+    """
     places: dict[Place, dict[str, dict[BenchRun, RunResult]]] = {}
     for run, result in found.items():
         place = (run.options.student, run.options.shots)
         places.setdefault(place, {}).setdefault(run.arm, {})[run] = result
-    return tuple(row for arms in places.values() for row in _rows_of(arms))
+    return tuple(row for arms in places.values() for row in _rows_of(arms, tuning or {}))
 
 
-def _rows_of(arms: Mapping[str, Mapping[BenchRun, RunResult]]) -> list[Row]:
+def _rows_of(arms: Mapping[str, Mapping[BenchRun, RunResult]], tuning: Mapping[Arm, dict[float, float]]) -> list[Row]:
     first = next(iter(arms.values()))
-    return [_row(runs, None if runs is first else _marks(first)) for runs in arms.values()]
+    return [_row(runs, None if runs is first else _marks(first), tuning) for runs in arms.values()]
 
 
-def _row(runs: Mapping[BenchRun, RunResult], first: Mapping[int, np.ndarray] | None) -> Row:
+def _row(
+    runs: Mapping[BenchRun, RunResult],
+    first: Mapping[int, np.ndarray] | None,
+    tuning: Mapping[Arm, dict[float, float]],
+) -> Row:
     run, results = next(iter(runs)), list(runs.values())
     accuracies = tuple(result.accuracy for result in results)
     return Row(
@@ -96,6 +111,8 @@ def _row(runs: Mapping[BenchRun, RunResult], first: Mapping[int, np.ndarray] | N
         onnx_mb=results[0].onnx_mb,
         latency_ms=statistics.median(result.latency_ms for result in results),
         threads=results[0].threads,
+        lr=run.options.lr,
+        tuning=tuning.get((run.arm, run.options.student, run.options.shots), {}),
         paired=_paired(first, _marks(runs)) if first else None,
     )
 

@@ -60,6 +60,10 @@ def _accuracies(rows: Sequence[Row], shots: Sequence[int | None]) -> list[str]:
 def _costs(rows: Sequence[Row], with_accuracy: bool) -> list[str]:
     heads = ["method", "training s", "teacher s", "peak MB", "ONNX MB", "latency ms", f"against {rows[0].arm}"]
     lines = [_columns(row) for row in rows]
+    if any(row.tuning for row in rows):
+        heads.insert(1, "learning rate")
+        for row, columns in zip(rows, lines, strict=True):
+            columns.insert(1, f"{row.lr:g}")
     if with_accuracy:
         heads.insert(1, "accuracy %")
         for row, columns in zip(rows, lines, strict=True):
@@ -95,6 +99,8 @@ def _notes(rows: Sequence[Row]) -> str:
         f"Test images after the last epoch; mean and standard deviation over {seeds} seed{'s' * (seeds > 1)}"
         f"{', each with its own draw of the training images' * few}. Every method trains on the same images for the "
         "same number of epochs.",
+        "Learning rate: of the grid, the one with the highest validation accuracy on the first seed, for each method."
+        * any(row.tuning for row in rows),
         f"*: McNemar's exact p against {first}, over the images of all seeds, is below {SIGNIFICANT}." * columns,
         "Training time and peak memory (the largest over seeds) exclude the teacher's pass, but include an online "
         "teacher. Teacher 0 s: its features were cached before.",

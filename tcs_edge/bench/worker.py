@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tcs_edge.bench.grid import SCHEMA_VERSION, BenchRun, RunResult
-from tcs_edge.data import ImageSet
+from tcs_edge.data import ImageSet, Split
 from tcs_edge.data.loader import evaluation_loader
 from tcs_edge.errors import TcsEdgeError
 from tcs_edge.export.onnx import export_onnx
@@ -58,7 +58,8 @@ def run_pass(run: BenchRun) -> dict[str, float]:
 
 def train_run(run: BenchRun, config_key: Path) -> dict[str, object]:
     """Train, then evaluate once on the test images; the training's files are beside `config_key`."""
-    ready = _ready(run)
+    whole = _ready(run)
+    ready = replace(whole, images=_with_less_validation(whole.images))
     files = TrainingFiles(*(config_key.with_suffix(end) for end in (".state", ".metrics.jsonl", ".selection")))
     watch = Stopwatch()
     model = train_student(ready, files, watch=watch)
@@ -67,7 +68,7 @@ def train_run(run: BenchRun, config_key: Path) -> dict[str, object]:
     params_m, macs_m = deployed_cost(model, ready.preprocess.img_size)
     onnx_mb, latency_ms = _deploy(model, config_key.with_suffix(".onnx"), ready)
     found = RunResult(
-        correct=_correct(model, ready),
+        correct=_correct(model, whole, whole.images.test),
         train_seconds=seconds["distill"],
         peak_memory_mb=peak_mb,
         peak_gpu_mb=torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else 0.0,
@@ -77,6 +78,7 @@ def train_run(run: BenchRun, config_key: Path) -> dict[str, object]:
         latency_ms=latency_ms,
         threads=ready.options.threads,
         train_images=len(ready.images.train),
+        val_accuracy=(marks := _correct(model, whole, whole.images.val)).count("1") / len(marks),
     )
     for path in (files.checkpoint, files.selection):
         path.unlink(missing_ok=True)
@@ -98,13 +100,13 @@ def process_peak_memory_mb() -> float:
 def _ready(run: BenchRun) -> Prepared:
     ready = list_students(run.options).prepared()
     use_threads(ready.options.threads)
-    return replace(ready, images=_with_less_validation(ready.images))
+    return ready
 
 
 def _with_less_validation(images: ImageSet) -> ImageSet:
     """Return images with fewer validation images, spread evenly: no more than training images or `FOLD_IMAGES`.
 
-    No choice depends on them, and they would dominate the time of an epoch on few shots.
+    They are only for the log of the epochs, and would dominate the time of an epoch on few shots.
     """
     count = min(len(images.val), max(FOLD_IMAGES, len(images.train)))
     rows = np.arange(count) * len(images.val) // count
@@ -125,9 +127,10 @@ def _deploy(model: nn.Module, path: Path, ready: Prepared) -> tuple[float, float
 
 
 @torch.inference_mode()
-def _correct(model: nn.Module, ready: Prepared) -> str:
+def _correct(model: nn.Module, ready: Prepared, split: Split) -> str:
+    """Return one character per image of `split`, "1" for a correct class."""
     options = ready.options
-    loader = evaluation_loader(ready.images.test, ready.preprocess, options.batch_size, options.workers)
+    loader = evaluation_loader(split, ready.preprocess, options.batch_size, options.workers)
     right = [model(pixels).argmax(dim=1) == labels for pixels, labels, _ in loader]
     return "".join("1" if one else "0" for one in torch.cat(right).tolist())
 

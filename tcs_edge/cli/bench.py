@@ -41,6 +41,10 @@ def command(
         list[str] | None, typer.Option(help="Numbers of training images per class, such as 1,5,16.")
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Training budget of every run: 30-epochs, or 200k-images.")] = None,
+    lr_grid: Annotated[
+        str | None,
+        typer.Option(help="Learning rates such as 5e-4,1e-3,2e-3: each method uses its best by validation accuracy."),
+    ] = None,
     student: Annotated[list[str] | None, typer.Option(help="A timm name, or auto; repeatable.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with options of compress; flags win.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -55,9 +59,13 @@ def command(
       tcs-edge bench --out bench/ --data photos/ --methods tcs,kd,ce --seeds 3 --student lcnet_050
     """
     from tcs_edge.bench.budget import parse_budget
+    from tcs_edge.bench.tune import parse_rates
     from tcs_edge.project.read import read_options
 
     arms, spend = arms_of(_names(methods), _names(ablations)), parse_budget(budget) if budget else None
+    rates = parse_rates(lr_grid) if lr_grid is not None else ()
+    if rates and options.get("lr") is not None:
+        raise UsageError("--lr-grid chooses the learning rate. Leave --lr out.")
     counts = _shots(shots) or (list(FEW_SHOTS) if few_shot else [])
     flags = ({} if config else {"target": DEFAULT_TARGET}) | given(options)
     asked = read_options(flags | ({"shots": counts[0]} if counts else {}), config, None)
@@ -69,11 +77,15 @@ def command(
     from tcs_edge.bench.rows import make_rows
     from tcs_edge.bench.run import run_bench
     from tcs_edge.bench.table import write_table
+    from tcs_edge.bench.tune import run_tuned
     from tcs_edge.stages.weights import require_weights
 
     shared = plan_shared(asked, student or [asked.student], counts or [asked.shots], spend, arms)
     require_weights(*(each.options for each in shared), teacher=False)
-    rows = make_rows(run_bench(make_runs(shared, arms, range(seeds)), out))
+    if rates:
+        rows = make_rows(*run_tuned(shared, arms, range(seeds), rates, out))
+    else:
+        rows = make_rows(run_bench(make_runs(shared, arms, range(seeds)), out))
     markdown = write_table(rows, out)
     if json:
         print_json({"schema_version": SCHEMA_VERSION, "rows": [row.to_json() for row in rows]})

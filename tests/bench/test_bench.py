@@ -8,7 +8,16 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from tcs_edge.bench.grid import ABLATIONS, ARMS, BenchRun, RunResult, SharedOptions, arms_of, make_runs
+from tcs_edge.bench.grid import (
+    ABLATIONS,
+    ARMS,
+    SCHEMA_VERSION,
+    BenchRun,
+    RunResult,
+    SharedOptions,
+    arms_of,
+    make_runs,
+)
 from tcs_edge.bench.rows import make_rows
 from tcs_edge.bench.run import run_bench
 from tcs_edge.bench.table import to_markdown, write_table
@@ -27,7 +36,7 @@ BASE = resolve(
 
 def found(correct, **given):
     costs = {"peak_memory_mb": 300.0, "peak_gpu_mb": 0.0, "params_m": 0.5, "macs_m": 9.0, "onnx_mb": 2.0}
-    measured = {"train_images": 20, "train_seconds": 2.0, "latency_ms": 1.5, "threads": 1}
+    measured = {"train_images": 20, "val_accuracy": 0.5, "train_seconds": 2.0, "latency_ms": 1.5, "threads": 1}
     return RunResult(**{"correct": correct} | measured | costs | given)
 
 
@@ -196,10 +205,10 @@ def test_kept_teacher_pass_of_another_teacher_raises(base, tmp_path, monkeypatch
     monkeypatch.setattr("subprocess.run", None)
     dino = base.replaced(teacher="dinov2")
     tcs, kd = make_runs([SharedOptions(dino)], arms_of(["tcs", "kd"], []), [0])
-    kept = {"schema_version": 2, **tcs.config_key(), "found": {"seconds": 3.0}}
+    kept = {"schema_version": SCHEMA_VERSION, **tcs.config_key(), "found": {"seconds": 3.0}}
     (tmp_path / f"{tcs.teacher}.json").write_text(json.dumps(kept))
     for run in (tcs, kd):
-        result = {"schema_version": 2, **run.config_key(), "found": found("1100").to_json()}
+        result = {"schema_version": SCHEMA_VERSION, **run.config_key(), "found": found("1100").to_json()}
         (tmp_path / f"{run.name}.json").write_text(json.dumps(result))
     assert [one.teacher_seconds for one in run_bench([tcs, kd], tmp_path).values()] == [3.0, 3.0]
 

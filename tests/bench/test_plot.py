@@ -24,7 +24,7 @@ def rows_of(shots, students=("lcnet_050",), seeds=2):
     shared = [options(student, count) for student in students for count in shots]
     marks = {"tcs": "1110", "kd": "1100", "ce": "1000"}
     return make_rows({
-        run: RunResult(marks[run.arm], 1.0, 300.0, 0.0, 0.5, 9.0, 2.0, 1.5, 1, 20)
+        run: RunResult(marks[run.arm], 1.0, 300.0, 0.0, 0.5, 9.0, 2.0, 1.5, 1, 20, 0.5)
         for run in make_runs([SharedOptions(base) for base in shared], arms_of(ARMS, []), range(seeds))
     })  # fmt: skip
 

@@ -1,0 +1,71 @@
+"""Choice of the learning rate of every arm from one grid, at the same cost for all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tcs_edge.bench.grid import BenchRun, RunResult, SharedOptions, make_runs
+from tcs_edge.bench.run import run_bench
+from tcs_edge.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+Arm = tuple[str, str, int | None]  # arm, student and shots
+
+
+def parse_rates(text: str) -> tuple[float, ...]:
+    """Parse the rates of `--lr-grid`, such as "5e-4,1e-3,2e-3", into ascending order.
+
+    Raises:
+        UsageError: fewer than two rates, a rate given twice, or one that is not in (0, 1e30].
+    """
+    try:
+        rates = sorted(float(word) for word in text.split(","))
+    except ValueError:
+        rates = []
+    if len(rates) < 2 or len(set(rates)) < len(rates) or not all(0 < rate <= 1e30 for rate in rates):
+        raise UsageError(f"--lr-grid: not two or more different rates: {text!r}. Write them such as 5e-4,1e-3,2e-3.")
+    return tuple(rates)
+
+
+def run_tuned(
+    shared: Sequence[SharedOptions],
+    arms: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+    rates: Sequence[float],
+    out: Path,
+) -> tuple[dict[BenchRun, RunResult], dict[Arm, dict[float, float]]]:
+    """Run every rate on the first seed, and the other seeds at the rate that each arm chose there.
+
+    The choice uses the accuracy on all validation images after the last epoch, and never the test images.
+
+    Returns:
+        Results at the chosen rates, and the validation accuracy in 0..1 of every rate, by arm.
+
+    Raises:
+        UsageError, TcsEdgeError: as `run.run_bench`.
+    """
+    tried = run_bench(make_runs(shared, arms, seeds[:1], rates), out)
+    accuracies: dict[Arm, dict[float, float]] = {}
+    for run, result in tried.items():
+        accuracies.setdefault(_arm(run), {})[run.options.lr] = result.val_accuracy
+    chosen = {arm: choose_rate(found) for arm, found in accuracies.items()}
+    for (name, student, _), rate in chosen.items():
+        logger.info(f"learning rate of {name}, {student}: {rate:g}")
+        if rate in (min(rates), max(rates)):
+            logger.warning(f"learning rate of {name}, {student}: {rate:g} is at an end of --lr-grid. Extend the grid.")
+    others = [run for run in make_runs(shared, arms, seeds[1:], rates) if run.options.lr == chosen[_arm(run)]]
+    kept = {run: result for run, result in tried.items() if run.options.lr == chosen[_arm(run)]}
+    return kept | run_bench(others, out), accuracies
+
+
+def choose_rate(accuracies: Mapping[float, float]) -> float:
+    """Return the rate with the highest validation accuracy, the smallest of equals."""
+    return min(accuracies, key=lambda rate: (-accuracies[rate], rate))
+
+
+def _arm(run: BenchRun) -> Arm:
+    return run.arm, run.options.student, run.options.shots
