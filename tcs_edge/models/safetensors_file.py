@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -71,6 +71,22 @@ def read_state(path: Path, expected: Collection[str]) -> dict[str, torch.Tensor]
     if len(state) != len(raw):
         raise DataError(f"{path} holds more than one model: keys collide without their prefixes. Pass one model.")
     return state
+
+
+def require_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuse weights with NaN or infinite values.
+
+    Args:
+        state: the tensors of `path` that the model uses.
+
+    Raises:
+        DataError: the message names the first such tensor.
+    """
+    for name, tensor in state.items():
+        bad = int((~torch.isfinite(tensor)).sum()) if tensor.is_floating_point() else 0
+        if bad:
+            share = f"{bad} of {tensor.numel()}"
+            raise DataError(f"{path}: tensor {name} has NaN or infinite values ({share}). Download the file again.")
 
 
 def _upcast(tensor: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from tcs_edge.errors import DataError, MissingError, UsageError
 from tcs_edge.models.safetensors_file import check_safetensors, read_state
-from tcs_edge.students.build import local_file
+from tcs_edge.students.build import build_student, local_file
 from tcs_edge.teachers.load import build_teacher, describe_teacher
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
@@ -54,3 +54,38 @@ def test_teacher_weights_with_another_axis_are_refused_in_one_line(tmp_path, tea
     save_file({key: torch.zeros(*tensor.shape, 1) for key, tensor in load_file(teacher_file).items()}, path)
     with pytest.raises(DataError, match="of another shape"):
         build_teacher(describe_teacher("timm/test_vit", path, 64))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_teacher_weights_that_are_not_finite_are_refused_with_their_tensor(tmp_path, teacher_file, value, dtype):
+    weights = load_file(teacher_file)
+    weights["blocks.0.norm1.bias"] = weights["blocks.0.norm1.bias"].to(dtype)
+    weights["blocks.0.norm1.bias"][3] = value
+    path = tmp_path / "a.safetensors"
+    save_file(weights, path)
+    with pytest.raises(DataError) as caught:
+        build_teacher(describe_teacher("timm/test_vit", path, 64))
+    assert str(caught.value) == (
+        f"{path}: tensor blocks.0.norm1.bias has NaN or infinite values (1 of 64). Download the file again."
+    )
+
+
+def test_student_weights_that_are_not_finite_are_refused_before_the_teacher_pass(cli, tiny, tmp_path, monkeypatch):
+    weights = build_student("lcnet_050", 32, "random", seed=0).state_dict()
+    weights["conv_stem.weight"][0, 0] = float("nan")
+    path = tmp_path / "weights.safetensors"
+    save_file(weights, path)
+    monkeypatch.setattr("tcs_edge.pipeline.run.teach", None)
+    monkeypatch.chdir(tmp_path)
+    result = cli(*tiny(student_init=path))
+    assert result.exit_code == 3, result.stderr
+    assert f"{path}: tensor conv_stem.weight has NaN or infinite values (9 of " in result.stderr
+    assert [entry.name for entry in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+def test_tensors_that_the_student_does_not_use_may_have_any_value(tmp_path):
+    weights = build_student("lcnet_050", 32, "random", seed=0).state_dict()
+    path = tmp_path / "weights.safetensors"
+    save_file(weights | {"classifier.weight": torch.full((1000, 1280), float("nan"))}, path)
+    build_student("lcnet_050", 32, path, seed=0)
