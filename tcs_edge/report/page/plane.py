@@ -71,8 +71,9 @@ def plane(
 
 
 def _limit_line(limit: float, x: Axis, y: Axis) -> Markup:
-    left, _, _, bottom = _limit_box(limit, x, y)
-    title = text(left, bottom - 3, _limit_words(limit), "mark-label limit")
+    left, _, right, bottom = _limit_box(limit, x, y)
+    place, anchor = (right, "end") if right < x(limit) else (left, "start")
+    title = text(place, bottom - 3, _limit_words(limit), "mark-label limit", anchor=anchor)
     return Markup("").join([line(x(limit), y.start, x(limit), y.end, "limit"), title])
 
 
