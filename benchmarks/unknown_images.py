@@ -63,9 +63,11 @@ def measure(run: Path, unknown: list[str]) -> dict[str, Any]:
     strange = np.concatenate([runner.run(preprocess(open_rgb(path))[None]) for path in paths]).astype(np.float64)
     confidence = read_confidence(folder.export / CONFIDENCE_FILE)
     known_scores, strange_scores = scores_of(logits), scores_of(strange)
-    document = {
-        "run": run.name,
+    document: dict[str, Any] = {
+        "schema_version": 1,
+        "images": manifest.dataset.name,
         "unknown_classes": unknown,
+        "validation_images": len(images.val),
         "known_images": len(logits),
         "unknown_images": len(strange),
         "accuracy": float((logits.argmax(axis=1) == labels).mean()),
