@@ -13,7 +13,7 @@ from tcs_edge.report.page.contents import RunContents, read_run
 from tcs_edge.report.page.environment import environment, percent, significant
 from tcs_edge.report.page.pairs import best_run, deployed_accuracy, paired_tests
 from tcs_edge.report.page.plane import Point
-from tcs_edge.runs.schema import LatencyRecord
+from tcs_edge.runs.schema import AccuracyRecord, LatencyRecord
 from tcs_edge.utils.durations import format_seconds
 
 
@@ -73,7 +73,7 @@ def _rows(runs: Sequence[RunContents], most_accurate: int | None) -> list[Row]:
         _words("Method", method),
         _words("Teacher", [run.manifest.teacher.name if run.manifest.teacher else "none" for run in runs]),
         _words("Accuracy of the export", [percent(a.value if a else None) for a in accuracies], most_accurate, passed),
-        _words("95 % interval", [f"{percent(a.low, 1)} to {percent(a.high, 1)}" if a else "–" for a in accuracies]),
+        _words("95 % interval", [_interval(a) if a else "–" for a in accuracies]),
         _words("Latency, median", [_milliseconds(found, "p50_ms") for found in latencies], fastest, passed),
         _words("Latency, up to", [_milliseconds(found, "high_ms") for found in latencies]),
         _sizes("Exports, MB", [run.manifest.export_mb for run in runs], passed),
@@ -99,6 +99,12 @@ def _sizes(title: str, values: Sequence[float | None], passed: Sequence[bool]) -
     known = [value for value in values if value is not None]
     smallest = significant(min(known)) if len(known) == len(values) and len(set(cells)) > 1 else None
     return Row(title, cells, tuple(cell == smallest and ok for cell, ok in zip(cells, passed, strict=True)))
+
+
+def _interval(accuracy: AccuracyRecord) -> str:
+    """Format the interval with no-break spaces, so that a sign stays at its number."""
+    low, high = (percent(end, 1).replace(" ", "\u00a0") for end in (accuracy.low, accuracy.high))
+    return f"{low} to {high}"
 
 
 def _milliseconds(latency: LatencyRecord | None, field: str) -> str:

@@ -12,7 +12,6 @@ from tcs_edge.report.page.contents import RunContents
 from tcs_edge.report.page.environment import significant
 from tcs_edge.report.page.plane import NARROW, WIDE
 from tcs_edge.report.page.svg import (
-    MOST_TICKS,
     TICK_MARK_PX,
     Axis,
     combs,
@@ -132,7 +131,7 @@ def _ends(target: LatencyRecord | None, rows: Sequence[Timed]) -> tuple[float, f
 
 
 def _scale(x: Axis, bottom: float) -> Markup:
-    parts = [line(x(tick), bottom, x(tick), bottom + TICK_MARK_PX, "axis") for tick in x.ticks(3 * MOST_TICKS)]
+    parts = [line(x(tick), bottom, x(tick), bottom + TICK_MARK_PX, "axis") for tick in {*x.spaced_ticks(), *x.steps()}]
     for tick in x.spaced_ticks():
         parts.append(line(x(tick), 8, x(tick), bottom, "grid"))
         parts.append(text(x(tick), bottom + 16, tick_label(tick), anchor="middle"))

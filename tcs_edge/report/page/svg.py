@@ -50,6 +50,10 @@ class Axis:
         """Return at most about `most` round numbers inside the axis."""
         return _log_ticks(self.low, self.high, most) if self.log else _linear_ticks(self.low, self.high, most)
 
+    def steps(self) -> list[float]:
+        """Return every step of 1, 2 and 5 inside a logarithmic axis; nothing for a linear one."""
+        return _log_steps(self.low, self.high) if self.log else []
+
     def spaced_ticks(self, most: int = MOST_TICKS) -> list[float]:
         """Return the most round numbers, about `most` or fewer, with labels that do not overlap side by side."""
         for limit in range(most, 1, -1):
@@ -93,15 +97,19 @@ def _linear_ticks(low: float, high: float, most: int) -> list[float]:
 
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
     """Return steps of 1, 2 and 5, or powers of ten; steps of equal size for an axis with fewer than three."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    every = [step * 10.0**decade for decade in decades for step in LOG_STEPS if low <= step * 10.0**decade <= high]
+    every = _log_steps(low, high)
     if len(every) < 3:
         return [tick for tick in _linear_ticks(low, high, most) if low <= tick <= high]
     if len(every) <= most:
         return every
-    powers = [10.0**decade for decade in decades if low <= 10.0**decade <= high]
+    powers = [step for step in every if f"{step:e}".startswith("1.0")]
     ticks = powers if len(powers) > 2 else every
     return ticks[:: math.ceil(len(ticks) / most)]
+
+
+def _log_steps(low: float, high: float) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [step * 10.0**decade for decade in decades for step in LOG_STEPS if low <= step * 10.0**decade <= high]
 
 
 def element(tag: str, *children: str, **attributes: object) -> Markup:
@@ -167,7 +175,7 @@ def frame(
         parts.append(text(x.start - 6, y(value) + 4, tick_label(value), anchor="end"))
     shown = x.spaced_ticks() if x_ticks is None else x_ticks
     # A logarithmic axis has a mark at every step of 1, 2 and 5, also where there is no space for its label.
-    for value in {*shown, *x.ticks(3 * MOST_TICKS)} if x.log else shown:
+    for value in {*shown, *x.steps()}:
         parts.append(line(x(value), y.start + gap, x(value), y.start + gap + TICK_MARK_PX, "axis"))
     for value in shown:
         parts.append(text(x(value), y.start + gap + TICK_PX, tick_label(value), anchor="middle"))

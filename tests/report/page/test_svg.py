@@ -60,6 +60,12 @@ def test_a_logarithmic_axis_has_steps_of_1_2_and_5_where_they_fit(low, high, wid
     assert [tick_label(tick) for tick in Axis(low, high, 0, width, log=True).spaced_ticks()] == labels
 
 
+def test_a_logarithmic_axis_has_a_mark_at_every_step():
+    axis = Axis(0.4, 60, 0, 100, log=True)
+    assert axis.steps() == pytest.approx([0.5, 1, 2, 5, 10, 20, 50])
+    assert Axis(0.4, 60, 0, 100).steps() == []
+
+
 @given(st.lists(POSITIVE, min_size=1), st.booleans())
 def test_padding_leaves_room_on_both_sides(values, log):
     low, high = padded(values, log=log)
