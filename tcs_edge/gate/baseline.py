@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -169,5 +171,10 @@ def _git_blob(name: str) -> bytes:
         raise UsageError(f"git could not read the baseline {name}: {error}. Install git, or pass a file.") from None
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no such object"]
+        if owned := re.search("dubious ownership in repository at '(.*)'", reason[0]):
+            raise UsageError(
+                f"git refuses to read the baseline {name}, because another user owns this repository. "
+                f"Run: git config --global --add safe.directory {shlex.quote(owned[1])}"
+            )
         raise UsageError(f"git has no baseline {name} ({reason[0]}). In CI, fetch that ref first.")
     return done.stdout

@@ -11,7 +11,14 @@ from typing import Any
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.gate.measures import Measure, manifest_measures, target_isa
 from tcs_edge.runs.folder import MANIFEST, MARKER, REJECTED_SUFFIX, find_run
-from tcs_edge.runs.manifest import SCHEMA_VERSION, FileProblem, exported_files, parse_manifest, verify_files
+from tcs_edge.runs.manifest import (
+    SCHEMA_VERSION,
+    FileProblem,
+    advice_on,
+    exported_files,
+    parse_manifest,
+    verify_files,
+)  # fmt: skip
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.specs.strict import short
 from tcs_edge.utils.files import sha256_file
@@ -164,7 +171,8 @@ def _files_requirement(problems: tuple[FileProblem, ...]) -> Requirement:
         return Requirement("files unchanged", True, "every file has its recorded sha256")
     listed = ", ".join(f"{problem.path} ({problem.problem})" for problem in problems[:SHOWN_PROBLEMS])
     more = f" and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
-    return Requirement("files unchanged", False, f"changed after validation: {listed}{more}")
+    fix = f". {advice}" if (advice := advice_on(problems, otherwise="")) else ""
+    return Requirement("files unchanged", False, f"changed after validation: {listed}{more}{fix}")
 
 
 def _model_file(path: Path) -> Subject:

@@ -15,7 +15,7 @@ from tcs_edge.data.inputs import ImageInput, each_image, image_files
 from tcs_edge.errors import DataError, ParityFailed, UnknownName, UsageError
 from tcs_edge.export.preprocess import read_labels
 from tcs_edge.runs.folder import RunFolder, find_run
-from tcs_edge.runs.manifest import read_manifest, verify_exports
+from tcs_edge.runs.manifest import advice_on, read_manifest, verify_exports
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.runtimes.base import ClosingRunner, Runner, Runtime
 from tcs_edge.runtimes.registry import runtime_for
@@ -220,4 +220,4 @@ def _files(runtime: Runtime, artifact: str) -> list[str]:
 def _require_unchanged(folder: RunFolder, manifest: Manifest, run: Path, names: Iterable[str]) -> None:
     if problems := verify_exports(folder.root, manifest, names):
         listed = ", ".join(f"{problem.path} ({problem.problem})" for problem in problems)
-        raise ParityFailed(f"{run} changed after validation: {listed}. Run compress again.")
+        raise ParityFailed(f"{run} changed after validation: {listed}. {advice_on(problems)}")

@@ -9,7 +9,7 @@ from torch import nn
 from tcs_edge.data import ImageSet, Preprocess, load_images
 from tcs_edge.errors import DataError, ParityFailed
 from tcs_edge.runs.folder import RunFolder, find_run
-from tcs_edge.runs.manifest import read_manifest, verify_files
+from tcs_edge.runs.manifest import advice_on, read_manifest, verify_files
 from tcs_edge.runs.origin import recorded_data
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.students.build import build_student
@@ -30,7 +30,7 @@ def validated_run(run: Path) -> tuple[RunFolder, Manifest]:
         raise ParityFailed(f"{run} failed validation, see {folder.validation}. Run compress again.")
     if problems := verify_files(folder.root, manifest):
         listed = ", ".join(f"{problem.path} ({problem.problem})" for problem in problems[:3])
-        raise ParityFailed(f"{run} changed after validation: {listed}. Run compress again.")
+        raise ParityFailed(f"{run} changed after validation: {listed}. {advice_on(problems)}")
     return folder, manifest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,13 +40,20 @@ SCHEMA_VERSION = 1
 NOT_RECORDED = (MANIFEST, MARKER, REPORT)
 RUN_AGAIN = "The file was changed, or another version wrote it. Run compress again."
 
+RUN_AGAIN_ADVICE = "Run compress again."
+CRLF_ADVICE = (
+    "Git changed line ends (core.autocrlf). Put the line `* -text` into a .gitattributes file in the run's folder, "
+    "then check the run out again."
+)
+MOST_TEXT_BYTES = 128 * 2**20  # larger files are not read whole
+
 
 @dataclass(frozen=True)
 class FileProblem:
     """File that differs from the manifest."""
 
     path: str
-    problem: Literal["missing", "changed", "not in the manifest", "a symbolic link", "unreadable"]
+    problem: Literal["missing", "changed", "CRLF line ends", "not in the manifest", "a symbolic link", "unreadable"]
 
 
 def build_manifest(
@@ -147,6 +155,11 @@ def verify_files(root: Path, manifest: Manifest) -> tuple[FileProblem, ...]:
     return tuple(sorted(problems, key=lambda problem: problem.path))
 
 
+def advice_on(problems: Iterable[FileProblem], otherwise: str = RUN_AGAIN_ADVICE) -> str:
+    """Return the fix for changed files, with the likely cause of changed line ends."""
+    return CRLF_ADVICE if any(problem.problem == "CRLF line ends" for problem in problems) else otherwise
+
+
 def verify_exports(root: Path, manifest: Manifest, names: Iterable[str]) -> tuple[FileProblem, ...]:
     """Return the changed, missing, linked and unlisted ones among files of the export folder."""
     records = {record.path: record for record in manifest.files}
@@ -164,10 +177,20 @@ def _problem(root: Path, record: ManifestFile) -> FileProblem | None:
     if path.is_symlink() or any(folder.is_symlink() for folder in folders):
         return FileProblem(record.path, "a symbolic link")
     try:
-        changed = path.stat().st_size != record.bytes or sha256_file(path) != record.sha256
+        if path.stat().st_size == record.bytes and sha256_file(path) == record.sha256:
+            return None
+        return FileProblem(record.path, "CRLF line ends" if _is_crlf_copy(path, record) else "changed")
     except OSError:
         return FileProblem(record.path, "unreadable")
-    return FileProblem(record.path, "changed") if changed else None
+
+
+def _is_crlf_copy(path: Path, record: ManifestFile) -> bool:
+    """Return True if the file equals the recorded one once CRLF is LF again."""
+    if not record.bytes < path.stat().st_size <= MOST_TEXT_BYTES:
+        return False
+    with path.open("rb") as handle:
+        content = handle.read(MOST_TEXT_BYTES + 1)
+    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest() == record.sha256
 
 
 def _recordable(root: Path) -> list[Path]:

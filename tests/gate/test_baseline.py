@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 
@@ -41,6 +42,24 @@ def test_a_baseline_from_git(make_run, tmp_path, monkeypatch):
         with pytest.raises(UsageError) as caught:
             load_baseline(place)
         assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_repository_of_another_user_gets_the_command_that_trusts_it(cli, make_run, tmp_path, monkeypatch):
+    repository = tmp_path / "my repository"
+    repository.mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=repository, check=True, timeout=60)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (repository / "models").mkdir()
+    monkeypatch.chdir(repository / "models")
+    result = cli("gate", make_run(), "--baseline", "git:HEAD:gate.json", "--max-change", "size_mb=5%")
+    assert result.exit_code == 2
+    assert "another user owns this repository" in result.stderr
+    command = shlex.split(result.stderr.split("Run: ")[1].splitlines()[0])
+    assert command == ["git", "config", "--global", "--add", "safe.directory", str(repository)]
+    subprocess.run(command, check=True, timeout=60)
+    with pytest.raises(UsageError, match="git has no baseline HEAD:gate.json"):
+        load_baseline("git:HEAD:gate.json")
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tcs_edge.errors import DataError
+from tcs_edge.errors import DataError, ParityFailed
 from tcs_edge.runs.folder import open_run
-from tcs_edge.runs.manifest import FileProblem, build_manifest, read_manifest, verify_files, write_manifest
+from tcs_edge.runs.load import validated_run
+from tcs_edge.runs.manifest import (
+    FileProblem,
+    build_manifest,
+    read_manifest,
+    verify_files,
+    with_files,
+    write_manifest,
+)  # fmt: skip
 from tcs_edge.runs.schema import DatasetRecord, StageRecord, StudentRecord, TeacherRecord
 from tcs_edge.validation.accuracy import Accuracy
 from tcs_edge.validation.checks import holds
@@ -21,6 +32,7 @@ from tcs_edge.validation.metrics import Metrics, MetricsMeter
 from tcs_edge.validation.parity import compare
 from tcs_edge.validation.validate import Validation
 
+ROOT = Path(__file__).resolve().parents[2]
 LOGITS = np.array([[2.0, 1.0], [0.0, 1.0]])
 LABELS = np.array([0, 1])
 LATENCY = {"p50_ms": 2.0, "low_ms": 1.0, "high_ms": 4.0, "threads": 4, "source": "estimated", "citation": "a table"}
@@ -115,6 +127,44 @@ def test_changed_missing_and_unlisted_files_are_found(run):
         FileProblem("export/model.bin", "changed"),
         FileProblem("export/model.xml", "missing"),
     )
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, timeout=60, capture_output=True)
+
+
+@pytest.mark.parametrize("attributes", [False, True])
+def test_line_ends_that_git_changed_are_named_with_their_fix(make_run, tmp_path, cli, attributes):
+    origin, copy = tmp_path / "origin", tmp_path / "copy"
+    run = make_run("origin/model")
+    manifest = read_manifest(run)
+    (run / "export" / "labels.txt").write_bytes(b"cat\ndog\n")
+    write_manifest(run, with_files(manifest, run, [run / "export" / "labels.txt"]))
+    if attributes:
+        shutil.copy(ROOT / "examples" / "ci" / ".gitattributes", origin)
+    git(origin, "init", "-q")
+    git(origin, "add", "-f", ".")
+    git(origin, "commit", "-qm", "a run")
+    git(tmp_path, "-c", "core.autocrlf=true", "clone", "-q", str(origin), str(copy))
+    assert ((copy / "model" / "export" / "labels.txt").read_bytes() == b"cat\ndog\n") == attributes
+    problems = verify_files(copy / "model", read_manifest(copy / "model"))
+    result = cli("gate", copy / "model", "--max-params-m", 100)
+    if attributes:
+        assert problems == ()
+        assert result.exit_code == 0, result.stderr + result.stdout
+        return
+    assert problems == (FileProblem("export/labels.txt", "CRLF line ends"),)
+    assert result.exit_code == 1
+    assert "Put the line `* -text` into a .gitattributes file" in result.stdout
+    with pytest.raises(ParityFailed, match=r"export/labels.txt \(CRLF line ends\)\. Git changed line ends"):
+        validated_run(copy / "model")
+
+
+def test_another_change_is_not_blamed_on_line_ends(run):
+    manifest = read_manifest(run.root)
+    (run.export / "model.xml").write_bytes(b"<net>\r\n</net>\r\n" * 9)
+    assert verify_files(run.root, manifest) == (FileProblem("export/model.xml", "changed"),)
 
 
 def test_links_and_pipes_among_the_exports_are_found(run, tmp_path):
