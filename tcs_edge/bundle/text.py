@@ -55,14 +55,15 @@ def readme_text(manifest: Manifest, runtime: str, packages: dict[str, str]) -> s
 Copy this folder to the device. It needs Python 3.11 to 3.13 with {pins}, and nothing else.
 
 ```
-python3 -m venv .venv && .venv/bin/pip install -r requirements.txt
-.venv/bin/python selfcheck.py
-.venv/bin/python predict.py photo.jpg --top 3
+python3 -I -m venv .venv && .venv/bin/pip install -r requirements.txt
+.venv/bin/python -I selfcheck.py
+.venv/bin/python -I predict.py ../photo.jpg --top 3
 ```
 
-`selfcheck.py` verifies every file's sha256, preprocesses the golden images, compares the model's outputs with the
-validated ones, and measures the latency. It exits with 0 if all checks pass, otherwise with 1. It writes
-`selfcheck.json`. Copy this file to the machine that made the bundle, to check the measured latency against the limits:
+Keep your own files out of this folder. `selfcheck.py` verifies every file's sha256 and refuses other files. Then it
+preprocesses the golden images, compares the model's outputs with the validated ones, and measures the latency.
+It exits with 0 if all checks pass, otherwise with 1. It writes `selfcheck.json`. Copy this file to the
+machine that made the bundle, to check the measured latency against the limits:
 `tcs-edge gate RUN --selfcheck selfcheck.json`.
 
 | file | content |

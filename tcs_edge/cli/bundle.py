@@ -55,4 +55,4 @@ def command(
         return
     facts = f"{len(bundle.files)} files, {bundle.size_mb:.1f} MB, for {bundle.runtime}"
     typer.echo(one_line(f"bundle: {bundle.folder} ({facts})"))
-    typer.echo("on the device: pip install -r requirements.txt && python3 selfcheck.py")
+    typer.echo("on the device: pip install -r requirements.txt && python3 -I selfcheck.py")

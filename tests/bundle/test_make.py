@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
 import platform
-import shutil
 import struct
 import subprocess
 import sys
@@ -43,21 +41,6 @@ def load_script(name: str):
 predict = load_script("predict")
 
 
-@pytest.fixture(scope="session")
-def bundled(cli, finished, tmp_path_factory) -> Path:
-    """Bundle of the finished run for ONNX Runtime. Read only."""
-    out = tmp_path_factory.mktemp("bundles") / "bundle"
-    result = cli("bundle", finished, "--out", out)
-    assert result.exit_code == 0, result.stderr
-    return out
-
-
-@pytest.fixture
-def own_bundle(bundled, tmp_path) -> Path:
-    """Copy of the bundle that a test may change."""
-    return shutil.copytree(bundled, tmp_path / "own")
-
-
 def run_script(folder: Path, *arguments: object, python: str = sys.executable) -> subprocess.CompletedProcess:
     """Run a script of the bundle in its own process, without the packages that a device lacks."""
     script, *rest = map(str, arguments)
@@ -80,13 +63,6 @@ def selfcheck(folder: Path, tmp_path: Path, python: str = sys.executable) -> tup
 
 def failed(document: dict) -> str:
     return " | ".join(f"{check['name']} {check['detail']}" for check in document["checks"] if not check["passed"])
-
-
-def sign_again(folder: Path) -> None:
-    """Write new hashes for changed files."""
-    paths = sorted(path for path in folder.iterdir() if path.name != "SHA256SUMS")
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in paths]
-    (folder / "SHA256SUMS").write_text("".join(lines))
 
 
 def test_a_bundle_has_the_files_for_a_device(bundled, finished):
@@ -231,7 +207,7 @@ FAULTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_with_matching_hashes_is_detected(own_bundle, tmp_path, fault):
+def test_a_fault_with_matching_hashes_is_detected(own_bundle, sign_again, tmp_path, fault):
     damage, check = FAULTS[fault]
     damage(own_bundle)
     sign_again(own_bundle)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Classify images with the model in this folder.
 
-    python3 predict.py IMAGE_OR_FOLDER... [--top N] [--threads N] [--json]
+    python3 -I predict.py IMAGE_OR_FOLDER... [--top N] [--threads N] [--json]
 
 Images that cannot be read are named on stderr; the others are classified, and the exit code is 3.
 Needs Python 3.9 or newer and the packages in requirements.txt; for HEIC images, pillow-heif too. From another program:
@@ -11,13 +11,22 @@ Needs Python 3.9 or newer and the packages in requirements.txt; for HEIC images,
     classifier.is_unknown(answer)   # True for an image that likely shows none of the classes
 """
 
-from __future__ import annotations
+# Until this folder is out of the import path, only built-in modules may be imported: a numpy.py beside the script would
+# run. `from __future__` opens a file, too.
+import sys
+
+if __name__ == "__main__":
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        del sys.path[:1]
+    import os.path
+
+    folder = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120
+    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != folder]
 
 import argparse
 import json
 import math
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,8 +82,10 @@ class Classifier:
         arithmetic: arithmetic of the runtime: "f32", "f16" or "bf16".
     """
 
-    def __init__(self, folder: Path = HERE, threads: int | None = None) -> None:
+    def __init__(self, folder: Path = HERE, threads: "int | None" = None) -> None:
         self.about = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        if Path(self.about["model"]).name != self.about["model"]:
+            raise ValueError("bundle.json names a model outside of its folder")
         self.steps = json.loads((folder / "preprocess.json").read_text(encoding="utf-8"))
         self.confidence = json.loads((folder / "confidence.json").read_text(encoding="utf-8"))
         self.labels = (folder / "labels.txt").read_text(encoding="utf-8").split("\n")[:-1]
@@ -124,7 +135,7 @@ def load_openvino(path: str, threads: int) -> tuple:
     return (lambda inputs: compiled([inputs])[0]), openvino.__version__, arithmetic
 
 
-def open_rgb(path: str | Path) -> Image.Image:
+def open_rgb(path: "str | Path") -> Image.Image:
     """Open an image, or the first frame or page, as 8-bit RGB: upright by its EXIF data, transparency on white."""
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
@@ -155,7 +166,7 @@ def orientation(image: Image.Image) -> int:
     return tag if isinstance(tag, int) else 1
 
 
-def flatten(image: Image.Image, container: str | None = None) -> Image.Image:
+def flatten(image: Image.Image, container: "str | None" = None) -> Image.Image:
     """Convert any mode to RGB: 16-bit gray scaled to 8 bits, transparency on white.
 
     Args:
@@ -244,7 +255,7 @@ def listed(path: str) -> list[Path]:
     left_out = Counter()
     found = sorted(image_files(Path(path), left_out))
     for kind, count in left_out.items():
-        print(f"{path}: ignored {kind}: {count}", file=sys.stderr)
+        print(f"{plain(path)}: ignored {kind}: {count}", file=sys.stderr)
     if not found:
         raise ValueError("no images in this folder")
     return found
@@ -271,7 +282,12 @@ def answer_each(classifier: Classifier, paths: list[str], top: int) -> Iterator[
 
 def reason(error: Exception) -> str:
     """Return the message of an exception in one line."""
-    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return plain(" ".join(str(getattr(error, "strerror", None) or error).split())) or type(error).__name__
+
+
+def plain(text: str) -> str:
+    """Return text with control characters escaped, for a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def positive(text: str) -> int:
@@ -292,15 +308,20 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):  # file names may have characters that a pipe's encoding lacks
         stream.reconfigure(errors="backslashreplace")
     answers, failed = [], []
-    for found in answer_each(Classifier(threads=arguments.threads), arguments.images, arguments.top):
+    try:
+        classifier = Classifier(threads=arguments.threads)
+    except Exception as error:  # a damaged file, or a runtime that is not installed
+        print(f"error: cannot load the model: {reason(error)}. Run selfcheck.py.", file=sys.stderr)
+        return 1
+    for found in answer_each(classifier, arguments.images, arguments.top):
         if "reason" in found:
-            print(f"error: cannot read image {found['image']}: {found['reason']}", file=sys.stderr)
+            print(f"error: cannot read image {plain(found['image'])}: {found['reason']}", file=sys.stderr)
             failed.append(found)
             continue
         answers.append(found)
         if not arguments.json:
             guesses = ", ".join(f"{guess['label']} {guess['probability']:.1%}" for guess in found["guesses"])
-            print(f"{found['image']}: {'unknown, nearest ' if found['unknown'] else ''}{guesses}")
+            print(plain(f"{found['image']}: {'unknown, nearest ' if found['unknown'] else ''}{guesses}"))
     if arguments.json:
         document = {"schema_version": 1, "predictions": answers, "failed": failed}
         unicode = sys.stdout.encoding.replace("-", "").lower() == "utf8"
@@ -312,4 +333,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
