@@ -125,7 +125,7 @@ class Gate:
         ('pass', True)
         >>> Gate(max_size_mb=0.1).require("runs/photos")
         Traceback (most recent call last):
-        tcs_edge.errors.RequirementMissed: runs/photos: size, model.onnx: ... MB is over the limit of 0.1 MB ...
+        tcs_edge.errors.RequirementMissed: runs/photos: size, model.onnx: ... MB is over the limit of 0.1 MB; ...
     """
 
     def __init__(

@@ -2,10 +2,11 @@
 
     python tools/sweep_candidates.py --img-size 224 --out tcs_edge/models/exported_bytes.json [--model NAME ...]
 
-Random weights, ten classes. Prints one line per candidate: bytes of the ONNX file in float32, float16 and int8 (every
-layer, per channel), and the largest difference of the float32 logits from torch, relative to their range. Add failed
-candidates to LEFT_OUT in tcs_edge/models/candidates.py. --out gets the bytes of the others, after each candidate.
-Candidates that the file has already are kept and not exported again.
+Random weights and biases, ten classes. Prints one line per candidate: bytes of the ONNX file in float32, float16 and
+int8 (every layer, per channel), bytes of OpenVINO's .xml and .bin in float32, and the largest difference of the
+float32 logits from torch, relative to their range. Add failed candidates to LEFT_OUT in tcs_edge/models/candidates.py.
+--out gets the bytes of the others, after each candidate. Candidates that the file has already are kept and not exported
+again.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ CALIBRATION_IMAGES = 2
 SCHEME = Scheme(per_channel=True, signed_activations=False, seven_bit_weights=False)
 
 
-def sweep(name: str, img_size: int, folder: Path) -> tuple[float, dict[str, int]]:
-    """Export one candidate; return the largest relative difference and the bytes by precision."""
-    backbone = deployable(build_student(name, img_size, "random", seed=0))
+def sweep(name: str, img_size: int, folder: Path) -> tuple[float, dict[str, int], int]:
+    """Export one candidate; return the largest relative difference, the bytes by precision, and those of OpenVINO."""
+    backbone = deployable(with_biases(build_student(name, img_size, "random", seed=0)))
     model = nn.Sequential(backbone, nn.Linear(feature_dim(backbone, img_size), len(LABELS))).eval()
     path = export_onnx(model, folder / f"{name}.onnx", img_size, labels=LABELS, preprocess={"img_size": img_size})
-    xml = export_openvino(path, folder / f"{name}.xml")[0]
+    xml, weights = export_openvino(path, folder / f"{name}.xml")
     image = np.random.default_rng(0).standard_normal((1, 3, img_size, img_size), dtype=np.float32)
     with torch.no_grad():
         expected = model(torch.from_numpy(image)).numpy()
@@ -56,7 +57,18 @@ def sweep(name: str, img_size: int, folder: Path) -> tuple[float, dict[str, int]
     images = np.random.default_rng(1).standard_normal((CALIBRATION_IMAGES, 1, 3, img_size, img_size), np.float32)
     eighth = save_onnx(quantized(path, SCHEME, iter(images), folder / "ranges.json"), folder / "int8.onnx")
     files = {"fp32": path, "fp16": half, "int8": eighth}
-    return worst, {precision: file.stat().st_size for precision, file in files.items()}
+    openvino = xml.stat().st_size + weights.stat().st_size
+    return worst, {precision: file.stat().st_size for precision, file in files.items()}, openvino
+
+
+def with_biases(network: nn.Module) -> nn.Module:
+    """Draw all biases and running means, as in a trained network; exporters drop biases of zero."""
+    torch.manual_seed(0)
+    shifts = [*network.named_parameters(), *network.named_buffers()]
+    for name, values in shifts:
+        if name.endswith(("bias", "running_mean")):
+            nn.init.normal_(values, std=0.1)
+    return network
 
 
 def main() -> None:
@@ -64,18 +76,19 @@ def main() -> None:
     torch.set_num_threads(1)
     document = start(given)
     for name in given.model or CANDIDATES:
-        if name in document["bytes"]:
+        if name in document["bytes"] and name in document["openvino_bytes"]:
             continue
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             try:
-                worst, sizes = sweep(name, given.img_size, Path(folder))
-                line = f"{'ok' if worst <= TOLERANCE else 'FAILED'} {sizes}, difference {worst:.1e}"
+                worst, sizes, openvino = sweep(name, given.img_size, Path(folder))
+                outcome = "ok" if worst <= TOLERANCE else "FAILED"
+                line = f"{outcome} {sizes}, OpenVINO {openvino}, difference {worst:.1e}"
             except (TcsEdgeError, RuntimeError, ValueError) as error:
-                line, sizes = f"FAILED {type(error).__name__}: {' '.join(str(error).split())[:300]}", {}
+                line = f"FAILED {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         print(f"{name}: {line} ({time.perf_counter() - started:.0f} s)", flush=True)
         if given.out and line.startswith("ok"):
-            document["bytes"][name] = sizes
+            document["bytes"][name], document["openvino_bytes"][name] = sizes, openvino
             write_json(given.out, document)
 
 
@@ -92,9 +105,10 @@ def start(given: argparse.Namespace) -> dict[str, Any]:
         return read_json(given.out, EXPORTED_VERSION)
     return {
         "schema_version": EXPORTED_VERSION,
-        "source": f"tools/sweep_candidates.py: files as `compress` writes them, random weights, {len(LABELS)} "
-        f"classes, {given.img_size} px; int8: every layer, per channel",
+        "source": "tools/sweep_candidates.py: files as `compress` writes them, random weights and biases, "
+        f"{len(LABELS)} classes, {given.img_size} px; int8: every layer, per channel",
         "bytes": {},
+        "openvino_bytes": {},
     }
 
 

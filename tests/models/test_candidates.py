@@ -103,7 +103,7 @@ def test_both_formats_of_every_candidate_are_measured(name: str) -> None:
     # The formula for other networks, applied to this one.
     unlisted = replace(candidate, name="unlisted")
     assert unlisted.size_source == "computed"
-    assert 0.96 < unlisted.largest_mb(10) / candidate.largest_mb(10) < 1.19
+    assert 0.92 < unlisted.largest_mb(10) / candidate.largest_mb(10) < 1.2
 
 
 def test_choice_does_not_import_torch() -> None:
