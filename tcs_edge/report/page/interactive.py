@@ -17,6 +17,7 @@ from tcs_edge.export.preprocess import read_labels
 from tcs_edge.report.page.environment import resource
 from tcs_edge.runs.folder import find_run
 from tcs_edge.runs.manifest import read_manifest
+from tcs_edge.specs.confidence import CONFIDENCE_FILE, read_confidence
 from tcs_edge.utils.reading import read_json
 
 VARIABLE = "TCS_EDGE_ONNXRUNTIME_WEB"
@@ -26,13 +27,17 @@ USUAL_PLACE = Path("node_modules/onnxruntime-web")
 
 @dataclass(frozen=True)
 class Interactive:
-    """Parts of the drop zone as text: gzipped files in base64, class names and preprocessing."""
+    """Parts of the drop zone as text: gzipped files in base64, class names and preprocessing.
+
+    `unknown_below` is the threshold of the largest probability for unknown images; None without one.
+    """
 
     model: str
     runtime_script: str
     runtime_binary: str
     labels: tuple[str, ...]
     preprocess: dict[str, Any]
+    unknown_below: float | None
     program: Markup
 
 
@@ -52,11 +57,13 @@ def interactive_parts(root: Path, package: Path | None) -> Interactive:
         raise ParityFailed(f"{root} has no validated model for --interactive. Pass a run with the verdict pass.")
     web = _package(package)
     preprocess = Preprocess.from_json(read_json(folder.export / "preprocess.json", schema_version=1))
+    rule = read_confidence(folder.export / CONFIDENCE_FILE).unknown
     return Interactive(
         model=_packed(folder.export / "model.onnx"),
         runtime_script=_packed(web / SCRIPT),
         runtime_binary=_packed(web / BINARY),
         labels=read_labels(folder.export / "labels.txt"),
+        unknown_below=rule.below if rule else None,
         preprocess=preprocess.to_json() | {"resized_side": preprocess.resized_side},
         program=Markup(resource("classify.js")),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import DataError
+from tcs_edge.report.confidence import confidence_lines, loss_lines
 from tcs_edge.report.page.charts import (
     Chart,
     Series,
@@ -83,6 +84,7 @@ def run_page(root: Path, data: Path | None = None, interactive: Interactive | No
         kept=_kept(run),
         latency=latency_of(run),
         options=_options(run.manifest.options),
+        notes=[*confidence_lines(run.manifest), *loss_lines(run.manifest)],
         interactive=interactive,
     )
 

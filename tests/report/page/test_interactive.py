@@ -64,6 +64,14 @@ def test_every_pixel_equals_pillow(page_without_runtime, interpolation, resize, 
         assert np.array_equal(np.array(found, np.uint8).reshape(expected.shape), expected), (width, height)
 
 
+def test_the_page_has_the_threshold_for_unknown_images(page_without_runtime, finished):
+    below = json.loads((finished / "export" / "confidence.json").read_text())["unknown"]["below"]
+    found = page_without_runtime.evaluate(
+        "below => [below - 1e-9, below].map(probability => tcsEdge.isUnknown([{ probability }]))", below
+    )
+    assert found == [True, False]
+
+
 @pytest.fixture(scope="session")
 def onnxruntime_web(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the npm package: from the environment variable, or installed."""

@@ -379,3 +379,19 @@ def test_the_report_takes_little_time_and_space(finished, tmp_path):
     # CPU time, because wall time includes other work of the machine.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < MAX_SECONDS
     assert out.stat().st_size < MAX_MB * 1e6
+
+
+def test_the_verdict_names_exports_and_model_quality(finished, manifest):
+    page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", run_page(finished)))
+    trained = manifest["accuracy"]["pytorch"]
+    assert "Exports validated. The files equal the trained model" in page
+    assert f"Model quality: {100 * trained['value']:.1f} % of the test images are correct." in page
+    assert f"(95 %). Chance is {100 * chance_of(manifest):.1f} %." in page
+    assert "calibration: temperature " in page
+    assert "unknown images: largest probability below " in page
+
+
+def chance_of(manifest):
+    counts = manifest["metrics"]["pytorch"]["recalls"]
+    pairs = zip(counts["total"], counts["predicted"], strict=True)
+    return sum(total * predicted for total, predicted in pairs) / sum(counts["total"]) ** 2

@@ -189,6 +189,7 @@ async function load() {
 }
 
 const SETTINGS = JSON.parse(document.getElementById("preprocess").textContent);
+const UNKNOWN_BELOW = JSON.parse(document.getElementById("unknown-below").textContent);
 const LABELS = JSON.parse(document.getElementById("labels").textContent);
 
 // Return the classes of an image file with their probabilities, the most probable first.
@@ -228,8 +229,13 @@ function preview(file) {
   return image;
 }
 
+function isUnknown(found) {
+  return UNKNOWN_BELOW !== null && found[0].probability < UNKNOWN_BELOW;
+}
+
 function guessList(found) {
   const list = part("dl");
+  if (isUnknown(found)) list.append(part("dt", "unknown, nearest:"), part("dd", ""));
   for (const guess of found.slice(0, SHOWN_GUESSES)) {
     const name = part("dt");
     name.append(part("bdi", guess.label));
@@ -287,4 +293,4 @@ zone.addEventListener("drop", (event) => {
 });
 
 // For scripts that drive the page.
-window.tcsEdge = { classify, decoded, squared, settings: SETTINGS };
+window.tcsEdge = { classify, isUnknown, decoded, squared, settings: SETTINGS };
