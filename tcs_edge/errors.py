@@ -7,7 +7,8 @@
     ├── UsageError (2)         a wrong flag, name or combination
     │   ├── SpecError          an unusable target, profile or config file
     │   ├── UnknownName        a name that is in no registry (the message shows near matches)
-    │   └── NoCandidate        constraints that no student meets
+    │   ├── NoCandidate        constraints that no student meets
+    │   └── InUse              a folder or a file that another process writes
     ├── DataError (3)          unusable images or labels
     └── MissingError (4)       an extra, weights, disk space or the network is missing
 
@@ -59,6 +60,10 @@ class UnknownName(UsageError):
 
 class NoCandidate(UsageError):
     """No student meets the constraints; the message names the nearest one."""
+
+
+class InUse(UsageError):
+    """Another process writes the folder or file; the message names it."""
 
 
 class DataError(TcsEdgeError):

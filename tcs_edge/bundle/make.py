@@ -6,7 +6,6 @@ The scripts need Python, numpy, Pillow and one runtime, but no code of tcs-edge.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -22,7 +21,8 @@ from tcs_edge.runs.schema import Manifest
 from tcs_edge.runtimes.base import Runner
 from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.specs.confidence import CONFIDENCE_FILE
-from tcs_edge.utils.files import FileRecord, make_folder, record_files, write_json, write_text
+from tcs_edge.utils.files import FileRecord, atomic_folder, record_files, restore_folder, write_json, write_text
+from tcs_edge.utils.lock import owned_file
 from tcs_edge.utils.progress import busy
 from tcs_edge.utils.reading import read_json
 from tcs_edge.validation.checks import TOLERANCES
@@ -78,23 +78,22 @@ def make_bundle(
         ParityFailed: the run failed validation, or its files changed after it.
         UsageError: an unknown runtime, a precision that the run lacks, or an `out` that is not empty.
         DataError: not a run, or images that differ from the run's.
+        InUse: another process writes `out`.
     """
     folder, manifest = validated_run(run)
     chosen = device_file(manifest, runtime, precision)
     out = out or folder.root.with_name(f"{folder.root.resolve().name}-bundle")
     _require_free(out, overwrite)
     images = images_of(run, manifest, data)
-    make_folder(out.parent)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.draft-", dir=out.parent) as place:
-        draft = Path(place) / "bundle"
-        make_folder(draft)
-        _copy(folder, chosen, draft)
-        with busy("computing the golden outputs"), _runner(draft, chosen) as runner:
-            write_golden(draft / "golden.npz", images.test, preprocess_of(folder), runner)
-        files = _describe(draft, manifest, chosen)
-        if out.exists():
-            shutil.rmtree(out)
-        draft.rename(out)
+    place = out.resolve()
+    with owned_file(place):
+        restore_folder(place)
+        _require_free(out, overwrite)
+        with atomic_folder(place) as draft:
+            _copy(folder, chosen, draft)
+            with busy("computing the golden outputs"), _runner(draft, chosen) as runner:
+                write_golden(draft / "golden.npz", images.test, preprocess_of(folder), runner)
+            files = _describe(draft, manifest, chosen)
     return Bundle(out, chosen.runtime, files)
 
 

@@ -108,16 +108,18 @@ def merge(
     from tcs_edge.profiling.merge import merge_profiles, read_results
     from tcs_edge.specs.profile import save_profile
     from tcs_edge.specs.target import load_target
+    from tcs_edge.utils.lock import owned_file
 
     device = load_target(target) if target else None
-    read = [read_results(name, device.name if device else None) for name in profiles]
-    device = device or load_target(read[0].target)
-    for profile, name in zip(read, profiles, strict=True):
-        require_plausible(profile, device, name)
-    merged = merge_profiles(read, profiles)
-    for line in stale_versions(merged, device):
-        logger.warning(line)
-    save_profile(merged, out)
+    with owned_file(out):  # it may be one of the profiles to read
+        read = [read_results(name, device.name if device else None) for name in profiles]
+        device = device or load_target(read[0].target)
+        for profile, name in zip(read, profiles, strict=True):
+            require_plausible(profile, device, name)
+        merged = merge_profiles(read, profiles)
+        for line in stale_versions(merged, device):
+            logger.warning(line)
+        save_profile(merged, out)
     _show(merged, out, json)
 
 

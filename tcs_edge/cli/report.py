@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tcs_edge.cli.guard import guarded
 from tcs_edge.report.text import one_line
+
+if TYPE_CHECKING:
+    from tcs_edge.runs.place import RunOwner
 
 COMPARISON = Path("comparison.html")
 
@@ -40,14 +43,16 @@ def command(
       tcs-edge report runs/pets-small runs/pets-large --out comparison.html
       tcs-edge report runs/pets --interactive --onnxruntime-web node_modules/onnxruntime-web
     """
+    from tcs_edge.runs.place import RunOwner
     from tcs_edge.utils.files import write_text
 
-    place, page = (
-        _one(runs[0], out, data, interactive, onnxruntime_web)
-        if len(runs) == 1
-        else _several(runs, out, data, interactive)
-    )
-    write_text(place, page)
+    with RunOwner() as owner:
+        place, page = (
+            _one(runs[0], out, data, interactive, onnxruntime_web, owner)
+            if len(runs) == 1
+            else _several(runs, out, data, interactive)
+        )
+        write_text(place, page)
     if json:
         from tcs_edge.cli.output import print_json
 
@@ -59,13 +64,15 @@ def command(
 
 
 def _one(
-    run: Path, out: Path | None, data: Path | None, interactive: bool, onnxruntime_web: Path | None
+    run: Path, out: Path | None, data: Path | None, interactive: bool, onnxruntime_web: Path | None, owner: RunOwner
 ) -> tuple[Path, str]:
     from tcs_edge.report.page.interactive import interactive_parts
     from tcs_edge.report.page.run import run_page
-    from tcs_edge.runs.folder import RunFolder
+    from tcs_edge.runs.folder import RunFolder, find_run
 
     _require_folder(data)
+    if out is None or out.resolve().is_relative_to(run.resolve()):
+        owner.own(find_run(run).root)  # the page is written into the run; elsewhere the run is only read
     parts = interactive_parts(run, onnxruntime_web) if interactive else None
     return out or RunFolder(run).report, run_page(run, data, parts)
 

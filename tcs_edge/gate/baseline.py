@@ -19,6 +19,7 @@ from tcs_edge.gate.subject import Subject, load_subject, manifest_subject, parse
 from tcs_edge.runs.folder import MANIFEST
 from tcs_edge.specs.strict import Spec, format_error
 from tcs_edge.utils.files import write_json
+from tcs_edge.utils.lock import owned_file
 
 KIND: Literal["tcs-edge gate baseline"] = "tcs-edge gate baseline"
 GIT = "git:"
@@ -84,6 +85,7 @@ def write_baseline(path: Path, subject: Subject) -> None:
 
     Raises:
         RequirementMissed: the exports failed validation or changed after it.
+        InUse: another process writes the file.
     """
     broken = _broken(subject)
     if broken:
@@ -95,7 +97,8 @@ def write_baseline(path: Path, subject: Subject) -> None:
         images=subject.images,
         values=_values(subject),
     )
-    write_json(path, document.model_dump(mode="json", exclude_none=True))
+    with owned_file(path):
+        write_json(path, document.model_dump(mode="json", exclude_none=True))
 
 
 def comparable(subject: Subject, baseline: Baseline, allow_other_target: bool) -> Baseline:

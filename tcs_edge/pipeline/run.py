@@ -27,10 +27,10 @@ from tcs_edge.report.page.run import run_page
 from tcs_edge.runs.bom import bom_text, build_bom
 from tcs_edge.runs.choice import choice_record, noted_choice
 from tcs_edge.runs.documents import write_document
-from tcs_edge.runs.folder import RunFolder, find_unfinished, require_usable
+from tcs_edge.runs.folder import RunFolder, require_usable
 from tcs_edge.runs.manifest import build_manifest, exported_files, with_files, write_manifest
 from tcs_edge.runs.model_files import models_of, sizes_in
-from tcs_edge.runs.place import default_out, require_writable, started_run
+from tcs_edge.runs.place import RunOwner, default_out, require_writable, started_run
 from tcs_edge.runs.records import (
     coordinates_record,
     dataset_record,
@@ -38,6 +38,7 @@ from tcs_edge.runs.records import (
     student_record,
     teacher_record,
 )
+from tcs_edge.runs.resume import find_unfinished
 from tcs_edge.runs.schema import Manifest, StageRecord, TeacherRecord
 from tcs_edge.search.student import resolve_search, select
 from tcs_edge.specs.artifacts import model_name
@@ -110,15 +111,20 @@ def compress(
     elif out:
         require_usable(out, overwrite)
     watch = Stopwatch()
-    with logged_to_file() as keep_in, StopHint(resume) as hint:
+    with RunOwner() as owner, logged_to_file() as keep_in, StopHint(resume) as hint:
+        if place := resume or (out if out and out.is_dir() else None):
+            owner.own(place)
         ready = _prepare(options, watch)
         if resume:  # the options name the student, and only the folder has the reasons of its choice
-            ready = replace(ready, choice=noted_choice(ready.choice, RunFolder(resume).choice))
+            noted = RunFolder(resume).choice
+            if not noted.is_file():
+                logger.warning(f"{noted} is missing. The report will lack the selection of the student.")
+            ready = replace(ready, choice=noted_choice(ready.choice, noted))
         with watch.stage("student"):
             backbone = build_backbone(ready)
 
         def opened() -> RunFolder:
-            folder = _reopen_folder(ready, resume) if resume else _open_folder(ready, default, out, overwrite)
+            folder = _reopen_folder(ready, resume) if resume else _open_folder(ready, default, out, overwrite, owner)
             keep_in(folder.log)
             hint.folder = folder.root
             return folder
@@ -222,14 +228,15 @@ def _finish(
     return Run(folder, manifest, validation)
 
 
-def _open_folder(ready: Prepared, default: Path, out: Path | None, overwrite: bool) -> RunFolder:
+def _open_folder(ready: Prepared, default: Path, out: Path | None, overwrite: bool, owner: RunOwner) -> RunFolder:
     img_size, classes = ready.preprocess.img_size, len(ready.images.classes)
-    with started_run(out, default, overwrite) as folder:
-        write_text(folder.config, config_toml(ready.options))
+    with started_run(out, default, overwrite, owner) as folder:
         choice = choice_record(ready.choice, ready.target, ready.limits, img_size, classes)
         write_document(folder.choice, choice)
         if drawn := choice_svg(choice):
             write_text(folder.pareto, drawn)
+        # Last, because a run with its options can be resumed, but without these documents.
+        write_text(folder.config, config_toml(ready.options))
     return folder
 
 

@@ -25,6 +25,8 @@ from tcs_edge.specs.profile import Profile, load_profile, save_profile
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import TargetSpec
 from tcs_edge.students.build import require_student
+from tcs_edge.utils.files import remove_drafts
+from tcs_edge.utils.lock import owned_file
 from tcs_edge.utils.progress import track
 from tcs_edge.utils.telemetry import telemetry_off
 from tcs_edge.utils.threads import usable_cores
@@ -79,10 +81,16 @@ def record_profile(request: Request, plan: Plan, out: Path, today: date) -> Reco
         MissingError: a runtime is not installed.
         RequirementMissed: no latency was recorded.
         SpecError: the latencies are impossible on this target, so this is another machine.
+        InUse: another process writes `out`.
     """
     keys = request.keys()
     _require_possible(keys)
     _require_architecture(request.target)
+    with owned_file(out):
+        return _recorded(request, keys, plan, out, today)
+
+
+def _recorded(request: Request, keys: Sequence[Key], plan: Plan, out: Path, today: date) -> Recording:
     earlier = _earlier(out, request.target)
     work = out.with_name(f"{out.stem}.work")
     unexported = export_graphs(keys, work)
@@ -110,6 +118,7 @@ def _earlier(out: Path, target: TargetSpec) -> tuple[Profile, ...]:
 
 def _clear(work: Path, keys: Sequence[Key]) -> None:
     """Remove the files of the measurement in `work`, and `work` itself unless it has other files."""
+    remove_drafts(work)
     plain = {replace(key, precision="fp32").graph_name for key in keys}
     for name in {STATE_FILE, *plain, *(key.graph_name for key in keys)}:
         (work / name).unlink(missing_ok=True)

@@ -9,17 +9,18 @@ max_size_mb = 5
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tcs_edge.errors import SpecError, TcsEdgeError, UsageError
+from tcs_edge.errors import InUse, SpecError, TcsEdgeError, UsageError
 from tcs_edge.gate.limits import GateLimits, overridden
-from tcs_edge.runs.folder import find_run, find_unfinished, is_run, last_activity
+from tcs_edge.runs.folder import is_run
 from tcs_edge.runs.origin import with_paths_of_run
 from tcs_edge.runs.place import later_runs
+from tcs_edge.runs.resume import find_unfinished, last_activity, options_of
 from tcs_edge.specs.config import CompressConfig, load_config, with_flags
 from tcs_edge.specs.strict import Spec, validated
+from tcs_edge.utils.lock import require_unowned
 from tcs_edge.utils.reading import is_folder
 
 OWN_FILE, PYPROJECT = "tcs-edge.toml", "pyproject.toml"
@@ -64,7 +65,7 @@ def read_options(given: Mapping[str, Any], config: Path | None, resume: Path | N
     """
     if resume:
         _require_resumable_options([*given, *(["config"] if config else [])])
-        config = find_run(resume).config
+        config = options_of(resume)
     options = with_flags(_load_options(config) if config else {}, given)
     if "target" not in options:
         raise UsageError("no target. Pass --target, for example --target raspberrypi (see `tcs-edge targets`).")
@@ -97,7 +98,7 @@ def find_resumable(place: Path, given: Mapping[str, Any]) -> Path:
     """Return the run that `--resume PLACE` continues: the run itself, or the newest one that can continue.
 
     A finished run stands for the later runs of its day, with -2, -3, ... behind its name. A folder of runs stands
-    for all of them.
+    for all of them. A run that another process writes is left alone.
 
     Args:
         given: options beside --resume; other export options also continue a run that failed its validation.
@@ -117,10 +118,19 @@ def find_resumable(place: Path, given: Mapping[str, Any]) -> Path:
                 raise
         else:
             return place
+    in_use = None
     for run in runs:
-        with suppress(TcsEdgeError):
+        try:
             _require_resumable(run, given)
+            require_unowned(run)
+        except InUse as error:
+            in_use = in_use or error
+        except TcsEdgeError:
+            continue
+        else:
             return run
+    if in_use:
+        raise in_use
     raise UsageError(f"{place}: none of its {len(runs) + named} runs can continue. Omit --resume to start a new run.")
 
 
@@ -129,7 +139,6 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _require_resumable(run: Path, given: Mapping[str, Any]) -> None:
-    find_run(run)
     find_unfinished(run, other_exports=asks_for_other_exports(read_options(given, None, run), run))
 
 

@@ -7,6 +7,7 @@ train.log                log of the run
 README.md                the model card
 bom.cdx.json             the bill of materials
 tcs-edge-run.json        marker of a run folder, written first
+.tcs-edge.lock           while a process writes the run
 checkpoints/             deployed.safetensors: the folded student
 export.unvalidated/         exports before the verdict; the only exports after a crash
 export/                  exports that passed validation
@@ -22,7 +23,8 @@ from pathlib import Path
 
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.origin import RUN_MARKER, STARTED_IN, started_in
-from tcs_edge.utils.files import make_folder, write_json
+from tcs_edge.utils.files import is_draft, make_folder, remove_drafts, write_json
+from tcs_edge.utils.lock import FOLDER_LOCK
 from tcs_edge.utils.reading import read_json
 
 SCHEMA_VERSION = 1
@@ -161,7 +163,8 @@ class RunFolder:
         return self._reject(self.export)
 
     def reopen(self) -> None:
-        """Remove earlier exports and their verdict; keep the trained weights."""
+        """Remove earlier exports, their verdict and drafts; keep the trained weights. The caller owns the run."""
+        remove_drafts(self.root)
         self.manifest.unlink(missing_ok=True)
         self.int8.unlink(missing_ok=True)
         for folder in (self.rejected, self.export, self.unvalidated):
@@ -172,15 +175,19 @@ class RunFolder:
     def _reject(self, folder: Path) -> Path:
         _require_absent(self.rejected)
         # Rename the folder first, so that a crash in between leaves no deployable file.
-        rejected = folder.rename(self.rejected)
-        for path in sorted(rejected.rglob("*")):
+        folder.rename(self.rejected)
+        self.complete_rejection()
+        return self.rejected
+
+    def complete_rejection(self) -> None:
+        """Rename the files in export.REJECTED/ that still have their own names, also after a kill in between."""
+        for path in sorted(self.rejected.rglob("*")):
             if path.is_file() and path.suffix != REJECTED_SUFFIX:
                 path.rename(path.with_name(path.name + REJECTED_SUFFIX))
-        return rejected
 
 
 def open_run(out: Path, overwrite: bool = False) -> RunFolder:
-    """Make `out` an empty, marked run folder.
+    """Make `out` an empty, marked run folder. The caller owns it.
 
     With `overwrite` an earlier run in it is removed, but only if the folder has the marker of a run and no
     foreign files.
@@ -207,15 +214,43 @@ def require_usable(out: Path, overwrite: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file. Choose another --out.")
-    if not out.is_dir() or not any(out.iterdir()):
+    if is_unused(out):
         return
     if not overwrite:
         raise UsageError(f"{out} is not empty. Choose another --out, or pass --overwrite to replace a run.")
     if not is_run(out):
         raise UsageError(f"{out} is not a run folder: it has no {MARKER}. Choose another --out.")
     foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in (*FOLDERS, *FILES))
-    if foreign:
+    if foreign := [name for name in foreign if not _is_left_over(name)]:
         raise UsageError(f"{out} has files of other origin: {', '.join(foreign[:3])}. Move them away first.")
+
+
+def is_unused(folder: Path) -> bool:
+    """Return True if a new run can be in `folder`: it is missing, empty, or has traces of a killed start alone."""
+    if not folder.is_dir():
+        return True
+    names = {entry.name for entry in folder.iterdir() if not _is_left_over(entry.name)}
+    run = RunFolder(folder)
+    started = names - {MARKER, run.checkpoints.name, UNVALIDATED, run.reports.name}
+    return not names or (is_run(folder) and not started and not _has_files(run.checkpoints, run.unvalidated))
+
+
+def require_started(root: Path) -> None:
+    """Check that a folder is more than the traces of a killed start.
+
+    Raises:
+        DataError: it is not.
+    """
+    if is_unused(root):
+        raise DataError(f"{root} has no run: it stopped at its start. Run the same command again, without --resume.")
+
+
+def _is_left_over(name: str) -> bool:
+    return name == FOLDER_LOCK or is_draft(name)
+
+
+def _has_files(*folders: Path) -> bool:
+    return any(not is_draft(path.name) for folder in folders for path in folder.rglob("*"))
 
 
 def find_run(root: Path) -> RunFolder:
@@ -227,46 +262,20 @@ def find_run(root: Path) -> RunFolder:
     if not root.is_dir():
         raise DataError(f"no such run folder: {root}. Pass the folder that `tcs-edge compress` wrote.")
     if not is_run(root):
+        require_started(root)
         raise DataError(
             f"{root} is not a run folder: it has no {MARKER}. Pass the folder that `tcs-edge compress` wrote."
         )
     return RunFolder(root)
 
 
-def find_unfinished(root: Path, other_exports: bool = False) -> RunFolder:
-    """Return an existing run that can continue: it has no verdict yet, or failed validation.
-
-    Args:
-        other_exports: True if export options changed; the same options would fail again.
-
-    Raises:
-        DataError: as `find_run`. UsageError: the run is finished.
-    """
-    folder = find_run(root)
-    if not folder.manifest.exists():
-        return folder
-    if not folder.rejected.is_dir():
-        raise UsageError(f"{root} is finished: there is nothing to resume. Omit --resume to start a new run.")
-    if not folder.deployed_weights.exists():
-        raise UsageError(f"{root} failed validation and has no trained weights. Omit --resume to start a new run.")
-    if not other_exports:
-        raise UsageError(
-            f"{root} is finished and failed validation. To export again without training, change the export: "
-            "pass --precision fp32 (without int8), or a larger --max-accuracy-drop."
-        )
-    return folder
-
-
-def last_activity(run: Path) -> float:
-    """Return the time of a run's last log line, or of its start, in seconds since the epoch."""
-    log = run / LOG
-    return (log if log.is_file() else run / MARKER).stat().st_mtime
-
-
 def _clear(out: Path) -> None:
-    # Remove the marker last, so that an interrupted removal can be repeated.
-    for entry in sorted(out.iterdir(), key=lambda entry: entry.name == MARKER):
-        _remove(entry)
+    # The verdict and the options go first, so that an incomplete run neither passes nor continues.
+    # The marker goes last, so that an interrupted removal can be repeated.
+    order = {MANIFEST: 0, CONFIG: 1, MARKER: 3}
+    for entry in sorted(out.iterdir(), key=lambda entry: order.get(entry.name, 2)):
+        if entry.name != FOLDER_LOCK:
+            _remove(entry)
 
 
 def is_run(root: Path) -> bool:

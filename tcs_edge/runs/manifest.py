@@ -29,7 +29,8 @@ from tcs_edge.runs.schema import (
 )
 from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, openvino_file, pixels_file
 from tcs_edge.specs.strict import format_error
-from tcs_edge.utils.files import FileRecord, record_files, sha256_file, write_json
+from tcs_edge.utils.files import FileRecord, is_draft, record_files, sha256_file, write_json
+from tcs_edge.utils.lock import FOLDER_LOCK
 from tcs_edge.utils.reading import is_file, read_json
 from tcs_edge.utils.versions import library_versions
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from tcs_edge.validation.validate import Validation
 
 SCHEMA_VERSION = 1
-NOT_RECORDED = (MANIFEST, MARKER, REPORT)
+NOT_RECORDED = (MANIFEST, MARKER, REPORT, FOLDER_LOCK)
 RUN_AGAIN = "The file was changed, or another version wrote it. Run compress again."
 
 RUN_AGAIN_ADVICE = "Run compress again."
@@ -194,7 +195,7 @@ def _is_crlf_copy(path: Path, record: ManifestFile) -> bool:
 
 
 def _recordable(root: Path) -> list[Path]:
-    paths = (path for path in root.rglob("*") if path.is_file())
+    paths = (path for path in root.rglob("*") if path.is_file() and not is_draft(path.name))
     return sorted(path for path in paths if path.relative_to(root).as_posix() not in NOT_RECORDED)
 
 

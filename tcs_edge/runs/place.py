@@ -1,19 +1,50 @@
-"""Place of a new run: its default name, a check that it can be written, and removal after a failed start."""
+"""Place of a run: its default name, its owner, a check that it can be written, and removal after a failed start."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 
-from tcs_edge.runs.folder import FILES, FOLDERS, RunFolder, open_run
+from tcs_edge.errors import InUse
+from tcs_edge.runs.folder import FILES, FOLDERS, MARKER, RunFolder, is_unused, open_run, require_usable
 from tcs_edge.utils.files import make_folder
+from tcs_edge.utils.lock import owned_folder
 
 RUNS = Path("runs")
+
+
+class RunOwner(ExitStack):
+    """Owner of at most one run folder, until the block ends or `close` is called.
+
+    Whoever writes into a run folder owns it: a run, `report` and `validate --revoke`. Readers do not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._root: Path | None = None
+
+    def own(self, root: Path) -> None:
+        """Own a run folder; create it if it is missing.
+
+        Raises:
+            InUse: another process owns it. MissingError: it cannot be written.
+        """
+        with suppress(OSError):  # one of the two is missing
+            if self._root is not None and self._root.samefile(root):
+                return
+        self.close()
+        self.enter_context(owned_folder(root))
+        self._root = root
+
+    def close(self) -> None:
+        """Give the folder free."""
+        self._root = None
+        super().close()
 
 
 def default_out(target: str, student: str, today: date, base: Path = RUNS) -> Path:
@@ -38,58 +69,57 @@ def require_writable(out: Path) -> None:
         MissingError: `out`, or a folder in it, cannot be created.
     """
     probe = out / f".draft-{os.getpid()}"
-    new = _absent((probe, *probe.parents))
+    new = [folder for folder in (probe, *probe.parents) if not os.path.lexists(folder)]
     try:
         make_folder(probe)
     finally:
-        _remove_empty(new)
+        for folder in new:
+            with suppress(OSError):  # another run may use it
+                folder.rmdir()
 
 
 @contextmanager
-def started_run(out: Path | None, default: Path, overwrite: bool) -> Iterator[RunFolder]:
+def started_run(out: Path | None, default: Path, overwrite: bool, owner: RunOwner) -> Iterator[RunFolder]:
     """Open the folder of a new run; if the block raises, remove it, with the parents that it needed.
 
     Args:
         out: the folder that the user named. Without one, the run gets `default`, or the first free one of
             `default`-2, -3, ...; two runs that start at the same time get two folders.
         overwrite: replace an earlier run in the folder, `default` itself without `out`.
+        owner: owns the folder after this block too, unless it raises.
 
     Raises:
-        UsageError, MissingError: as `open_run`.
+        UsageError, MissingError: as `open_run`. InUse: as `RunOwner.own`.
     """
-    place = out or default
-    new = _absent((place, *place.parents))
     if out is None and not overwrite:
-        place = _claimed(default)
-        new = [place, *(folder for folder in new if folder != default)]
-    was_empty = not place.is_dir() or not any(place.iterdir())
+        place = _claimed(default, owner)
+    else:
+        place = out or default
+        require_usable(place, overwrite)  # before anything is written there
+        owner.own(place)
+    was_empty = is_unused(place)
     try:
         yield open_run(place, overwrite)
     except BaseException:
-        for name in (*FOLDERS, *FILES) if was_empty else ():
+        # The marker goes last, as long as there is anything else.
+        for name in sorted((*FOLDERS, *FILES), key=lambda name: name == MARKER) if was_empty else ():
             _remove(place / name)
-        _remove_empty(new)
+        owner.close()  # removes the folders that it created
         raise
 
 
-def _claimed(first: Path) -> Path:
-    """Create the first free one of `first`, `first`-2, -3, ...; return it."""
+def _claimed(first: Path, owner: RunOwner) -> Path:
+    """Own the first free one of `first`, `first`-2, -3, ...; return it."""
     for number in itertools.count(1):
         place = first if number == 1 else first.with_name(f"{first.name}-{number}")
-        with suppress(FileExistsError):
-            make_folder(place, new=True)
-            return place
+        if os.path.lexists(place) and not (place.is_dir() and is_unused(place)):
+            continue
+        with suppress(InUse):
+            owner.own(place)
+            if is_unused(place):
+                return place
+            owner.close()
     raise AssertionError("itertools.count ended")
-
-
-def _absent(folders: Iterable[Path]) -> list[Path]:
-    return [folder for folder in folders if not os.path.lexists(folder)]
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        with suppress(OSError):  # another run may use it
-            folder.rmdir()
 
 
 def _remove(entry: Path) -> None:

@@ -10,8 +10,9 @@ from torch import nn
 
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.loader import image_batches
-from tcs_edge.runs.folder import MANIFEST
+from tcs_edge.runs.folder import MANIFEST, RunFolder, find_run
 from tcs_edge.runs.load import images_of, preprocess_of, trained_model, validated_run
+from tcs_edge.runs.place import RunOwner
 from tcs_edge.runtimes.open import only_here, opened_runners, opened_target_runners
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.specs.artifacts import is_released, onnx_file, pixels_file
@@ -99,7 +100,16 @@ def revalidate(run: Path, data: Path | None, revoke: bool = False) -> Revalidati
     Raises:
         ParityFailed: a file is missing, changed or new, or the run failed its own validation.
         DataError: not a run, or images that differ from the run's.
+        InUse: with `revoke`, another process writes the run.
     """
+    with RunOwner() as owner:
+        if revoke:
+            owner.own(find_run(run).root)
+            RunFolder(run).complete_rejection()
+        return _revalidated(run, data, revoke)
+
+
+def _revalidated(run: Path, data: Path | None, revoke: bool) -> Revalidation:
     folder, manifest = validated_run(run)
     options = validated(ResolvedConfig, manifest.options, folder.root / MANIFEST)
     images = images_of(run, manifest, data)
@@ -118,5 +128,6 @@ def revalidate(run: Path, data: Path | None, revoke: bool = False) -> Revalidati
     validation = with_quality_checks(validation, options)
     if validation.verdict == "pass" or not revoke:
         return Revalidation(validation, None)
+    rejected = folder.revoke()  # first: after a kill in between, nothing is left to deploy
     write_json(folder.validation, validation.to_json())
-    return Revalidation(validation, folder.revoke())
+    return Revalidation(validation, rejected)

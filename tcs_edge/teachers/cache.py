@@ -10,7 +10,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from safetensors.numpy import load, save
 
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import DataError
-from tcs_edge.utils.files import write_bytes, write_json
+from tcs_edge.utils.files import remove_drafts, write_bytes, write_json
+from tcs_edge.utils.lock import owned_folder
 from tcs_edge.utils.reading import read_json
 
 logger = logging.getLogger(__name__)
@@ -109,16 +111,27 @@ class FeatureStore:
         start = shard * self.shard_images
         return range(start, min(start + self.shard_images, self.rows))
 
-    def read_intact(self) -> dict[int, np.ndarray]:
-        """Read every intact shard; warn about each shard that is missing or damaged."""
-        recorded = self._recorded(logging.WARNING)
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Own the folder for a block that writes shards; wait for another process that computes the same features.
+
+        Raises:
+            MissingError: the cache folder cannot be written.
+        """
+        with owned_folder(self.folder, wait_s=None):
+            remove_drafts(self.folder)
+            yield
+
+    def read_intact(self, level: int = logging.WARNING) -> dict[int, np.ndarray]:
+        """Read every intact shard; log each shard that is missing or damaged at `level`."""
+        recorded = self._recorded(level)
         found = {shard: self._read(shard, recorded[shard]) for shard in recorded}
         for shard in (shard for shard, features in found.items() if features is None):
-            logger.warning(f"feature cache: recomputing the missing or damaged shard {self._path(shard)}")
+            logger.log(level, f"feature cache: recomputing the missing or damaged shard {self._path(shard)}")
         return {shard: features for shard, features in found.items() if features is not None}
 
     def write(self, shard: int, features: np.ndarray) -> None:
-        """Write a finished shard, float16 (len(rows_of(shard)), dim), then record its hash.
+        """Write a finished shard, float16 (len(rows_of(shard)), dim), then record its hash. The caller owns the folder.
 
         Raises:
             MissingError: the disk is full or the cache folder cannot be written.

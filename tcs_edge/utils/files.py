@@ -1,7 +1,7 @@
 """Atomic writing, hashing and listing of files.
 
-A draft is written beside the target, flushed to the disk and renamed over the target. So neither a
-reader nor a killed run leaves or finds half a file.
+A draft is written beside the target, flushed to the disk and renamed over the target. So a reader never finds
+half a file. A killed process leaves its draft; whoever owns the folder next (`utils.lock`) removes it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from tcs_edge.errors import MissingError
 _UNWRITABLE = frozenset(
     {errno.EFBIG, errno.EIO, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 )
+_UNMOVABLE = frozenset({errno.EBUSY, errno.EXDEV})
+_DRAFT = re.compile(r"\.(.*\.)?draft-\d+(\..*)?")
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,96 @@ def atomic_path(target: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         draft.replace(target)
     except OSError as error:
-        raise _as_missing(error, target) from error
+        raise write_error(error, target) from error
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
 
 
-def _as_missing(error: OSError, target: Path, unwritable: Collection[int] = _UNWRITABLE) -> Exception:
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty draft folder beside `target`; put it into the place of `target` when the block succeeds.
+
+    If the block raises, the target is unchanged. The caller must own `target` and have called `restore_folder`,
+    which undoes a replacement that was killed halfway.
+
+    Raises:
+        MissingError: the disk is full, or the folder cannot be written or replaced.
+    """
+    draft = target.with_name(f".{target.stem}.draft-{os.getpid()}{target.suffix}")
+    try:
+        make_folder(draft, new=True)
+        yield draft
+        for path in draft.rglob("*"):
+            if path.is_file():
+                with path.open("rb+") as handle:
+                    os.fsync(handle.fileno())
+        _replace_folder(target, draft)
+    except OSError as error:
+        raise write_error(error, target) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def restore_folder(target: Path) -> None:
+    """Undo a replacement by `atomic_folder` that was killed halfway. The caller must own `target`."""
+    earlier = _earlier(target)
+    if earlier.is_dir() and not target.exists():
+        earlier.rename(target)
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _replace_folder(target: Path, draft: Path) -> None:
+    earlier = _earlier(target)
+    try:
+        if target.exists():
+            target.rename(earlier)
+        draft.rename(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            if not target.exists():
+                earlier.rename(target)
+        if error.errno in _UNMOVABLE:  # such as a mounted volume
+            raise MissingError(f"{target} cannot be replaced: {error.strerror}. Choose a folder inside it.") from error
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _earlier(target: Path) -> Path:
+    return target.with_name(f".{target.name}.earlier")
+
+
+def is_draft(name: str) -> bool:
+    """Return True for the file name of a draft, of any process and target."""
+    return _DRAFT.fullmatch(name) is not None
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove all drafts below `folder`, which killed processes left. The caller must own the folder."""
+    for place, folders, files in os.walk(folder):
+        for name in filter(is_draft, (*folders, *files)):
+            _remove_draft(Path(place, name))
+
+
+def remove_drafts_of(target: Path) -> None:
+    """Remove all drafts of one file, which killed processes left. The caller must own the file."""
+    pattern = re.compile(rf"\.{re.escape(target.stem)}\.draft-\d+{re.escape(target.suffix)}")
+    with contextlib.suppress(OSError):
+        for entry in list(target.parent.iterdir()):
+            if pattern.fullmatch(entry.name):
+                _remove_draft(entry)
+
+
+def _remove_draft(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def write_error(error: OSError, target: Path, unwritable: Collection[int] = _UNWRITABLE) -> Exception:
+    """Return a MissingError for a problem of the place, such as a full disk; other errors unchanged."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MissingError(f"the disk is full: {target} was not written. Free some space.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -87,7 +174,7 @@ def make_folder(folder: Path, new: bool = False) -> None:
         if new and isinstance(error, FileExistsError) and os.path.lexists(folder):
             raise
         # ENOENT for a file may be a bug of tcs-edge; for a folder it is a problem of the place.
-        raise _as_missing(error, folder, {errno.ENOENT, *_UNWRITABLE}) from error
+        raise write_error(error, folder, {errno.ENOENT, *_UNWRITABLE}) from error
 
 
 def write_bytes(target: Path, data: bytes) -> None:

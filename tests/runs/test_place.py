@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-from tcs_edge.errors import MissingError, UsageError
-from tcs_edge.runs.folder import MARKER, open_run
-from tcs_edge.runs.place import default_out, later_runs, require_writable, started_run
+from tcs_edge.errors import DataError, InUse, MissingError, UsageError
+from tcs_edge.runs.folder import MARKER, RunFolder, open_run
+from tcs_edge.runs.place import RunOwner, default_out, later_runs, require_writable, started_run
+from tcs_edge.runs.resume import options_of
 
 
 def contents(folder: Path) -> set[str]:
@@ -17,7 +19,8 @@ def contents(folder: Path) -> set[str]:
 
 
 def start(out: Path | None, default: Path, overwrite: bool = False) -> Path:
-    with started_run(out, default, overwrite) as run:
+    with RunOwner() as owner, started_run(out, default, overwrite, owner) as run:
+        run.config.write_text("started")
         return run.root
 
 
@@ -27,7 +30,7 @@ def write_then_fail(path: Path) -> float:
 
 
 def fail_to_start(out: Path | None, default: Path, overwrite: bool = False) -> None:
-    with pytest.raises(ZeroDivisionError), started_run(out, default, overwrite) as run:
+    with pytest.raises(ZeroDivisionError), RunOwner() as owner, started_run(out, default, overwrite, owner) as run:
         write_then_fail(run.log)
 
 
@@ -105,3 +108,85 @@ def test_the_check_of_a_place_leaves_nothing_behind(tmp_path):
         with pytest.raises(MissingError, match="cannot be written"):
             start(place, tmp_path / "dangling" / "run")
     assert contents(tmp_path) == {"file", "dangling"}
+
+
+def test_a_run_folder_has_one_owner(tmp_path):
+    place = tmp_path / "day"
+    with RunOwner() as owner, started_run(None, place, False, owner) as run:
+        run.config.write_text("started")
+        with RunOwner() as other, pytest.raises(InUse, match="day is in use by process"):
+            other.own(place)
+        with RunOwner() as other, pytest.raises(InUse), started_run(place, place, True, other):
+            pass
+        assert (run.root / MARKER).is_file()
+        owner.own(place)  # once more is no conflict
+        assert start(None, place) == tmp_path / "day-2"
+    with RunOwner() as owner:
+        owner.own(place)
+    assert contents(place) == STARTED
+
+
+STARTED = {MARKER, "checkpoints", "config.resolved.toml", "export.unvalidated", "reports"}
+TRACES = {
+    "nothing": [],
+    "the check of the place": [".draft-4000000/"],
+    "the lock": [".tcs-edge.lock"],
+    "a half-written marker": [".tcs-edge.lock", ".tcs-edge-run.draft-4000000.json"],
+    "two starts": [".draft-4000000/", ".tcs-edge-run.draft-4000001.json"],
+    "a start without options": [MARKER, "checkpoints/", "reports/", "reports/choice.json", "reports/.x.draft-4000000"],
+}
+
+
+@pytest.mark.parametrize("traces", TRACES)
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_start_that_was_killed_is_no_obstacle(tmp_path, traces, overwrite, named):
+    place = tmp_path / "day"
+    place.mkdir()
+    for name in TRACES[traces]:
+        (place / name).mkdir() if name.endswith("/") else (place / name).write_text("{")
+    if MARKER in TRACES[traces]:
+        shutil.copy(open_run(tmp_path / "other").root / MARKER, place)
+        shutil.rmtree(tmp_path / "other")
+    with pytest.raises(DataError, match="stopped at its start"):
+        options_of(place)
+    assert start(place if named else None, place, overwrite) == place
+    assert contents(place) == STARTED
+    assert [entry.name for entry in tmp_path.iterdir()] == ["day"]
+
+
+def test_a_run_without_its_options_names_the_way_out(tmp_path):
+    place = start(tmp_path / "my run", tmp_path)
+    (place / "train.log").write_text("started")
+    (place / "config.resolved.toml").unlink()
+    with pytest.raises(UsageError, match="not empty"):
+        start(place, tmp_path)
+    with pytest.raises(UsageError, match=r"no config.resolved.toml.*--out '.*my run' --overwrite"):
+        options_of(place)
+    assert start(place, tmp_path, overwrite=True) == place
+
+
+def test_an_overwriting_that_was_killed_can_be_repeated(tmp_path, monkeypatch):
+    """Whatever is left, the run neither passes nor continues, and --overwrite replaces it."""
+    for count in range(1, 8):
+        run = RunFolder(start(tmp_path / f"run{count}", tmp_path))
+        for path in (run.manifest, run.config, run.log, run.model_card, run.deployed_weights):
+            path.write_text("earlier")
+        removed = []
+
+        def remove(entry: Path, removed=removed, count=count) -> None:
+            if len(removed) == count:
+                raise KeyboardInterrupt
+            removed.append(entry.name)
+            entry.rmdir() if entry.is_dir() and not any(entry.iterdir()) else entry.unlink()
+
+        run.deployed_weights.unlink()
+        with monkeypatch.context() as patched:
+            patched.setattr("tcs_edge.runs.folder._remove", remove)
+            with pytest.raises(KeyboardInterrupt):
+                start(run.root, tmp_path, overwrite=True)
+        assert removed[0] == "manifest.json"
+        assert count < 2 or removed[1] == "config.resolved.toml"
+        assert start(run.root, tmp_path, overwrite=True) == run.root
+        assert MARKER in contents(run.root)
+        assert "README.md" not in contents(run.root)
