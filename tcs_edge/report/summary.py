@@ -56,8 +56,7 @@ def print_validation(validation: Validation) -> None:
 def _headline(validation: Validation) -> str:
     """Return the outcome of parity and the model's quality, with the 95 % interval of its accuracy and chance."""
     poor = [check.name for check in validation.failures if check.name in QUALITY]
-    exported = [check for check in validation.failures if check.name not in QUALITY]
-    exports = "exports not validated" if exported or not validation.checks else "exports validated"
+    exports = "exports validated" if validation.exports_verdict == "pass" else "exports not validated"
     name, accuracy = next(iter(validation.accuracies.items()))
     fault = _fault(poor)
     quality = f"model quality{fault}: accuracy {100 * accuracy.value:.1f} %"

@@ -19,6 +19,7 @@ from tcs_edge.utils.progress import track
 from tcs_edge.validation.accuracy import Accuracy, PairedAccuracy
 from tcs_edge.validation.checks import (
     INT8,
+    QUALITY,
     Check,
     Tolerance,
     accuracy_checks,
@@ -73,7 +74,18 @@ class Validation:
     @property
     def verdict(self) -> Literal["pass", "fail"]:
         """Return "pass" if there is at least one check and all passed, otherwise "fail"."""
-        return "pass" if self.checks and all(check.passed for check in self.checks) else "fail"
+        return _verdict(self.checks)
+
+    @property
+    def exports_verdict(self) -> Literal["pass", "fail"]:
+        """Return the verdict on the exports: "pass" if they equal the trained model."""
+        return _verdict([check for check in self.checks if check.name not in QUALITY])
+
+    @property
+    def quality_verdict(self) -> Literal["pass", "fail"] | None:
+        """Return the verdict on the trained model itself; None without such a check."""
+        own = [check for check in self.checks if check.name in QUALITY]
+        return _verdict(own) if own else None
 
     def chance(self, runner: str) -> float:
         """Return the accuracy of a runner's predictions by chance, in 0..1; see `chance.chance_accuracy`."""
@@ -90,6 +102,8 @@ class Validation:
         return {
             "schema_version": SCHEMA_VERSION,
             "verdict": self.verdict,
+            "exports_verdict": self.exports_verdict,
+            "quality_verdict": self.quality_verdict,
             "images": self.images,
             "checks": [check.to_json() for check in self.checks],
             "precisions": dict(self.precisions),
@@ -100,6 +114,10 @@ class Validation:
             "paired": {name: paired.to_json() for name, paired in self.paired.items()},
             "only_here": list(self.only_here),
         }
+
+
+def _verdict(checks: Sequence[Check]) -> Literal["pass", "fail"]:
+    return "pass" if checks and all(check.passed for check in checks) else "fail"
 
 
 def validate(

@@ -328,10 +328,13 @@ def test_a_model_at_chance_fails_the_run(cli, tiny, tmp_path):
     assert result.exit_code == 1, result.stderr
     assert "FAILED model: better than chance: " in result.stdout
     assert "exports validated, model quality at or below chance" in result.stdout
+    document = json.loads((tmp_path / "run/reports/validation.json").read_text())
+    verdicts = [document[name] for name in ("verdict", "exports_verdict", "quality_verdict")]
+    assert verdicts == ["fail", "pass", "fail"]
     assert "chance 33.3 %" in result.stdout
     assert (out / "export.REJECTED").is_dir()
     assert not (out / "export").exists()
-    assert "Chance accuracy: 33.3 %." in (out / "README.md").read_text(encoding="utf-8")
+    assert "Chance accuracy of these predictions: 33.3 %." in (out / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
