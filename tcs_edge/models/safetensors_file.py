@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from tcs_edge.errors import DataError, MissingError, UsageError
@@ -67,10 +67,28 @@ def read_state(path: Path, expected: Collection[str]) -> dict[str, torch.Tensor]
         raise DataError(f"{path} cannot be read as safetensors ({error}). Copy it again.") from None
     if any(tensor.is_complex() for tensor in raw.values()):
         raise DataError(f"{path} has complex tensors. Pass real weights.")
-    state = {key if key in expected else _PREFIXES.sub("", key): _upcast(raw[key]) for key in raw}
+    state = {own_key(key, expected): _upcast(raw[key]) for key in raw}
     if len(state) != len(raw):
         raise DataError(f"{path} holds more than one model: keys collide without their prefixes. Pass one model.")
     return state
+
+
+def own_key(key: str, expected: Collection[str]) -> str:
+    """Return a key of a file without wrapper prefixes, unless the model has it as it is."""
+    return key if key in expected else _PREFIXES.sub("", key)
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read the shape of every tensor of a file, without the tensors.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as safetensors ({error}). Copy it again.") from None
 
 
 def require_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -104,8 +104,8 @@ class StudentOptions(Spec):
     student: Annotated[str, AfterValidator(lambda name: name.removeprefix("timm/"))] = "auto"
     """Student: a timm name, NAME or NAME.TAG, or auto for the best one within the limits."""
     student_init: str = "auto"
-    """First weights: pretrained, random, a .safetensors file, or a folder of them. Default: pretrained; random for
-    the demo."""
+    """First weights: pretrained, random, a .safetensors file, or a folder of them. Weights of one candidate choose
+    it as student. Default: pretrained; random for the demo."""
     img_size: ImgSize | None = None
     """Pixels of the student's square input. Default: the images' own size, at most 224."""
     search: SearchName | Literal["auto"] = "auto"

@@ -22,6 +22,7 @@ from tcs_edge.specs.options import SearchName
 from tcs_edge.specs.target import Limits, TargetSpec, int8_outlook, load_target, refuse_amx_dynamic_int8
 from tcs_edge.students.build import Init, candidate_from_model, local_file, require_student, student_mean_std
 from tcs_edge.students.choice import Assessment, Choice, choose_student, limits_on
+from tcs_edge.students.recognize import only_file, student_of
 from tcs_edge.teachers.registry import teacher_spec
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.modes import require_compiler
@@ -29,6 +30,8 @@ from tcs_edge.utils.installed import OF_A_RUN, require_installed
 from tcs_edge.utils.threads import free_cores
 
 logger = logging.getLogger(__name__)
+
+INIT_WORDS = ("auto", "pretrained", "random")
 
 
 def init_of(student_init: str) -> Init:
@@ -112,7 +115,8 @@ def list_students(asked: CompressConfig) -> Shortlist:
     """Read the images, fill in the defaults that depend on them, and list the students that fit the target.
 
     Raises:
-        UsageError: unknown names, pickled weights, no such device, or no student fits.
+        UsageError: unknown names, pickled weights, weights of no student or of several, no such device, or no student
+            fits.
         MissingError: no such weights file, or a package that the run needs is not installed.
         DataError: unusable images, or a class with fewer than `asked.shots`.
     """
@@ -120,6 +124,7 @@ def list_students(asked: CompressConfig) -> Shortlist:
     target = load_target(asked.target)
     require_usable_options(asked)
     _require_files(asked)
+    asked = _with_student_of_weights(asked)
     choose_opset(target.max_opset, asked.opset)
     precision = _precisions(asked, target)
     require_installed(["nncf"] if "int8" in precision else [])
@@ -157,7 +162,7 @@ def require_usable_options(asked: CompressConfig) -> None:
 def _require_files(asked: CompressConfig) -> None:
     if asked.teacher_weights:
         check_safetensors(asked.teacher_weights, "--teacher-weights")
-    if asked.student_init not in ("auto", "pretrained", "random"):
+    if asked.student_init not in INIT_WORDS:
         _require_weights(asked)
 
 
@@ -172,6 +177,18 @@ def _require_weights(asked: CompressConfig) -> None:
                 f"search {asked.search} needs weights of several students, but {place} has those for one. "
                 "Pass --student-init FOLDER with a file for each, or --student NAME."
             )
+
+
+def _with_student_of_weights(asked: CompressConfig) -> CompressConfig:
+    """Name the student whose weights the user passed, if they are those of one student."""
+    if asked.student != "auto" or asked.student_init in INIT_WORDS:
+        return asked
+    file = only_file(Path(asked.student_init))
+    if file is None:
+        return asked
+    name = student_of(file)
+    logger.info(f"student: {name} (the tensors of {file.name} are those of this student)")
+    return asked.replaced(student=name, student_init=str(file))
 
 
 def _machine(asked: CompressConfig) -> Machine:

@@ -24,7 +24,7 @@ def require_known_weights(asked: CompressConfig) -> None:
         UsageError, DataError, MissingError: as `require_weights`.
     """
     options = asked.with_data_defaults(TYPICAL_PX)
-    if options.student != "auto" or options.student_init == "random":
+    if options.student != "auto" or options.student_init != "pretrained":
         require_weights(options)
 
 

@@ -58,7 +58,7 @@ def test_a_repository_of_another_user_gets_the_command_that_trusts_it(cli, make_
     command = shlex.split(result.stderr.split("Run: ")[1].splitlines()[0])
     assert command == ["git", "config", "--global", "--add", "safe.directory", str(repository)]
     subprocess.run(command, check=True, timeout=60)
-    with pytest.raises(UsageError, match="git has no baseline HEAD:gate.json"):
+    with pytest.raises(UsageError, match=r"git has no baseline HEAD:gate\.json"):
         load_baseline("git:HEAD:gate.json")
 
 
