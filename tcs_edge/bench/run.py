@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +11,17 @@ from typing import Any
 from tcs_edge.bench.grid import SCHEMA_VERSION, BenchRun, RunResult
 from tcs_edge.errors import TcsEdgeError, UsageError
 from tcs_edge.utils.files import write_json
+from tcs_edge.utils.processes import run_attached
 from tcs_edge.utils.progress import track
 from tcs_edge.utils.reading import read_json
 
 logger = logging.getLogger(__name__)
 
 # Options that change a teacher's pass, in addition to its name. Arms that share the pass differ in the others.
-PASS_OPTIONS = ("data", "unlabeled", "teacher", "teacher_weights", "teacher_img_size", "img_size")
+PASS_OPTIONS = (
+    "data", "unlabeled", "teacher", "teacher_weights", "teacher_img_size", "teacher_onnx", "teacher_mean",
+    "teacher_std", "teacher_layout", "teacher_output", "teacher_features", "img_size",
+)  # fmt: skip
 
 
 def run_bench(runs: Sequence[BenchRun], out: Path) -> dict[BenchRun, RunResult]:
@@ -71,9 +73,11 @@ def _result(run: BenchRun, out: Path, name: str, is_pass: bool) -> dict[str, Any
 def _run_process(run: BenchRun, config_key: Path, is_pass: bool) -> None:
     document = {"schema_version": SCHEMA_VERSION, "pass": is_pass, "arm": run.arm}
     write_json(config_key, document | {"options": run.options.model_dump(mode="json", exclude_none=True)})
-    command = [sys.executable, "-m", "tcs_edge.bench.worker", str(config_key)]
     try:
-        done = subprocess.run(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, check=False)
+        done = run_attached("tcs_edge.bench.worker", str(config_key))
+    except KeyboardInterrupt:
+        logger.warning("stopped. Finished runs are kept. Continue with the same command.")
+        raise
     finally:
         config_key.unlink(missing_ok=True)
     if done.returncode:

@@ -17,7 +17,8 @@ from tcs_edge.specs.config import CompressConfig
 DEFAULT_TARGET = "x86-avx2"
 # Options of `compress` that apply to every run of a comparison.
 SHARED = (
-    "data", "unlabeled", "rest_unlabeled", "target", "teacher", "teacher_weights", "teacher_img_size", "student_init",
+    "data", "unlabeled", "rest_unlabeled", "target", "teacher", "teacher_weights", "teacher_img_size", "teacher_onnx",
+    "teacher_mean", "teacher_std", "teacher_layout", "teacher_output", "teacher_features", "student_init",
     "exclude", "batch_size", "img_size", "lr", "augment", "device", "threads", "workers", "cache_dir",
 )  # fmt: skip
 

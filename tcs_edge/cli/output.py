@@ -63,5 +63,5 @@ def require_names(options: CompressConfig) -> None:
     load_target(options.target)
     if options.student != "auto":
         require_student_name(options.student)
-    if options.teacher is not None:
+    if options.teacher is not None and options.teacher_file is None:
         require_teacher_name(options.teacher)

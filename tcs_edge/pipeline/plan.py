@@ -22,8 +22,9 @@ from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.options import SearchName
 from tcs_edge.stages.prepare import Prepared, Shortlist, list_students
 from tcs_edge.students.build import build_student, pretrained_file
-from tcs_edge.teachers.features import BATCH_SIZE, cached_images
-from tcs_edge.teachers.load import download_size_mb, is_cached, untrained_teacher
+from tcs_edge.teachers.features import BATCH_SIZE
+from tcs_edge.teachers.load import build_teacher, download_size_mb, is_cached, untrained_teacher
+from tcs_edge.teachers.source import describe, images_at_hand
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.trainer import validates
 from tcs_edge.utils.durations import format_seconds
@@ -106,7 +107,11 @@ class _Trial:
         """Seconds of the teacher for each image."""
         if self._teacher is None:
             options, device = self.ready.options, self.accelerator.device
-            model, img_size = untrained_teacher(options.teacher, options.teacher_img_size)
+            if options.teacher_onnx:
+                teacher = build_teacher(describe(options), device)
+                model, img_size = teacher.module, teacher.preprocess.img_size
+            else:
+                model, img_size = untrained_teacher(options.teacher, options.teacher_img_size)
             with torch.inference_mode():
                 self._teacher = _seconds_per_image(model.to(device), img_size, device, BATCH_SIZE)
         return self._teacher
@@ -133,9 +138,9 @@ def _teacher_stage(ready: Prepared, trial: _Trial) -> PlannedStage:
     images = len(ready.images.train) + len(ready.images.val)
     if options.method_facts.targets == "maps":  # its feature maps depend on the student
         return PlannedStage("teacher", trial.teacher * images, f"{options.teacher}, feature maps of {images} images")
-    cached = cached_images(
-        ready.images, options.teacher, options.teacher_weights, options.teacher_img_size, options.cache_dir
-    )
+    cached = images_at_hand(ready.images, options)
+    if options.teacher_features:
+        return PlannedStage("teacher", 0.0, f"{options.teacher}, features of {images} images")
     seconds = trial.teacher * (images - cached) if cached < images else 0.0
     return PlannedStage("teacher", seconds, f"{options.teacher}, {cached} of {images} images are cached")
 
@@ -199,7 +204,8 @@ def _downloads(ready: Prepared, with_teacher: bool) -> list[str]:
     options = ready.options
     wanted = []
     teacher = options.teacher
-    if with_teacher and options.teacher_weights is None and not is_cached(teacher):
+    local = options.teacher_file or options.teacher_weights
+    if with_teacher and local is None and not is_cached(teacher):
         wanted.append(f"weights of teacher {teacher}, about {download_size_mb(teacher):.0f} MB")
     student = pretrained_file(ready.student.name)
     if options.student_init == "pretrained" and student and student.cached_path() is None:

@@ -12,7 +12,7 @@ from tcs_edge.runs.documents import CoordinatesRecord, PredictionsRecord
 from tcs_edge.runs.schema import DatasetRecord, LatencyRecord, StudentRecord, TeacherRecord
 from tcs_edge.students.choice import Assessment
 from tcs_edge.tcs.coordinates import Coordinates
-from tcs_edge.teachers.load import TeacherInfo
+from tcs_edge.teachers.info import TeacherFacts
 from tcs_edge.training.fold import deployed_cost
 from tcs_edge.validation.predictions import Predictions
 
@@ -29,7 +29,7 @@ def dataset_record(images: ImageSet) -> DatasetRecord:
     )
 
 
-def teacher_record(info: TeacherInfo, probe_accuracy: float | None = None) -> TeacherRecord:
+def teacher_record(info: TeacherFacts, probe_accuracy: float | None = None) -> TeacherRecord:
     """Record name, license and weights of the teacher, and the validation accuracy of its linear probe in 0..1."""
     return TeacherRecord(
         name=info.name,

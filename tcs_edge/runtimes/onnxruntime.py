@@ -22,6 +22,7 @@ from tcs_edge.specs.artifacts import runner_name
 from tcs_edge.utils.telemetry import telemetry_off
 
 FLOAT = "tensor(float)"
+GPU_PROVIDER = "CUDAExecutionProvider"
 SILENT_LOG = 4  # onnxruntime: fatal errors only; everything else arrives as an exception
 
 
@@ -67,19 +68,33 @@ def open_session(path: Path, threads: int, takes: str = FLOAT) -> Any:
     Raises:
         DataError: the file is missing, truncated, or has other inputs or outputs.
     """
-    ort = _onnxruntime()
-    ort.disable_telemetry_events()
-    require_standard(path, read_onnx(path))
-    try:
-        session = ort.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no base class
-        raise DataError(f"{path} cannot be loaded by onnxruntime: {reason_of(error)} Export again.") from error
+    session = load_session(path, threads)
     ends = len(session.get_inputs()), len(session.get_outputs())
     if ends != (1, 1):
         raise DataError(f"{path}: {ends[0]} inputs and {ends[1]} outputs. A classifier has one of each.")
     if session.get_inputs()[0].type != takes:
         raise DataError(f"{path} takes {session.get_inputs()[0].type} instead of {takes}. Export again.")
     return session
+
+
+def load_session(path: Path, threads: int, on_gpu: bool = False) -> Any:
+    """Load an ONNX file with any inputs and outputs.
+
+    Args:
+        on_gpu: use the GPU if the installed onnxruntime can.
+
+    Raises:
+        DataError: the file is missing, truncated, or needs operators or files that are not there.
+    """
+    ort = _onnxruntime()
+    ort.disable_telemetry_events()
+    require_standard(path, read_onnx(path))
+    able = ort.get_available_providers()
+    providers = [name for name in (GPU_PROVIDER,) if on_gpu and name in able] + ["CPUExecutionProvider"]
+    try:
+        return ort.InferenceSession(str(path), _options(threads), providers=providers)
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise DataError(f"{path} cannot be loaded by onnxruntime: {reason_of(error)} Export again.") from error
 
 
 def _onnxruntime() -> Any:

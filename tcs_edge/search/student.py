@@ -15,7 +15,8 @@ from tcs_edge.stages.targets import teacher_pass
 from tcs_edge.students.accuracy_estimate import AccuracyEstimate
 from tcs_edge.students.build import weights_at_hand
 from tcs_edge.students.choice import ranked
-from tcs_edge.teachers.features import Features, features_cached
+from tcs_edge.teachers.features import Features
+from tcs_edge.teachers.source import images_at_hand
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +96,7 @@ def _all_is_here(listed: Shortlist) -> bool:
     front = [found.candidate for found in listed.choice.front]
     if len(front) < 2 or not all(_at_hand(listed, candidate) for candidate in front):
         return False
-    return features_cached(
-        listed.images, options.teacher, options.teacher_weights, options.teacher_img_size, options.cache_dir
-    )
+    return images_at_hand(listed.images, options) == len(listed.images.train) + len(listed.images.val)
 
 
 def _require_students(listed: Shortlist, search: SearchName) -> None:

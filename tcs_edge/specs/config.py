@@ -82,7 +82,8 @@ class CompressConfig(
         Args:
             typical_px: median shorter side of the training images, in pixels.
         """
-        return self.filled(_demo_defaults(self) if self.builtin else _folder_defaults(typical_px, self))
+        defaults = _demo_defaults(self) if self.builtin else _folder_defaults(typical_px, self)
+        return self.filled(defaults | ({"teacher": self.teacher_file.name} if self.teacher_file else {}))
 
     def filled(self, defaults: Mapping[str, Any]) -> Self:
         """Return this config, validated again, with `defaults` for its open options."""
@@ -189,6 +190,7 @@ def _problems(config: CompressConfig) -> list[str]:
     if config.online_teacher and not facts.online:
         able = ", ".join(name for name, known in METHODS.items() if known.online)
         problems.append(f"online_teacher: not available with method {config.method}. Methods that have it: {able}.")
+    problems += _teacher_problems(config)
     if config.unlabeled and config.data is None:
         problems.append("unlabeled: the built-in digits all have labels. Pass --data too.")
     if config.rest_unlabeled and not config.shots:
@@ -199,6 +201,37 @@ def _problems(config: CompressConfig) -> list[str]:
         problems.append(f"{name}: method {config.method} needs labels. Methods that do not: {able}.")
     if config.train.label_smoothing and not facts.reads_labels:
         problems.append(f"train: method {config.method} uses no labels. Leave label_smoothing out.")
+    return problems
+
+
+def _teacher_problems(config: CompressConfig) -> list[str]:
+    """Messages on options of a teacher from the user's own file."""
+    of_onnx = [name for name in ("mean", "std", "layout", "output") if getattr(config, f"teacher_{name}") is not None]
+    if of_onnx and config.teacher_onnx is None:
+        return [f"teacher_{of_onnx[0]}: describes an ONNX file. Pass --teacher-onnx too."]
+    if (config.teacher_mean is None) != (config.teacher_std is None):
+        return ["teacher_mean, teacher_std: one of the two is missing. Pass both."]
+    if config.teacher_file is None:
+        return []
+    if config.teacher_onnx and config.teacher_features:
+        return ["teacher_onnx, teacher_features: two teachers. Pass one of them."]
+    option = "teacher_onnx" if config.teacher_onnx else "teacher_features"
+    flag = f"--{option.replace('_', '-')}"
+    problems = []
+    if config.teacher not in (None, config.teacher_file.name):
+        problems.append(f"teacher: {flag} is the teacher already. Leave --teacher out.")
+    if config.teacher_weights:
+        problems.append(f"teacher_weights: {flag} needs no other weights. Leave --teacher-weights out.")
+    if config.teacher_features and config.teacher_img_size:
+        problems.append("teacher_img_size: the features are computed already. Leave --teacher-img-size out.")
+    if config.online_teacher:
+        problems.append(f"online_teacher: {flag} has features of plain images only. Leave --online-teacher out.")
+    if config.method_facts.targets == "maps":
+        others = ", ".join(name for name, known in METHODS.items() if known.targets not in ("maps", "none"))
+        problems.append(
+            f"method: {config.method} needs feature maps, but {flag} gives one vector per image. "
+            f"Methods for it: {others}."
+        )
     return problems
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from tcs_edge.specs.artifacts import Precision, with_fp32
@@ -21,6 +21,7 @@ from tcs_edge.specs.training import TrainOptions
 Augmentation = Literal["none", "crop", "crop-flip"]
 SearchName = Literal["table", "alignment", "halving"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+TeacherLayout = Literal["nchw", "nhwc"]
 ImgSize = Annotated[int, Field(ge=16, le=1024)]
 
 
@@ -36,6 +37,46 @@ class Choices:
     """Values of an option whose type is plain text."""
 
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CommaSeparated:
+    """Marks a tuple whose flag takes one text, with commas between the values."""
+
+
+def _channels(value: Any) -> Any:
+    """Return three values for one number or text such as "0.5", "1/255" or "0.485,0.456,0.406"."""
+    if value is None:
+        return None
+    words = value.split(",") if isinstance(value, str) else value
+    words = list(words) if isinstance(words, list | tuple) else [words]
+    try:
+        numbers = [_number(word) for word in words]
+    except (TypeError, ValueError, ZeroDivisionError):
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise ValueError("write one number, or three (R, G, B) with commas")
+    return tuple(numbers * (3 // len(numbers)))
+
+
+def _number(word: Any) -> float:
+    top, _, bottom = str(word).partition("/")
+    return float(top) / float(bottom or 1)
+
+
+def _of_unit_pixels(values: Any) -> Any:
+    if values is not None and not all(0 <= value <= 1 for value in values):
+        raise ValueError("write it for pixels in 0..1, so divide a value for 0..255 by 255")
+    return values
+
+
+def _above_zero(values: Any) -> Any:
+    if values is not None and min(values) <= 0:
+        raise ValueError("write values above 0")
+    return values
+
+
+Channels = Annotated[tuple[float, float, float] | None, BeforeValidator(_channels), AfterValidator(_of_unit_pixels)]
 
 
 def _known_method(name: str) -> str:
@@ -90,10 +131,29 @@ class TeacherOptions(Spec):
     """Local .safetensors file of the teacher, instead of the model hub."""
     teacher_img_size: int | None = Field(None, ge=16, le=1024)
     """Pixels of the teacher's input. Default: the teacher's own."""
+    teacher_onnx: Path | None = None
+    """ONNX file of a feature extractor, as the teacher."""
+    teacher_mean: Annotated[Channels, CommaSeparated()] = None
+    """With --teacher-onnx: mean that its input is normalized with, of pixels in 0..1, such as 0.485,0.456,0.406 or 0.5.
+    Default: as the file states."""
+    teacher_std: Annotated[Channels, AfterValidator(_above_zero), CommaSeparated()] = None
+    """With --teacher-onnx: standard deviation, such as 0.229,0.224,0.225; 1 keeps pixels in 0..1, 1/255 gives 0..255.
+    Default: as the file states."""
+    teacher_layout: TeacherLayout | None = None
+    """With --teacher-onnx: axes of its input. Default: by the shape that the file states."""
+    teacher_output: str | None = None
+    """With --teacher-onnx: name of the output with the features. Default: its only output."""
+    teacher_features: Path | None = None
+    """File of features that were computed elsewhere, as the teacher: .npz, .safetensors or .parquet."""
     online_teacher: bool = False
     """Keep the teacher in memory and run it on every training view (for methods that allow it)."""
     cache_dir: Path | None = None
     """Folder of cached teacher features. Default: the user's cache folder."""
+
+    @property
+    def teacher_file(self) -> Path | None:
+        """The user's own teacher: an ONNX file or a file of features."""
+        return self.teacher_onnx or self.teacher_features
 
 
 class StudentOptions(Spec):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tcs_edge.specs.options import Choices, Flag
+from tcs_edge.specs.options import Choices, CommaSeparated, Flag
 
 # Tables of a config file whose options are flags too.
 FLAG_TABLES = ("train",)
@@ -105,7 +105,8 @@ def argument_docs(spec: type[BaseModel], without: Iterable[str] = ()) -> str:
 
 
 def _parameter(name: str, field: FieldInfo, panel: str) -> Parameter:
-    kind, repeatable = _kind(field.annotation)
+    as_text = any(isinstance(one, CommaSeparated) for one in field.metadata)
+    kind, repeatable = (str, False) if as_text else _kind(field.annotation)
     flag = next((one.name for one in field.metadata if isinstance(one, Flag)), f"--{name.replace('_', '-')}")
     choices = next((one.names for one in field.metadata if isinstance(one, Choices)), _choices(field.annotation))
     return Parameter(name, flag, kind, repeatable, choices, text_of(field), panel)

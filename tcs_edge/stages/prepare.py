@@ -153,7 +153,7 @@ def require_usable_options(asked: CompressConfig) -> None:
     accelerator = make_accelerator(asked.device, asked.train.amp)
     if asked.train.compile:
         require_compiler(accelerator.device)
-    if asked.teacher:
+    if asked.teacher and not asked.teacher_file:
         teacher_spec(asked.teacher)
     if asked.student != "auto":
         require_student(asked.student)

@@ -23,10 +23,11 @@ from tcs_edge.models.feature_map import map_shape
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.students.features import features_before_training
 from tcs_edge.tcs.coordinates import Coordinates, fit_coordinates, random_axes
-from tcs_edge.teachers.features import Features, teacher_features
-from tcs_edge.teachers.load import Teacher, TeacherInfo, build_teacher, describe_teacher
+from tcs_edge.teachers.features import Features
+from tcs_edge.teachers.info import Teacher, TeacherInfo
+from tcs_edge.teachers.load import build_teacher
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
-from tcs_edge.teachers.registry import teacher_spec
+from tcs_edge.teachers.source import describe, run_features
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.utils.progress import track
 
@@ -45,7 +46,7 @@ def gather_features(
 
     Raises:
         UsageError: maps need more than `MAX_MAPS_MB`.
-        DataError, MissingError: as `teacher_features`.
+        UsageError, DataError, MissingError: as `run_features`.
     """
     if not options.has_teacher:
         return None
@@ -57,18 +58,9 @@ def teacher_pass(images: ImageSet, options: ResolvedConfig, readout: Readout = P
     """Return the features of the run's teacher, read from the cache if it has them.
 
     Raises:
-        DataError, MissingError: as `teacher_features`.
+        UsageError, DataError, MissingError: as `run_features`.
     """
-    return teacher_features(
-        images,
-        options.teacher,
-        options.teacher_weights,
-        options.teacher_img_size,
-        options.cache_dir,
-        workers=options.workers,
-        device=make_accelerator(options.device).device,
-        readout=readout,
-    )
+    return run_features(images, options, make_accelerator(options.device).device, readout)
 
 
 def make_targets(
@@ -83,7 +75,7 @@ def make_targets(
         backbone: the student before training, for a probe on its own features; None if the student is not chosen
             yet, or no such probe is used.
     """
-    if teacher_spec(features.meta.name).non_commercial:
+    if features.meta.non_commercial:
         logger.warning(f"teacher {features.meta.name}: no commercial use (license {features.meta.license})")
     probe, accuracy = _probe(features, images)
     return replace(_targets(features, probe, images, preprocess, backbone, options), probe_accuracy=accuracy)
@@ -109,7 +101,7 @@ def _targets(
     linear = _as_linear(probe)
     signed = bool((features.readout.vectors(features.train) < 0).any())
     if options.online_teacher:
-        teacher = build_teacher(features.meta, make_accelerator(options.device).device)
+        teacher = build_teacher(describe(options), make_accelerator(options.device).device)
         online = _online(teacher, features.readout, linear, preprocess)
         logger.info(f"online teacher: {teacher.name}")
         return DistillationTargets(online=online, probe=linear, signed=signed, grid=grid)
@@ -127,7 +119,7 @@ def uses_student_probe(options: ResolvedConfig) -> bool:
 
 def _readout(images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: ResolvedConfig) -> Readout:
     """Readout of maps on the coarser of both grids; with an online teacher, of their means alone."""
-    info = describe_teacher(options.teacher, options.teacher_weights, options.teacher_img_size)
+    info = describe(options)
     channels, side = teacher_map_shape(info)
     grid = min(side, map_shape(backbone, preprocess.img_size)[1])
     if options.online_teacher:

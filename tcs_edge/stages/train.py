@@ -11,7 +11,7 @@ from tcs_edge.stages.prepare import Prepared
 from tcs_edge.stages.targets import gather_features, make_targets
 from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.teachers.features import Features
-from tcs_edge.teachers.load import TeacherInfo
+from tcs_edge.teachers.info import TeacherFacts
 from tcs_edge.training.distill import TrainingFiles, distill
 from tcs_edge.utils.stopwatch import Stopwatch
 
@@ -27,7 +27,7 @@ class TeacherTargets:
     """
 
     targets: DistillationTargets | None = None
-    meta: TeacherInfo | None = None
+    meta: TeacherFacts | None = None
     pass_seconds: float = 0.0
 
 

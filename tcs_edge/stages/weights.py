@@ -10,8 +10,8 @@ from tcs_edge.models.hub import WantedWeights, fetch_all
 from tcs_edge.models.safetensors_file import check_safetensors
 from tcs_edge.specs.config import CompressConfig, ResolvedConfig
 from tcs_edge.students.build import local_file, require_student, wanted_student
-from tcs_edge.teachers.load import describe_teacher
 from tcs_edge.teachers.registry import teacher_spec
+from tcs_edge.teachers.source import describe, require_own_file
 from tcs_edge.teachers.weights import FLAG, wanted_teacher
 
 TYPICAL_PX = 224  # the weights do not depend on the size of the images
@@ -59,15 +59,19 @@ def require_teacher(options: ResolvedConfig) -> None:
     """Check that the teacher's weights are on this machine or downloadable, and fit the teacher's image size.
 
     Raises:
-        UsageError, DataError: the weights file has the wrong format, or the teacher cannot take the image size.
+        UsageError, DataError: a file has the wrong format or leaves something open, or the teacher cannot take the
+            image size.
         MissingError: the weights are not here and cannot be downloaded.
     """
-    if options.has_teacher:
-        describe_teacher(options.teacher, options.teacher_weights, options.teacher_img_size)
+    if options.has_teacher and not options.teacher_features:
+        describe(options)
 
 
 def _teacher_need(options: CompressConfig) -> Iterator[WantedWeights]:
     if not options.has_teacher or options.teacher is None:
+        return
+    if options.teacher_file:
+        require_own_file(options)
         return
     spec = teacher_spec(options.teacher)
     if options.teacher_weights:

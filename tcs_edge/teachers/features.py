@@ -6,6 +6,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.data.workers import WorkerLoader, Workers
 from tcs_edge.errors import DataError, TcsEdgeError
 from tcs_edge.teachers.cache import FeatureStore, cache_key, default_cache_dir, feature_ingredients
-from tcs_edge.teachers.load import TeacherInfo, build_teacher, describe_teacher, is_cached
+from tcs_edge.teachers.info import TeacherFacts, TeacherInfo
+from tcs_edge.teachers.load import build_teacher, describe_teacher, is_cached
 from tcs_edge.teachers.readout import POOLED, Readout
 from tcs_edge.utils.progress import track
 from tcs_edge.utils.threads import usable_cores
@@ -51,7 +53,7 @@ class Features:
     train: np.ndarray
     val: np.ndarray
     key: str
-    meta: TeacherInfo
+    meta: TeacherFacts
     images_computed: int
     pass_seconds: float
     readout: Readout = POOLED
@@ -84,21 +86,50 @@ def teacher_features(
         UnknownName, UsageError, MissingError: as `describe_teacher`; MissingError also when the disk is full.
     """
     info = describe_teacher(teacher_name, weights, img_size)
+    return features_of(images, info, cache_dir, batch_size, workers, device, readout)
+
+
+def features_of(
+    images: ImageSet,
+    info: TeacherInfo,
+    cache_dir: Path | None = None,
+    batch_size: int = BATCH_SIZE,
+    workers: int | None = None,
+    device: str | torch.device = "cpu",
+    readout: Readout = POOLED,
+) -> Features:
+    """Compute the features of a described teacher, as `teacher_features` does.
+
+    Raises:
+        DataError, MissingError: as `teacher_features`.
+    """
     splits = {"train": images.train, "val": images.val}
     root = default_cache_dir() if cache_dir is None else Path(cache_dir)
     stores = {part: _store(root, info, images, part, splits[part], readout) for part in splits}
     found = {part: stores[part].read_intact() for part in stores}
-    todo = {part: [s for s in range(stores[part].shards) if s not in found[part]] for part in stores}
-    started = time.perf_counter()
-    if any(todo.values()):
-        logger.info(f"teacher pass: {info.name}, {info.preprocess.img_size} px, {device}")
-        _run_pass(info, readout, splits, stores, todo, found, batch_size, workers, device)
-        _free_memory(device)
+    todo = _missing(stores, found)
+    with ExitStack() as owned:
+        if any(todo.values()):
+            for store in stores.values():
+                owned.enter_context(store.owned())
+            # Another process may have computed them in the meantime.
+            found = {part: stores[part].read_intact(logging.DEBUG) for part in stores}
+            todo = _missing(stores, found)
+        started = time.perf_counter()
+        if any(todo.values()):
+            logger.info(f"teacher pass: {info.name}, {info.preprocess.img_size} px, {device}")
+            _run_pass(info, readout, splits, stores, todo, found, batch_size, workers, device)
+            _free_memory(device)
     computed = sum(len(stores[part].rows_of(shard)) for part in todo for shard in todo[part])
     train, val = (_join(stores[part], found[part]) for part in ("train", "val"))
     key = cache_key({part: stores[part].key for part in stores})
     seconds = time.perf_counter() - started if computed else 0.0
     return Features(train, val, key, info, computed, seconds, readout)
+
+
+def _missing(stores: Mapping[str, FeatureStore], found: Mapping[str, Mapping[int, np.ndarray]]) -> dict[str, list[int]]:
+    """Return the shards of each split that `found` lacks."""
+    return {part: [s for s in range(stores[part].shards) if s not in found[part]] for part in stores}
 
 
 def features_cached(
@@ -131,7 +162,11 @@ def cached_images(
     """
     if weights is None and not is_cached(teacher_name):
         return 0
-    info = describe_teacher(teacher_name, weights, img_size)
+    return cached_images_of(images, describe_teacher(teacher_name, weights, img_size), cache_dir)
+
+
+def cached_images_of(images: ImageSet, info: TeacherInfo, cache_dir: Path | None = None) -> int:
+    """Count the training and validation images whose pooled features from a described teacher are cached."""
     root = default_cache_dir() if cache_dir is None else Path(cache_dir)
     parts = (("train", images.train), ("val", images.val))
     stores = [_store(root, info, images, part, split, POOLED) for part, split in parts]
@@ -147,7 +182,7 @@ def _store(root: Path, info: TeacherInfo, images: ImageSet, part: str, split: Sp
         part,
         split.names,
     )
-    ingredients |= readout.ingredients()
+    ingredients |= info.ingredients | readout.ingredients()
     return FeatureStore(root, ingredients, len(split), readout.width or info.dim)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from tcs_edge.models.cost import count_params_m
 from tcs_edge.models.hub import timm_hub_file
 from tcs_edge.models.safetensors_file import read_state, require_finite
 from tcs_edge.teachers import digits
+from tcs_edge.teachers.info import Teacher, TeacherInfo
+from tcs_edge.teachers.onnx_teacher import OnnxTeacherInfo, open_onnx_teacher
 from tcs_edge.teachers.registry import TeacherSpec, canonical_name, teacher_spec
 from tcs_edge.teachers.weights import WeightsFile, locate_weights
 from tcs_edge.utils.files import sha256_file
@@ -27,45 +29,6 @@ from tcs_edge.utils.files import sha256_file
 DEFAULT_IMG_SIZE = 224
 _CONVERTER_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 _HEADS = ("head.", "head_dist.", "fc.", "classifier.", "last_linear.")
-
-
-@dataclass(frozen=True)
-class TeacherInfo:
-    """Description of a teacher whose weights need not be in memory.
-
-    Attributes:
-        name: canonical name, with aliases resolved.
-        timm_name: timm's model and tag; empty for the built-in teacher.
-        preprocess: preprocessing of its images, with timm's own mean, std, crop and filter.
-        dim: width d of the features.
-        license: license of the weights, as timm states it.
-        params_m: millions of parameters, without a classifier.
-        weights_path: local path of the safetensors file.
-        weights_sha256: sha256 (hex) of the file.
-        weights_source: origin of the file, without local folders.
-    """
-
-    name: str
-    timm_name: str
-    preprocess: Preprocess
-    dim: int
-    license: str
-    params_m: float
-    weights_path: Path
-    weights_sha256: str
-    weights_source: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the facts for a manifest or a model card, without local folders."""
-        names = [field.name for field in fields(TeacherInfo) if field.name != "weights_path"]
-        return {name: getattr(self, name) for name in names} | {"preprocess": self.preprocess.to_json()}
-
-
-@dataclass(frozen=True)
-class Teacher(TeacherInfo):
-    """A loaded teacher. `module` is frozen, in eval mode: float32 (B, 3, S, S) -> float32 (B, d)."""
-
-    module: nn.Module
 
 
 class PooledFeatures(nn.Module):
@@ -106,7 +69,10 @@ def build_teacher(info: TeacherInfo, device: str | torch.device = "cpu") -> Teac
     Raises:
         DataError: the file does not fit the model.
     """
-    module = PooledFeatures(_timm_backbone(info)) if info.timm_name else _digits_module()
+    if isinstance(info, OnnxTeacherInfo):
+        module: nn.Module = open_onnx_teacher(info, torch.device(device))
+    else:
+        module = PooledFeatures(_timm_backbone(info)) if info.timm_name else _digits_module()
     module = module.to(device).eval().requires_grad_(False)
     values = {field.name: getattr(info, field.name) for field in fields(TeacherInfo)}
     return Teacher(**values, module=module)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from tcs_edge.models.feature_map import last_map, map_shape, pooled_to
 from tcs_edge.teachers.digits import DigitsTeacher
-from tcs_edge.teachers.load import PooledFeatures, TeacherInfo, untrained_teacher
+from tcs_edge.teachers.info import TeacherInfo
+from tcs_edge.teachers.load import PooledFeatures, untrained_teacher
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,12 @@ class TeacherSpec:
     @property
     def non_commercial(self) -> bool:
         """True if the license of the weights forbids commercial use."""
-        return "-nc" in self.license or "noncommercial" in self.license
+        return forbids_commercial_use(self.license)
+
+
+def forbids_commercial_use(license: str) -> bool:
+    """Return True if a license, as timm states it, forbids commercial use."""
+    return "-nc" in license or "noncommercial" in license
 
 
 _APACHE = "apache-2.0"

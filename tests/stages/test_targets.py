@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,10 @@ from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.stages.targets import make_targets
 from tcs_edge.students.features import features_before_training
 from tcs_edge.teachers.features import Features
-from tcs_edge.teachers.load import TeacherInfo
+from tcs_edge.teachers.info import TeacherFacts
 
 LABELED, IMAGES, DIM, SIDE = 20, 80, 12, 16
-INFO = TeacherInfo("timm/test_vit", "made", Preprocess(SIDE), DIM, "mit", 1.0, Path("made"), "0" * 64, "made")
+INFO = TeacherFacts("timm/test_vit", DIM, "mit", "0" * 64, "made")
 
 
 class Brightness(nn.Module):

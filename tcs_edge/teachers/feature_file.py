@@ -1,0 +1,185 @@
+"""Read a file of features that were computed elsewhere: .npz, .safetensors or .parquet.
+
+All three formats have the same parts: `features`, (N, d) floating-point numbers, and either `names` or `sha256`, N
+texts that say which image a row belongs to. docs/how-to/teachers.md describes them. Nothing in such a file can run
+code, and its size is bounded.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+
+from tcs_edge.errors import DataError, MissingError, UsageError, reason_of
+from tcs_edge.utils.installed import is_installed
+from tcs_edge.utils.reading import parse_json, read_regular, refuse_lfs_pointer
+
+FLAG = "--teacher-features"
+MAX_BYTES = 4 * 2**30  # of the file, and of each array in it
+FEATURES, NAMES, SHA256 = "features", "names", "sha256"
+_PARTS = f"{FEATURES} (N, d), and {NAMES} or {SHA256} (N)"
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRows:
+    """Rows of a file of features.
+
+    Attributes:
+        keys: one text per row: the image's name, or the sha256 (hex) of its bytes if `hashed`.
+        features: float16, float32 or float64 (N, d).
+    """
+
+    keys: tuple[str, ...]
+    hashed: bool
+    features: np.ndarray
+
+
+def read_feature_file(path: Path) -> tuple[FeatureRows, bytes]:
+    """Read the rows of a file; return them with the bytes of the file.
+
+    Raises:
+        UsageError: another file type. MissingError: no such file, or no pyarrow for .parquet.
+        DataError: damaged, above `MAX_BYTES`, a pickle inside, another layout, or a key that appears twice.
+    """
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise UsageError(f"{path} does not end in {', '.join(_READERS)}. Pass {FLAG} one of these.")
+    try:
+        content = read_regular(path, MAX_BYTES)
+    except FileNotFoundError:
+        raise MissingError(f"no such file: {path}. Pass {FLAG} PATH.") from None
+    refuse_lfs_pointer(content, str(path))
+    try:
+        parts = read(content, path)
+    except MemoryError:
+        raise DataError(f"{path} does not fit into memory. Store float16, and only the images of this run.") from None
+    return _checked(parts, path), content
+
+
+def _checked(parts: dict[str, Any], path: Path) -> FeatureRows:
+    """Return the rows of the parts that a reader found: `features`, and `names` or `sha256`."""
+    keyed = [name for name in (NAMES, SHA256) if name in parts]
+    if FEATURES not in parts or len(keyed) != 1:
+        raise DataError(f"{path} has {', '.join(sorted(parts)) or 'nothing'}. It needs {_PARTS}.")
+    features, keys = np.asarray(parts[FEATURES]), _texts(parts[keyed[0]], f"{path}: {keyed[0]}")
+    if features.dtype.kind != "f" or features.ndim != 2 or features.shape[1] < 2:
+        shown = f"{features.dtype} {features.shape}"
+        raise DataError(f"{path}: {FEATURES} is {shown}. It needs float16 or float32 (N, d), with d of 2 or more.")
+    if len(keys) != len(features):
+        raise DataError(f"{path} has {len(keys)} {keyed[0]} for {len(features)} rows of {FEATURES}. Write it again.")
+    hashed = keyed[0] == SHA256
+    if hashed:
+        keys = tuple(key.lower() for key in keys)
+    if len(set(keys)) != len(keys):
+        seen: set[str] = set()
+        twice = [key for key in keys if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+        raise DataError(f"{path}: {len(twice)} {keyed[0]} appear twice, such as {twice[0]!r}. Keep one row of each.")
+    return FeatureRows(keys, hashed, features)
+
+
+def _texts(values: Any, origin: str) -> tuple[str, ...]:
+    """Return texts of a list, or of an array of text or bytes."""
+    found = values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values
+    if isinstance(found, list):
+        try:
+            found = [one.decode() if isinstance(one, bytes) else one for one in found]
+        except UnicodeDecodeError:
+            found = None
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise DataError(f"{origin} is not a list of texts. Write one text for each row.")
+    return tuple(found)
+
+
+def _read_npz(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            wanted = {name: members[f"{name}.npy"] for name in (FEATURES, NAMES, SHA256) if f"{name}.npy" in members}
+            found = {name: _array(archive, info, path) for name, info in wanted.items()}
+            return {name.removesuffix(".npy"): None for name in members} | found
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
+        raise DataError(f"{path} is not an .npz file: {reason_of(error)}. Write it again.") from None
+    except ValueError as error:  # of a damaged header, or an array of Python objects
+        raise DataError(
+            f"{path} cannot be read: {reason_of(error)}. Write it with numpy.savez, without Python objects."
+        ) from None
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
+    """Read an array whose header agrees with its size, so that a false shape cannot ask for memory."""
+    if info.file_size > MAX_BYTES:
+        raise DataError(f"{path}: {info.filename} is larger than {MAX_BYTES / 1e6:.0f} MB. Store float16.")
+    with archive.open(info) as handle:
+        content = io.BytesIO(handle.read())
+    version = np.lib.format.read_magic(content)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(content)
+    if dtype.hasobject:
+        raise ValueError(f"{info.filename} holds Python objects")
+    if math.prod(shape) * dtype.itemsize != len(content.getbuffer()) - content.tell():
+        raise ValueError(f"{info.filename} states shape {shape}, which its size contradicts")
+    content.seek(0)
+    array: np.ndarray = np.lib.format.read_array(content, allow_pickle=False)
+    return array
+
+
+def _read_safetensors(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        tensors = load_safetensors(content)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # KeyError: a type that numpy lacks
+        raise DataError(
+            f"{path} cannot be read as safetensors of float16 or float32: {reason_of(error)}. Write it again."
+        ) from None
+    header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")], str(path))
+    metadata = header.get("__metadata__", {})
+    keys = {name: metadata[name] for name in (NAMES, SHA256) if name in metadata}
+    return tensors | {name: parse_json(text.encode(), f"{path}: {name}") for name, text in keys.items()}
+
+
+def _read_parquet(content: bytes, path: Path) -> dict[str, Any]:
+    if not is_installed("pyarrow"):
+        raise MissingError(f"{path}: reading .parquet needs pyarrow. Install it with: pip install 'tcs-edge[parquet]'")
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(pyarrow.BufferReader(content))
+        columns = [name for name in file.schema_arrow.names if name in (FEATURES, NAMES, SHA256)]
+        groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+        values = sum(group.column(index).num_values for group in groups for index in range(group.num_columns))
+        if 4 * values > MAX_BYTES:
+            raise DataError(f"{path} holds {values} values, above {MAX_BYTES // 4}. Store only the images of this run.")
+        table = file.read(columns=columns)
+        found = {name: _column(table.column(name).combine_chunks()) for name in columns}
+        return dict.fromkeys(file.schema_arrow.names) | found
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {reason_of(error)}. Write it again.") from None
+
+
+def _column(array: Any) -> Any:
+    """Return a column of lists of equal length as (N, d), another column as a list."""
+    import pyarrow
+
+    if not (pyarrow.types.is_list(array.type) or pyarrow.types.is_large_list(array.type)):
+        fixed = pyarrow.types.is_fixed_size_list(array.type)
+        return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1) if fixed else array.to_pylist()
+    lengths = set(array.value_lengths().to_pylist())
+    if len(lengths) != 1 or None in lengths:
+        raise ValueError(f"the rows of {FEATURES} have several lengths")
+    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
+
+
+_READERS: dict[str, Callable[[bytes, Path], dict[str, Any]]] = {
+    ".npz": _read_npz,
+    ".safetensors": _read_safetensors,
+    ".parquet": _read_parquet,
+}
