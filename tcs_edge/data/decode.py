@@ -11,6 +11,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from tcs_edge.data.formats import EXPECTED, INSTALL, readable_formats, sniffed
 from tcs_edge.errors import DataError, reason_of
+from tcs_edge.utils.reading import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
 
 MAX_PIXELS = 178_956_970  # 0.5 GB as RGB; a larger size in the header is an attack or a mistake
 WHITE = (255, 255, 255, 255)
@@ -242,6 +243,8 @@ def _reason(error: Exception, source: Path | bytes = b"") -> str:
             return "damaged HEIC image" if "HEIF" in readable_formats() else f"HEIC image, which needs {INSTALL}"
         if found in ("AVIF", "PSD"):
             return f"{found} image that cannot be read here"
+        if source[: len(LFS_POINTER)] == LFS_POINTER if isinstance(source, bytes) else is_lfs_pointer(source):
+            return f"a Git LFS pointer, not the image itself. {LFS_ADVICE}"
         return f"not a {EXPECTED} image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()

@@ -25,7 +25,7 @@ from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.origin import RUN_MARKER, STARTED_IN, started_in
 from tcs_edge.utils.files import is_draft, make_folder, remove_drafts, write_json
 from tcs_edge.utils.lock import FOLDER_LOCK
-from tcs_edge.utils.reading import read_json
+from tcs_edge.utils.reading import read_json, require_content
 
 SCHEMA_VERSION = 1
 MARKER = RUN_MARKER
@@ -261,6 +261,7 @@ def find_run(root: Path) -> RunFolder:
     """
     if not root.is_dir():
         raise DataError(f"no such run folder: {root}. Pass the folder that `tcs-edge compress` wrote.")
+    require_content(root / MARKER)
     if not is_run(root):
         require_started(root)
         raise DataError(

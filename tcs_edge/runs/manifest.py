@@ -31,7 +31,7 @@ from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, openvino_file, pixel
 from tcs_edge.specs.strict import format_error
 from tcs_edge.utils.files import FileRecord, is_draft, record_files, sha256_file, write_json
 from tcs_edge.utils.lock import FOLDER_LOCK
-from tcs_edge.utils.reading import is_file, read_json
+from tcs_edge.utils.reading import LFS_ADVICE, is_file, is_lfs_pointer, read_json
 from tcs_edge.utils.versions import library_versions
 
 if TYPE_CHECKING:
@@ -54,7 +54,15 @@ class FileProblem:
     """File that differs from the manifest."""
 
     path: str
-    problem: Literal["missing", "changed", "CRLF line ends", "not in the manifest", "a symbolic link", "unreadable"]
+    problem: Literal[
+        "missing",
+        "changed",
+        "CRLF line ends",
+        "a Git LFS pointer",
+        "not in the manifest",
+        "a symbolic link",
+        "unreadable",
+    ]
 
 
 def build_manifest(
@@ -158,7 +166,10 @@ def verify_files(root: Path, manifest: Manifest) -> tuple[FileProblem, ...]:
 
 def advice_on(problems: Iterable[FileProblem], otherwise: str = RUN_AGAIN_ADVICE) -> str:
     """Return the fix for changed files, with the likely cause of changed line ends."""
-    return CRLF_ADVICE if any(problem.problem == "CRLF line ends" for problem in problems) else otherwise
+    found = {problem.problem for problem in problems}
+    if "a Git LFS pointer" in found:
+        return LFS_ADVICE
+    return CRLF_ADVICE if "CRLF line ends" in found else otherwise
 
 
 def verify_exports(root: Path, manifest: Manifest, names: Iterable[str]) -> tuple[FileProblem, ...]:
@@ -180,6 +191,8 @@ def _problem(root: Path, record: ManifestFile) -> FileProblem | None:
     try:
         if path.stat().st_size == record.bytes and sha256_file(path) == record.sha256:
             return None
+        if is_lfs_pointer(path):
+            return FileProblem(record.path, "a Git LFS pointer")
         return FileProblem(record.path, "CRLF line ends" if _is_crlf_copy(path, record) else "changed")
     except OSError:
         return FileProblem(record.path, "unreadable")

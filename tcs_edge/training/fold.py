@@ -19,6 +19,7 @@ from tcs_edge.models.feature_map import drop_head
 from tcs_edge.students.build import deployable
 from tcs_edge.tcs.head import check_fold
 from tcs_edge.utils.files import write_bytes
+from tcs_edge.utils.reading import require_content
 
 # Folding batch norms into kernels rounds once per layer, which is more than folding the head.
 BRANCH_TOLERANCE = 1e-4
@@ -105,8 +106,9 @@ def load_deployed(path: Path, backbone: nn.Module, img_size: int) -> nn.Module:
     """Load the deployed model from `path`, with `backbone` as it was built before training.
 
     Raises:
-        DataError: the file is damaged or has another architecture.
+        DataError: the file is damaged, a Git LFS pointer, or has another architecture.
     """
+    require_content(path)
     try:
         with safe_open(path, framework="pt") as stored:
             state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118

@@ -22,6 +22,7 @@ TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep"
 MAX_TOML_INTEGER = 2**63  # by the TOML specification
 MAX_JSON_DIGITS = 300  # of an integer, which still converts to a float
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_ADVICE = "Run: git lfs pull"
 NOT_REGULAR = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -162,7 +163,16 @@ def refuse_lfs_pointer(content: bytes, origin: str) -> None:
         DataError: it is a pointer.
     """
     if content.startswith(LFS_POINTER):
-        raise DataError(f"{origin} is a Git LFS pointer, not the file itself. Run: git lfs pull")
+        raise DataError(f"{origin} is a Git LFS pointer, not the file itself. {LFS_ADVICE}")
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Return True for a Git LFS pointer; False also for a file that cannot be read."""
+    try:
+        require_content(path)
+    except DataError:
+        return True
+    return False
 
 
 def require_content(path: Path) -> None:
