@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
-from tcs_edge.report.choice import choice_lines, gain_line, image_lines
+from tcs_edge.report.choice import choice_lines, gain_line, image_lines, probes_line
 from tcs_edge.report.pareto import log_pareto_front, log_rejected
 from tcs_edge.stages.prepare import Prepared, Shortlist
+from tcs_edge.stages.train import TeacherTargets
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,12 @@ def announce_student(ready: Prepared) -> None:
         logger.info(line)
     if no_gain := gain_line(ready.options, ready.student.kind):
         logger.info(no_gain)
+
+
+def announce_probes(ready: Prepared, taught: TeacherTargets) -> None:
+    """Log the teacher's probe beside the student's, and what to expect from the teacher."""
+    if (probes := taught.probes) is not None:
+        logger.info(probes_line(ready.options, probes.teacher, probes.student, probes.images, probes.shown))
 
 
 class StopHint(AbstractContextManager["StopHint"]):

@@ -19,7 +19,7 @@ from tcs_edge.export.memory import estimated_peak_memory_mb
 from tcs_edge.export.onnx import choose_opset, export_onnx
 from tcs_edge.export.own_formats import export_own_formats
 from tcs_edge.export.preprocess import write_labels, write_preprocess
-from tcs_edge.pipeline.announce import StopHint, announce_images, announce_student
+from tcs_edge.pipeline.announce import StopHint, announce_images, announce_probes, announce_student
 from tcs_edge.project.read import asks_for_other_exports
 from tcs_edge.report.model_card import model_card
 from tcs_edge.report.page.pareto import choice_svg
@@ -158,7 +158,8 @@ def _teach_and_train(
     ready: Prepared, backbone: nn.Module, opened: Callable[[], RunFolder], resume: bool, watch: Stopwatch
 ) -> tuple[RunFolder, nn.Module, Confidence, TeacherRecord | None]:
     """Run the teacher's pass, open the run folder, and train the student; free the pass's targets at the end."""
-    taught = teach(ready, backbone, watch=watch)
+    taught = teach(ready, backbone, watch=watch, compare=True)
+    announce_probes(ready, taught)
     folder = opened()
     if taught.targets and taught.targets.coordinates:
         write_document(folder.coordinates, coordinates_record(taught.targets.coordinates, ready.options.tcs.ablation))

@@ -44,10 +44,34 @@ def gain_line(options: ResolvedConfig, kind: str) -> str | None:
         student = "a transformer with random weights"
     else:
         return None
-    return (
+    line = (
         f"no gain expected from the teacher: {student} with a label for every image was as accurate with --method ce. "
         "A teacher helps with images without labels: add them with --unlabeled DIR"
     )
+    measured = ". The probes after the teacher's pass show whether this teacher is better"
+    return line + (measured if options.student_init != "random" else "")
+
+
+def probes_line(options: ResolvedConfig, teacher: float, student: float, images: int, shown: bool) -> str:
+    """Return the validation accuracy of both probes and what to expect; it replaces the expectation of `gain_line`.
+
+    Args:
+        teacher, student: accuracy of a linear probe on the teacher, and on the student's own features, in 0..1.
+        images: number of validation images.
+        shown: True if the difference is more than chance.
+    """
+    numbers = f"probes on {images} validation images: teacher {100 * teacher:.1f} %, student {100 * student:.1f} %"
+    better = shown and teacher > student
+    found = "more accurate" if better else "less accurate" if shown else "not clearly better or worse"
+    if not options.all_labeled:
+        expected = ": expect a gain over --method ce, which cannot use the images without labels"
+    elif options.shots is not None:
+        expected = ""  # not measured
+    elif better:
+        expected = ": a gain over --method ce is possible"
+    else:
+        expected = f": expect {'no' if shown else 'little'} gain over --method ce"
+    return f"{numbers}. The teacher is {found}{expected}"
 
 
 def choice_lines(choice: Choice, target: TargetSpec) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from tcs_edge.methods import DistillationTargets
+from tcs_edge.stages.compare_probes import ProbeComparison, compare_probes
 from tcs_edge.stages.prepare import Prepared
 from tcs_edge.stages.targets import gather_features, make_targets
 from tcs_edge.students.build import build_student, feature_dim
@@ -24,11 +25,13 @@ class TeacherTargets:
         targets: targets of the method; None for a method without a teacher.
         meta: facts about the teacher and its pass; None for a method without a teacher.
         pass_seconds: duration of the teacher's pass; 0 if every feature was cached.
+        probes: the teacher against the student's own features; None if not compared.
     """
 
     targets: DistillationTargets | None = None
     meta: TeacherFacts | None = None
     pass_seconds: float = 0.0
+    probes: ProbeComparison | None = None
 
 
 def build_backbone(ready: Prepared) -> nn.Module:
@@ -37,12 +40,17 @@ def build_backbone(ready: Prepared) -> nn.Module:
 
 
 def teach(
-    ready: Prepared, backbone: nn.Module, features: Features | None = None, watch: Stopwatch | None = None
+    ready: Prepared,
+    backbone: nn.Module,
+    features: Features | None = None,
+    watch: Stopwatch | None = None,
+    compare: bool = False,
 ) -> TeacherTargets:
     """Run the teacher's single pass, or use its `features`, and make the targets of the run's method.
 
     Args:
         watch: records the stages "teacher" and "coordinates".
+        compare: compare the teacher with a pretrained student's own features.
 
     Raises:
         DataError, MissingError, UsageError: as `gather_features`.
@@ -54,8 +62,10 @@ def teach(
     with watch.stage("coordinates"):
         if features is None:
             return TeacherTargets()
-        targets = make_targets(features, ready.images, ready.preprocess, backbone, ready.options)
-    return TeacherTargets(targets, features.meta, features.pass_seconds)
+        inputs = (features, ready.images, ready.preprocess, backbone, ready.options)
+        targets = make_targets(*inputs)
+        probes = compare_probes(*inputs) if compare else None
+    return TeacherTargets(targets, features.meta, features.pass_seconds, probes)
 
 
 def train_student(

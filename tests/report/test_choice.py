@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tcs_edge.report.choice import gain_line
+from tcs_edge.report.choice import gain_line, probes_line
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,7 @@ def test_no_gain_is_expected_where_none_was_measured(resolved, kind, options, st
     line = gain_line(resolved(kind, data="photos", teacher="dinov2", **options), kind)
     assert line.startswith(f"no gain expected from the teacher: {student} with a label for every image")
     assert "--unlabeled DIR" in line
+    assert ("probes after the teacher's pass" in line) == (options["student_init"] != "random")
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,26 @@ def test_no_gain_is_expected_where_none_was_measured(resolved, kind, options, st
 )
 def test_other_runs_have_no_such_line(resolved, options):
     assert gain_line(resolved("cnn", data="photos", teacher="dinov2", **options), "cnn") is None
+
+
+ALL = {"student_init": "pretrained"}
+
+
+@pytest.mark.parametrize(
+    ("options", "measured", "end"),
+    [
+        (ALL, (0.802, 0.727, 253, True), "teacher 80.2 %, student 72.7 %. The teacher is more accurate: a gain over "
+         "--method ce is possible"),
+        (ALL, (0.730, 0.801, 700, True), "less accurate: expect no gain over --method ce"),
+        (ALL, (0.730, 0.801, 100, False), "not clearly better or worse: expect little gain over --method ce"),
+        (ALL | {"shots": 5}, (0.730, 0.801, 700, True), "The teacher is less accurate"),
+        (
+            ALL | {"shots": 5, "rest_unlabeled": True}, (0.730, 0.801, 700, True),
+            "less accurate: expect a gain over --method ce, which cannot use the images without labels",
+        ),
+    ],
+)  # fmt: skip
+def test_measured_probes_replace_the_expectation(resolved, options, measured, end):
+    line = probes_line(resolved("cnn", data="photos", teacher="dinov2", **options), *measured)
+    assert line.startswith(f"probes on {measured[2]} validation images: teacher ")
+    assert line.endswith(end)
