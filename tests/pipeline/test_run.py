@@ -221,9 +221,8 @@ def test_a_run_that_stops_before_its_training_keeps_the_run_to_overwrite(cli, ti
 @pytest.mark.usefixtures("short_training")
 def test_a_second_run_of_a_day_gets_a_number(cli, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pipeline, "export_precisions", lambda *_: ())
     monkeypatch.setattr(pipeline, "default_out", lambda target, student, _: Path("runs") / f"day-{target}-{student}")
-    first, second = (json.loads(cli(*tiny(epochs=1), "--json").stdout)["run"] for _ in range(2))
+    first, second = (json.loads(cli(*tiny(epochs=1, precision="fp32"), "--json").stdout)["run"] for _ in range(2))
     assert (first, second) == ("runs/day-raspberrypi4-lcnet_050", "runs/day-raspberrypi4-lcnet_050-2")
     assert [json.loads((Path(run) / "manifest.json").read_text())["verdict"] for run in (first, second)] == ["pass"] * 2
 
