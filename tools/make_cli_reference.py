@@ -26,7 +26,7 @@ the same text. `python -m tcs_edge` is the same program.
 | 3 | unusable images or files |
 | 4 | something is missing, such as weights, an extra or disk space |
 | 70 | a bug in tcs-edge |
-| 130 | interrupted with Ctrl-C |
+| 130, 143, 129 | stopped by Ctrl-C, SIGTERM or SIGHUP |
 
 [Troubleshooting](../how-to/troubleshooting.md) lists the messages.
 

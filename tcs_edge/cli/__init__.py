@@ -1,5 +1,30 @@
 """The command line: parse, call, print. Nothing here computes, and nothing heavy is imported early."""
 
-from tcs_edge.cli.app import main
-
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Entry point of the console script. A stop signal is one line, also while modules are imported."""
+    import os
+    import sys
+
+    from tcs_edge.utils.stop import exit_code, handle_stop_signals, stop_requested
+
+    handle_stop_signals()
+    try:
+        from tcs_edge.cli.app import main as run
+
+        run()
+    except BaseException as error:
+        number = stop_requested()
+        finished = isinstance(error, SystemExit) and not error.code
+        if number is None or finished:
+            raise
+        try:
+            if not isinstance(error, SystemExit):
+                sys.stderr.write("interrupted\n")
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except OSError:  # the terminal is gone
+            os._exit(exit_code(number))
+        sys.exit(exit_code(number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -15,8 +16,7 @@ from tcs_edge.errors import TcsEdgeError
 from tcs_edge.report.console import accept_all_characters, terminal
 from tcs_edge.report.text import one_line
 from tcs_edge.utils.installed import imports_explained
-
-INTERRUPTED = 130
+from tcs_edge.utils.stop import INTERRUPT, exit_code, stop_requested
 
 Params = ParamSpec("Params")
 
@@ -31,12 +31,13 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
         try:
             with imports_explained(), terminal(verbosity):
                 command(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise _interrupted() from None
         except TcsEdgeError as error:
+            if stop_requested():  # the signal ended a worker too, or interrupted an import
+                raise _interrupted() from None
             _print_error(f"error: {error}")
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            _print_error("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             # The reader closed the pipe (`| head`). Without this, Python prints a second error at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -44,11 +45,19 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:
+            if stop_requested():
+                raise _interrupted() from None
             traceback.print_exc()
             _print_error(f"error: this is a bug in tcs-edge ({type(error).__name__}). Report the lines above.")
             raise typer.Exit(TcsEdgeError.exit_code) from None
 
     return wrapped
+
+
+def _interrupted() -> typer.Exit:
+    with contextlib.suppress(OSError):  # SIGHUP: the terminal is gone
+        _print_error("interrupted")
+    return typer.Exit(exit_code(stop_requested() or INTERRUPT))
 
 
 def _print_error(text: str) -> None:

@@ -21,7 +21,7 @@ from tcs_edge.data.cache import Images
 from tcs_edge.data.images import UNLABELED, Split
 from tcs_edge.data.parallel import ByteBudget
 from tcs_edge.data.preprocess import Preprocess
-from tcs_edge.data.workers import WorkerLoader, Workers, fork_context
+from tcs_edge.data.workers import WorkerLoader, Workers
 from tcs_edge.errors import DataError
 
 Sample = tuple[torch.Tensor, int, int]
@@ -98,10 +98,9 @@ def training_loader(
     """
     order = epoch_order(images.labels, labeled_fraction, np.random.default_rng([seed, epoch, 0]))
     lonely = len(order) > batch_size > 1 and len(order) % batch_size == 1
-    if augment.distortion.magnitude and fork_context() is None:
-        workers = 0  # RandAugment draws from torch's global generator, which threads would share
     view = _RandomView(augment, seed, epoch)
-    return _loader(images, view, augment.preprocess, order, batch_size, workers, drop_last=lonely)
+    threads = not augment.distortion.magnitude  # RandAugment draws from torch's global generator
+    return _loader(images, view, augment.preprocess, order, batch_size, workers, drop_last=lonely, threads=threads)
 
 
 def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Generator) -> list[int]:
@@ -145,12 +144,14 @@ def _loader(
     batch_size: int,
     asked: int,
     drop_last: bool,
+    threads: bool = True,
 ) -> DataLoader[Sample]:
-    workers = Workers.for_batches(math.ceil(len(order) / batch_size), asked)
+    batch_bytes = batch_size * preprocess.tensor_bytes
+    workers = Workers.for_batches(math.ceil(len(order) / batch_size), asked, batch_bytes, threads)
     return _Loader(
         _Views(images, view, workers.budget),
         workers,
-        batch_bytes=batch_size * preprocess.tensor_bytes,
+        batch_bytes=batch_bytes,
         batch_size=batch_size,
         sampler=_draws(order),
         drop_last=drop_last,

@@ -7,7 +7,10 @@ in every epoch. So workers are threads there: Pillow and numpy work on pixels wi
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,9 +22,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tcs_edge.data.parallel import BYTES_IN_FLIGHT, ByteBudget, in_threads
-from tcs_edge.errors import MissingError, reason_of
+from tcs_edge.errors import MissingError
+from tcs_edge.utils.processes import end_with_parent
 
 PREFETCH = 2  # batches per worker, as torch
+SHARED_MEMORY = "/dev/shm"  # workers hand over their batches there; Docker gives it 64 MB
+SPARE_BATCHES = 2  # one in use, one that is being written
+# Errors at the start of a process: too little memory, too many processes or open files, no shared memory.
+START_ERRORS = {errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS, errno.EACCES}
 
 Sample = TypeVar("Sample")
 
@@ -49,11 +57,38 @@ class Workers:
     budget: ByteBudget
 
     @classmethod
-    def for_batches(cls, batches: int, asked: int) -> Workers:
-        """Return `asked` workers, at most one per batch, and none for a single batch."""
+    def for_batches(cls, batches: int, asked: int, batch_bytes: int = 0, threads: bool = True) -> Workers:
+        """Return `asked` workers, at most one per batch, and none for a single batch.
+
+        Without shared memory for the batches of processes, workers are threads.
+
+        Args:
+            batch_bytes: size of one batch.
+            threads: False for work that threads cannot share; without processes there are no workers then.
+        """
         count = min(asked, batches) if batches > 1 else 0
-        context = fork_context() if count else None
-        return cls(count, context, ByteBudget(BYTES_IN_FLIGHT, context))
+        shared_bytes = (batches_ahead(count, batch_bytes) * count + SPARE_BATCHES) * batch_bytes
+        context = fork_context() if count and shared_bytes <= free_shared_memory() else None
+        budget = None
+        if context:
+            try:
+                budget = ByteBudget(BYTES_IN_FLIGHT, context)
+            except OSError:  # no semaphores
+                context = None
+        return cls(count if context or threads else 0, context, budget or ByteBudget(BYTES_IN_FLIGHT))
+
+
+def batches_ahead(count: int, batch_bytes: int) -> int:
+    """Return the number of batches that each of `count` workers loads ahead; fewer if they are large."""
+    return PREFETCH if PREFETCH * count * batch_bytes <= BYTES_IN_FLIGHT else 1
+
+
+def free_shared_memory() -> int:
+    """Return the free bytes of the system's shared memory; 0 if there is none."""
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        return 0
 
 
 class WorkerLoader(DataLoader[Sample]):
@@ -70,7 +105,7 @@ class WorkerLoader(DataLoader[Sample]):
 
     def __init__(self, data: Dataset[Sample], workers: Workers, batch_bytes: int, **settings: Any) -> None:
         self.workers = workers
-        self.ahead = PREFETCH if PREFETCH * workers.count * batch_bytes <= BYTES_IN_FLIGHT else 1
+        self.ahead = batches_ahead(workers.count, batch_bytes)
         if workers.count and workers.context:
             settings |= {"num_workers": workers.count, "prefetch_factor": self.ahead}
             settings |= {"multiprocessing_context": workers.context, "worker_init_fn": _start_worker}
@@ -87,10 +122,11 @@ class WorkerLoader(DataLoader[Sample]):
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            reason = reason_of(error).rstrip(".")
-            raise MissingError(
-                f"a worker stopped, often for lack of memory: {reason}. Pass fewer --workers, or --workers 0."
-            ) from error
+            raise _stopped(error) from error
+        except OSError as error:
+            if error.errno not in START_ERRORS:
+                raise
+            raise _stopped(error) from error
 
     def _from_threads(self, threads: int) -> Iterator[Any]:
         plan = self.sampler if self.batch_sampler is None else self.batch_sampler
@@ -102,7 +138,20 @@ class WorkerLoader(DataLoader[Sample]):
         return self.dataset[keys] if self.batch_sampler is None else [self.dataset[key] for key in keys]
 
 
+def _stopped(error: Exception) -> MissingError:
+    """Return the error for a worker process that cannot start or go on; torch puts a traceback into the message."""
+    lines = str(error).strip().splitlines()
+    reason = lines[-1].removeprefix("RuntimeError: ") if "Traceback" in str(error) else " ".join(lines)
+    return MissingError(
+        f"a worker stopped, often for lack of memory: {reason.rstrip('.')}. Pass fewer --workers, or --workers 0. "
+        "In a container, give it more shared memory: docker run --shm-size=1g."
+    )
+
+
 def _start_worker(_worker: int) -> None:
-    """Ignore Ctrl-C, since the main process ends its workers, and use one thread per worker."""
+    """Leave Ctrl-C and SIGHUP to the main process, which ends its workers, and use one thread per worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    end_with_parent(parent.pid if parent and parent.pid else os.getppid())
     torch.set_num_threads(1)

@@ -12,6 +12,7 @@ from tcs_edge.report.choice import choice_lines, gain_line, image_lines, probes_
 from tcs_edge.report.pareto import log_pareto_front, log_rejected
 from tcs_edge.stages.prepare import Prepared, Shortlist
 from tcs_edge.stages.train import TeacherTargets
+from tcs_edge.utils.stop import stop_requested
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def announce_probes(ready: Prepared, taught: TeacherTargets) -> None:
 
 
 class StopHint(AbstractContextManager["StopHint"]):
-    """Log how to continue after Ctrl-C; `folder` is that of the run, once it exists."""
+    """Log how to continue after Ctrl-C, SIGTERM or SIGHUP; `folder` is that of the run, once it exists."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
@@ -49,7 +50,7 @@ class StopHint(AbstractContextManager["StopHint"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not KeyboardInterrupt:
+        if kind is None or not (issubclass(kind, KeyboardInterrupt) or stop_requested()):
             return
         if self.folder is None:
             logger.warning("stopped before the training. There is no run folder. Run the same command again.")

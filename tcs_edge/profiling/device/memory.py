@@ -2,7 +2,8 @@
 
     python -m tcs_edge.profiling.device.memory GRAPH MODEL IMG_SIZE RUNTIME THREADS PRECISION
 
-prints the growth of the process by loading and running the model, in 10^6 bytes.
+prints the growth of the process by loading and running the model, in 10^6 bytes. The process ends when its standard
+input closes, so it does not outlive the process that started it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from .graphs import Key, open_graph
@@ -36,13 +38,19 @@ def added_memory_mb(graph: Path, key: Key) -> float:
     root = Path(__file__).resolve().parents[package.count(".") + 1]
     search = os.pathsep.join(part for part in (str(root), os.environ.get("PYTHONPATH", "")) if part)
     arguments = [str(graph), key.model, str(key.img_size), key.runtime, str(key.threads), key.precision]
-    done = subprocess.run(
-        [sys.executable, "-m", f"{package}.memory", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": search},
-        timeout=TIMEOUT_SECONDS,
-    )
+    reader, writer = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", f"{package}.memory", *arguments],
+            stdin=reader,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": search},
+            timeout=TIMEOUT_SECONDS,
+        )
+    finally:
+        os.close(reader)
+        os.close(writer)
     if done.returncode != 0:
         raise CannotRun(_reason(done.returncode, done.stderr))
     return float(done.stdout)
@@ -77,7 +85,14 @@ def _peak_mb() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+def _end_with_stdin() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
     switch_off_telemetry()
     path, model, img_size, runtime, threads, precision = sys.argv[1:]
     sys.stdout.write(f"{_added_mb(Path(path), Key(model, int(img_size), runtime, int(threads), precision)):.1f}\n")

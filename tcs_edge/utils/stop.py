@@ -1,0 +1,85 @@
+"""Signals that stop a command: Ctrl-C, SIGTERM and SIGHUP unwind it, so that it removes drafts and names the next step.
+
+This module imports only the standard library, because it guards the import of everything else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+INTERRUPT = signal.SIGINT
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SAME_STOP_SECONDS = 2.0  # a terminal, a shell and a wrapper can all forward one request to stop
+LOST_SECONDS = 0.05
+
+_first: list[tuple[int, float]] = []  # signal and time of the first request
+
+
+class Stopped(KeyboardInterrupt):
+    """The command was asked to stop by the signal `number`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def exit_code(number: int) -> int:
+    """Return the exit code of a command that a signal stopped: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    return 128 + number
+
+
+def stop_requested() -> int | None:
+    """Return the signal that asked this process to stop, also if a library replaced its exception; else None."""
+    return _first[0][0] if _first else None
+
+
+def handle_stop_signals() -> None:
+    """Raise `Stopped` in the main thread at the first signal; end the process at a later one.
+
+    Signals that are ignored at the start, such as under nohup, stay ignored.
+    """
+    owner = os.getpid()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if os.getpid() != owner:  # a forked worker that has not set its own handlers yet
+            if number == signal.SIGTERM:
+                os._exit(exit_code(number))
+        elif not _first:
+            _first.append((number, now))
+            raise Stopped(number)
+        elif now - _first[0][1] > SAME_STOP_SECONDS:
+            os._exit(exit_code(_first[0][0]))
+
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    sys.unraisablehook = _keeps_stops(sys.unraisablehook)
+
+
+def _repeat(number: int) -> None:
+    if hasattr(signal, "pthread_kill"):  # wakes the main thread from a system call
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)
+
+
+def _keeps_stops(report: Callable[[sys.UnraisableHookArgs], object]) -> Callable[[sys.UnraisableHookArgs], object]:
+    """Return a hook that repeats a signal whose exception Python dropped in a finalizer or a callback."""
+
+    def hook(problem: sys.UnraisableHookArgs) -> None:
+        if isinstance(problem.exc_value, Stopped) and _first:
+            number, _ = _first.pop()
+            again = threading.Timer(LOST_SECONDS, _repeat, (number,))
+            again.daemon = True
+            again.start()
+        elif not _first:
+            report(problem)
+
+    return hook
