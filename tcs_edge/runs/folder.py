@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.origin import RUN_MARKER, STARTED_IN, started_in
-from tcs_edge.utils.files import is_draft, make_folder, remove_drafts, write_json
+from tcs_edge.utils.files import is_draft, make_folder, write_json
 from tcs_edge.utils.lock import FOLDER_LOCK
 from tcs_edge.utils.reading import read_json, require_content
 
@@ -163,8 +163,7 @@ class RunFolder:
         return self._reject(self.export)
 
     def reopen(self) -> None:
-        """Remove earlier exports, their verdict and drafts; keep the trained weights. The caller owns the run."""
-        remove_drafts(self.root)
+        """Remove earlier exports and their verdict; keep the trained weights."""
         self.manifest.unlink(missing_ok=True)
         self.int8.unlink(missing_ok=True)
         for folder in (self.rejected, self.export, self.unvalidated):

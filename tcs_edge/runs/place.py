@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tcs_edge.errors import InUse
 from tcs_edge.runs.folder import FILES, FOLDERS, MARKER, RunFolder, is_unused, open_run, require_usable
-from tcs_edge.utils.files import make_folder
+from tcs_edge.utils.files import make_folder, remove_drafts
 from tcs_edge.utils.lock import owned_folder
 
 RUNS = Path("runs")
@@ -29,7 +29,7 @@ class RunOwner(ExitStack):
         self._root: Path | None = None
 
     def own(self, root: Path) -> None:
-        """Own a run folder; create it if it is missing.
+        """Own a run folder, and remove the drafts of killed processes in it; create it if it is missing.
 
         Raises:
             InUse: another process owns it. MissingError: it cannot be written.
@@ -40,6 +40,7 @@ class RunOwner(ExitStack):
         self.close()
         self.enter_context(owned_folder(root))
         self._root = root
+        remove_drafts(root)
 
     def close(self) -> None:
         """Give the folder free."""
