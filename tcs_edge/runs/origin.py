@@ -16,7 +16,7 @@ from tcs_edge.utils.reading import read_json
 
 RUN_MARKER = "tcs-edge-run.json"
 STARTED_IN = "started_in"
-PATHS = ("data", "unlabeled", "teacher_weights", "cache_dir")
+PATHS = ("data", "unlabeled", "teacher_weights", "teacher_onnx", "teacher_features", "cache_dir")
 INIT_WORDS = ("auto", "pretrained", "random")
 
 

@@ -9,30 +9,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from tcs_edge.data.images import ImageSet, Split
-from tcs_edge.data.parallel import ByteBudget
-from tcs_edge.data.preprocess import Preprocess
-from tcs_edge.data.workers import WorkerLoader, Workers
 from tcs_edge.errors import DataError, TcsEdgeError
+from tcs_edge.teachers.batches import batch_loader
 from tcs_edge.teachers.cache import FeatureStore, cache_key, default_cache_dir, feature_ingredients
 from tcs_edge.teachers.info import TeacherFacts, TeacherInfo
 from tcs_edge.teachers.load import build_teacher, describe_teacher, is_cached
 from tcs_edge.teachers.readout import POOLED, Readout
 from tcs_edge.utils.progress import track
-from tcs_edge.utils.threads import usable_cores
 
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 32
 _FP16_MAX = float(np.finfo(np.float16).max)
-_FEW_IMAGES = 512  # for fewer images, starting processes takes longer than decoding
-_MAX_AUTO_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -201,7 +194,7 @@ def _run_pass(
     module = readout.of(build_teacher(info, device).module)
     for part in (part for part in todo if todo[part]):
         plan = [rows for shard in todo[part] for rows in _batches(stores[part].rows_of(shard), batch_size)]
-        loader = _loader(splits[part], info.preprocess, plan, workers)
+        loader = batch_loader(splits[part], info.preprocess, plan, workers)
         batches = track(loader, f"teacher features ({part})", total=len(plan))
         rows = _forward(info, module, batches, device)
         for shard in todo[part]:
@@ -271,46 +264,3 @@ def _free_memory(device: str | torch.device) -> None:
     gc.collect()
     if torch.device(device).type == "cuda":
         torch.cuda.empty_cache()
-
-
-class _Decoded(Dataset[Any]):
-    """Data set that maps a batch number to float32 (B, 3, S, S), or to an error as a value.
-
-    A raised error would reach the main process with the worker's traceback in its message.
-    """
-
-    def __init__(self, split: Split, preprocess: Preprocess, plan: list[range], budget: ByteBudget) -> None:
-        self.split, self.preprocess, self.plan, self.budget = split, preprocess, plan, budget
-
-    def __len__(self) -> int:
-        return len(self.plan)
-
-    def __getitem__(self, index: int) -> np.ndarray | TcsEdgeError:
-        try:
-            return np.stack([self._input(row) for row in self.plan[index]])
-        except TcsEdgeError as error:
-            return error
-
-    def _input(self, row: int) -> np.ndarray:
-        with self.budget.held(self.split.decoded_bytes(row)):
-            return self.preprocess(self.split.image(row))
-
-
-def _loader(
-    split: Split, preprocess: Preprocess, plan: list[range], asked: int | None
-) -> WorkerLoader[np.ndarray | TcsEdgeError]:
-    # Arrays are sent through a pipe, since 64 MB of /dev/shm in a container cannot hold two batches of tensors.
-    workers = Workers.for_batches(len(plan), _auto_workers(split) if asked is None else asked)
-    data = _Decoded(split, preprocess, plan, workers.budget)
-    batch_bytes = max(map(len, plan), default=0) * preprocess.tensor_bytes
-    return WorkerLoader(data, workers, batch_bytes, batch_size=None, sampler=range(len(plan)), collate_fn=_unchanged)
-
-
-def _unchanged(batch: np.ndarray | TcsEdgeError) -> np.ndarray | TcsEdgeError:
-    return batch
-
-
-def _auto_workers(split: Split) -> int:
-    if isinstance(split.sources, np.ndarray) or len(split) < _FEW_IMAGES:
-        return 0
-    return min(_MAX_AUTO_WORKERS, max(1, usable_cores() - 1))

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from tcs_edge import compress
@@ -22,6 +24,7 @@ from tcs_edge.errors import DataError, MissingError
 from tcs_edge.teachers import feature_file
 from tcs_edge.teachers.given import given_features
 
+PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/teachers.md"
 DIM = 6
 Rows = dict[str, np.ndarray]
 
@@ -279,6 +282,21 @@ def test_a_run_learns_from_a_file(photos, colors, tmp_path, short_training, meth
     assert run.manifest.teacher.probe_accuracy == 1.0
     assert run.manifest.teacher.license == "unknown (colors.npz)"
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_script_of_the_page_writes_such_a_file(photos, tmp_path, monkeypatch):
+    from tcs_edge.data import load_images
+
+    script = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL).group(1)
+    small = script.replace("vit_7b_patch16_dinov3.lvd1689m", "test_vit").replace("pretrained=True", "pretrained=False")
+    assert len(script.strip().splitlines()) <= 13
+    assert small.count("test_vit") == small.count("pretrained=False") == 1
+    (tmp_path / "photos").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    exec(compile(small, PAGE.name, "exec"), {})
+    found = given_features(load_images(photos, 0), tmp_path / "features.npz")
+    assert (found.train.shape, found.val.shape) == ((72, 64), (24, 64))
 
 
 def test_the_plan_reads_the_file(cli, arguments, colors, tmp_path):

@@ -18,10 +18,11 @@ import torch
 from tcs_edge import compress
 from tcs_edge.data.images import ImageSet, Split
 from tcs_edge.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from tcs_edge.project.read import read_options
 from tcs_edge.runs.licenses import licenses_of
 from tcs_edge.teachers import onnx_teacher
 from tcs_edge.teachers.features import Features
-from tcs_edge.teachers.source import images_at_hand, run_features
+from tcs_edge.teachers.source import describe, images_at_hand, run_features
 
 SIZE = 16  # pixels
 IMAGENET = {"teacher_mean": "0.485,0.456,0.406", "teacher_std": "0.229,0.224,0.225"}
@@ -166,6 +167,30 @@ def test_the_session_is_not_in_memory_after_the_pass(make_onnx, features, monkey
     assert [reference() for reference in made] == [None]
 
 
+@pytest.mark.parametrize(
+    ("device", "able", "used"),
+    [
+        ("cpu", ["CUDAExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]),
+        ("cuda", ["CPUExecutionProvider"], ["CPUExecutionProvider"]),
+        ("cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"]),
+    ],
+)
+def test_the_session_has_the_threads_of_the_run_and_the_gpu_if_there_is_one(
+    make_onnx, options_of, monkeypatch, device, able, used
+):
+    made: list[tuple[int, list[str]]] = []
+    info = describe(options_of(make_onnx(), **IMAGENET))
+
+    def session(path: str, options: Any, providers: list[str]) -> Any:
+        made.append((options.intra_op_num_threads, providers))
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: able)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    onnx_teacher.open_onnx_teacher(info, torch.device(device))
+    assert made == [(3, used)]
+
+
 FIXED = {"teacher_mean": "0", "teacher_std": "1"}
 
 
@@ -245,13 +270,21 @@ def test_the_plan_times_the_file_and_downloads_nothing(cli, tiny, make_onnx, tmp
     assert "tiny.onnx, 0 of 96 images are cached" in next(s["what"] for s in plan["stages"] if s["name"] == "teacher")
 
 
-def test_a_run_names_its_file_and_an_unknown_license(photos, make_onnx, tmp_path, short_training):
+def test_a_run_names_its_file_and_can_be_repeated_from_elsewhere(
+    photos, make_onnx, tmp_path, short_training, monkeypatch
+):
+    make_onnx()
+    monkeypatch.chdir(tmp_path)
     run = compress(
-        photos, target="raspberrypi4", teacher_onnx=make_onnx(), teacher_mean=0.5, teacher_std=(0.5, 0.5, 0.5),
+        photos, target="raspberrypi4", teacher_onnx="tiny.onnx", teacher_mean=0.5, teacher_std=(0.5, 0.5, 0.5),
         student="lcnet_050", student_init="random", img_size=32, epochs=1, batch_size=12, threads=1, workers=0,
-        cache_dir=tmp_path / "cache", out=tmp_path / "run", quiet=True,
+        cache_dir="cache", out="run", quiet=True,
     )  # fmt: skip
     teacher = run.manifest.teacher
     assert (teacher.name, teacher.license, teacher.source) == ("tiny.onnx", "unknown (tiny.onnx)", "file tiny.onnx")
     assert str(licenses_of(run.manifest)[0]).startswith("teacher tiny.onnx: unknown (tiny.onnx)")
-    assert 'teacher = "tiny.onnx"' in run.folder.config.read_text(encoding="utf-8")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = read_options({}, None, tmp_path / "run")
+    assert again.teacher_mean == again.teacher_std == (0.5, 0.5, 0.5)
+    assert again.teacher_onnx.samefile(tmp_path / "tiny.onnx")
