@@ -143,9 +143,11 @@ def _probe(features: Features, images: ImageSet) -> tuple[LinearProbe, float]:
     labeled = images.train.labeled
     probe = fit_linear_probe(read(features.train[labeled]), images.train.labels[labeled], len(images.classes))
     accuracy = probe.accuracy(read(features.val), images.val.labels)
-    cached = "" if features.images_computed else ", cached features"
     inputs = "" if features.readout == POOLED else " on the mean of its last map"
-    logger.info(f"teacher: {features.meta.name} ({features.meta.license}{cached})")
+    meta = features.meta
+    cached = ", cached features" if isinstance(meta, TeacherInfo) and not features.images_computed else ""
+    license = meta.license.replace(f"unknown ({meta.name})", "license unknown")
+    logger.info(f"teacher: {meta.name} ({license}{cached})")
     logger.info(f"teacher probe{inputs}: validation accuracy {100 * accuracy:.1f} %")
     return probe, accuracy
 

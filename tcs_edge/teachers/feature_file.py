@@ -115,7 +115,7 @@ def _read_npz(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:
-    """Read an array whose header agrees with its size, so that a false shape cannot ask for memory."""
+    """Read an array after a check of its header against its size; a false shape would allocate too much memory."""
     if info.file_size > MAX_BYTES:
         raise DataError(f"{path}: {info.filename} is larger than {MAX_BYTES / 1e6:.0f} MB. Store float16.")
     with archive.open(info) as handle:

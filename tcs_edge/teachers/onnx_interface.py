@@ -87,7 +87,7 @@ def input_of(session: Any, path: Path) -> tuple[str, str, list[int | None]]:
 
 
 def layout_of(shape: Sequence[int | None], asked: str | None, path: Path) -> Layout:
-    """Return the layout that the shape states, or else the one that was asked for."""
+    """Return the layout by the shape, or else as asked."""
     if len(shape) == 3:
         possible: list[Layout] = ["hwc"] if shape[2] in (3, None) else []
     else:

@@ -48,7 +48,7 @@ class OnnxTeacherInfo(TeacherInfo):
 
 
 def describe_onnx_teacher(options: TeacherOptions) -> OnnxTeacherInfo:
-    """Find out what the teacher of --teacher-onnx takes and gives, by one call with a blank image.
+    """Describe the input and output of the teacher of --teacher-onnx; one call with blank images gives the shapes.
 
     Raises:
         MissingError: no such file.

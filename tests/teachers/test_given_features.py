@@ -282,6 +282,7 @@ def test_a_run_learns_from_a_file(photos, colors, tmp_path, short_training, meth
     assert run.manifest.teacher.probe_accuracy == 1.0
     assert run.manifest.teacher.license == "unknown (colors.npz)"
     assert not (tmp_path / "cache").exists()
+    assert "teacher: colors.npz (license unknown)" in run.folder.log.read_text(encoding="utf-8")
 
 
 def test_the_script_of_the_page_writes_such_a_file(photos, tmp_path, monkeypatch):
