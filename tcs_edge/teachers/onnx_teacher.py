@@ -32,6 +32,7 @@ from tcs_edge.utils.files import sha256_file
 from tcs_edge.utils.reading import is_file, is_folder
 
 FLAG = "--teacher-onnx"
+MAX_BATCH_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def describe_onnx_teacher(options: TeacherOptions) -> OnnxTeacherInfo:
     img_size = img_size_of(shape, layout, options.teacher_img_size, facts, path)
     preprocess = preprocess_of(dtype, img_size, options, facts, path)
     batch = 1 if layout == "hwc" else shape[0]
+    if batch and batch * preprocess.tensor_bytes > MAX_BATCH_BYTES:
+        raise DataError(f"{path} takes {batch} images of {img_size} px at a time. Export it for a smaller batch.")
     interface = Interface(name, output_of(session, options.teacher_output, path), dtype, layout, batch)
     found = _trial(session, interface, img_size, path)
     return OnnxTeacherInfo(

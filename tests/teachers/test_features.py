@@ -5,6 +5,7 @@ import json
 import shutil
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,26 @@ def test_interrupted_pass_resumes_at_the_first_missing_shard(
     resumed = compute()
     assert watch.images == 27 - 12 == resumed.images_computed
     assert np.array_equal(resumed.train, compute(cache_dir=tmp_path / "fresh").train)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_one_of_two_passes_at_once_waits_for_the_other(
+    compute: Callable[..., Features], watch: Watch, tmp_path: Path, recorder: Any
+) -> None:
+    """And a killed pass's drafts are removed."""
+    compute()
+    for index in tmp_path.glob("features/*/index.json"):
+        index.unlink()
+        (index.parent / ".index.draft-4000000.json").write_text("{")
+    watch.images = 0
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(lambda _: compute(), range(2))
+    assert sorted((one.images_computed, two.images_computed)) == [0, 27]
+    assert watch.images == 27
+    assert np.array_equal(one.train, two.train)
+    assert np.array_equal(one.val, two.val)
+    assert [line for line in recorder.said if line.startswith("waiting for process ")]
+    assert not list(tmp_path.rglob(".*"))
 
 
 @pytest.mark.usefixtures("small_shards")

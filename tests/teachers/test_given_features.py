@@ -231,6 +231,15 @@ def test_safetensors_without_keys_or_with_other_text_is_one_line(image_set, tmp_
             given_features(image_set, tmp_path / "f.safetensors")
 
 
+def test_safetensors_of_a_type_that_numpy_lacks_is_one_line(image_set, tmp_path):
+    from safetensors.torch import save_file as save_tensors
+
+    features = torch.eye(2, 3, dtype=torch.bfloat16)
+    save_tensors({"features": features}, tmp_path / "f.safetensors", metadata={"names": '["a", "b"]'})
+    with pytest.raises(DataError, match="as safetensors of float16 or float32"):
+        given_features(image_set, tmp_path / "f.safetensors")
+
+
 def test_parquet_without_pyarrow_names_the_extra(image_set, tmp_path, monkeypatch):
     monkeypatch.setattr(feature_file, "is_installed", lambda module: False)
     (tmp_path / "f.parquet").write_bytes(b"PAR1")

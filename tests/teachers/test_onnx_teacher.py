@@ -212,6 +212,8 @@ FIXED = {"teacher_mean": "0", "teacher_std": "1"}
         ({}, FIXED | {"teacher_layout": "nhwc"}, 2, ["is nchw, not nhwc"]),
         ({"shape": ("n", 1, 16, 16)}, FIXED, 3, ["three channels"]),
         ({"shape": ("n", 3, 16, 20)}, FIXED, 3, ["16 x 20", "square"]),
+        ({"shape": (10**6, 3, 16, 16)}, FIXED, 3, ["1000000 images of 16 px at a time"]),
+        ({"shape": (1, 3, 10**6, 10**6)}, FIXED, 3, ["1000000 pixels, above 4096"]),
         (
             {"outputs": ("embedding", "map")}, FIXED, 2,
             ["2 outputs", "embedding (n, 8)", "map (n, 8, 4, 4)", "--teacher-output"],
