@@ -98,10 +98,13 @@ def student_features(listed: Shortlist, sample: Sample) -> FeaturesOf:
         store = _store(listed, candidate, weights, preprocess, sample.split)
         found = store.read_intact()
         if len(found) < store.shards:
-            features = _forward(listed, candidate.name, weights, preprocess, views)
-            found = {shard: features[store.rows_of(shard)] for shard in range(store.shards)}
-            for shard, rows in found.items():
-                store.write(shard, rows)
+            with store.owned():
+                found = store.read_intact(logging.DEBUG)  # another process may have computed them in the meantime
+                if len(found) < store.shards:
+                    features = _forward(listed, candidate.name, weights, preprocess, views)
+                    found = {shard: features[store.rows_of(shard)] for shard in range(store.shards)}
+                    for shard, rows in found.items():
+                        store.write(shard, rows)
         return np.concatenate([found[shard] for shard in range(store.shards)])
 
     return features_of
