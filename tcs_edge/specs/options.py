@@ -142,7 +142,8 @@ class TeacherOptions(Spec):
     teacher_layout: TeacherLayout | None = None
     """With --teacher-onnx: axes of its input. Default: by the shape that the file states."""
     teacher_output: str | None = None
-    """With --teacher-onnx: name of the output with the features. Default: its only output."""
+    """With --teacher-onnx: name of the output with the features, or NAME[0] for the first token of a transformer.
+    Default: its only output."""
     teacher_features: Path | None = None
     """File of features that were computed elsewhere, as the teacher: .npz, .safetensors or .parquet."""
     online_teacher: bool = False

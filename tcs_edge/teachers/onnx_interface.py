@@ -6,6 +6,7 @@ guess gives worse features without a trace.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ class Interface:
         dtype: type of the input: "float32", "float16" or "uint8".
         layout: axes of the input; "hwc" is one image without a batch axis.
         batch: images per call; None for any number.
+        token: position of the token that is the feature vector, in an output (B, tokens, d); None for other outputs.
         averaged: axes of the output to average, the two sides of a map (B, d, h, w) or (B, h, w, d); empty for (B, d).
     """
 
@@ -49,6 +51,7 @@ class Interface:
     dtype: str
     layout: Layout
     batch: int | None
+    token: int | None = None
     averaged: tuple[int, ...] = ()
 
 
@@ -156,9 +159,12 @@ def preprocess_of(
     return Preprocess(img_size, mean=mean, std=std)
 
 
-def output_of(session: Any, asked: str | None, path: Path) -> str:
-    """Return the name of the output with the features."""
+def output_of(session: Any, asked: str | None, path: Path) -> tuple[str, int | None]:
+    """Return the name of the output with the features, and the token of NAME[TOKEN]."""
     outputs = {one.name: one for one in session.get_outputs()}
+    token = None
+    if asked is not None and asked not in outputs and (parts := re.fullmatch(r"(.+)\[(\d{1,6})\]", asked)):
+        asked, token = parts[1], int(parts[2])
     if asked is not None and asked not in outputs:
         raise UnknownName(f"output of {path.name}", asked, outputs)
     if asked is None and len(outputs) > 1:
@@ -169,7 +175,7 @@ def output_of(session: Any, asked: str | None, path: Path) -> str:
     chosen = outputs[asked or next(iter(outputs))]
     if chosen.type not in FLOATS:
         raise DataError(f"{path}: output {chosen.name} is {chosen.type}. Features are floating-point numbers.")
-    return str(chosen.name)
+    return str(chosen.name), token
 
 
 def named(tensors: Any) -> str:

@@ -45,7 +45,7 @@ class OnnxTeacherInfo(TeacherInfo):
     def ingredients(self) -> dict[str, Any]:
         """Additional entries of the cache key."""
         used = self.interface
-        return {"model": "onnx", "onnx": [used.output, used.dtype, used.layout, list(used.averaged)]}
+        return {"model": "onnx", "onnx": [used.output, used.dtype, used.layout, used.token, list(used.averaged)]}
 
 
 def describe_onnx_teacher(options: TeacherOptions) -> OnnxTeacherInfo:
@@ -73,7 +73,8 @@ def describe_onnx_teacher(options: TeacherOptions) -> OnnxTeacherInfo:
     batch = 1 if layout == "hwc" else shape[0]
     if batch and batch * preprocess.tensor_bytes > MAX_BATCH_BYTES:
         raise DataError(f"{path} takes {batch} images of {img_size} px at a time. Export it for a smaller batch.")
-    interface = Interface(name, output_of(session, options.teacher_output, path), dtype, layout, batch)
+    output, token = output_of(session, options.teacher_output, path)
+    interface = Interface(name, output, dtype, layout, batch, token)
     found = _trial(session, interface, img_size, path)
     return OnnxTeacherInfo(
         name=path.name,
@@ -147,7 +148,13 @@ def _run(session: Any, interface: Interface, pixels: np.ndarray, path: Path) -> 
             f"teacher {path}: onnxruntime failed on images {shown}: {reason_of(error)} "
             "Pass another --teacher-img-size, or export it again."
         ) from error
-    return found
+    if interface.token is None:
+        return found
+    if found.ndim != 3 or interface.token >= found.shape[1]:
+        shown = f"{path}: output {interface.output} is {axes(found.shape)} for {len(pixels)} images"
+        raise UsageError(f"{shown}, without a token {interface.token}. Pass --teacher-output {interface.output}.")
+    chosen: np.ndarray = found[:, interface.token]
+    return chosen
 
 
 def _require_file(path: Path) -> None:
@@ -189,6 +196,11 @@ def _averaged(found: tuple[int, ...], interface: Interface, path: Path) -> tuple
         if len(sides) == 1:
             return sides[0]
     shown = f"{path}: output {interface.output} is {axes(found)} for {images} images"
+    if rows and len(found) == 3:
+        raise UsageError(
+            f"{shown}: {found[1]} tokens of {found[2]} numbers. Pass --teacher-output {interface.output}[0] for the "
+            "first one, which is the class token of most transformers."
+        )
     raise UsageError(
         f"{shown}, and a teacher gives one vector (N, d) or one square map (N, d, h, w) per image. Pass another "
         "--teacher-output, export the pooled features, or compute them elsewhere and pass --teacher-features."

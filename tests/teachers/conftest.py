@@ -64,6 +64,7 @@ def make_onnx(tmp_path: Path) -> Callable[..., Path]:
         metadata: dict[str, str] | None = None,
         channels_last: bool = False,
         tokens: bool = False,
+        cube: bool = False,
         seed: int = 0,
     ) -> Path:
         rng = np.random.default_rng(seed)
@@ -88,7 +89,11 @@ def make_onnx(tmp_path: Path) -> Callable[..., Path]:
         if tokens:
             initializers.append(numpy_helper.from_array(np.array([0, WIDTH, -1], np.int64), "sequence"))
             nodes.append(helper.make_node("Reshape", ["map", "sequence"], ["tokens"]))
-        ranks = {"embedding": 2, "map": 4, "map_last": 4, "tokens": 3}
+        if cube:
+            initializers.append(numpy_helper.from_array(np.array([-1, 8, 8, 8], np.int64), "sides"))
+            nodes.append(helper.make_node("Concat", ["map"] * 4, ["long"], axis=1))
+            nodes.append(helper.make_node("Reshape", ["long", "sides"], ["cube"]))
+        ranks = {"cube": 4, "embedding": 2, "map": 4, "map_last": 4, "tokens": 3}
         graph = helper.make_graph(
             nodes, "tiny", [helper.make_tensor_value_info("images", CAST[dtype], list(shape))],
             [helper.make_tensor_value_info(one, TensorProto.FLOAT, [None] * ranks[one]) for one in outputs],

@@ -121,6 +121,14 @@ def test_a_map_is_averaged_whatever_its_layout(make_onnx, features, image_set, o
     np.testing.assert_allclose(found.train, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("token", [0, 3])
+def test_a_token_of_a_sequence_is_the_feature_vector(make_onnx, features, image_set, token):
+    path = make_onnx(outputs=("tokens",), tokens=True)
+    found = features(path, teacher_output=f"tokens[{token}]", **IMAGENET)
+    expected = direct(path, image_set.train, normalized, "tokens")[:, token]
+    np.testing.assert_allclose(found.train, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
+
+
 def test_features_are_cached_by_content_and_preprocessing(make_onnx, features, options_of, image_set):
     path = make_onnx(outputs=("embedding", "map"))
     first = features(path, teacher_output="embedding", **IMAGENET)
@@ -219,7 +227,10 @@ FIXED = {"teacher_mean": "0", "teacher_std": "1"}
             ["2 outputs", "embedding (n, 8)", "map (n, 8, 4, 4)", "--teacher-output"],
         ),
         ({}, FIXED | {"teacher_output": "embeding"}, 2, ["Did you mean embedding"]),
-        ({"outputs": ("tokens",), "tokens": True}, FIXED, 2, ["tokens is (2, 8, 16)", "--teacher-features"]),
+        ({"outputs": ("tokens",), "tokens": True}, FIXED, 2, ["tokens is (2, 8, 16)", "tokens[0]"]),
+        ({"outputs": ("tokens",), "tokens": True}, FIXED | {"teacher_output": "tokens[8]"}, 2, ["without a token 8"]),
+        ({}, FIXED | {"teacher_output": "embedding[0]"}, 2, ["without a token 0", "Pass --teacher-output embedding"]),
+        ({"outputs": ("cube",), "cube": True}, FIXED, 2, ["cube is (2, 8, 8, 8)", "--teacher-features"]),
         ({}, FIXED | {"teacher": "dinov2"}, 2, ["Leave --teacher out"]),
         ({}, FIXED | {"method": "simkd"}, 2, ["simkd needs feature maps", "tcs, kd, dkd"]),
         ({}, FIXED | {"teacher_features": "f.npz"}, 2, ["two teachers"]),
