@@ -268,8 +268,7 @@ def _spoiled(weights: Path, target: Path, **values: float) -> Path:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        ({"norm__bias": float("nan")}, "NaN or Inf"),
-        ({"norm__bias": float("inf")}, "NaN or Inf"),
+        ({"norm__weight": 3e38}, "NaN or Inf"),  # finite weights whose features overflow float32
         ({"norm__bias": 70000.0}, "above the fp16 limit"),
         ({"norm__weight": 0.0}, "same for different images"),
     ],
