@@ -80,14 +80,16 @@ def command(
     from tcs_edge.bench.table import write_table
     from tcs_edge.bench.tune import run_tuned
     from tcs_edge.stages.weights import require_weights
+    from tcs_edge.utils.lock import owned_folder
 
     shared = plan_shared(asked, student or [asked.student], counts or [asked.shots], spend, arms)
     require_weights(*(each.options for each in shared), teacher=False)
-    if rates:
-        rows = make_rows(*run_tuned(shared, arms, range(seeds), rates, out))
-    else:
-        rows = make_rows(run_bench(make_runs(shared, arms, range(seeds)), out))
-    markdown = write_table(rows, out)
+    with owned_folder(out):
+        if rates:
+            rows = make_rows(*run_tuned(shared, arms, range(seeds), rates, out))
+        else:
+            rows = make_rows(run_bench(make_runs(shared, arms, range(seeds)), out))
+        markdown = write_table(rows, out)
     if json:
         print_json({"schema_version": SCHEMA_VERSION, "rows": [row.to_json() for row in rows]})
     else:

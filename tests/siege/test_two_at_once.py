@@ -87,6 +87,14 @@ def test_a_file_has_one_writer(cli, finished, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gate.json", "mine.json"]
 
 
+def test_results_of_bench_have_one_writer(cli, photos, tmp_path):
+    out = tmp_path / "bench"
+    student = ("--student", "lcnet_050", "--student-init", "random", "--img-size", 32, "--workers", 0)
+    with owned_folder(out):
+        refused(cli("bench", "--data", photos, "--methods", "ce", "--seeds", 1, *student, "--out", out), out)
+    assert not out.exists()
+
+
 @pytest.mark.slow
 def test_two_processes_make_one_run_that_passes(cli, tiny, tmp_path):
     """The same command twice at the same time, with a new cache and a new folder."""
