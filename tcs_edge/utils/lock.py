@@ -119,7 +119,7 @@ def _attempt(path: Path) -> int | None:
     """Lock the file once; return its descriptor, or None if another owner has it or just removed it."""
     try:
         make_folder(path.parent)
-        descriptor = os.open(path, _FLAGS, 0o666)
+        descriptor = _opened(path)
     except FileNotFoundError:  # the folder was removed in between
         return None
     except OSError as error:
@@ -137,6 +137,16 @@ def _attempt(path: Path) -> int | None:
     _remember(descriptor)
     _write_note(descriptor)
     return descriptor
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, _FLAGS, 0o666)
+    except PermissionError:
+        if not path.is_file():
+            raise
+        # Of another user of a shared folder; reading suffices for a lock.
+        return os.open(path, _FLAGS & ~(os.O_CREAT | os.O_RDWR))
 
 
 def _try_lock(descriptor: int, path: Path | None = None) -> bool:

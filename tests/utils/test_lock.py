@@ -104,6 +104,23 @@ def test_one_file_has_one_owner_among_many_processes(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["count"]
 
 
+def test_a_file_that_was_removed_before_it_was_locked_is_no_lock(tmp_path, monkeypatch):
+    """The earlier owner removes the file between the opening and the locking."""
+    real, calls = lock._lock, []
+
+    def late(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            (tmp_path / FOLDER_LOCK).unlink()
+        real(descriptor)
+
+    monkeypatch.setattr(lock, "_lock", late)
+    with owned_folder(tmp_path):
+        assert len(calls) == 2
+        with pytest.raises(InUse), owned_folder(tmp_path, wait_s=0):
+            pass
+
+
 def test_a_folder_that_stays_empty_is_removed(tmp_path):
     with owned_folder(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b").is_dir()
@@ -136,6 +153,22 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, recorde
     ]
 
 
+def test_the_lock_file_of_another_user_is_no_obstacle(tmp_path, monkeypatch):
+    """A killed process of another user left it in a folder that both may write."""
+    path, real = tmp_path / FOLDER_LOCK, os.open
+    path.write_text("process 1 on elsewhere since 2026-01-01 00:00:00 UTC")
+
+    def read_only(name: Path, flags: int, mode: int = 0o777) -> int:
+        if name == path and path.exists() and flags & (os.O_RDWR | os.O_CREAT):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(name, flags, mode)
+
+    monkeypatch.setattr(os, "open", read_only)
+    with owned_folder(tmp_path), pytest.raises(InUse), owned_folder(tmp_path, wait_s=0):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
 def test_a_foreign_lock_file_is_left_alone(tmp_path, kind):
     path, precious = tmp_path / FOLDER_LOCK, tmp_path / "precious"
@@ -158,8 +191,10 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
         pass
 
 
-@pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_one_line(tmp_path):
-    tmp_path.chmod(0o500)
+def test_a_folder_without_permission_is_one_line(tmp_path, monkeypatch):
+    def refuse(*_arguments: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(MissingError, match="no permission"), owned_folder(tmp_path):
         pass
