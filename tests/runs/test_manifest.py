@@ -112,6 +112,15 @@ def test_every_file_is_recorded_and_the_export_size_is_the_sum(run):
     assert manifest.export_mb == pytest.approx(0.500006)
 
 
+@pytest.mark.parametrize("place", ["", "reports/", "export/"])
+def test_traces_of_processes_are_never_recorded(run, place):
+    """A lock that is held, and the draft of a process that writes or was killed."""
+    before = {record.path for record in make(run.root).files}
+    (run.root / ".tcs-edge.lock").write_text("process 1")
+    (run.root / f"{place}.page.draft-4000000.html").write_text("<html>")
+    assert {record.path for record in make(run.root).files} == before
+
+
 def test_an_untouched_run_has_no_problems(run):
     assert verify_files(run.root, read_manifest(run.root)) == ()
 
