@@ -23,6 +23,7 @@ from tcs_edge.utils.reading import require_content
 
 # Folding batch norms into kernels rounds once per layer, which is more than folding the head.
 BRANCH_TOLERANCE = 1e-4
+DEPLOYED = "deployed"  # metadata of the weights file
 
 
 @torch.no_grad()
@@ -83,7 +84,8 @@ def save_deployed(path: Path, model: nn.Module, temperature: float = 1.0) -> Non
     """
     shape = model.blueprint() if isinstance(model, SimKdStudent) else {}
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    write_bytes(path, save(tensors, {"blueprint": json.dumps(shape), "temperature": repr(temperature)}))
+    # One entry, because safetensors writes several in an order that changes from file to file.
+    write_bytes(path, save(tensors, {DEPLOYED: json.dumps({"blueprint": shape, "temperature": temperature})}))
 
 
 def folded_temperature(path: Path) -> float:
@@ -94,11 +96,11 @@ def folded_temperature(path: Path) -> float:
     """
     try:
         with safe_open(path, framework="pt") as stored:
-            temperature = float((stored.metadata() or {})["temperature"])
+            temperature = float(json.loads((stored.metadata() or {})[DEPLOYED])["temperature"])
         if not 0 < temperature < math.inf:
             raise ValueError(f"a temperature of {temperature}")
         return temperature
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} has no temperature ({reason_of(error)}). Run compress again.") from None
 
 
@@ -112,7 +114,7 @@ def load_deployed(path: Path, backbone: nn.Module, img_size: int) -> nn.Module:
     try:
         with safe_open(path, framework="pt") as stored:
             state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            blueprint = json.loads((stored.metadata() or {}).get("blueprint", "{}"))
+            blueprint = json.loads((stored.metadata() or {}).get(DEPLOYED, "{}")).get("blueprint")
         model = _rebuilt(backbone, state, blueprint, img_size)
         model.load_state_dict(state)
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:

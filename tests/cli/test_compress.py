@@ -207,6 +207,8 @@ def test_resume_rejects_other_options(cli, finished):
 
 
 def test_resume_of_a_folder_that_is_not_a_run(cli, tmp_path):
+    assert "has no run: it stopped at its start" in refusal(cli("compress", "--resume", tmp_path), 3)
+    (tmp_path / "notes.txt").write_text("mine")
     assert "not a run folder" in refusal(cli("compress", "--resume", tmp_path), 3)
     assert "no such" in refusal(cli("compress", "--resume", tmp_path / "none"), 3)
 

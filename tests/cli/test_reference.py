@@ -64,7 +64,9 @@ def test_options_named_in_docs_exist(page):
 def _own_words(text: str) -> str:
     """Return the text without commands of other programs; a command may have several lines."""
     return "\n".join(
-        line for line in text.replace("\\\n", " ").splitlines() if not re.search(r"python3? |pip |pytest", line)
+        line
+        for line in text.replace("\\\n", " ").splitlines()
+        if not re.search(r"python3? |pip |pytest|docker run", line)
     )
 
 

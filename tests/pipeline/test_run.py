@@ -66,8 +66,8 @@ def test_manifest_records_versions_images_teacher_and_student(manifest, teacher_
 def test_manifest_records_time_and_memory_of_stages(manifest):
     names = [stage["name"] for stage in manifest["stages"]]
     assert names == [
-        "images and choice", "student", "teacher", "coordinates", "distill", "export", "precisions", "validate",
-        "latency",
+        "images and choice", "student", "teacher", "coordinates", "distill", "calibrate", "export", "precisions",
+        "validate", "latency",
     ]  # fmt: skip
     for stage in manifest["stages"]:
         assert 0 <= stage["seconds"] < 600

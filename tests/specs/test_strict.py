@@ -7,6 +7,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from tcs_edge.errors import SpecError
+from tcs_edge.gate.limits import Changes, GateLimits
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.strict import OLD_NAMES, Spec, validated
 
@@ -87,4 +88,5 @@ def test_an_old_key_gets_its_new_name() -> None:
 
 def test_every_new_name_is_an_option() -> None:
     options = set(CompressConfig.model_fields) | set(CompressConfig.model_fields["tcs"].annotation.model_fields)
+    options |= set(GateLimits.model_fields) | set(Changes.model_fields)
     assert set(OLD_NAMES.values()) <= options

@@ -98,3 +98,10 @@ def test_the_temperature_is_kept_beside_the_weights(tmp_path):
     path.write_bytes(b"damaged")
     with pytest.raises(DataError, match="no temperature"):
         folded_temperature(path)
+
+
+def test_equal_weights_give_equal_files(tmp_path):
+    paths = [tmp_path / f"{number}.safetensors" for number in range(9)]
+    for path in paths:
+        save_deployed(path, overconfident(), 1.25)
+    assert len({path.read_bytes() for path in paths}) == 1
