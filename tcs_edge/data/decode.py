@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,16 @@ from tcs_edge.errors import DataError, reason_of
 from tcs_edge.utils.reading import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
 
 MAX_PIXELS = 178_956_970  # 0.5 GB as RGB; a larger size in the header is an attack or a mistake
+# A file that grows this many times in memory, and to more bytes than this, is refused. Photos grow 10 to 500 times.
+BOMBS = ((10_000, 100_000_000), (3_000, 1_000_000_000))
+# Huffman codes take at least 1 bit per 8 x 8 block of the first component.
+MOST_JPEG_PIXELS_PER_BYTE = 512
+# Most memory for decoding, in bytes per pixel, measured with Pillow 13.0: buffers of the decoder, the image, and its
+# conversion to RGB. The second number is for modes other than RGB and gray; they are converted, or composited on white.
+BYTES_PER_PIXEL = {"WEBP": (18, 26), "AVIF": (12, 20), "HEIF": (12, 20)}
+OTHER_BYTES_PER_PIXEL = (8, 16)
+PLAIN_MODES = ("RGB", "L", "1", "P")
+TURNED_BYTES_PER_PIXEL = 4
 WHITE = (255, 255, 255, 255)
 MAX_12_BIT, MAX_16_BIT = 4095, 65535
 GRAY_STEPS = {"L;2": 85, "L;4": 17}  # 255 by the largest value of a PNG with 2 or 4 bits
@@ -87,7 +98,7 @@ def as_rgb(picture: Image.Image | np.ndarray) -> Image.Image:
         _require_pixels(picture)
         picture = Image.fromarray(np.asarray(picture))
     try:
-        _refuse_unusable(picture)
+        _refuse_unusable(picture, _stored_bytes(picture))
         if isinstance(picture, ImageFile.ImageFile) and picture.tile:
             if picture.fp is None:
                 raise DataError("its file was closed before the pixels were decoded")
@@ -112,7 +123,7 @@ def inspect(path: Path) -> Inspected:
     """Decode the whole file to check it. A JPEG is decoded at an eighth of its size, which takes less memory."""
     try:
         with Image.open(path, formats=readable_formats()) as image:
-            _refuse_unusable(image)
+            _refuse_unusable(image, path.stat().st_size)
             _scale_transparency(image)
             deep = _is_deep(image)
             image.draft(None, (1, 1))
@@ -135,7 +146,7 @@ def decoded_bytes(path: Path, check_only: bool = False) -> int:
             pixels = image.width * image.height
             if check_only and image.format in ("JPEG", "MPO"):
                 return pixels * (6 if image.info.get("progressive") else 1)  # coefficients; rows of an eighth
-            return pixels * (8 if image.mode in ("RGB", "L") else 16)  # Pillow keeps 4 bytes a pixel, twice
+            return pixels * _bytes_per_pixel(image)
     except Exception:  # see open_rgb; decoding the file reports the reason
         return 0
 
@@ -155,13 +166,13 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def _decode(source: Path | bytes) -> Image.Image:
     with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=readable_formats()) as image:
-        _refuse_unusable(image)
+        _refuse_unusable(image, len(source) if isinstance(source, bytes) else source.stat().st_size)
         _scale_transparency(image)
         image.load()
         return _flatten(_upright(image), image.format)
 
 
-def _refuse_unusable(image: Image.Image) -> None:
+def _refuse_unusable(image: Image.Image, size: int | None) -> None:
     # Pillow has this check too, but its limit is a global variable that any library may change.
     if not image.width * image.height:
         raise DataError(f"{image.width} x {image.height} pixels")
@@ -169,6 +180,40 @@ def _refuse_unusable(image: Image.Image) -> None:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
     if image.mode == "F":
         raise DataError("floating-point pixels, which have no fixed range")
+    if size is not None:
+        _refuse_bomb(image, size)
+
+
+def _refuse_bomb(image: Image.Image, size: int) -> None:
+    """Refuse a file of `size` bytes whose header states far more pixels than the bytes plausibly hold."""
+    pixels = image.width * image.height
+    needed = pixels * _bytes_per_pixel(image)
+    if any(needed > factor * size and needed > least for factor, least in BOMBS):
+        raise DataError(
+            f"{size:,} bytes that need {needed / 1e9:.1f} GB of memory: a decompression bomb, or a false size "
+            f"({image.width} x {image.height})"
+        )
+    if image.format in ("JPEG", "MPO") and pixels > MOST_JPEG_PIXELS_PER_BYTE * size:
+        raise DataError(f"{size:,} bytes cannot hold {image.width} x {image.height} pixels: a false size")
+
+
+def _stored_bytes(image: Image.Image) -> int | None:
+    """Return the size of an open file; None for pixels in memory."""
+    if not isinstance(image, ImageFile.ImageFile) or image.fp is None or image.fp.closed:
+        return None
+    place = image.fp.tell()
+    size = image.fp.seek(0, os.SEEK_END)
+    image.fp.seek(place)
+    return size
+
+
+def _bytes_per_pixel(image: Image.Image) -> int:
+    """Estimate the peak memory per pixel of decoding a file, with its conversion to upright RGB."""
+    plain, others = BYTES_PER_PIXEL.get(image.format or "", OTHER_BYTES_PER_PIXEL)
+    # The EXIF data of a PNG may follow its pixels; looking for it there would decode them.
+    turned = (image.format != "PNG" or "exif" in image.info) and _orientation(image) in _UPRIGHT
+    converted = image.mode not in PLAIN_MODES or "transparency" in image.info
+    return (others if converted else plain) + (TURNED_BYTES_PER_PIXEL if turned else 0)
 
 
 def _scale_transparency(image: ImageFile.ImageFile) -> None:

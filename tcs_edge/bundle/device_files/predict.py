@@ -56,6 +56,12 @@ CLUTTER = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 MAX_PIXELS = 178_956_970  # 0.5 GB as RGB; protects against small files with a huge declared size
+# A file that grows this many times in memory, and to more bytes than this, is refused. Photos grow 10 to 500 times.
+BOMBS = ((10_000, 100_000_000), (3_000, 1_000_000_000))
+MOST_JPEG_PIXELS_PER_BYTE = 512  # Huffman codes take at least 1 bit per 8 x 8 block
+# Peak memory of decoding per pixel: modes RGB and gray, and others, which are converted or composited on white.
+BYTES_PER_PIXEL = {"WEBP": (18, 26), "AVIF": (12, 20), "HEIF": (12, 20)}
+OTHER_BYTES_PER_PIXEL = (8, 16)
 MAX_12_BIT, MAX_16_BIT = 4095, 65535
 GRAY_STEPS = {"L;2": 85, "L;4": 17}  # 255 by the largest value of a PNG with 2 or 4 bits
 ORIENTATION_TAG = 0x0112
@@ -142,10 +148,23 @@ def open_rgb(path: "str | Path") -> Image.Image:
             raise ValueError(f"the image has {image.width} x {image.height} pixels, more than {MAX_PIXELS}")
         if image.mode == "F":
             raise ValueError("floating-point pixels, which have no fixed range")
+        refuse_bomb(image, Path(path).stat().st_size)
         scale_transparency(image)
         image.load()
         turn = UPRIGHT.get(orientation(image))
         return flatten(image if turn is None else image.transpose(turn), image.format)
+
+
+def refuse_bomb(image: Image.Image, size: int) -> None:
+    """Raise ValueError for a file of `size` bytes whose header states far more pixels than they plausibly hold."""
+    pixels = image.width * image.height
+    plain, others = BYTES_PER_PIXEL.get(image.format, OTHER_BYTES_PER_PIXEL)
+    converted = image.mode not in ("RGB", "L", "1", "P") or "transparency" in image.info
+    needed = pixels * (others if converted else plain)
+    if any(needed > factor * size and needed > least for factor, least in BOMBS):
+        raise ValueError(f"{size:,} bytes that need {needed / 1e9:.1f} GB of memory: a decompression bomb")
+    if image.format in ("JPEG", "MPO") and pixels > MOST_JPEG_PIXELS_PER_BYTE * size:
+        raise ValueError(f"{size:,} bytes cannot hold {image.width} x {image.height} pixels: a false size")
 
 
 def scale_transparency(image: Image.Image) -> None:
