@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from tcs_edge.errors import DataError, MissingError, UsageError
-from tcs_edge.utils.reading import is_file, is_folder, require_content
+from tcs_edge.utils.reading import is_file, is_folder, parse_json, require_content
 
 _PREFIXES = re.compile(r"^(?:module\.|backbone\.|model\.)+")
 _PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".tar")
@@ -59,15 +59,17 @@ def read_state(path: Path, expected: Collection[str]) -> dict[str, torch.Tensor]
     removed. Integer tensors keep their type.
 
     Raises:
-        DataError: the file is damaged, a tensor is complex, or two keys become equal without their prefixes.
+        DataError: the file is damaged, a tensor is complex or of a type that cannot be converted, a name appears
+            twice, or two keys become equal without their prefixes.
     """
     try:
         raw = load_file(path)
     except (SafetensorError, ValueError) as error:
         raise DataError(f"{path} cannot be read as safetensors ({error}). Copy it again.") from None
-    if any(tensor.is_complex() for tensor in raw.values()):
-        raise DataError(f"{path} has complex tensors. Pass real weights.")
-    state = {own_key(key, expected): _upcast(raw[key]) for key in raw}
+    if name := next((name for name, tensor in raw.items() if tensor.is_complex()), None):
+        raise DataError(f"{path}: tensor {name} has complex values. Pass real weights.")
+    _require_unique_names(path)
+    state = {own_key(key, expected): _upcast(raw[key], key, path) for key in raw}
     if len(state) != len(raw):
         raise DataError(f"{path} holds more than one model: keys collide without their prefixes. Pass one model.")
     return state
@@ -91,6 +93,30 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise DataError(f"{path} cannot be read as safetensors ({error}). Copy it again.") from None
 
 
+def require_real(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuse integers or truth values where the model has real weights, and tensors with another number of axes.
+
+    Args:
+        state: the tensors of `path` that the model uses.
+        expected: the model's own tensors; names that it lacks are skipped.
+
+    Raises:
+        DataError: the message names the first such tensor.
+    """
+    for name, tensor in state.items():
+        own = expected.get(name)
+        if own is None:
+            continue
+        if own.is_floating_point() and not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise DataError(f"{path}: tensor {name} has {kind} values. Pass real weights, such as float32.")
+        if tensor.ndim != own.ndim and own.ndim:
+            raise DataError(
+                f"{path}: tensor {name} has {tensor.ndim} axes {tuple(tensor.shape)}, the model's has {own.ndim} "
+                f"{tuple(own.shape)}. Pass the weights of this model."
+            )
+
+
 def require_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
     """Refuse weights with NaN or infinite values.
 
@@ -107,5 +133,18 @@ def require_finite(state: Mapping[str, torch.Tensor], path: Path) -> None:
             raise DataError(f"{path}: tensor {name} has NaN or infinite values ({share}). Download the file again.")
 
 
-def _upcast(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
+def _require_unique_names(path: Path) -> None:
+    """Refuse a header that names a tensor twice, of which the library would keep one."""
+    with path.open("rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        parse_json(handle.read(length), str(path), "has a damaged header", "Copy it again.")
+
+
+def _upcast(tensor: torch.Tensor, name: str, path: Path) -> torch.Tensor:
+    try:
+        return tensor.float() if tensor.is_floating_point() else tensor
+    except (NotImplementedError, RuntimeError):
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise DataError(
+            f"{path}: tensor {name} has {kind} values, which cannot be read. Pass real weights, such as float32."
+        ) from None

@@ -19,7 +19,7 @@ from tcs_edge.models.candidates import CANDIDATES, Candidate, Kind
 from tcs_edge.models.cost import count_macs_m, count_params_m
 from tcs_edge.models.hub import HubFile, WantedWeights, fetch, timm_hub_file
 from tcs_edge.models.names import refuse_hub_id
-from tcs_edge.models.safetensors_file import check_safetensors, read_state, require_finite
+from tcs_edge.models.safetensors_file import check_safetensors, read_state, require_finite, require_real
 from tcs_edge.utils.quiet import quiet
 from tcs_edge.utils.reading import is_folder
 
@@ -245,6 +245,7 @@ def _backbone_state(model: nn.Module, name: str, path: Path) -> dict[str, Tensor
             f"{path.name} does not contain {name}: {_differences(missing, unexpected)} "
             "Pass the weights of this student."
         )
+    require_real(backbone, model.state_dict(), path)
     require_finite(backbone, path)
     return backbone
 

@@ -18,7 +18,7 @@ from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.models.cost import count_params_m
 from tcs_edge.models.hub import timm_hub_file
-from tcs_edge.models.safetensors_file import read_state, require_finite
+from tcs_edge.models.safetensors_file import read_state, require_finite, require_real
 from tcs_edge.teachers import digits
 from tcs_edge.teachers.info import Teacher, TeacherInfo
 from tcs_edge.teachers.onnx_teacher import OnnxTeacherInfo, open_onnx_teacher
@@ -204,6 +204,7 @@ def _timm_backbone(info: TeacherInfo) -> nn.Module:
     expected = backbone.state_dict()
     state = _native_layout(read_state(info.weights_path, expected.keys()), backbone, expected)
     _require_fit(info, state, expected)
+    require_real(state, expected, info.weights_path)
     require_finite(state, info.weights_path)
     backbone.load_state_dict(state)
     _set_img_size(backbone, info.preprocess.img_size)
