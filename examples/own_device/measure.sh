@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Define your own device: measure two students on this machine, and list them for the new target.
+# Define your own device: measure two students on this machine, which must have the board's architecture, and list them.
 #
 #   examples/own_device/measure.sh [IMG_SIZE [FLAGS of `tcs-edge profile`]]
 #

@@ -21,8 +21,9 @@ assert {SWITCH!r} not in os.environ
 assert not [name for name in sys.modules if name.split(".")[0] == {SENDER!r}]
 """
 RUN_A_MODEL = """
-from tcs_edge.commands.doctor import _runtimes
-assert all(found.state == "ok" for found in _runtimes()), _runtimes()
+from tcs_edge.commands.working_parts import working_parts
+states = {name: state for name, state, _ in working_parts()}
+assert states["runs onnxruntime"] == states["runs openvino"] == "ok", states
 """
 IMPORT_ALL = """
 import importlib
