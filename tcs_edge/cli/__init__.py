@@ -8,7 +8,7 @@ def main() -> None:
     import os
     import sys
 
-    from tcs_edge.utils.stop import exit_code, handle_stop_signals, stop_requested
+    from tcs_edge.utils.stop import exit_code, handle_stop_signals, leave_soon, stop_requested
 
     handle_stop_signals()
     try:
@@ -20,6 +20,7 @@ def main() -> None:
         finished = isinstance(error, SystemExit) and not error.code
         if number is None or finished:
             raise
+        leave_soon()
         try:
             if not isinstance(error, SystemExit):
                 sys.stderr.write("interrupted\n")

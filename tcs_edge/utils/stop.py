@@ -17,8 +17,10 @@ INTERRUPT = signal.SIGINT
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 SAME_STOP_SECONDS = 2.0  # a terminal, a shell and a wrapper can all forward one request to stop
 LOST_SECONDS = 0.05
+REPEAT_SECONDS = 5.0  # until the exception is raised again, in case a library swallowed it
 
 _first: list[tuple[int, float]] = []  # signal and time of the first request
+_repeats: list[int] = []
 
 
 class Stopped(KeyboardInterrupt):
@@ -53,6 +55,9 @@ def handle_stop_signals() -> None:
                 os._exit(exit_code(number))
         elif not _first:
             _first.append((number, now))
+            if hasattr(signal, "setitimer"):
+                signal.signal(signal.SIGALRM, _again)
+                signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS, REPEAT_SECONDS)
             raise Stopped(number)
         elif now - _first[0][1] > SAME_STOP_SECONDS:
             os._exit(exit_code(_first[0][0]))
@@ -61,6 +66,20 @@ def handle_stop_signals() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
     sys.unraisablehook = _keeps_stops(sys.unraisablehook)
+
+
+def leave_soon() -> None:
+    """Let the process end at the next alarm, even if a library blocks the interpreter's exit."""
+    _repeats.append(0)
+
+
+def _again(_number: int, _frame: FrameType | None) -> None:
+    if not _first:
+        return
+    if _repeats:
+        os._exit(exit_code(_first[0][0]))
+    _repeats.append(_first[0][0])
+    raise Stopped(_first[0][0])
 
 
 def _repeat(number: int) -> None:
