@@ -28,4 +28,4 @@ def _pair(seconds: int, large: int, large_unit: str, small: int, small_unit: str
 
 def format_ms(milliseconds: float) -> str:
     """Return milliseconds with three significant digits and no exponent, without the unit."""
-    return f"{milliseconds:.3g}" if milliseconds < 1000 else f"{milliseconds:.0f}"
+    return f"{milliseconds:.3g}" if milliseconds < 999.5 else f"{milliseconds:.0f}"

@@ -160,13 +160,13 @@ def accuracy_checks(name: str, paired: PairedAccuracy, images: int, tolerance: T
 def chance_check(accuracy: Accuracy, chance: float) -> Check:
     """Return a check that an accuracy is significantly above `chance`, in 0..1; see `chance.chance_accuracy`."""
     least = least_above_chance(accuracy.total, chance) / accuracy.total
-    detail = f"chance is {chance:.1%}, one-sided binomial test at 95 %. Train longer, or check the labels"
+    detail = f"chance is {100 * chance:.1f} %, one-sided binomial test at 95 %. Train longer, or check the labels"
     return at_least(BETTER_THAN_CHANCE, accuracy.value, least, "of images", detail)
 
 
 def least_accuracy_check(accuracy: Accuracy, least: float) -> Check:
     """Return a check that the lower end of the 95 % interval of an accuracy is at least `least`, in 0..1."""
-    detail = f"lower end of the 95 % interval of {accuracy.value:.1%} on {accuracy.total} test images"
+    detail = f"lower end of the 95 % interval of {100 * accuracy.value:.1f} % on {accuracy.total} test images"
     return at_least(LEAST_ACCURACY, accuracy.low, least, "of images", detail)
 
 

@@ -140,7 +140,7 @@ def test_a_model_must_be_significantly_better_than_chance(correct, total, classe
     check = chance_check(Accuracy.of_counts(correct, total), 1 / classes)
     assert check.name == "model: better than chance"
     assert check.passed == passed
-    assert f"chance is {1 / classes:.1%}" in check.detail
+    assert f"chance is {100 / classes:.1f} %" in check.detail
 
 
 def test_a_model_that_always_gives_the_most_frequent_class_is_at_chance():
@@ -174,4 +174,4 @@ def test_the_least_accuracy_holds_for_the_lower_end_of_the_interval():
     assert least_accuracy_check(accuracy, 0.82).passed
     check = least_accuracy_check(accuracy, 0.85)
     assert (check.name, check.passed, check.value) == ("model: accuracy", False, accuracy.low)
-    assert "90.0% on 100 test images" in check.detail
+    assert "90.0 % on 100 test images" in check.detail
