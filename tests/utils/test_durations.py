@@ -30,6 +30,8 @@ def test_format_seconds_chooses_the_unit(seconds, text):
     assert format_seconds(seconds) == text
 
 
-@pytest.mark.parametrize(("milliseconds", "text"), [(0.4441, "0.444"), (12.34, "12.3"), (999.7, "1000"), (2849.6, "2850")])
+@pytest.mark.parametrize(
+    ("milliseconds", "text"), [(0.4441, "0.444"), (12.34, "12.3"), (999.7, "1000"), (2849.6, "2850")]
+)
 def test_milliseconds_have_no_exponent(milliseconds, text):
     assert format_ms(milliseconds) == text
