@@ -25,9 +25,13 @@ import os, sys, time
 from pathlib import Path
 from tcs_edge.utils.lock import owned_folder
 with owned_folder(Path(sys.argv[1])):
-    if sys.argv[2] == "fork" and os.fork() == 0:
-        time.sleep(60)
-        os._exit(0)
+    reader, writer = os.pipe()
+    if sys.argv[2] == "fork":
+        if os.fork() == 0:
+            os.write(writer, b".")  # it runs, so it has closed the lock
+            time.sleep(60)
+            os._exit(0)
+        os.read(reader, 1)
     print("owned", flush=True)
     time.sleep(60)
 """
