@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -189,13 +188,12 @@ def test_choice_by_table_takes_less_than_two_seconds() -> None:
     code = (
         "from tcs_edge.specs.profile import load_profile; from tcs_edge.specs.target import load_target, Limits;"
         "from tcs_edge.students.choice import choose_student; t = load_target('raspberrypi4');"
-        "choose_student(t, load_profile(t.profile), 200, 10, t.limits)"
+        "choose_student(t, load_profile(t.profile), 200, 10, t.limits); import time; print(time.process_time())"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # CPU time, since wall time depends on other work of the machine.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 2
 
 
 def test_a_deeper_search_ranks_first_and_alone_forms_the_front(target: TargetSpec, profile: Profile) -> None:
