@@ -119,7 +119,8 @@ def test_workers_of_a_killed_run_end(training):
 def test_a_second_signal_at_once_does_not_cut_the_message(training):
     os.kill(training.process.pid, signal.SIGTERM)
     time.sleep(0.02)
-    assert training.stop(signal.SIGINT) == 143
+    # If a busy process finds both, Python handles the one with the lower number first.
+    assert training.stop(signal.SIGINT) in (143, 130)
     assert training.messages()[-1] == "interrupted"
 
 
