@@ -22,7 +22,8 @@ from tcs_edge.data.decode import open_rgb
 from tcs_edge.data.loader import image_batches
 from tcs_edge.runs.load import images_of, preprocess_of, trained_model, validated_run
 from tcs_edge.runtimes.torch import TorchRunner
-from tcs_edge.specs.confidence import CONFIDENCE_FILE, read_confidence
+from tcs_edge.specs.artifacts import CONFIDENCE_FILE
+from tcs_edge.specs.confidence import read_confidence
 from tcs_edge.utils.files import write_json
 from tcs_edge.validation.metrics import expected_calibration_error
 from tcs_edge.validation.statistics import wilson_interval

@@ -20,7 +20,7 @@ from tcs_edge.runs.load import images_of, preprocess_of, validated_run
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.runtimes.base import Runner
 from tcs_edge.runtimes.registry import RUNTIMES
-from tcs_edge.specs.confidence import CONFIDENCE_FILE
+from tcs_edge.specs.artifacts import SIDECARS
 from tcs_edge.utils.files import FileRecord, atomic_folder, record_files, restore_folder, write_json, write_text
 from tcs_edge.utils.lock import owned_file
 from tcs_edge.utils.progress import busy
@@ -118,7 +118,7 @@ def _is_bundle(folder: Path) -> bool:
 def _copy(folder: RunFolder, model: DeviceFile, draft: Path) -> None:
     for record in model.files:
         shutil.copyfile(folder.root / record.path, draft / PurePosixPath(record.path).name)
-    for name in ("labels.txt", "preprocess.json", CONFIDENCE_FILE):
+    for name in SIDECARS:
         shutil.copyfile(folder.export / name, draft / name)
     if not folder.model_card.is_file():
         raise DataError(f"{folder.root} has no {MODEL_CARD}. An earlier version wrote the run. Run compress again.")

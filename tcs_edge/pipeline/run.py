@@ -41,8 +41,8 @@ from tcs_edge.runs.records import (
 from tcs_edge.runs.resume import find_unfinished
 from tcs_edge.runs.schema import Manifest, StageRecord, TeacherRecord
 from tcs_edge.search.student import resolve_search, select
-from tcs_edge.specs.artifacts import model_name
-from tcs_edge.specs.confidence import CONFIDENCE_FILE, Confidence
+from tcs_edge.specs.artifacts import CONFIDENCE_FILE, model_name
+from tcs_edge.specs.confidence import Confidence
 from tcs_edge.specs.config import CompressConfig, config_toml
 from tcs_edge.specs.target import openvino_arithmetic
 from tcs_edge.stages.calibrate import calibrate

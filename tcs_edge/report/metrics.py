@@ -1,4 +1,4 @@
-"""Format the metrics beside accuracy and the file for the device, for summary, model card and page."""
+"""Format the metrics beside accuracy, for summary, model card and page."""
 
 from __future__ import annotations
 

@@ -19,12 +19,11 @@ from tcs_edge.runs.manifest import advice_on, read_manifest, verify_exports
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.runtimes.base import ClosingRunner, Runner, Runtime
 from tcs_edge.runtimes.registry import runtime_for
-from tcs_edge.specs.artifacts import Precision, onnx_file
-from tcs_edge.specs.confidence import CONFIDENCE_FILE, Confidence, read_confidence
+from tcs_edge.specs.artifacts import CONFIDENCE_FILE, SIDECARS, Precision, onnx_file
+from tcs_edge.specs.confidence import Confidence, read_confidence
 from tcs_edge.utils.reading import read_json
 
 DEFAULT_ARTIFACT = "model.onnx"
-BESIDE = ("labels.txt", "preprocess.json", CONFIDENCE_FILE)
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def load_classifier(run: Path, artifact: str = DEFAULT_ARTIFACT) -> Classifier:
     if manifest.verdict != "pass" or not folder.export.is_dir():
         raise ParityFailed(f"{run} has no validated model: it failed validation. Run compress again.")
     runtime = _runtime(folder.export, artifact)
-    _require_unchanged(folder, manifest, run, (*_files(runtime, artifact), *BESIDE))
+    _require_unchanged(folder, manifest, run, (*_files(runtime, artifact), *SIDECARS))
     labels = tuple(read_labels(folder.export / "labels.txt"))
     preprocess = Preprocess.from_json(read_json(folder.export / "preprocess.json", schema_version=1))
     runner = runtime.open(folder.export / artifact, 1)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.origin import RUN_MARKER, STARTED_IN, started_in
-from tcs_edge.utils.files import is_draft, make_folder, write_json
+from tcs_edge.utils.files import is_draft, make_folder, remove, write_json
 from tcs_edge.utils.lock import FOLDER_LOCK
 from tcs_edge.utils.reading import read_json, require_content
 
@@ -275,7 +275,7 @@ def _clear(out: Path) -> None:
     order = {MANIFEST: 0, CONFIG: 1, MARKER: 3}
     for entry in sorted(out.iterdir(), key=lambda entry: order.get(entry.name, 2)):
         if entry.name != FOLDER_LOCK:
-            _remove(entry)
+            remove(entry)
 
 
 def is_run(root: Path) -> bool:
@@ -284,13 +284,6 @@ def is_run(root: Path) -> bool:
         return read_json(root / MARKER, SCHEMA_VERSION).get("kind") == KIND
     except DataError:
         return False
-
-
-def _remove(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink()
 
 
 def _require_absent(folder: Path) -> None:

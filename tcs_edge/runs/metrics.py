@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from tcs_edge.runs.ranges import ROUNDING, Count, Positive, Share, require_order
+from tcs_edge.runs.ranges import ROUNDING, Count, Positive, Share, require_share
 from tcs_edge.specs.confidence import UnknownRule
 from tcs_edge.specs.strict import Spec
 from tcs_edge.validation.chance import chance_accuracy
@@ -89,9 +89,7 @@ class FalseAlarmRecord(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        require_order(self, "low", "value", "high")
-        if abs(self.value - self.count / self.total) > ROUNDING:
-            raise ValueError(f"value is {self.value}, but {self.count} of {self.total} images count as unknown")
+        require_share(self, self.count, self.total, self.value, "count as unknown")
         return self
 
 

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from tcs_edge.runs.folder import REJECTED_SUFFIX
+from tcs_edge.specs.artifacts import SIDECARS
 
-NOT_MODELS = frozenset({"labels.txt", "preprocess.json", "confidence.json"})
 ONNX_DATA_ENDINGS = (".data", "_data")  # as torch and onnx name external data: model.onnx.data, model.onnx_data
 
 
@@ -24,7 +24,7 @@ def models_of(sizes: Mapping[str, int]) -> dict[str, int]:
     """
     models: dict[str, int] = {}
     for path, size in sizes.items():
-        if PurePosixPath(path.removesuffix(REJECTED_SUFFIX)).name not in NOT_MODELS:
+        if PurePosixPath(path.removesuffix(REJECTED_SUFFIX)).name not in SIDECARS:
             main = _main_file(path, sizes)
             models[main] = models.get(main, 0) + size
     return models

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from tcs_edge.errors import InUse
 from tcs_edge.runs.folder import FILES, FOLDERS, MARKER, RunFolder, is_unused, open_run, require_usable
-from tcs_edge.utils.files import make_folder, remove_drafts
+from tcs_edge.utils.files import make_folder, remove, remove_drafts
 from tcs_edge.utils.lock import owned_folder
 
 RUNS = Path("runs")
@@ -104,7 +103,8 @@ def started_run(out: Path | None, default: Path, overwrite: bool, owner: RunOwne
     except BaseException:
         # The marker goes last, as long as there is anything else.
         for name in sorted((*FOLDERS, *FILES), key=lambda name: name == MARKER) if was_empty else ():
-            _remove(place / name)
+            with suppress(OSError):
+                remove(place / name)
         owner.close()  # removes the folders that it created
         raise
 
@@ -121,11 +121,3 @@ def _claimed(first: Path, owner: RunOwner) -> Path:
                 return place
             owner.close()
     raise AssertionError("itertools.count ended")
-
-
-def _remove(entry: Path) -> None:
-    with suppress(OSError):
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()

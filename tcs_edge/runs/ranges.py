@@ -22,6 +22,17 @@ Difference = Annotated[float, Field(ge=0, strict=True)]
 ROUNDING = 1e-9
 
 
+def require_share(record: Spec, count: int, total: int, value: float, counted: str) -> None:
+    """Raise ValueError unless `value` is the share of `count` in `total`, inside the record's interval low..high.
+
+    Args:
+        counted: what `count` images are, for the message.
+    """
+    require_order(record, "low", "value", "high")
+    if abs(value - count / total) > ROUNDING:
+        raise ValueError(f"value is {value}, but {count} of {total} images {counted}")
+
+
 def require_order(record: Spec, *names: str) -> None:
     """Raise ValueError unless the fields `names` of `record` are in ascending order, up to rounding."""
     values = [getattr(record, name) for name in names]

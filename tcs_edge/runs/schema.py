@@ -10,7 +10,6 @@ from pydantic import Field, field_validator, model_validator
 
 from tcs_edge.runs.metrics import ConfidenceRecord, MetricsRecord
 from tcs_edge.runs.ranges import (
-    ROUNDING,
     Amount,
     Count,
     Difference,
@@ -19,6 +18,7 @@ from tcs_edge.runs.ranges import (
     Share,
     Threads,
     require_order,
+    require_share,
 )
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.machine import RecordedMachine, latency_origin, recorded_machine
@@ -119,9 +119,7 @@ class AccuracyRecord(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        require_order(self, "low", "value", "high")
-        if abs(self.value - self.correct / self.total) > ROUNDING:
-            raise ValueError(f"value is {self.value}, but {self.correct} of {self.total} images are correct")
+        require_share(self, self.correct, self.total, self.value, "are correct")
         return self
 
 

@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 Precision = Literal["fp32", "fp16", "int8"]
+CONFIDENCE_FILE = "confidence.json"
+SIDECARS = ("labels.txt", "preprocess.json", CONFIDENCE_FILE)  # beside every model, for programs that run it
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 

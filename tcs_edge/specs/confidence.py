@@ -14,7 +14,6 @@ from tcs_edge.specs.strict import Spec, validated
 from tcs_edge.utils.reading import read_json
 
 SCHEMA_VERSION = 1
-CONFIDENCE_FILE = "confidence.json"
 
 
 class UnknownRule(Spec):

@@ -15,8 +15,8 @@ from tcs_edge.runs.load import images_of, preprocess_of, trained_model, validate
 from tcs_edge.runs.place import RunOwner
 from tcs_edge.runtimes.open import only_here, opened_runners, opened_target_runners
 from tcs_edge.runtimes.torch import TorchRunner
-from tcs_edge.specs.artifacts import is_released, onnx_file, pixels_file
-from tcs_edge.specs.confidence import CONFIDENCE_FILE, Confidence, read_confidence
+from tcs_edge.specs.artifacts import CONFIDENCE_FILE, is_released, onnx_file, pixels_file
+from tcs_edge.specs.confidence import Confidence, read_confidence
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.specs.options import LimitOptions
 from tcs_edge.specs.strict import validated

@@ -127,7 +127,8 @@ def remove_drafts(folder: Path) -> None:
     """Remove all drafts below `folder`, which killed processes left. The caller must own the folder."""
     for place, folders, files in os.walk(folder):
         for name in filter(is_draft, (*folders, *files)):
-            _remove_draft(Path(place, name))
+            with contextlib.suppress(OSError):
+                remove(Path(place, name))
 
 
 def remove_drafts_of(target: Path) -> None:
@@ -136,15 +137,20 @@ def remove_drafts_of(target: Path) -> None:
     with contextlib.suppress(OSError):
         for entry in list(target.parent.iterdir()):
             if pattern.fullmatch(entry.name):
-                _remove_draft(entry)
+                with contextlib.suppress(OSError):
+                    remove(entry)
 
 
-def _remove_draft(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with its content.
+
+    Raises:
+        OSError: it is missing or cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def write_error(error: OSError, target: Path, unwritable: Collection[int] = _UNWRITABLE) -> Exception:

@@ -9,6 +9,8 @@ from typing import Self
 
 import numpy as np
 
+from tcs_edge.validation.metrics import top1_confidences
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -26,9 +28,7 @@ class Predictions:
         """Compute the predictions of logits float (N, classes) for labels int (N,)."""
         finite = np.isfinite(logits).all(axis=1)
         safe = np.where(finite[:, None], logits, 0.0).astype(np.float64)
-        powers = np.exp(safe - safe.max(axis=1, keepdims=True))
-        best = powers.max(axis=1) / powers.sum(axis=1)
-        rows = list(zip(finite.tolist(), safe.argmax(axis=1).tolist(), best.tolist(), strict=True))
+        rows = list(zip(finite.tolist(), safe.argmax(axis=1).tolist(), top1_confidences(safe).tolist(), strict=True))
         return cls(
             labels=tuple(labels.tolist()),
             predicted=tuple(choice if good else None for good, choice, _ in rows),

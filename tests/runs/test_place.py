@@ -182,7 +182,7 @@ def test_an_overwriting_that_was_killed_can_be_repeated(tmp_path, monkeypatch):
 
         run.deployed_weights.unlink()
         with monkeypatch.context() as patched:
-            patched.setattr("tcs_edge.runs.folder._remove", remove)
+            patched.setattr("tcs_edge.runs.folder.remove", remove)
             with pytest.raises(KeyboardInterrupt):
                 start(run.root, tmp_path, overwrite=True)
         assert removed[0] == "manifest.json"

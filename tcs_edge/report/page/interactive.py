@@ -17,7 +17,8 @@ from tcs_edge.export.preprocess import read_labels
 from tcs_edge.report.page.environment import resource
 from tcs_edge.runs.folder import find_run
 from tcs_edge.runs.manifest import read_manifest
-from tcs_edge.specs.confidence import CONFIDENCE_FILE, read_confidence
+from tcs_edge.specs.artifacts import CONFIDENCE_FILE
+from tcs_edge.specs.confidence import read_confidence
 from tcs_edge.utils.reading import read_json
 
 VARIABLE = "TCS_EDGE_ONNXRUNTIME_WEB"
