@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnxruntime as ort
-import openvino as ov
 import pytest
 from onnx import numpy_helper
 
@@ -16,6 +15,7 @@ from tcs_edge.runtimes.metadata import read_onnx_metadata
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.runtimes.openvino.export import export_openvino
+from tcs_edge.runtimes.openvino.library import core
 
 Type = onnx.TensorProto
 
@@ -77,7 +77,7 @@ def test_a_weight_beyond_float16_stays_float32(onnx_path, tmp_path):
 def test_openvino_fp16_has_half_the_bytes_and_its_precision(onnx_path, xml_path, tmp_path):
     xml, weights = export_openvino(onnx_path, tmp_path / "model.fp16.xml", precision="fp16")
     assert weights.stat().st_size < 0.7 * xml_path.with_suffix(".bin").stat().st_size
-    assert ov.Core().read_model(xml).get_rt_info(["tcs_edge", "precision"]).value == "fp16"
+    assert core().read_model(xml).get_rt_info(["tcs_edge", "precision"]).value == "fp16"
     with OpenVinoRunner(xml) as runner, OpenVinoRunner(xml_path) as full:
         assert (runner.name, runner.precision, runner.arithmetic) == ("openvino-fp16", "f16-weights", "f32")
         difference = np.abs(runner.run(noise(4)) - full.run(noise(4))).max()

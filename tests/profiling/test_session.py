@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
 import pytest
 
 from tcs_edge.profiling.device import session
@@ -16,6 +15,7 @@ from tcs_edge.profiling.device.memory import CannotRun, added_memory_mb
 from tcs_edge.profiling.device.results import profile_document
 from tcs_edge.profiling.device.rounds import Plan, State
 from tcs_edge.profiling.device.session import STATE_FILE, OtherMeasurement, measure
+from tcs_edge.runtimes.openvino.library import core
 from tcs_edge.specs.profile import Profile
 
 LENIENT = Plan(rounds=3, seconds=0.01, max_spread=1e9, retries=0)
@@ -116,7 +116,7 @@ def test_onnxruntime_refuses_float16(onnx_path: Path) -> None:
 
 
 def test_openvino_refuses_float16_without_float16_arithmetic(onnx_path: Path) -> None:
-    if "FP16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "FP16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor computes in float16")
     with pytest.raises(UnusableRuntime, match="openvino computes in f32 on this CPU instead of f16"):
         open_graph(onnx_path, Key("tiny", 32, "openvino", 1, "fp16"))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -51,6 +54,25 @@ def test_images_that_are_not_contiguous_give_equal_logits(runner):
     images = noise(2)
     swapped = np.ascontiguousarray(images.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)
     np.testing.assert_allclose(runner.run(swapped), runner.run(images), atol=1e-5)
+
+
+SIGNALED = """
+import os, signal, sys
+from pathlib import Path
+from tcs_edge.runtimes.openvino import OpenVinoRunner
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+first, second = (OpenVinoRunner(Path(sys.argv[1])) for _ in range(2))
+first.close()
+second.close()
+del first, second
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs a signal for users")
+def test_a_signal_after_several_openvino_models_does_not_crash(xml_path):
+    done = subprocess.run([sys.executable, "-c", SIGNALED, xml_path], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 @pytest.mark.parametrize("images", [noise(1).astype(np.float64), noise(1)[0], noise(1)[:, :2], noise(1)[:0]])

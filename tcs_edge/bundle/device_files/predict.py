@@ -24,6 +24,7 @@ if __name__ == "__main__":
     sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != folder]
 
 import argparse
+import functools
 import json
 import math
 import re
@@ -136,9 +137,17 @@ def load_openvino(path: str, threads: int) -> tuple:
     import openvino
 
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    compiled = openvino.Core().compile_model(path, "CPU", config)
+    compiled = openvino_core().compile_model(path, "CPU", config)
     arithmetic = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     return (lambda inputs: compiled([inputs])[0]), openvino.__version__, arithmetic
+
+
+@functools.lru_cache(maxsize=None)
+def openvino_core() -> object:
+    """Return the only core of this process: a signal may crash a process that destroys several (openvino 2026.4)."""
+    import openvino
+
+    return openvino.Core()
 
 
 def open_rgb(path: "str | Path") -> Image.Image:

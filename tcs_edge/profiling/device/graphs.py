@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,15 @@ def _open_onnxruntime(path: Path, key: Key, image: np.ndarray) -> Callable[[], A
     return lambda: session.run(None, feed)
 
 
-def _open_openvino(path: Path, key: Key, image: np.ndarray) -> Callable[[], Any]:
+@cache
+def _core() -> Any:
+    """Return the only core of this process; see the package's runtimes/openvino/library.py for the reason."""
     import openvino as ov
 
+    return ov.Core()
+
+
+def _open_openvino(path: Path, key: Key, image: np.ndarray) -> Callable[[], Any]:
     wanted = ARITHMETIC[key.precision]
     config = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -83,7 +90,7 @@ def _open_openvino(path: Path, key: Key, image: np.ndarray) -> Callable[[], Any]
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": wanted,
     }
-    compiled = ov.Core().compile_model(str(path), "CPU", config)
+    compiled = _core().compile_model(str(path), "CPU", config)
     came = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
     if came != wanted:
         raise UnusableRuntime(f"openvino computes in {came} on this CPU instead of {wanted}. Omit {key.precision}.")

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from tcs_edge.errors import DataError, MissingError, RequirementMissed, reason_of
 from tcs_edge.runtimes.metadata import KEYS, read_onnx_metadata
-from tcs_edge.runtimes.openvino.library import openvino
+from tcs_edge.runtimes.openvino.library import core, openvino
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.utils.files import atomic_path
 
@@ -55,7 +55,7 @@ def read_as_openvino(onnx_path: Path) -> ov.Model:
         DataError: OpenVINO cannot read the file.
     """
     try:
-        return openvino().Core().read_model(onnx_path)
+        return core().read_model(onnx_path)
     except RuntimeError as error:
         raise DataError(
             f"{onnx_path} cannot be converted by openvino: {reason_of(error)} Choose another --student."
@@ -117,7 +117,7 @@ def _require_readable(xml: Path, weights: Path) -> None:
     if not weights.is_file():
         raise RequirementMissed(f"openvino wrote no weights file beside {xml.name}.")
     try:
-        openvino().Core().read_model(xml)
+        core().read_model(xml)
     except RuntimeError as error:
         raise RequirementMissed(f"openvino cannot read back the IR it wrote: {reason_of(error)}") from error
 

@@ -11,7 +11,7 @@ import numpy as np
 from tcs_edge.errors import DataError, reason_of
 from tcs_edge.runtimes.base import ClosingRunner, coarsest, run_all, static_sides, stored_labels, stored_precision
 from tcs_edge.runtimes.openvino.export import RT_INFO_GROUP
-from tcs_edge.runtimes.openvino.library import openvino
+from tcs_edge.runtimes.openvino.library import core
 from tcs_edge.specs.artifacts import runner_name
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _read(path: Path) -> ov.Model:
         if not part.is_file():
             raise DataError(f"no such OpenVINO file: {part} (an IR is an .xml and a .bin). Export again.")
     try:
-        model = openvino().Core().read_model(path)
+        model = core().read_model(path)
     except RuntimeError as error:
         raise DataError(f"{path} cannot be loaded by openvino: {reason_of(error)} Export again.") from error
     if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -112,7 +112,7 @@ def _compile(model: ov.Model, path: Path, threads: int, precision: Arithmetic) -
     if precision != "device":
         config["INFERENCE_PRECISION_HINT"] = precision
     try:
-        return openvino().Core().compile_model(model, "CPU", config)
+        return core().compile_model(model, "CPU", config)
     except RuntimeError as error:
         raise DataError(f"{path} cannot be compiled by openvino: {reason_of(error)} Export again.") from error
 

@@ -17,32 +17,33 @@ import torch
 from tcs_edge.errors import DataError, MissingError, RequirementMissed
 from tcs_edge.runtimes.metadata import KEYS, read_onnx_metadata
 from tcs_edge.runtimes.openvino.export import export_openvino
+from tcs_edge.runtimes.openvino.library import core
 
 
 def test_the_export_computes_the_logits_of_the_model(xml_path, model):
     images = np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)
-    compiled = ov.Core().compile_model(xml_path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(xml_path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     with torch.inference_mode():
         expected = model(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(compiled([images])[0], expected, atol=1e-5)
 
 
 def test_names_and_shapes_equal_the_onnx_file(xml_path):
-    model = ov.Core().read_model(xml_path)
+    model = core().read_model(xml_path)
     assert model.input(0).names == {"image"}
     assert model.output(0).names == {"logits"}
     assert list(model.input(0).shape) == [1, 3, 32, 32]
 
 
 def test_weights_stay_float32(xml_path):
-    nodes = ov.Core().read_model(xml_path).get_ops()
+    nodes = core().read_model(xml_path).get_ops()
     kinds = {node.get_element_type().to_string() for node in nodes if node.get_type_name() == "Constant"}
     assert "f32" in kinds
     assert not kinds & {"f16", "bf16"}
 
 
 def test_metadata_equals_the_onnx_file(xml_path, onnx_path, labels):
-    model = ov.Core().read_model(xml_path)
+    model = core().read_model(xml_path)
     stored = {key: str(model.get_rt_info(["tcs_edge", key]).value) for key in KEYS}
     assert stored == read_onnx_metadata(onnx_path)
     assert tuple(json.loads(stored["labels"])) == labels
