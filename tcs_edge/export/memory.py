@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def estimated_peak_memory_mb(path: Path) -> float | None:
 
     An activation lives from the node that makes it to the last node that reads it, with nodes in file order.
     The estimate excludes the memory that a runtime adds (code, scratch space) or saves (fused nodes). It is None
-    if a shape is not fixed, as in a model with a dynamic batch.
+    if a shape is not fixed, as in a model with a dynamic batch, or if a type is unknown.
 
     Raises:
         DataError: not an ONNX file.
@@ -29,8 +30,11 @@ def estimated_peak_memory_mb(path: Path) -> float | None:
     except (OSError, DecodeError, ValueError, onnx.shape_inference.InferenceError) as error:
         raise DataError(f"{path} cannot be read as ONNX: {error}. Export it again.") from None
     graph = model.graph
-    weights = {tensor.name: _bytes(tensor.data_type, tensor.dims) for tensor in graph.initializer}
-    sizes = _activation_bytes(graph)
+    try:
+        weights = {tensor.name: _bytes(tensor.data_type, tensor.dims) for tensor in graph.initializer}
+        sizes = _activation_bytes(graph)
+    except KeyError:
+        return None
     nodes = [node for node in graph.node if node.op_type != "Constant"]
     needed = {name for node in nodes for name in node.output if name}
     constants = {name for node in graph.node if node.op_type == "Constant" for name in node.output}
@@ -61,17 +65,33 @@ def _value_bytes(kind: onnx.TypeProto) -> int | None:
 
 
 def _bytes(data_type: int, dims: Iterable[int]) -> int:
-    return math.prod(dims) * int(helper.tensor_dtype_to_np_dtype(data_type).itemsize)
+    return math.prod(dims) * _item_bytes(data_type)
+
+
+def _item_bytes(data_type: int) -> int:
+    """Return the bytes of one element.
+
+    Raises:
+        KeyError: the type is unknown, such as a newer one.
+    """
+    return int(helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
 def _most_alive(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], sizes: dict[str, int]) -> int:
     """Return the largest sum of bytes of values that are live at the same node."""
     last_use = {name: index for index, node in enumerate(nodes) for name in (*node.output, *node.input)}
     last_use |= {value.name: len(nodes) for value in graph.output}
-    alive = {value.name for value in graph.input if value.name in sizes}
-    most = 0
-    for index, node in enumerate(nodes):
-        alive |= {name for name in node.output if name in sizes}
-        most = max(most, sum(sizes[name] for name in alive))
-        alive = {name for name in alive if last_use.get(name, -1) > index}
+    ends: dict[int, list[str]] = defaultdict(list)
+    alive: set[str] = set()
+    most = total = 0
+    made = [[value.name for value in graph.input], *(node.output for node in nodes)]
+    for index, names in enumerate(made, start=-1):
+        for name in {name for name in names if name in sizes} - alive:
+            alive.add(name)
+            total += sizes[name]
+            ends[max(last_use.get(name, 0), index, 0)].append(name)
+        most = max(most, total) if index >= 0 else 0
+        for name in ends.pop(index, ()):
+            alive.remove(name)
+            total -= sizes[name]
     return most

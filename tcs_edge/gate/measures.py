@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, TypeGuard
@@ -87,7 +88,7 @@ class Measure:
         return self.value if self.bound is None else self.bound
 
 
-# Shapes, axes and index tables have fewer elements. A larger tensor of any type counts as parameters.
+# All shapes, axes and index tables of a model together have fewer elements. More of them count as parameters.
 INDEX_ELEMENTS = 1024
 MAX_ELEMENTS = 2**40
 
@@ -104,6 +105,12 @@ class ModelFile:
     measures: tuple[Measure, ...]
     precision: str
     problem: str
+
+
+def with_indices(elements: Counter[str], indices: Collection[str]) -> Counter[str]:
+    """Return the elements per type that are parameters: without `indices`, unless these are INDEX_ELEMENTS or more."""
+    few = sum(elements[kind] for kind in indices) < INDEX_ELEMENTS
+    return Counter({kind: count for kind, count in elements.items() if count and not (few and kind in indices)})
 
 
 def parameters(count: int, problem: str) -> Measure:

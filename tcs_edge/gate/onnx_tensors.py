@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from tcs_edge.gate.measures import size_problem
-from tcs_edge.runtimes.onnx_file import all_graphs, all_tensors, external_file, is_external
+from tcs_edge.runtimes.onnx_file import all_graphs, all_sparse_tensors, all_tensors, external_file, is_external
 from tcs_edge.utils.reading import require_content
 
 Type = onnx.TensorProto.DataType
@@ -37,7 +38,11 @@ def tensors_problem(path: Path, model: onnx.ModelProto) -> str:
     Raises:
         DataError: external data outside the model's folder, or a Git LFS pointer.
     """
-    problems = (*_name_problems(model), *(_problem(path, tensor) for tensor in all_tensors(model)))
+    problems = itertools.chain(
+        _name_problems(model),
+        (_problem(path, tensor) for tensor in all_tensors(model)),
+        map(_sparse_problem, all_sparse_tensors(model)),
+    )
     return next((problem for problem in problems if problem), "")
 
 
@@ -48,6 +53,24 @@ def _name_problems(model: onnx.ModelProto) -> Iterator[str]:
         names = Counter(tensor.name for tensor in graph.initializer)
         names.update(sparse.values.name for sparse in graph.sparse_initializer)
         yield from (f"two tensors have the name {name[:60]!r}" for name, count in names.items() if count > 1)
+        # Before IR version 4, an initializer has an input of the same name.
+        made = Counter({value.name for value in graph.input} | set(names))
+        made.update(name for node in graph.node for name in node.output if name)
+        yield from (f"two values have the name {name[:60]!r}" for name, count in made.items() if count > 1)
+        for listed in (graph.input, graph.value_info, graph.output):
+            stated = Counter(value.name for value in listed)
+            yield from (f"{name[:60]!r} has two shapes" for name, count in stated.items() if count > 1)
+
+
+def _sparse_problem(sparse: onnx.SparseTensorProto) -> str:
+    """Return the contradiction between the shape of a sparse tensor and its values and positions."""
+    reason = size_problem(sparse.dims)
+    if not reason:
+        stored, rank = list(sparse.values.dims), len(sparse.dims)
+        fits = len(stored) == 1 and list(sparse.indices.dims) in (stored, [*stored, rank])
+        fits = fits and sparse.indices.data_type == Type.INT64 and stored[0] <= math.prod(sparse.dims)
+        reason = "" if fits else "its values, positions and shape contradict each other"
+    return f"sparse tensor {sparse.values.name[:60]!r}: {reason}" if reason else ""
 
 
 def _problem(path: Path, tensor: onnx.TensorProto) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from tcs_edge.errors import DataError, reason_of
-from tcs_edge.gate.measures import INDEX_ELEMENTS, Measure, ModelFile, model_sizes, parameters, size_problem
-from tcs_edge.utils.reading import require_content
+from tcs_edge.gate.measures import Measure, ModelFile, model_sizes, parameters, size_problem, with_indices
+from tcs_edge.utils.reading import MAX_DEPTH, TOO_DEEP, read_regular, require_content
 
-INDICES = {"i64", "u64", "boolean", "u1"}  # shapes, axes and switches, unless they are large
+INDICES = {"i64", "u64", "boolean", "u1", "string"}  # shapes, axes, switches and names, unless they are many
 SHORT = {"i8": "int8", "u8": "int8"}
 # Bits of one element. A type that is missing here, such as a newer one, cannot be checked.
 BITS = {
@@ -22,15 +22,17 @@ BITS = {
     "u3": 3, "u2": 2, "u1": 1, "boolean": 8,
 }  # fmt: skip
 SHAPE = re.compile(r"(-?[0-9]{1,19}(, ?-?[0-9]{1,19})*)?")
+ENCODING = re.compile(rb"""\s*<\?xml[^>]{0,200}?\sencoding\s*=\s*["']([^"'>]*)["']""")
+MAX_XML_BYTES = 256 * 2**20
 PADDING = 64  # largest unused gap in front of one constant, in bytes
 
 
 def openvino_measures(path: Path) -> ModelFile:
     """Measure size and parameters of an IR.
 
-    Parameters are the elements of all constants, used or not. Whole numbers of 64 bits and switches count from
-    INDEX_ELEMENTS elements on. The number is None if a constant contradicts the .bin file, so that no limit on it
-    passes.
+    Parameters are the elements of all constants, used or not. Whole numbers of 64 bits, switches and texts count if
+    all of them together have INDEX_ELEMENTS elements or more. The number is None if a constant contradicts the .bin
+    file, so that no limit on it passes.
 
     Raises:
         DataError: not an IR.
@@ -38,40 +40,88 @@ def openvino_measures(path: Path) -> ModelFile:
     require_content(path)
     weights = path.with_suffix(".bin")
     require_content(weights)
-    constants = [dict(data.attrib) for data in _constants(path)]
+    constants = _constants(path)
     problem = _problem(constants, weights)
     elements: Counter[str] = Counter()
     for constant in [] if problem else constants:
-        kind, count = constant["element_type"], math.prod(_shape(constant))
-        if kind != "string" and (kind not in INDICES or count >= INDEX_ELEMENTS):
-            elements[kind] += count
+        kind = constant["element_type"]
+        # A text can hold a number in every 4 bytes.
+        elements[kind] += int(constant["size"]) // 4 if kind == "string" else math.prod(_shape(constant))
+    elements = with_indices(elements, INDICES)
     common = elements.most_common(1)[0][0] if elements else "none"
     measures = (*_sizes(path, weights), parameters(elements.total(), problem))
     return ModelFile(measures, SHORT.get(common, common), problem)
 
 
-def _constants(path: Path) -> Iterator[ElementTree.Element]:
-    """Yield the data of every constant, including constants of inner networks."""
-    for layer in _root(path).iter("layer"):
-        if layer.get("type") in ("Const", "Constant"):
-            found = layer.findall("data")
-            if len(found) != 1:
-                raise DataError(f"{path}: a constant has {len(found)} data elements, not one. Export it again.")
-            if not SHAPE.fullmatch(found[0].get("shape", "")):
-                raise DataError(f"{path}: a constant has the shape {found[0].attrib['shape'][:60]!r}. Export it again.")
-            yield found[0]
+def _constants(path: Path) -> list[dict[str, str]]:
+    """Return the attributes of every constant's data, including constants of inner networks.
 
-
-def _root(path: Path) -> ElementTree.Element:
+    Raises:
+        DataError: not an IR, or a part of it that OpenVINO may read in another way.
+    """
+    reader = _Reader()
     try:
-        root = ElementTree.parse(path).getroot()
+        content = read_regular(path, MAX_XML_BYTES)
+        if (said := ENCODING.match(content)) and said[1].lower() not in (b"utf-8", b"us-ascii"):
+            raise ValueError(f"its encoding is {said[1][:60].decode(errors='replace')!r}, not UTF-8")
+        content.decode()  # another encoding without a declaration
+        parser = ElementTree.XMLParser(target=reader)
+        parser.feed(content)
+        parser.close()
     except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
         raise DataError(f"{path} cannot be read as an OpenVINO model: {reason_of(error)}. Export it again.") from None
-    if root.tag != "net" or root.find("layers") is None:
+    if reader.root != "net" or not reader.has_layers:
+        root = (reader.root or "nothing")[:60]
         raise DataError(
-            f"{path} is not an OpenVINO model: it contains <{root.tag[:60]}>, not a <net> with layers. Export it again."
+            f"{path} is not an OpenVINO model: it contains <{root}>, not a <net> with layers. Export it again."
         )
-    return root
+    for found in reader.constants:
+        if len(found) != 1:
+            raise DataError(f"{path}: a constant has {len(found)} data elements, not one. Export it again.")
+        if not SHAPE.fullmatch(shape := found[0].get("shape", "")):
+            raise DataError(f"{path}: a constant has the shape {shape[:60]!r}. Export it again.")
+    return [found[0] for found in reader.constants]
+
+
+class _Reader:
+    """Receive the elements of an IR one by one; keep only the data of constants.
+
+    Attributes:
+        constants: per layer of this type, the attributes of its data elements.
+    """
+
+    def __init__(self) -> None:
+        self.root: str | None = None
+        self.has_layers = False
+        self.constants: list[list[dict[str, str]]] = []
+        self._open: list[list[dict[str, str]] | None] = []  # per open element; a list for a constant
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        # OpenVINO's parser ignores namespaces and skips document types, so it would see other elements.
+        if "}" in tag:
+            raise ValueError("it has XML namespaces")
+        if len(self._open) > MAX_DEPTH:
+            raise ValueError(TOO_DEEP)
+        if self.root is None:
+            self.root = tag
+        self.has_layers |= tag == "layers" and len(self._open) == 1
+        inside = self._open[-1] if self._open else None
+        if tag == "data" and inside is not None:
+            inside.append(dict(attributes))
+        constant: list[dict[str, str]] | None = None
+        if tag == "layer" and attributes.get("type") in ("Const", "Constant"):
+            constant = []
+            self.constants.append(constant)
+        self._open.append(constant)
+
+    def end(self, tag: str) -> None:
+        self._open.pop()
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        raise ValueError("it has a document type")
+
+    def close(self) -> None:
+        return
 
 
 def _problem(constants: list[dict[str, str]], weights: Path) -> str:

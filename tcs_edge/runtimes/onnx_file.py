@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -30,7 +31,21 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise DataError(f"{path} cannot be read as ONNX: {reason_of(error)}. Export it again.") from None
     if not model.ir_version or not model.graph.node:
         raise DataError(f"{path} is not an ONNX model: it has no graph. Export it again.")
+    if not _is_text(model):
+        raise DataError(f"{path} cannot be read as ONNX: it has text that is not UTF-8. Export it again.")
     return model
+
+
+def _is_text(message: Any) -> bool:
+    """Return True if all names in a message are UTF-8; the library returns other names as bytes."""
+    for field, value in message.ListFields():
+        several = value if field.is_repeated else (value,)
+        if field.message_type is not None:
+            if not all(map(_is_text, several)):
+                return False
+        elif field.type == field.TYPE_STRING and any(isinstance(text, bytes) for text in several):
+            return False
+    return True
 
 
 def require_standard(path: Path, model: onnx.ModelProto) -> None:
@@ -130,17 +145,19 @@ def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Yield all stored tensors, dense and sparse: initializers and constants, including inner graphs and functions."""
     for graph in all_graphs(model):
         yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from _parts(sparse)
     for attribute in all_attributes(model):
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
+    for sparse in all_sparse_tensors(model):
+        yield from (sparse.values, sparse.indices)
+
+
+def all_sparse_tensors(model: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
+    """Yield all sparse tensors: initializers and constants, including inner graphs and functions."""
+    for graph in all_graphs(model):
+        yield from graph.sparse_initializer
+    for attribute in all_attributes(model):
         if attribute.HasField("sparse_tensor"):
-            yield from _parts(attribute.sparse_tensor)
-        for sparse in attribute.sparse_tensors:
-            yield from _parts(sparse)
-
-
-def _parts(sparse: onnx.SparseTensorProto) -> tuple[onnx.TensorProto, onnx.TensorProto]:
-    return sparse.values, sparse.indices
+            yield attribute.sparse_tensor
+        yield from attribute.sparse_tensors
