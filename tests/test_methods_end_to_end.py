@@ -86,6 +86,21 @@ def test_every_method_ends_in_a_validated_export(options, tmp_path, method, onli
     assert again.revoked is None
 
 
+@pytest.mark.slow
+def test_probe_exports_the_pretrained_student_untrained(options, tmp_path):
+    pretrained = timm.create_model("lcnet_050", num_classes=0).state_dict()
+    save_file(pretrained, tmp_path / "student.safetensors")
+    given = options().replaced(method="probe", student_init=str(tmp_path / "student.safetensors"))
+    run = compress(given, tmp_path / "run")
+    assert run.manifest.verdict == "pass", run.validation.failures
+    with safe_open(run.folder.deployed_weights, framework="pt") as stored:
+        kept = [name for name in pretrained if f"0.{name}" in stored.keys()]  # noqa: SIM118
+        assert kept
+        for name in kept:
+            torch.testing.assert_close(stored.get_tensor(f"0.{name}"), pretrained[name])
+    assert (run.folder.root / "reports" / "report.html").is_file()
+
+
 def test_limits_apply_to_the_deployed_model(tmp_path):
     folder = RunFolder(tmp_path)
     folder.unvalidated.mkdir()

@@ -14,12 +14,20 @@ from tcs_edge.specs.strict import validated
 
 SCHEMA_VERSION = 3
 
-# Changes of each arm to the shared options; "-loop" keeps the teacher in memory.
+# Changes of each arm to the shared options; "-loop" keeps the teacher in memory. "-pooled" uses the soft labels of
+# TCS, "kd-own" those of a probe on the student's own features, without a teacher.
 ARMS: dict[str, dict[str, Any]] = {
     f"{name}{ending}": {"method": name} | ({"online_teacher": True} if ending else {})
     for name, facts in METHODS.items()
     for ending in ("", "-loop")
     if facts.online or not ending
+} | {
+    "ce-smooth": {"method": "ce", "train": {"label_smoothing": 0.1}},
+    "ce-mixup": {"method": "ce", "train": {"mixup": 0.2}},
+    "lp-ft": {"method": "ce", "ce": {"probe_start": True}},
+    "kd-pooled": {"method": "kd", "kd": {"soft_labels": "pooled"}},
+    "kd-own": {"method": "kd", "kd": {"soft_labels": "student"}},
+    "dkd-pooled": {"method": "dkd", "dkd": {"soft_labels": "pooled"}},
 }
 # Each removes one part of TCS. A gain that remains without the part has another cause.
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -185,5 +193,5 @@ def _changed(base: SharedOptions, changes: Mapping[str, Any], own: Mapping[str, 
     document = base.options.model_dump(exclude_unset=True) | dict(own)
     if base.labeled_epochs and not METHODS[changes["method"]].label_free:
         document |= {"unlabeled": None, "rest_unlabeled": False, "epochs": base.labeled_epochs}
-    tcs = document.get("tcs", {}) | changes.get("tcs", {})
-    return validated(ResolvedConfig, document | dict(changes) | {"tcs": tcs}, Path("options"))
+    tables = {name: document.get(name, {}) | table for name, table in changes.items() if isinstance(table, dict)}
+    return validated(ResolvedConfig, document | dict(changes) | tables, Path("options"))

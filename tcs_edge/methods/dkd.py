@@ -98,6 +98,6 @@ def _kl(target: Tensor, predicted: Tensor) -> Tensor:
 
 def build(inputs: MethodInputs) -> Dkd:
     """Return the method for a run."""
-    options = inputs.options.dkd.model_dump()
+    options = inputs.options.dkd.model_dump(exclude={"soft_labels"})
     teacher = inputs.teacher_targets.source()
     return Dkd(inputs.feature_dim, inputs.classes, teacher, **options, label_smoothing=inputs.label_smoothing)

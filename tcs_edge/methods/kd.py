@@ -60,6 +60,6 @@ def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 def build(inputs: MethodInputs) -> Kd:
     """Return the method for a run."""
-    options = inputs.options.kd.model_dump()
+    options = inputs.options.kd.model_dump(exclude={"soft_labels"})
     teacher = inputs.teacher_targets.source()
     return Kd(inputs.feature_dim, inputs.classes, teacher, **options, label_smoothing=inputs.label_smoothing)

@@ -165,6 +165,9 @@ def _search_stage(listed: Shortlist, search: SearchName, trial: _Trial) -> Plann
 def _distill_stage(ready: Prepared, trial: _Trial) -> PlannedStage:
     options = ready.options
     epochs, images = options.epochs, len(ready.images.train)
+    if not options.method_facts.trains:
+        seconds = FORWARD_SHARE * trial.student * (images + len(ready.images.val))
+        return PlannedStage("distill", seconds, f"{ready.student.name} at {ready.preprocess.img_size} px, without training")
     checks = sum(validates(epoch, epochs) for epoch in range(epochs))
     passes = epochs * images + FORWARD_SHARE * checks * len(ready.images.val)
     online = f", {options.teacher} in memory" if options.online_teacher else ""

@@ -19,7 +19,7 @@ from tcs_edge.errors import DataError, MissingError, TrainingDiverged, UsageErro
 from tcs_edge.models.candidates import SizedCandidate
 from tcs_edge.search.alignment import by_table_because
 from tcs_edge.stages.prepare import Prepared, Shortlist
-from tcs_edge.stages.targets import uses_student_probe
+from tcs_edge.stages.probes import pools_student_probe
 from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_student
 from tcs_edge.students.accuracy_estimate import AccuracyEstimate
 from tcs_edge.teachers.features import Features
@@ -93,7 +93,7 @@ def short_runs(listed: Shortlist, features: Features) -> Learn:
     shared: dict[bool, TeacherTargets] = {}
 
     def taught(ready: Prepared, backbone: nn.Module) -> TeacherTargets:
-        if uses_student_probe(ready.options):
+        if pools_student_probe(ready.options):
             return teach(ready, backbone, features)
         soft = ready.options.tcs.soft_weight != 0
         if soft not in shared:

@@ -16,7 +16,7 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from tcs_edge.specs.artifacts import Precision
-from tcs_edge.specs.methods import METHODS, MethodFacts, ResolvedTcs
+from tcs_edge.specs.methods import METHODS, MethodFacts, ResolvedTcs, SoftLabelSource
 from tcs_edge.specs.options import (
     Augmentation,
     DataOptions,
@@ -74,7 +74,19 @@ class CompressConfig(
     @property
     def has_teacher(self) -> bool:
         """True if the method learns from a teacher."""
-        return self.method_facts.targets != "none"
+        return self.method_facts.targets != "none" and self.soft_labels_from != "student"
+
+    @property
+    def soft_labels_from(self) -> SoftLabelSource | None:
+        """Linear probes that give the soft labels of the run; None for a method without soft labels."""
+        if self.method == "tcs":
+            return "pooled" if self.tcs.student_probe else "teacher"
+        return {"kd": self.kd.soft_labels, "dkd": self.dkd.soft_labels}.get(self.method)
+
+    @property
+    def starts_from_own_probe(self) -> bool:
+        """True if the classifier starts as a linear probe on the pretrained student's own features."""
+        return self.method == "probe" or (self.method == "ce" and self.ce.probe_start)
 
     def with_data_defaults(self, typical_px: int) -> Self:
         """Return this config with the defaults that depend on the images.
@@ -190,6 +202,7 @@ def _problems(config: CompressConfig) -> list[str]:
     if config.online_teacher and not facts.online:
         able = ", ".join(name for name, known in METHODS.items() if known.online)
         problems.append(f"online_teacher: not available with method {config.method}. Methods that have it: {able}.")
+    problems += _own_probe_problems(config)
     problems += _teacher_problems(config)
     if config.unlabeled and config.data is None:
         problems.append("unlabeled: the built-in digits all have labels. Pass --data too.")
@@ -202,6 +215,17 @@ def _problems(config: CompressConfig) -> list[str]:
     if config.train.label_smoothing and not facts.reads_labels:
         problems.append(f"train: method {config.method} uses no labels. Leave label_smoothing out.")
     return problems
+
+
+def _own_probe_problems(config: CompressConfig) -> list[str]:
+    """Messages on methods that need the features of a pretrained student."""
+    own = config.starts_from_own_probe or config.soft_labels_from == "student"
+    if own and config.student_init == "random":
+        what = f"method: {config.method} with a probe on the student's features needs pretrained weights."
+        return [f"{what} Leave --student-init random out."]
+    if config.online_teacher and config.method in ("kd", "dkd") and config.soft_labels_from != "teacher":
+        return ["online_teacher: soft labels of a student's probe belong to plain images. Leave online_teacher out."]
+    return []
 
 
 def _teacher_problems(config: CompressConfig) -> list[str]:

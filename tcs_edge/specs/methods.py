@@ -15,6 +15,7 @@ from tcs_edge.specs.strict import Spec
 
 Targets = Literal["none", "coordinates", "logits", "maps"]
 Mimicking = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
+SoftLabelSource = Literal["teacher", "student", "pooled"]
 Ablation = Literal["none", "random-axes", "shuffled-targets", "top-variance"]
 
 
@@ -28,6 +29,7 @@ class MethodFacts:
         label_free: whether images without labels can join training.
         online: whether the teacher can stay in memory and run on the student's own views.
         reads_labels: whether a label enters the loss.
+        trains: False for a method that only fits a classifier on the features of the student's first weights.
     """
 
     module: str
@@ -35,6 +37,7 @@ class MethodFacts:
     label_free: bool = False
     online: bool = False
     reads_labels: bool = True
+    trains: bool = True
 
 
 METHODS: dict[str, MethodFacts] = {
@@ -43,6 +46,7 @@ METHODS: dict[str, MethodFacts] = {
     "kd": MethodFacts("tcs_edge.methods.kd", "logits", label_free=True, online=True),
     "dkd": MethodFacts("tcs_edge.methods.dkd", "logits", online=True),
     "ce": MethodFacts("tcs_edge.methods.ce", "none"),
+    "probe": MethodFacts("tcs_edge.methods.probe", "none", trains=False),
 }
 
 
@@ -92,9 +96,19 @@ class ResolvedTcs(TcsOptions):
     soft_weight: float = Field(ge=0)
 
 
+class CeOptions(Spec):
+    """Options of `--method ce`, `[ce]` in a config file."""
+
+    probe_start: bool = False
+    """Initialize the classifier from a linear probe on the pretrained student's features (LP-FT, arXiv 2202.10054)."""
+
+
 class KdOptions(Spec):
     """Options of `--method kd`, `[kd]` in a config file."""
 
+    soft_labels: SoftLabelSource = "teacher"
+    """Linear probes that give the soft labels: on the teacher's features, on the pretrained student's own, which needs
+    no teacher, or pooled as in tcs."""
     temperature: float = Field(default=4.0, gt=0)
     """Temperature of both softmaxes."""
     weight: float = Field(default=0.9, ge=0, le=1)
@@ -104,6 +118,8 @@ class KdOptions(Spec):
 class DkdOptions(Spec):
     """Options of `--method dkd`, `[dkd]` in a config file; cross-entropy has weight 1."""
 
+    soft_labels: SoftLabelSource = "teacher"
+    """Linear probes that give the soft labels, as in `[kd]`."""
     temperature: float = Field(default=4.0, gt=0)
     """Temperature of both softmaxes."""
     alpha: float = Field(default=1.0, ge=0)

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from tcs_edge.specs.artifacts import Precision, with_fp32
-from tcs_edge.specs.methods import METHODS, DkdOptions, KdOptions, TcsOptions
+from tcs_edge.specs.methods import METHODS, CeOptions, DkdOptions, KdOptions, TcsOptions
 from tcs_edge.specs.strict import Spec
 from tcs_edge.specs.training import TrainOptions
 
@@ -202,6 +202,8 @@ class TrainingOptions(Spec):
     """Options of method kd."""
     dkd: DkdOptions = DkdOptions()
     """Options of method dkd."""
+    ce: CeOptions = CeOptions()
+    """Options of method ce."""
 
 
 class LimitOptions(Spec):

@@ -13,15 +13,11 @@ import numpy as np
 from torch import nn
 
 from tcs_edge.data import ImageSet, Preprocess
-from tcs_edge.data.images import Split
-from tcs_edge.data.loader import evaluation_loader
 from tcs_edge.errors import DataError
 from tcs_edge.labels.linear_probe import fit_linear_probe
 from tcs_edge.specs.config import ResolvedConfig
-from tcs_edge.students.features import features_before_training
+from tcs_edge.stages.probes import own_features
 from tcs_edge.teachers.features import Features
-from tcs_edge.training.accelerator import make_accelerator
-from tcs_edge.utils.progress import track
 from tcs_edge.validation.statistics import mcnemar_exact
 
 logger = logging.getLogger(__name__)
@@ -61,7 +57,7 @@ def compare_probes(
     labels, truth = images.train.labels[train], images.val.labels[val]
     try:
         own = [
-            _own_features(backbone, split, preprocess, options)
+            own_features(backbone, split, preprocess, options).numpy()
             for split in (images.train.subset(train), images.val.subset(val))
         ]
     except DataError as error:
@@ -80,11 +76,3 @@ def _spread(rows: np.ndarray) -> np.ndarray:
     """Return at most `MOST_IMAGES` of the rows, evenly spread."""
     count = min(len(rows), MOST_IMAGES)
     return rows[np.arange(count) * len(rows) // max(1, count)]
-
-
-def _own_features(backbone: nn.Module, split: Split, preprocess: Preprocess, options: ResolvedConfig) -> np.ndarray:
-    """Features of the student before training, float16 (N, d)."""
-    loader = evaluation_loader(split, preprocess, options.batch_size, options.workers)
-    pixels = (batch for batch, _, _ in track(loader, "student probe", total=len(loader)))
-    device = make_accelerator(options.device).device
-    return features_before_training(backbone, pixels, device, f"{options.student} ({options.student_init})")

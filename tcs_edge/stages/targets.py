@@ -13,15 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from tcs_edge.data import ImageSet, Preprocess
-from tcs_edge.data.loader import evaluation_loader
 from tcs_edge.errors import UsageError
 from tcs_edge.labels.linear_probe import LinearProbe, fit_linear_probe
-from tcs_edge.labels.propagation import MAX_IMAGES
-from tcs_edge.labels.soft_labels import SoftLabels, labeled_probe, soft_labels
+from tcs_edge.labels.soft_labels import labeled_probe
 from tcs_edge.methods import DistillationTargets, OnlineTeacher
 from tcs_edge.models.feature_map import map_shape
 from tcs_edge.specs.config import ResolvedConfig
-from tcs_edge.students.features import features_before_training
+from tcs_edge.stages.probes import ROWS_AT_ONCE, as_linear, fit_own_probe, pooled_soft_labels
 from tcs_edge.tcs.coordinates import Coordinates, fit_coordinates, random_axes
 from tcs_edge.teachers.features import Features
 from tcs_edge.teachers.info import Teacher, TeacherInfo
@@ -29,12 +27,9 @@ from tcs_edge.teachers.load import build_teacher
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
 from tcs_edge.teachers.source import describe, run_features
 from tcs_edge.training.accelerator import make_accelerator
-from tcs_edge.utils.progress import track
 
 logger = logging.getLogger(__name__)
 
-TEACHER, STUDENT = "teacher", "student"  # sources of soft labels
-ROWS_AT_ONCE = 4096
 # The maps of all images stay in memory while the student trains.
 MAX_MAPS_MB = 2048.0
 
@@ -81,6 +76,23 @@ def make_targets(
     return replace(_targets(features, probe, images, preprocess, backbone, options), probe_accuracy=accuracy)
 
 
+def own_targets(
+    images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: ResolvedConfig
+) -> DistillationTargets | None:
+    """Make the targets of a method without a teacher, from a probe on the student's own features.
+
+    None if the method has no such probe.
+
+    Raises:
+        DataError: features of the student that are not finite in fp16.
+    """
+    if options.starts_from_own_probe:
+        return DistillationTargets(probe=as_linear(fit_own_probe(backbone, images, preprocess, options)[0]))
+    if options.soft_labels_from == "student":
+        return DistillationTargets(rows=fit_own_probe(backbone, images, preprocess, options)[1])
+    return None
+
+
 def _targets(
     features: Features,
     probe: LinearProbe,
@@ -92,13 +104,17 @@ def _targets(
     if options.method_facts.targets == "coordinates":
         coordinates = _coordinates(features, options)
         rows = _target_rows(features, coordinates, options)
-        found = _soft_labels(rows, images, preprocess, backbone, options)
+        soft = options.tcs.soft_weight != 0
+        found = pooled_soft_labels(rows, images, preprocess, backbone, options) if soft else None
         train = images.train
         start = found.probe if found else labeled_probe(rows, train.labels, train.labeled, len(images.classes))
         logits = found.logits if found else None
-        return DistillationTargets(rows=rows, probe=_as_linear(start), coordinates=coordinates, soft_labels=logits)
+        return DistillationTargets(rows=rows, probe=as_linear(start), coordinates=coordinates, soft_labels=logits)
+    if options.soft_labels_from == "pooled":
+        rows = _target_rows(features, _coordinates(features, options), options)
+        return DistillationTargets(rows=pooled_soft_labels(rows, images, preprocess, backbone, options).logits)
     grid = features.readout.grid
-    linear = _as_linear(probe)
+    linear = as_linear(probe)
     signed = bool((features.readout.vectors(features.train) < 0).any())
     if options.online_teacher:
         teacher = build_teacher(describe(options), make_accelerator(options.device).device)
@@ -109,12 +125,6 @@ def _targets(
         maps = torch.from_numpy(features.train).unflatten(1, (features.readout.channels, grid, grid))
         return DistillationTargets(rows=maps, probe=linear, signed=signed, grid=grid)
     return DistillationTargets(rows=torch.from_numpy(probe.logits(features.train)))
-
-
-def uses_student_probe(options: ResolvedConfig) -> bool:
-    """Return True if a probe on the student's own features adds to the soft labels."""
-    wanted = options.method_facts.targets == "coordinates" and options.tcs.student_probe
-    return wanted and options.tcs.soft_weight != 0 and options.student_init != "random"
 
 
 def _readout(images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: ResolvedConfig) -> Readout:
@@ -175,53 +185,6 @@ def _target_rows(features: Features, coordinates: Coordinates, options: Resolved
     return targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(options.seed))]
 
 
-def _soft_labels(
-    targets: Tensor, images: ImageSet, preprocess: Preprocess, backbone: nn.Module | None, options: ResolvedConfig
-) -> SoftLabels | None:
-    """Soft labels of the training images; None where their weight is 0."""
-    if options.tcs.soft_weight == 0:
-        return None
-    sources = {TEACHER: targets}
-    labeled, classes = images.train.labeled, len(images.classes)
-    if backbone is not None and uses_student_probe(options):
-        own = _own_coordinates(backbone, images, preprocess, options)
-        sources |= {} if own is None else {STUDENT: own}
-    neighbors = options.tcs.label_propagation and len(labeled) < len(targets) <= MAX_IMAGES
-    found = soft_labels(sources, images.train.labels, labeled, classes, neighbors)
-    if neighbors or len(sources) > 1:
-        for name in sources:
-            logger.info(f"soft labels: {_source_line(found, name)}")
-    return found
-
-
-def _source_line(found: SoftLabels, source: str) -> str:
-    accuracy = found.heldout_accuracy.get(source)
-    heldout = "no held-out labels" if accuracy is None else f"held-out accuracy {100 * accuracy:.0f} %"
-    share = f"propagation {found.shares[source]:g}" if found.shares[source] else "no propagation"
-    return f"{source} probe {100 * found.weights[source]:.0f} % ({heldout}, {share})"
-
-
-def _own_coordinates(
-    backbone: nn.Module, images: ImageSet, preprocess: Preprocess, options: ResolvedConfig
-) -> Tensor | None:
-    """Coordinates (N, k) of the student's own features before training, with `options.tcs.dims` axes at most.
-
-    None where all images have identical features; with untrained weights they may underflow.
-    """
-    loader = evaluation_loader(images.train, preprocess, options.batch_size, options.workers)
-    device = make_accelerator(options.device).device
-    pixels = (batch for batch, _, _ in track(loader, "student features before training", total=len(loader)))
-    features = torch.from_numpy(
-        features_before_training(backbone, pixels, device, f"{options.student} ({options.student_init})")
-    )
-    if torch.equal(features, features[:1].expand_as(features)):
-        logger.info("soft labels: no student probe (identical features for all images)")
-        return None
-    rows = features.split(ROWS_AT_ONCE)
-    coordinates = fit_coordinates(rows, options.tcs.dims)
-    return torch.cat([coordinates.transform(part) for part in rows])  # in parts: `transform` computes in float64
-
-
 def _online(teacher: Teacher, readout: Readout, probe: nn.Linear, student: Preprocess) -> OnlineTeacher:
     """Make the online teacher, whose targets are maps for SimKD and logits otherwise."""
     if readout.grid:
@@ -229,10 +192,3 @@ def _online(teacher: Teacher, readout: Readout, probe: nn.Linear, student: Prepr
     device = next(teacher.module.parameters()).device
     logits = nn.Sequential(teacher.module, probe.to(device)).requires_grad_(False)
     return OnlineTeacher(logits, student, teacher.preprocess)
-
-
-def _as_linear(probe: LinearProbe) -> nn.Linear:
-    linear = nn.Linear(probe.weight.shape[1], probe.weight.shape[0])
-    linear.weight.data = torch.from_numpy(probe.weight)
-    linear.bias.data = torch.from_numpy(probe.bias)
-    return linear.requires_grad_(False)

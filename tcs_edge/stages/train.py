@@ -9,7 +9,7 @@ from torch import nn
 from tcs_edge.methods import DistillationTargets
 from tcs_edge.stages.compare_probes import ProbeComparison, compare_probes
 from tcs_edge.stages.prepare import Prepared
-from tcs_edge.stages.targets import gather_features, make_targets
+from tcs_edge.stages.targets import gather_features, make_targets, own_targets
 from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.teachers.features import Features
 from tcs_edge.teachers.info import TeacherFacts
@@ -22,7 +22,7 @@ class TeacherTargets:
     """Results of the teacher's pass, without its features.
 
     Attributes:
-        targets: targets of the method; None for a method without a teacher.
+        targets: targets of the method; None for cross-entropy alone.
         meta: facts about the teacher and its pass; None for a method without a teacher.
         pass_seconds: duration of the teacher's pass; 0 if every feature was cached.
         probes: the teacher against the student's own features; None if not compared.
@@ -61,7 +61,7 @@ def teach(
             features = gather_features(ready.images, ready.preprocess, backbone, ready.options)
     with watch.stage("coordinates"):
         if features is None:
-            return TeacherTargets()
+            return TeacherTargets(own_targets(ready.images, ready.preprocess, backbone, ready.options))
         inputs = (features, ready.images, ready.preprocess, backbone, ready.options)
         targets = make_targets(*inputs)
         probes = compare_probes(*inputs) if compare else None

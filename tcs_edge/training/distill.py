@@ -72,11 +72,12 @@ def distill(
     accelerator = make_accelerator(options.device, options.train.amp)
     log = _MetricsLog(files.metrics, resume)
     data = _make_data(images, preprocess, options)
-    with deterministic(options.train.deterministic):
-        train(
-            backbone, method, data, _schedule(options), options.seed, accelerator,
-            files.checkpoint, resume, options.train, log,
-        )  # fmt: skip
+    if options.method_facts.trains:
+        with deterministic(options.train.deterministic):
+            train(
+                backbone, method, data, _schedule(options), options.seed, accelerator,
+                files.checkpoint, resume, options.train, log,
+            )  # fmt: skip
     write_json(files.selection, {"schema_version": 1, "rounds": method.history()})
     model, difference = fold_student(backbone, method, _first_images(images, preprocess))
     logger.debug(f"folded model: relative difference {difference:.1e} to the trained model")

@@ -32,6 +32,7 @@ BASE = resolve(
     ("fp32",),
     Machine(1, 0, "no"),
 )
+PRETRAINED = ResolvedConfig.model_validate(BASE.model_dump() | {"student_init": "weights.safetensors"})
 
 
 def found(correct, **given):
@@ -50,11 +51,20 @@ def test_every_arm_runs_with_every_seed_in_order_of_seeds():
 
 
 def test_arms_change_only_their_own_options():
-    for run in make_runs([SharedOptions(BASE)], arms_of(list(ARMS), list(ABLATIONS)), [3]):
-        ablation = ABLATIONS.get(run.arm.removeprefix("tcs/"), {})
-        changes = {"seed": 3, "tcs": BASE.tcs.model_dump() | ablation} | ARMS[run.arm.split("/")[0]]
-        expected = ResolvedConfig.model_validate(BASE.model_dump() | changes)
+    base = PRETRAINED.model_dump(exclude_unset=True)
+    for run in make_runs([SharedOptions(PRETRAINED)], arms_of(list(ARMS), list(ABLATIONS)), [3]):
+        changes = {"seed": 3, "tcs": ABLATIONS.get(run.arm.removeprefix("tcs/"), {})} | ARMS[run.arm.split("/")[0]]
+        tables = {name: base.get(name, {}) | table for name, table in changes.items() if isinstance(table, dict)}
+        expected = ResolvedConfig.model_validate(base | changes | tables)
         assert run.options == expected, run.arm
+
+
+@pytest.mark.parametrize("arm", ["probe", "lp-ft", "kd-own"])
+def test_arms_with_the_students_own_probe_need_pretrained_weights(arm):
+    (run,) = make_runs([SharedOptions(PRETRAINED)], arms_of([arm], []), [0])
+    assert run.teacher is None
+    with pytest.raises(SpecError, match="needs pretrained weights"):
+        make_runs([SharedOptions(BASE)], arms_of([arm], []), [0])
 
 
 def test_shared_option_that_an_arm_does_not_support_raises():
@@ -72,8 +82,9 @@ def test_unknown_arms_raise():
 
 
 def test_runs_share_a_teacher_pass_only_with_the_same_features():
-    runs = {run.arm: run for run in make_runs([SharedOptions(BASE)], arms_of(list(ARMS), []), [0])}
-    assert runs["tcs"].teacher == runs["kd"].teacher == runs["kd-loop"].teacher == runs["dkd"].teacher
+    runs = {run.arm: run for run in make_runs([SharedOptions(PRETRAINED)], arms_of(list(ARMS), []), [0])}
+    shared = ("tcs", "kd", "kd-loop", "kd-pooled", "dkd", "dkd-pooled")
+    assert len({runs[name].teacher for name in shared}) == 1
     assert len({runs[name].teacher for name in ("tcs", "simkd", "simkd-loop", "ce")}) == 4
     assert runs["ce"].teacher is None
 
