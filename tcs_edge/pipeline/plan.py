@@ -167,7 +167,8 @@ def _distill_stage(ready: Prepared, trial: _Trial) -> PlannedStage:
     epochs, images = options.epochs, len(ready.images.train)
     if not options.method_facts.trains:
         seconds = FORWARD_SHARE * trial.student * (images + len(ready.images.val))
-        return PlannedStage("distill", seconds, f"{ready.student.name} at {ready.preprocess.img_size} px, without training")
+        what = f"{ready.student.name} at {ready.preprocess.img_size} px, without training"
+        return PlannedStage("distill", seconds, what)
     checks = sum(validates(epoch, epochs) for epoch in range(epochs))
     passes = epochs * images + FORWARD_SHARE * checks * len(ready.images.val)
     online = f", {options.teacher} in memory" if options.online_teacher else ""
