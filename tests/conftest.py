@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,6 +17,10 @@ from typing import Any, TypeVar
 # One thread per test process: two processes that spin with two threads each are far slower than one.
 # Set before torch and numpy are imported; processes that a test starts inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Checks and features of test images stay out of the user's cache. Processes that a test starts share the folder.
+if "TCS_EDGE_CACHE" not in os.environ:
+    os.environ["TCS_EDGE_CACHE"] = tempfile.mkdtemp(prefix="tcs-edge-tests-")
+    atexit.register(shutil.rmtree, os.environ["TCS_EDGE_CACHE"], ignore_errors=True)
 
 import numpy as np
 import pytest

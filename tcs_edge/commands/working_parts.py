@@ -16,11 +16,11 @@ from onnx import TensorProto, helper
 from tcs_edge.errors import TcsEdgeError
 from tcs_edge.runtimes.base import Runner
 from tcs_edge.runtimes.registry import RUNTIMES
-from tcs_edge.teachers.cache import default_cache_dir
 from tcs_edge.teachers.load import is_cached
 from tcs_edge.teachers.registry import TEACHERS
 from tcs_edge.training.accelerator import available_devices
 from tcs_edge.utils.installed import imports_explained
+from tcs_edge.utils.cache_folder import default_cache_dir
 from tcs_edge.utils.threads import free_cores, usable_cores
 
 Part = tuple[str, Literal["ok", "absent", "broken"], str]  # name, state, detail

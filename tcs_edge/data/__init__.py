@@ -14,13 +14,16 @@ from tcs_edge.data.preprocess import Preprocess
 __all__ = ["ImageSet", "Preprocess", "Skipped", "Split", "load_images"]
 
 
-def load_images(folder: Path | None, seed: int = 0, exclude: Sequence[str] = ()) -> ImageSet:
+def load_images(
+    folder: Path | None, seed: int = 0, exclude: Sequence[str] = (), cache_dir: Path | None = None
+) -> ImageSet:
     """Load, check and split the images of `folder`, or the built-in digits when `folder` is None.
 
     Args:
         folder: train/, val/ and test/ with one folder per class each, or one folder per class.
         seed: seed of the splits that the folder does not contain.
         exclude: glob patterns on names of folders and files to leave out.
+        cache_dir: folder of the store of earlier checks; default $TCS_EDGE_CACHE or the user's cache folder.
 
     Raises:
         DataError: the folder is missing, empty, damaged or too small to split.
@@ -31,4 +34,4 @@ def load_images(folder: Path | None, seed: int = 0, exclude: Sequence[str] = ())
         return digits()
     from tcs_edge.data.folders import load_folder
 
-    return load_folder(Path(folder), seed, exclude)
+    return load_folder(Path(folder), seed, exclude, cache_dir)

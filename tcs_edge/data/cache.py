@@ -12,7 +12,6 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from tcs_edge.data.decode import image_size
 from tcs_edge.data.images import Split
 from tcs_edge.data.parallel import map_images
 from tcs_edge.data.preprocess import Preprocess
@@ -81,7 +80,7 @@ def keep_decoded(split: Split, preprocess: Preprocess, cache_mb: float = 1024) -
     if isinstance(split.sources, np.ndarray):
         return split
     side = math.floor(SPARE_SIDE * preprocess.resized_side)
-    sizes = [_shrunk(image_size(path), side) for path in split.sources]
+    sizes = [_shrunk(split.size(index), side) for index in range(len(split))]
     needed_mb = sum(width * height * 3 for width, height in sizes) / 1e6
     if needed_mb > cache_mb:
         logger.debug(f"decoded image cache: off ({needed_mb:.0f} MB needed, limit {cache_mb:.0f} MB)")

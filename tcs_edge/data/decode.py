@@ -50,11 +50,14 @@ class Inspected:
         peak: largest value of a 16-bit file, else None. Pillow reads 16-bit color as 8 bits, so that
             peak is a multiple of 257.
         color: True for 16-bit color.
+        width, height: stored size in pixels, before the EXIF rotation; 0 for an unreadable file.
     """
 
     reason: str | None = None
     peak: int | None = None
     color: bool = False
+    width: int = 0
+    height: int = 0
 
 
 def open_rgb(path: Path) -> Image.Image:
@@ -125,12 +128,13 @@ def inspect(path: Path) -> Inspected:
         with Image.open(path, formats=readable_formats()) as image:
             _refuse_unusable(image, path.stat().st_size)
             _scale_transparency(image)
-            deep = _is_deep(image)
+            deep, (width, height) = _is_deep(image), image.size
             image.draft(None, (1, 1))
             image.load()
             if image.mode != "RGB":
                 _flatten(image, image.format)
-            return Inspected(peak=_peak(image), color=not _is_gray_16(image)) if deep else Inspected()
+            peak = _peak(image) if deep else None
+            return Inspected(None, peak, deep and not _is_gray_16(image), width, height)
     except Exception as error:  # see open_rgb
         return Inspected(_reason(error, path))
 

@@ -5,11 +5,13 @@ Source: UCI "Optical Recognition of Handwritten Digits", as shipped with scikit-
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from tcs_edge.data.images import ImageSet, Split, fingerprint
+from tcs_edge.data.images import HexTexts, ImageSet, Split, fingerprint
 
 TEST_SIZE, VAL_SIZE = 360, 240
 SPLIT_STATE = 0  # fixed, so that the test images are the same for every --seed
@@ -22,12 +24,8 @@ def digits() -> ImageSet:
     labels = bunch.target.astype(np.int64)
     train, val, test = (_part(pixels, labels, rows) for rows in _rows(labels))
     classes = tuple(str(digit) for digit in range(10))
-    mark = fingerprint(classes, [(split, _contents(split)) for split in (train, val, test)])
+    mark = fingerprint(classes, [(split, HexTexts(split.content_table())) for split in (train, val, test)])
     return ImageSet("digits", classes, train, val, test, fingerprint=mark, builtin=True)
-
-
-def _contents(split: Split) -> list[str]:
-    return [split.content_sha256(index) for index in range(len(split))]
 
 
 def _rows(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -38,4 +36,5 @@ def _rows(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _part(pixels: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Split:
-    return Split(pixels[rows], labels[rows], tuple(f"digits/{row:04d}" for row in rows))
+    split = Split(pixels[rows], labels[rows], tuple(f"digits/{row:04d}" for row in rows))
+    return replace(split, contents=split.content_table())

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from tcs_edge.data.decode import decoded_bytes, open_rgb
+from tcs_edge.data.compact import Chain, Compact, text_order
+from tcs_edge.data.decode import decoded_bytes, image_size, open_rgb
 from tcs_edge.utils.files import sha256_file
 
 UNLABELED = -100  # the label that torch's cross-entropy ignores
+SHA256_BYTES = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,16 +27,23 @@ class Split:
         sources: image files, or uint8 images held in memory: (N, H, W) gray or (N, H, W, 3) RGB.
         labels: int64 (N,), positions in `ImageSet.classes`, or `UNLABELED`.
         names: one stable name per image: the path relative to the data folder, or "digits/0001".
+        contents: uint8 (N, 32), sha256 of each image's bytes; None computes it when asked.
+        sizes: int32 (N, 2), stored width and height of each file in pixels, before the EXIF rotation; None reads it
+            when asked.
     """
 
-    sources: tuple[Path, ...] | np.ndarray
+    sources: Sequence[Path] | np.ndarray
     labels: np.ndarray
-    names: tuple[str, ...]
+    names: Sequence[str]
+    contents: np.ndarray | None = None
+    sizes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         lengths = (len(self.sources), len(self.labels), len(self.names))
         if len(set(lengths)) != 1:
             raise ValueError(f"sources, labels and names differ in length: {lengths}")
+        if any(part is not None and len(part) != lengths[0] for part in (self.contents, self.sizes)):
+            raise ValueError(f"contents or sizes differ in length from {lengths[0]} images")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -45,42 +55,83 @@ class Split:
             DataError: the file is missing or no longer readable.
         """
         source = self.sources[index]
-        if isinstance(source, Path):
-            return open_rgb(source)
-        return Image.fromarray(source).convert("RGB")
+        if isinstance(source, np.ndarray):
+            return Image.fromarray(source).convert("RGB")
+        return open_rgb(source)
 
     def decoded_bytes(self, index: int) -> int:
         """Estimate the memory for decoding image `index`; 0 for pixels in memory."""
         source = self.sources[index]
-        return decoded_bytes(source) if isinstance(source, Path) else 0
+        return 0 if isinstance(source, np.ndarray) else decoded_bytes(source)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return the stored width and height of image `index` in pixels, before the EXIF rotation.
+
+        Raises:
+            DataError: as `decode.image_size`.
+        """
+        if self.sizes is not None:
+            width, height = self.sizes[index].tolist()
+            return width, height
+        source = self.sources[index]
+        return (source.shape[1], source.shape[0]) if isinstance(source, np.ndarray) else image_size(source)
 
     def content_sha256(self, index: int) -> str:
-        """Compute the sha256 (hex) of the image's bytes: the file, or the pixels in memory."""
+        """Return the sha256 (hex) of the image's bytes: the file, or the pixels in memory."""
+        if self.contents is not None:
+            return _hex(self.contents[index])
         source = self.sources[index]
-        if isinstance(source, Path):
-            return sha256_file(source)
-        return hashlib.sha256(np.ascontiguousarray(source).tobytes()).hexdigest()
+        if isinstance(source, np.ndarray):
+            return hashlib.sha256(np.ascontiguousarray(source).tobytes()).hexdigest()
+        return sha256_file(source)
+
+    def content_table(self) -> np.ndarray:
+        """Return the sha256 of every image's bytes, uint8 (N, 32)."""
+        if self.contents is not None:
+            return self.contents
+        table = np.empty((len(self), SHA256_BYTES), np.uint8)
+        for index in range(len(self)):
+            table[index] = np.frombuffer(bytes.fromhex(self.content_sha256(index)), np.uint8)
+        return table
 
     @property
     def labeled(self) -> np.ndarray:
         """Positions of the labeled images, ascending."""
         return np.flatnonzero(self.labels != UNLABELED)
 
-    def followed_by(self, paths: Sequence[Path], names: Sequence[str]) -> Split:
-        """Return a split with these images, followed by the files at `paths` without labels."""
-        if isinstance(self.sources, np.ndarray):
+    def followed_by(self, others: Split) -> Split:
+        """Return a split with these images, followed by the files of `others`."""
+        if isinstance(self.sources, np.ndarray) or isinstance(others.sources, np.ndarray):
             raise ValueError("cannot append files to images that are held in memory")
-        labels = np.concatenate([self.labels, np.full(len(paths), UNLABELED, np.int64)])
-        return Split((*self.sources, *paths), labels, (*self.names, *names))
+        both = {name: (getattr(self, name), getattr(others, name)) for name in ("contents", "sizes")}
+        return Split(
+            Chain([self.sources, others.sources]),
+            np.concatenate([self.labels, others.labels]),
+            Chain([self.names, others.names]),
+            **{name: np.concatenate(pair) for name, pair in both.items() if all(part is not None for part in pair)},
+        )
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Split:
         """Return a split with the images at `indices`, in that order."""
-        rows = [int(index) for index in indices]
-        sources = self.sources[rows] if isinstance(self.sources, np.ndarray) else self._pick(rows)
-        return Split(sources, self.labels[rows], tuple(self.names[row] for row in rows))
+        rows = np.asarray(indices, np.int64)
+        return replace(
+            self,
+            sources=_taken(self.sources, rows),
+            labels=self.labels[rows],
+            names=_taken(self.names, rows),
+            contents=None if self.contents is None else self.contents[rows],
+            sizes=None if self.sizes is None else self.sizes[rows],
+        )
 
-    def _pick(self, rows: list[int]) -> tuple[Path, ...]:
-        return tuple(self.sources[row] for row in rows)
+
+def _hex(content: np.ndarray) -> str:
+    return bytes(content).hex()
+
+
+def _taken(items: Any, rows: np.ndarray) -> Any:
+    if isinstance(items, np.ndarray):
+        return items[rows]
+    return items.take(rows) if isinstance(items, Compact) else tuple(items[int(row)] for row in rows)
 
 
 @dataclass(frozen=True)
@@ -123,17 +174,42 @@ def fingerprint(classes: Iterable[str], splits: Iterable[tuple[Split, Sequence[s
     """Compute the sha256 (hex) of the class names and of (name, content sha256, label) of every image.
 
     Args:
-        splits: train, val and test in this order, each with the content sha256 of its images.
+        splits: train, val and test in this order, each with the content sha256 (hex) of its images.
     """
     digest = hashlib.sha256()
     for name in classes:
         _add(digest, "class", name)
     for part, (split, contents) in zip(("train", "val", "test"), splits, strict=True):
-        for row in sorted(zip(split.names, contents, split.labels.tolist(), strict=True)):
+        for row in _sorted_rows(split, contents):
             _add(digest, part, *map(str, row))
     return digest.hexdigest()
+
+
+def _sorted_rows(split: Split, contents: Sequence[str]) -> Iterator[tuple[str, str, int]]:
+    """Yield (name, content, label) of every image in sorted order."""
+    equal: list[tuple[str, str, int]] = []  # rows of the same name
+    for row in text_order(split.names).tolist():
+        item = (split.names[row], contents[row], int(split.labels[row]))
+        if equal and equal[0][0] != item[0]:
+            yield from sorted(equal)
+            equal = []
+        equal.append(item)
+    yield from sorted(equal)
 
 
 def _add(digest: hashlib._Hash, *fields: str) -> None:
     # File names may hold bytes that are not UTF-8. They cannot contain NUL, so NUL is the separator.
     digest.update("\0".join(fields).encode("utf-8", "surrogateescape") + b"\0\n")
+
+
+class HexTexts(Compact[str]):
+    """Hashes, uint8 (N, 32), as hexadecimal texts."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        self.table, self._count = table, len(table)
+
+    def _item(self, row: int) -> str:
+        return _hex(self.table[row])
+
+    def _view(self, rows: np.ndarray) -> HexTexts:
+        return HexTexts(self.table[rows])

@@ -7,12 +7,14 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tcs_edge.data.class_names import class_name_of, look, lookalikes
+from tcs_edge.data.compact import Texts
 from tcs_edge.data.formats import SUFFIXES, has_image_suffix
 from tcs_edge.data.hidden_splits import refuse_hidden_splits
+from tcs_edge.data.index import ALL, Listed, folder_listing
 from tcs_edge.data.listing import Listing, name_some
 from tcs_edge.data.split_names import PLAIN, SHORT, is_full_split, loose_role, split_role
 from tcs_edge.errors import DataError
@@ -20,34 +22,31 @@ from tcs_edge.errors import DataError
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Found:
-    """An image file in a class folder; `name` is its path relative to the data folder."""
-
-    path: Path
-    name: str
-    class_name: str
-
-
 @dataclass
 class ClassFolder:
     """Images of a class in one split.
 
     Attributes:
+        names: names of the images relative to the data folder, from one or several folders.
         direct: True if the class folder itself holds images.
         subfolders: names of the subfolders that hold images.
     """
 
-    images: list[Found] = field(default_factory=list)
+    names: list[Texts] = field(default_factory=list)
     direct: bool = False
     subfolders: set[str] = field(default_factory=set)
+
+    @property
+    def empty(self) -> bool:
+        """True if there are no images."""
+        return not any(map(len, self.names))
 
 
 Classes = dict[str, ClassFolder]
 
 
-def find_images(folder: Path, exclude: Sequence[str] = ()) -> dict[str, list[Found]]:
-    """List the images of each split, or all images under "all" when the folder has no splits.
+def find_images(folder: Path, exclude: Sequence[str] = ()) -> Listed:
+    """List the images of each split, or all images under `ALL` when the folder has no splits.
 
     Two layouts are supported. With train/ and at least one of val/ and test/, each of them holds
     one folder per class. Otherwise `folder` itself does. Folders nested inside a class belong to it.
@@ -63,13 +62,15 @@ def find_images(folder: Path, exclude: Sequence[str] = ()) -> dict[str, list[Fou
         raise DataError(f"no such folder: {folder}. Pass --data DIR with one folder of images per class.")
     listing = Listing(folder, tuple(exclude))
     splits = _split_folders(listing)
-    found = _with_splits(listing, splits) if splits else {"all": _flat(_only_classes(listing))}
+    found = _with_splits(listing, splits) if splits else {ALL: _only_classes(listing)}
     listing.report()
-    return found
+    return folder_listing(
+        folder, {part: {name: one.names for name, one in classes.items()} for part, classes in found.items()}
+    )
 
 
-def find_files(folder: Path, exclude: Sequence[str] = ()) -> list[Path]:
-    """List every image file below `folder`, at any depth.
+def find_files(folder: Path, exclude: Sequence[str] = ()) -> Texts:
+    """List every image file below `folder`, at any depth, by its name relative to the folder.
 
     Args:
         exclude: as for `find_images`.
@@ -80,7 +81,7 @@ def find_files(folder: Path, exclude: Sequence[str] = ()) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}. Pass --unlabeled DIR with images, in any subfolders.")
     listing = Listing(folder, tuple(exclude))
-    images = listing.images(folder)
+    images = Texts.of(listing.image_names(folder))
     if not images:
         raise DataError(_no_images(folder, listing))
     listing.report()
@@ -93,7 +94,7 @@ def _no_images(folder: Path, listing: Listing, expected: str = "") -> str:
     return f"no images in {folder}: {fix}{excluded}"
 
 
-def _with_splits(listing: Listing, splits: dict[str, Path]) -> dict[str, list[Found]]:
+def _with_splits(listing: Listing, splits: dict[str, Path]) -> dict[str, Classes]:
     classes = {part: _classes_of(path, listing) for part, path in splits.items()}
     train = classes["train"]
     _require_classes(train, splits["train"], listing)
@@ -103,7 +104,7 @@ def _with_splits(listing: Listing, splits: dict[str, Path]) -> dict[str, list[Fo
     used = {path.relative_to(listing.root).parts[0] for path in splits.values()}
     _report_ignored(listing, [path for path in listing.children(listing.root) if path.name not in used], train)
     _report_strays(listing.root, listing)
-    return {part: _flat(found) for part, found in classes.items()}
+    return classes
 
 
 def _only_classes(listing: Listing) -> Classes:
@@ -216,14 +217,15 @@ def _classes_of(folder: Path, listing: Listing) -> Classes:
         name = class_name_of(child)
         forms[name].append(child.name)
         found = classes[name]
-        for path in listing.images(child, name):
-            inner = path.relative_to(child).parts
-            found.images.append(Found(path, path.relative_to(listing.root).as_posix(), name))
+        names = listing.image_names(child, name)
+        found.names.append(Texts.of(names))
+        depth = len(child.relative_to(listing.root).parts)
+        for inner in (path.split("/", depth + 1)[depth:] for path in names):
             found.direct |= len(inner) == 1
-            found.subfolders.update(inner[:-1][:1])
+            found.subfolders.update(inner[:-1])
     for name in (name for name, spelled in forms.items() if len(spelled) > 1):
         logger.info(f"class {name!r}: {len(forms[name])} folders in {folder}, in different Unicode forms")
-    if any(found.images for found in classes.values()):
+    if not all(found.empty for found in classes.values()):
         _report_strays(folder, listing)
         return dict(classes)
     if _has_images(folder, listing):
@@ -255,7 +257,7 @@ def _report_ignored(listing: Listing, ignored: Iterable[Path], train: Classes) -
 
 
 def _require_classes(classes: Classes, folder: Path, listing: Listing) -> None:
-    if empty := [name for name, found in classes.items() if not found.images]:
+    if empty := [name for name, found in classes.items() if found.empty]:
         raise DataError(_empty_classes(empty, folder, listing))
     if len(classes) == 1:
         ((name, found),) = classes.items()
@@ -286,7 +288,7 @@ def _quoted(name: str) -> str:
 
 
 def _refuse_hidden_splits(classes: Classes, folder: Path) -> None:
-    nested = {name: set() if found.direct else found.subfolders for name, found in classes.items() if found.images}
+    nested = {name: set() if found.direct else found.subfolders for name, found in classes.items() if not found.empty}
     within = {name: found.subfolders for name, found in classes.items()}
     refuse_hidden_splits(folder, nested, within)
 
@@ -299,7 +301,7 @@ def _compare_with_train(part: str, folder: Path, classes: Classes, train: Classe
     merged: Classes = defaultdict(ClassFolder)
     unknown = []
     for name, found in classes.items():
-        if not found.images:
+        if found.empty:
             continue
         alike = [name] if name in train else by_look[look(name)]
         if len(alike) != 1:
@@ -307,13 +309,9 @@ def _compare_with_train(part: str, folder: Path, classes: Classes, train: Classe
             continue
         if alike[0] != name:
             logger.warning(f"{folder}: class {name!r} is taken as {alike[0]!r} of train. Rename the folder.")
-        merged[alike[0]].images += [replace(image, class_name=alike[0]) for image in found.images]
+        merged[alike[0]].names += found.names
     if unknown:
         raise DataError(f"{folder} has classes that train lacks: {name_some(sorted(unknown))}. Add them to train.")
     if absent := sorted(train.keys() - merged.keys()):
         logger.warning(f"{folder} has no images of {name_some(absent)}. The {part} results do not cover them.")
     return dict(merged)
-
-
-def _flat(classes: Classes) -> list[Found]:
-    return [found for name in sorted(classes) for found in classes[name].images]

@@ -59,6 +59,11 @@ def name_some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def path_order(name: str) -> list[str]:
+    """Return the key that sorts names with forward slashes as `Path` sorts paths: folder by folder."""
+    return os.path.normcase(name).replace(os.sep, "/").split("/")
+
+
 @dataclass
 class Listing:
     """Entries below a folder, and counts of the entries that are left out.
@@ -105,9 +110,13 @@ class Listing:
 
     def images(self, folder: Path, group: str = "") -> list[Path]:
         """List the readable image files below `folder`, and count the unreadable ones under `group`."""
-        files = sorted(self._walk(folder, ()))
-        images = [path for path in files if has_image_suffix(path.name)]
-        others = [path for path in files if not has_image_suffix(path.name)]
+        return [self.root / name for name in self.image_names(folder, group)]
+
+    def image_names(self, folder: Path, group: str = "") -> list[str]:
+        """List the images as `images` does, by their paths relative to `root`, with forward slashes."""
+        names = sorted(self._walk(folder, (), self._prefix(folder)), key=path_order)
+        images = [name for name in names if has_image_suffix(name)]
+        others = [self.root / name for name in names if not has_image_suffix(name)]
         kinds = [kind for path in others[:SNIFFED_FILES] if (kind := unread_kind(path))]
         self.unread.update((group, kind) for kind in kinds)
         self.read[group] += len(images)
@@ -150,19 +159,23 @@ class Listing:
         entries = self._entries(folder)
         if entries and folder.name == "runs":  # without markers too, as an interrupted start leaves it
             dated = all(_is_folder(entry) and _RUN_NAME.fullmatch(entry.name) for entry in entries)
-            return dated and not any(has_image_suffix(path.name) for path in self._walk(folder, ()))
+            return dated and not any(map(has_image_suffix, self._walk(folder, ())))
         return not entries and str(folder) in self._runs_in
 
-    def _walk(self, folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-        """Yield all files below `folder`, without following links back to a folder in `above`."""
+    def _prefix(self, folder: Path) -> str:
+        """Return the start of names in `folder`: its path relative to `root`, with a slash, or nothing for `root`."""
+        return "" if folder == self.root else f"{folder.relative_to(self.root).as_posix()}/"
+
+    def _walk(self, folder: Path, above: tuple[tuple[int, int], ...], prefix: str = "") -> Iterator[str]:
+        """Yield `prefix` and the path inside `folder` of all files below it; do not follow links back to `above`."""
         status = folder.stat()
         here = (status.st_dev, status.st_ino)
         if here in above:
             return
         entries = self._entries(folder)
-        yield from (Path(entry.path) for entry in entries if _is_file(entry))
-        for child in [Path(entry.path) for entry in entries if _is_folder(entry)]:
-            yield from self._walk(child, (*above, here))
+        yield from (prefix + entry.name for entry in entries if _is_file(entry))
+        for child in [entry for entry in entries if _is_folder(entry)]:
+            yield from self._walk(Path(child.path), (*above, here), f"{prefix}{child.name}/")
 
     def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
         try:

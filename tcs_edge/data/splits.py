@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,8 +18,8 @@ HELD_OUT_FRACTION = 0.1
 
 
 def draw_splits(
-    labels: Sequence[int],
-    contents: Sequence[str],
+    labels: Sequence[int] | np.ndarray,
+    contents: Sequence[Hashable] | np.ndarray,
     classes: Sequence[str],
     held_out: Sequence[str],
     seed: int,
@@ -29,7 +30,7 @@ def draw_splits(
     labels go to train, because accuracy on them has no meaning.
 
     Args:
-        labels, contents: class position and content sha256 of every image.
+        labels, contents: class position and content of every image; contents as for `numbered`.
         held_out: names of the splits to draw, such as ("test", "val").
 
     Returns:
@@ -38,16 +39,53 @@ def draw_splits(
     Raises:
         DataError: a class has fewer distinct images than there are splits.
     """
-    disputed = conflicting(labels, contents)
-    parts: dict[str, list[int]] = {"train": [], **{name: [] for name in held_out}}
-    for label, name in enumerate(classes):
-        rows = [row for row, came in enumerate(labels) if came == label]
-        parts["train"] += [row for row in rows if contents[row] in disputed]
-        groups = _groups([row for row in rows if contents[row] not in disputed], contents)
-        _require_enough(name, len(groups), len(held_out) + 1)
+    numbers = numbered(contents)
+    disputed = disputed_rows(np.asarray(labels, np.int64), numbers)
+    parts: dict[str, list[np.ndarray]] = {"train": [np.flatnonzero(disputed)], **{name: [] for name in held_out}}
+    for label, rows in enumerate(rows_by_value(np.asarray(labels, np.int64), len(classes))):
+        groups = _groups(rows[~disputed[rows]], numbers)
+        _require_enough(classes[label], len(groups), len(held_out) + 1)
         for part, drawn in _draw_class(groups, held_out, np.random.default_rng([seed, label])).items():
-            parts[part] += drawn
-    return {part: sorted(rows) for part, rows in parts.items()}
+            parts[part].append(np.array(drawn, np.int64))
+    return {part: np.sort(np.concatenate(rows)).tolist() for part, rows in parts.items()}
+
+
+def numbered(contents: Sequence[Hashable] | np.ndarray) -> np.ndarray:
+    """Return a number for each content, int64 (N,), equal for equal contents.
+
+    Args:
+        contents: hashable values, numbers int64 (N,), or hashes as uint8 (N, bytes).
+    """
+    if isinstance(contents, np.ndarray):
+        if contents.ndim == 1:
+            return np.unique(contents, return_inverse=True)[1].astype(np.int64)
+        if not len(contents):
+            return np.empty(0, np.int64)
+        keys = np.ascontiguousarray(contents).view(f"V{contents.shape[1]}").ravel()
+        return np.unique(keys, return_inverse=True)[1].astype(np.int64)
+    known: dict[Hashable, int] = {}
+    return np.array([known.setdefault(content, len(known)) for content in contents], np.int64)
+
+
+def disputed_rows(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Return True, bool (N,), for images whose content occurs with more than one label.
+
+    Args:
+        labels, numbers: int64 (N,), labels and the numbers of the contents.
+    """
+    count = int(numbers.max(initial=-1)) + 1
+    least, most = np.full(count, np.iinfo(np.int64).max), np.full(count, np.iinfo(np.int64).min)
+    np.minimum.at(least, numbers, labels)
+    np.maximum.at(most, numbers, labels)
+    disputed: np.ndarray = (least != most)[numbers]
+    return disputed
+
+
+def rows_by_value(values: np.ndarray, count: int) -> list[np.ndarray]:
+    """Return the positions, ascending, of each value 0 to count - 1 in `values`, int64 (N,), in one pass."""
+    order = values.argsort(kind="stable")
+    ends = np.searchsorted(values[order], np.arange(count + 1))
+    return [order[start:end] for start, end in pairwise(ends)]
 
 
 def conflicting(labels: Sequence[Hashable], contents: Sequence[str]) -> set[str]:
@@ -58,10 +96,11 @@ def conflicting(labels: Sequence[Hashable], contents: Sequence[str]) -> set[str]
     return {content for content, found in seen.items() if len(found) > 1}
 
 
-def _groups(rows: list[int], contents: Sequence[str]) -> list[list[int]]:
-    groups: dict[str, list[int]] = defaultdict(list)
-    for row in rows:
-        groups[contents[row]].append(row)
+def _groups(rows: np.ndarray, numbers: np.ndarray) -> list[list[int]]:
+    """Return the rows of each content, in the order in which the contents first occur."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row, number in zip(rows.tolist(), numbers[rows].tolist(), strict=True):
+        groups[number].append(row)
     return list(groups.values())
 
 

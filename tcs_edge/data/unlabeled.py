@@ -13,10 +13,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tcs_edge.data.folders import Checked, check_all, refuse_many
-from tcs_edge.data.images import ImageSet
-from tcs_edge.data.layout import Found, find_files
+import numpy as np
+
+from tcs_edge.data.check import check_all, refuse_many
+from tcs_edge.data.compact import text_order
+from tcs_edge.data.images import HexTexts, ImageSet, Split
+from tcs_edge.data.index import Index, unlabeled_listing
+from tcs_edge.data.layout import find_files
 from tcs_edge.data.listing import name_some
+from tcs_edge.data.splits import numbered
 from tcs_edge.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -24,45 +29,52 @@ logger = logging.getLogger(__name__)
 PART = "unlabeled"
 
 
-def with_unlabeled(images: ImageSet, folder: Path, exclude: Sequence[str] = ()) -> ImageSet:
+def with_unlabeled(
+    images: ImageSet, folder: Path, exclude: Sequence[str] = (), cache_dir: Path | None = None
+) -> ImageSet:
     """Append every new image below `folder` to the training split of `images`, without labels.
 
     Args:
         folder: images at any depth; it may contain the labeled images too.
         exclude: glob patterns on names of folders and files to leave out.
+        cache_dir: folder of the store of earlier checks; default `default_cache_dir()`.
 
     Raises:
         DataError: no such folder, no new image, or more than 1 % unreadable images.
     """
-    listed = {PART: [Found(path, _name(path, folder), "") for path in find_files(folder, exclude)]}
-    checked, skipped = check_all(listed)
-    refuse_many(folder, skipped, len(listed[PART]))
-    new = _new_ones(checked[PART], images)
-    if not new:
+    listed = unlabeled_listing(folder, find_files(folder, exclude), PART)
+    index, skipped = check_all(listed, cache_dir)
+    refuse_many(folder, skipped, len(listed))
+    new = _new_ones(index, images)
+    if not len(new):
         raise DataError(f"every image in {folder} is already among the labeled images. Leave --unlabeled out.")
-    train = images.train.followed_by([one.found.path for one in new], [one.found.name for one in new])
     return replace(
-        images, train=train, skipped=images.skipped + skipped, unlabeled_fingerprint=_fingerprint(new)
-    )  # fmt: skip
+        images,
+        train=images.train.followed_by(new),
+        skipped=images.skipped + skipped,
+        unlabeled_fingerprint=_fingerprint(new),
+    )
 
 
-def _name(path: Path, folder: Path) -> str:
-    return f"{PART}/{path.relative_to(folder).as_posix()}"
-
-
-def _new_ones(candidates: Sequence[Checked], images: ImageSet) -> list[Checked]:
-    """Return the candidates whose bytes are not in any split, without duplicates."""
-    parts = {"train": images.train, "val": images.val, "test": images.test}
-    home = {split.content_sha256(row): part for part, split in parts.items() for row in range(len(split))}
-    graded = [one.found.name for one in candidates if home.get(one.content) in ("val", "test")]
-    if graded:
-        logger.warning(f"unlabeled images left out: {len(graded)} are also in val or test ({name_some(graded)})")
-    new = {one.content: one for one in reversed(candidates) if one.content not in home}
-    if copies := len(candidates) - len(graded) - len(new):
+def _new_ones(index: Index, images: ImageSet) -> Split:
+    """Return the images whose bytes are not in any split, without duplicates, sorted by name."""
+    tables = [index.contents, *(split.content_table() for split in (images.train, images.val, images.test))]
+    numbers = np.split(numbered(np.concatenate(tables)), np.cumsum([len(table) for table in tables])[:-1])
+    own, train, val, test = numbers
+    in_graded = np.isin(own, np.concatenate([val, test]))
+    graded = np.flatnonzero(in_graded)
+    if len(graded):
+        named = name_some(index.names_at(graded))
+        logger.warning(f"unlabeled images left out: {len(graded)} are also in val or test ({named})")
+    candidates = np.flatnonzero(~in_graded & ~np.isin(own, train))
+    new = np.sort(candidates[np.unique(own[candidates], return_index=True)[1]])  # the first of each content
+    if copies := len(own) - len(graded) - len(new):
         logger.info(f"unlabeled images left out: {copies} are copies of each other or of training images")
-    return sorted(new.values(), key=lambda one: one.found.name)
+    return index.split(new[text_order(index.names_at(new))])
 
 
-def _fingerprint(images: Sequence[Checked]) -> str:
-    lines = "\n".join(f"{one.content} {one.found.name}" for one in images)
-    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+def _fingerprint(images: Split) -> str:
+    digest = hashlib.sha256()
+    for row, (content, name) in enumerate(zip(HexTexts(images.content_table()), images.names, strict=True)):
+        digest.update(("\n" if row else "").encode() + f"{content} {name}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -21,9 +21,10 @@ from tcs_edge.students.accuracy_estimate import AccuracyEstimate, by_table
 from tcs_edge.students.build import build_student, deployable, student_mean_std, weights_at_hand
 from tcs_edge.students.features import features_before_training
 from tcs_edge.tcs.coordinates import fit_coordinates
-from tcs_edge.teachers.cache import FeatureStore, default_cache_dir, feature_ingredients
+from tcs_edge.teachers.cache import FeatureStore, feature_ingredients
 from tcs_edge.teachers.features import Features
 from tcs_edge.training.accelerator import make_accelerator
+from tcs_edge.utils.cache_folder import default_cache_dir
 from tcs_edge.utils.files import sha256_file
 from tcs_edge.utils.progress import track
 

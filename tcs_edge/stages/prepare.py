@@ -129,12 +129,12 @@ def list_students(asked: CompressConfig) -> Shortlist:
     precision = _precisions(asked, target)
     require_installed(["nncf"] if "int8" in precision else [])
     refuse_amx_dynamic_int8(target, precision, asked.dynamic_batch)
-    images = load_images(asked.data, asked.seed, asked.exclude or ())
+    images = load_images(asked.data, asked.seed, asked.exclude or (), asked.cache_dir)
     asked = asked.with_data_defaults(typical_side(images.train))
     if asked.shots:
         images = few_shot(images, asked.shots, asked.seed, asked.rest_unlabeled)
     if asked.unlabeled:  # after the draw, so that images that were not drawn may join without their labels
-        images = with_unlabeled(images, asked.unlabeled, asked.exclude or ())
+        images = with_unlabeled(images, asked.unlabeled, asked.exclude or (), asked.cache_dir)
     limits = limits_on(
         target,
         Limits(max_latency_ms=asked.max_latency_ms, max_size_mb=asked.max_size_mb, max_params_m=asked.max_params_m),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,15 +31,6 @@ SCHEMA_VERSION = 1
 FEATURE_VERSION = 1  # increase it when the computation of "pooled output after the final norm, fp16" changes
 SHARD_IMAGES = 512  # largest loss of an interrupted pass: a minute of a small ViT on two cores
 _TENSOR = "features"
-
-
-def default_cache_dir() -> Path:
-    """Return $TCS_EDGE_CACHE, else $XDG_CACHE_HOME/tcs-edge, else ~/.cache/tcs-edge."""
-    own = os.environ.get("TCS_EDGE_CACHE")
-    if own:
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "tcs-edge"
 
 
 def feature_ingredients(

@@ -16,10 +16,11 @@ import torch
 from tcs_edge.data.images import ImageSet, Split
 from tcs_edge.errors import DataError, TcsEdgeError
 from tcs_edge.teachers.batches import batch_loader
-from tcs_edge.teachers.cache import FeatureStore, cache_key, default_cache_dir, feature_ingredients
+from tcs_edge.teachers.cache import FeatureStore, cache_key, feature_ingredients
 from tcs_edge.teachers.info import TeacherFacts, TeacherInfo
 from tcs_edge.teachers.load import build_teacher, describe_teacher, is_cached
 from tcs_edge.teachers.readout import POOLED, Readout
+from tcs_edge.utils.cache_folder import default_cache_dir
 from tcs_edge.utils.progress import track
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def teacher_features(
 
     Args:
         teacher_name, weights, img_size: as `load.describe_teacher`.
-        cache_dir: default `cache.default_cache_dir()`.
+        cache_dir: default `default_cache_dir()`.
         workers: processes or threads that decode images; 0 decodes in this thread, None chooses a number.
         readout: output of the teacher to store; default its pooled features.
 

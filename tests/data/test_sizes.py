@@ -32,9 +32,8 @@ def test_typical_side_of_images_in_memory(shape):
 
 def test_a_large_split_is_sampled_evenly(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(sizes, "_shorter_side", lambda source: seen.append(source[0, 0]) or 1)
-    pixels = np.zeros((2000, 1, 1), np.int64) + np.arange(2000)[:, None, None]
-    typical_side(Split(pixels, np.zeros(2000, np.int64), ("x",) * 2000))
+    monkeypatch.setattr(Split, "size", lambda self, row: seen.append(row) or (1, 1))
+    typical_side(Split(np.zeros((2000, 1, 1), np.uint8), np.zeros(2000, np.int64), ("x",) * 2000))
     assert len(seen) == len(set(seen)) == sizes.LOOKED_AT
     assert (seen[0], seen[-1]) == (0, 1999)
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import MissingError
-from tcs_edge.teachers.cache import FeatureStore, cache_key, default_cache_dir, feature_ingredients
+from tcs_edge.teachers.cache import FeatureStore, cache_key, feature_ingredients
+from tcs_edge.utils.cache_folder import default_cache_dir
 
 
 def _ingredients(**changes: Any) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""Index of the images that a reader found, one row for each, before and after their check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tcs_edge.data.compact import Compact, Texts
+from tcs_edge.data.images import UNLABELED, Split
+from tcs_edge.data.sources import Files, Sources
+
+PARTS = ("train", "val", "test")
+ALL = "all"  # images of a set without splits
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """Images that a reader found; none of them is opened yet.
+
+    Attributes:
+        origin: the folder or file that the user named.
+        classes: class names, sorted; empty for images without labels.
+        names: name of each image (N), relative to the data.
+        sources: files or members of archives (N).
+        labels: int32 (N,), positions in `classes`, or `UNLABELED`.
+        parts: names of the splits that the data has, or `ALL`.
+        part: int8 (N,), positions in `parts`.
+    """
+
+    origin: Path
+    classes: tuple[str, ...]
+    names: Compact[str]
+    sources: Sources
+    labels: np.ndarray
+    parts: tuple[str, ...]
+    part: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def name(self) -> str:
+        """Name of the set: the folder's."""
+        return self.origin.resolve().name
+
+    def only(self, part: str) -> Listed:
+        """Return the images of one split."""
+        rows = np.flatnonzero(self.part == self.parts.index(part))
+        return replace(
+            self, names=self.names.take(rows), sources=self.sources.take(rows), labels=self.labels[rows],
+            parts=(part,), part=np.zeros(len(rows), np.int8),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Readable images of `listed`.
+
+    Attributes:
+        rows: int64 (n,), their positions in `listed`, ascending. The other attributes have one row for each of them.
+        contents: uint8 (n, 32), sha256 of the bytes.
+        sizes: int32 (n, 2), stored width and height in pixels.
+    """
+
+    listed: Listed
+    rows: np.ndarray
+    contents: np.ndarray
+    sizes: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of the readable images, int32 (n,)."""
+        labels: np.ndarray = self.listed.labels[self.rows]
+        return labels
+
+    def names_at(self, places: np.ndarray) -> Compact[str]:
+        """Return the names of the images at `places`, in that order."""
+        return self.listed.names.take(self.rows[places])
+
+    def places_of(self, part: str) -> np.ndarray:
+        """Return the positions of the images of a split, ascending."""
+        return np.flatnonzero(self.listed.part[self.rows] == self.listed.parts.index(part))
+
+    def split(self, places: np.ndarray) -> Split:
+        """Return the images at `places` as a split, in that order."""
+        rows = self.rows[places]
+        labels = self.listed.labels[rows].astype(np.int64)
+        names, sources = self.listed.names.take(rows), self.listed.sources.take(rows)
+        return Split(sources, labels, names, self.contents[places], self.sizes[places])
+
+
+def folder_listing(folder: Path, names: Mapping[str, Mapping[str, Sequence[Texts]]]) -> Listed:
+    """Return the index of files below `folder`.
+
+    Args:
+        names: names relative to the folder, by split and class; the splits have the same classes, or fewer than train.
+    """
+    parts = tuple(names)
+    classes = tuple(sorted({name for found in names.values() for name in found}))
+    texts: list[Texts] = []
+    labels, part = [], []
+    for number, found in enumerate(names.values()):
+        for name in sorted(found):
+            count = sum(map(len, found[name]))
+            texts += found[name]
+            labels.append(np.full(count, classes.index(name), np.int32))
+            part.append(np.full(count, number, np.int8))
+    joined = Texts.joined(texts)
+    return Listed(
+        folder, classes, joined, Files(folder, joined), np.concatenate(labels), parts, np.concatenate(part)
+    )  # fmt: skip
+
+
+def unlabeled_listing(folder: Path, names: Texts, prefix: str) -> Listed:
+    """Return the index of files below `folder` without labels.
+
+    Args:
+        names: names relative to the folder.
+        prefix: start of the names of the images.
+    """
+    count = len(names)
+    named = Texts.of(f"{prefix}/{name}" for name in names)
+    labels, part = np.full(count, UNLABELED, np.int32), np.zeros(count, np.int8)
+    return Listed(folder, (), named, Files(folder, names), labels, (ALL,), part)
