@@ -45,7 +45,8 @@ def test_data_files_and_the_built_in_teacher_are_in_the_wheel(wheel):
     assert len(wanted) > 10
     tables = source("*/*.json", ROOT / "tcs_edge")
     assert weights
-    assert {Path(name).name for name in tables} == {"cost_model.json", "exported_bytes.json", "operator_tables.json"}
+    expected = {"board_model", "cost_model", "exported_bytes", "operator_tables", "runtime_pairs"}
+    assert {Path(name).stem for name in tables} == expected
     assert {f"tcs_edge/{name}" for name in wanted} | weights | tables <= names_in(wheel)
 
 

@@ -2,8 +2,9 @@
 
     python tools/import_published_latency.py --latency-dir DIR --host profiles/x86-avx512.json --out profiles
 
-The profiles have ncnn's published rows for networks with known operators, under the runtime "ncnn".
-tcs_edge/latency/transfer.py derives the latencies in onnxruntime from them.
+The profiles have published rows for networks with known operators: ncnn's under the runtime "ncnn", MLPerf's under
+"tflite" and "armnn". tcs_edge/latency/transfer.py derives the latencies in onnxruntime and OpenVINO from them.
+tools/published_tables.py states the rule for outliers.
 
 x86-avx2 has no such table. Its rows are the AVX-512 rows times sqrt(2), with an interval from 1 to 2 times (half the
 vector width, same clock).
@@ -12,34 +13,17 @@ vector width, same clock).
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from published_tables import NCNN_SOURCE, Series, read_mlperf, read_ncnn
+
 from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.specs.profile import LatencyRow, Profile, load_profile, save_profile
 from tcs_edge.specs.target import Precision, list_targets
 
-NCNN_SOURCE = "Tencent/ncnn benchmark/README.md @ a4d2ea1d4 (BSD-3-Clause)"
-REFERENCE_PX = 224
-# squeezenet runs at 227 px there, treated as 224.
-NCNN_NETWORKS = {
-    "squeezenet": ("squeezenet1_1", REFERENCE_PX),
-    "mobilenet": ("mobilenetv1_100", REFERENCE_PX),
-    "mobilenet_v2": ("mobilenetv2_100", REFERENCE_PX),
-    "mobilenet_v3": ("mobilenetv3_large_100", REFERENCE_PX),
-    "mnasnet": ("mnasnet_100", REFERENCE_PX),
-    "efficientnet_b0": ("efficientnet_b0", REFERENCE_PX),
-    "efficientnetv2_b0": ("tf_efficientnetv2_b0", REFERENCE_PX),
-    "regnety_400m": ("regnety_004", REFERENCE_PX),
-    "googlenet": ("googlenet", REFERENCE_PX),
-    "resnet18": ("resnet18", REFERENCE_PX),
-    "resnet50": ("resnet50", REFERENCE_PX),
-    "vgg16": ("vgg16", REFERENCE_PX),
-    "vision_transformer": ("vit_base_patch32_384", 384),
-}
 AVX2_FACTOR = 2.0
 
 
@@ -81,65 +65,86 @@ BOARDS = (
 
 
 @dataclass(frozen=True)
-class NcnnTime:
-    """One published latency in ms."""
+class Proxy:
+    """Series of MLPerf for the profile of a target: of this board, or of one with the same cores and clock.
 
-    min_ms: float
-    avg_ms: float
-    max_ms: float
+    MLPerf states no thread count: `threads` is assumed.
+    """
 
-
-NcnnTimes = dict[tuple[str, int, str], NcnnTime]
-
-
-def read_ncnn(table: Path) -> NcnnTimes:
-    """Read the CPU rows by (device, threads, network)."""
-    with table.open(encoding="utf-8") as handle:
-        return {
-            (row["device"], int(row["num_threads"]), row["model"]): NcnnTime(
-                float(row["min_ms"]), float(row["avg_ms"]), float(row["max_ms"])
-            )
-            for row in csv.DictReader(handle)
-            if row["gpu_device"] == "-1"
-        }
+    target: str
+    device: str
+    version: str
+    threads: int
+    note: str
 
 
-def published_rows(board: Board, ncnn: NcnnTimes) -> list[LatencyRow]:
-    """Return ncnn's rows of known networks; its average is used as median."""
-    arithmetic: Precision = "fp16" if board.fp16_arithmetic else "fp32"
-    rows = []
-    for network, (model, img_size) in NCNN_NETWORKS.items():
-        for suffix, precision in (("", arithmetic), ("_int8", "int8")):
-            for threads in board.threads:
-                cell = ncnn.get((board.ncnn_device, threads, network + suffix))
-                if cell:
-                    rows.append(_row(model, img_size, threads, precision, cell))
-    return rows
+PROXIES = (
+    Proxy("raspberrypi4", "Raspberry Pi 4, 1.8 GHz", "ArmNN 22.11 Neon", 4, "on this board at 1.8 GHz"),
+    Proxy("raspberrypi4", "Raspberry Pi 4, 1.5 GHz, fan on", "TFLite 2.4.1 ruy", 4, "on this board at 1.5 GHz, fan on"),
+    Proxy(
+        "raspberrypi5",
+        "Firefly RK3588S (4x A76 2.4 GHz as a Raspberry Pi 5, and 4x A55)",
+        "TFLite 2.11 ruy",
+        4,
+        "not on this board: on a Firefly RK3588S, with the same four cores at the same clock, and four Cortex-A55",
+    ),
+)
 
 
-def _row(model: str, img_size: int, threads: int, precision: Precision, cell: NcnnTime) -> LatencyRow:
-    return LatencyRow(
-        model=model,
-        img_size=img_size,
-        runtime="ncnn",
-        threads=threads,
-        precision=precision,
-        p50_ms=cell.avg_ms,
-        low_ms=cell.min_ms,
-        high_ms=cell.max_ms,
-        source="published",
-        citation="ncnn",
-    )
-
-
-def board_profile(board: Board, ncnn: NcnnTimes) -> Profile:
+def board_profile(board: Board, ncnn: list[Series], mlperf: list[Series]) -> Profile:
     """Return the profile of one board's published rows."""
-    return Profile(
-        target=board.target,
-        notes=("Nothing was measured on this board: time the exported model there before relying on it.",),
-        citations={"ncnn": f"{NCNN_SOURCE}; average, minimum and maximum of its runs, random weights"},
-        rows=tuple(published_rows(board, ncnn)),
-    )
+    notes = ["Nothing was measured on this board: time the exported model there before relying on it."]
+    citations = {"ncnn": f"{NCNN_SOURCE}; fastest of its runs up to the slowest, random weights; unverified by us"}
+    rows: list[LatencyRow] = []
+    for series in ncnn:
+        if series.device == board.ncnn_device and series.threads in board.threads:
+            precision: Precision = "fp16" if board.fp16_arithmetic else "fp32"
+            rows += published_rows(series, series.threads, "ncnn", precision)
+            notes += outlier_notes(series)
+    for proxy in PROXIES:
+        for series in mlperf:
+            if (proxy.target, proxy.device, proxy.version) == (board.target, series.device, series.version):
+                name = f"mlperf-{series.runtime}"
+                citations[name] = (
+                    f"{series.source}; {series.version}, {proxy.note}; median and 90th percentile; the thread count is "
+                    f"not stated, {proxy.threads} assumed; unverified by us"
+                )
+                rows += published_rows(series, proxy.threads, name, "fp32")
+                notes += outlier_notes(series)
+    # By network, as readers look for one.
+    order = {name: number for number, name in enumerate(dict.fromkeys(row.model for row in rows))}
+    rows.sort(key=lambda row: (row.runtime != "ncnn", row.runtime, order[row.model]))
+    return Profile(target=board.target, notes=tuple(notes), citations=citations, rows=tuple(rows))
+
+
+def published_rows(series: Series, threads: int, citation: str, float_precision: Precision) -> list[LatencyRow]:
+    """Return a series as rows of a profile."""
+    return [
+        LatencyRow(
+            model=network.model,
+            img_size=network.img_size,
+            runtime=series.runtime,
+            threads=threads,
+            precision="int8" if network.precision == "int8" else float_precision,
+            p50_ms=row.p50_ms,
+            low_ms=row.low_ms,
+            high_ms=row.high_ms,
+            source="published",
+            citation=citation,
+        )
+        for network, row in series.rows.items()
+    ]
+
+
+def outlier_notes(series: Series) -> list[str]:
+    """Return a line for every published figure that is left out."""
+    where = f"{series.runtime}, {series.threads} threads" if series.threads else series.version
+    figures = [
+        f"{where}: {network.model} in {network.precision}: {row.outlier}"
+        for network, row in series.rows.items()
+        if row.outlier
+    ]
+    return figures + [f"{where}: left out {name}" for name in series.left_out]
 
 
 def avx2_profile(measured: Iterable[LatencyRow]) -> Profile:
@@ -171,10 +176,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
-    ncnn = read_ncnn(args.latency_dir / "ncnn.csv")
+    ncnn, mlperf = read_ncnn(args.latency_dir / "ncnn.csv"), read_mlperf(args.latency_dir / "mlperf_edge_cpu.csv")
     for board in BOARDS:
         if board.target in list_targets():
-            profile = board_profile(board, ncnn)
+            profile = board_profile(board, ncnn, mlperf)
             save_profile(profile, args.out / f"{board.target}.json")
             print(f"{board.target}: {len(profile.rows)} published rows")
     save_profile(avx2_profile(load_profile(args.host).rows), args.out / "x86-avx2.json")

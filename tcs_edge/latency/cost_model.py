@@ -13,12 +13,20 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 from tcs_edge.errors import MissingError
-from tcs_edge.latency.operators import MAC_FEATURES, TRANSFORMER_FEATURES
+from tcs_edge.latency.operators import (
+    BYTES_PER_FLOAT,
+    DENSE_FEATURES,
+    MAC_FEATURES,
+    SLOW_FEATURES,
+    TRANSFORMER_FEATURES,
+    WEIGHT_FEATURES,
+    cold_mb,
+)
 from tcs_edge.specs.target import RuntimeName
 from tcs_edge.utils.reading import read_json
 
@@ -27,19 +35,28 @@ MODEL_FILE, TABLES_FILE = (Path(__file__).parent / name for name in ("cost_model
 
 # Operator features of a network, by model, image size and name of the feature.
 Tables = Mapping[str, Mapping[int, Mapping[str, float]]]
+# Classes of the counted networks, and of the networks in published tables (ImageNet).
+COUNTED_CLASSES, PUBLISHED_CLASSES = 10, 1000
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Fractions of a latency, 0..1, by kind of work: see the groups in `operators`."""
+
+    dense: float = 0.0
+    slow: float = 0.0
+    weights: float = 0.0
+    transformer: float = 0.0
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A latency in ms on the reference machine, with the 90 % interval `low_ms` to `high_ms`.
-
-    `transformer_share`, 0..1, is the fraction of the latency in features that only transformers have.
-    """
+    """A latency in ms on the reference machine, with the 90 % interval `low_ms` to `high_ms`."""
 
     p50_ms: float
     low_ms: float
     high_ms: float
-    transformer_share: float
+    shares: Shares
 
 
 @dataclass(frozen=True)
@@ -54,8 +71,14 @@ class ThreadModel:
         """Predict the latency of a network with these features."""
         cost = {name: self.coefficients_ms[name] * value for name, value in features.items()}
         total = sum(cost.values())
-        share = sum(cost.get(name, 0.0) for name in TRANSFORMER_FEATURES) / total
-        return Prediction(total, total * self.low_factor, total * self.high_factor, share)
+
+        def share(names: Sequence[str]) -> float:
+            return sum(cost.get(name, 0.0) for name in names) / total
+
+        groups = (DENSE_FEATURES, SLOW_FEATURES, WEIGHT_FEATURES, TRANSFORMER_FEATURES)
+        return Prediction(
+            total, total * self.low_factor, total * self.high_factor, Shares(*(share(names) for names in groups))
+        )
 
 
 @dataclass(frozen=True)
@@ -64,7 +87,8 @@ class CostModel:
 
     `tables` are features by model and image size; `reference` names the profile of the reference machine.
     A prediction between two measured sizes of a network is corrected by their latencies. 90 % of such predictions
-    are within a factor of `own_rows_factor`.
+    are within a factor of `own_rows_factor`. `feature_dims` are the inputs of the final layer, for the networks of
+    published tables.
     """
 
     reference: str
@@ -72,6 +96,7 @@ class CostModel:
     tables: Tables
     own_rows_factor: float
     citation: str
+    feature_dims: Mapping[str, int] = field(default_factory=dict)
 
     def knows(self, model: str, img_size: int) -> bool:
         """Return True if the network's operators were counted at this size, or at a smaller and a larger one."""
@@ -101,6 +126,16 @@ class CostModel:
         """
         usable = [count for count in self.threads if count <= threads]
         return self.threads[max(usable)].predict(self._features(model, img_size))
+
+    def predict_published(self, model: str, img_size: int, threads: int) -> Prediction:
+        """Predict like `predict`, for the network with ImageNet's classes, as published tables have it."""
+        features = dict(self._features(model, img_size))
+        weights_m = self.feature_dims.get(model, 0) * (PUBLISHED_CLASSES - COUNTED_CLASSES) / 1e6
+        features["vector_macs"] = features.get("vector_macs", 0.0) + weights_m
+        features["weights_mb"] = features.get("weights_mb", 0.0) + BYTES_PER_FLOAT * weights_m
+        features["cold_weights_mb"] = cold_mb(features["weights_mb"])
+        usable = [count for count in self.threads if count <= threads]
+        return self.threads[max(usable)].predict(features)
 
     def _features(self, model: str, img_size: int) -> Mapping[str, float]:
         sizes = self.tables[model]
@@ -144,7 +179,14 @@ def load_cost_model(model: Path, tables: Path, runtime: RuntimeName = "onnxrunti
     fitted = document["runtimes"][runtime]
     threads = {int(count): ThreadModel(**entry) for count, entry in fitted["threads"].items()}
     networks = {name: _by_size(counted["features"], sizes) for name, sizes in counted["networks"].items()}
-    return CostModel(document["reference"], threads, networks, fitted["own_rows_factor"], fitted["citation"])
+    return CostModel(
+        document["reference"],
+        threads,
+        networks,
+        fitted["own_rows_factor"],
+        fitted["citation"],
+        counted.get("feature_dims", {}),
+    )
 
 
 def _by_size(names: Sequence[str], sizes: Mapping[str, str]) -> dict[int, dict[str, float]]:

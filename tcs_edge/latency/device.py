@@ -7,15 +7,24 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tcs_edge.errors import UsageError
+from tcs_edge.latency.board import Traits
 from tcs_edge.latency.cost_model import Tables
 from tcs_edge.latency.plausibility import candidate_macs_m, roofline_ms
+from tcs_edge.latency.precision import Int8Ratio, int8_ratio
 from tcs_edge.latency.reference import Estimate, Reference, reference, rows_of
-from tcs_edge.latency.transfer import ANCHOR_PX, Transfer, by_facts, by_ncnn, by_rows, for_another_runtime
+from tcs_edge.latency.transfer import Transfer, by_facts, by_proxy, by_rows, for_another_runtime
 from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.machine import RecordedMachine, latency_origin
 from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, Source
 from tcs_edge.specs.target import RuntimeName, TargetSpec, load_target
+
+# Runtimes with latencies on the reference machine; runtimes whose rows stand for another one; runtimes with rows at
+# several input sizes.
+REFERENCE_RUNTIMES = ("onnxruntime", "openvino")
+PROXY_RUNTIMES: tuple[ProfileRuntime, ...] = ("ncnn", "tflite")
+SIZED_RUNTIMES: tuple[ProfileRuntime, ...] = ("tflite", "armnn")
+_MEASURE = "Measure one (`tcs-edge profile` there, or `tcs-edge bundle-profiler`)."
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,8 @@ class DeviceLatencies:
     """Latencies on one target for one runtime, precision and thread count; see `device_latencies`.
 
     `rows` are the device's own rows. `transfer` converts latencies of the reference machine to the device;
-    it is None if the device is the reference machine.
+    it is None if the device is the reference machine. For a precision without rows, `plain` has the latencies in fp32.
+    int8 is faster by `int8`; fp16 stores the weights, and computes as fp32 does.
     """
 
     target: TargetSpec
@@ -69,6 +79,8 @@ class DeviceLatencies:
     threads: int
     reference: Reference
     transfer: Transfer | None
+    plain: DeviceLatencies | None = None
+    int8: Int8Ratio | None = None
 
     def latency(self, model: str, img_size: int) -> Latency:
         """Latency of `model` for one img_size x img_size image.
@@ -81,6 +93,8 @@ class DeviceLatencies:
             UsageError: neither the profile nor the reference machine has data on the model at this size.
         """
         model = model.partition(".")[0]
+        if self.plain:
+            return self._from_plain(self.plain.latency(model, img_size), model, img_size)
         expected = self._expected(model, img_size)
         own = self._own_rows(model, known=expected is not None)
         found = self.reference.corrected(own, model, img_size) or expected
@@ -90,6 +104,19 @@ class DeviceLatencies:
             return self._of_row(found.exact)
         estimate = Latency(found.p50_ms, found.low_ms, found.high_ms, self.threads, "estimated", found.how)
         return self._above_roofline(estimate, model, img_size)
+
+    def _from_plain(self, plain: Latency, model: str, img_size: int) -> Latency:
+        """Estimate the latency of another precision from that in fp32."""
+        if self.int8 is None:
+            citation = f"{plain.citation}; {self.precision} stores the weights, computed like fp32"
+            return replace(plain, citation=citation)
+        p50_ms = plain.p50_ms * math.exp(self.int8.log)
+        down = math.hypot(math.log(plain.p50_ms / plain.low_ms), self.int8.half)
+        up = math.hypot(math.log(plain.high_ms / plain.p50_ms), self.int8.half)
+        citation = f"{plain.citation}; {self.int8.how}"
+        low_ms, high_ms = p50_ms * math.exp(-down), p50_ms * math.exp(up)
+        found = Latency(p50_ms, low_ms, high_ms, plain.threads, "estimated", citation)
+        return self._above_roofline(found, model, img_size)
 
     def _of_row(self, row: LatencyRow) -> Latency:
         citation = self.profile.citations.get(row.citation, row.citation)
@@ -132,7 +159,12 @@ class DeviceLatencies:
         known = self.reference.latency(model, img_size)
         if known is None or self.transfer is None:
             return known
-        factor = self.transfer.factor(model, img_size, known.transformer_share, self._overhead(model, img_size))
+        predicted = self.reference.prediction(model, img_size)
+        # The terms of another runtime's rows belong to the predicted latency (`transfer.points_of`).
+        if predicted and self.transfer.fit:
+            how = f"predicted: {self.reference.model.citation}"
+            known = Estimate(predicted.p50_ms, predicted.p50_ms, predicted.p50_ms, how, None, predicted.shares)
+        factor = self.transfer.factor(model, Traits(known.shares, known.p50_ms, img_size))
         low, high = math.log(known.low_ms / known.p50_ms), math.log(known.high_ms / known.p50_ms)
         p50 = known.p50_ms * math.exp(factor.center)
         return Estimate(
@@ -141,13 +173,6 @@ class DeviceLatencies:
             p50 * math.exp(math.hypot(high, factor.up)),
             f"{self.reference.model.reference} ({known.how}) {factor.how}",
         )
-
-    def _overhead(self, model: str, img_size: int) -> float:
-        """Log of the reference's latency relative to a latency proportional to the image area, >= 0."""
-        here, full = (self.reference.latency(model, size) for size in (img_size, ANCHOR_PX))
-        if here is None or full is None:
-            return 0.0
-        return max(0.0, 2 * math.log(ANCHOR_PX / img_size) - math.log(full.p50_ms / here.p50_ms))
 
     def _unknown(self, model: str, img_size: int) -> str:
         sizes = sorted(
@@ -180,49 +205,93 @@ def device_latencies(
         tables: operator features of networks that are not in the shipped tables.
 
     Raises:
-        UsageError: the profile has no row for int8, fp16 or ncnn, and these cannot be estimated.
+        UsageError: the profile has no row with this runtime and precision, and they cannot be estimated: int8 without
+            published pairs, or a runtime without published latencies on the device.
     """
     wanted = threads or target.threads
     rows = _with_threads(profile, runtime, precision, wanted)
-    known: RuntimeName | None = runtime if runtime != "ncnn" and precision == "fp32" else None
-    if not (rows or known):
+    if not rows and precision != "fp32":
+        return _another_precision(target, profile, wanted, runtime, precision, tables)
+    evidence = _Evidence(target, profile, runtime, wanted)
+    if not rows and evidence.empty:
         raise UsageError(
             f"the profile of {profile.target} has no row with {runtime} in {precision} and at most {wanted} "
-            "threads. Measure one (`tcs-edge profile` there, or `tcs-edge bundle-profiler`)."
+            f"threads. {_MEASURE}"
         )
-    proxies = _proxies(profile, runtime, wanted)
-    count = next((found[0].threads for found in (rows, *proxies) if found), wanted)
-    against = reference(count, known or "onnxruntime").with_tables(tables or {})
-    transfer = None
-    if not (known and profile.target == against.model.reference):
-        same_threads = reference(against.threads).with_tables(tables or {})
-        transfer = by_rows(rows, against) or _by_proxies(proxies, runtime, target, count, same_threads)
+    count = next((found[0].threads for found in (rows, *evidence.proxies) if found), wanted)
+    known: RuntimeName = "openvino" if runtime == "openvino" and precision == "fp32" else "onnxruntime"
+    against = reference(count, known).with_tables(tables or {})
+    if runtime in REFERENCE_RUNTIMES and precision == "fp32" and profile.target == against.model.reference:
+        return DeviceLatencies(target, profile, runtime, precision, tuple(rows), count, against, None)
+    transfer = by_rows(rows, against)
+    if transfer is None:
+        same_threads = reference(count).with_tables(tables or {})
+        transfer, proxied = evidence.transfer(same_threads, count)
+        against = same_threads if proxied else against
     return DeviceLatencies(target, profile, runtime, precision, tuple(rows), count, against, transfer)
 
 
-def _proxies(profile: Profile, runtime: ProfileRuntime, threads: int) -> tuple[list[LatencyRow], list[LatencyRow]]:
-    """Return rows of other runtimes as substitutes: onnxruntime's (for other runtimes) and ncnn's."""
-    other = [] if runtime == "onnxruntime" else _with_threads(profile, "onnxruntime", "fp32", threads)
-    ncnn = _with_threads(profile, "ncnn", "fp16", threads) or _with_threads(profile, "ncnn", "fp32", threads)
-    return other, ncnn
-
-
-def _by_proxies(
-    proxies: tuple[list[LatencyRow], list[LatencyRow]],
-    runtime: ProfileRuntime,
+def _another_precision(
     target: TargetSpec,
+    profile: Profile,
     threads: int,
-    against: Reference,
-) -> Transfer:
-    """Estimate the transfer from onnxruntime's rows, else ncnn's rows, else the device's facts.
+    runtime: ProfileRuntime,
+    precision: Precision,
+    tables: Tables | None,
+) -> DeviceLatencies:
+    """Return latencies in a precision without rows, from those in fp32."""
+    plain = device_latencies(target, profile, threads, runtime, "fp32", tables)
+    ratio = int8_ratio(profile, target.cpu, runtime, threads) if precision == "int8" else None
+    if precision == "int8" and ratio is None:
+        raise UsageError(
+            f"the profile of {profile.target} has no row with {runtime} in int8, and nobody published int8 beside "
+            f"float on such a processor. {_MEASURE}"
+        )
+    return replace(plain, precision=precision, rows=(), plain=plain, int8=ratio)
 
-    `against` is the reference machine with onnxruntime.
+
+class _Evidence:
+    """Rows of other runtimes on a device, as substitutes for one without rows of its own.
+
+    `proxies` are onnxruntime's rows, for another runtime, and then float rows of ncnn and TFLite.
     """
-    other, ncnn = proxies
-    found = by_rows(other, against) or by_ncnn(ncnn, against)
-    if found is None:
-        return by_facts(target.cpu, threads, load_target(against.model.reference).cpu, against.threads)
-    return found if runtime == "onnxruntime" else for_another_runtime(found, runtime)
+
+    def __init__(self, target: TargetSpec, profile: Profile, runtime: ProfileRuntime, threads: int) -> None:
+        self.target, self.runtime = target, runtime
+
+        def floats(name: ProfileRuntime) -> list[LatencyRow]:
+            return _with_threads(profile, name, "fp16", threads) or _with_threads(profile, name, "fp32", threads)
+
+        self.onnxruntime = [] if runtime == "onnxruntime" else _with_threads(profile, "onnxruntime", "fp32", threads)
+        self.others = [rows for name in PROXY_RUNTIMES if (rows := floats(name))]
+        self.sized = [rows for name in SIZED_RUNTIMES if (rows := floats(name))]
+        self.proxies = [rows for rows in (self.onnxruntime, *self.others) if rows]
+
+    @property
+    def empty(self) -> bool:
+        """True if the runtime cannot be estimated here."""
+        return self.runtime not in REFERENCE_RUNTIMES and not self.others
+
+    def transfer(self, against: Reference, threads: int) -> tuple[Transfer, bool]:
+        """Estimate the transfer from the rows, else from the device's facts.
+
+        Args:
+            against: the reference machine with onnxruntime.
+
+        Returns:
+            The transfer, and True if it is relative to onnxruntime on the reference machine.
+        """
+        measured = by_rows(self.onnxruntime, against)
+        if measured:
+            return for_another_runtime(measured, self.runtime), False
+        # The published pairs of OpenVINO are on Arm. On x86 the reference itself has both runtimes.
+        by_reference = self.runtime == "openvino" and not self.target.cpu.isa.startswith("arm")
+        for rows in self.others:
+            found = by_proxy(rows, against, "onnxruntime" if by_reference else self.runtime, self.sized)
+            if found:
+                return (for_another_runtime(found, self.runtime), False) if by_reference else (found, True)
+        facts = by_facts(self.target.cpu, threads, load_target(against.model.reference).cpu, against.threads)
+        return (facts if self.runtime == "onnxruntime" else for_another_runtime(facts, self.runtime)), False
 
 
 def _with_threads(profile: Profile, runtime: ProfileRuntime, precision: Precision, threads: int) -> list[LatencyRow]:

@@ -29,6 +29,11 @@ FEATURES = (
     "elementwise_mb",
 )  # fmt: skip
 MAC_FEATURES = tuple(name for name in FEATURES if name.endswith("_macs"))
+# Work whose speed relative to other work differs most between runtimes and processors: convolutions that Winograd's
+# algorithm can save, work that onnxruntime on x86 is slow at (unfolded convolutions, activations), and weights.
+DENSE_FEATURES = ("stem_macs", "dense_macs")
+SLOW_FEATURES = ("lowered_macs", "lowered_mb", "lowered_groups", "activated_mb")
+WEIGHT_FEATURES = ("weights_mb", "cold_weights_mb", "vector_macs")
 # Features of transformers that convolutional networks have rarely or never.
 TRANSFORMER_FEATURES = (
     "gemm_macs", "gemm_mb", "matmul_macs", "matmul_mb", "matmuls", "transposed_mb", "scattered_mb", "softmax_mb",
@@ -66,10 +71,13 @@ def cost_features(operators: Iterable[Operator]) -> dict[str, float]:
     for operator in operators:
         for name, amount in _features(operator).items():
             total[name] += amount
-    weights = total["weights_mb"]
-    # Estimate of the weights that other layers evict from the cache before the layer runs again.
-    total["cold_weights_mb"] = weights**2 / (weights + WEIGHT_CACHE_MB)
+    total["cold_weights_mb"] = cold_mb(total["weights_mb"])
     return {name: total[name] for name in FEATURES if total[name]}
+
+
+def cold_mb(weights_mb: float) -> float:
+    """Estimate the weights in 10^6 bytes that other layers evict from the cache before the layer runs again."""
+    return weights_mb**2 / (weights_mb + WEIGHT_CACHE_MB)
 
 
 def _features(operator: Operator) -> Mapping[str, float]:

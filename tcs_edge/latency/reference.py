@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
-from tcs_edge.latency.cost_model import CostModel, Prediction, Tables, shipped_cost_model
+from tcs_edge.latency.cost_model import CostModel, Prediction, Shares, Tables, shipped_cost_model
 from tcs_edge.specs.profile import LatencyRow, Profile, load_profile
 from tcs_edge.specs.target import RuntimeName
 
@@ -18,14 +18,14 @@ POWER_LAW_FACTOR = 1.15
 
 @dataclass(frozen=True)
 class Estimate:
-    """Latency in ms with a 90 % interval and its derivation; `transformer_share` as in `cost_model.Prediction`."""
+    """Latency in ms with a 90 % interval and its derivation; `shares` are those of the network on the reference."""
 
     p50_ms: float
     low_ms: float
     high_ms: float
     how: str
     exact: LatencyRow | None = None
-    transformer_share: float = 0.0
+    shares: Shares = field(default_factory=Shares)
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,24 @@ class Reference:
     def latency(self, name: str, img_size: int) -> Estimate | None:
         """Latency of a student on the reference machine; None if neither a row nor its operators are known."""
         predicted = self.prediction(name, img_size)
-        share = predicted.transformer_share if predicted else 0.0
+        shares = predicted.shares if predicted else Shares()
         own = [row for row in self.rows if row.model == name]
         if found := self.corrected(own, name, img_size):
-            return replace(found, transformer_share=share)
+            return replace(found, shares=shares)
         if predicted is None:
             return None
         how = f"predicted: {self.model.citation}"
-        return Estimate(predicted.p50_ms, predicted.low_ms, predicted.high_ms, how, None, share)
+        return Estimate(predicted.p50_ms, predicted.low_ms, predicted.high_ms, how, None, shares)
 
     def prediction(self, name: str, img_size: int) -> Prediction | None:
         """Predict the latency with the cost model, without measured rows; None if the operators are unknown."""
         known = self.model.knows(name, img_size)
         return self.model.predict(name, img_size, self.threads) if known else None
+
+    def published(self, name: str, img_size: int) -> Prediction | None:
+        """Predict the latency with ImageNet's classes, as in published tables; None if the operators are unknown."""
+        known = self.model.knows(name, img_size)
+        return self.model.predict_published(name, img_size, self.threads) if known else None
 
     def corrected(self, rows: Sequence[LatencyRow], name: str, img_size: int) -> Estimate | None:
         """Estimate the latency from rows of this student on one machine, interpolated with the cost model."""

@@ -1,12 +1,12 @@
 """Latency factor of a device relative to the reference machine, with its uncertainty.
 
-With rows of the device, the factor is the mean of log(device / reference) over the networks known on both. It has a
-90 % prediction interval for another network. Few rows determine the spread poorly, so it is pooled with the spread on
-the boards with published ncnn latencies. Without rows, the factor follows from the processors' facts.
+The evidence is the first of these:
 
-ncnn's published rows need a conversion to onnxruntime, from the only published pair: yolo11n on a Raspberry Pi 5
-takes 168.1 ms with onnxruntime and 88.0 ms with ncnn (Ultralytics, Raspberry Pi guide). This ncnn latency is with
-fp16 arithmetic; the square root of the factor is used for boards without. The interval includes equal runtimes.
+1. Rows of the device in the runtime itself. The factor is the mean of log(device / reference) over the networks known
+   on both, with a 90 % prediction interval for another network.
+2. Rows of the device in another runtime (a proxy): the log-linear model of `board`, times the ratio of the two runtimes
+   of `runtime_ratio`.
+3. The processors' facts.
 """
 
 from __future__ import annotations
@@ -16,27 +16,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
+from tcs_edge.latency.board import (
+    USUAL_NETWORKS,
+    BoardFit,
+    BoardModel,
+    Point,
+    Traits,
+    fit_board,
+    shipped_board_model,
+    size_slope,
+    t_quantile,
+)
 from tcs_edge.latency.reference import Reference
+from tcs_edge.latency.runtime_ratio import runtime_ratio, spread_over_kinds
 from tcs_edge.specs.profile import LatencyRow
 from tcs_edge.specs.target import Cpu
 
-CONFIDENCE = 0.90
-# Usual spread of log(board / reference) over convolutional networks, and its weight as a number of networks when it is
-# pooled with a board's own rows (benchmarks/evaluate_transfer.py).
-USUAL_SPREAD, USUAL_NETWORKS = 0.26, 4
-NCNN_TO_ONNXRUNTIME = 168.1 / 88.0
-# Additional interval if onnxruntime's factor is used for OpenVINO, as a factor either way. There are no published
-# latencies of both on one device, so this is an assumption and not a measurement.
-OTHER_RUNTIME_FACTOR = 2.0
+# Usual spread of log(board / reference) over convolutional networks without further terms
+# (benchmarks/evaluate_transfer.py).
+USUAL_SPREAD = 0.26
 # Slowdown of the boards beyond the ratio of the peak arithmetic rates: geometric mean, spread of the logarithms, and
 # number of boards (the same script).
 PEAK_LOG, PEAK_SPREAD, PEAK_BOARDS = math.log(1.51), 0.86, 8
-ANCHOR_PX = 224
-SIZE_FACTOR_PER_HALVING = 1.25
-# Additional slowdown of the boards for transformers, as a geometric mean over ncnn's only transformer (the same
-# script). ncnn's own part of it is unknown: half of it, in logarithms, is applied, and the interval reaches from none
-# to all of it.
-TRANSFORMER_LAG = math.log(4.5)
+# A network is a transformer for the fit of a board above this share of a transformer's operators.
+TRANSFORMER = 0.5
 
 
 @dataclass(frozen=True)
@@ -53,40 +56,58 @@ class Factor:
 class Transfer:
     """Factor of a device relative to the reference for one thread count, in logarithms.
 
-    `mean` and `half_width` describe the factor of a network without rows. `own` holds log(device / reference) of the
-    networks known on both. `runtime_log` and `runtime_half` convert from the runtime of the rows, with half the width
-    of its interval. `transformer_log` is the additional slowdown of transformers. `anchored` is True if all rows are
-    of 224 px images. `how` describes the derivation in words. `evident` is True if the factor is based on rows.
+    `mean` and `half_width` describe the factor of a network without rows; `fit` adds the terms of the network. `own`
+    holds log(device / reference) of the networks known on both, in runtime `proxy`. `runtime` is the wanted runtime.
+    `runtime_share` scales the ratio of the runtimes, and `runtime_half` is added to its interval. `halving` and
+    `halving_half` are the change for each halving of the input size and half of its interval. `transformer_log` is the
+    additional slowdown of transformers. `how` describes the derivation in words. `evident` is True if the factor is
+    based on rows.
     """
 
     mean: float
     half_width: float
     how: str
-    runtime_how: str = ""
+    fit: BoardFit | None = None
     own: Mapping[str, float] = field(default_factory=dict)
-    runtime_log: float = 0.0
+    runtime: str = ""
+    proxy: str = ""
+    runtime_share: float = 1.0
     runtime_half: float = 0.0
+    halving: float = 0.0
+    halving_half: float = 0.0
     transformer_log: float = 0.0
-    anchored: bool = False
     evident: bool = True
 
-    def factor(self, model: str, img_size: int, transformer_share: float, overhead: float) -> Factor:
-        """Compute the factor for one student.
+    def factor(self, model: str, traits: Traits) -> Factor:
+        """Compute the factor for one student."""
+        if self.fit is None:
+            half = math.hypot(self.half_width, self.runtime_half)
+            return Factor(self.mean, half, half, self.how)
+        own, log, half = self.own.get(model), self.fit.log(traits), self.half_width
+        kind = traits.shares.transformer * self.transformer_log / 2
+        if own is not None:
+            log, half, kind = own, 0.0, 0.0
+        halvings = traits.value("halvings")
+        ratio, ratio_half = self._ratio(traits)
+        center = log + kind + ratio + self.halving * halvings
+        spread = math.hypot(half, ratio_half, self.halving_half * halvings)
+        evidence = f"this network with {self.proxy}" if own is not None else self.how
+        return Factor(
+            center, spread + kind, spread + kind, f"x {math.exp(center):.3g}, from {evidence}{self._note(ratio)}"
+        )
 
-        Args:
-            transformer_share: 0..1, see `cost_model.Prediction`.
-            overhead: log of the reference's latency at this size, relative to its latency at 224 px scaled by the
-                area, >= 0; a slow device may not have this overhead.
-        """
-        kind = transformer_share * self.transformer_log / 2
-        own = self.own.get(model)
-        spread = math.hypot(self.half_width if own is None else 0.0, self.runtime_half)
-        center = (self.mean if own is None else own) + self.runtime_log + (kind if own is None else 0.0)
-        halvings = abs(math.log2(ANCHOR_PX / img_size)) if self.anchored else 0.0
-        size = math.log(SIZE_FACTOR_PER_HALVING) * halvings
-        down = math.hypot(spread, size, overhead if self.anchored else 0.0)
-        how = self.how if own is None else f"x {math.exp(center):.3g}, from this network with ncnn, {self.runtime_how}"
-        return Factor(center, down + kind, math.hypot(spread, size) + kind, how)
+    def _ratio(self, traits: Traits) -> tuple[float, float]:
+        """Return the log ratio of the wanted runtime to the proxy, and half of its interval."""
+        found = runtime_ratio(self.runtime, self.proxy, traits)
+        if found is None:
+            return 0.0, 0.0
+        log = self.runtime_share * found.log
+        return log, math.hypot(found.half, self.runtime_half, (1 - self.runtime_share) * found.log)
+
+    def _note(self, ratio: float) -> str:
+        if self.runtime == self.proxy:
+            return ""
+        return f", including x {math.exp(ratio):.3g} for {self.runtime} instead of {self.proxy}"
 
 
 def by_rows(rows: Iterable[LatencyRow], against: Reference) -> Transfer | None:
@@ -104,35 +125,96 @@ def by_rows(rows: Iterable[LatencyRow], against: Reference) -> Transfer | None:
     return Transfer(mean, half, how)
 
 
-def by_ncnn(rows: Sequence[LatencyRow], against: Reference) -> Transfer | None:
-    """Estimate the transfer from ncnn's published rows; None if no row has a network known on the reference."""
-    anchors = [row for row in rows if row.img_size == ANCHOR_PX]
-    own = {model: fmean(values) for model, values in _logs(anchors, against).items()}
-    if not own:
+def by_proxy(
+    rows: Sequence[LatencyRow],
+    against: Reference,
+    runtime: str,
+    sized: Sequence[Sequence[LatencyRow]] = (),
+    model: BoardModel | None = None,
+) -> Transfer | None:
+    """Estimate the transfer to `runtime` from float rows of one other runtime, or of itself.
+
+    Args:
+        rows: rows of one runtime and thread count.
+        against: the reference with the operators of the rows' networks.
+        sized: rows of the device at several input sizes, one list per runtime, for the effect of the size.
+        model: pooled figures of the boards; default the shipped ones.
+
+    Returns:
+        None if no row has a network with known operators, or nobody published both runtimes.
+    """
+    model = model or shipped_board_model()
+    points = points_of(rows, against)
+    if not points:
         return None
-    mean, half = interval(list(own.values()))
-    runtime, fp16 = math.log(NCNN_TO_ONNXRUNTIME), all(row.precision == "fp16" for row in rows)
-    applied = runtime if fp16 else runtime / 2
-    runtime_how = f"including x {math.exp(applied):.3g} for onnxruntime instead of ncnn"
-    how = (
-        f"x {math.exp(mean + applied):.3g}, from {len(own)} networks with ncnn "
-        f"(90 % interval: factor {math.exp(half):.3g} either way), {runtime_how}"
+    proxy = rows[0].runtime
+    fit = fit_board(points, model.runtimes[proxy])
+    if runtime_ratio(runtime, proxy, points[0].traits) is None:
+        return None
+    fp16 = any(row.precision == "fp16" for row in rows)
+    # The published pairs have fp16 arithmetic in ncnn and OpenVINO. Without it, half of their advantage over
+    # onnxruntime is applied, and the interval reaches from none to all.
+    share = 1.0 if fp16 or runtime != "onnxruntime" else 0.5
+    by_model: dict[str, list[float]] = {}
+    for point in points:
+        by_model.setdefault(point.model, []).append(point.log)
+    how = f"{fit.networks} networks with {proxy} (90 % interval: factor {math.exp(fit.half_width):.3g} either way)"
+    found = Transfer(
+        fit.intercept, fit.half_width, how, fit, {}, runtime, proxy, share, transformer_log=model.transformer_log
     )
-    return Transfer(mean, half, how, runtime_how, own, applied, runtime / 2, TRANSFORMER_LAG, anchored=True)
+    if "halvings" in fit.pooled.terms:  # the fit itself has the effect of the input size
+        return found
+    halving, half = board_halving(sized, against, model)
+    own = {name: fmean(logs) for name, logs in by_model.items()}
+    return replace(found, own=own, halving=halving, halving_half=half)
+
+
+def points_of(rows: Iterable[LatencyRow], against: Reference) -> list[Point]:
+    """Return the rows of convolutional networks with known operators, against their predicted reference latency.
+
+    Predicted latencies fit better than measured ones here (benchmarks/evaluate_transfer.py): the terms come from the
+    same prediction.
+    """
+    points = []
+    for row in rows:
+        found = against.published(row.model, row.img_size)
+        if found and found.shares.transformer <= TRANSFORMER:
+            traits = Traits(found.shares, found.p50_ms, row.img_size)
+            points.append(Point(row.model, traits, math.log(row.p50_ms / found.p50_ms)))
+    return points
+
+
+def board_halving(series: Iterable[Sequence[LatencyRow]], against: Reference, model: BoardModel) -> tuple[float, float]:
+    """Return the change of the factor for each halving of the input size, and half of its 90 % interval.
+
+    The board's own series, one per runtime, are averaged with the mean over all boards, which counts as one series.
+    """
+    own = []
+    for rows in series:
+        slope = size_slope(points_of(rows, against))
+        if slope is not None:
+            own.append(slope)
+    mean = (model.halving + sum(own)) / (1 + len(own))
+    half = t_quantile(model.halving_boards - 1) * model.halving_spread / math.sqrt(1 + len(own))
+    return mean, half
 
 
 def for_another_runtime(found: Transfer, runtime: str) -> Transfer:
-    """Use a device's factor with onnxruntime for `runtime`, with a wider interval."""
-    half = math.hypot(found.runtime_half, math.log(OTHER_RUNTIME_FACTOR))
-    note = f"assumed for {runtime} within a factor of {OTHER_RUNTIME_FACTOR:g} either way"
-    runtime_how = f"{found.runtime_how}, {note}" if found.runtime_how else note
-    return replace(found, runtime_half=half, how=f"{found.how}, {note}", runtime_how=runtime_how)
+    """Use a device's factor with onnxruntime for `runtime`, with a wider interval.
+
+    The reference has its own latencies in both runtimes. That their ratio is the same on the device is an assumption.
+    The interval is the spread of the ratio of two runtimes over networks on one board (`runtime_ratio`).
+    """
+    spread = spread_over_kinds()
+    extra = t_quantile(spread.pairs - 1) * spread.half
+    note = f"assumed for {runtime} within a factor of {math.exp(extra):.3g} either way"
+    return replace(found, runtime_half=math.hypot(found.runtime_half, extra), how=f"{found.how}, {note}")
 
 
 def by_facts(cpu: Cpu, threads: int, reference_cpu: Cpu, reference_threads: int) -> Transfer:
     """Estimate the transfer from the ratio of the arithmetic rates at the sustained clocks."""
     peak = math.log(_sustained_gmacs(reference_cpu, reference_threads) / _sustained_gmacs(cpu, threads))
-    half = _t_quantile(PEAK_BOARDS - 1) * PEAK_SPREAD * math.sqrt(1 + 1 / PEAK_BOARDS)
+    half = t_quantile(PEAK_BOARDS - 1) * PEAK_SPREAD * math.sqrt(1 + 1 / PEAK_BOARDS)
     how = (
         f"x {math.exp(peak + PEAK_LOG):.3g} by the processors' facts alone "
         f"(90 % interval: factor {math.exp(half):.3g} either way); "
@@ -153,14 +235,7 @@ def interval(logs: list[float]) -> tuple[float, float]:
     mean, count = fmean(logs), len(logs)
     squares = USUAL_NETWORKS * USUAL_SPREAD**2 + sum((value - mean) ** 2 for value in logs)
     degrees = USUAL_NETWORKS + count - 1
-    return mean, _t_quantile(degrees) * math.sqrt(squares / degrees * (1 + 1 / count))
-
-
-def _t_quantile(degrees: int) -> float:
-    """Upper 5 % point of Student's t."""
-    from scipy.special import stdtrit  # imported here, so that the choice of a student does not wait for it
-
-    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
+    return mean, t_quantile(degrees) * math.sqrt(squares / degrees * (1 + 1 / count))
 
 
 def _logs(rows: Iterable[LatencyRow], against: Reference) -> dict[str, list[float]]:

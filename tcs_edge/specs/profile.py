@@ -18,7 +18,8 @@ from tcs_edge.utils.files import write_json
 from tcs_edge.utils.reading import load_json
 
 Source = Literal["measured", "published", "estimated"]
-ProfileRuntime = Literal[RuntimeName, "ncnn"]
+# ncnn, TFLite and ArmNN stand for published latencies: proxies of the runtimes of a target.
+ProfileRuntime = Literal[RuntimeName, "ncnn", "tflite", "armnn"]
 RowKey = tuple[str, int, int, str, int, str]
 
 

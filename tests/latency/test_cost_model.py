@@ -39,7 +39,7 @@ def test_a_prediction_is_the_sum_over_the_operators_with_its_interval() -> None:
     found = toy(net={64: {"calls": 10, "gemm_macs": 5, "dense_macs": 10}}).predict("net", 64, 1)
     assert found.p50_ms == pytest.approx(0.1 + 0.1 + 0.3)
     assert (found.low_ms, found.high_ms) == pytest.approx((0.4, 0.625))
-    assert found.transformer_share == pytest.approx(0.2)
+    assert found.shares.transformer == pytest.approx(0.2)
 
 
 def test_work_proportional_to_the_area_is_interpolated_exactly() -> None:

@@ -105,11 +105,14 @@ def test_error_names_an_unknown_model(target: TargetSpec, make_row: MakeRow, mak
         latency(target, make_profile(make_row("a", 1.0)), "b", 96)
 
 
-def test_a_precision_without_rows_is_an_error() -> None:
+def test_a_precision_or_runtime_without_evidence_is_an_error() -> None:
     assert shipped("raspberrypi4", "resnet18", 224, runtime="ncnn").source == "published"
     assert shipped("raspberrypi4", "resnet18", 224).source == "estimated"
+    assert shipped("raspberrypi4", "resnet18", 224, precision="int8").source == "estimated"
     with pytest.raises(UsageError, match="no row with onnxruntime in int8"):
-        shipped("raspberrypi4", "resnet18", 224, precision="int8")
+        shipped("x86-avx512", "resnet18", 224, precision="int8")
+    with pytest.raises(UsageError, match="no row with ncnn in fp32"):
+        shipped("x86-avx512", "resnet18", 224, runtime="ncnn")
 
 
 @pytest.mark.parametrize(("board", "threads"), [("raspberrypi5", 1), ("raspberrypi5", 4), ("jetson-orin-nano", 1)])
@@ -211,6 +214,6 @@ def test_an_interpolation_is_between_its_neighbors(
 def test_an_estimates_interval_includes_ncnns_published_latency(board: str) -> None:
     """On boards without fp16 arithmetic, the interval must include equal speed of both runtimes."""
     for row in load_profile(board).rows:
-        if row.source == "published" and row.precision == "fp32" and row.model in CANDIDATES:
+        if row.runtime == "ncnn" and row.precision == "fp32" and row.model in CANDIDATES:
             found = shipped(board, row.model, row.img_size, threads=row.threads)
             assert found.low_ms <= row.p50_ms * 1.001

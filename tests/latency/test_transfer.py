@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tcs_edge.latency.board import Traits, shipped_board_model
+from tcs_edge.latency.cost_model import Shares
 from tcs_edge.latency.reference import reference, rows_of
+from tcs_edge.latency.runtime_ratio import runtime_ratio
 from tcs_edge.latency.transfer import (
-    NCNN_TO_ONNXRUNTIME,
     USUAL_NETWORKS,
     USUAL_SPREAD,
     by_facts,
-    by_ncnn,
+    by_proxy,
     by_rows,
     interval,
 )
@@ -21,6 +23,7 @@ from tcs_edge.specs.profile import LatencyRow, load_profile
 from tcs_edge.specs.target import load_target
 
 MakeRow = Callable[..., LatencyRow]
+PLAIN = Traits(Shares(dense=0.1), 5.0, 224)
 NETWORKS = ("lcnet_050", "resnet18", "mobilenetv2_100", "repvit_m0_9")
 
 
@@ -40,7 +43,7 @@ def test_rows_of_a_device_give_its_factor(make_row: MakeRow) -> None:
     found = by_rows(rows, against)
     assert found is not None
     assert found.mean == pytest.approx(math.log(7))
-    factor = found.factor("starnet_s1", 32, transformer_share=0.5, overhead=1.0)
+    factor = found.factor("starnet_s1", Traits(Shares(transformer=0.5), 5.0, 32))
     assert factor.center == pytest.approx(math.log(7))
     assert factor.up == factor.down == pytest.approx(found.half_width)
 
@@ -57,7 +60,7 @@ def test_more_rows_narrow_the_interval(make_row: MakeRow) -> None:
 def test_estimated_rows_and_unlisted_models_are_ignored(make_row: MakeRow) -> None:
     rows = [make_row("resnet18", 9.0, threads=1, source="estimated"), make_row("nobody", 9.0, threads=1)]
     assert by_rows(rows, reference(1)) is None
-    assert by_ncnn([], reference(1)) is None
+    assert by_proxy([], reference(1), "onnxruntime") is None
 
 
 def test_the_interval_covers_90_percent_of_new_networks() -> None:
@@ -75,22 +78,52 @@ def test_the_interval_covers_90_percent_of_new_networks() -> None:
 def test_the_runtime_factor_depends_on_the_arithmetic_of_the_rows(board: str, share: float) -> None:
     profile, against = load_profile(board), reference(1)
     rows = rows_of(profile, "ncnn", "fp16", 1) or rows_of(profile, "ncnn", "fp32", 1)
-    found = by_ncnn(rows, against)
+    found = by_proxy(rows, against, "onnxruntime")
     assert found is not None
-    assert found.runtime_log == pytest.approx(share * math.log(NCNN_TO_ONNXRUNTIME))
-    own = found.factor("resnet18", 224, 0.0, 0.0)
+    counted = against.published("resnet18", 224)
+    traits = Traits(counted.shares, counted.p50_ms, 224)
+    own = found.factor("resnet18", traits)
+    ratio = runtime_ratio("onnxruntime", "ncnn", traits)
     published = next(row.p50_ms for row in rows if row.model == "resnet18")
-    measured = against.latency("resnet18", 224).p50_ms
-    assert math.exp(own.center) * measured == pytest.approx(published * math.exp(found.runtime_log))
-    assert own.up < found.factor("starnet_s1", 224, 0.0, 0.0).up
+    assert math.exp(own.center) * counted.p50_ms == pytest.approx(published * math.exp(share * ratio.log))
+    assert own.up < found.factor("starnet_s1", traits).up
+
+
+def test_ncnns_own_latency_is_returned_for_ncnn() -> None:
+    against = reference(4)
+    rows = rows_of(load_profile("raspberrypi5"), "ncnn", "fp16", 4)
+    found = by_proxy(rows, against, "ncnn")
+    assert found is not None
+    counted = against.published("mnasnet_100", 224)
+    factor = found.factor("mnasnet_100", Traits(counted.shares, counted.p50_ms, 224))
+    published = next(row.p50_ms for row in rows if row.model == "mnasnet_100")
+    assert math.exp(factor.center) * counted.p50_ms == pytest.approx(published)
+    assert factor.up == factor.down == 0
 
 
 def test_other_sizes_and_transformers_widen_the_interval() -> None:
-    found = by_ncnn(rows_of(load_profile("raspberrypi4"), "ncnn", "fp32", 1), reference(1))
+    found = by_proxy(rows_of(load_profile("raspberrypi4"), "ncnn", "fp32", 1), reference(1), "onnxruntime")
     assert found is not None
-    plain, small = found.factor("starnet_s1", 224, 0.0, 0.0), found.factor("starnet_s1", 32, 0.0, 0.5)
-    transformer = found.factor("starnet_s1", 224, 1.0, 0.0)
+    plain, small = found.factor("starnet_s1", PLAIN), found.factor("starnet_s1", Traits(PLAIN.shares, 5.0, 56))
     assert small.up > plain.up
-    assert small.down > small.up
+    assert small.center - plain.center == pytest.approx(2 * shipped_board_model().halving)
+    transformer = found.factor("starnet_s1", Traits(Shares(dense=0.1, transformer=1.0), 5.0, 224))
     assert transformer.up > plain.up
     assert transformer.center - transformer.down == pytest.approx(plain.center - plain.down)
+
+
+def test_rows_at_several_sizes_set_the_effect_of_the_size() -> None:
+    """MLPerf's rows on this board are slower at small sizes than the mean of all boards, or faster."""
+    profile, against = load_profile("raspberrypi4"), reference(4)
+    ncnn = rows_of(profile, "ncnn", "fp32", 4)
+    sized = [rows_of(profile, name, "fp32", 4) for name in ("tflite", "armnn")]
+    alone, with_sizes = by_proxy(ncnn, against, "onnxruntime"), by_proxy(ncnn, against, "onnxruntime", sized)
+    assert alone.halving == pytest.approx(shipped_board_model().halving)
+    assert with_sizes.halving < alone.halving
+    assert with_sizes.halving_half < alone.halving_half
+
+
+def test_runtimes_that_nobody_compared_have_no_estimate() -> None:
+    rows = rows_of(load_profile("raspberrypi4"), "armnn", "fp32", 4)
+    assert by_proxy(rows, reference(4), "onnxruntime") is None
+    assert by_proxy(rows, reference(4), "armnn") is not None
