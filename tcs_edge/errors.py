@@ -55,7 +55,7 @@ class UnknownName(UsageError):
     """A name that is in no registry."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        super().__init__(f"unknown {kind} {name!r}. {advice(name, known)}{' ' + hint if hint else ''}")
+        super().__init__(f"unknown {kind} {short(name, 100)}. {advice(name, known)}{' ' + hint if hint else ''}")
 
 
 class NoCandidate(UsageError):
@@ -89,4 +89,17 @@ def advice(name: str, known: Iterable[str]) -> str:
 def reason_of(error: BaseException, limit: int = 200) -> str:
     """Return the message of another library's exception as one line of at most `limit` characters."""
     text = " ".join(str(error).split()) or type(error).__name__
+    return cut(text, limit)
+
+
+def short(value: object, limit: int = 60) -> str:
+    """Return the `repr` of a value, cut to `limit` characters."""
+    try:
+        return cut(repr(value), limit)
+    except (ValueError, RecursionError):  # an integer with thousands of digits
+        return f"a value of type {type(value).__name__}"
+
+
+def cut(text: str, limit: int) -> str:
+    """Return a text cut to `limit` characters."""
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from tcs_edge.errors import SpecError
+from tcs_edge.errors import SpecError, short
 
 SCHEMA_VERSION = 1
 MAX_IMG_SIZE = 4096
@@ -51,9 +51,9 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if not _is_whole(self.img_size) or not 1 <= self.img_size <= MAX_IMG_SIZE:
-            raise SpecError(f"img_size must be a whole number in 1..{MAX_IMG_SIZE}, got {self.img_size!r}.")
+            raise SpecError(f"img_size must be a whole number in 1..{MAX_IMG_SIZE}, got {short(self.img_size)}.")
         if not _is_number(self.crop_pct) or not 0 < self.crop_pct <= 1:
-            raise SpecError(f"crop_pct must be above 0 and at most 1, got {self.crop_pct!r}.")
+            raise SpecError(f"crop_pct must be above 0 and at most 1, got {short(self.crop_pct)}.")
         _require_choice("resize", self.resize, _RESIZES)
         _require_choice("interpolation", self.interpolation, tuple(_FILTERS))
         object.__setattr__(self, "mean", _triple("mean", self.mean))
@@ -134,7 +134,7 @@ class Preprocess:
         if document.get("schema_version") != SCHEMA_VERSION:
             came = document.get("schema_version")
             raise SpecError(
-                f"preprocess: schema_version is {came!r}, this version reads {SCHEMA_VERSION}. Run compress again."
+                f"preprocess: schema_version is {short(came)}, this version reads {SCHEMA_VERSION}. Run compress again."
             )
         values = {key: document[key] for key in document if key not in ("schema_version", "description")}
         _require_keys(set(values), {field.name for field in fields(cls)})
@@ -174,12 +174,12 @@ def _is_number(value: object) -> bool:
 
 def _require_choice(key: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise SpecError(f"{key} must be {' or '.join(allowed)}, got {value!r}.")
+        raise SpecError(f"{key} must be {' or '.join(allowed)}, got {short(value)}.")
 
 
 def _triple(key: str, values: object) -> Triple:
     if not isinstance(values, list | tuple) or len(values) != 3 or not all(map(_is_number, values)):
-        raise SpecError(f"{key} must be three finite numbers (R, G, B), got {values!r}.")
+        raise SpecError(f"{key} must be three finite numbers (R, G, B), got {short(values)}.")
     red, green, blue = map(float, values)
     return red, green, blue
 
@@ -188,4 +188,6 @@ def _require_keys(came: set[str], wanted: set[str]) -> None:
     if missing := sorted(wanted - came):
         raise SpecError(f"preprocess: missing {', '.join(missing)}.")
     if unknown := sorted(came - wanted, key=str):
-        raise SpecError(f"preprocess: unknown {', '.join(map(repr, unknown))}. Known: {', '.join(sorted(wanted))}.")
+        raise SpecError(
+            f"preprocess: unknown {', '.join(map(short, unknown[:5]))}. Known: {', '.join(sorted(wanted))}."
+        )

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tcs_edge.errors import DataError
+from tcs_edge.errors import DataError, reason_of, short
 from tcs_edge.utils.files import write_json, write_text
+from tcs_edge.utils.reading import read_regular
 
 
 def require_labels(labels: Sequence[str]) -> None:
@@ -22,9 +23,9 @@ def require_labels(labels: Sequence[str]) -> None:
     for label in labels:
         # splitlines splits at every separator of a reader of labels.txt, U+2028 too.
         if label.splitlines() != [label]:
-            raise DataError(f"class name {label!r} is empty or has a line break. Rename its folder.")
+            raise DataError(f"class name {short(label)} is empty or has a line break. Rename its folder.")
         if label in seen:
-            raise DataError(f"class name {label!r} is repeated. Rename one of the folders.")
+            raise DataError(f"class name {short(label)} is repeated. Rename one of the folders.")
         seen.add(label)
 
 
@@ -46,9 +47,9 @@ def read_labels(path: Path) -> tuple[str, ...]:
         DataError: the file is missing or not UTF-8, or as `require_labels`.
     """
     try:
-        labels = tuple(path.read_text(encoding="utf-8").split("\n")[:-1])
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+        labels = tuple(read_regular(path).decode().split("\n")[:-1])
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {reason_of(error)}. Restore the file.") from None
     require_labels(labels)
     return labels
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from tcs_edge.errors import DataError, MissingError, UsageError
+from tcs_edge.errors import DataError, MissingError, UsageError, reason_of
 from tcs_edge.utils.reading import is_file, is_folder, parse_json, require_content
 
 _PREFIXES = re.compile(r"^(?:module\.|backbone\.|model\.)+")
@@ -65,7 +65,7 @@ def read_state(path: Path, expected: Collection[str]) -> dict[str, torch.Tensor]
     try:
         raw = load_file(path)
     except (SafetensorError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as safetensors ({error}). Copy it again.") from None
+        raise DataError(f"{path} cannot be read as safetensors ({reason_of(error)}). Copy it again.") from None
     if name := next((name for name, tensor in raw.items() if tensor.is_complex()), None):
         raise DataError(f"{path}: tensor {name} has complex values. Pass real weights.")
     _require_unique_names(path)
@@ -90,7 +90,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         with safe_open(path, framework="pt") as stored:
             return {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as safetensors ({error}). Copy it again.") from None
+        raise DataError(f"{path} cannot be read as safetensors ({reason_of(error)}). Copy it again.") from None
 
 
 def require_real(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from tcs_edge.errors import DataError, SpecError, UsageError
+from tcs_edge.errors import DataError, SpecError, UsageError, short
 from tcs_edge.specs.machine import RecordedMachine, recorded_machine
 from tcs_edge.specs.profile import LatencyRow, Profile, RowKey, Source, load_profile
 from tcs_edge.specs.strict import validated
@@ -179,7 +179,7 @@ def _read_document(name_or_path: str) -> dict[str, Any] | None:
 
 def _as_profile_row(row: object, measured_on: str | None) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise SpecError(f"a row of a self-check must be an object, got {row!r}.")
+        raise SpecError(f"a row of a self-check must be an object, got {short(row)}.")
     known = {name: value for name, value in row.items() if name in LatencyRow.model_fields.keys() - OF_MACHINE}
     middle = known.get("p50_ms")
     filled = {"low_ms": middle, "high_ms": known.get("p90_ms", middle), "measured_on": measured_on}

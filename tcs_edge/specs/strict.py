@@ -8,8 +8,9 @@ from typing import Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tcs_edge.errors import SpecError
+from tcs_edge.errors import SpecError, cut
 from tcs_edge.errors import advice as near_or_known
+from tcs_edge.errors import short as short
 
 # Option names of earlier versions: a config file that has one gets an error with the new name.
 OLD_NAMES = {
@@ -60,7 +61,7 @@ def format_error(error: ValidationError, kind: type[BaseModel], advice: str = ""
     first = problems[0]
     location = _location(first)
     same = [problem for problem in problems if _location(problem) == location]
-    key = ".".join(str(part) for part in location) or "the document"
+    key = cut(".".join(str(part) for part in location), 100) or "the document"
     if first["type"] == "extra_forbidden":
         text = f"unknown key {key}. {_near(kind, location)}"
     elif first["type"] == "missing":
@@ -73,7 +74,7 @@ def format_error(error: ValidationError, kind: type[BaseModel], advice: str = ""
         message = first["msg"].removeprefix("Value error, ")
         text = f"{key}: {message}, got {short(first['input'])}"
     more = len(problems) - len(same)
-    full = text + (f" (and {more} more)" if more else "")
+    full = cut(text, 500) + (f" (and {more} more)" if more else "")
     return full if not advice else f"{full}{'' if full.endswith(('.', '?')) else '.'} {advice}"
 
 
@@ -114,12 +115,3 @@ def _table_of(annotation: Any) -> Any:
     """Return the spec among the types that a key may have, such as X in `X | None`."""
     kinds = (annotation, *get_args(annotation))
     return next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
-
-
-def short(value: object, limit: int = 60) -> str:
-    """Return the `repr` of a value, cut to `limit` characters."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer with thousands of digits
-        return f"a value of type {type(value).__name__}"
-    return text if len(text) <= limit else text[: limit - 3] + "..."

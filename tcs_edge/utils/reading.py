@@ -12,7 +12,7 @@ import math
 import stat
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tcs_edge.errors import DataError, SpecError, reason_of
 
@@ -23,6 +23,7 @@ MAX_TOML_INTEGER = 2**63  # by the TOML specification
 MAX_JSON_DIGITS = 300  # of an integer, which still converts to a float
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 LFS_ADVICE = "Run: git lfs pull"
+_BLOCK = 2**20
 NOT_REGULAR = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -126,7 +127,7 @@ def read_regular(source: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
         if kind != stat.S_IFREG:
             raise DataError(f"{source} is {NOT_REGULAR.get(kind, 'not a file')}. Pass a regular file.")
         with source.open("rb") as handle:
-            content = handle.read(limit + 1) if facts.st_size <= limit else b""
+            content = _read(handle, facts.st_size, limit) if facts.st_size <= limit else b""
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
@@ -134,6 +135,14 @@ def read_regular(source: Path, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
         raise DataError(f"{source} cannot be read: {reason}. Check the path.") from None
     if max(len(content), facts.st_size) > limit:
         raise DataError(f"{source} is larger than {limit / 1e6:.0f} MB. Pass another file.")
+    return content
+
+
+def _read(handle: BinaryIO, expected: int, limit: int) -> bytes:
+    """Read at most `limit` + 1 bytes, without a buffer of that size for a file of `expected` bytes."""
+    content = handle.read(expected + 1)
+    while len(content) > expected and len(content) <= limit and (more := handle.read(min(_BLOCK, limit + 1))):
+        content += more  # the file grows, or the system does not state its size
     return content
 
 

@@ -28,7 +28,10 @@ LINES = 20
 def main(root: Path, arguments: list[str] | None = None) -> int:
     """Measure the bundle in `root`; return 0, or 1 if a latency was not recorded, or 2 for wrong usage."""
     switch_off_telemetry()
-    bundle = json.loads((root / BUNDLE_FILE).read_text(encoding="utf-8"))
+    try:
+        bundle = read_bundle(root)
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        return _fail(f"{BUNDLE_FILE} is damaged: {type(error).__name__}. Copy the bundle again.")
     options = _options(bundle, arguments)
     damaged = damaged_files(root, bundle)
     if damaged:
@@ -48,6 +51,25 @@ def main(root: Path, arguments: list[str] | None = None) -> int:
     machine = describe_machine(options.runtime)
     document = profile_document(bundle["target"], keys, state, plan, machine, date.today().isoformat())
     return _finish(document, refusals(keys, state, plan), options.out)
+
+
+def read_bundle(root: Path) -> dict[str, Any]:
+    """Read the description of the bundle.
+
+    Raises:
+        OSError, ValueError, RecursionError, KeyError, TypeError: it is missing or damaged.
+    """
+    bundle = json.loads((root / BUNDLE_FILE).read_text(encoding="utf-8"))
+    texts = [bundle["target"]]
+    numbers = list(bundle["threads"])
+    for graph in bundle["graphs"]:
+        texts += [graph["model"], graph["precision"], graph["file"], graph["sha256"]]
+        numbers.append(graph["img_size"])
+        if Path(graph["file"]).name != graph["file"]:
+            raise ValueError("a model outside of the bundle")
+    if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
+        raise TypeError("a value of another type")
+    return dict(bundle)
 
 
 def damaged_files(root: Path, bundle: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -106,17 +107,39 @@ def load_state(work: Path, begun: dict[str, Any]) -> State:
     """Load the state of a measurement with the same settings from `work`; an empty state without one.
 
     Raises:
-        OtherMeasurement: the settings differ.
+        OtherMeasurement: the settings differ, or the file is damaged.
     """
     path = work / STATE_FILE
     if not path.is_file():
         return State()
-    document = json.loads(path.read_text(encoding="utf-8"))
-    if document["begun"] != begun:
-        differing = [name for name in begun if document["begun"].get(name) != begun[name]]
-        raise OtherMeasurement(f"{work} has a measurement with another {' and '.join(differing)}")
-    # Failed graphs are tried again, because the user may have fixed the cause.
-    return State(**{**document["state"], "failed": {}})
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["begun"] != begun:
+            differing = [name for name in begun if document["begun"].get(name) != begun[name]] or ["description"]
+            raise OtherMeasurement(f"{work} has a measurement with another {' and '.join(differing)}")
+        # Failed graphs are tried again, because the user may have fixed the cause.
+        state = State(**{**document["state"], "failed": {}})
+        intact = _is_intact(state)
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        intact = False
+    if not intact:
+        raise OtherMeasurement(f"{work} has a damaged {STATE_FILE}")
+    return state
+
+
+def _is_intact(state: State) -> bool:
+    """Return True if all latencies are above 0 and finite, and no visit is without any."""
+    visits = [samples for rounds in state.samples.values() for samples in rounds]
+    waits = [wait for rounds in state.waits.values() for wait in rounds]
+    positive = [*state.pace.values(), *(sample for samples in visits for sample in samples)]
+    others = [*waits, *state.restarts.values(), *state.peak_memory_mb.values()]
+    numbers = [*positive, *others]
+    return (
+        all(type(number) in (int, float) and 0 <= number < math.inf for number in numbers)
+        and 0 not in positive
+        and all(isinstance(samples, list) and samples for samples in visits)
+        and all(isinstance(rounds, list) for rounds in (*state.samples.values(), *state.waits.values()))
+    )
 
 
 def save_state(work: Path, begun: dict[str, Any], state: State) -> None:

@@ -94,7 +94,7 @@ def read_openvino_metadata(xml_path: Path) -> dict[str, str]:
     """
     try:
         group = ElementTree.parse(xml_path).getroot().find(f"rt_info/{RT_INFO_GROUP}")
-    except (OSError, ElementTree.ParseError) as error:
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
         raise DataError(f"{xml_path} cannot be read as an OpenVINO model: {error}") from None
     pairs = {} if group is None else {item.tag: item.get("value", "") for item in group}
     missing = [key for key in KEYS if key not in pairs]
