@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import UnknownName
-from tcs_edge.specs.config import ResolvedConfig
+from tcs_edge.specs.config import PAPER, ResolvedConfig
 from tcs_edge.specs.methods import METHODS
 from tcs_edge.specs.strict import validated
 
@@ -22,6 +22,7 @@ ARMS: dict[str, dict[str, Any]] = {
     for ending in ("", "-loop")
     if facts.online or not ending
 } | {
+    "tcs-paper": {"method": "tcs-paper", "tcs": PAPER},
     "ce-smooth": {"method": "ce", "train": {"label_smoothing": 0.1}},
     "ce-mixup": {"method": "ce", "train": {"mixup": 0.2}},
     "lp-ft": {"method": "ce", "ce": {"probe_start": True}},
@@ -104,7 +105,7 @@ class BenchRun:
     def config_key(self) -> dict[str, Any]:
         """Return everything that the run's result depends on, as JSON values, without options of other methods."""
         options = self.options.model_dump(mode="json", exclude_none=True)
-        others = set(METHODS) - {self.options.method}
+        others = set(METHODS) - self.options.method_tables
         for unread in ("threads", "workers", "cache_dir", *others):
             options.pop(unread, None)
         return {"arm": self.arm, "options": options}

@@ -38,6 +38,11 @@ OPEN = (None, "auto")
 SOFTENED = {"label_weight": 0.1, "soft_weight": 0.9, "mimic_weight": 0.1}
 UNSOFTENED = {"label_weight": 1.0, "soft_weight": 0.0, "mimic_weight": 1.0}
 FINE_TUNED = UNSOFTENED | {"mimic_weight": 0.1}
+# The losses that arXiv 2412.09388 states. The weight of the hashing loss is that of arXiv 2011.01424.
+PAPER = {
+    "label_weight": 1.0, "soft_weight": 0.0, "mimic": "lsh", "mimic_weight": 5.0, "mimic_warmup": 0.0,
+    "probe_start": False,
+}  # fmt: skip
 
 
 class CompressConfig(
@@ -79,9 +84,15 @@ class CompressConfig(
     @property
     def soft_labels_from(self) -> SoftLabelSource | None:
         """Linear probes that give the soft labels of the run; None for a method without soft labels."""
-        if self.method == "tcs":
+        if self.method_facts.targets == "coordinates":
             return "pooled" if self.tcs.student_probe else "teacher"
         return {"kd": self.kd.soft_labels, "dkd": self.dkd.soft_labels}.get(self.method)
+
+    @property
+    def method_tables(self) -> set[str]:
+        """Tables of the config that the run's method reads, such as "tcs"."""
+        reads_tcs = self.method_facts.targets == "coordinates" or self.soft_labels_from == "pooled"
+        return {self.method} | ({"tcs"} if reads_tcs else set())
 
     @property
     def starts_from_own_probe(self) -> bool:
@@ -185,7 +196,8 @@ def _student_defaults(asked: CompressConfig, kind: str) -> dict[str, Any]:
     weights = SOFTENED
     if asked.all_labeled and (transformer or not scratch):
         weights = UNSOFTENED if scratch else FINE_TUNED
-    tcs = {"mimic_warmup": 0.2 if scratch and not transformer else 0.0, "probe_start": scratch, **weights}
+    tcs = {"mimic": "cosine", "mimic_warmup": 0.2 if scratch and not transformer else 0.0, "probe_start": scratch}
+    tcs |= PAPER if asked.method == "tcs-paper" else weights
     given = {name: value for name, value in asked.tcs.explicit().items() if value is not None}
     lr = asked.lr if asked.lr is not None else (from_scratch if scratch else fine_tuning)
     return {"lr": lr, "tcs": ResolvedTcs(**tcs | given)}

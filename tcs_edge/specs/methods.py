@@ -42,6 +42,7 @@ class MethodFacts:
 
 METHODS: dict[str, MethodFacts] = {
     "tcs": MethodFacts("tcs_edge.methods.tcs", "coordinates", label_free=True),
+    "tcs-paper": MethodFacts("tcs_edge.methods.tcs", "coordinates", label_free=True),
     "simkd": MethodFacts("tcs_edge.methods.simkd", "maps", label_free=True, online=True, reads_labels=False),
     "kd": MethodFacts("tcs_edge.methods.kd", "logits", label_free=True, online=True),
     "dkd": MethodFacts("tcs_edge.methods.dkd", "logits", online=True),
@@ -51,7 +52,7 @@ METHODS: dict[str, MethodFacts] = {
 
 
 class TcsOptions(Spec):
-    """Options of `--method tcs`, `[tcs]` in a config file."""
+    """Options of `--method tcs` and `tcs-paper`, `[tcs]` in a config file."""
 
     dims: int = Field(default=256, ge=2)
     """Largest number of PCA axes (k); the images may span fewer."""
@@ -60,8 +61,8 @@ class TcsOptions(Spec):
     label_weight: float | None = Field(default=None, ge=0)
     """Weight of cross-entropy on the labels. Default: 0.1; 1 if every image has a label and the student is a
     transformer or pretrained."""
-    mimic: Mimicking = "cosine"
-    """The mimicking loss: cosine, mse, lsh, lsh+mse or none."""
+    mimic: Mimicking | None = None
+    """The mimicking loss: cosine, mse, lsh, lsh+mse or none. Default: cosine; lsh for tcs-paper."""
     mimic_weight: float | None = Field(default=None, ge=0)
     """Weight of the mimicking loss. Default: 0.1; 1 for a transformer from random weights if every image has a
     label."""
@@ -90,6 +91,7 @@ class ResolvedTcs(TcsOptions):
     """The options of TCS with every default filled in."""
 
     label_weight: float = Field(ge=0)
+    mimic: Mimicking
     mimic_weight: float = Field(ge=0)
     mimic_warmup: float = Field(ge=0, lt=1)
     probe_start: bool

@@ -27,7 +27,7 @@ ROWS_AT_ONCE = 4096
 
 def pools_student_probe(options: ResolvedConfig) -> bool:
     """Return True if the soft labels also come from a probe on the student's own features."""
-    used = options.method != "tcs" or options.tcs.soft_weight != 0
+    used = options.method_facts.targets != "coordinates" or options.tcs.soft_weight != 0
     return used and options.soft_labels_from == "pooled" and options.student_init != "random"
 
 

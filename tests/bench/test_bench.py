@@ -59,6 +59,24 @@ def test_arms_change_only_their_own_options():
         assert run.options == expected, run.arm
 
 
+def test_paper_arm_has_the_papers_losses_whatever_the_shared_defaults():
+    paper, tcs = make_runs([SharedOptions(BASE)], arms_of(["tcs-paper", "tcs"], []), [0])
+    assert (paper.options.tcs.mimic, paper.options.tcs.soft_weight) == ("lsh", 0)
+    assert (tcs.options.tcs.mimic, tcs.options.tcs.soft_weight) == ("cosine", 0.9)
+    assert paper.options.tcs.dims == tcs.options.tcs.dims == 7
+    assert paper.config_key()["options"]["tcs"]["mimic"] == "lsh"
+
+
+def test_pooled_soft_labels_depend_on_the_options_of_tcs():
+    keys = [
+        make_runs([SharedOptions(base)], arms_of([arm], []), [0])[0].config_key()
+        for arm in ("kd-pooled", "kd")
+        for base in (BASE, BASE.replaced(tcs=BASE.tcs.replaced(dims=9)))
+    ]
+    assert keys[0] != keys[1]
+    assert keys[2] == keys[3]
+
+
 @pytest.mark.parametrize("arm", ["probe", "lp-ft", "kd-own"])
 def test_arms_with_the_students_own_probe_need_pretrained_weights(arm):
     (run,) = make_runs([SharedOptions(PRETRAINED)], arms_of([arm], []), [0])

@@ -188,7 +188,10 @@ def test_default_learning_rate_is_lower_for_transformers_and_pretrained_weights(
         ),
         ({"unlabeled": "more"}, "Pass --data too"),
         ({"rest_unlabeled": True}, "Pass --shots too"),
-        ({"shots": 2, "rest_unlabeled": True, "method": "dkd"}, "needs labels. Methods that do not: tcs, simkd, kd"),
+        (
+            {"shots": 2, "rest_unlabeled": True, "method": "dkd"},
+            "needs labels. Methods that do not: tcs, tcs-paper, simkd, kd",
+        ),
         ({"method": "simkd", "train": {"label_smoothing": 0.1}}, "uses no labels. Leave label_smoothing out"),
         ({"train": {"ema_decay": 1.0}}, "train.ema_decay: "),
         ({"train": {"rand_augment": 31}}, "train.rand_augment: "),
@@ -282,3 +285,15 @@ def test_limits_of_demo_do_not_apply_to_named_student():
 def test_every_method_of_registry_has_build_function():
     for name, facts in METHODS.items():
         assert callable(import_module(facts.module).build), name
+
+
+def test_tcs_paper_has_the_losses_of_the_paper_for_every_student_and_overrides():
+    """Cross-entropy and hash bits; no soft labels, no probe, no warm-up (arXiv 2412.09388)."""
+    for kind, init in (("cnn", "random"), ("cnn", "pretrained"), ("transformer", "random")):
+        for images in ({}, *WITHOUT_LABELS.values()):
+            tcs = resolved_tcs(kind, init, method="tcs-paper", **images)
+            assert (tcs.label_weight, tcs.soft_weight, tcs.mimic, tcs.mimic_weight) == (1, 0, "lsh", 5)
+            assert (tcs.mimic_warmup, tcs.probe_start) == (0, False)
+    asked = resolved_tcs("cnn", "pretrained", method="tcs-paper", tcs=TcsOptions(mimic="mse", mimic_weight=2))
+    assert (asked.mimic, asked.mimic_weight, asked.soft_weight) == ("mse", 2, 0)
+    assert resolved_tcs("cnn", "pretrained").mimic == "cosine"

@@ -27,6 +27,7 @@ from tcs_edge.report.page.latency import latency_of
 from tcs_edge.report.page.layers import Sizes, sizes_by_layer
 from tcs_edge.report.page.mistakes import Flips, Mistake, confident_mistakes, flips, wrong_rows
 from tcs_edge.runs.origin import recorded_data
+from tcs_edge.specs.methods import METHODS
 
 NOT_LOSSES = frozenset({"epoch", "lr", "val_accuracy", "seconds"})
 LOSS_NAMES = {
@@ -144,14 +145,19 @@ def _shown_images(run: RunContents, data: Path | None) -> ShownImages:
 def _missing(run: RunContents) -> list[str]:
     """Return the sections that this page leaves out, with the reason."""
     method = run.manifest.options.get("method", "tcs")
+    has_coordinates = _uses_coordinates(method)
     left_out = {
         "student selection (the run has no record of it)": run.choice,
         "confusion and mistakes (the run has no recorded predictions)": run.predictions,
         "training (the run has no metrics.jsonl)": run.epochs,
-        f"coordinates (method {method} uses no coordinates)": run.coordinates or method == "tcs",
-        "coordinates (the run has no record of them)": run.coordinates or method != "tcs",
+        f"coordinates (method {method} uses no coordinates)": run.coordinates or has_coordinates,
+        "coordinates (the run has no record of them)": run.coordinates or not has_coordinates,
     }
     return [words for words, found in left_out.items() if not found]
+
+
+def _uses_coordinates(method: str) -> bool:
+    return method in METHODS and METHODS[method].targets == "coordinates"
 
 
 def _sizes(run: RunContents) -> Sizes | str:
@@ -165,7 +171,8 @@ def _sizes(run: RunContents) -> Sizes | str:
 def _options(options: Mapping[str, Any]) -> dict[str, str]:
     """Format every option as "table.name" with its value, without the tables of other methods."""
     method = options.get("method", "tcs")
-    tables = {"train", method, *(["int8"] if "int8" in (options.get("precision") or ()) else [])}
+    tables = {"train", "tcs" if _uses_coordinates(method) else method}
+    tables |= {"int8"} if "int8" in (options.get("precision") or ()) else set()
     flat = {name: value for name, value in options.items() if not isinstance(value, Mapping)}
     for table, inner in options.items():
         if table in tables and isinstance(inner, Mapping):
