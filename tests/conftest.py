@@ -326,6 +326,14 @@ def xml_path(onnx_path: Path) -> Path:
     return export_openvino(onnx_path, onnx_path.with_suffix(".xml"))[0]
 
 
+@pytest.fixture(scope="session")
+def param_path(onnx_path: Path) -> Path:
+    """The tiny model for ncnn, made once: a .param with its .bin and .json."""
+    from tcs_edge.runtimes.ncnn.export import export_ncnn
+
+    return export_ncnn(onnx_path, onnx_path.parent / "ncnn" / "model.param")[0]
+
+
 HOSTILE_CLASSES = ('<b>&"\'cat"</b>', "a|b\n| c `d`", "كلب", "🐶 @everyone", "../../etc/passwd", "x\u202egpj\x1b[31m")
 
 

@@ -12,7 +12,9 @@ from tcs_edge.cli.guard import guarded
 
 @guarded
 def command(
-    model: Annotated[Path, typer.Argument(metavar="A.onnx", help="The ONNX classifier to check.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="A", help="Classifier to check: an .onnx file, or an ncnn .param with its .bin.")
+    ],
     reference: Annotated[
         Path,
         typer.Argument(metavar="B", help="Model that A must equal: an .onnx file, a run, or its deployed.safetensors."),
@@ -25,15 +27,16 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:
-    """Compare an ONNX file with another model on images.
+    """Compare an ONNX file or an ncnn model with another model on images.
 
-    Every runtime runs A. Exit 1 if A differs from B. Without class names in the files, the sorted class folders
-    give the order of the outputs.
+    Every runtime that reads A runs it. Exit 1 if A differs from B. Without class names in the files, the sorted
+    class folders give the order of the outputs.
 
     \b
     Examples:
       tcs-edge compare small.onnx original.onnx --data photos/
       tcs-edge compare model.onnx runs/pets --data photos/ --json
+      tcs-edge compare model.param original.onnx --data photos/
     """
     from tcs_edge.errors import DataError
 

@@ -20,6 +20,9 @@ def command(
     every: Annotated[
         bool, typer.Option("--all", help="Also validate good exports of every candidate, to count false alarms.")
     ] = False,
+    format: Annotated[
+        list[str] | None, typer.Option(help="Also test models in this format: ncnn; repeatable.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:
@@ -31,16 +34,19 @@ def command(
     Examples:
       tcs-edge selftest
       tcs-edge selftest --all --json
-      tcs-edge selftest --student resnet18
+      tcs-edge selftest --student resnet18 --format ncnn
     """
+    from tcs_edge.cli.output import known
     from tcs_edge.models.candidates import CANDIDATES
     from tcs_edge.models.names import require_student_name
+    from tcs_edge.specs.artifacts import FORMATS
 
     for name in student or ():
         require_student_name(name)
+    formats = known(format or [], "--format", FORMATS)
     from tcs_edge.selftest.sweep import QUICK, selftest
 
-    outcome = selftest(student or QUICK, CANDIDATES if every else ())
+    outcome = selftest(student or QUICK, CANDIDATES if every else (), formats)
     if json:
         from tcs_edge.cli.output import print_json
 
@@ -60,6 +66,8 @@ def _print(outcome: SelfTest) -> None:
         typer.echo(f"FALSE ALARM {result.student}: {'; '.join(result.alarms[:3])}")
     for fault in outcome.untried:
         typer.echo(f"NOT TRIED {fault}. Pass a --student that this fault fits.")
+    if outcome.skipped:
+        typer.echo(f"without ncnn, which lacks a layer of them: {', '.join(outcome.skipped)}")
     caught = len(outcome.broken) - len(outcome.missed)
     typer.echo(f"faults detected: {caught} of {len(outcome.broken)}")
     typer.echo(f"false alarms: {len(outcome.false_alarms)} of {len(outcome.good)} good exports")

@@ -1,4 +1,4 @@
-"""Compare any ONNX classifier with its reference on a folder of images, for `tcs-edge compare`."""
+"""Compare any ONNX or ncnn classifier with its reference on a folder of images, for `tcs-edge compare`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import unicodedata
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from tcs_edge.data.loader import image_batches
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.folder import MANIFEST
 from tcs_edge.runs.load import trained_model
-from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.base import Runner, Runtime
 from tcs_edge.runtimes.metadata import stored_pairs
+from tcs_edge.runtimes.ncnn.export import read_ncnn_metadata
 from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.open import only_here, opened_as_deployed
@@ -32,6 +34,7 @@ from tcs_edge.validation.validate import Validation, validate
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 32
+PARAM = ".param"
 
 
 def compare_files(
@@ -42,9 +45,10 @@ def compare_files(
     threads: int = 1,
     exclude: Sequence[str] = (),
 ) -> Validation:
-    """Compare an ONNX file, in every runtime, with a reference on the images of a folder.
+    """Compare an ONNX file in every runtime, or an ncnn model, with a reference on the images of a folder.
 
     Args:
+        onnx_path: the .onnx file, or the .param file of an ncnn model with its .bin beside it.
         reference: another .onnx file, a run folder, or the checkpoints/deployed.safetensors of one.
         data: an image folder; its test images, or all images if it has no splits.
         preprocess: a preprocess.json; None uses the metadata of the file.
@@ -54,10 +58,10 @@ def compare_files(
         DataError: a file that is missing, damaged or not a classifier, or images that do not fit the model.
         UsageError: a reference of another kind, or no preprocessing.
     """
-    graph = read_onnx(onnx_path).graph
+    graph = None if onnx_path.suffix == PARAM else read_onnx(onnx_path).graph
     with ExitStack() as stack:
         runners: list[Runner] = []
-        for runtime in RUNTIMES.values():
+        for runtime in _runtimes_for(onnx_path):
             runners.append(stack.enter_context(runtime.open(onnx_path, threads)))
             deployed = opened_as_deployed(runtime, onnx_path, threads, runtime.name)
             runners += [stack.enter_context(runner) for runner in deployed]
@@ -75,6 +79,13 @@ def compare_files(
     return validation
 
 
+def _runtimes_for(path: Path) -> list[Runtime]:
+    """Return the runtimes that read the file."""
+    if path.suffix == PARAM:
+        return [RUNTIMES["ncnn"]]
+    return [runtime for runtime in RUNTIMES.values() if runtime.reads_onnx]
+
+
 def _reference(path: Path, threads: int) -> Runner:
     run = path.parent.parent if path.name == "deployed.safetensors" else path
     if (run / MANIFEST).is_file():
@@ -89,22 +100,28 @@ def _reference(path: Path, threads: int) -> Runner:
 def _preprocess(onnx_path: Path, given: Path | None) -> Preprocess:
     if given is not None:
         return Preprocess.from_json(read_json(given, schema_version=1))
-    text = stored_pairs(onnx_path).get("preprocess")
+    text = _stored(onnx_path).get("preprocess")
     if text is None:
         raise UsageError(f"{onnx_path} has no preprocessing in its metadata. Pass --preprocess FILE.")
     origin = f"{onnx_path}: the preprocessing in the metadata"
     return Preprocess.from_json(parse_json(text.encode(), origin, advice="Pass --preprocess FILE."))
 
 
-def _require_size(onnx_path: Path, graph: onnx.GraphProto, steps: Preprocess) -> None:
-    side = _fixed(graph.input[0], -1)
+def _stored(path: Path) -> dict[str, str]:
+    if path.suffix != PARAM:
+        return stored_pairs(path)
+    return read_ncnn_metadata(path) if path.with_suffix(".json").is_file() else {}
+
+
+def _require_size(onnx_path: Path, graph: onnx.GraphProto | None, steps: Preprocess) -> None:
+    side = _fixed(graph.input[0], -1) if graph else None
     if side not in (None, steps.img_size):
         raise DataError(f"{onnx_path} takes {side} px images, but its preprocessing makes {steps.img_size} px.")
 
 
-def _unnamed(classes: tuple[str, ...], graph: onnx.GraphProto, data: Path) -> tuple[str, ...]:
+def _unnamed(classes: tuple[str, ...], graph: onnx.GraphProto | None, data: Path) -> tuple[str, ...]:
     """Return the folders' class names for a model without names, if it has one output per folder."""
-    outputs = _fixed(graph.output[0], -1)
+    outputs = _fixed(graph.output[0], -1) if graph else None
     if outputs not in (None, len(classes)):
         raise DataError(f"{data} has {len(classes)} classes, but the model has {outputs} outputs and no class names.")
     return classes
@@ -145,4 +162,4 @@ def _relabeled(images: Split, classes: tuple[str, ...], names: tuple[str, ...], 
     if unknown := sorted(set(classes) - set(names)):
         raise DataError(f"{data} has classes that the model lacks: {name_some(unknown)}. Remove them.")
     positions = np.array([names.index(name) for name in classes], dtype=np.int64)
-    return Split(images.sources, positions[images.labels], images.names)
+    return replace(images, labels=positions[images.labels])

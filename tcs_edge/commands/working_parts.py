@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -14,13 +15,13 @@ import onnx
 from onnx import TensorProto, helper
 
 from tcs_edge.errors import TcsEdgeError
-from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.base import Runner, Runtime
 from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.teachers.load import is_cached
 from tcs_edge.teachers.registry import TEACHERS
 from tcs_edge.training.accelerator import available_devices
-from tcs_edge.utils.installed import imports_explained
 from tcs_edge.utils.cache_folder import default_cache_dir
+from tcs_edge.utils.installed import imports_explained
 from tcs_edge.utils.threads import free_cores, usable_cores
 
 Part = tuple[str, Literal["ok", "absent", "broken"], str]  # name, state, detail
@@ -30,6 +31,7 @@ def working_parts() -> Iterator[Part]:
     """Yield name, state and detail of runtimes, devices, cores, the cache and the teachers."""
     free_gb = shutil.disk_usage(_existing(default_cache_dir())).free / 1e9
     yield from _runtimes()
+    yield from (_on_request(runtime) for runtime in RUNTIMES.values() if runtime.on_request)
     yield "devices", "ok", ", ".join(available_devices())
     yield "cores", "ok", f"{free_cores()} free of {usable_cores()}"
     yield "cache", "ok", f"{default_cache_dir()}, {free_gb:.0f} GB free"
@@ -47,7 +49,18 @@ def _runtimes() -> list[Part]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "probe.onnx"
         onnx.save(_probe_model(), path)
-        return [_runs(f"runs {runtime.name}", partial(runtime.open, path, 1)) for runtime in RUNTIMES.values()]
+        always = [runtime for runtime in RUNTIMES.values() if not runtime.on_request]
+        return [_runs(f"runs {runtime.name}", partial(runtime.open, path, 1)) for runtime in always]
+
+
+def _on_request(runtime: Runtime) -> Part:
+    """Inspect the packages of a runtime for a format on request."""
+    try:
+        if runtime.require:
+            runtime.require()
+    except TcsEdgeError as error:
+        return f"format {runtime.name}", "absent", str(error)
+    return f"format {runtime.name}", "ok", f"{runtime.name} {version(runtime.package or runtime.name)}"
 
 
 def _runs(name: str, make: Callable[[], Runner]) -> Part:

@@ -41,15 +41,16 @@ from tcs_edge.runs.records import (
 from tcs_edge.runs.resume import find_unfinished
 from tcs_edge.runs.schema import Manifest, StageRecord, TeacherRecord
 from tcs_edge.search.student import resolve_search, select
-from tcs_edge.specs.artifacts import CONFIDENCE_FILE, model_name
+from tcs_edge.specs.artifacts import CONFIDENCE_FILE, is_deployed, model_name
 from tcs_edge.specs.confidence import Confidence
 from tcs_edge.specs.config import CompressConfig, config_toml
-from tcs_edge.specs.target import openvino_arithmetic
+from tcs_edge.specs.target import ncnn_arithmetic, openvino_arithmetic
 from tcs_edge.stages.calibrate import calibrate
 from tcs_edge.stages.precisions import export_precisions, int8_checks, int8_losses
 from tcs_edge.stages.prepare import Prepared, list_students, require_usable_options
 from tcs_edge.stages.time_exports import measure_latency
 from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_student
+from tcs_edge.stages.try_formats import require_convertible
 from tcs_edge.stages.validate import validate_exports, with_quality_checks
 from tcs_edge.stages.weights import require_known_weights, require_teacher, require_weights
 from tcs_edge.training.distill import TrainingFiles
@@ -122,6 +123,7 @@ def compress(
             ready = replace(ready, choice=noted_choice(ready.choice, noted))
         with watch.stage("student"):
             backbone = build_backbone(ready)
+            require_convertible(ready, backbone)
 
         def opened() -> RunFolder:
             folder = _reopen_folder(ready, resume) if resume else _open_folder(ready, default, out, overwrite, owner)
@@ -196,6 +198,7 @@ def _finish(
             ready.target.max_opset,
             arithmetic=openvino_arithmetic(target),
             confidence=confidence,
+            ncnn=ncnn_arithmetic(target),
         )
         memory_mb = estimated_peak_memory_mb(folder.unvalidated / "model.onnx")
         student = student_record(ready.choice.winner, model, ready.preprocess.img_size, str(ready.init), memory_mb)
@@ -232,7 +235,11 @@ def _finish(
 def _open_folder(ready: Prepared, default: Path, out: Path | None, overwrite: bool, owner: RunOwner) -> RunFolder:
     img_size, classes = ready.preprocess.img_size, len(ready.images.classes)
     with started_run(out, default, overwrite, owner) as folder:
-        choice = choice_record(ready.choice, ready.target, ready.limits, img_size, classes)
+        options = ready.options
+        choice = choice_record(
+            ready.choice, ready.target, ready.limits, img_size, classes,
+            options.runtime, options.precision, options.max_accuracy_drop,
+        )  # fmt: skip
         write_document(folder.choice, choice)
         if drawn := choice_svg(choice):
             write_text(folder.pareto, drawn)
@@ -278,7 +285,7 @@ def _export(model: nn.Module, confidence: Confidence, ready: Prepared, folder: R
         model, onnx_path, ready.preprocess.img_size, labels=classes, preprocess=preprocess,
         opset=opset, dynamic_batch=ready.options.dynamic_batch,
     )  # fmt: skip
-    export_own_formats(folder.unvalidated)
+    export_own_formats(folder.unvalidated, formats=ready.options.format)
     write_labels(folder.unvalidated / "labels.txt", classes)
     write_preprocess(folder.unvalidated / "preprocess.json", preprocess)
     write_json(folder.unvalidated / CONFIDENCE_FILE, confidence.to_json())
@@ -292,11 +299,17 @@ def _with_documents(manifest: Manifest, folder: RunFolder) -> Manifest:
 
 
 def _with_limit_checks(validation: Validation, ready: Prepared, folder: RunFolder, params_m: float) -> Validation:
-    """Add checks of the limits against the real files and model, instead of the estimates of the choice."""
+    """Add checks of the limits against the real files and model, instead of the estimates of the choice.
+
+    A student that fits in fp16 or int8 only has no check of its larger files.
+    """
     limits = ready.limits
     checks = list(validation.checks)
     if limits.max_size_mb is not None:
+        deployed = ready.choice.winner.precision
         for model, size in models_of(sizes_in(folder.unvalidated)).items():
+            if not is_deployed(model_name(model), deployed):
+                continue
             checks.append(at_most(f"{model_name(model)}: size", size / 1e6, limits.max_size_mb, "MB", model))
     if limits.max_params_m is not None:
         checks.append(at_most("student: parameters", params_m, limits.max_params_m, "M"))

@@ -27,7 +27,7 @@ OWN_FILE, PYPROJECT = "tcs-edge.toml", "pyproject.toml"
 
 # Options of the exported files, which do not affect the training.
 EXPORTED = frozenset({
-    "precision", "max_accuracy_drop", "opset", "dynamic_batch", "embed_preprocess", "compiled_latency",
+    "precision", "format", "max_accuracy_drop", "opset", "dynamic_batch", "embed_preprocess", "compiled_latency",
     "allow_unshown_int8", "false_alarm_rate", "min_accuracy",
     "min_class_recall", "min_macro_f1", "max_ece",
 })  # fmt: skip

@@ -13,7 +13,7 @@ from tcs_edge.runs.schema import Manifest, ManifestFile
 from tcs_edge.runtimes.registry import RUNTIMES, runtime_for
 from tcs_edge.specs.artifacts import PRECISIONS, Precision, runner_name
 
-FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO IR"}
+FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO IR", ".param": "ncnn"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class DeviceFile:
 
     Attributes:
         precision: of the stored weights, as in the file name.
-        files: the main file first, then those beside it, such as the .bin of an .xml.
+        files: the main file first, then those beside it, such as the .bin of an .xml or a .param.
     """
 
     runtime: str
@@ -62,8 +62,10 @@ def device_file(manifest: Manifest, runtime: str | None = None, precision: str |
     """Return the model for the device.
 
     Args:
-        runtime: "onnxruntime" or "openvino"; None uses the first one of the target.
-        precision: precision of the model; None uses the target's default if the run released it, else fp32.
+        runtime: "onnxruntime", "openvino" or "ncnn"; None uses the one that the student was selected for, else the
+            first one of the target.
+        precision: precision of the model; None uses the one that the student was selected for, if it is below fp32.
+            Otherwise it uses the target's default if the run released it, else fp32.
 
     Raises:
         UsageError: an unknown runtime, or the run has no such model; the message lists its models.
@@ -72,8 +74,12 @@ def device_file(manifest: Manifest, runtime: str | None = None, precision: str |
     if runtime is not None and runtime not in known:
         raise UsageError(f"unknown runtime {runtime!r}. Known: {', '.join(known)}.")
     listed = _table(manifest.target, "runtimes")
-    chosen = runtime or next((name for name in known if name in listed), known[0])
+    selected = manifest.student.latency
+    expected = selected.runtime if selected and selected.runtime in listed else None
+    chosen = runtime or expected or next((name for name in known if name in listed), known[0])
     advised = _table(manifest.target, "precision").get("default")
+    if selected and selected.precision != "fp32":
+        advised = selected.precision
     for wanted in (precision,) if precision else (advised, "fp32"):
         if found := _released(manifest, chosen, wanted):
             return found

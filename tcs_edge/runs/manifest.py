@@ -27,7 +27,7 @@ from tcs_edge.runs.schema import (
     StudentRecord,
     TeacherRecord,
 )
-from tcs_edge.specs.artifacts import PRECISIONS, onnx_file, openvino_file, pixels_file
+from tcs_edge.specs.artifacts import PRECISIONS, ncnn_file, onnx_file, openvino_file, pixels_file
 from tcs_edge.specs.strict import format_error
 from tcs_edge.utils.files import FileRecord, is_draft, record_files, sha256_file, write_json
 from tcs_edge.utils.lock import FOLDER_LOCK
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 NOT_RECORDED = (MANIFEST, MARKER, REPORT, FOLDER_LOCK)
 RUN_AGAIN = "The file was changed, or another version wrote it. Run compress again."
+
+BESIDE = {".xml": (".bin",), ".param": (".bin", ".json")}  # suffixes of the files that belong to a main file
 
 RUN_AGAIN_ADVICE = "Run compress again."
 CRLF_ADVICE = (
@@ -88,7 +90,7 @@ def build_manifest(
     files = record_files(root, _recordable(root))
     return Manifest(
         created=created,
-        versions=library_versions(),
+        versions=library_versions(options.get("format", ())),
         seed=seed,
         dataset=dataset,
         teacher=teacher,
@@ -232,6 +234,7 @@ def _artifacts(files: Iterable[FileRecord], losses: Mapping[str, AccuracyLossRec
                 _artifact(sizes, onnx, format="onnx", precision=precision, loss=lost.get("onnx")),
                 _artifact(sizes, pixels, format="onnx", precision=precision, input="picture", loss=lost.get("onnx")),
                 _artifact(sizes, xml, format="openvino", precision=precision, loss=lost.get("openvino")),
+                _artifact(sizes, f"{folder}/{ncnn_file(precision)}", format="ncnn", precision=precision),
             ]
     return tuple(record for record in found if record is not None)
 
@@ -239,8 +242,9 @@ def _artifacts(files: Iterable[FileRecord], losses: Mapping[str, AccuracyLossRec
 def _artifact(sizes: Mapping[str, FileRecord], path: str, **facts: Any) -> ArtifactRecord | None:
     if path not in sizes:
         return None
-    weights = sizes.get(path.removesuffix(".xml") + ".bin") if path.endswith(".xml") else None
-    total = sizes[path].bytes + (weights.bytes if weights else 0)
+    pure = PurePosixPath(path)
+    beside = (str(pure.with_suffix(suffix)) for suffix in BESIDE.get(pure.suffix, ()))
+    total = sizes[path].bytes + sum(sizes[other].bytes for other in beside if other in sizes)
     return ArtifactRecord(path=sizes[path].path, bytes=total, **facts)
 
 

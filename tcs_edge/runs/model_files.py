@@ -1,6 +1,7 @@
 """Group the files of an export folder into models: a model file is all that a runtime needs to load one model.
 
-An OpenVINO .xml and its .bin are one model, and so are an ONNX file and its external data.
+An OpenVINO .xml and its .bin are one model. So are an ncnn .param with its .bin and .json, and an ONNX file with its
+external data.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from tcs_edge.runs.folder import REJECTED_SUFFIX
 from tcs_edge.specs.artifacts import SIDECARS
 
+# Suffixes of main files, by the suffix of a file beside them.
+MAINS = {".bin": (".xml", ".param"), ".json": (".param",)}
 ONNX_DATA_ENDINGS = (".data", "_data")  # as torch and onnx name external data: model.onnx.data, model.onnx_data
 
 
@@ -41,9 +44,9 @@ def _main_file(path: str, known: Collection[str]) -> str:
     plain = path.removesuffix(REJECTED_SUFFIX)
     rejected = path[len(plain) :]
     pure = PurePosixPath(plain)
-    candidates = [pure.with_suffix(".xml")] if pure.suffix == ".bin" else []
+    candidates = [pure.with_suffix(suffix) for suffix in MAINS.get(pure.suffix, ())]
     for ending in ONNX_DATA_ENDINGS:
         if plain.endswith(ending):
             candidates += [PurePosixPath(plain.removesuffix(ending)), pure.with_suffix(".onnx")]
-    mains = (f"{candidate}{rejected}" for candidate in candidates if candidate.suffix in (".xml", ".onnx"))
+    mains = (f"{candidate}{rejected}" for candidate in candidates if candidate.suffix in (".xml", ".onnx", ".param"))
     return next((main for main in mains if main in known), path)

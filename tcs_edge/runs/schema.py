@@ -20,7 +20,7 @@ from tcs_edge.runs.ranges import (
     require_order,
     require_share,
 )
-from tcs_edge.specs.artifacts import Precision
+from tcs_edge.specs.artifacts import Format, Precision
 from tcs_edge.specs.machine import RecordedMachine, latency_origin, recorded_machine
 from tcs_edge.specs.options import SearchName
 from tcs_edge.specs.strict import Spec
@@ -48,7 +48,10 @@ class TeacherRecord(Spec):
 
 
 class LatencyRecord(Spec):
-    """Latency of one image on the target, used for the selection: median, interval, source and measuring machine."""
+    """Latency of one image on the target, used for the selection: median, interval, source and measuring machine.
+
+    `runtime` and `precision` are those to deploy; None if the run did not record a runtime.
+    """
 
     p50_ms: Milliseconds
     low_ms: Milliseconds
@@ -58,6 +61,8 @@ class LatencyRecord(Spec):
     citation: str
     device: str | None = None
     architecture: str | None = None
+    runtime: str | None = None
+    precision: Precision = "fp32"
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -181,14 +186,14 @@ class ArtifactRecord(Spec):
     """One deployable model file of the export folder.
 
     Attributes:
-        path: relative to the run folder; an OpenVINO .xml has its .bin beside it.
+        path: relative to the run folder; an OpenVINO .xml or ncnn .param has its .bin beside it.
         input: "image" is float32 (B, 3, S, S), preprocessed; "picture" is uint8 (H, W, 3) of any size.
-        bytes: size, with the .bin.
+        bytes: size, with the files beside it.
         loss: of an int8 file.
     """
 
     path: str
-    format: Literal["onnx", "openvino"]
+    format: Format
     precision: Precision
     input: Literal["image", "picture"] = "image"
     bytes: Count

@@ -72,11 +72,14 @@ class Runtime:
 
     Attributes:
         name: the key of its results.
-        open: open a file with a number of threads, to compute in float32. Every runtime opens ONNX files.
+        open: open a file with a number of threads, to compute in float32.
         open_as_deployed: open a file to compute in the arithmetic that the runtime chooses on this processor;
             return None if that is float32. None for a runtime that always computes in float32.
         package: its package on PyPI; empty if that has the same name.
         own_format: its own file format, exported beside ONNX; None for a runtime that reads ONNX only.
+        reads_onnx: it opens ONNX files too.
+        on_request: it is used only if `--format` names it.
+        require: raise MissingError if its packages are not installed; for a runtime of an extra.
     """
 
     name: str
@@ -84,6 +87,9 @@ class Runtime:
     open_as_deployed: Callable[[Path, int], Runner | None] | None = None
     own_format: OwnFormat | None = None
     package: str = ""
+    reads_onnx: bool = True
+    on_request: bool = False
+    require: Callable[[], None] | None = None
 
     def file(self, precision: Precision) -> PurePosixPath:
         """Return the path of its model of a precision, relative to the export folder."""
@@ -200,7 +206,7 @@ def stored_labels(text: str | None, outputs: object, source: str) -> tuple[str, 
     if not text:
         return None
     try:
-        labels = parse_json(text.encode(), str(source))
+        labels = parse_json(text.encode(errors="surrogatepass"), str(source))
     except DataError:
         labels = None
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):

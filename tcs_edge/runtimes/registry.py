@@ -5,15 +5,22 @@ To add a runtime, describe it as a `Runtime` in a module or folder beside this o
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import PurePath
 
-from tcs_edge.runtimes import onnxruntime, openvino
+from tcs_edge.runtimes import ncnn, onnxruntime, openvino
 from tcs_edge.runtimes.base import Runtime
 
 RUNTIMES: dict[str, Runtime] = {
     "onnxruntime": onnxruntime.RUNTIME,
     "openvino": openvino.RUNTIME,
+    "ncnn": ncnn.RUNTIME,
 }
+
+
+def runtimes_for(formats: Collection[str]) -> tuple[Runtime, ...]:
+    """Return the runtimes that every export is for, and those that `formats` names."""
+    return tuple(runtime for runtime in RUNTIMES.values() if not runtime.on_request or runtime.name in formats)
 
 
 def runtime_for(path: PurePath) -> Runtime | None:

@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +17,12 @@ import numpy as np
 from tcs_edge.bundle.make import SCRIPTS
 from tcs_edge.errors import UsageError
 from tcs_edge.models.candidates import CANDIDATES
+from tcs_edge.runtimes.ncnn.library import require_ncnn
 from tcs_edge.selftest.faults import FAULTS, MAX_OPSET, SCRIPT, Fault
 from tcs_edge.selftest.int8 import add_int8, int8_checks
+from tcs_edge.selftest.ncnn import NCNN_FAULTS, PARAM, add_ncnn
 from tcs_edge.selftest.specimen import IMG_SIZE, Specimen, make_specimen
+from tcs_edge.specs.artifacts import Format
 from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
 from tcs_edge.stages.validate import validate_exports
 from tcs_edge.students.build import require_student
@@ -63,10 +66,17 @@ class FaultResult:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Results of all good and broken exports."""
+    """Results of all good and broken exports.
+
+    Attributes:
+        expected: names of the faults to try.
+        skipped: students that a format on request cannot hold.
+    """
 
     good: tuple[GoodResult, ...]
     broken: tuple[FaultResult, ...]
+    expected: tuple[str, ...] = tuple(fault.name for fault in FAULTS)
+    skipped: tuple[str, ...] = ()
 
     @property
     def false_alarms(self) -> tuple[GoodResult, ...]:
@@ -82,7 +92,7 @@ class SelfTest:
     def untried(self) -> tuple[str, ...]:
         """Names of faults that were tried on no student."""
         tried = {result.fault for result in self.broken}
-        return tuple(fault.name for fault in FAULTS if fault.name not in tried)
+        return tuple(name for name in self.expected if name not in tried)
 
     @property
     def passed(self) -> bool:
@@ -99,16 +109,21 @@ class SelfTest:
             "faults": len(self.broken),
             "caught": len(self.broken) - len(self.missed),
             "untried": list(self.untried),
+            "skipped": list(self.skipped),
             "good_exports": [asdict(result) for result in self.good],
             "broken_exports": [asdict(result) | {"caught": result.caught} for result in self.broken],
         }
 
 
-def selftest(broken: Sequence[str] = QUICK, only_good: Iterable[str] = ()) -> SelfTest:
+def selftest(broken: Sequence[str] = QUICK, only_good: Iterable[str] = (), formats: Collection[str] = ()) -> SelfTest:
     """Validate good exports of all named students, and broken ones of the students in `broken`.
+
+    Args:
+        formats: formats on request, such as "ncnn". A student that one cannot hold is tested without it.
 
     Raises:
         UsageError: no student, an unknown one, or one that does not take small images.
+        MissingError: a package of a format is not installed.
     """
     names = list(dict.fromkeys((*broken, *only_good)))
     if not names:
@@ -117,15 +132,22 @@ def selftest(broken: Sequence[str] = QUICK, only_good: Iterable[str] = ()) -> Se
         require_student(name)
     good: list[GoodResult] = []
     results: list[FaultResult] = []
+    skipped: list[str] = []
+    with_ncnn = "ncnn" in formats
+    if with_ncnn:
+        require_ncnn()
     for index, name in enumerate(names, start=1):
         logger.info(f"{name} ({index} of {len(names)})")
         with tempfile.TemporaryDirectory() as place:
             specimen = make_specimen(name, Path(place))
             shutil.copyfile(SCRIPTS / SCRIPT, specimen.exports / SCRIPT)
+            if with_ncnn and not add_ncnn(specimen):
+                skipped.append(name)
             good.append(_judge_good(specimen))
             if name in broken:
                 results += _break(specimen, Path(place) / "broken")
-    return SelfTest(tuple(good), tuple(results))
+    expected = [fault.name for fault in (*FAULTS, *(NCNN_FAULTS if with_ncnn else ()))]
+    return SelfTest(tuple(good), tuple(results), tuple(expected), tuple(skipped))
 
 
 def _break(specimen: Specimen, folder: Path) -> list[FaultResult]:
@@ -134,7 +156,12 @@ def _break(specimen: Specimen, folder: Path) -> list[FaultResult]:
         faults = list(FAULTS)
     else:
         logger.info(f"{specimen.name}: skipped the int8 fault, because the untrained int8 model fails its checks")
+    faults += NCNN_FAULTS if _formats(specimen.exports) else ()
     return [_judge_broken(specimen, fault, folder) for fault in track(faults, f"breaking {specimen.name}")]
+
+
+def _formats(exports: Path) -> tuple[Format, ...]:
+    return ("ncnn",) if (exports / PARAM).exists() else ()
 
 
 def _judge_good(specimen: Specimen) -> GoodResult:
@@ -165,13 +192,14 @@ def _checks(specimen: Specimen, exports: Path, fault: Fault) -> Sequence[Check]:
 
 def _validated(specimen: Specimen, exports: Path) -> Validation:
     return validate_exports(
-        specimen.model, exports, specimen.images, specimen.preprocess, _options(specimen.name), MAX_OPSET,
+        specimen.model, exports, specimen.images, specimen.preprocess, _options(specimen), MAX_OPSET,
         at_device_precision=False)  # fmt: skip
 
 
-def _options(student: str) -> ResolvedConfig:
+def _options(specimen: Specimen) -> ResolvedConfig:
     """Return the options of a run that trained nothing and exported float32."""
-    given = {"target": "raspberrypi", "student": student, "batch_size": BATCH_SIZE}
+    student, formats = specimen.name, _formats(specimen.exports)
+    given = {"target": "raspberrypi", "student": student, "batch_size": BATCH_SIZE, "format": formats}
     asked = CompressConfig.model_validate(given).with_data_defaults(IMG_SIZE)
     machine = Machine(threads=1, workers=0, amp="no")
     return resolve(asked, ChosenStudent(student, "unknown", IMG_SIZE), "table", ("fp32",), machine)

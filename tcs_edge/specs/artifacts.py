@@ -5,6 +5,7 @@ export/model.fp16.onnx       fp16 weights
 export/model.int8.onnx       int8 weights and activations
 export/model[.fp16|.int8].pixels.onnx   the same with built-in preprocessing of a uint8 image
 export/openvino/model[.fp16|.int8].xml  the same as OpenVINO IR, each with a .bin
+export/ncnn/model[.fp16].param          on request: the same for ncnn, each with a .bin and a .json
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 Precision = Literal["fp32", "fp16", "int8"]
+Format = Literal["onnx", "openvino", "ncnn"]
 CONFIDENCE_FILE = "confidence.json"
 SIDECARS = ("labels.txt", "preprocess.json", CONFIDENCE_FILE)  # beside every model, for programs that run it
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+FORMATS: tuple[Format, ...] = ("onnx", "openvino", "ncnn")
+ALWAYS_EXPORTED: tuple[Format, ...] = ("onnx", "openvino")
 
 
 def onnx_file(precision: Precision) -> PurePosixPath:
@@ -32,6 +36,17 @@ def pixels_file(precision: Precision) -> PurePosixPath:
 def openvino_file(precision: Precision) -> PurePosixPath:
     """Path of the .xml of the OpenVINO IR, relative to the export folder; its .bin is beside it."""
     return PurePosixPath("openvino") / f"model{_infix(precision)}.xml"
+
+
+def ncnn_file(precision: Precision) -> PurePosixPath:
+    """Path of the .param of the ncnn model, relative to the export folder; its .bin and .json are beside it."""
+    return PurePosixPath("ncnn") / f"model{_infix(precision)}.param"
+
+
+def with_standard(formats: Iterable[Format]) -> tuple[Format, ...]:
+    """Return `formats` in their fixed order without duplicates, always with ONNX and OpenVINO."""
+    wanted = {*ALWAYS_EXPORTED, *formats}
+    return tuple(name for name in FORMATS if name in wanted)
 
 
 def with_fp32(precisions: Iterable[Precision]) -> tuple[Precision, ...]:
@@ -51,12 +66,20 @@ def model_name(path: str) -> str:
     Args:
         path: relative to the export folder, with forward slashes.
     """
-    formats = {"onnx": onnx_file, "onnx-pixels": pixels_file, "openvino": openvino_file}
+    formats = {"onnx": onnx_file, "onnx-pixels": pixels_file, "openvino": openvino_file, "ncnn": ncnn_file}
     for name, file in formats.items():
         for precision in PRECISIONS:
             if path == str(file(precision)):
                 return runner_name(name, precision)
     return path
+
+
+def is_deployed(name: str, precision: Precision) -> bool:
+    """Return True if a model, by its name in checks, must meet the limits where `precision` is deployed.
+
+    Files in fp32 are the largest, so every file must meet the limits there.
+    """
+    return precision == "fp32" or name.endswith(f"-{precision}")
 
 
 def _infix(precision: Precision) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import tomli_w
 from pydantic import Field, model_validator
 
-from tcs_edge.specs.artifacts import Precision
+from tcs_edge.specs.artifacts import ALWAYS_EXPORTED, Format, Precision
 from tcs_edge.specs.methods import METHODS, MethodFacts, ResolvedTcs, SoftLabelSource
 from tcs_edge.specs.options import (
     Augmentation,
@@ -128,6 +128,7 @@ class ResolvedConfig(CompressConfig):
     train: ResolvedTrain = ResolvedTrain()
     tcs: ResolvedTcs
     precision: tuple[Precision, ...]
+    format: tuple[Format, ...] = ALWAYS_EXPORTED
     threads: int = Field(ge=1)
     workers: int = Field(ge=0)
 

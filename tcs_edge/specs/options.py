@@ -13,9 +13,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from tcs_edge.specs.artifacts import Precision, with_fp32
+from tcs_edge.specs.artifacts import Format, Precision, with_fp32, with_standard
 from tcs_edge.specs.methods import METHODS, CeOptions, DkdOptions, KdOptions, TcsOptions
 from tcs_edge.specs.strict import Spec
+from tcs_edge.specs.target import RuntimeName
 from tcs_edge.specs.training import TrainOptions
 
 Augmentation = Literal["none", "crop", "crop-flip"]
@@ -235,6 +236,10 @@ def _with_fp32(precision: tuple[Precision, ...] | None) -> tuple[Precision, ...]
     return None if precision is None else with_fp32(precision)
 
 
+def _with_standard(formats: tuple[Format, ...] | None) -> tuple[Format, ...] | None:
+    return None if formats is None else with_standard(formats)
+
+
 class ExportOptions(Spec):
     """The exported files."""
 
@@ -242,6 +247,11 @@ class ExportOptions(Spec):
 
     precision: Annotated[tuple[Precision, ...] | None, AfterValidator(_with_fp32)] = None
     """Model files to export besides fp32: fp16 or int8; repeatable. Default: the target's advice."""
+    runtime: RuntimeName | None = None
+    """Runtime to deploy on the target: onnxruntime or openvino. Default: the faster one, by the latency of the
+    student."""
+    format: Annotated[tuple[Format, ...] | None, AfterValidator(_with_standard)] = None
+    """Model formats to export besides ONNX and OpenVINO: ncnn; repeatable. Default: ONNX and OpenVINO."""
     opset: int | None = Field(None, ge=1)
     """ONNX opset, 18 to 24. Default: 18, which most runtimes read."""
     dynamic_batch: bool = False

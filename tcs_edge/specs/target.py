@@ -21,6 +21,7 @@ from tcs_edge.utils.reading import is_file, read_toml
 Isa = Literal["armv8.0-a", "armv8.2-a", "armv8.4-a", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
 RuntimeName = Literal["onnxruntime", "openvino"]
 OpenVinoArithmetic = Literal["f32", "f16", "bf16"]
+NcnnArithmetic = Literal["f16", "f16-weights"]
 
 # Upper bounds: two vector units of 128 bits on Arm and x86-64-v2, two of 256 and 512 bits on v3 and v4.
 FP32_MACS_PER_CYCLE: dict[Isa, int] = {
@@ -228,6 +229,13 @@ def opset_limit(target: Mapping[str, Any]) -> int | None:
     """Return the highest opset for a target's onnxruntime, from the target in a manifest."""
     limit = target.get("runtimes", {}).get("onnxruntime", {}).get("max_opset")
     return limit if isinstance(limit, int) else None
+
+
+def ncnn_arithmetic(target: Mapping[str, Any]) -> NcnnArithmetic:
+    """Return ncnn's default arithmetic on a target in a manifest; see `runtimes.ncnn.library.device_arithmetic`."""
+    cpu = target.get("cpu", {})
+    arm = str(cpu.get("isa", "")).startswith("arm")
+    return "f16" if arm and cpu.get("fp16_arithmetic") else "f16-weights"
 
 
 def openvino_arithmetic(target: Mapping[str, Any]) -> OpenVinoArithmetic:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def export_precisions(
     """
     record = None
     if "fp16" in options.precision:
-        export_fp16(exports)
+        export_fp16(exports, options.format)
     if "int8" in options.precision:
         record = export_int8(exports, images, preprocess, target, options)
         write_json(int8_report, record.to_json())
@@ -84,12 +85,12 @@ def export_precisions(
     return record
 
 
-def export_fp16(exports: Path) -> None:
-    """Write the float16 files beside the float32 ones in `exports`."""
+def export_fp16(exports: Path, formats: Collection[str] = ()) -> None:
+    """Write the float16 files beside the float32 ones in `exports`, also in `formats` on request."""
     logger.info("exporting ONNX (float16 weights)")
     source = exports / onnx_file("fp32")
     export_onnx_fp16(source, exports / onnx_file("fp16"))
-    export_own_formats(exports, "fp16")
+    export_own_formats(exports, "fp16", formats)
 
 
 def export_int8(

@@ -16,6 +16,7 @@ from tcs_edge.latency.plausibility import load_target_profile, stale_versions
 from tcs_edge.models.candidates import CANDIDATES, Candidate, listed_candidate
 from tcs_edge.models.safetensors_file import check_safetensors
 from tcs_edge.profiling.operators import counted_operators
+from tcs_edge.runtimes.registry import runtimes_for
 from tcs_edge.specs.artifacts import Precision, with_fp32
 from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
 from tcs_edge.specs.options import SearchName
@@ -125,9 +126,13 @@ def list_students(asked: CompressConfig) -> Shortlist:
     require_usable_options(asked)
     _require_files(asked)
     asked = _with_student_of_weights(asked)
+    _require_runtime(asked, target)
     choose_opset(target.max_opset, asked.opset)
     precision = _precisions(asked, target)
     require_installed(["nncf"] if "int8" in precision else [])
+    for runtime in runtimes_for(asked.format or ()):
+        if runtime.require:
+            runtime.require()
     refuse_amx_dynamic_int8(target, precision, asked.dynamic_batch)
     images = load_images(asked.data, asked.seed, asked.exclude or (), asked.cache_dir)
     asked = asked.with_data_defaults(typical_side(images.train))
@@ -139,7 +144,7 @@ def list_students(asked: CompressConfig) -> Shortlist:
         target,
         Limits(max_latency_ms=asked.max_latency_ms, max_size_mb=asked.max_size_mb, max_params_m=asked.max_params_m),
     )
-    choice = _fitting(asked, target, limits, len(images.classes))
+    choice = _fitting(asked, target, limits, len(images.classes), precision)
     return Shortlist(asked, target, images, limits, choice, precision, _machine(asked))
 
 
@@ -207,7 +212,17 @@ def _precisions(asked: CompressConfig, target: TargetSpec) -> tuple[Precision, .
     return chosen
 
 
-def _fitting(asked: CompressConfig, target: TargetSpec, limits: Limits, classes: int) -> Choice:
+def _require_runtime(asked: CompressConfig, target: TargetSpec) -> None:
+    if asked.runtime and asked.runtime not in target.runtimes:
+        raise UsageError(
+            f"{target.name} has no runtime {asked.runtime}, only {', '.join(target.runtimes)}. Pass one of these, or a "
+            f"target file with a table [runtimes.{asked.runtime}]."
+        )
+
+
+def _fitting(
+    asked: CompressConfig, target: TargetSpec, limits: Limits, classes: int, precision: tuple[Precision, ...]
+) -> Choice:
     named = asked.student
     if named == "auto":
         candidates = tuple(CANDIDATES.values())
@@ -225,6 +240,9 @@ def _fitting(asked: CompressConfig, target: TargetSpec, limits: Limits, classes:
         classes,
         limits,
         candidates=candidates,
+        runtime=asked.runtime,
         also_at=sizes[1:],
+        precisions=precision,
+        max_accuracy_drop=asked.max_accuracy_drop,
         tables=counted_operators(candidates[0].architecture, sizes) if unlisted else None,
     )

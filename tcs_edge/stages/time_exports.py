@@ -47,7 +47,7 @@ def measure_latency(
         runners: list[Runner] = [TorchRunner(model)]
         if options.compiled_latency:
             runners.append(_compiled(model))
-        opened = opened_runners(exports, options.precision, options.threads)
+        opened = opened_runners(exports, options.precision, options.threads, formats=options.format)
         runners += [stack.enter_context(runner) for runner in opened]
         runs, remarks = _running(runners, image.astype(np.float32))
         samples = time_interleaved(runs, WARMUP, _repeats(runs))

@@ -20,7 +20,13 @@ from tcs_edge.specs.confidence import Confidence, read_confidence
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.specs.options import LimitOptions
 from tcs_edge.specs.strict import validated
-from tcs_edge.specs.target import OpenVinoArithmetic, openvino_arithmetic, opset_limit
+from tcs_edge.specs.target import (
+    NcnnArithmetic,
+    OpenVinoArithmetic,
+    ncnn_arithmetic,
+    openvino_arithmetic,
+    opset_limit,
+)
 from tcs_edge.stages.validate_metadata import confidence_check, metadata_checks
 from tcs_edge.stages.validate_pixels import pixels_checks
 from tcs_edge.utils.files import write_json
@@ -39,6 +45,7 @@ def validate_exports(
     at_device_precision: bool = True,
     arithmetic: OpenVinoArithmetic = "f32",
     confidence: Confidence | None = None,
+    ncnn: NcnnArithmetic = "f16-weights",
 ) -> Validation:
     """Compare the files in `exports` with `model` on every test image; see `validation.validate`.
 
@@ -49,20 +56,22 @@ def validate_exports(
         arithmetic: arithmetic that OpenVINO chooses on the target. Results in another arithmetic of this machine
             have no checks.
         confidence: temperature and threshold of the model, which confidence.json must hold; None leaves them out.
+        ncnn: arithmetic that ncnn chooses on the target, for exports in its format.
     """
     reference = TorchRunner(model)
+    formats, on_ncnn = options.format, ncnn if "ncnn" in options.format and at_device_precision else None
     with ExitStack() as stack:
-        opened = opened_runners(exports, options.precision, options.threads, at_device_precision)
+        opened = opened_runners(exports, options.precision, options.threads, at_device_precision, formats)
         precisions = {runner.precision for runner in opened}
-        opened += opened_target_runners(exports, options.precision, options.threads, arithmetic, precisions)
+        opened += opened_target_runners(exports, options.precision, options.threads, arithmetic, precisions, on_ncnn)
         runners = [stack.enter_context(runner) for runner in opened]
         batches = image_batches(images.test, preprocess, options.batch_size, options.workers)
         validation = validate(
             reference, runners, batches,
             classes=images.classes, names=images.test.names, max_int8_drop=options.max_accuracy_drop,
-            only_here=only_here(runners, arithmetic), confidence=confidence,
+            only_here=only_here(runners, arithmetic, on_ncnn), confidence=confidence,
         )  # fmt: skip
-    checks = metadata_checks(exports, images.classes, preprocess.to_json(), max_opset, options.precision)
+    checks = metadata_checks(exports, images.classes, preprocess.to_json(), max_opset, options.precision, formats)
     if confidence:
         checks.append(confidence_check(exports / CONFIDENCE_FILE, confidence))
     for precision in options.precision if options.embed_preprocess else ():
@@ -124,6 +133,7 @@ def _revalidated(run: Path, data: Path | None, revoke: bool) -> Revalidation:
         opset_limit(manifest.target),
         arithmetic=openvino_arithmetic(manifest.target),
         confidence=read_confidence(folder.export / CONFIDENCE_FILE),
+        ncnn=ncnn_arithmetic(manifest.target),
     )
     validation = with_quality_checks(validation, options)
     if validation.verdict == "pass" or not revoke:

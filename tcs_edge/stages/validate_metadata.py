@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from tcs_edge.export.preprocess import read_labels
 from tcs_edge.runtimes.base import OwnFormat, Runtime
 from tcs_edge.runtimes.metadata import read_onnx_metadata
 from tcs_edge.runtimes.onnx_file import default_opset, external_files, read_onnx
-from tcs_edge.runtimes.registry import RUNTIMES
+from tcs_edge.runtimes.registry import runtimes_for
 from tcs_edge.specs.artifacts import Precision, is_released, onnx_file, runner_name
 from tcs_edge.specs.confidence import Confidence, read_confidence
 from tcs_edge.utils.reading import read_json
@@ -27,6 +27,7 @@ def metadata_checks(
     preprocess: Mapping[str, Any],
     max_opset: int | None,
     precisions: Sequence[Precision] = ("fp32",),
+    formats: Collection[str] = (),
 ) -> list[Check]:
     """Check opset, single file, precision, class names and preprocessing of a folder of exports.
 
@@ -34,11 +35,12 @@ def metadata_checks(
         preprocess: JSON document of the preprocessing in training.
         max_opset: highest ONNX opset of the target's runtime; None for any.
         precisions: requested precisions.
+        formats: formats on request, such as "ncnn".
     """
     checks: list[Check] = []
     for precision in precisions:
         checks += _onnx_checks(exports, precision, preprocess, max_opset)
-        for runtime in RUNTIMES.values():
+        for runtime in runtimes_for(formats):
             if runtime.own_format:
                 checks += _own_format_checks(exports, precision, preprocess, runtime, runtime.own_format)
     return [

@@ -195,12 +195,18 @@ def _judge(
         return [holds(f"{name}: runs on every image", False, tally.crash)]
     parity = tally.meter.result()
     return [
-        holds(f"{name}: runs on every image", True, f"{tally.meter.images} images, {runner.precision}"),
+        holds(f"{name}: runs on every image", True, _how_it_ran(runner, tally.meter.images)),
         *parity_checks(name, parity, tally.meter.scale, tolerance),
         *accuracy_checks(name, tally.paired(), tally.meter.images, tolerance),
         _batch_sizes_check(runner, first_images, tolerance.max_rel_diff),
         *_hostile_checks(runner, reference, first_images.shape[-1], tolerance),
     ]
+
+
+def _how_it_ran(runner: Runner, images: int) -> str:
+    """Return the images, the arithmetic, and the settings of a runtime that has several."""
+    settings = getattr(runner, "settings", "")
+    return f"{images} images, {runner.precision}{f' ({settings})' if settings else ''}"
 
 
 def _batch_sizes_check(runner: Runner, images: np.ndarray, limit: float) -> Check:

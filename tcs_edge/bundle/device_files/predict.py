@@ -86,7 +86,7 @@ class Classifier:
         about: bundle.json. steps: preprocess.json. labels: class names, in the order of the logits.
         confidence: confidence.json.
         runtime_version: version of the installed runtime.
-        arithmetic: arithmetic of the runtime: "f32", "f16" or "bf16".
+        arithmetic: arithmetic of the runtime: "f32", "f16-weights", "f16" or "bf16".
     """
 
     def __init__(self, folder: Path = HERE, threads: "int | None" = None) -> None:
@@ -97,7 +97,7 @@ class Classifier:
         self.confidence = json.loads((folder / "confidence.json").read_text(encoding="utf-8"))
         self.labels = (folder / "labels.txt").read_text(encoding="utf-8").split("\n")[:-1]
         self.threads = threads or self.about["threads"]
-        load = {"onnxruntime": load_onnxruntime, "openvino": load_openvino}[self.about["runtime"]]
+        load = {"onnxruntime": load_onnxruntime, "openvino": load_openvino, "ncnn": load_ncnn}[self.about["runtime"]]
         self._infer, self.runtime_version, self.arithmetic = load(str(folder / self.about["model"]), self.threads)
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
@@ -148,6 +148,32 @@ def openvino_core() -> object:
     import openvino
 
     return openvino.Core()
+
+
+def load_ncnn(path: str, threads: int) -> tuple:
+    """Load the model like `load_onnxruntime`; ncnn itself selects float16 arithmetic on Arm CPUs that have it."""
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    net.opt.use_vulkan_compute = False
+    if net.load_param(path) or net.load_model(str(Path(path).with_suffix(".bin"))):
+        raise ValueError("ncnn cannot load the model")
+    # Without such arithmetic, ncnn stores weights of fully connected layers in float16 at most.
+    arithmetic = "f16" if ncnn.cpu_support_arm_asimdhp() else "f16-weights"
+    return functools.partial(run_ncnn, net), ncnn.__version__, arithmetic
+
+
+def run_ncnn(net, inputs: np.ndarray) -> np.ndarray:
+    """Return the logits (1, classes) of one input (1, 3, S, S)."""
+    import ncnn
+
+    extractor = net.create_extractor()
+    failed = extractor.input(net.input_names()[0], ncnn.Mat(np.ascontiguousarray(inputs[0])).clone())
+    code, logits = extractor.extract(net.output_names()[0])
+    if failed or code or logits.empty():
+        raise RuntimeError(f"ncnn failed with code {failed or code}")
+    return np.array(logits).reshape(1, -1)
 
 
 def open_rgb(path: "str | Path") -> Image.Image:

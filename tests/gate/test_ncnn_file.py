@@ -1,0 +1,59 @@
+"""Bare ncnn models in the gate: one size for all files, parameters from the bytes, no pass for a damaged file."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+SUFFIXES = (".param", ".bin", ".json")
+
+
+@pytest.fixture
+def own(param_path, tmp_path) -> Path:
+    for suffix in SUFFIXES:
+        shutil.copy(param_path.with_suffix(suffix), tmp_path / f"model{suffix}")
+    return tmp_path / "model.param"
+
+
+def test_size_and_parameters_are_those_of_all_files(own, cli, model):
+    mb = sum(own.with_suffix(suffix).stat().st_size for suffix in SUFFIXES) / 1e6
+    limits = ("--max-total-mb", mb + 1e-6, "--max-size-mb", mb + 1e-6, "--max-params-m", 10)
+    passed = cli("gate", own, *limits)
+    assert passed.exit_code == 0, passed.stderr
+
+    assert cli("gate", own, "--max-size-mb", mb - 1e-3).exit_code == 1
+    # Batch norms are folded, so the file has a few parameters less than the network.
+    trained = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    assert cli("gate", own, "--max-params-m", trained).exit_code == 0
+    assert cli("gate", own, "--max-params-m", 0.8 * trained).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "change"),
+    [
+        (".bin", lambda content: content[:-64]),
+        (".bin", lambda content: content + bytes(64)),
+        (".bin", lambda content: content[: len(content) // 2]),
+        (".param", lambda content: content.replace(b"\nConvolution ", b"\nInput ", 1)),
+    ],
+)
+def test_a_model_that_contradicts_its_weights_never_passes(own, cli, suffix, change):
+    file = own.with_suffix(suffix)
+    file.write_bytes(change(file.read_bytes()))
+    result = cli("gate", own, "--max-params-m", 1000)
+    assert result.exit_code != 0
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_a_file_that_is_not_a_model_or_lacks_its_weights_is_one_line(own, cli):
+    own.with_suffix(".bin").unlink()
+    missing = cli("gate", own, "--max-size-mb", 1000)
+    assert missing.exit_code != 0
+    assert "model.bin is missing beside it" in missing.stdout + missing.stderr
+    own.write_text("hello\n", encoding="utf-8")
+    other = cli("gate", own, "--max-size-mb", 1000)
+    assert other.exit_code == 2
+    assert len(other.stderr.splitlines()) == 1
+    assert "not an ncnn .param file" in other.stderr
