@@ -19,6 +19,7 @@ from tcs_edge.cli import (
     doctor,
     gate,
     init,
+    measure,
     predict,
     profile,
     report,
@@ -75,6 +76,7 @@ app.command("gate", cls=PanelCommand)(gate.command)
 app.command("report")(report.command)
 app.add_typer(profile.app, name="profile")
 app.command("bundle-profiler")(bundle_profiler.command)
+app.command("measure")(measure.command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,83 @@
+"""`tcs-edge measure`: measure students on a board over ssh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcs_edge.cli.guard import guarded
+
+if TYPE_CHECKING:
+    from tcs_edge.profiling.measure import Measured
+
+
+@guarded
+def command(
+    ssh: Annotated[str, typer.Option(metavar="USER@HOST", help="The board, as for ssh.")],
+    target: Annotated[str, typer.Option(help="Target for this board: a name, or a .toml file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Profile to write; its rows stay. Default: <target>-measured.json here.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A timm name; repeatable. Default: six networks, about two minutes.")
+    ] = None,
+    img_size: Annotated[list[int] | None, typer.Option(min=8, help="Pixels; repeatable. Default: 224.")] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32 or int8; repeatable. Default: fp32.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of ssh. Default: ssh's own.")] = None,
+    identity: Annotated[Path | None, typer.Option(help="File of the private key. Default: ssh's own.")] = None,
+    python: Annotated[str, typer.Option(help="Python on the board, relative to its home folder.")] = "python3",
+    rounds: Annotated[int, typer.Option(min=3, help="Visits to each model, interleaved.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Length of one visit.")] = 0.15,
+    max_spread: Annotated[
+        float, typer.Option(min=0.01, help="Largest spread of the rounds' medians, as a fraction of their median.")
+    ] = 0.15,
+    retries: Annotated[int, typer.Option(min=0, help="Repeated measurements of a noisy latency.")] = 2,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
+) -> None:
+    """Measure students on a board over ssh, and merge the latencies into a profile.
+
+    Needs a key for the board (BatchMode: no passwords), and there Python, NumPy and onnxruntime. Nothing is merged
+    unless the whole result arrived. Run the same command again to continue. Exit 1 if a latency was too noisy.
+
+    \b
+    Examples:
+      tcs-edge measure --ssh pi@raspberrypi.local --target raspberrypi5
+      tcs-edge measure --ssh pi@10.0.0.7 --target raspberrypi4 --python venv/bin/python --out mine.json
+    """
+    from tcs_edge.cli.output import known
+    from tcs_edge.models.names import require_student_name
+    from tcs_edge.specs.target import load_target
+
+    device = load_target(target)
+    for name in model or ():
+        require_student_name(name)
+    precisions = known(precision or ["fp32"], "--precision", ("fp32", "int8"))
+    from tcs_edge.profiling.device.rounds import Plan
+    from tcs_edge.profiling.measure import measure_board
+    from tcs_edge.profiling.remote import Board
+    from tcs_edge.students.build import require_student
+
+    for name in model or ():
+        require_student(name)
+    path = out or Path(f"{device.name}-measured.json")
+    board = Board(ssh, port, identity, python)
+    plan = Plan(rounds, seconds, max_spread, retries)
+    found = measure_board(board, device, path, tuple(model or ()), tuple(img_size or ()), precisions, plan)
+    _show(found, path, device.name, json)
+    if not found.complete:
+        raise typer.Exit(1)
+
+
+def _show(found: Measured, path: Path, target: str, as_json: bool) -> None:
+    if as_json:
+        from tcs_edge.cli.output import print_json
+
+        print_json(found.profile.model_dump(mode="json", exclude_none=True))
+        return
+    typer.echo(f"profile: {path} ({found.rows} latencies measured, {len(found.profile.rows)} rows)")
+    if found.before and found.after:
+        typer.echo(f"typical interval of a student: x/÷ {found.before:.2f} before, x/÷ {found.after:.2f} now")
+    typer.echo(f'to use it: a target file with `extends = "{target}"` and `profile = "{path.name}"` beside it')

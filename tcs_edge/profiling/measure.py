@@ -1,0 +1,152 @@
+"""Measure students on a board over ssh, and merge the result into a profile, for `tcs-edge measure`.
+
+The board keeps its finished measurements until all is merged, so the same command continues after an interruption.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shlex
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tcs_edge.errors import RequirementMissed, TcsEdgeError, UsageError
+from tcs_edge.latency.device import device_latencies
+from tcs_edge.latency.plausibility import load_target_profile, require_plausible, stale_versions
+from tcs_edge.models.candidates import CANDIDATES
+from tcs_edge.profiling.bundle import SCRIPT, bundle_profiler
+from tcs_edge.profiling.device.main import BUNDLE_FILE
+from tcs_edge.profiling.device.rounds import Plan
+from tcs_edge.profiling.merge import merge_profiles, read_results
+from tcs_edge.profiling.remote import Board
+from tcs_edge.specs.machine import RecordedMachine, other_architecture
+from tcs_edge.specs.profile import Profile, load_profile, save_profile
+from tcs_edge.specs.target import TargetSpec
+from tcs_edge.utils.lock import owned_file
+
+logger = logging.getLogger(__name__)
+
+# Small, medium and large networks of different operators, so that a few rows calibrate the estimates of all others.
+DEFAULT_MODELS = (
+    "lcnet_050", "mobilenetv3_small_100", "mobilenetv2_100", "efficientnet_lite0", "mobilenetv3_large_100", "resnet18",
+)  # fmt: skip
+IMG_SIZE = 224
+RESULT = "result.json"
+PLAN = Plan()
+NOT_ALL = 1  # exit code of the profiler: noisy latencies are missing
+SHOWN_PX = 224
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Outcome: the merged profile, its measured rows, and whether the board left out noisy latencies.
+
+    Attributes:
+        before, after: median factor between an estimate and the end of its interval, over all candidates; None if
+            there is no estimate.
+    """
+
+    profile: Profile
+    rows: int
+    complete: bool
+    before: float | None
+    after: float | None
+
+
+def measure_board(
+    board: Board,
+    target: TargetSpec,
+    out: Path,
+    models: Sequence[str] = (),
+    img_sizes: Sequence[int] = (),
+    precisions: Sequence[str] = ("fp32",),
+    plan: Plan = PLAN,
+) -> Measured:
+    """Measure students on `board`, and merge their rows with those of `out` and of the target into `out`.
+
+    Args:
+        models: timm names; empty for `DEFAULT_MODELS`.
+        img_sizes: pixels; empty for 224.
+        plan: rounds, their length, and the limit of noise.
+
+    Raises:
+        MissingError: the board cannot be reached, lacks a package, or the connection was dropped.
+        UsageError: the board has another architecture than the target, or no model can be exported.
+        SpecError: the result, or the profile in `out`, is not one of the target. `out` is unchanged.
+        RequirementMissed: the board recorded nothing, because it was too noisy.
+        InUse: another process writes `out`.
+    """
+    facts = board.facts()
+    if needed := other_architecture(RecordedMachine(board.host, facts.architecture), target.cpu.isa):
+        raise UsageError(
+            f"{board.host} is {facts.architecture}, but {target.name} is {needed}. Pass the --target of this board."
+        )
+    with TemporaryDirectory() as scratch:
+        folder, result = Path(scratch) / "profiler", Path(scratch) / RESULT
+        bundle_profiler(target, models or DEFAULT_MODELS, img_sizes or (IMG_SIZE,), precisions, folder)
+        complete = _run_there(board, folder, result, plan)
+        measured = read_results(str(result), target.name)
+        require_plausible(measured, target, f"the result of {board.host}")
+    return _merged(board, target, measured, out, complete)
+
+
+def _run_there(board: Board, folder: Path, result: Path, plan: Plan) -> bool:
+    """Copy the profiler, run it and fetch its result; return False if it left out latencies."""
+    place = f"tcs-edge-measure-{hashlib.sha256((folder / BUNDLE_FILE).read_bytes()).hexdigest()[:12]}"
+    logger.info(f"copying: {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.0f} MB")
+    board.send(folder, place)
+    logger.info(f"measuring on {board.host}, in its folder {place}")
+    words = [
+        board.python, f"{place}/{SCRIPT}", "--out", f"{place}/{RESULT}", "--rounds", plan.rounds,
+        "--seconds", plan.seconds, "--max-spread", plan.max_spread, "--retries", plan.retries,
+    ]  # fmt: skip
+    done = board.run(shlex.join(map(str, words)), shown=True)  # ssh starts in the home folder
+    if done.returncode == NOT_ALL:
+        found = board.run(f"test -f {shlex.quote(f'{place}/{RESULT}')}")
+        if found.returncode:
+            raise RequirementMissed(
+                f"{board.host} recorded no latency. Stop other work on it, cool it, and run the same command again."
+            )
+    elif done.returncode:
+        raise UsageError(
+            f"the profiler failed on {board.host} (code {done.returncode}); its messages are above. "
+            f"Remove its folder {place} there, and run the same command again."
+        )
+    board.fetch(f"{place}/{RESULT}", result)
+    board.run(f"rm -rf {shlex.quote(place)}")
+    return done.returncode == 0
+
+
+def _merged(board: Board, target: TargetSpec, measured: Profile, out: Path, complete: bool) -> Measured:
+    known = load_target_profile(target)
+    with owned_file(out):
+        profiles, origins = [known], [f"profile of {target.name}"]
+        if out.is_file():
+            profiles.append(load_profile(out))
+            origins.append(str(out))
+            require_plausible(profiles[-1], target, str(out))
+        # A target that extends another one may use that one's profile.
+        own = measured.replaced(target=known.target)
+        profiles, origins = [*profiles, own], [*origins, board.host]
+        kept = [(one, origin) for one, origin in zip(profiles, origins, strict=True) if one.rows]
+        merged = merge_profiles([one for one, _ in kept], [origin for _, origin in kept])
+        for line in stale_versions(measured, target):
+            logger.warning(line)
+        before = _typical_factor(target, known)
+        save_profile(merged, out)
+    return Measured(merged, len(measured.rows), complete, before, _typical_factor(target, merged))
+
+
+def _typical_factor(target: TargetSpec, profile: Profile) -> float | None:
+    """Return the median of sqrt(high / low) over the candidates' latencies; None without latencies."""
+    try:
+        known = device_latencies(target, profile)
+        found = [known.latency(name, SHOWN_PX) for name in CANDIDATES]
+    except TcsEdgeError as error:
+        logger.debug(f"no estimates: {error}")
+        return None
+    return statistics.median((one.high_ms / one.low_ms) ** 0.5 for one in found)
