@@ -13,6 +13,7 @@ from tcs_edge.cli import (
     bench,
     bundle,
     bundle_profiler,
+    cache,
     candidates,
     compare,
     compress,
@@ -70,6 +71,7 @@ app.command("compare")(compare.command)
 app.command("bundle")(bundle.command)
 app.command("selftest")(selftest.command)
 app.command("predict")(predict.command)
+app.command("cache")(cache.command)
 app.command("doctor")(doctor.command)
 app.command("bench", cls=PanelCommand, short_help="Compare training methods on the same images.")(bench.command)
 app.command("gate", cls=PanelCommand)(gate.command)

@@ -22,7 +22,7 @@ from tcs_edge.students.build import build_student, deployable, student_mean_std,
 from tcs_edge.students.features import features_before_training
 from tcs_edge.tcs.coordinates import fit_coordinates
 from tcs_edge.teachers.cache import FeatureStore, feature_ingredients
-from tcs_edge.teachers.features import Features
+from tcs_edge.teachers.features import Features, feature_keys
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.utils.cache_folder import default_cache_dir
 from tcs_edge.utils.files import sha256_file
@@ -88,6 +88,7 @@ def student_features(listed: Shortlist, sample: Sample) -> FeaturesOf:
     The images are decoded once for all students: uint8 (n, S, S, 3) in memory.
     """
     base = listed.prepared().preprocess
+    keys = feature_keys(sample.split)
     views = crop_all(sample.split, range(len(sample.split)), base, "decoding a sample")
 
     def features_of(candidate: Candidate) -> np.ndarray:
@@ -96,17 +97,16 @@ def student_features(listed: Shortlist, sample: Sample) -> FeaturesOf:
             raise MissingError("its weights are not on this machine")
         mean, std = student_mean_std(candidate.name)
         preprocess = replace(base, mean=mean, std=std)
-        store = _store(listed, candidate, weights, preprocess, sample.split)
-        found = store.read_intact()
-        if len(found) < store.shards:
-            with store.owned():
-                found = store.read_intact(logging.DEBUG)  # another process may have computed them in the meantime
-                if len(found) < store.shards:
-                    features = _forward(listed, candidate.name, weights, preprocess, views)
-                    found = {shard: features[store.rows_of(shard)] for shard in range(store.shards)}
-                    for shard, rows in found.items():
-                        store.write(shard, rows)
-        return np.concatenate([found[shard] for shard in range(store.shards)])
+        store = _store(listed, candidate, weights, preprocess)
+        features, known = store.read(keys)
+        if not known.all():
+            with store.owned(keys) as folder:
+                features, known = store.read(keys, logging.DEBUG)  # another process may have computed them
+                missing = np.flatnonzero(~known)
+                if len(missing):
+                    features[missing] = _forward(listed, candidate.name, weights, preprocess, views, missing)
+                    store.write(folder, keys[missing], features[missing])
+        return features
 
     return features_of
 
@@ -120,20 +120,17 @@ def _expected(features: np.ndarray, sample: Sample) -> AccuracyEstimate:
     return AccuracyEstimate(found.percent, "alignment", how, ALIGNED)
 
 
-def _store(
-    listed: Shortlist, candidate: Candidate, weights: Path, preprocess: Preprocess, split: Split
-) -> FeatureStore:
-    options, fingerprint = listed.asked, listed.images.fingerprint
-    ingredients = feature_ingredients(
-        candidate.name, sha256_file(weights), preprocess, fingerprint, "train", split.names
-    ) | {"role": "student"}
-    return FeatureStore(options.cache_dir or default_cache_dir(), ingredients, len(split), candidate.feature_dim)
+def _store(listed: Shortlist, candidate: Candidate, weights: Path, preprocess: Preprocess) -> FeatureStore:
+    ingredients = feature_ingredients(candidate.name, sha256_file(weights), preprocess) | {"role": "student"}
+    return FeatureStore(listed.asked.cache_dir or default_cache_dir(), ingredients, candidate.feature_dim)
 
 
-def _forward(listed: Shortlist, name: str, weights: Path, preprocess: Preprocess, views: np.ndarray) -> np.ndarray:
-    """Features, float16 (n, d), of the network in its deployed form."""
+def _forward(
+    listed: Shortlist, name: str, weights: Path, preprocess: Preprocess, views: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Features, float16 (n, d), of the views at `rows` (n,), of the network in its deployed form."""
     model = deployable(build_student(name, preprocess.img_size, weights, listed.asked.seed))
-    starts = range(0, len(views), BATCH_SIZE)
-    pixels = (np.stack([preprocess.normalize(view) for view in views[start : start + BATCH_SIZE]]) for start in starts)
+    batches = (rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE))
+    pixels = (np.stack([preprocess.normalize(views[row]) for row in batch]) for batch in batches)
     device = make_accelerator(listed.asked.device).device
     return features_before_training(model, map(torch.from_numpy, pixels), device, weights.name)

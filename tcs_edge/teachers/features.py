@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +66,9 @@ def teacher_features(
 ) -> Features:
     """Compute the teacher's features of the training and validation images; test images are never read.
 
-    Cached features are not computed again. If all are cached, the teacher is not loaded. An interrupted
-    pass resumes at the first missing shard. No teacher is in memory when the function returns.
+    Cached features are not computed again, in whatever split or image set they were computed first. If all are
+    cached, the teacher is not loaded. An interrupted pass resumes at the first missing shard. No teacher is in
+    memory when the function returns.
 
     Args:
         teacher_name, weights, img_size: as `load.describe_teacher`.
@@ -98,32 +99,46 @@ def features_of(
         DataError, MissingError: as `teacher_features`.
     """
     splits = {"train": images.train, "val": images.val}
-    root = default_cache_dir() if cache_dir is None else Path(cache_dir)
-    stores = {part: _store(root, info, images, part, splits[part], readout) for part in splits}
-    found = {part: stores[part].read_intact() for part in stores}
-    todo = _missing(stores, found)
-    with ExitStack() as owned:
-        if any(todo.values()):
-            for store in stores.values():
-                owned.enter_context(store.owned())
+    store = _store(cache_dir, info, readout)
+    keys = {part: feature_keys(split) for part, split in splits.items()}
+    found = {part: store.read(keys[part]) for part in splits}
+    computed, started = 0, time.perf_counter()
+    if not _complete(found):
+        with store.owned(np.concatenate([*keys.values()])) as folder:
             # Another process may have computed them in the meantime.
-            found = {part: stores[part].read_intact(logging.DEBUG) for part in stores}
-            todo = _missing(stores, found)
-        started = time.perf_counter()
-        if any(todo.values()):
-            logger.info(f"teacher pass: {info.name}, {info.preprocess.img_size} px, {device}")
-            _run_pass(info, readout, splits, stores, todo, found, batch_size, workers, device)
-            _free_memory(device)
-    computed = sum(len(stores[part].rows_of(shard)) for part in todo for shard in todo[part])
-    train, val = (_join(stores[part], found[part]) for part in ("train", "val"))
-    key = cache_key({part: stores[part].key for part in stores})
+            found = {part: store.read(keys[part], logging.DEBUG) for part in splits}
+            started = time.perf_counter()
+            if not _complete(found):
+                logger.info(f"teacher pass: {info.name}, {info.preprocess.img_size} px, {device}")
+                rows = {part: np.flatnonzero(~known) for part, (_, known) in found.items()}
+                computed = sum(map(len, rows.values()))
+                arrays = {part: features for part, (features, _) in found.items()}
+                _run_pass(info, readout, splits, rows, arrays, keys, store, folder, batch_size, workers, device)
+                _free_memory(device)
+    key = cache_key({"store": store.key, **{part: _digest(keys[part]) for part in splits}})
     seconds = time.perf_counter() - started if computed else 0.0
-    return Features(train, val, key, info, computed, seconds, readout)
+    return Features(found["train"][0], found["val"][0], key, info, computed, seconds, readout)
 
 
-def _missing(stores: Mapping[str, FeatureStore], found: Mapping[str, Mapping[int, np.ndarray]]) -> dict[str, list[int]]:
-    """Return the shards of each split that `found` lacks."""
-    return {part: [s for s in range(stores[part].shards) if s not in found[part]] for part in stores}
+def feature_keys(split: Split) -> np.ndarray:
+    """Return the key of each image in a `FeatureStore`, uint8 (N, 32): the sha256 of the file.
+
+    For pixels in memory, it is the sha256 of their shape and the sha256 of their bytes.
+    """
+    contents = split.content_table()
+    if not isinstance(split.sources, np.ndarray):
+        return contents
+    shape = repr(split.sources.shape[1:]).encode()
+    keys = [hashlib.sha256(shape + row.tobytes()).digest() for row in contents]
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(contents.shape)
+
+
+def _complete(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bool:
+    return all(known.all() for _, known in found.values())
+
+
+def _digest(keys: np.ndarray) -> str:
+    return hashlib.sha256(keys.tobytes()).hexdigest()
 
 
 def features_cached(
@@ -161,52 +176,43 @@ def cached_images(
 
 def cached_images_of(images: ImageSet, info: TeacherInfo, cache_dir: Path | None = None) -> int:
     """Count the training and validation images whose pooled features from a described teacher are cached."""
+    store = _store(cache_dir, info, POOLED)
+    return sum(int(store.has(feature_keys(split)).sum()) for split in (images.train, images.val))
+
+
+def _store(cache_dir: Path | None, info: TeacherInfo, readout: Readout) -> FeatureStore:
     root = default_cache_dir() if cache_dir is None else Path(cache_dir)
-    parts = (("train", images.train), ("val", images.val))
-    stores = [_store(root, info, images, part, split, POOLED) for part, split in parts]
-    return sum(len(store.rows_of(shard)) for store in stores for shard in store.read_intact())
-
-
-def _store(root: Path, info: TeacherInfo, images: ImageSet, part: str, split: Split, readout: Readout) -> FeatureStore:
-    ingredients = feature_ingredients(
-        info.timm_name or info.name,
-        info.weights_sha256,
-        info.preprocess,
-        images.fingerprint + (images.unlabeled_fingerprint if part == "train" else ""),
-        part,
-        split.names,
-    )
-    ingredients |= info.ingredients | readout.ingredients()
-    return FeatureStore(root, ingredients, len(split), readout.width or info.dim)
+    ingredients = feature_ingredients(info.timm_name or info.name, info.weights_sha256, info.preprocess)
+    return FeatureStore(root, ingredients | info.ingredients | readout.ingredients(), readout.width or info.dim)
 
 
 def _run_pass(
     info: TeacherInfo,
     readout: Readout,
     splits: Mapping[str, Split],
-    stores: Mapping[str, FeatureStore],
-    todo: Mapping[str, list[int]],
-    found: Mapping[str, dict[int, np.ndarray]],
+    todo: Mapping[str, np.ndarray],
+    features: Mapping[str, np.ndarray],
+    keys: Mapping[str, np.ndarray],
+    store: FeatureStore,
+    folder: Path,
     batch_size: int,
     workers: int | None,
     device: str | torch.device,
 ) -> None:
-    """Compute the shards of `todo` into `found` and the stores; only this frame references the teacher."""
+    """Compute the rows `todo` into `features` and the store; only this frame references the teacher."""
     module = readout.of(build_teacher(info, device).module)
-    for part in (part for part in todo if todo[part]):
-        plan = [rows for shard in todo[part] for rows in _batches(stores[part].rows_of(shard), batch_size)]
+    for part in (part for part in todo if len(todo[part])):
+        shards = _parts(todo[part], store.shard_images)
+        plan = [rows for shard in shards for rows in _parts(shard, batch_size)]  # no batch spans two shards
         loader = batch_loader(splits[part], info.preprocess, plan, workers)
-        batches = track(loader, f"teacher features ({part})", total=len(plan))
-        rows = _forward(info, module, batches, device)
-        for shard in todo[part]:
-            features = _take(rows, len(stores[part].rows_of(shard)), stores[part].dim)
-            stores[part].write(shard, features)
-            found[part][shard] = features
+        computed = _forward(info, module, track(loader, f"teacher features ({part})", total=len(plan)), device)
+        for rows in shards:
+            features[part][rows] = _take(computed, len(rows), store.dim)
+            store.write(folder, keys[part][rows], features[part][rows])
 
 
-def _batches(rows: range, batch_size: int) -> list[range]:
-    """Split the rows of one shard into batches, so that no batch spans two shards."""
-    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+def _parts(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _forward(
@@ -254,11 +260,6 @@ def _broken(info: TeacherInfo, what: str) -> str:
         f"the features of teacher {info.name!r} ({info.weights_source}) {what}. "
         "The weights are damaged or belong to another model. Download them again, or choose another --teacher."
     )
-
-
-def _join(store: FeatureStore, found: Mapping[int, np.ndarray]) -> np.ndarray:
-    shards = [found[shard] for shard in range(store.shards)]
-    return np.concatenate(shards) if shards else np.empty((0, store.dim), np.float16)
 
 
 def _free_memory(device: str | torch.device) -> None:

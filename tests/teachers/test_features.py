@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import shutil
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -162,9 +160,8 @@ def test_one_of_two_passes_at_once_waits_for_the_other(
 ) -> None:
     """And a killed pass's drafts are removed."""
     compute()
-    for index in tmp_path.glob("features/*/index.json"):
-        index.unlink()
-        (index.parent / ".index.draft-4000000.json").write_text("{")
+    for shard in tmp_path.glob("features/*/*/*.safetensors"):
+        shard.rename(shard.with_name(".0.draft-4000000.safetensors"))
     watch.images = 0
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(lambda _: compute(), range(2))
@@ -181,58 +178,68 @@ def test_only_the_damaged_shard_is_recomputed(
     compute: Callable[..., Features], watch: Watch, tmp_path: Path, recorder: Any
 ) -> None:
     first = compute()
-    shard = sorted(tmp_path.glob("features/*/shard-00001.safetensors"))[0]
-    rows = 6 if len(list(shard.parent.glob("shard*"))) == 4 else 1
+    shard = max(tmp_path.glob("features/*/*/*.safetensors"), key=lambda path: path.stat().st_size)
     shard.write_bytes(shard.read_bytes()[:-2] + b"xx")
     watch.images = 0
     second = compute()
-    assert watch.images == rows
+    assert watch.images == 6
     assert len(recorder.warned) == 1
     assert np.array_equal(first.train, second.train)
     assert np.array_equal(first.val, second.val)
 
 
-def test_size_data_and_weights_have_separate_caches(
-    compute: Callable[..., Features], image_set: ImageSet, vit_weights: Path, tmp_path: Path
+def test_size_and_weights_have_separate_caches(
+    compute: Callable[..., Features], vit_weights: Path, tmp_path: Path
 ) -> None:
     state = load_file(vit_weights)
     state["norm.bias"] += 1
     save_file(state, tmp_path / "other.safetensors")
     first = compute()
-    others = [
-        compute(img_size=48),
-        compute(images=dataclasses.replace(image_set, fingerprint="e" * 64)),
-        compute(weights=tmp_path / "other.safetensors"),
-    ]
-    assert len({first.key, *(other.key for other in others)}) == 4
+    others = [compute(img_size=48), compute(weights=tmp_path / "other.safetensors")]
+    assert len({first.key, *(other.key for other in others)}) == 3
     assert all(other.images_computed == 27 for other in others)
     assert compute().images_computed == 0
 
 
-def test_a_cache_of_other_images_is_detected_and_recomputed(
-    compute: Callable[..., Features], image_set: ImageSet, watch: Watch, tmp_path: Path, recorder: Any
+def _shuffled(images: ImageSet, seed: int) -> ImageSet:
+    """Draw train and val of `images` anew."""
+    both = [
+        np.concatenate([getattr(split, name) for split in (images.train, images.val)]) for name in ("sources", "labels")
+    ]
+    names = (*images.train.names, *images.val.names)
+    rows = np.random.default_rng(seed).permutation(len(names))
+    whole = Split(both[0], both[1], names)
+    return dataclasses.replace(images, train=whole.subset(rows[:20]), val=whole.subset(rows[20:]))
+
+
+def test_images_seen_before_are_not_computed_again(
+    compute: Callable[..., Features], image_set: ImageSet, watch: Watch
 ) -> None:
-    own = compute()
-    features = tmp_path / "features"
-    mine = {path.name for path in features.iterdir()}
-    pixels = image_set.train.sources[::-1].copy()
-    train = Split(pixels, image_set.train.labels, image_set.train.names)
-    other = compute(images=dataclasses.replace(image_set, train=train, fingerprint="e" * 64))
-    assert not np.array_equal(own.train, other.train)
-    for folder in [path for path in features.iterdir() if path.name not in mine]:
-        (twin,) = (path for path in map(features.joinpath, mine) if _rows(path) == _rows(folder))
-        shutil.copytree(folder, twin, dirs_exist_ok=True)
+    """Another seed, a few shots, another name or label, one more image."""
+    rows = dict(zip(image_set.train.names, compute().train, strict=True))
+    other = _shuffled(image_set, 1)
+    few = dataclasses.replace(image_set, train=image_set.train.subset([3, 1, 8]))
+    renamed = dataclasses.replace(
+        image_set, train=dataclasses.replace(image_set.train, names=tuple("abcdefghijklmnopqrst")), fingerprint="e" * 64
+    )
+    pixels = np.concatenate([image_set.train.sources, np.full((1, 40, 40, 3), 9, np.uint8)])
+    more = Split(pixels, np.append(image_set.train.labels, 0), (*image_set.train.names, "new"))
     watch.images = 0
-    again = compute()
-    assert watch.images == 27
-    assert len(recorder.warned) == 2
-    assert all("describes other features" in line for line in recorder.warned)
-    assert np.array_equal(again.train, own.train)
-    assert compute().images_computed == 0
+    for images, computed in ((other, 0), (few, 0), (renamed, 0), (dataclasses.replace(image_set, train=more), 1)):
+        features = compute(images=images)
+        assert features.images_computed == watch.images == computed
+        for name, row in zip(images.train.names, features.train, strict=True):
+            assert name not in rows or np.array_equal(row, rows[name])
+        watch.images = 0
 
 
-def _rows(folder: Path) -> int:
-    return int(json.loads((folder / "index.json").read_text())["rows"])
+def test_pixels_in_memory_of_another_shape_are_other_images(
+    compute: Callable[..., Features], image_set: ImageSet
+) -> None:
+    compute()
+    turned = image_set.train.sources.reshape(20, 20, 80, 3)
+    train = Split(turned, image_set.train.labels, image_set.train.names)
+    assert compute(images=dataclasses.replace(image_set, train=train)).images_computed == 20
 
 
 def test_pass_logs_the_name_of_the_teacher(compute: Callable[..., Features], recorder: Any) -> None:
@@ -285,7 +292,7 @@ def test_unusable_features_are_refused(
         compute(weights=path)
     assert "timm/test_vit" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not list((tmp_path / "features").glob("*/shard*"))
+    assert not list((tmp_path / "features").rglob("*.safetensors"))
 
 
 def test_equal_images_may_have_equal_features(compute: Callable[..., Features], image_set: ImageSet) -> None:
