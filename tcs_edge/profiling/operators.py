@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from tcs_edge.errors import reason_of
+from tcs_edge.latency.board import ANCHOR_PX
 from tcs_edge.latency.cost_model import Tables
 from tcs_edge.latency.operators import Operator, cost_features
-from tcs_edge.latency.transfer import ANCHOR_PX
 from tcs_edge.profiling.graphs import export_graph
 from tcs_edge.utils.progress import busy
 from tcs_edge.utils.telemetry import telemetry_off
