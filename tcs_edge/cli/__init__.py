@@ -4,10 +4,11 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Entry point of the console script. A stop signal is one line, also while modules are imported."""
+    """Entry point of the console script. A stop signal or a shortage is one line, also while modules are imported."""
     import os
     import sys
 
+    from tcs_edge.utils.shortage import shortage
     from tcs_edge.utils.stop import exit_code, handle_stop_signals, leave_soon, stop_requested
 
     handle_stop_signals()
@@ -18,6 +19,9 @@ def main() -> None:
     except BaseException as error:
         number = stop_requested()
         finished = isinstance(error, SystemExit) and not error.code
+        if number is None and isinstance(error, Exception) and (message := shortage(error)):
+            sys.stderr.write(f"error: {message}\n")
+            sys.exit(4)
         if number is None or finished:
             raise
         leave_soon()

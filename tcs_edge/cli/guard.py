@@ -12,10 +12,11 @@ from typing import ParamSpec
 
 import typer
 
-from tcs_edge.errors import TcsEdgeError
+from tcs_edge.errors import MissingError, TcsEdgeError
 from tcs_edge.report.console import accept_all_characters, terminal
 from tcs_edge.report.text import one_line
 from tcs_edge.utils.installed import imports_explained
+from tcs_edge.utils.shortage import shortage
 from tcs_edge.utils.stop import INTERRUPT, exit_code, stop_requested
 
 Params = ParamSpec("Params")
@@ -47,6 +48,9 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
         except Exception as error:
             if stop_requested():
                 raise _interrupted() from None
+            if message := shortage(error):
+                _print_error(f"error: {message}")
+                raise typer.Exit(MissingError.exit_code) from None
             traceback.print_exc()
             _print_error(f"error: this is a bug in tcs-edge ({type(error).__name__}). Report the lines above.")
             raise typer.Exit(TcsEdgeError.exit_code) from None

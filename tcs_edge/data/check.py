@@ -23,6 +23,7 @@ from tcs_edge.data.parallel import map_images
 from tcs_edge.errors import DataError
 from tcs_edge.utils.files import sha256_file
 from tcs_edge.utils.progress import track
+from tcs_edge.utils.shortage import raise_shortage
 
 logger = logging.getLogger(__name__)
 
@@ -168,6 +169,7 @@ def _check(path: Path, known: Entry | None) -> _Outcome:
             content = bytes.fromhex(sha256_file(path))
             facts = Facts(content, found.width, found.height, found.peak, found.color)
     except OSError as error:  # removed in the meantime
+        raise_shortage(error)
         return _Outcome((error.strerror or "not readable").lower())
     if before is None:
         return _Outcome(None, Entry(Stamp(0, 0, 0), 0, facts))

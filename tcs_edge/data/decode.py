@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -13,6 +14,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from tcs_edge.data.formats import EXPECTED, INSTALL, readable_formats, sniffed
 from tcs_edge.errors import DataError, reason_of
 from tcs_edge.utils.reading import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
+from tcs_edge.utils.shortage import raise_shortage
 
 MAX_PIXELS = 178_956_970  # 0.5 GB as RGB; a larger size in the header is an attack or a mistake
 # A file that grows this many times in memory, and to more bytes than this, is refused. Photos grow 10 to 500 times.
@@ -60,7 +62,14 @@ class Inspected:
     height: int = 0
 
 
-def open_rgb(path: Path) -> Image.Image:
+class Readable(Protocol):
+    """An image that is no file of its own, such as a member of an archive; `str` names it."""
+
+    def read(self) -> bytes:
+        """Return its bytes; raises OSError or DataError."""
+
+
+def open_rgb(path: Path | Readable) -> Image.Image:
     """Open an image as 8-bit RGB, turned upright by its EXIF orientation.
 
     Transparent images are composited on white. 16-bit gray is scaled to 8 bits, as 12 bits if no value
@@ -68,11 +77,23 @@ def open_rgb(path: Path) -> Image.Image:
 
     Raises:
         DataError: the file is missing, truncated, too large (over `MAX_PIXELS`) or not an image.
+        MissingError: too little memory or too many open files. The image may be intact.
     """
+    source: Path | bytes = b""
     try:
-        return _decode(path)
+        source = _file_or_bytes(path)
+        return _decode(source)
     except Exception as error:  # decoders raise any type on malformed bytes: SyntaxError, struct.error, ...
-        raise DataError(f"cannot read image {path}: {_reason(error, path)}. Replace or remove it.") from error
+        raise_shortage(error)
+        raise DataError(f"cannot read image {path}: {_reason(error, source)}. Replace or remove it.") from error
+
+
+def _file_or_bytes(source: Path | Readable) -> Path | bytes:
+    return source if isinstance(source, Path) else source.read()
+
+
+def _handle(source: Path | bytes) -> Path | BytesIO:
+    return BytesIO(source) if isinstance(source, bytes) else source
 
 
 def decode_rgb(content: bytes) -> Image.Image:
@@ -84,6 +105,7 @@ def decode_rgb(content: bytes) -> Image.Image:
     try:
         return _decode(content)
     except Exception as error:  # see open_rgb
+        raise_shortage(error)
         raise DataError(_reason(error, content)) from error
 
 
@@ -109,6 +131,7 @@ def as_rgb(picture: Image.Image | np.ndarray) -> Image.Image:
             picture.load()
         return _flatten(_upright(picture), picture.format)
     except Exception as error:  # see open_rgb
+        raise_shortage(error)
         raise DataError(_reason(error)) from error
 
 
@@ -122,11 +145,17 @@ def _require_pixels(pixels: np.ndarray) -> None:
         raise DataError(f"an array of {came}, not (H, W), (H, W, 3) or (H, W, 4)")
 
 
-def inspect(path: Path) -> Inspected:
-    """Decode the whole file to check it. A JPEG is decoded at an eighth of its size, which takes less memory."""
+def inspect(path: Path | Readable) -> Inspected:
+    """Decode the whole file to check it. A JPEG is decoded at an eighth of its size, which takes less memory.
+
+    Raises:
+        MissingError: too little memory or too many open files. The image may be intact.
+    """
+    source: Path | bytes = b""
     try:
-        with Image.open(path, formats=readable_formats()) as image:
-            _refuse_unusable(image, path.stat().st_size)
+        source = _file_or_bytes(path)
+        with Image.open(_handle(source), formats=readable_formats()) as image:
+            _refuse_unusable(image, len(source) if isinstance(source, bytes) else source.stat().st_size)
             _scale_transparency(image)
             deep, (width, height) = _is_deep(image), image.size
             image.draft(None, (1, 1))
@@ -136,17 +165,18 @@ def inspect(path: Path) -> Inspected:
             peak = _peak(image) if deep else None
             return Inspected(None, peak, deep and not _is_gray_16(image), width, height)
     except Exception as error:  # see open_rgb
-        return Inspected(_reason(error, path))
+        raise_shortage(error)
+        return Inspected(_reason(error, source))
 
 
-def decoded_bytes(path: Path, check_only: bool = False) -> int:
+def decoded_bytes(path: Path | Readable, check_only: bool = False) -> int:
     """Estimate the memory for decoding a file, from its header; 0 for a file without a readable header.
 
     Args:
         check_only: for `inspect` instead of `open_rgb`.
     """
     try:
-        with Image.open(path, formats=readable_formats()) as image:
+        with Image.open(_handle(_file_or_bytes(path)), formats=readable_formats()) as image:
             pixels = image.width * image.height
             if check_only and image.format in ("JPEG", "MPO"):
                 return pixels * (6 if image.info.get("progressive") else 1)  # coefficients; rows of an eighth
@@ -155,21 +185,23 @@ def decoded_bytes(path: Path, check_only: bool = False) -> int:
         return 0
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path | Readable) -> tuple[int, int]:
     """Read the stored (width, height) from the header, before the EXIF rotation.
 
     Raises:
         DataError: as `open_rgb`, for errors that are visible in the header.
     """
+    source: Path | bytes = b""
     try:
-        with Image.open(path, formats=readable_formats()) as image:
+        source = _file_or_bytes(path)
+        with Image.open(_handle(source), formats=readable_formats()) as image:
             return image.size
     except Exception as error:  # see open_rgb
-        raise DataError(f"cannot read image {path}: {_reason(error, path)}. Replace or remove it.") from error
+        raise DataError(f"cannot read image {path}: {_reason(error, source)}. Replace or remove it.") from error
 
 
 def _decode(source: Path | bytes) -> Image.Image:
-    with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=readable_formats()) as image:
+    with Image.open(_handle(source), formats=readable_formats()) as image:
         _refuse_unusable(image, len(source) if isinstance(source, bytes) else source.stat().st_size)
         _scale_transparency(image)
         image.load()

@@ -11,6 +11,7 @@ from typing import Literal
 from tcs_edge.data.formats import has_image_suffix
 from tcs_edge.data.listing import RUN_MARKER, is_clutter
 from tcs_edge.data.split_names import is_full_split, split_role
+from tcs_edge.utils.shortage import raise_shortage
 
 LOOKED_AT = 200  # entries of a class folder to read before treating it as a folder without images
 Layout = Literal["splits", "classes"]
@@ -54,7 +55,8 @@ def _count_classes(folder: Path) -> int:
 def _subfolders(folder: Path) -> list[Path]:
     try:
         children = sorted(folder.iterdir())
-    except OSError:
+    except OSError as error:
+        raise_shortage(error)
         return []  # the user did not name this folder, so an unreadable one is skipped
     return [child for child in children if not is_clutter(child.name) and _is_usable(child)]
 
@@ -68,5 +70,6 @@ def _first_names(folder: Path) -> Iterator[str]:
         with os.scandir(folder) as entries:
             for _, entry in zip(range(LOOKED_AT), entries, strict=False):
                 yield entry.name
-    except OSError:
+    except OSError as error:
+        raise_shortage(error)
         return

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tcs_edge.data.formats import has_image_suffix, how_to_read, unread_kind
 from tcs_edge.errors import DataError
+from tcs_edge.utils.shortage import raise_shortage
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +183,7 @@ class Listing:
             with os.scandir(folder) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
+            raise_shortage(error)
             raise DataError(f"cannot list {folder}: {error.strerror}. Check its permissions.") from None
         clean = [entry for entry in found if not is_clutter(entry.name)]
         allowed = [entry for entry in clean if not self._is_excluded(entry)]

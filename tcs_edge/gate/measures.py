@@ -100,11 +100,13 @@ class ModelFile:
     Attributes:
         precision: the most common type of its weights.
         problem: first contradiction between the tensors and the bytes; empty without one.
+        graph_problem: first reason why no runtime can run the graph; empty without one.
     """
 
     measures: tuple[Measure, ...]
     precision: str
     problem: str
+    graph_problem: str = ""
 
 
 def with_indices(elements: Counter[str], indices: Collection[str]) -> Counter[str]:

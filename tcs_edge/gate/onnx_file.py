@@ -11,6 +11,7 @@ import onnx
 
 from tcs_edge.export.memory import estimated_peak_memory_mb
 from tcs_edge.gate.measures import Measure, ModelFile, model_sizes, parameters, with_indices
+from tcs_edge.gate.onnx_graph import graph_problem
 from tcs_edge.gate.onnx_tensors import Type, tensors_problem
 from tcs_edge.runtimes.onnx_file import (
     all_graphs,
@@ -49,7 +50,7 @@ def onnx_measures(path: Path) -> ModelFile:
         parameters(elements.total(), problem),
         _peak_memory(path, model, problem),
     )
-    return ModelFile(measures, SHORT.get(common, common), problem)
+    return ModelFile(measures, SHORT.get(common, common), problem, "" if problem else graph_problem(path, model))
 
 
 def _elements(model: onnx.ModelProto) -> Counter[str]:

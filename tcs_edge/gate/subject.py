@@ -25,7 +25,7 @@ from tcs_edge.utils.files import sha256_file
 from tcs_edge.utils.reading import parse_json, read_regular
 
 SHOWN_PROBLEMS = 3
-WHAT_TO_PASS = "Pass a run folder, its manifest.json, or an .onnx or .xml file."
+WHAT_TO_PASS = "Pass a run folder, its manifest.json, or an .onnx, .xml or .param file."
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Subject:
 
 
 def load_subject(path: Path) -> Subject:
-    """Read the model at `path`: a run folder, a manifest, or an .onnx or .xml file.
+    """Read the model at `path`: a run folder, a manifest, or an .onnx, .xml or .param file.
 
     A manifest inside its run folder is treated as the run folder, so the files are checked too.
 
@@ -76,7 +76,7 @@ def load_subject(path: Path) -> Subject:
     try:
         if path.is_dir() or _is_of_run(path):
             return _run(path if path.is_dir() else path.parent)
-        if path.suffix in (".onnx", ".xml"):
+        if path.suffix in (".onnx", ".xml", ".param"):
             return _model_file(path)
         document = read_document(path)
         return manifest_subject(document, str(path))
@@ -163,7 +163,7 @@ def _verdict_requirement(manifest: Manifest) -> Requirement:
 
 
 def _is_model(path: str) -> bool:
-    return path.removesuffix(REJECTED_SUFFIX).endswith((".onnx", ".xml", ".bin"))
+    return path.removesuffix(REJECTED_SUFFIX).endswith((".onnx", ".xml", ".param", ".bin"))
 
 
 def _files_requirement(problems: tuple[FileProblem, ...]) -> Requirement:
@@ -178,26 +178,40 @@ def _files_requirement(problems: tuple[FileProblem, ...]) -> Requirement:
 def _model_file(path: Path) -> Subject:
     if not path.is_file():
         raise DataError(f"no such file: {path}. {WHAT_TO_PASS}")
+    _refuse_links(path, path.with_suffix(".bin"))
     # Imported here, because importing onnx takes as long as everything else together.
     if path.suffix == ".onnx":
         from tcs_edge.gate.onnx_file import onnx_measures as measured
+    elif path.suffix == ".param":
+        from tcs_edge.gate.ncnn_file import ncnn_measures as measured
     else:
         from tcs_edge.gate.openvino_file import openvino_measures as measured
     file = measured(path)
-    matching = Requirement(
-        "tensors match the bytes", not file.problem, f"cannot check this model: {file.problem}" if file.problem else ""
+    findings = {"tensors match the bytes": file.problem, "operators fit together": file.graph_problem}
+    requirements = tuple(
+        Requirement(name, not problem, f"cannot check this model: {problem}" if problem else "")
+        for name, problem in findings.items()
+        if problem or name == "tensors match the bytes"
     )
     missing_reason = "a bare model file has no such number. Gate the run folder"
-    files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
+    files = (path,) if path.suffix == ".onnx" else (path, path.with_suffix(".bin"))
     hashes = frozenset(sha256_file(file) for file in files if file.is_file())
     return Subject(
         str(path),
         file.measures,
-        (matching,),
+        requirements,
         precisions={"weights": file.precision},
         hashes=hashes,
         missing_reason=missing_reason,
     )
+
+
+def _refuse_links(*paths: Path) -> None:
+    for path in filter(Path.is_symlink, paths):
+        raise DataError(
+            f"{path} is a symbolic link. What it leads to can change after this check. Pass the file itself: "
+            f"{path.resolve()}"
+        )
 
 
 def read_document(path: Path) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from tcs_edge.errors import MissingError, reason_of
+from tcs_edge.utils.shortage import raise_shortage
 
 # Names on the package index that differ from the module's.
 PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn", "tomli_w": "tomli-w", "huggingface_hub": "huggingface-hub"}
@@ -29,6 +30,7 @@ def imports_explained() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
+        raise_shortage(error)
         problem = import_problem(error)
         if problem is None:
             raise

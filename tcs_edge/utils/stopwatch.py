@@ -46,12 +46,12 @@ class Stopwatch:
 def _peak_memory() -> Iterator[list[int]]:
     """Yield a one-element list with the largest resident size in bytes during the block."""
     process = psutil.Process()
-    peak = [process.memory_info().rss]
+    peak = [_resident_bytes(process)]
     finished = threading.Event()
 
     def sample() -> None:
         while not finished.wait(SAMPLE_SECONDS):
-            peak[0] = max(peak[0], process.memory_info().rss)
+            peak[0] = max(peak[0], _resident_bytes(process))
 
     sampler = threading.Thread(target=sample, daemon=True)
     sampler.start()
@@ -60,4 +60,12 @@ def _peak_memory() -> Iterator[list[int]]:
     finally:
         finished.set()
         sampler.join()
-        peak[0] = max(peak[0], process.memory_info().rss)
+        peak[0] = max(peak[0], _resident_bytes(process))
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    """Return the resident size, or 0 if it cannot be read, such as without a free file handle."""
+    try:
+        return int(process.memory_info().rss)
+    except (OSError, psutil.Error):
+        return 0

@@ -320,3 +320,47 @@ def test_hostile_metadata_is_refused_in_one_line(text):
     with pytest.raises(DataError, match="not a JSON list of names") as caught:
         stored_labels(text, 2, "model.onnx")
     assert len(str(caught.value).splitlines()) == 1
+
+
+MATRIX = numpy_helper.from_array(np.ones((5, 5), np.float32), "w")
+CANNOT_RUN = {
+    "an input of nowhere": model(nodes=(helper.make_node("Relu", ["z"], ["y"]),)),
+    "an output of nowhere": model(nodes=(helper.make_node("Relu", ["x"], ["h"]),)),
+    "nodes in the wrong order": model(
+        nodes=(helper.make_node("Relu", ["h"], ["y"]), helper.make_node("Relu", ["x"], ["h"]))
+    ),
+    "an unknown operator": model(nodes=(helper.make_node("NoSuchOp", ["x"], ["y"]),)),
+    "an unknown attribute": model(nodes=(helper.make_node("Relu", ["x"], ["y"], no_such=1),)),
+    "two inputs of Relu": model(nodes=(helper.make_node("Relu", ["x", "x"], ["y"]),)),
+    "a domain without a version": model(nodes=(helper.make_node("Own", ["x"], ["y"], domain="own"),)),
+    "shapes that do not fit": model(MATRIX, nodes=(helper.make_node("MatMul", ["x", "w"], ["y"]),)),
+    "types that do not fit": model(
+        numpy_helper.from_array(np.ones(8, np.int64), "w"), nodes=(helper.make_node("Add", ["x", "w"], ["y"]),)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CANNOT_RUN)
+def test_a_graph_that_cannot_run_passes_no_limit(cli, tmp_path, name):
+    result = cli("gate", saved(tmp_path, CANNOT_RUN[name]), "--max-size-mb", 100)
+    assert result.exit_code == 1, result.output
+    assert "FAIL operators fit together: cannot check this model: its graph cannot run: " in result.stdout
+
+
+def test_stored_shapes_that_a_runtime_computes_again_are_no_defect(cli, tmp_path):
+    stale = model(
+        nodes=(helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Relu", ["h"], ["y"])),
+        value_info=[value("h", [1, 1, 1, 1])],
+    )
+    assert cli("gate", saved(tmp_path, stale), "--max-size-mb", 100).exit_code == 0
+
+
+def test_a_link_in_place_of_a_model_is_refused(cli, tmp_path, onnx_path, xml_path):
+    (tmp_path / "model.onnx").symlink_to(onnx_path)
+    (tmp_path / "model.xml").write_bytes(xml_path.read_bytes())
+    (tmp_path / "model.bin").symlink_to(xml_path.with_suffix(".bin"))
+    for path, link in (("model.onnx", "model.onnx"), ("model.xml", "model.bin")):
+        result = cli("gate", tmp_path / path, "--max-size-mb", 100)
+        assert result.exit_code == 2
+        assert f"{tmp_path / link} is a symbolic link" in result.stderr
+    assert cli("gate", onnx_path, "--max-size-mb", 100).exit_code == 0
