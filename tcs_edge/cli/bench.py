@@ -10,7 +10,7 @@ import typer
 from tcs_edge.bench.grid import ABLATIONS, ARMS, FEW_SHOTS, SCHEMA_VERSION, arms_of, make_runs
 from tcs_edge.cli.guard import guarded
 from tcs_edge.cli.options import given, with_flags_of
-from tcs_edge.cli.output import print_json, require_names
+from tcs_edge.cli.output import echo, print_json, require_names
 from tcs_edge.errors import UsageError
 from tcs_edge.specs.config import CompressConfig
 
@@ -93,7 +93,7 @@ def command(
     if json:
         print_json({"schema_version": SCHEMA_VERSION, "rows": [row.to_json() for row in rows]})
     else:
-        typer.echo(markdown)
+        echo(markdown)
 
 
 def _names(listed: str) -> list[str]:

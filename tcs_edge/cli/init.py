@@ -9,6 +9,7 @@ import typer
 
 from tcs_edge.cli.completion import target_names
 from tcs_edge.cli.guard import guarded
+from tcs_edge.cli.output import echo
 
 if TYPE_CHECKING:
     from tcs_edge.project.template import Project
@@ -44,9 +45,9 @@ def command(
     project = _look_around(target, data)
     write_text(path, project_toml(project))
     for remark in project.remarks:
-        typer.echo(remark, err=True)
+        echo(remark, err=True)
     images = one_line(f"the images in {project.data}") if project.data else "the built-in digits until data is set"
-    typer.echo(f"{path} written: {images}, for {target}. Next: tcs-edge compress --dry-run")
+    echo(f"{path} written: {images}, for {target}. Next: tcs-edge compress --dry-run")
 
 
 def _look_around(target: str, data: Path | None) -> Project:

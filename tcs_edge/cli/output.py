@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from tcs_edge.errors import UnknownName
+from tcs_edge.report.text import json_text, visible
 
 if TYPE_CHECKING:
     from tcs_edge.specs.config import CompressConfig
@@ -21,10 +22,15 @@ Name = TypeVar("Name", bound=str)
 def print_json(document: dict[str, Any]) -> None:
     """Print `document` as JSON on stdout; NaN and Inf raise ValueError, because most readers refuse them.
 
-    If stdout is not UTF-8, all characters but ASCII become JSON escapes.
+    Control characters become JSON escapes; if stdout is not UTF-8, all characters but ASCII.
     """
     unicode = (sys.stdout.encoding or "").replace("-", "").lower() == "utf8"
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=not unicode, allow_nan=False))
+    typer.echo(json_text(json.dumps(document, indent=2, ensure_ascii=not unicode, allow_nan=False)))
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Print lines on stdout or stderr, with control characters of names escaped."""
+    typer.echo(visible(text), err=err)
 
 
 def print_validation_as(validation: Validation, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from tcs_edge.cli.guard import guarded
+from tcs_edge.cli.output import echo
 
 if TYPE_CHECKING:
     from tcs_edge.specs.profile import LatencyRow, Profile
@@ -144,7 +145,7 @@ def _show(profile: Profile, out: Path, as_json: bool) -> None:
         "source",
     )
     print_table(headings, [_cells(row) for row in profile.rows])
-    typer.echo(f"profile: {out} ({len(profile.rows)} rows)")
+    echo(f"profile: {out} ({len(profile.rows)} rows)")
 
 
 def _cells(row: LatencyRow) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import typer
 
 from tcs_edge.cli.completion import target_names
 from tcs_edge.cli.guard import guarded
+from tcs_edge.cli.output import echo
 
 
 @guarded
@@ -35,7 +36,7 @@ def command(
     elif name:
         import tomli_w
 
-        typer.echo(tomli_w.dumps(documents[0]), nl=False)
+        echo(tomli_w.dumps(documents[0]).rstrip())
     else:
         from tcs_edge.report.console import print_table
 

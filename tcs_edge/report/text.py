@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import json
+import re
 import unicodedata
 
 LINE_BREAKING = {"Cc", "Cs", "Zl", "Zp"}
 BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 RIGHT_TO_LEFT = {"R", "AL"}
+# The runner of GitHub looks for "::" at the start of a line, those of GitHub and Azure for "##[" and "##vso[" anywhere.
+_CI_COMMAND = re.compile(r"\A\s*:(?=:)|#(?=#\w*\[)")
 PLAIN = frozenset(" ,;%=()/")
 ISOLATE, END_ISOLATE = "\u2068", "\u2069"
 
@@ -16,9 +20,22 @@ def one_line(text: str) -> str:
     """Escape characters that break or reorder a line, control a terminal or are illegal in XML.
 
     A line feed, for example, becomes the visible text \\x0a. Emoji and letters of all
-    scripts stay.
+    scripts stay. A line that a CI system would take for a command, such as ::stop-commands:: of GitHub or
+    ##vso[...] of Azure, loses that meaning.
     """
-    return "".join(_escape(char) if _is_hidden(char) else char for char in text)
+    shown = "".join(_escape(char) if _is_hidden(char) else char for char in text)
+    return _CI_COMMAND.sub(lambda found: found[0][:-1] + _escape(found[0][-1]), shown)
+
+
+def json_text(text: str) -> str:
+    """Escape the same characters and commands in a JSON document, whose line feeds stay."""
+    if not text.isascii() or "\x7f" in text:
+        text = "".join(_json_escape(char) if _is_hidden(char) and char != "\n" else char for char in text)
+    return re.sub(r"#(?=#\w*\[)", r"\\u0023", text)
+
+
+def _json_escape(char: str) -> str:
+    return f"\\u{ord(char):04x}" if char == "\x7f" else json.dumps(char)[1:-1]
 
 
 def visible(text: str) -> str:
