@@ -1,8 +1,11 @@
-"""Run commands of tcs-edge in forked processes, and kill each at its n-th file event.
+"""Run commands of tcs-edge in forked processes, and stop each at its n-th file event or after some seconds.
 
     with Forks(folder) as forks:
         events = forks.run("compress", ...).events
         forks.run("compress", ..., kill_at=3)  # SIGKILL before the third event
+        forks.run("compress", ..., signals=[(signal.SIGTERM, 0.5)])  # SIGTERM after half a second
+        forks.run("compress", ..., limits={"RLIMIT_NOFILE": 32})
+        forks.run("compress", ..., copies="/elsewhere")  # copies of the folder as it is before each event
 
 A file event creates, opens for writing, renames or removes something in the folder. Everything before it is on the
 disk, and nothing after it, as after a kill at any moment in between. One process imports the libraries, and every
@@ -13,11 +16,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +30,8 @@ from typing import Any
 
 DIR_FD = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 2, "os.rename": 2}  # positions of the folder's descriptor
 CHANGES = {*DIR_FD, "shutil.rmtree", "shutil.copyfile", "os.link", "os.symlink", "os.truncate"}
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a background job ignores some of them from its start
+LONGEST_S = 300  # a command that takes longer hangs
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 PREPARE = (
     "torch", "timm", "torchvision", "onnx", "onnxruntime", "openvino", "nncf", "scipy.stats", "sklearn.datasets",
@@ -35,11 +42,13 @@ PREPARE = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """Exit code (-9 after a kill), everything printed, and the file events of one command."""
+    """Exit code (-9 after a kill), everything printed, file events and duration in seconds of one command."""
 
     code: int
     output: str
     events: tuple[str, ...]
+    seconds: float
+    hung: bool
 
     @property
     def killed(self) -> bool:
@@ -51,13 +60,18 @@ class Outcome:
 
 
 class Forks(AbstractContextManager["Forks"]):
-    """A process that runs each command in a fork of itself, in the working folder `folder`."""
+    """A process that runs each command in a fork of itself, in the working folder `folder`.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        variables: changes of the environment.
+    """
+
+    def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder.resolve()
+        self.variables = variables
 
     def __enter__(self) -> Forks:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"} | self.variables
         self._server = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             cwd=self.folder, env=environment,
@@ -67,24 +81,48 @@ class Forks(AbstractContextManager["Forks"]):
     def __exit__(self, *_: object) -> None:
         self._server.stdin.close()
         self._server.stdout.close()
-        self._server.wait(timeout=60)
+        self._server.wait(timeout=LONGEST_S)
 
-    def run(self, *arguments: object, kill_at: int | None = None) -> Outcome:
-        """Run one command to its end, or to its event number `kill_at`, counted from 1."""
-        request = {"arguments": [str(argument) for argument in arguments], "kill_at": kill_at}
+    def run(
+        self,
+        *arguments: object,
+        kill_at: int | None = None,
+        signals: Sequence[tuple[int, float]] = (),
+        victim: str = "command",
+        limits: Mapping[str, int] | None = None,
+        copies: Path | None = None,
+    ) -> Outcome:
+        """Run one command to its end, or to its event number `kill_at`, counted from 1.
+
+        Args:
+            signals: each a signal and the time to send it, in seconds from the start.
+            victim: process that gets the signals: the command, or its first child, once there is one.
+            limits: names of `resource` with their values. RLIMIT_AS is counted from the memory in use, and
+                RLIMIT_NOFILE from the largest handle in use.
+            copies: existing folder outside of `folder`: copies of `folder`/work go there, as number of the event.
+                A copy that equals an earlier one is left out.
+        """
+        request = {
+            "arguments": [str(argument) for argument in arguments], "kill_at": kill_at,
+            "signals": [(int(number), seconds) for number, seconds in signals], "victim": victim,
+            "limits": dict(limits or {}), "copies": str(copies) if copies else None,
+        }  # fmt: skip
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         answer = json.loads(self._server.stdout.readline())
-        return Outcome(answer["code"], answer["output"], tuple(answer["events"]))
+        return Outcome(**answer | {"events": tuple(answer["events"])})
 
 
 class _Counter:
     """Audit hook that writes every file event in `root` to a descriptor and kills the process at one of them."""
 
-    def __init__(self, root: Path, log: int, kill_at: int | None) -> None:
+    def __init__(self, root: Path, log: int, kill_at: int | None, copies: str | None) -> None:
         self.root, self.log, self.kill_at, self.count = root, log, kill_at, 0
+        self.copies, self.copying, self.seen = copies, False, set[int]()
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.copying:
+            return
         if event == "open":
             if not (isinstance(arguments[2], int) and arguments[2] & WRITING):
                 return
@@ -96,7 +134,19 @@ class _Counter:
         self.count += 1
         if self.count == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.copies:
+            self.copying = True
+            self._copy(self.root / "work", Path(self.copies, str(self.count)))
+            self.copying = False
         os.write(self.log, f"{event} {path}\n".encode("utf-8", "backslashreplace"))
+
+    def _copy(self, folder: Path, copy: Path) -> None:
+        """Copy the folder, unless an earlier copy equals it."""
+        found = sorted(path for path in folder.rglob("*"))
+        state = hash(tuple((str(path), path.read_bytes() if path.is_file() else None) for path in found))
+        if state not in self.seen:
+            self.seen.add(state)
+            shutil.copytree(folder, copy)
 
     def _path(self, event: str, arguments: tuple[Any, ...]) -> str | None:
         """Return the event's path, relative to `root`; None for a path elsewhere."""
@@ -110,31 +160,70 @@ class _Counter:
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else None
 
 
-def _run_fork(arguments: Sequence[str], kill_at: int | None) -> dict[str, Any]:
+def _run_fork(request: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as events:
+        start = time.monotonic()
         child = os.fork()
         if child == 0:
-            _run_here(arguments, kill_at, output.fileno(), events.fileno())
-        _, status = os.waitpid(child, 0)
+            _run_here(request, output.fileno(), events.fileno())
+        code, hung = _watched(child, start, list(request["signals"]), request["victim"])
+        seconds = time.monotonic() - start
         texts = []
         for file in (output, events):
             file.seek(0)
             texts.append(file.read().decode("utf-8", "replace"))
         return {
-            "code": os.waitstatus_to_exitcode(status), "output": texts[0], "events": texts[1].splitlines(),
+            "code": code, "output": texts[0], "events": texts[1].splitlines(), "seconds": seconds, "hung": hung,
         }  # fmt: skip
 
 
-def _run_here(arguments: Sequence[str], kill_at: int | None, output: int, events: int) -> None:
+def _watched(child: int, start: float, signals: list[tuple[int, float]], victim: str) -> tuple[int, bool]:
+    """Send the signals when they are due; return the exit code, and True if the command had to be killed."""
+    hung = False
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG if signals or not hung else 0)
+        if ended:
+            return os.waitstatus_to_exitcode(status), hung
+        seconds = time.monotonic() - start
+        if signals and seconds >= signals[0][1]:
+            pid = child if victim == "command" else _first_child(child)
+            if pid:
+                os.kill(pid, signals.pop(0)[0])
+        elif seconds > LONGEST_S and not hung:
+            hung = True
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.001 if signals else 0.01)
+
+
+def _first_child(parent: int) -> int | None:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return int(children[0]) if children else None
+
+
+def _set_limits(limits: Mapping[str, int]) -> None:
+    import resource
+
+    for name, value in limits.items():
+        if name == "RLIMIT_AS":
+            value += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        if name == "RLIMIT_NOFILE":
+            value += 1 + max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+        resource.setrlimit(getattr(resource, name), (value, value))
+
+
+def _run_here(request: dict[str, Any], output: int, events: int) -> None:
     """Run the command in this process, and end the process."""
     code = 70
     try:
         os.dup2(output, 1)
         os.dup2(output, 2)
-        sys.addaudithook(_Counter(Path.cwd(), events, kill_at))
-        sys.argv = ["tcs-edge", *arguments]
-        from tcs_edge.cli.app import main
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        sys.addaudithook(_Counter(Path.cwd(), events, request["kill_at"], request["copies"]))
+        sys.argv = ["tcs-edge", *request["arguments"]]
+        from tcs_edge.cli import main
 
+        _set_limits(request["limits"])
         main()
         code = 0
     except SystemExit as stop:
@@ -168,7 +257,7 @@ def _serve() -> None:
     _export_once()
     for line in sys.stdin:
         request = json.loads(line)
-        answers.write(json.dumps(_run_fork(request["arguments"], request["kill_at"])) + "\n")
+        answers.write(json.dumps(_run_fork(request)) + "\n")
         answers.flush()
 
 
