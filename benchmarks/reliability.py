@@ -70,12 +70,10 @@ def measure(arguments: argparse.Namespace) -> None:
             make_inputs(lab)
             for case in chosen:
                 measure_case(lab, case, done, out, arguments.tries)
-        if (
-            arguments.runs
-            and any(word in SOAK for word in arguments.only or [""])
-            and (SOAK, str(arguments.runs)) not in done
-        ):
-            write_record(out, SOAK, str(arguments.runs), *soak(folder, arguments.runs))
+        runs = str(arguments.runs)
+        wanted = arguments.runs and any(word in SOAK for word in arguments.only or [""])
+        if wanted and (SOAK, runs) not in done:
+            write_record(out, SOAK, runs, *soak(folder, arguments.runs))
 
 
 def measure_case(lab: Lab, case: Case, done: set[tuple[str, str]], out: Any, most: int | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,11 +20,14 @@ from tcs_edge.utils.reading import load_json
 Source = Literal["measured", "published", "estimated"]
 # ncnn, TFLite and ArmNN stand for published latencies: proxies of the runtimes of a target.
 ProfileRuntime = Literal[RuntimeName, "ncnn", "tflite", "armnn"]
+# A clock cannot resolve less, and nobody waits longer for one image. Other values are errors of units.
+MIN_LATENCY_MS, MAX_LATENCY_MS = 1e-4, 3.6e6
+Milliseconds = Annotated[float, Field(ge=MIN_LATENCY_MS, le=MAX_LATENCY_MS)]
 RowKey = tuple[str, int, int, str, int, str]
 
 
 class LatencyRow(Spec):
-    """One latency in ms: the median `p50_ms` and its interval [low_ms, high_ms].
+    """One latency in ms, 0.0001 to 3,600,000: the median `p50_ms` and its interval [low_ms, high_ms].
 
     The interval of a "measured" row is the range of the medians over repetitions. For "published" it is the
     publisher's interval, if any. For "estimated" it is a prediction interval, and the citation describes the method.
@@ -39,12 +42,12 @@ class LatencyRow(Spec):
     runtime: ProfileRuntime
     threads: int = Field(ge=1)
     precision: Precision
-    p50_ms: float = Field(gt=0)
-    low_ms: float = Field(gt=0)
-    high_ms: float = Field(gt=0)
-    p90_ms: float | None = Field(default=None, gt=0)
-    p99_ms: float | None = Field(default=None, gt=0)
-    peak_memory_mb: float | None = Field(default=None, ge=0)
+    p50_ms: Milliseconds
+    low_ms: Milliseconds
+    high_ms: Milliseconds
+    p90_ms: Milliseconds | None = None
+    p99_ms: Milliseconds | None = None
+    peak_memory_mb: float | None = Field(default=None, ge=0, le=1e7)
     measured_on: date | None = None
     runtime_version: str | None = None
     device: str | None = None
