@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tcs_edge.errors import RequirementMissed, TcsEdgeError, UsageError
+from tcs_edge.errors import RequirementMissed, SpecError, TcsEdgeError, UsageError
 from tcs_edge.latency.device import device_latencies
 from tcs_edge.latency.plausibility import load_target_profile, require_plausible, stale_versions
 from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.profiling.bundle import SCRIPT, bundle_profiler
-from tcs_edge.profiling.device.main import BUNDLE_FILE
+from tcs_edge.profiling.device.main import read_bundle
 from tcs_edge.profiling.device.rounds import Plan
-from tcs_edge.profiling.merge import merge_profiles, read_results
+from tcs_edge.profiling.merge import merge_profiles
 from tcs_edge.profiling.remote import Board
 from tcs_edge.specs.machine import RecordedMachine, other_architecture
 from tcs_edge.specs.profile import Profile, load_profile, save_profile
@@ -89,14 +89,14 @@ def measure_board(
         folder, result = Path(scratch) / "profiler", Path(scratch) / RESULT
         bundle_profiler(target, models or DEFAULT_MODELS, img_sizes or (IMG_SIZE,), precisions, folder)
         complete = _run_there(board, folder, result, plan)
-        measured = read_results(str(result), target.name)
+        measured = _read(board, result)
         require_plausible(measured, target, f"the result of {board.host}")
     return _merged(board, target, measured, out, complete)
 
 
 def _run_there(board: Board, folder: Path, result: Path, plan: Plan) -> bool:
     """Copy the profiler, run it and fetch its result; return False if it left out latencies."""
-    place = f"tcs-edge-measure-{hashlib.sha256((folder / BUNDLE_FILE).read_bytes()).hexdigest()[:12]}"
+    place = f"tcs-edge-measure-{_key(folder, plan)}"
     logger.info(f"copying: {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.0f} MB")
     board.send(folder, place)
     logger.info(f"measuring on {board.host}, in its folder {place}")
@@ -119,6 +119,26 @@ def _run_there(board: Board, folder: Path, result: Path, plan: Plan) -> bool:
     board.fetch(f"{place}/{RESULT}", result)
     board.run(f"rm -rf {shlex.quote(place)}")
     return done.returncode == 0
+
+
+def _read(board: Board, result: Path) -> Profile:
+    """Read the profiler's result.
+
+    Raises:
+        SpecError: it is damaged, or not a result of the profiler.
+    """
+    try:
+        return load_profile(result)
+    except SpecError as error:
+        reason = str(error).replace(f"{result}: ", "").replace(f"{result} ", "it ")
+        raise SpecError(f"the result of {board.host} cannot be used: {reason}") from None
+
+
+def _key(folder: Path, plan: Plan) -> str:
+    """Return a name for the measurement, equal whenever the same command runs: graphs may differ in their bytes."""
+    bundle = read_bundle(folder)
+    graphs = sorted((graph["file"], graph["precision"]) for graph in bundle["graphs"])
+    return hashlib.sha256(repr((bundle["target"], bundle["threads"], graphs, plan)).encode()).hexdigest()[:12]
 
 
 def _merged(board: Board, target: TargetSpec, measured: Profile, out: Path, complete: bool) -> Measured:
