@@ -180,7 +180,7 @@ def _convolution(params: Params) -> Iterator[Block]:
         return
     taps = _get(params, 1) * _get(params, 11, _get(params, 1))
     per_output = outputs * taps
-    yield weights if per_output > 0 and weights % outputs == 0 and weights % taps == 0 else -1, True
+    yield weights if per_output > 0 and weights % per_output == 0 else -1, True
     if _get(params, 5):
         yield outputs, False
     if scale:

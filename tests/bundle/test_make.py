@@ -26,7 +26,7 @@ from tcs_edge.data.formats import readable_suffixes
 from tcs_edge.data.preprocess import Preprocess
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "tcs_edge" / "bundle" / "device_files"
-ALLOWED = {"json", "numpy", "onnxruntime", "openvino", "PIL", "pillow_heif", "predict"}
+ALLOWED = {"json", "ncnn", "numpy", "onnxruntime", "openvino", "PIL", "pillow_heif", "predict"}
 # A device must need none of tcs-edge's own dependencies.
 BLOCKED = ("torch", "timm", "tcs_edge", "onnx", "scipy", "pydantic", "typer")
 

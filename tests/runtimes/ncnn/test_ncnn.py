@@ -142,7 +142,7 @@ DAMAGES = {
     "truncated .param": (edit(".param", lambda content: content[: len(content) // 2]), "layers"),
     "unknown layer": (edit(".param", lambda content: content.replace(b"\nInnerProduct", b"\nTensor.mm")), "Tensor.mm"),
     "int8 table": (edit(".param", int8_table), "model.bin does not fit"),
-    "kernel of another size": (edit(".param", lambda content: content.replace(b" 1=3 ", b" 1=4 ", 1)), "not possible"),
+    "kernel of another size": (edit(".param", lambda content: content.replace(b" 1=3 ", b" 1=7 ", 1)), "not possible"),
     "not a number": (edit(".param", lambda content: content.replace(b" 0=", b" 0=x", 1)), "is not a number"),
     "other labels": (drop_json_label, "names 3 classes, but has 4 outputs"),
     "other precision": (state_fp16, "states fp16, but its weights are fp32"),
