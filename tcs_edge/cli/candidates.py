@@ -11,7 +11,7 @@ import typer
 
 from tcs_edge.cli.completion import target_names
 from tcs_edge.cli.guard import guarded
-from tcs_edge.cli.output import known, print_json
+from tcs_edge.cli.output import echo, known, print_json
 from tcs_edge.utils.durations import format_ms
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SHORT = ("student", "acc %", "latency ms", "size MB", "params M", "fits")
 LONG = (
-    "student", "acc %", "params M", "MACs M", "fp32 MB", "fp16 MB", "int8 MB", "latency ms", "interval ms",
+    "student", "acc %", "params M", "MACs M", "fp32 MB", "fp16 MB", "int8 MB", "latency ms", "interval ms", "runtime",
     "source", "license of weights", "exceeds",
 )  # fmt: skip
 OVER = {"latency": "slow", "size": "large", "parameters": "params"}
@@ -36,7 +36,17 @@ def command(
     max_latency_ms: Annotated[float | None, typer.Option(help="Slowest student allowed.")] = None,
     max_size_mb: Annotated[float | None, typer.Option(help="Largest model file allowed: fp32.")] = None,
     max_params_m: Annotated[float | None, typer.Option(help="Most parameters allowed, in millions.")] = None,
-    runtime: Annotated[str, typer.Option(help="Runtime of the latencies: onnxruntime or openvino.")] = "onnxruntime",
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="Runtime to deploy: onnxruntime or openvino. Default: the fastest one for each student."),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="Precision to allow besides fp32: fp16 or int8; repeatable. Default: the target's advice."),
+    ] = None,
+    max_accuracy_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest loss of accuracy by int8, in 0..1.")
+    ] = 0.01,
     every: Annotated[
         bool, typer.Option("--all", help="Show every column: MACs, fp16 and int8 sizes, source, license, reasons.")
     ] = False,
@@ -53,20 +63,21 @@ def command(
       tcs-edge candidates --target raspberrypi4 --img-size 128 --max-latency-ms 20 --json
     """
     from tcs_edge.latency.plausibility import load_target_profile, stale_versions
+    from tcs_edge.specs.artifacts import PRECISIONS, with_fp32
     from tcs_edge.specs.target import Limits, RuntimeName, load_target
     from tcs_edge.students.choice import assess_all, how_to_narrow, limits_on
 
-    (used,) = known([runtime], "--runtime", get_args(RuntimeName))
+    used = known([runtime], "--runtime", get_args(RuntimeName))[0] if runtime else None
     device = load_target(target)
+    asked_precisions = known(precision or [], "--precision", PRECISIONS)
+    allowed = with_fp32(asked_precisions or [device.precision.default])
     asked = Limits(max_latency_ms=max_latency_ms, max_size_mb=max_size_mb, max_params_m=max_params_m)
     limits = limits_on(device, asked)
     profile = load_target_profile(device)
     for line in stale_versions(profile, device):
-        typer.echo(f"warning: {line}", err=True)
-    assessments = assess_all(device, profile, img_size, classes, limits, used)
-    # `compress` chooses by the latencies of onnxruntime, independent of --runtime here.
-    default = assessments if used == "onnxruntime" else assess_all(device, profile, img_size, classes, limits)
-    winner = next((found.candidate.name for found in default if not found.misses), None)
+        echo(f"warning: {line}", err=True)
+    assessments = assess_all(device, profile, img_size, classes, limits, used, allowed, max_accuracy_drop)
+    winner = next((found.candidate.name for found in assessments if not found.misses), None)
     if pareto_svg:
         _draw(assessments, limits.max_latency_ms, pareto_svg)
     advice = how_to_narrow(assessments, target, img_size)
@@ -79,14 +90,17 @@ def command(
         return
     _print_table(assessments, classes, every)
     _print_limits(limits, device)
+    _print_runtimes(assessments)
     _print_machines(assessments)
     _print_front(assessments, winner)
     if every:
         _print_left_out()
-    typer.echo(f"\nchoice of `tcs-edge compress --search table` at {img_size} px with {classes} classes:")
-    typer.echo(f"  {winner or 'none, because no student fits'}")
+    flags = "".join([f" --runtime {used}" if used else "", *(f" --precision {name}" for name in asked_precisions)])
+    echo(f"\nchoice of `tcs-edge compress --search table{flags}` at {img_size} px with {classes} classes:")
+    chosen = next((found for found in assessments if not found.misses), None)
+    echo(f"  {_deployed(chosen) if chosen else 'none, because no student fits'}")
     if advice:
-        typer.echo(advice.replace(": tcs-edge ", ":\n  tcs-edge "))
+        echo(advice.replace(": tcs-edge ", ":\n  tcs-edge "))
 
 
 def _print_table(assessments: Sequence[Assessment], classes: int, every: bool) -> None:
@@ -103,9 +117,14 @@ def _print_limits(limits: Limits, device: TargetSpec) -> None:
         "parameters": (limits.max_params_m, "M"),
     }
     shown = [f"{name} {most:g} {unit}" for name, (most, unit) in given.items() if most]
-    typer.echo(f"\nlimits on {device.name}: {', '.join(shown) or 'none'}")
-    typer.echo("order: students that fit first, then by published ImageNet top-1 accuracy")
-    typer.echo("latency: median (interval); --all shows its source and every missed limit")
+    echo(f"\nlimits on {device.name}: {', '.join(shown) or 'none'}")
+    echo("order: students that fit first, then by published ImageNet top-1 accuracy")
+    echo("latency: median (interval); --all shows its source and every missed limit")
+
+
+def _print_runtimes(assessments: Sequence[Assessment]) -> None:
+    counts = Counter(found.latency.runtime for found in assessments if found.latency)
+    echo("runtime: " + ", ".join(f"{name} ({count} students)" for name, count in counts.most_common()))
 
 
 def _print_machines(assessments: Sequence[Assessment]) -> None:
@@ -113,7 +132,7 @@ def _print_machines(assessments: Sequence[Assessment]) -> None:
 
     latencies = [found.latency for found in assessments if found.latency and found.latency.source == "measured"]
     for machine, count in Counter(latency.machine for latency in latencies).items():
-        typer.echo(f"measured latencies: {count} on {one_line(str(machine))}")
+        echo(f"measured latencies: {count} on {one_line(str(machine))}")
 
 
 def _draw(assessments: Sequence[Assessment], max_latency_ms: float | None, path: Path) -> None:
@@ -134,17 +153,27 @@ def _print_front(assessments: Sequence[Assessment], winner: str | None) -> None:
     fitting = [found for found in assessments if not found.misses]
     rejected = [found for found in assessments if found.misses]
     front = pareto_front_of(fitting)
-    typer.echo("\nPareto-optimal students (accuracy, latency, size):")
+    echo("\nPareto-optimal students (accuracy, latency, size):")
     for line in [*pareto_lines(front), "", *draw_pareto(fitting, rejected, front, winner)]:
-        typer.echo(line)
+        echo(line)
 
 
 def _print_left_out() -> None:
     from tcs_edge.models.candidates import LEFT_OUT
 
-    typer.echo("\nleft out of the list:")
+    echo("\nleft out of the list:")
     for name, reason in LEFT_OUT.items():
-        typer.echo(f"  {name}: {reason}")
+        echo(f"  {name}: {reason}")
+
+
+def _runtime(found: Assessment) -> str:
+    """Return the runtime to deploy, with the precision below fp32."""
+    name = found.latency.runtime if found.latency else "-"
+    return name if found.precision == "fp32" else f"{name} {found.precision}"
+
+
+def _deployed(found: Assessment) -> str:
+    return f"{found.candidate.name} in {_runtime(found)}" if found.latency else found.candidate.name
 
 
 def _short_row(found: Assessment, classes: int) -> tuple[str, ...]:
@@ -159,7 +188,7 @@ def _short_row(found: Assessment, classes: int) -> tuple[str, ...]:
         interval,
         f"{found.size_mb:.1f}",
         f"{found.candidate.total_params_m(classes):.2f}",
-        over or "yes",
+        over or ("yes" if found.precision == "fp32" else f"in {found.precision}"),
     )
 
 
@@ -175,6 +204,7 @@ def _long_row(found: Assessment, classes: int) -> tuple[str, ...]:
         *(f"{candidate.size_mb(classes, precision):.1f}" for precision in PRECISIONS),
         format_ms(latency.p50_ms) if latency else "-",
         f"{format_ms(latency.low_ms)} to {format_ms(latency.high_ms)}" if latency else "-",
+        _runtime(found),
         latency.origin if latency else "unknown",
         candidate.license or "-",
         "; ".join(miss.text for miss in found.misses),

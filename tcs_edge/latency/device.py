@@ -32,7 +32,7 @@ class Latency:
     """Latency of one image in ms: median `p50_ms` and 90 % interval [`low_ms`, `high_ms`].
 
     `threads` is the thread count of the figure. `source` is its kind, and `citation` its origin. `device` and
-    `architecture` name the machine of a measured latency.
+    `architecture` name the machine of a measured latency. It holds for `runtime` and `precision`.
     """
 
     p50_ms: float
@@ -43,6 +43,8 @@ class Latency:
     citation: str
     device: str | None = None
     architecture: str | None = None
+    runtime: ProfileRuntime = "onnxruntime"
+    precision: Precision = "fp32"
 
     @property
     def machine(self) -> RecordedMachine:
@@ -102,20 +104,25 @@ class DeviceLatencies:
             raise UsageError(self._unknown(model, img_size))
         if found.exact:
             return self._of_row(found.exact)
-        estimate = Latency(found.p50_ms, found.low_ms, found.high_ms, self.threads, "estimated", found.how)
+        estimate = self._estimated(found.p50_ms, found.low_ms, found.high_ms, found.how)
         return self._above_roofline(estimate, model, img_size)
+
+    def _estimated(self, p50_ms: float, low_ms: float, high_ms: float, how: str) -> Latency:
+        return Latency(
+            p50_ms, low_ms, high_ms, self.threads, "estimated", how, runtime=self.runtime, precision=self.precision
+        )
 
     def _from_plain(self, plain: Latency, model: str, img_size: int) -> Latency:
         """Estimate the latency of another precision from that in fp32."""
         if self.int8 is None:
             citation = f"{plain.citation}; {self.precision} stores the weights, computed like fp32"
-            return replace(plain, citation=citation)
+            return replace(plain, citation=citation, precision=self.precision)
         p50_ms = plain.p50_ms * math.exp(self.int8.log)
         down = math.hypot(math.log(plain.p50_ms / plain.low_ms), self.int8.half)
         up = math.hypot(math.log(plain.high_ms / plain.p50_ms), self.int8.half)
         citation = f"{plain.citation}; {self.int8.how}"
         low_ms, high_ms = p50_ms * math.exp(-down), p50_ms * math.exp(up)
-        found = Latency(p50_ms, low_ms, high_ms, plain.threads, "estimated", citation)
+        found = self._estimated(p50_ms, low_ms, high_ms, citation)
         return self._above_roofline(found, model, img_size)
 
     def _of_row(self, row: LatencyRow) -> Latency:
@@ -123,8 +130,9 @@ class DeviceLatencies:
         measured = row.source == "measured"
         machine = row.measured_with(self.profile.machine) if measured else RecordedMachine()
         return Latency(
-            row.p50_ms, row.low_ms, row.high_ms, row.threads, row.source, citation, machine.device, machine.architecture
-        )
+            row.p50_ms, row.low_ms, row.high_ms, row.threads, row.source, citation, machine.device,
+            machine.architecture, row.runtime, row.precision,
+        )  # fmt: skip
 
     def _above_roofline(self, found: Latency, model: str, img_size: int) -> Latency:
         """Raise the lower end of the estimate, and if necessary all of it, to the roofline bound."""

@@ -71,12 +71,15 @@ class Candidate:
         weights = self.total_params_m(num_classes) * BYTES_PER_WEIGHT[precision]
         return weights + GRAPH_BYTES_PER_MODEL / 1e6
 
-    def largest_mb(self, num_classes: int) -> float:
-        """Size of the largest model file of a run in 10^6 bytes: of the fp32 ONNX file and the OpenVINO .xml and .bin.
+    def largest_mb(self, num_classes: int, precision: Precision = "fp32") -> float:
+        """Size of the largest model file in 10^6 bytes: of the ONNX file and the OpenVINO .xml and .bin.
 
-        Every run exports both, and fp32 is the largest precision. OpenVINO's file is measured or computed like that of
-        ONNX.
+        Every run exports both. OpenVINO's file is measured or computed like that of ONNX. In another precision than
+        fp32, its graph adds the same amount.
         """
+        if precision != "fp32":
+            graph_mb = self.largest_mb(num_classes) - self.size_mb(num_classes)
+            return self.size_mb(num_classes, precision) + graph_mb
         measured = exported_openvino_bytes().get(self.architecture)
         if measured:
             more = (self.feature_dim + 1) * (num_classes - MEASURED_CLASSES) * BYTES_PER_WEIGHT["fp32"]

@@ -77,10 +77,11 @@ def probes_line(options: ResolvedConfig, teacher: float, student: float, images:
 def choice_lines(choice: Choice, target: TargetSpec) -> list[str]:
     """Describe the chosen student, and the machine of its latency or how to measure it."""
     winner = choice.winner
-    latency = winner.latency or "latency unknown"
+    latency = f"{winner.latency} in {winner.latency.runtime}" if winner.latency else "latency unknown"
+    size = f"{winner.size_mb:.1f} MB" + (f" in {winner.precision}" if winner.precision != "fp32" else "")
     lines = [
         f"student: {winner.candidate.name} at {winner.img_size} px for {target.title}: {latency}, "
-        f"{winner.size_mb:.1f} MB ({len(choice.accepted)} fit; {RANKING[choice.search]})"
+        f"{size} ({len(choice.accepted)} fit; {RANKING[choice.search]})"
     ]
     if winner.latency and winner.latency.source == "measured":
         lines.append(f"  {one_line(winner.latency.origin)}")

@@ -10,7 +10,7 @@ from tcs_edge.latency.cost_model import shipped_cost_model
 from tcs_edge.latency.plausibility import load_target_profile
 from tcs_edge.runs.documents import CandidateRecord, ChoiceRecord, ExportedSize, read_document
 from tcs_edge.runs.schema import ExpectedRecord, LatencyRecord
-from tcs_edge.specs.artifacts import PRECISIONS
+from tcs_edge.specs.artifacts import PRECISIONS, Precision
 from tcs_edge.specs.target import Limits, RuntimeName, TargetSpec
 from tcs_edge.students.accuracy_estimate import RANKING, AccuracyEstimate
 from tcs_edge.students.choice import Assessment, Choice, assess_all, pareto_front_of
@@ -25,17 +25,29 @@ def noted_choice(choice: Choice, path: Path) -> Choice:
     return replace(choice, winner=replace(choice.winner, expected=AccuracyEstimate(**expected.model_dump())))
 
 
-def choice_record(choice: Choice, target: TargetSpec, limits: Limits, img_size: int, classes: int) -> ChoiceRecord:
+def choice_record(
+    choice: Choice,
+    target: TargetSpec,
+    limits: Limits,
+    img_size: int,
+    classes: int,
+    runtime: RuntimeName | None = None,
+    precisions: Sequence[Precision] = ("fp32",),
+    max_accuracy_drop: float = 0.0,
+) -> ChoiceRecord:
     """Record all candidates, the chosen one first.
 
-    If the user named a student, the other candidates are assessed as well, for comparison.
+    If the user named a student, the other candidates are assessed as well, for comparison: see
+    `students.choice.assess_all`.
     """
     compared: Sequence[Assessment] = (*choice.accepted, *choice.rejected)
     if choice.named:
-        compared = assess_all(target, load_target_profile(target), img_size, classes, limits)
+        profile = load_target_profile(target)
+        compared = assess_all(target, profile, img_size, classes, limits, runtime, precisions, max_accuracy_drop)
     rest = [found for found in compared if found.label != choice.winner.label]
     return ChoiceRecord(
         target=target.name,
+        runtime=runtime,
         named=choice.named,
         ranking=RANKING[choice.search],
         img_size=img_size,
@@ -50,7 +62,7 @@ def candidates_record(
     limits: Limits,
     img_size: int,
     classes: int,
-    runtime: RuntimeName,
+    runtime: RuntimeName | None,
     winner: str | None,
 ) -> ChoiceRecord:
     """Record all candidates in their order, before any run.
@@ -89,6 +101,7 @@ def _candidate_record(found: Assessment, classes: int, chosen: bool, on_pareto_f
         img_size=found.img_size if found.sized else None,
         chosen=chosen,
         params_m=candidate.total_params_m(classes),
+        precision=found.precision,
         size_mb=found.size_mb,
         largest_mb=found.largest_mb,
         exported={

@@ -42,8 +42,9 @@ class CandidateRecord(Spec):
     Attributes:
         img_size: input size in px; None if all candidates have the size of the selection.
         params_m: millions of parameters with the head.
-        size_mb: size of the fp32 ONNX file with the head, in 10^6 bytes.
-        largest_mb: size of the largest model file of a run, which the size limit bounds.
+        precision: precision to deploy.
+        size_mb: size of the ONNX file in `precision` with the head, in 10^6 bytes.
+        largest_mb: size of the largest model file in `precision`, which the size limit bounds.
         exported: sizes by precision.
         macs_m_at_224: millions of multiply-accumulates for one image of 224 px, without the head.
         latency_img_sizes: input sizes in px whose operators the latency model counted.
@@ -58,6 +59,7 @@ class CandidateRecord(Spec):
     img_size: int | None = Field(default=None, ge=1)
     chosen: bool
     params_m: float = Field(ge=0)
+    precision: Precision = "fp32"
     size_mb: float = Field(ge=0)
     largest_mb: float | None = Field(default=None, ge=0)
     exported: dict[Precision, ExportedSize] = Field(default_factory=dict)
@@ -84,13 +86,13 @@ class ChoiceRecord(Document):
 
     Attributes:
         target: name of the device.
-        runtime: runtime of the latencies.
+        runtime: runtime that the user asked for; None if the fastest one was taken for every student.
         named: True if the user named the chosen student.
         img_size: input size of the chosen student in px.
     """
 
     target: str
-    runtime: RuntimeName = "onnxruntime"
+    runtime: RuntimeName | None = None
     named: bool
     ranking: str
     img_size: int = Field(ge=1)

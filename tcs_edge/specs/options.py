@@ -107,8 +107,8 @@ class DataOptions(Spec):
     panel: ClassVar[str] = "Data"
 
     data: Path | None = None
-    """Image folder: train/, val/, test/ with a folder per class, or a folder per class. Default: the built-in digits
-    demo."""
+    """Image folder: train/, val/, test/ with a folder per class, or a folder per class. Or such data as a .csv or
+    .parquet table, .zip or .tar files (shards/{000..099}.tar), or hf://NAME. Default: the built-in digits demo."""
     shots: int | None = Field(None, ge=1)
     """Labeled training images per class, drawn by the seed. Default: all."""
     unlabeled: Path | None = None
@@ -119,6 +119,8 @@ class DataOptions(Spec):
     """With unlabeled images: smallest fraction of labeled images in a batch."""
     exclude: tuple[str, ...] | None = None
     """Names of folders or files to leave out of the images, as in 'labels' or '*_mask.png'; repeatable."""
+    column: tuple[str, ...] | None = None
+    """With a table: a column by its role (path, label, split or group), as in label=species; repeatable."""
 
 
 class TeacherOptions(Spec):

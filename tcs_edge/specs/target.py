@@ -130,13 +130,12 @@ class TargetSpec(Spec):
 
 
 def int8_outlook(target: TargetSpec) -> str:
-    """Describe the expected gain and loss of int8 on `target`, from its facts and not from a measurement."""
-    gain = "a quarter of the size and of the memory traffic"
-    if target.cpu.int8_dot_product:
-        return f"{gain}. The processor has an int8 dot product, so int8 can be faster. Measure on the device."
+    """Describe the expected gain of int8 on `target`: the target's advice on precision, with its source."""
+    core = "an int8 dot product" if target.cpu.int8_dot_product else "no int8 dot product"
+    reason = target.precision.reason[:1].upper() + target.precision.reason[1:]
     return (
-        f"{gain}. The processor has no int8 dot product, so int8 may be slower than fp32 and only save space. "
-        "Measure on the device."
+        f"a quarter of the size and of the memory traffic. The processor has {core}. {reason} "
+        f"Source: {target.sources['precision']}. Measure on the device."
     )
 
 

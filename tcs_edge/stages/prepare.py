@@ -134,7 +134,7 @@ def list_students(asked: CompressConfig) -> Shortlist:
         if runtime.require:
             runtime.require()
     refuse_amx_dynamic_int8(target, precision, asked.dynamic_batch)
-    images = load_images(asked.data, asked.seed, asked.exclude or (), asked.cache_dir)
+    images = load_images(asked.data, asked.seed, asked.exclude or (), asked.cache_dir, asked.column or ())
     asked = asked.with_data_defaults(typical_side(images.train))
     if asked.shots:
         images = few_shot(images, asked.shots, asked.seed, asked.rest_unlabeled)

@@ -1,23 +1,26 @@
 """Choice of the student: the candidate with the highest expected accuracy that meets the target's limits.
 
-The upper end of the latency interval must meet the limit, not the median.
+The upper end of the latency interval must meet the limit, not the median. Of the allowed precisions, a student counts
+in the most accurate one that fits, in the fastest runtime that fits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from tcs_edge.errors import NoCandidate, UsageError
 from tcs_edge.latency.cost_model import Tables
-from tcs_edge.latency.device import DeviceLatencies, Latency, device_latencies
+from tcs_edge.latency.device import Latency
 from tcs_edge.models.candidates import CANDIDATES, Candidate, SizedCandidate
+from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.options import SearchName
 from tcs_edge.specs.profile import Profile, ProfileRuntime
 from tcs_edge.specs.target import Limits, TargetSpec
 from tcs_edge.students.accuracy_estimate import AccuracyEstimate, Expectation, by_table
+from tcs_edge.students.deployment import Deployments, deployments
 from tcs_edge.students.pareto import ParetoPoint, on_pareto_front
 
 LimitName = Literal["latency", "size", "parameters"]
@@ -44,12 +47,14 @@ class Assessment:
 
     Attributes:
         img_size: pixels of the square input.
-        size_mb: the fp32 ONNX file with its head, in 10^6 bytes.
-        largest_mb: the largest model file of a run, which the size limit bounds, in 10^6 bytes.
+        size_mb: the ONNX file in `precision` with its head, in 10^6 bytes.
+        largest_mb: the largest model file in `precision`, which the size limit bounds, in 10^6 bytes.
         latency: None if it is unknown.
         expected: accuracy to expect; None if it is unknown.
         misses: limits that it exceeds; an accepted candidate has none.
         sized: several input sizes are compared, so that messages name this one's.
+        precision: precision to deploy.
+        accuracy_loss: percentage points that `expected` is lower by for the precision.
     """
 
     candidate: Candidate
@@ -60,6 +65,8 @@ class Assessment:
     expected: AccuracyEstimate | None = None
     misses: tuple[Miss, ...] = ()
     sized: bool = False
+    precision: Precision = "fp32"
+    accuracy_loss: float = 0.0
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -116,10 +123,12 @@ def choose_student(
     limits: Limits,
     candidates: Iterable[Candidate] = tuple(CANDIDATES.values()),
     threads: int | None = None,
-    runtime: ProfileRuntime = "onnxruntime",
+    runtime: ProfileRuntime | None = None,
     expect: Expectation = by_table,
     also_at: Iterable[int] = (),
     tables: Tables | None = None,
+    precisions: Sequence[Precision] = ("fp32",),
+    max_accuracy_drop: float = 0.0,
 ) -> Choice:
     """Return the best candidate within the limits.
 
@@ -130,9 +139,12 @@ def choose_student(
         num_classes: width of the final layer, which counts in the size.
         limits: upper bounds; None means no bound.
         candidates: students to choose from; a single one is a student that the user named.
+        runtime: runtime to deploy; None takes the fastest one of the target, for every student.
         expect: returns the accuracy to expect of a candidate.
         also_at: further input sizes to assess every candidate at.
         tables: operators of candidates that the shipped tables lack.
+        precisions: precisions to deploy, with fp32.
+        max_accuracy_drop: accuracy that int8 may lose, in 0..1.
 
     Raises:
         NoCandidate: nothing fits; the message names the nearest candidate and by how much it misses.
@@ -142,8 +154,8 @@ def choose_student(
     candidates = tuple(candidates)
     sizes = tuple(dict.fromkeys((img_size, *also_at)))
     named = len(candidates) * len(sizes) == 1
-    device = device_latencies(target, profile, threads, runtime, tables=tables)
-    demand = _Demand(device, num_classes, limits, expect, named, several_sizes=len(sizes) > 1)
+    options = deployments(target, profile, threads, runtime, precisions, max_accuracy_drop, tables)
+    demand = _Demand(options, num_classes, limits, expect, named, several_sizes=len(sizes) > 1)
     assessed = [_assess(SizedCandidate(candidate, size), demand) for candidate in candidates for size in sizes]
     accepted = sorted((a for a in assessed if not a.reasons), key=_rank)
     rejected = tuple(a for a in assessed if a.reasons)
@@ -154,7 +166,10 @@ def choose_student(
 
 def ranked(choice: Choice, expect: Callable[[SizedCandidate], AccuracyEstimate | None]) -> Choice:
     """Return the same choice with the accepted students ranked by `expect`."""
-    renewed = [replace(found, expected=expect(found.sized_candidate)) for found in choice.accepted]
+    renewed = [
+        replace(found, expected=_with_loss(expect(found.sized_candidate), found.accuracy_loss))
+        for found in choice.accepted
+    ]
     accepted = tuple(sorted(renewed, key=_rank))
     return Choice(accepted[0], accepted, choice.rejected)
 
@@ -165,11 +180,13 @@ def assess_all(
     img_size: int,
     num_classes: int,
     limits: Limits,
-    runtime: ProfileRuntime = "onnxruntime",
+    runtime: ProfileRuntime | None = None,
+    precisions: Sequence[Precision] = ("fp32",),
+    max_accuracy_drop: float = 0.0,
 ) -> tuple[Assessment, ...]:
     """Assess every registered candidate; students that fit come first, and the best comes first among them."""
-    device = device_latencies(target, profile, runtime=runtime)
-    demand = _Demand(device, num_classes, limits, by_table, named=False, several_sizes=False)
+    options = deployments(target, profile, None, runtime, precisions, max_accuracy_drop)
+    demand = _Demand(options, num_classes, limits, by_table, named=False, several_sizes=False)
     assessed = [_assess(SizedCandidate(candidate, img_size), demand) for candidate in CANDIDATES.values()]
     return tuple(sorted(assessed, key=lambda found: (bool(found.reasons), *_rank(found))))
 
@@ -221,7 +238,7 @@ def pareto_front_of(assessments: Iterable[Assessment]) -> tuple[Assessment, ...]
 class _Demand:
     """Requirements of an assessment; `named`: the user asked for this one candidate."""
 
-    device: DeviceLatencies
+    deployments: Deployments
     num_classes: int
     limits: Limits
     expect: Expectation
@@ -230,21 +247,49 @@ class _Demand:
 
 
 def _assess(sized: SizedCandidate, demand: _Demand) -> Assessment:
+    """Assess a candidate in the first precision and runtime that fit, else in the fastest runtime in fp32."""
+    first: Assessment | None = None
+    for precision, latencies in _known_latencies(sized, demand):
+        for latency in latencies:
+            found = _in_precision(sized, demand, precision, latency)
+            if not found.misses:
+                return found
+            first = first or found
+    return first or _in_precision(sized, demand, "fp32", None)
+
+
+def _in_precision(sized: SizedCandidate, demand: _Demand, precision: Precision, latency: Latency | None) -> Assessment:
     candidate, img_size = sized
-    latency = _known_latency(sized, demand)
-    classes = demand.num_classes
-    sizes_mb = candidate.size_mb(classes), candidate.largest_mb(classes)
-    found = Assessment(candidate, img_size, *sizes_mb, latency, demand.expect(candidate), sized=demand.several_sizes)
+    classes, loss = demand.num_classes, demand.deployments.accuracy_loss(precision)
+    found = Assessment(
+        candidate,
+        img_size,
+        candidate.size_mb(classes, precision),
+        candidate.largest_mb(classes, precision),
+        latency,
+        _with_loss(demand.expect(candidate), loss),
+        sized=demand.several_sizes,
+        precision=precision,
+        accuracy_loss=loss,
+    )
     return replace(found, misses=tuple(_misses(found, demand)))
 
 
-def _known_latency(sized: SizedCandidate, demand: _Demand) -> Latency | None:
+def _with_loss(expected: AccuracyEstimate | None, loss: float) -> AccuracyEstimate | None:
+    """Subtract the accuracy loss of a precision, in percentage points."""
+    if expected is None or not loss:
+        return expected
+    how = f"{expected.how}, less the {loss:g} points that int8 may lose"
+    return replace(expected, percent=max(0.0, expected.percent - loss), how=how)
+
+
+def _known_latencies(sized: SizedCandidate, demand: _Demand) -> list[tuple[Precision, tuple[Latency, ...]]]:
     try:
-        return demand.device.latency(sized.candidate.name, sized.img_size)
+        return list(demand.deployments.latencies(sized.candidate.name, sized.img_size))
     except UsageError:
         if demand.named and demand.limits.max_latency_ms:
             raise
-        return None
+        return []
 
 
 def _misses(found: Assessment, demand: _Demand) -> Iterator[Miss]:

@@ -116,12 +116,44 @@ def test_candidates_apply_the_limits_of_the_target(cli):
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_candidates_name_the_student_of_compress(cli, runtime):
     target = load_target("x86-avx512")
-    choice = choose_student(target, load_target_profile(target), 224, 10, target.limits)
+    choice = choose_student(target, load_target_profile(target), 224, 10, target.limits, runtime=runtime)
     arguments = ("candidates", "--target", "x86-avx512", "--runtime", runtime)
     document = json.loads(cli(*arguments, "--json").stdout)
     assert [c["name"] for c in document["candidates"] if c["chosen"]] == [choice.winner.candidate.name]
-    end = f"`tcs-edge compress --search table` at 224 px with 10 classes:\n  {choice.winner.candidate.name}\n"
-    assert end in cli(*arguments).stdout
+    head = f"`tcs-edge compress --search table --runtime {runtime}` at 224 px with 10 classes:"
+    assert f"{head}\n  {choice.winner.candidate.name} in {runtime}\n" in cli(*arguments).stdout
+
+
+def test_candidates_have_the_faster_runtime_of_every_student(cli):
+    fastest, *each = (
+        {
+            c["name"]: c["latency"]
+            for c in json.loads(cli("candidates", "--target", "raspberrypi5", *more, "--json").stdout)["candidates"]
+        }
+        for more in ((), ("--runtime", "onnxruntime"), ("--runtime", "openvino"))
+    )
+    for name, latency in fastest.items():
+        if latency["high_ms"] <= 50:
+            fitting = [runtime[name]["p50_ms"] for runtime in each if runtime[name]["high_ms"] <= 50]
+            assert latency["p50_ms"] == min(fitting)
+    assert {latency["runtime"] for latency in fastest.values()} >= {"openvino"}
+    assert "runtime: openvino (" in cli("candidates", "--target", "raspberrypi5").stdout
+
+
+def test_a_larger_student_in_int8_beats_a_smaller_one_in_fp32(cli):
+    arguments = ("candidates", "--target", "raspberrypi5", "--max-size-mb", "50")
+    plain, eighth = (
+        json.loads(cli(*arguments, *more, "--json").stdout)["candidates"][0] for more in ((), ("--precision", "int8"))
+    )
+    assert (plain["precision"], eighth["precision"]) == ("fp32", "int8")
+    assert eighth["params_m"] > 2 * plain["params_m"]
+    assert plain["expected_accuracy"]["percent"] < eighth["expected_accuracy"]["percent"]
+    # Published accuracy less the point that int8 may lose.
+    assert eighth["expected_accuracy"]["percent"] == pytest.approx(eighth["top1"] - 1)
+    assert eighth["size_mb"] < eighth["exported"]["fp32"]["bytes"] / 3e6
+    text = cli(*arguments, "--precision", "int8").stdout
+    assert text.splitlines()[1].split()[-2:] == ["in", "int8"]
+    assert f"--precision int8` at 224 px with 10 classes:\n  {eighth['name']} in " in text
 
 
 def test_candidates_report_that_none_fits(cli):
@@ -168,7 +200,7 @@ def test_measured_candidates_need_no_advice(cli):
 
 def test_candidates_of_the_other_runtime(cli):
     arguments = ("candidates", "--target", "x86-avx512", "--json")
-    one, other = (json.loads(cli(*arguments, *more).stdout) for more in ((), ("--runtime", "openvino")))
+    one, other = (json.loads(cli(*arguments, "--runtime", name).stdout) for name in ("onnxruntime", "openvino"))
     assert (one["runtime"], other["runtime"]) == ("onnxruntime", "openvino")
     p50 = [{c["name"]: c["latency"]["p50_ms"] for c in found["candidates"]} for found in (one, other)]
     assert p50[0].keys() == p50[1].keys()

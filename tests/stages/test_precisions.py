@@ -302,4 +302,6 @@ def test_int8_schemes_depend_on_processor(name):
         arm = target.cpu.isa.startswith("arm")
         assert scheme.signed_activations == arm
         assert scheme.seven_bit_weights == (not arm and not target.cpu.int8_dot_product)
-    assert ("may be slower" in int8_outlook(target)) == (not target.cpu.int8_dot_product)
+    outlook = int8_outlook(target)
+    assert ("has no int8 dot product" in outlook) == (not target.cpu.int8_dot_product)
+    assert target.sources["precision"] in outlook

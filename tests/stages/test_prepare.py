@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tcs_edge.errors import DataError, NoCandidate
+from tcs_edge.errors import DataError, NoCandidate, UsageError
 from tcs_edge.models.candidates import listed_candidate
 from tcs_edge.runs.load import images_of
 from tcs_edge.specs.config import CompressConfig
@@ -69,8 +69,26 @@ def test_a_tag_keeps_the_facts_of_the_student(options, tagged):
 
 @pytest.mark.parametrize("name", [LITE0, "tf_efficientnet_lite0.in1k"])
 def test_a_tag_meets_the_same_limits(options, name):
-    with pytest.raises(NoCandidate, match="40 ms"):
-        list_students(options(target="raspberrypi", student=name, img_size=224, max_latency_ms=40))
+    with pytest.raises(NoCandidate, match="10 ms"):
+        list_students(options(target="raspberrypi", student=name, img_size=224, max_latency_ms=10))
+
+
+def test_a_runtime_that_the_target_lacks_is_refused(options):
+    with pytest.raises(UsageError, match="raspberrypi4 has no runtime openvino, only onnxruntime"):
+        list_students(options(target="raspberrypi4", runtime="openvino"))
+
+
+def test_the_student_is_chosen_for_the_runtime_and_precision_to_deploy(options):
+    asked = {"target": "raspberrypi5", "img_size": 224, "max_latency_ms": 50}
+    fastest, forced = (
+        list_students(options(**asked, **more)).choice.winner for more in ({}, {"runtime": "onnxruntime"})
+    )
+    assert fastest.latency.runtime == "openvino"
+    assert forced.latency.runtime == "onnxruntime"
+    auto = {"student": "auto", "precision": ("int8",), "max_size_mb": 50}
+    eighth = list_students(options(**asked, **auto)).choice.winner
+    assert (eighth.precision, eighth.latency.precision) == ("int8", "int8")
+    assert eighth.accuracy_loss == 1.0
 
 
 def test_another_tag_has_its_own_weights():
