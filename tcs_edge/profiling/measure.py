@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import shlex
 import statistics
 from collections.abc import Sequence
@@ -169,4 +170,4 @@ def _typical_factor(target: TargetSpec, profile: Profile) -> float | None:
     except TcsEdgeError as error:
         logger.debug(f"no estimates: {error}")
         return None
-    return statistics.median((one.high_ms / one.low_ms) ** 0.5 for one in found)
+    return statistics.median(math.sqrt(one.high_ms / one.low_ms) for one in found)
