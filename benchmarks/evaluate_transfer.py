@@ -1,114 +1,230 @@
-"""Evaluate predictions of the reference machine for boards with latencies published by ncnn.
+"""Evaluate predicted latencies of boards against published ones that are left out.
 
-    python benchmarks/evaluate_transfer.py
+    python benchmarks/evaluate_transfer.py --latency-dir DIR [--all-boards]
 
-Leaves out each network in turn. The prediction is the mean ratio of the other networks to the reference machine, times
-the latency of the left-out network there. It is compared with the published latency. The first pass uses measured
-reference latencies if available. The second pass predicts all of them, as for a network without any measurement.
-Also prints the constants of tcs_edge/latency/transfer.py: the usual spread, the ratio of the boards to their peak
-arithmetic, and the factor by which transformers are slower there.
+DIR has ncnn.csv and mlperf_edge_cpu.csv. Devices in further rows of these files are evaluated too, with --all-boards or
+if their names have one of --board. For every device:
+
+- The coefficients and the usual spread come from other boards only. Devices with one processor count as one board.
+- Each network is left out in turn, on all devices at once and with all its sizes (for MLPerf's rows also each input
+  size, and each family). It is predicted from the rest of the device's rows.
+- "3 networks": the device's factor comes from three of its networks, the others are predicted.
+
+The last lines have the runtime pairs, and the constants of tcs_edge/latency/transfer.py.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
-from collections.abc import Callable
-from dataclasses import replace
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from tcs_edge.latency.reference import Reference, reference, rows_of
-from tcs_edge.latency.transfer import PEAK_LOG, Transfer, by_facts, by_ncnn, interval
-from tcs_edge.specs.profile import LatencyRow, load_profile
-from tcs_edge.specs.target import TargetSpec, list_targets, load_target
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
-References = Callable[[int], Reference]
-LeftOut = list[tuple[float, float, bool]]  # published ms, predicted ms, True if published is in the interval
+from fit_board_model import FEWEST, TERMS, points, pooled_figures
+from published_tables import Series, read_mlperf, read_ncnn
 
+from tcs_edge.latency.board import BoardFit, Point, Pooled, Traits, fit_board, pool
+from tcs_edge.latency.cost_model import Shares
+from tcs_edge.latency.reference import reference
+from tcs_edge.latency.runtime_ratio import DENSE_SHARE, NCNN_PI5, published_pairs, runtime_ratio
+from tcs_edge.latency.transfer import PEAK_LOG, by_facts
+from tcs_edge.specs.target import Cpu, load_target
 
-def predicted_only(threads: int) -> Reference:
-    """Return the reference machine without its measurements."""
-    return replace(reference(threads), rows=())
-
-
-def published(target: TargetSpec) -> list[list[LatencyRow]]:
-    """Return ncnn's floating-point rows, one list per thread count."""
-    profile = load_profile(target.profile)
-    counts = sorted({row.threads for row in profile.rows if row.runtime == "ncnn"})
-    return [rows_of(profile, "ncnn", "fp16", n) or rows_of(profile, "ncnn", "fp32", n) for n in counts]
-
-
-def left_out(rows: list[LatencyRow], against: Reference) -> LeftOut:
-    """Predict every convolutional network from the others."""
-    found = by_ncnn(rows, against)
-    logs = found.own if found else {}
-    results = []
-    for row in rows:
-        if row.model not in logs:
-            continue
-        mean, half = interval([value for model, value in logs.items() if model != row.model])
-        known = against.latency(row.model, row.img_size)
-        assert known is not None  # every row with a ratio has a latency
-        reach = math.hypot(half, math.log(known.high_ms / known.p50_ms))
-        results.append((row.p50_ms, known.p50_ms * math.exp(mean), abs(logs[row.model] - mean) <= reach))
-    return results
+BOARDS = ("Raspberry Pi 4", "Raspberry Pi 5 Broadcom BCM2712, C", "RK3588S (4x")
+# Words that devices of one board, or with its processor, share.
+SAME = (
+    "Raspberry Pi 4", "Raspberry Pi 5", "RK3588", "RK3399", "RK3566", "RK3568", "AGX Orin", "Orin Nano", "Xavier",
+    "Snapdragon 8", "KunPeng 920", "Kunpeng 920", "Raspberry Pi 3", "Zero 2 W",
+)  # fmt: skip
+FEW = 3
+# Target, ncnn's device and its most threads, for the factor by processor facts.
+TARGETS = {
+    "raspberrypi5": ("Raspberry Pi 5 Broadcom BCM2712, Cortex", 4),
+    "raspberrypi4": ("Raspberry Pi 4 Model B", 4),
+    "raspberrypi3": ("Raspberry Pi 3 Model B+", 4),
+    "raspberrypi-zero2w": ("Raspberry Pi Zero 2 W", 4),
+    "intel-n5105": ("Intel Celeron N5105", 4),
+    "jetson-orin-nano": ("NVIDIA Jetson Orin Nano", 6),
+    "apple-m": ("MacBook Pro (13-inch, M1, 2020)", 1),
+    "android-arm64": ("Snapdragon 855+", 4),
+}
 
 
-def print_figures(name: str, results: LeftOut) -> None:
-    real, guess, inside = (np.array(column) for column in zip(*results, strict=True))
-    error = np.abs(guess / real - 1)
-    print(
-        f"{name:32} {len(real):3} rows  median error {np.median(error):.1%}  90th percentile "
-        f"{np.quantile(error, 0.9):.1%}  rank correlation {spearmanr(real, guess)[0]:.3f}  "
-        f"inside the interval {inside.mean():.0%}"
+@dataclass(frozen=True)
+class LeftOut:
+    """A published latency and its prediction, as logarithms of ms, and half of the interval."""
+
+    published: float
+    predicted: float
+    half: float
+
+
+def group_of(device: str) -> str:
+    """Return the board or processor of a device; the Pi 5's processor is that of the RK3588's large cores."""
+    found = next((word for word in SAME if word in device), device)
+    return "Raspberry Pi 5" if found == "RK3588" else found
+
+
+class Evaluation:
+    """Predictions of left-out latencies, with figures of the other boards that are fitted once per board."""
+
+    def __init__(self, series: Sequence[Series]) -> None:
+        usable = [one for one in series if one.runtime in TERMS]
+        self.boards = [(one, points(one)) for one in usable]
+        self.boards = [(one, own) for one, own in self.boards if len({point.model for point in own}) >= FEWEST]
+        self._spreads: dict[tuple[str, str], float] = {}
+
+    def others(self, one: Series) -> list[list[Point]]:
+        """Return the points of all series in the same runtime on other boards."""
+        group = group_of(one.device)
+        return [own for other, own in self.boards if other.runtime == one.runtime and group_of(other.device) != group]
+
+    def pooled(self, one: Series, without: Callable[[Point], bool]) -> Pooled:
+        """Fit the coefficients to the other boards without some of their points; the spread is with all of them."""
+        terms, boards = TERMS[one.runtime], self.others(one)
+        key = (one.runtime, group_of(one.device))
+        if key not in self._spreads:
+            self._spreads[key] = pooled_figures(boards, terms).spread
+        rest = [[point for point in own if not without(point)] for own in boards]
+        return replace(pool([own for own in rest if own], terms), spread=self._spreads[key])
+
+    def leave_out(self, one: Series, own: Sequence[Point], label: Callable[[Point], object]) -> list[LeftOut]:
+        """Predict the points of each label from the others."""
+        found = []
+        for value in sorted({label(point) for point in own}, key=str):
+            rest = [point for point in own if label(point) != value]
+            if len({point.model for point in rest}) >= FEW:
+                pooled = self.pooled(one, lambda point, value=value: label(point) == value)  # type: ignore[misc]
+                found += predictions(fit_board(rest, pooled), [point for point in own if label(point) == value])
+        return found
+
+    def from_few(self, one: Series, own: Sequence[Point]) -> list[LeftOut]:
+        """Predict all networks from `FEW` of them, for a few draws."""
+        rng, found = np.random.default_rng(0), []
+        models = sorted({point.model for point in own})
+        pooled = self.pooled(one, lambda _: False)
+        for _ in range(10):
+            known = set(rng.choice(models, FEW, replace=False))
+            fit = fit_board([point for point in own if point.model in known], pooled)
+            found += predictions(fit, [point for point in own if point.model not in known])
+        return found
+
+
+def predictions(fit: BoardFit, left_out: Iterable[Point]) -> list[LeftOut]:
+    """Compare a fit with published latencies."""
+    found = []
+    for point in left_out:
+        base = math.log(point.traits.reference_ms)
+        found.append(LeftOut(point.log + base, fit.log(point.traits) + base, fit.half_width))
+    return found
+
+
+def figures(name: str, results: Sequence[LeftOut]) -> str:
+    """Return a row of the table in docs/explanation/choice.md."""
+    if not results:
+        return f"| {name} | 0 |"
+    published, predicted, half = np.array([(each.published, each.predicted, each.half) for each in results]).T
+    error = np.abs(np.exp(predicted - published) - 1)
+    inside = np.mean(np.abs(predicted - published) <= half)
+    return (
+        f"| {name} | {len(error)} | {np.median(error):.1%} | {np.quantile(error, 0.9):.1%} | "
+        f"{spearmanr(published, predicted)[0]:.3f} | {inside:.0%} | {math.exp(np.median(half)):.2f} |"
     )
 
 
-def transformer_lags(rows: list[LatencyRow], found: Transfer, against: Reference) -> list[float]:
-    """Return the log of the board's additional slowdown in operators that only transformers have."""
-    lags = []
-    for row in rows:
-        known = against.latency(row.model, row.img_size)
-        if known and known.transformer_share > 0.5:
-            lags.append((math.log(row.p50_ms / known.p50_ms) - found.mean) / known.transformer_share)
-    return lags
+def family(point: Point) -> str:
+    """Return the family of an MLPerf network: mobilenetv1, mobilenetv2, mobilenetv3 or efficientnet."""
+    return point.model.removeprefix("tf_").split("_")[0]
 
 
-def spreads(transfers: list[Transfer]) -> float:
-    """Return the spread of log(board / reference) over networks, pooled over boards and thread counts."""
-    return math.sqrt(float(np.mean([np.var(list(found.own.values()), ddof=1) for found in transfers])))
+def print_boards(evaluation: Evaluation, words: Sequence[str], all_boards: bool) -> None:
+    """Print the rows of the wanted devices, and those of all devices together."""
+    print("| left out | rows | median error | 90th percentile | rank correlation | coverage | interval, factor |")
+    total: dict[str, list[LeftOut]] = {}
+    for word in words:
+        for runtime in TERMS:
+            chosen = [(one, own) for one, own in evaluation.boards if one.runtime == runtime and word in one.device]
+            print_rows(f"{word}, {runtime}", evaluation, chosen, total)
+    for label, results in total.items():
+        print(figures(f"all of these, {label}", results), flush=True)
+    if all_boards:
+        chosen = [(one, own) for one, own in evaluation.boards if one.runtime == "ncnn"]
+        print_rows("all devices, ncnn", evaluation, chosen, {})
+
+
+def print_rows(
+    name: str, evaluation: Evaluation, chosen: Sequence[tuple[Series, list[Point]]], total: dict[str, list[LeftOut]]
+) -> None:
+    labels: dict[str, Callable[[Point], object]] = {"network": lambda point: point.model}
+    if any(len({point.traits.img_size for point in own}) > 1 for _, own in chosen):
+        labels |= {"input size": lambda point: point.traits.img_size, "family": family}
+    for label, by in labels.items() if chosen else ():
+        results = [each for one, own in chosen for each in evaluation.leave_out(one, own, by)]
+        total.setdefault(label, []).extend(results)
+        print(figures(f"{name}: {label}", results), flush=True)
+    if chosen:
+        few = [each for one, own in chosen for each in evaluation.from_few(one, own)]
+        total.setdefault(f"all but {FEW} networks", []).extend(few)
+        print(figures(f"{name}: all but {FEW} networks", few), flush=True)
+
+
+def print_pairs() -> None:
+    """Print the error of the runtime ratio for left-out pairs."""
+    pairs = [pair for pair in published_pairs() if {"onnxruntime", "ncnn"} <= pair.ms.keys()]
+    found = []
+    for pair in pairs:
+        traits = Traits(Shares(dense=DENSE_SHARE[pair.depthwise]), pair.ms["ncnn"] / NCNN_PI5, 224)
+        ratio = runtime_ratio("onnxruntime", "ncnn", traits, tuple(other for other in pairs if other is not pair))
+        assert ratio is not None  # fourteen pairs are left
+        found.append(LeftOut(pair.log("onnxruntime", "ncnn"), ratio.log, ratio.half))
+    print(figures("onnxruntime / ncnn on a Raspberry Pi 5: pair", found))
+
+
+def print_constants(evaluation: Evaluation) -> None:
+    """Print the constants of transfer.py: the spread without terms, and the ratio to the peak arithmetic."""
+    plain = [np.var([point.log for point in own], ddof=1) for one, own in evaluation.boards if one.runtime == "ncnn"]
+    print(f"usual spread without terms: {math.sqrt(float(np.median(plain))):.2f}")
+    logs = []
+    for name, (device, threads) in TARGETS.items():
+        own = [own for one, own in evaluation.boards if device in one.device and one.threads == threads]
+        if own:
+            cpu, against = load_target(name).cpu, reference(threads)
+            facts = by_facts(cpu, threads, host(), against.threads)
+            ratio = [_onnxruntime(point, cpu) for point in own[0]]
+            logs.append(float(np.mean(ratio)) - facts.mean + PEAK_LOG)
+    print(f"board / peak: x {math.exp(np.mean(logs)):.2f}, spread {np.std(logs, ddof=1):.2f}, {len(logs)} boards")
+
+
+def host() -> Cpu:
+    """Return the processor of the reference machine."""
+    return load_target(reference(1).model.reference).cpu
+
+
+def _onnxruntime(point: Point, cpu: Cpu) -> float:
+    ratio = runtime_ratio("onnxruntime", "ncnn", point.traits)
+    assert ratio is not None  # published
+    return point.log + ratio.log * (1.0 if cpu.fp16_arithmetic else 0.5)
 
 
 def main() -> None:
-    boards = [target for name in list_targets() if (target := load_target(name)).profile == name and published(target)]
-    for label, references in (("reference measured", reference), ("reference predicted", predicted_only)):
-        everything: LeftOut = []
-        for target in boards:
-            results = [r for rows in published(target) for r in left_out(rows, references(rows[0].threads))]
-            print_figures(f"{target.name}, {label}", results)
-            everything += results
-        print_figures(f"all boards, {label}", everything)
-    transfers: list[Transfer] = []
-    peaks: dict[str, list[float]] = {}
-    lags: list[float] = []
-    for target in boards:
-        for rows in published(target):
-            against, threads = reference(rows[0].threads), rows[0].threads
-            found = by_ncnn(rows, against)
-            assert found is not None  # published() found rows
-            transfers.append(found)
-            host = load_target(against.model.reference).cpu
-            facts = by_facts(target.cpu, threads, host, against.threads)
-            peaks.setdefault(target.name, []).append(found.mean + found.runtime_log - facts.mean + PEAK_LOG)
-            print(f"{target.name} {threads} threads: {found.how}")
-            lags += transformer_lags(rows, found, against)
-    print(f"usual spread: {spreads(transfers):.2f}, slowdown of transformers: x {math.exp(np.mean(lags)):.2f}")
-    logs = [float(np.mean(values)) for values in peaks.values()]
-    print(
-        f"board / peak arithmetic: x {math.exp(np.mean(logs)):.2f}, spread {np.std(logs, ddof=1):.2f}, "
-        f"{len(logs)} boards"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--latency-dir", type=Path, required=True)
+    parser.add_argument("--board", action="append", help="Part of a device's name; repeatable.")
+    parser.add_argument("--all-boards", action="store_true", help="Also evaluate every device of ncnn's table.")
+    args = parser.parse_args()
+
+    series = [*read_ncnn(args.latency_dir / "ncnn.csv"), *read_mlperf(args.latency_dir / "mlperf_edge_cpu.csv")]
+    evaluation = Evaluation(series)
+    print_boards(evaluation, args.board or BOARDS, args.all_boards)
+    print_pairs()
+    print_constants(evaluation)
 
 
 if __name__ == "__main__":

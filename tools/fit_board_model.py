@@ -29,6 +29,7 @@ from tcs_edge.latency.board import (
     half_width,
     pool,
     size_slope,
+    solve,
 )
 from tcs_edge.latency.precision import pooled
 from tcs_edge.latency.reference import reference
@@ -78,8 +79,12 @@ def pooled_figures(boards: Sequence[Sequence[Point]], terms: Sequence[str]) -> P
         rest = [[point for point in board if point.model != model] for board in boards]
         without = pool(rest, terms)
         for number, board in enumerate(boards):
-            fit = fit_board(rest[number], without)
-            residuals[number] += [p.log - fit.log(p.traits) for p in board if p.model == model]
+            intercept, coefficients = solve(rest[number], without)
+            residuals[number] += [
+                point.log - intercept - float(np.dot(coefficients, without.values(point.traits)))
+                for point in board
+                if point.model == model
+            ]
     return replace(pool(boards, terms), spread=calibrated_spread(list(residuals.values())))
 
 

@@ -115,7 +115,7 @@ def fit_board(points: Sequence[Point], pooled: Pooled) -> BoardFit:
     """Fit a board to at least one published latency."""
     models = sorted({point.model for point in points})
     residuals = left_out_residuals(points, pooled) if len(models) >= FEWEST_NETWORKS else []
-    intercept, coefficients = _solve(points, pooled)
+    intercept, coefficients = solve(points, pooled)
     by_term = dict(zip(pooled.terms, coefficients, strict=True))
     half = half_width(pooled.spread, residuals, len(models))
     spread = math.sqrt(fmean(residual**2 for residual in residuals)) if residuals else None
@@ -148,7 +148,7 @@ def left_out_residuals(points: Sequence[Point], pooled: Pooled) -> list[float]:
     """Residuals of every point when its network is left out of the fit with all its sizes."""
     residuals = []
     for model in sorted({point.model for point in points}):
-        intercept, coefficients = _solve([point for point in points if point.model != model], pooled)
+        intercept, coefficients = solve([point for point in points if point.model != model], pooled)
         residuals += [
             point.log - intercept - float(np.dot(coefficients, pooled.values(point.traits)))
             for point in points
@@ -157,7 +157,7 @@ def left_out_residuals(points: Sequence[Point], pooled: Pooled) -> list[float]:
     return residuals
 
 
-def _solve(points: Sequence[Point], pooled: Pooled) -> tuple[float, list[float]]:
+def solve(points: Sequence[Point], pooled: Pooled) -> tuple[float, list[float]]:
     """Return the intercept and the coefficients, shrunk towards the pooled ones."""
     usual = np.array([pooled.coefficients[term] for term in pooled.terms])
     values = np.array([pooled.values(point.traits) for point in points]).reshape(len(points), len(usual))

@@ -15,7 +15,7 @@ from tcs_edge.models.candidates import CANDIDATES, Candidate
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.machine import architecture_of_isa, other_architecture
 from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, load_profile
-from tcs_edge.specs.target import Cpu, RuntimeSpec, TargetSpec
+from tcs_edge.specs.target import Cpu, TargetSpec
 
 WINOGRAD_SAVING = 324 / 64
 # Rate of a vector unit relative to fp32; int8 with the dot product.
@@ -132,7 +132,7 @@ def stale_versions(profile: Profile, target: TargetSpec) -> tuple[str, ...]:
     measured = Counter((row.runtime, row.version(profile.machine)) for row in profile.rows if row.source == "measured")
     lines = []
     for (runtime, version), count in sorted(measured.items(), key=str):
-        expected = dict[str, RuntimeSpec](target.runtimes).get(runtime)
+        expected = next((spec for name, spec in target.runtimes.items() if name == runtime), None)
         if expected is None or version is None or version in (expected.pin, *expected.known_good):
             continue
         lines.append(

@@ -1,4 +1,4 @@
-"""The model for the device: the target's first runtime, at the target's precision if the run released it."""
+"""The model for the device: the selected runtime, at the selected precision if the run released it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tcs_edge.errors import UsageError
 from tcs_edge.runs.device_file import device_file, shown_device_file
-from tcs_edge.runs.schema import DatasetRecord, Manifest, ManifestFile, StudentRecord
+from tcs_edge.runs.schema import DatasetRecord, LatencyRecord, Manifest, ManifestFile, StudentRecord
 
 BOTH = ("model.onnx", "openvino/model.xml", "openvino/model.bin")
 INT8 = ("model.int8.onnx", "openvino/model.int8.xml", "openvino/model.int8.bin")
@@ -51,6 +51,27 @@ def test_the_first_runtime_of_the_target_decides_the_format() -> None:
 )
 def test_the_precision_is_the_targets_if_it_was_released(files, default, asked, name) -> None:
     assert device_file(manifest(files, default=default), precision=asked).name == name
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision", "files", "name"),
+    [
+        ("openvino", "fp32", BOTH + INT8, "openvino/model.xml"),
+        ("openvino", "int8", BOTH + INT8, "openvino/model.int8.xml"),
+        ("onnxruntime", "int8", BOTH + INT8, "model.int8.onnx"),
+        ("openvino", "int8", BOTH, "openvino/model.xml"),
+        ("ncnn", "fp32", BOTH, "model.onnx"),
+        (None, "fp32", BOTH, "model.onnx"),
+    ],
+)
+def test_the_selected_runtime_and_precision_are_deployed(runtime, precision, files, name) -> None:
+    plain = manifest(files)
+    latency = LatencyRecord(
+        p50_ms=1, low_ms=1, high_ms=1, threads=1, source="estimated", citation="c", runtime=runtime, precision=precision
+    )
+    selected = plain.model_copy(update={"student": plain.student.model_copy(update={"latency": latency})})
+    assert device_file(selected).name == name
+    assert device_file(selected, runtime="onnxruntime", precision="fp32").name == "model.onnx"
 
 
 def test_a_model_without_all_its_files_is_not_released() -> None:
