@@ -223,8 +223,7 @@ def make_method(name: str, width: int, rows: int = ROWS) -> Method:
         SelectionSchedule(),
         mimic_warmup=0.2,
         mimic="lsh" if name == "tcs-lsh" else "cosine",
-        label_weight=0.1,
-        soft_weight=0.9,
+        soft_share=0.9,
         soft_labels=torch.randn(rows, CLASSES, generator=generator).half(),
     )
 

@@ -37,8 +37,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "top-variance": {"ablation": "top-variance"},
     "no-mimicking": {"mimic": "none"},
     "no-mimic-warmup": {"mimic_warmup": 0.0},
-    "no-probe": {"probe_start": False, "soft_weight": 0.0},
-    "no-teacher": {"label_weight": 1.0, "mimic": "none", "probe_start": False, "soft_weight": 0.0},
+    "no-soft-labels": {"soft_labels": False},
+    "no-probe-start": {"probe_start": False},
+    "no-teacher": {"mimic": "none", "probe_start": False, "soft_labels": False},
     "no-selection": {"kept_fraction": 1.0},
 }
 # IbM2's few-shot protocol: these numbers of images per class, three draws, the whole test set.

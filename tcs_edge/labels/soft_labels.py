@@ -27,6 +27,10 @@ SHARES = (0.5, 0.8, 0.0)
 # Propagation share with one label per class, where no label can be held out. Such a class is never held out.
 UNTRIED_SHARE = 0.8
 FOLDS = 5
+# Shares of the soft label in the loss of a labeled image.
+MOST_SOFT = 0.9  # with few labels, or with a teacher that knows much more than the student
+EVEN = 0.5  # with all labels and a student without features of its own
+FULL_ADVANTAGE = 0.15  # of the teacher in held-out accuracy, for `MOST_SOFT` with all labels
 _SMALLEST = 1e-4  # lower bound of probabilities in logarithms
 
 
@@ -80,6 +84,24 @@ def soft_labels(
     }
     logits = sum(weights[name] * torch.from_numpy(probes[name].logits(rows.numpy())) for name, rows in sources.items())
     return SoftLabels(logits, probes[next(iter(sources))], weights, shares, heldout_accuracy)
+
+
+def soft_share(labeled_fraction: float, teacher: float | None = None, student: float | None = None) -> float:
+    """Return the share of the soft label in the loss of a labeled image, in 0..`MOST_SOFT`; its label has the rest.
+
+    With few labels it is `MOST_SOFT`: the labels alone would be learned by heart. With all labels, a pretrained
+    student gets soft labels as far as the teacher knows more than the student's own features do, else it would learn
+    the teacher's mistakes. Between the two it is linear in `labeled_fraction`
+    (docs/explanation/decisions/0017-soft-share.md).
+
+    Args:
+        labeled_fraction: labeled training images among all, in (0, 1].
+        teacher, student: accuracy of each probe on held-out labels, 0..1; None if unknown.
+    """
+    with_all = EVEN
+    if teacher is not None and student is not None:
+        with_all = MOST_SOFT * min(1.0, max(0.0, (teacher - student) / FULL_ADVANTAGE))
+    return MOST_SOFT * (1 - labeled_fraction) + with_all * labeled_fraction
 
 
 def _heldout_accuracy_by_share(

@@ -50,12 +50,17 @@ class Kd(CrossEntropy):
 
 
 def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch; logits (B, classes).
+    """Mean of `softened_kl_by_image` over the batch."""
+    return softened_kl_by_image(student, teacher, temperature).mean()
+
+
+def softened_kl_by_image(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), (B,), of logits (B, classes).
 
     The factor T^2 keeps the size of the gradient independent of T (section 2 of the paper).
     """
     target, predicted = log_softmax(teacher / temperature, dim=1), log_softmax(student / temperature, dim=1)
-    return kl_div(predicted, target, reduction="batchmean", log_target=True) * temperature**2
+    return kl_div(predicted, target, reduction="none", log_target=True).sum(dim=1) * temperature**2
 
 
 def build(inputs: MethodInputs) -> Kd:

@@ -1,6 +1,8 @@
 """TCS: learn the task in the teacher's coordinate system, without the teacher in memory.
 
-Total loss = label_weight x cross-entropy + weight x mimicking + soft_weight x soft labels. The mimicking loss
+Loss of an image = task + weight x mimicking. The task of an image with a label is
+(1 - soft_share) x cross-entropy + soft_share x soft label; without a label it is the soft label alone. So images
+without labels never weaken the labels of others. The mimicking loss
 compares the student's coordinates h with the teacher's z of the same image. It compares hash bits (eLSH), position
 (MSE), direction (cosine), or bits and position (LSHL2 of arXiv 2011.01424). Behind a trainable adapter, cross-entropy
 alone makes PCA axes a no-op (docs/explanation/method.md), so mimicking is on by default. The warm-up trains by
@@ -20,11 +22,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity
+from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity, cross_entropy
 
+from tcs_edge.data.images import UNLABELED
 from tcs_edge.methods.base import Losses, Method, MethodInputs
 from tcs_edge.methods.batch import Batch, label_loss
-from tcs_edge.methods.kd import softened_kl
+from tcs_edge.methods.kd import softened_kl_by_image
 from tcs_edge.tcs.hashing import fit_hashing, packed_bits, unpack
 from tcs_edge.tcs.head import TcsHead
 from tcs_edge.tcs.selection import Pruning, SelectionSchedule
@@ -49,16 +52,16 @@ class Tcs(Method):
         mimic_warmup: first share of all steps, with the mimicking loss alone, in [0, 1); 0 without mimicking.
         hash_bits: M, for the losses that use hashing.
         probe: Linear(k, classes) in the teacher's coordinates that W starts as; None starts at random.
-        soft_labels: (N, classes) logits of the training images.
-        label_weight: weight of cross-entropy on the labels.
-        soft_weight: weight of the soft labels, T^2 KL(soft label || student) as in `kd`.
+        soft_labels: (N, classes) logits of the training images, for the loss T^2 KL(soft label || student) of `kd`.
+            None: the task is cross-entropy on the labels alone.
+        soft_share: share of the soft label in the task of an image with a label, in [0, 1].
         temperature: T > 0.
         seed: random seed of the hash directions.
     """
 
     name = "tcs"
     targets: Tensor
-    soft_labels: Tensor
+    soft_labels: Tensor | None
     directions: Tensor
     bias: Tensor
     packed: Tensor
@@ -76,8 +79,7 @@ class Tcs(Method):
         label_smoothing: float = 0.0,
         probe: nn.Linear | None = None,
         soft_labels: Tensor | None = None,
-        label_weight: float = 1.0,
-        soft_weight: float = 0.0,
+        soft_share: float = 0.0,
         temperature: float = 4.0,
         mimic_warmup: float = 0.0,
         seed: int = 0,
@@ -87,15 +89,13 @@ class Tcs(Method):
         self.register_buffer("warmed_up", torch.tensor(not self.mimic_warmup))
         self.head = TcsHead(features, targets.shape[1], classes, schedule.after(self.mimic_warmup), start=probe)
         self._mean_l1_norm = max(1.0, float(self.head.classifier.weight.detach().abs().sum(dim=1).mean()))
-        self.label_weight, self.soft_weight, self.temperature = label_weight, soft_weight, temperature
+        self.soft_share, self.temperature = soft_share, temperature
         self.mimic, self.weight = mimic, weight
         self.hash_bits, self.seed = hash_bits, seed
         self.label_smoothing = label_smoothing
         self.register_buffer("targets", targets.to(torch.float16), persistent=False)
-        if soft_weight:
-            if soft_labels is None:
-                raise ValueError("a soft_weight needs soft labels")
-            self.register_buffer("soft_labels", soft_labels.to(torch.float16), persistent=False)
+        half = None if soft_labels is None else soft_labels.to(torch.float16)
+        self.register_buffer("soft_labels", half, persistent=False)
         if "lsh" in mimic:
             for name in ("directions", "bias", "packed"):
                 self.register_buffer(name, torch.empty(0), persistent=False)
@@ -103,11 +103,7 @@ class Tcs(Method):
 
     def losses(self, backbone: nn.Module, batch: Batch) -> Losses:
         logits, coordinates = self.head(backbone(batch.images))
-        task = label_loss(logits, batch, self.label_smoothing)
-        total, parts = self.label_weight * task, {"ce": task.detach()}
-        if self.soft_weight:
-            soft = softened_kl(logits.float(), batch.blend(self.soft_labels[batch.index].float()), self.temperature)
-            total, parts["soft"] = total + self.soft_weight * soft, soft.detach()
+        total, parts = self._task(logits.float(), batch)
         if self.mimic != "none":
             mimicking = self._mimicking(coordinates.float(), batch)
             total, parts["mimic"] = self.warmed_up * total + self.weight * mimicking, mimicking.detach()
@@ -147,6 +143,23 @@ class Tcs(Method):
         if "lsh" in self.mimic:
             self._rehash()
 
+    def _task(self, logits: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean loss of the labels and the soft labels, with its parts."""
+        labels_alone = label_loss(logits, batch, self.label_smoothing)
+        if self.soft_labels is None:
+            return labels_alone, {"ce": labels_alone.detach()}
+        target = batch.blend(self.soft_labels[batch.index].float())
+        soft = softened_kl_by_image(logits, target, self.temperature)
+
+        def task(labels: Tensor) -> Tensor:
+            hard = cross_entropy(
+                logits, labels, ignore_index=UNLABELED, reduction="none", label_smoothing=self.label_smoothing
+            )
+            mixed = (1 - self.soft_share) * hard + self.soft_share * soft
+            return torch.where(labels == UNLABELED, soft, mixed).mean()
+
+        return batch.over_labels(task), {"ce": labels_alone.detach(), "soft": soft.mean().detach()}
+
     def _mimicking(self, coordinates: Tensor, batch: Batch) -> Tensor:
         alive = self.head.selection.alive
         target = batch.blend(self.targets[batch.index].float()) * alive
@@ -182,14 +195,13 @@ def build(inputs: MethodInputs) -> Tcs:
         inputs.classes,
         targets.cached(),
         SelectionSchedule(kept_fraction=tcs.kept_fraction, by=by),
-        label_weight=tcs.label_weight,
         mimic=tcs.mimic,
         weight=tcs.mimic_weight,
         mimic_warmup=tcs.mimic_warmup,
         hash_bits=tcs.hash_bits,
         probe=targets.probe if tcs.probe_start else None,
         soft_labels=targets.soft_labels,
-        soft_weight=tcs.soft_weight,
+        soft_share=targets.soft_share,
         temperature=tcs.temperature,
         label_smoothing=inputs.label_smoothing,
         seed=inputs.options.seed,

@@ -95,6 +95,7 @@ class DistillationTargets:
         grid: g, side of the maps; 0 without maps.
         coordinates: coordinate system of `rows`, for TCS.
         soft_labels: logits (N, classes) of the training images, for TCS.
+        soft_share: share of the soft label in the loss of an image with a label, in [0, 1].
         probe_accuracy: validation accuracy of the teacher's linear probe, in 0..1.
     """
 
@@ -105,6 +106,7 @@ class DistillationTargets:
     grid: int = 0
     coordinates: Coordinates | None = None
     soft_labels: Tensor | None = None
+    soft_share: float = 0.0
     probe_accuracy: float | None = None
 
     def source(self) -> TargetSource:

@@ -89,16 +89,15 @@ def short_runs(listed: Shortlist, features: Features) -> Learn:
     """Return a function that trains a student briefly by TCS, independent of the run's method; it leaves no files."""
     listed = replace(listed, asked=listed.asked.replaced(method="tcs", online_teacher=False))
     found_as = {found.sized_candidate: found for found in listed.choice.accepted}
-    # Keyed by the use of soft labels. Students without a probe of their own share their targets.
-    shared: dict[bool, TeacherTargets] = {}
+    # Students without a probe of their own share their targets.
+    shared: list[TeacherTargets] = []
 
     def taught(ready: Prepared, backbone: nn.Module) -> TeacherTargets:
         if pools_student_probe(ready.options):
             return teach(ready, backbone, features)
-        soft = ready.options.tcs.soft_weight != 0
-        if soft not in shared:
-            shared[soft] = teach(ready, backbone, features)
-        return shared[soft]
+        if not shared:
+            shared.append(teach(ready, backbone, features))
+        return shared[0]
 
     def learn(sized: SizedCandidate, epochs: int) -> float:
         ready = listed.prepared(replace(listed.choice, winner=found_as[sized]))

@@ -34,15 +34,9 @@ from tcs_edge.utils.reading import read_toml
 
 SEARCHED_SHARES = (1, 3 / 4, 1 / 2)  # input sizes to try, as shares of the images' own size
 OPEN = (None, "auto")
-# Loss weights of TCS: mostly the probe's soft labels, or as in arXiv 2412.09388.
-SOFTENED = {"label_weight": 0.1, "soft_weight": 0.9, "mimic_weight": 0.1}
-UNSOFTENED = {"label_weight": 1.0, "soft_weight": 0.0, "mimic_weight": 1.0}
-FINE_TUNED = UNSOFTENED | {"mimic_weight": 0.1}
+BATCH_OF_RATES = 64  # batch size that the default learning rates were measured with
 # The losses that arXiv 2412.09388 states. The weight of the hashing loss is that of arXiv 2011.01424.
-PAPER = {
-    "label_weight": 1.0, "soft_weight": 0.0, "mimic": "lsh", "mimic_weight": 5.0, "mimic_warmup": 0.0,
-    "probe_start": False,
-}  # fmt: skip
+PAPER = {"soft_labels": False, "mimic": "lsh", "mimic_weight": 5.0, "mimic_warmup": 0.0, "probe_start": False}
 
 
 class CompressConfig(
@@ -168,12 +162,14 @@ def resolve(
     search: SearchName,
     precision: tuple[Precision, ...],
     machine: Machine,
+    train_images: int | None = None,
 ) -> ResolvedConfig:
     """Return the resolved options of a run.
 
     Args:
         asked: options with the defaults of the data.
         search: the search that ranked the student.
+        train_images: number of training images, for the default learning rate; None takes that of a long run.
     """
     decided = {
         "student": student.name,
@@ -184,24 +180,38 @@ def resolve(
         "threads": machine.threads,
         "workers": machine.workers if asked.workers is None else asked.workers,
         "train": ResolvedTrain(**asked.train.explicit() | {"amp": machine.amp}),
-        **_student_defaults(asked, student.kind),
+        "lr": asked.lr or default_lr(asked, student.kind, train_images),
+        "tcs": _default_tcs(asked, student.kind),
     }
     return ResolvedConfig(**asked.explicit() | decided)
 
 
-def _student_defaults(asked: CompressConfig, kind: str) -> dict[str, Any]:
-    """Default learning rate and loss weights of a kind of student."""
-    # Measured for CNNs, transformers and pretrained weights (docs/explanation/decisions/0006 to 0012).
+def default_lr(asked: CompressConfig, kind: str, train_images: int | None) -> float:
+    """Return the default peak learning rate of a run, rounded to two digits.
+
+    Runs of few steps need a higher rate: it grows with 1 / sqrt(steps), from `LONG_STEPS` down, and at most by a
+    factor. It grows with the square root of the batch size, as suits AdamW (arXiv 2205.10287). Transformers keep
+    their rate in short runs (docs/explanation/decisions/0009 and 0018).
+    """
+    scratch = asked.student_init == "random"
+    if kind == "transformer":
+        rate, long_steps, most = (3e-4 if scratch else 1e-4), 1, 1.0
+    else:
+        rate, long_steps, most = (2e-3, 2000, 4.0) if scratch else (1e-3, 240, 2.0)
+    steps = asked.epochs * math.ceil(train_images / asked.batch_size) if train_images and asked.epochs else long_steps
+    factor = min(most, max(1.0, math.sqrt(long_steps / steps)))
+    return float(f"{rate * factor * math.sqrt(asked.batch_size / BATCH_OF_RATES):.2g}")
+
+
+def _default_tcs(asked: CompressConfig, kind: str) -> ResolvedTcs:
+    """Fill in the losses for a kind of student."""
+    # Measured for CNNs, transformers and pretrained weights (docs/explanation/decisions/0008 and 0012).
     transformer, scratch = kind == "transformer", asked.student_init == "random"
-    from_scratch, fine_tuning = (3e-4, 1e-4) if transformer else (2e-3, 1e-3)
-    weights = SOFTENED
-    if asked.all_labeled and (transformer or not scratch):
-        weights = UNSOFTENED if scratch else FINE_TUNED
-    tcs = {"mimic": "cosine", "mimic_warmup": 0.2 if scratch and not transformer else 0.0, "probe_start": scratch}
-    tcs |= PAPER if asked.method == "tcs-paper" else weights
+    warmup = 0.2 if scratch and not transformer else 0.0
+    tcs = {"soft_labels": True, "mimic": "cosine", "mimic_weight": 0.1, "mimic_warmup": warmup, "probe_start": scratch}
+    tcs |= PAPER if asked.method == "tcs-paper" else {}
     given = {name: value for name, value in asked.tcs.explicit().items() if value is not None}
-    lr = asked.lr if asked.lr is not None else (from_scratch if scratch else fine_tuning)
-    return {"lr": lr, "tcs": ResolvedTcs(**tcs | given)}
+    return ResolvedTcs(**tcs | given)
 
 
 def _problems(config: CompressConfig) -> list[str]:

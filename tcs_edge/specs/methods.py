@@ -58,14 +58,10 @@ class TcsOptions(Spec):
     """Largest number of PCA axes (k); the images may span fewer."""
     kept_fraction: float = Field(default=0.5, gt=0, le=1)
     """Fraction of the k coordinates that feature selection keeps, in (0, 1]."""
-    label_weight: float | None = Field(default=None, ge=0)
-    """Weight of cross-entropy on the labels. Default: 0.1; 1 if every image has a label and the student is a
-    transformer or pretrained."""
     mimic: Mimicking | None = None
     """The mimicking loss: cosine, mse, lsh, lsh+mse or none. Default: cosine; lsh for tcs-paper."""
     mimic_weight: float | None = Field(default=None, ge=0)
-    """Weight of the mimicking loss. Default: 0.1; 1 for a transformer from random weights if every image has a
-    label."""
+    """Weight of the mimicking loss. Default: 0.1; 5 for tcs-paper."""
     mimic_warmup: float | None = Field(default=None, ge=0, lt=1)
     """Fraction of the steps, at the start, that train on the mimicking loss alone. Default: 0.2; 0 for a transformer
     or a pretrained student."""
@@ -74,8 +70,11 @@ class TcsOptions(Spec):
     probe_start: bool | None = None
     """Initialize the classifier from a linear probe in the teacher's coordinates. Default: yes; no for a pretrained
     student."""
-    soft_weight: float | None = Field(default=None, ge=0)
-    """Weight of the probe's soft labels. Default: 0.9; 0 if the default of label_weight is 1."""
+    soft_labels: bool | None = None
+    """Learn the probe's soft labels. Default: yes; no for tcs-paper."""
+    soft_share: float | None = Field(default=None, ge=0, le=1)
+    """Share of the soft label in the loss of an image with a label, in 0..1; its label has the rest. Default: measured
+    on held-out labels before the training."""
     label_propagation: bool = True
     """With unlabeled images: fit the probe on propagated labels too. Held-out accuracy sets their share."""
     student_probe: bool = True
@@ -84,18 +83,17 @@ class TcsOptions(Spec):
     """Temperature of the soft labels."""
     ablation: Ablation = "none"
     """An experiment that replaces one part: random-axes uses random axes instead of PCA, shuffled-targets another
-    image's targets, top-variance the axes of most variance instead of the task's."""
+    image's coordinates in the mimicking loss, top-variance the axes of most variance instead of the task's."""
 
 
 class ResolvedTcs(TcsOptions):
-    """The options of TCS with every default filled in."""
+    """The options of TCS with every default filled in; soft_share None is measured in the run."""
 
-    label_weight: float = Field(ge=0)
     mimic: Mimicking
     mimic_weight: float = Field(ge=0)
     mimic_warmup: float = Field(ge=0, lt=1)
     probe_start: bool
-    soft_weight: float = Field(ge=0)
+    soft_labels: bool
 
 
 class CeOptions(Spec):

@@ -115,8 +115,9 @@ class DataOptions(Spec):
     """Folder of images without labels that join training (for methods that need no labels)."""
     rest_unlabeled: bool = False
     """With --shots: train on the other training images too, without their labels."""
-    labeled_fraction: float = Field(0.5, gt=0, le=1)
-    """With unlabeled images: smallest fraction of labeled images in a batch."""
+    labeled_fraction: float | None = Field(None, gt=0, le=1)
+    """With unlabeled images: smallest fraction of labeled images in a batch. Default: halfway from their fraction of
+    all images to 1."""
     exclude: tuple[str, ...] | None = None
     """Names of folders or files to leave out of the images, as in 'labels' or '*_mask.png'; repeatable."""
     column: tuple[str, ...] | None = None
@@ -194,7 +195,7 @@ class TrainingOptions(Spec):
     """Images per training step."""
     # Above 1e30, one step of AdamW overflows float32 before the check of the loss.
     lr: float | None = Field(None, gt=0, le=1e30)
-    """Peak learning rate of AdamW. Default: by student and first weights."""
+    """Peak learning rate of AdamW. Default: by student, first weights, number of steps and batch size."""
     augment: Augmentation | None = None
     """Augmentation: none, crops, or crops with mirroring. Default: crop-flip; crop for the demo."""
     train: TrainOptions = TrainOptions()

@@ -16,12 +16,14 @@ from tcs_edge.errors import short as short
 OLD_NAMES = {
     "control": "ablation",
     "file_mb": "size_mb",
+    "label_weight": "soft_share",
     "labelled_share": "labeled_fraction",
     "max_drop": "max_accuracy_drop",
     "max_file_mb": "max_size_mb",
     "neighbours": "label_propagation",
     "opening": "mimic_warmup",
     "own_features": "student_probe",
+    "soft_weight": "soft_share",
     "teacher_in_loop": "online_teacher",
 }
 

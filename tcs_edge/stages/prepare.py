@@ -100,7 +100,7 @@ class Shortlist:
         search = search or ("table" if self.asked.search == "auto" else self.asked.search)
         candidate = found.candidate
         student = ChosenStudent(candidate.name, candidate.kind, found.img_size)
-        return resolve(self.asked, student, search, self.precision, self.machine)
+        return resolve(self.asked, student, search, self.precision, self.machine, len(self.images.train))
 
     def prepared(self, choice: Choice | None = None, search: SearchName | None = None) -> Prepared:
         """Return the run with the winner of `choice`; None takes the first student by published accuracy."""

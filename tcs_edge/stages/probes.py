@@ -12,7 +12,7 @@ from tcs_edge.data.images import Split
 from tcs_edge.data.loader import evaluation_loader
 from tcs_edge.labels.linear_probe import LinearProbe, fit_linear_probe
 from tcs_edge.labels.propagation import MAX_IMAGES
-from tcs_edge.labels.soft_labels import SoftLabels, soft_labels
+from tcs_edge.labels.soft_labels import SoftLabels, soft_labels, soft_share
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.students.features import features_before_training
 from tcs_edge.tcs.coordinates import fit_coordinates
@@ -27,7 +27,7 @@ ROWS_AT_ONCE = 4096
 
 def pools_student_probe(options: ResolvedConfig) -> bool:
     """Return True if the soft labels also come from a probe on the student's own features."""
-    used = options.method_facts.targets != "coordinates" or options.tcs.soft_weight != 0
+    used = options.method_facts.targets != "coordinates" or options.tcs.soft_labels
     return used and options.soft_labels_from == "pooled" and options.student_init != "random"
 
 
@@ -53,6 +53,14 @@ def pooled_soft_labels(
         for name in sources:
             logger.info(f"soft labels: {_source_line(found, name)}")
     return found
+
+
+def measured_soft_share(found: SoftLabels, images: ImageSet) -> float:
+    """Return the share of the soft label in the loss of a labeled image; see `labels.soft_labels.soft_share`."""
+    fraction = len(images.train.labeled) / len(images.train)
+    share = soft_share(fraction, found.heldout_accuracy.get(TEACHER), found.heldout_accuracy.get(STUDENT))
+    logger.info(f"soft labels: {100 * share:.0f} % of the loss of a labeled image")
+    return share
 
 
 def fit_own_probe(

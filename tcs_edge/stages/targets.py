@@ -19,7 +19,7 @@ from tcs_edge.labels.soft_labels import labeled_probe
 from tcs_edge.methods import DistillationTargets, OnlineTeacher
 from tcs_edge.models.feature_map import map_shape
 from tcs_edge.specs.config import ResolvedConfig
-from tcs_edge.stages.probes import ROWS_AT_ONCE, as_linear, fit_own_probe, pooled_soft_labels
+from tcs_edge.stages.probes import ROWS_AT_ONCE, as_linear, fit_own_probe, measured_soft_share, pooled_soft_labels
 from tcs_edge.tcs.coordinates import Coordinates, fit_coordinates, random_axes
 from tcs_edge.teachers.features import Features
 from tcs_edge.teachers.info import Teacher, TeacherInfo
@@ -102,14 +102,7 @@ def _targets(
     options: ResolvedConfig,
 ) -> DistillationTargets:
     if options.method_facts.targets == "coordinates":
-        coordinates = _coordinates(features, options)
-        rows = _target_rows(features, coordinates, options)
-        soft = options.tcs.soft_weight != 0
-        found = pooled_soft_labels(rows, images, preprocess, backbone, options) if soft else None
-        train = images.train
-        start = found.probe if found else labeled_probe(rows, train.labels, train.labeled, len(images.classes))
-        logits = found.logits if found else None
-        return DistillationTargets(rows=rows, probe=as_linear(start), coordinates=coordinates, soft_labels=logits)
+        return _coordinate_targets(features, images, preprocess, backbone, options)
     if options.soft_labels_from == "pooled":
         rows = _target_rows(features, _coordinates(features, options), options)
         return DistillationTargets(rows=pooled_soft_labels(rows, images, preprocess, backbone, options).logits)
@@ -125,6 +118,23 @@ def _targets(
         maps = torch.from_numpy(features.train).unflatten(1, (features.readout.channels, grid, grid))
         return DistillationTargets(rows=maps, probe=linear, signed=signed, grid=grid)
     return DistillationTargets(rows=torch.from_numpy(probe.logits(features.train)))
+
+
+def _coordinate_targets(
+    features: Features, images: ImageSet, preprocess: Preprocess, backbone: nn.Module | None, options: ResolvedConfig
+) -> DistillationTargets:
+    """Coordinates, soft labels and the classifier's start for TCS."""
+    coordinates = _coordinates(features, options)
+    rows = _target_rows(features, coordinates, options)
+    shuffled = options.tcs.ablation == "shuffled-targets"
+    targets = DistillationTargets(rows=_shuffled(rows, options) if shuffled else rows, coordinates=coordinates)
+    if not options.tcs.soft_labels:
+        train = images.train
+        start = labeled_probe(rows, train.labels, train.labeled, len(images.classes))
+        return replace(targets, probe=as_linear(start))
+    found = pooled_soft_labels(rows, images, preprocess, backbone, options)
+    share = options.tcs.soft_share if options.tcs.soft_share is not None else measured_soft_share(found, images)
+    return replace(targets, probe=as_linear(found.probe), soft_labels=found.logits, soft_share=share)
 
 
 def _readout(images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: ResolvedConfig) -> Readout:
@@ -176,13 +186,15 @@ def _coordinates(features: Features, options: ResolvedConfig) -> Coordinates:
 
 
 def _target_rows(features: Features, coordinates: Coordinates, options: ResolvedConfig) -> Tensor:
-    """Coordinates (N, k) of the training images; the ablation shuffles them among the images."""
+    """Coordinates (N, k) of the training images."""
     rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
     # Convert each part to the float16 of the cache: a float32 copy of all rows would dominate memory here.
-    targets = torch.cat([coordinates.transform(part).to(torch.float16) for part in rows])
-    if options.tcs.ablation != "shuffled-targets":
-        return targets
-    return targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(options.seed))]
+    return torch.cat([coordinates.transform(part).to(torch.float16) for part in rows])
+
+
+def _shuffled(rows: Tensor, options: ResolvedConfig) -> Tensor:
+    """Give each image the coordinates of another one; its soft label stays."""
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(options.seed))]
 
 
 def _online(teacher: Teacher, readout: Readout, probe: nn.Linear, student: Preprocess) -> OnlineTeacher:

@@ -101,10 +101,15 @@ def _make_data(images: ImageSet, preprocess: Preprocess, options: ResolvedConfig
     decoded = keep_decoded(images.train, preprocess)
     batches = partial(
         training_loader, decoded, augment, options.batch_size, options.seed,
-        workers=options.workers, labeled_fraction=options.labeled_fraction,
+        workers=options.workers, labeled_fraction=options.labeled_fraction or _labeled_fraction(images),
     )  # fmt: skip
     val = partial(evaluation_loader, images.val, preprocess, options.batch_size, options.workers)
     return Data(lambda epoch: batches(epoch=epoch), len(batches(epoch=0)), val)
+
+
+def _labeled_fraction(images: ImageSet) -> float:
+    """Default fraction of labeled images in a batch: halfway from their fraction of all training images to 1."""
+    return (1 + len(images.train.labeled) / len(images.train)) / 2
 
 
 def _first_images(images: ImageSet, preprocess: Preprocess) -> Tensor:

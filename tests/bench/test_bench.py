@@ -61,8 +61,8 @@ def test_arms_change_only_their_own_options():
 
 def test_paper_arm_has_the_papers_losses_whatever_the_shared_defaults():
     paper, tcs = make_runs([SharedOptions(BASE)], arms_of(["tcs-paper", "tcs"], []), [0])
-    assert (paper.options.tcs.mimic, paper.options.tcs.soft_weight) == ("lsh", 0)
-    assert (tcs.options.tcs.mimic, tcs.options.tcs.soft_weight) == ("cosine", 0.9)
+    assert (paper.options.tcs.mimic, paper.options.tcs.soft_labels) == ("lsh", False)
+    assert (tcs.options.tcs.mimic, tcs.options.tcs.soft_labels) == ("cosine", True)
     assert paper.options.tcs.dims == tcs.options.tcs.dims == 7
     assert paper.config_key()["options"]["tcs"]["mimic"] == "lsh"
 

@@ -64,10 +64,3 @@ def test_methods_that_need_labels_get_the_same_number_of_images_seen(options):
     assert (runs["tcs"].rest_unlabeled, runs["tcs"].epochs) == (True, 10)
     for arm in ("ce", "dkd"):
         assert (runs[arm].rest_unlabeled, runs[arm].epochs, runs[arm].shots) == (False, base.labeled_epochs, 2)
-
-
-@pytest.mark.parametrize(("rest", "soft_weight"), [(True, 0.9), (False, 0.0)])
-def test_defaults_that_depend_on_labels_use_the_drawn_images(options, rest, soft_weight):
-    options = options.replaced(shots=2, rest_unlabeled=rest)
-    (base,) = plan_shared(options, ["deit_tiny_patch16_224"], [2], None, CE)
-    assert base.options.tcs.soft_weight == soft_weight

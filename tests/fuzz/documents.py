@@ -19,7 +19,7 @@ precision = ["fp32", "int8"]
 [train]
 mixup = 0.2
 [tcs]
-label_weight = 0.5
+soft_share = 0.5
 [gate]
 max_size_mb = { fail = 5.0, warn = 4.5 }
 min_accuracy = 0.9

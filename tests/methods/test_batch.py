@@ -100,7 +100,7 @@ def test_tcs_mixes_coordinates_and_hash_bits(batch, mimic):
 def test_tcs_mixes_logits_of_soft_labels(batch):
     torch.manual_seed(0)
     targets, logits = torch.randn(48, 8), torch.randn(48, CLASSES)
-    method = Tcs(WIDTH, CLASSES, targets, SelectionSchedule(), soft_labels=logits, soft_weight=1.0, temperature=T)
+    method = Tcs(WIDTH, CLASSES, targets, SelectionSchedule(), soft_labels=logits, soft_share=1.0, temperature=T)
     rows = replace(batch, images=torch.randn(10, WIDTH)).mixed(MIX)
     target = softmax(blend(logits[rows.index]) / T, axis=1)
     predicted = log_softmax(method.logits(nn.Identity(), rows.images).detach().double().numpy() / T, axis=1)

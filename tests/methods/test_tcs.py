@@ -76,12 +76,12 @@ def test_loss_without_mimicking_is_cross_entropy():
 
 
 def test_warmup_trains_by_mimicking_alone_and_later_steps_by_the_whole_loss():
-    method = make("cosine", weight=0.5, mimic_warmup=0.25, soft_labels=torch.randn(IMAGES, CLASSES), soft_weight=2.0)
+    method = make("cosine", weight=0.5, mimic_warmup=0.25, soft_labels=torch.randn(IMAGES, CLASSES), soft_share=0.6)
     for step in range(8):
         losses = method.losses(IDENTITY, batch())
         method.zero_grad()
         losses.total.backward()
-        task = losses.parts["ce"] + 2 * losses.parts["soft"]
+        task = 0.4 * losses.parts["ce"] + 0.6 * losses.parts["soft"]
         expected = 0.5 * losses.parts["mimic"] + (0 if step < 2 else task)
         torch.testing.assert_close(losses.total.detach(), expected)
         assert method.head.adapter.weight.grad.any()
@@ -159,26 +159,40 @@ def test_classifier_starts_as_given_probe():
 
 def test_loss_of_soft_labels_is_the_loss_of_kd():
     rows, temperature, logits = batch(), 3.0, torch.randn(IMAGES, CLASSES)
-    method = make("none", soft_labels=logits, soft_weight=0.5, temperature=temperature)
+    method = make("none", soft_labels=logits, soft_share=0.3, temperature=temperature)
     losses = method.losses(IDENTITY, rows)
     target = (logits[rows.index] / temperature).softmax(1)
     predicted = (method.logits(IDENTITY, rows.images) / temperature).log_softmax(1)
     expected = temperature**2 * (target * (target.log() - predicted)).sum(dim=1).mean()
     torch.testing.assert_close(losses.parts["soft"], expected.detach(), rtol=2e-3, atol=1e-4)
-    torch.testing.assert_close(losses.total.detach(), losses.parts["ce"] + 0.5 * losses.parts["soft"])
+    torch.testing.assert_close(losses.total.detach(), 0.7 * losses.parts["ce"] + 0.3 * losses.parts["soft"])
 
 
 def test_images_without_labels_have_mimicking_and_soft_label_losses():
     rows = replace(batch(), labels=torch.full((10,), UNLABELED))
-    losses = make(soft_labels=torch.randn(IMAGES, CLASSES), soft_weight=1.0).losses(IDENTITY, rows)
+    losses = make(soft_labels=torch.randn(IMAGES, CLASSES), soft_share=0.2).losses(IDENTITY, rows)
     assert losses.parts["ce"] == 0
     assert losses.parts["mimic"] > 0
-    assert losses.parts["soft"] > 0
+    torch.testing.assert_close(losses.total.detach(), losses.parts["soft"] + losses.parts["mimic"])
 
 
-def test_weight_without_soft_labels_raises():
-    with pytest.raises(ValueError, match="soft labels"):
-        make(soft_weight=1.0)
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_images_without_labels_do_not_weaken_the_labels_of_others(share):
+    """The loss is the mean over images: an image's own loss depends on its label alone."""
+    logits = torch.randn(IMAGES, CLASSES)
+    method = make("none", soft_labels=logits, soft_share=share)
+    rows = batch()
+    some = replace(rows, labels=torch.where(torch.arange(10) < 4, rows.labels, UNLABELED))
+    first, rest = (
+        replace(some, **{name: getattr(some, name)[part] for name in ("images", "labels", "index")})
+        for part in (slice(0, 4), slice(4, 10))
+    )
+    total = method.losses(IDENTITY, some).total
+    parts = [method.losses(IDENTITY, part).total for part in (first, rest)]
+    torch.testing.assert_close(total, (4 * parts[0] + 6 * parts[1]) / 10)
+    alone = method.losses(IDENTITY, first)
+    expected = (1 - share) * alone.parts["ce"] + share * alone.parts["soft"]
+    torch.testing.assert_close(alone.total.detach(), expected)
 
 
 @pytest.mark.parametrize("dims", [16, 256])

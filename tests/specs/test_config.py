@@ -19,6 +19,7 @@ from tcs_edge.specs.config import (
     Machine,
     ResolvedConfig,
     config_toml,
+    default_lr,
     load_config,
     resolve,
 )
@@ -79,7 +80,7 @@ def test_resolving_fills_every_open_option_and_is_idempotent(config, typical_px,
     run = resolved(config, kind, typical_px)
     resolved_names = ("teacher", "student", "student_init", "epochs", "img_size", "lr", "augment", "threads", "workers")
     assert [name for name in resolved_names if getattr(run, name) in (None, "auto")] == []
-    assert None not in run.tcs.model_dump().values()
+    assert None not in run.tcs.model_dump(exclude={"soft_share"}).values()
     again = CompressConfig.model_validate(run.model_dump(exclude_none=True))
     assert resolved(again, kind, typical_px) == run
 
@@ -145,20 +146,15 @@ WITHOUT_LABELS = {"--unlabeled": {"unlabeled": Path("more")}, "--shots": {"shots
 @pytest.mark.parametrize("images", [{}, {"shots": 5}, *WITHOUT_LABELS.values()], ids=str)
 @pytest.mark.parametrize("init", ["random", "pretrained", "weights.safetensors"])
 @pytest.mark.parametrize("kind", ["cnn", "hybrid", "transformer"])
-def test_default_loss_weights_depend_on_labels_first_weights_and_kind(kind, init, images):
+def test_default_losses_are_the_same_for_every_student_and_set_of_labels(kind, init, images):
     tcs = resolved_tcs(kind, init, **images)
-    weights = (0.1, 0.9, 0.1)
-    if images not in WITHOUT_LABELS.values() and init != "random":
-        weights = (1, 0, 0.1)
-    elif images not in WITHOUT_LABELS.values() and kind == "transformer":
-        weights = (1, 0, 1)
-    assert (tcs.label_weight, tcs.soft_weight, tcs.mimic_weight) == weights
+    assert (tcs.soft_labels, tcs.soft_share, tcs.mimic, tcs.mimic_weight) == (True, None, "cosine", 0.1)
     assert tcs.probe_start is (init == "random")
 
 
-def test_given_loss_weights_override_defaults():
-    tcs = resolved_tcs("cnn", "pretrained", tcs=TcsOptions(soft_weight=0.5, probe_start=True))
-    assert (tcs.label_weight, tcs.soft_weight, tcs.mimic_weight, tcs.probe_start) == (1, 0.5, 0.1, True)
+def test_given_losses_override_defaults():
+    tcs = resolved_tcs("cnn", "pretrained", tcs=TcsOptions(soft_share=0.5, probe_start=True))
+    assert (tcs.soft_share, tcs.mimic_weight, tcs.probe_start) == (0.5, 0.1, True)
 
 
 @pytest.mark.parametrize("init", ["random", "pretrained", "weights.safetensors"])
@@ -169,6 +165,21 @@ def test_default_learning_rate_is_lower_for_transformers_and_pretrained_weights(
     assert lr("transformer") < lr("cnn") == lr("unknown")
     assert lr("cnn") <= lr("cnn", "random")
     assert lr("transformer", lr=0.5) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("init", "epochs", "images", "rate"),
+    [
+        ("pretrained", 3, 1300, 2e-3), ("pretrained", 12, 1200, 1e-3), ("pretrained", 30, 3000, 1e-3),
+        ("pretrained", 1, 100, 2e-3), ("random", 7, 1300, 7.4e-3), ("random", 5, 6000, 4.1e-3),
+        ("random", 60, 3000, 2e-3), ("random", 1, 100, 8e-3),
+    ],
+)  # fmt: skip
+def test_default_learning_rate_is_higher_in_short_runs(init, epochs, images, rate):
+    asked = CompressConfig(target="t", data=Path("d"), student_init=init, epochs=epochs).with_data_defaults(64)
+    assert default_lr(asked, "cnn", images) == pytest.approx(rate, rel=0.03)
+    assert default_lr(asked, "transformer", images) == default_lr(asked, "transformer", 10**6)
+    assert default_lr(asked.replaced(batch_size=256), "cnn", 10**7) == 2 * default_lr(asked, "cnn", 10**7)
 
 
 @pytest.mark.parametrize(
@@ -292,8 +303,8 @@ def test_tcs_paper_has_the_losses_of_the_paper_for_every_student_and_overrides()
     for kind, init in (("cnn", "random"), ("cnn", "pretrained"), ("transformer", "random")):
         for images in ({}, *WITHOUT_LABELS.values()):
             tcs = resolved_tcs(kind, init, method="tcs-paper", **images)
-            assert (tcs.label_weight, tcs.soft_weight, tcs.mimic, tcs.mimic_weight) == (1, 0, "lsh", 5)
+            assert (tcs.soft_labels, tcs.mimic, tcs.mimic_weight) == (False, "lsh", 5)
             assert (tcs.mimic_warmup, tcs.probe_start) == (0, False)
     asked = resolved_tcs("cnn", "pretrained", method="tcs-paper", tcs=TcsOptions(mimic="mse", mimic_weight=2))
-    assert (asked.mimic, asked.mimic_weight, asked.soft_weight) == ("mse", 2, 0)
+    assert (asked.mimic, asked.mimic_weight, asked.soft_labels) == ("mse", 2, False)
     assert resolved_tcs("cnn", "pretrained").mimic == "cosine"

@@ -91,7 +91,7 @@ def test_pooled_soft_labels_of_kd_are_those_of_tcs(images, options, method):
     tables = {"kd": {"soft_labels": "pooled"}, "dkd": {"soft_labels": "pooled"}}
     inputs = (features, images, Preprocess(SIDE), Means())
     of_kd = make_targets(*inputs, options(method=method, **tables)).cached()
-    of_tcs = make_targets(*inputs, options(tcs={"soft_weight": 0.9})).soft_labels
+    of_tcs = make_targets(*inputs, options(tcs={"soft_share": 0.9})).soft_labels
     torch.testing.assert_close(of_kd, of_tcs)
     teacher = make_targets(*inputs, options(method=method)).cached()
     assert not torch.allclose(of_kd, teacher.float(), atol=0.1)

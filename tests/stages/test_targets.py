@@ -140,9 +140,46 @@ def test_student_probe_leaves_target_coordinates_unchanged(images, options):
     torch.testing.assert_close(with_probe.rows, without.rows)
 
 
-def test_no_soft_labels_are_made_with_weight_zero(images, options):
-    given = features(separated=True), images, Preprocess(SIDE), Brightness(), options(soft_weight=0)
-    assert make_targets(*given).soft_labels is None
+def test_no_soft_labels_are_made_without_need(images, options):
+    given = features(separated=True), images, Preprocess(SIDE), Brightness(), options(soft_labels=False)
+    found = make_targets(*given)
+    assert (found.soft_labels, found.soft_share) == (None, 0)
+
+
+def all_labeled(images):
+    return replace(images, train=replace(images.train, labels=np.arange(IMAGES) % 2))
+
+
+def test_share_of_soft_labels_follows_the_teachers_advantage(images, recorder, options):
+    """With all labels, a pretrained student gets none from a worse teacher and most from a better one."""
+    every = all_labeled(images)
+
+    class Blind(Brightness):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return torch.randn(len(pixels), 4, generator=torch.Generator().manual_seed(len(pixels)))
+
+    worse = make_targets(features(separated=False), every, Preprocess(SIDE), Brightness(), options())
+    better = make_targets(features(separated=True), every, Preprocess(SIDE), Blind(), options())
+    assert (worse.soft_share, better.soft_share) == (0, 0.9)
+    assert "soft labels: 90 % of the loss of a labeled image" in recorder.said
+    given = make_targets(features(separated=True), every, Preprocess(SIDE), Blind(), options(soft_share=0.3))
+    assert given.soft_share == 0.3
+
+
+def test_share_of_soft_labels_is_half_for_random_weights_and_high_with_few_labels(images, options):
+    given = Preprocess(SIDE), None, options("random")
+    assert make_targets(features(separated=True), all_labeled(images), *given).soft_share == 0.5
+    few = make_targets(features(separated=True), images, *given).soft_share
+    assert few == pytest.approx(0.9 * (1 - LABELED / IMAGES) + 0.5 * LABELED / IMAGES)
+
+
+def test_shuffled_targets_leave_the_soft_labels_alone(images, options):
+    given = features(separated=True), images, Preprocess(SIDE), None
+    plain = make_targets(*given, options("random"))
+    shuffled = make_targets(*given, options("random", ablation="shuffled-targets"))
+    torch.testing.assert_close(plain.soft_labels, shuffled.soft_labels)
+    assert not torch.equal(plain.rows, shuffled.rows)
+    torch.testing.assert_close(plain.rows.sort(dim=0).values, shuffled.rows.sort(dim=0).values)
 
 
 def test_non_finite_features_raise():
