@@ -83,6 +83,7 @@ def _again(_number: int, _frame: FrameType | None) -> None:
 
 
 def _repeat(number: int) -> None:
+    _first.clear()  # only now: a second signal must not raise in the hook, whose exceptions Python drops
     if hasattr(signal, "pthread_kill"):  # wakes the main thread from a system call
         signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:
@@ -94,8 +95,7 @@ def _keeps_stops(report: Callable[[sys.UnraisableHookArgs], object]) -> Callable
 
     def hook(problem: sys.UnraisableHookArgs) -> None:
         if isinstance(problem.exc_value, Stopped) and _first:
-            number, _ = _first.pop()
-            again = threading.Timer(LOST_SECONDS, _repeat, (number,))
+            again = threading.Timer(LOST_SECONDS, _repeat, (_first[0][0],))
             again.daemon = True
             again.start()
         elif not _first:

@@ -212,6 +212,39 @@ def test_a_signal_in_a_finalizer_is_not_lost(start):
     assert one.messages() == []
 
 
+TWICE = (
+    START
+    + """
+import threading, time
+from tcs_edge.utils.stop import Stopped, exit_code, handle_stop_signals
+handle_stop_signals()
+start = threading.Timer.start
+def started(timer):
+    signal.raise_signal(signal.SIGINT)
+    start(timer)
+threading.Timer.start = started
+class Deaf:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+begun = time.monotonic()
+try:
+    Deaf()
+    time.sleep(60)
+except Stopped as stop:
+    print(time.monotonic() - begun)
+    sys.exit(exit_code(stop.number))
+"""
+)
+
+
+def test_a_second_signal_does_not_lose_one_that_a_finalizer_dropped(start):
+    """The second one arrives while the first one is about to be repeated."""
+    one = start(TWICE)
+    assert one.process.wait(timeout=60) == 143
+    assert float(one.out.read_text()) < 3  # the last resort comes after REPEAT_SECONDS
+    assert one.messages() == []
+
+
 IGNORED = """
 import os, signal
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
