@@ -32,6 +32,7 @@ VERSION = 1  # increase it when a check at intake changes
 RACY_NS = 2_000_000_000  # FAT stores times in steps of 2 s; other file systems are finer
 WAIT_S = 30.0  # for another process that writes
 _SIDECARS = ("", "-journal", "-wal", "-shm")
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the latter of a damaged file, whose message quotes its bytes
 _TABLES = """
 CREATE TABLE folders (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE);
 CREATE TABLE images (
@@ -104,8 +105,8 @@ class Intake:
             number = self._number(folder)
             query = f"SELECT {_COLUMNS} FROM images WHERE folder = ? AND name BETWEEN ? AND ?"
             rows = self._connection.execute(query, (number, *ends))
-            return {os.fsdecode(row[0]): _entry(row) for row in rows if len(row[5]) == SHA256_BYTES}
-        except sqlite3.Error as error:
+            return {os.fsdecode(row[0]): _entry(row) for row in rows if _is_entry(row)}
+        except _ERRORS as error:
             self._give_up(error)
             return {}
 
@@ -118,7 +119,7 @@ class Intake:
                 self._connection.execute("BEGIN IMMEDIATE")
                 rows = [(self._numbered(folder), *_row(name, entry)) for folder, name, entry in found]
                 self._connection.executemany(f"INSERT OR REPLACE INTO images VALUES ({'?, ' * 10}?)", rows)
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             self._give_up(error)
 
     def _number(self, folder: str) -> int | None:
@@ -134,7 +135,7 @@ class Intake:
             self._connection.execute("INSERT INTO folders (path) VALUES (?)", (os.fsencode(folder),))
         return self._number(folder)
 
-    def _give_up(self, error: sqlite3.Error) -> None:
+    def _give_up(self, error: Exception) -> None:
         self.close()
         if _is_damage(error):
             _replace_damaged(self._path, error)
@@ -179,7 +180,7 @@ def intake_bytes(cache_dir: Path) -> tuple[int, int]:
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=WAIT_S)) as connection:
             return size, int(connection.execute("SELECT count(*) FROM images").fetchone()[0])
-    except sqlite3.Error:
+    except _ERRORS:
         return size, 0
 
 
@@ -188,22 +189,34 @@ def _connection(path: Path) -> sqlite3.Connection | None:
         make_folder(path.parent)
         try:
             return _opened(path)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if not _is_damage(error):
                 raise
             _replace_damaged(path, error)
             return _opened(path)
-    except (sqlite3.Error, OSError, MissingError) as error:
+    except (*_ERRORS, OSError, MissingError) as error:
         logger.debug(f"image checks: not stored in {path} ({error})")
         return None
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
-    # Its subclasses stand for a lock, a missing permission, a full disk: the file may be whole.
-    return type(error) is sqlite3.DatabaseError
+def _is_damage(error: Exception) -> bool:
+    # Subclasses of the first stand for a lock, a missing permission, a full disk: the file may be whole.
+    return type(error) in (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
-def _replace_damaged(path: Path, error: sqlite3.Error) -> None:
+def _is_entry(row: tuple[object, ...]) -> bool:
+    """Return True for a row with a hash and whole numbers; SQLite stores values of any type in any column."""
+    name, content, others = row[0], row[5], (*row[1:5], *row[6:8], row[9])
+    return (
+        isinstance(name, bytes)
+        and isinstance(content, bytes)
+        and len(content) == SHA256_BYTES
+        and all(isinstance(value, int) for value in others)
+        and (row[8] is None or isinstance(row[8], int))
+    )
+
+
+def _replace_damaged(path: Path, error: Exception) -> None:
     logger.warning(f"image checks: {path} is damaged ({error}). It is replaced, and the images are checked again.")
     remove_intake(path.parent)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.gate.measures import Measure, manifest_measures, target_isa
-from tcs_edge.runs.folder import MANIFEST, MARKER, REJECTED_SUFFIX, find_run
+from tcs_edge.runs.folder import EXPORT, MANIFEST, MARKER, REJECTED, REJECTED_SUFFIX, UNVALIDATED, find_run
 from tcs_edge.runs.manifest import (
     SCHEMA_VERSION,
     FileProblem,
@@ -90,7 +91,9 @@ def load_subject(path: Path) -> Subject:
 
 
 def _is_of_run(path: Path) -> bool:
-    return path.name == MANIFEST and (path.parent / MARKER).is_file()
+    """Return True for a manifest beside anything of its run; without its marker, the run is refused later."""
+    parts = (MARKER, EXPORT, REJECTED, UNVALIDATED)
+    return path.name == MANIFEST and any(os.path.lexists(path.parent / part) for part in parts)
 
 
 def _run(root: Path) -> Subject:

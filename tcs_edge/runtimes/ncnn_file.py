@@ -114,7 +114,7 @@ def _layer(path: Path, words: list[str]) -> Layer:
     params: Params = {}
     for word in rest:
         key, _, value = word.partition("=")
-        if not key.lstrip("-").isdigit() or not value:
+        if not _is_whole(key.removeprefix("-")) or not value:
             raise DataError(f"{path}: layer {words[1][:60]} has {word[:40]!r} instead of KEY=VALUE. {ADVICE}")
         params[int(key)] = _number(value)
     if len(blobs) != ins + outs:

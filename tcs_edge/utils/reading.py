@@ -185,11 +185,13 @@ def is_lfs_pointer(path: Path) -> bool:
 
 
 def require_content(path: Path) -> None:
-    """Apply `refuse_lfs_pointer` to the start of a file; a file that cannot be read passes.
+    """Apply `refuse_lfs_pointer` to the start of a file; anything that cannot be read, or is not a file, passes.
 
     Raises:
         DataError: it is a pointer.
     """
+    if not is_file(path):  # opening a pipe would wait
+        return
     with contextlib.suppress(OSError, ValueError), path.open("rb") as handle:
         refuse_lfs_pointer(handle.read(len(LFS_POINTER)), str(path))
 

@@ -212,6 +212,29 @@ def change_png(data: bytes, draw: random.Random) -> bytes:
     return data[:8] + b"".join(parts)
 
 
+def change_text(data: bytes, draw: random.Random) -> bytes:
+    """Replace, repeat or remove a word or a line."""
+    lines = data.split(b"\n")
+    place = draw.randrange(len(lines))
+    words = re.split(rb"([ =])", lines[place])
+    kind = draw.randrange(5)
+    if kind <= 2:
+        words[draw.randrange(len(words))] = draw.choice((*WORDS, str(draw.choice(NUMBERS)).encode()))
+        lines[place] = b"".join(words)
+    elif kind == 3:
+        lines.insert(draw.randrange(len(lines) + 1), lines[place])
+    else:
+        del lines[place]
+    return b"\n".join(lines)
+
+
+WORDS = (
+    b"", b" ", b"=", b"-1", b"--1", b"-23300", b"nan", b"inf", b"1e400", b"9" * 5000, "\u00b2".encode(),
+    "\u0663=1".encode(), b"--1=2",
+    b"x" * 3000, b"0", b"1", b"-0", b"1.5", b"\x1b[31m", b"Convolution", b"InnerProduct", b"Gemm", b"Embed", b"Split",
+)  # fmt: skip
+
+
 def change_zip(data: bytes, draw: random.Random) -> bytes:
     """Change one file of an archive, mostly with its checksum kept true."""
     try:
@@ -246,5 +269,6 @@ CHANGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "safetensors": change_safetensors,
     "image": change_png,
     "zip": change_zip,
+    "text": change_text,
     "protobuf": lambda data, draw: mutate_message(data, draw, change_bytes),
 }

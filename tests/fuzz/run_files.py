@@ -194,6 +194,32 @@ def _measured(folder: Path) -> Read:
     return read
 
 
+def _intake(folder: Path) -> Read:
+    """The store of checked images; a damaged one is replaced, so nothing is an error."""
+    from tcs_edge.data.intake import FILE, intake_bytes, open_intake
+
+    def read(content: bytes) -> None:
+        (folder / FILE).write_bytes(content)
+        intake_bytes(folder)
+        with open_intake(folder) as intake:
+            for entry in intake.entries("/photos", ["a.jpg", "b.jpg"]).values():
+                if len(entry.facts.content) != 32:
+                    raise AssertionError(entry)
+
+    return read
+
+
+def _stores(folder: Path) -> list[bytes]:
+    from tcs_edge.data.intake import FILE, Entry, Facts, Stamp, open_intake
+
+    place = folder / "seed"
+    place.mkdir()
+    entry = Entry(Stamp(9, 10, 11), 12, Facts(bytes(32), 3, 4, None, False))
+    with open_intake(place) as intake:
+        intake.add([("/photos", name, entry) for name in ("a.jpg", "b.jpg")])
+    return [(place / FILE).read_bytes()]
+
+
 def _states(_: Path) -> list[bytes]:
     from dataclasses import asdict
 
@@ -210,5 +236,6 @@ READERS = (
     Reader("metadata", "json", _sidecars, _metadata, share=4),
     Reader("names", "bytes", lambda _: ["Straße".encode(), "🐶 كلب".encode(), b"a b"], _names, share=8),
     Reader("bundle", "bytes", _sums, _bundle, share=2),
+    Reader("intake", "bytes", _stores, _intake, share=1),
     Reader("measured", "json", _states, _measured, share=3),
 )

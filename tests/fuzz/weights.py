@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -74,23 +73,25 @@ def _features(suffix: str):
     return make
 
 
-def _store(folder: Path):
+def _cache(folder: Path) -> Read:
+    """A shard of the cache; a damaged one is computed again, so nothing is an error."""
     from tcs_edge.teachers.cache import FeatureStore
 
-    return FeatureStore(folder, {"split": "train"}, rows=3, dim=2, shard_images=2)
-
-
-def _cache(folder: Path) -> Read:
-    """Index and shards of the cache; a damaged one is computed again, so nothing is an error."""
-    store = _store(folder)
-    store.folder.mkdir(parents=True)
+    store = FeatureStore(folder, {"model": "m"}, dim=2)
+    shards = store.folder / "pass"
+    shards.mkdir(parents=True)
+    wanted = np.arange(96, dtype=np.uint8).reshape(3, 32)
 
     def read(content: bytes) -> None:
-        index, *shards = content.split(SPLIT)
-        (store.folder / "index.json").write_bytes(index)
-        for number, shard in enumerate(shards[:2]):
-            (store.folder / f"shard-{number:05d}.safetensors").write_bytes(shard)
-        store.read_intact()
+        path = shards / f"{hashlib.sha256(content).hexdigest()}.safetensors"
+        path.write_bytes(content)
+        try:
+            store.has(wanted)
+            features, found = store.read(wanted)
+            if features.shape != (3, 2) or found.shape != (3,):
+                raise AssertionError(f"{features.shape} {found.shape}")
+        finally:
+            path.unlink(missing_ok=True)
 
     return read
 
@@ -98,11 +99,31 @@ def _cache(folder: Path) -> Read:
 def _cached(_: Path) -> list[bytes]:
     from safetensors.numpy import save
 
-    shards = [save({"features": np.zeros((rows, 2), np.float16)}) for rows in (2, 1)]
-    hashes = {str(number): hashlib.sha256(shard).hexdigest() for number, shard in enumerate(shards)}
-    index = {"schema_version": 1, "ingredients": {"split": "train"}, "rows": 3, "dim": 2, "shard_images": 2,
-             "sha256": hashes}  # fmt: skip
-    return [SPLIT.join([json.dumps(index).encode(), *shards])]
+    contents = np.arange(64, dtype=np.uint8).reshape(2, 32)
+    return [save({"features": np.ones((2, 2), np.float16), "contents": contents})]
+
+
+def _ncnn(folder: Path) -> Read:
+    from tcs_edge.runtimes.ncnn_file import ends_of, read_param, read_weights
+
+    def read(content: bytes) -> None:
+        first, _, second = content.partition(SPLIT)
+        (folder / "model.param").write_bytes(first)
+        (folder / "model.bin").write_bytes(second)
+        layers = read_param(folder / "model.param")
+        ends_of(layers)
+        read_weights(folder / "model.bin", layers)
+
+    return read
+
+
+def _ncnn_files(_: Path) -> list[bytes]:
+    param = (
+        "7767517\n4 4\nInput in0 0 1 in0 0=8 1=8 2=3\nConvolution conv 1 1 in0 a 0=2 1=3 5=1 6=54\n"
+        "ReLU relu 1 1 a b 0=0.1\nInnerProduct fc 1 1 b out0 0=2 1=1 2=16\n"
+    )
+    weights = bytes(4 + 54 * 4 + 2 * 4 + 4 + 16 * 4 + 2 * 4)
+    return [param.encode() + SPLIT + weights]
 
 
 def _state(_: Path) -> list[bytes]:
@@ -161,5 +182,6 @@ READERS = (
     Reader("features.npz", "zip", _npz, _features(".npz"), share=3),
     Reader("features.safetensors", "safetensors", _feature_tensors, _features(".safetensors"), share=4),
     Reader("features.parquet", "bytes", _parquet, _features(".parquet"), share=2, needs="pyarrow"),
-    Reader("cache", "json", _cached, _cache, share=4),
+    Reader("cache", "safetensors", _cached, _cache, share=3),
+    Reader("ncnn", "text", _ncnn_files, _ncnn, share=4),
 )

@@ -57,6 +57,8 @@ RUNS = {
     "two verdicts": (verdict_twice, 2),
     "a pipe as manifest": (lambda run: replaced_by_a_pipe(run / "manifest.json"), 2),
     "a device as manifest": (lambda run: replaced_by_a_device(run / "manifest.json"), 2),
+    "no marker": (lambda run: (run / "tcs-edge-run.json").unlink(), 2),
+    "a pipe as marker": (lambda run: replaced_by_a_pipe(run / "tcs-edge-run.json"), 2),
     "brackets as marker": (lambda run: (run / "tcs-edge-run.json").write_text("[" * 100_000), 2),
     "brackets as manifest": (lambda run: (run / "manifest.json").write_text("[" * 100_000), 2),
     "300 levels": (

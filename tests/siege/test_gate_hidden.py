@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -225,3 +226,12 @@ def test_markup_that_two_parsers_read_in_two_ways_is_refused(cli, tmp_path, name
     result = cli("gate", saved_ir(tmp_path, MARKUP[name], 8), "--max-params-m", 10)
     assert result.exit_code == 2, result.output
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_pipe_in_place_of_the_weights_does_not_wait(cli, tmp_path):
+    path = saved_ir(tmp_path, ir(SMALL), 8)
+    path.with_suffix(".bin").unlink()
+    os.mkfifo(path.with_suffix(".bin"))
+    result = cli("gate", path, "--max-params-m", 10)
+    assert result.exit_code == 1
+    assert "model.bin is missing" in result.stdout

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import sqlite3
 import tracemalloc
 import zipfile
 from dataclasses import asdict
@@ -12,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tcs_edge.data.intake import FILE as INTAKE
+from tcs_edge.data.intake import Entry, Facts, Stamp, intake_bytes, open_intake
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import DataError, TcsEdgeError, UnknownName
 from tcs_edge.export.preprocess import read_labels
@@ -22,6 +26,7 @@ from tcs_edge.profiling.device.rounds import State
 from tcs_edge.profiling.device.session import OtherMeasurement, load_state
 from tcs_edge.profiling.merge import read_results
 from tcs_edge.runtimes.base import stored_labels
+from tcs_edge.runtimes.ncnn_file import read_param
 from tcs_edge.runtimes.openvino.export import read_openvino_metadata
 from tcs_edge.specs.profile import load_profile
 from tcs_edge.specs.strict import validated
@@ -182,3 +187,39 @@ def test_a_damaged_profiler_bundle_is_named(tmp_path, capsys, text):
     assert device.main(tmp_path, []) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: bundle.json is damaged: ")
+
+
+PARAM = "7767517\n2 2\nInput in0 0 1 in0\nReLU relu 1 1 in0 out0 {}\n"
+
+
+@pytest.mark.parametrize("word", ["\u00b2=1", "\u0663=1", "--1=2", "1" * 5000 + "=2", "-=1", "=1", "x=1"])
+def test_a_key_of_an_ncnn_layer_that_is_no_number_is_refused(tmp_path, word):
+    (tmp_path / "model.param").write_text(PARAM.format(word))
+    with pytest.raises(DataError, match="instead of KEY=VALUE"):
+        read_param(tmp_path / "model.param")
+    (tmp_path / "model.param").write_text(PARAM.format("0=0.1 -23300=1,2"))
+    assert len(read_param(tmp_path / "model.param")) == 2
+
+
+ENTRY = Entry(Stamp(9, 10, 11), 12, Facts(bytes(32), 3, 4, None, False))
+SPOILED = {
+    "a schema that is not text": "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = CAST(x'FFFE' AS TEXT)",
+    "a number as hash": "UPDATE images SET sha256 = 5",
+    "a text as size": "UPDATE images SET size = 'x'",
+    "bytes as height": "UPDATE images SET height = x'00'",
+    "a fraction as time": "UPDATE images SET read_ns = 0.5",
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_spoiled_store_of_checks_is_not_used(tmp_path, name):
+    with open_intake(tmp_path) as intake:
+        intake.add([("/photos", "a.jpg", ENTRY)])
+    with contextlib.closing(sqlite3.connect(tmp_path / INTAKE)) as connection:
+        connection.executescript(SPOILED[name])
+    intake_bytes(tmp_path)
+    with open_intake(tmp_path) as intake:
+        assert intake.entries("/photos", ["a.jpg"]) == {}
+        intake.add([("/photos", "a.jpg", ENTRY)])
+    with open_intake(tmp_path) as intake:
+        assert intake.entries("/photos", ["a.jpg"]) == {"a.jpg": ENTRY}
