@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tcs_edge.methods.batch import Batch
+from tcs_edge.methods.rows import RowsModule
 from tcs_edge.methods.teacher import DistillationTargets
 from tcs_edge.specs.config import ResolvedConfig
 
@@ -55,10 +56,10 @@ class Losses:
     parts: dict[str, Tensor]
 
 
-class Method(nn.Module, ABC):
+class Method(RowsModule, ABC):
     """Head on the student's backbone, with its loss and the model to deploy.
 
-    Callers pass the backbone in; a method never owns it. Cached targets are non-persistent buffers: they
+    Callers pass the backbone in; a method never owns it. Cached targets are kept rows (`keep_rows`): they
     follow the module to its device and stay out of checkpoints.
     """
 

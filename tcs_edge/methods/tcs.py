@@ -93,12 +93,12 @@ class Tcs(Method):
         self.mimic, self.weight = mimic, weight
         self.hash_bits, self.seed = hash_bits, seed
         self.label_smoothing = label_smoothing
-        self.register_buffer("targets", targets.to(torch.float16), persistent=False)
+        self.keep_rows("targets", targets.to(torch.float16))
         half = None if soft_labels is None else soft_labels.to(torch.float16)
-        self.register_buffer("soft_labels", half, persistent=False)
+        self.keep_rows("soft_labels", half)
         if "lsh" in mimic:
             for name in ("directions", "bias", "packed"):
-                self.register_buffer(name, torch.empty(0), persistent=False)
+                self.keep_rows(name, torch.empty(0))
             self._rehash()
 
     def losses(self, backbone: nn.Module, batch: Batch) -> Losses:

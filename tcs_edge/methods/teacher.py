@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from tcs_edge.methods.batch import Batch
+from tcs_edge.methods.rows import RowsModule
 from tcs_edge.tcs.coordinates import Coordinates
 
 # A batch of B images -> its targets (B, ...), float32, without gradient.
@@ -35,11 +36,11 @@ class View(Protocol):
     def std(self) -> Triple: ...
 
 
-class CachedTargets(nn.Module):
+class CachedTargets(RowsModule):
     """One target per training image, from the teacher's single pass over the plain images.
 
-    Mixed images get targets mixed alike. The targets are float16 rows in a buffer that follows the method
-    to its device and stays out of checkpoints.
+    Mixed images get targets mixed alike. The targets are float16 rows that follow the method to its device
+    and stay out of checkpoints.
     """
 
     rows: Tensor
@@ -48,7 +49,7 @@ class CachedTargets(nn.Module):
         super().__init__()
         self.shape = targets.shape[1:]
         # Flat rows: a change of memory format never copies the maps.
-        self.register_buffer("rows", targets.flatten(1).to(torch.float16), persistent=False)
+        self.keep_rows("rows", targets.flatten(1).to(torch.float16))
 
     def forward(self, batch: Batch) -> Tensor:
         return batch.blend(self.rows[batch.index].float()).unflatten(1, self.shape)

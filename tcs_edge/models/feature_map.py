@@ -25,6 +25,12 @@ def last_map(model: nn.Module, images: Tensor) -> Tensor:
     return features.permute(0, 3, 1, 2) if getattr(model, "output_fmt", None) == "NHWC" else features
 
 
+def blank_image(model: nn.Module, img_size: int) -> Tensor:
+    """Return zeros (1, 3, img_size, img_size) on the device of the model's parameters."""
+    first = next(model.parameters(), None)
+    return torch.zeros(1, 3, img_size, img_size, device=None if first is None else first.device)
+
+
 def _patches_as_map(tokens: Tensor) -> Tensor:
     """Arrange the patch tokens (B, h w, d) of a square image as a map (B, d, h, w)."""
     side = math.isqrt(tokens.shape[1])
@@ -41,9 +47,8 @@ def pooled_to(features: Tensor, grid: int) -> Tensor:
 def map_shape(model: nn.Module, img_size: int) -> tuple[int, int]:
     """Shape (d, side) of the last map at `img_size` pixels; the model's mode and weights do not change."""
     training = model.training
-    device = next(model.parameters()).device
     with torch.no_grad():
-        features = last_map(model.eval(), torch.zeros(1, 3, img_size, img_size, device=device))
+        features = last_map(model.eval(), blank_image(model, img_size))
     model.train(training)
     return int(features.shape[1]), int(features.shape[-1])
 
@@ -55,7 +60,7 @@ def drop_head(model: nn.Module, img_size: int) -> None:
     being trained.
     """
     training = model.training
-    last_map(model.eval(), torch.zeros(1, 3, img_size, img_size)).sum().backward()
+    last_map(model.eval(), blank_image(model, img_size)).sum().backward()
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             parameters = list(child.parameters())

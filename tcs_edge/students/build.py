@@ -17,6 +17,7 @@ from torch.nn import functional
 from tcs_edge.errors import DataError, MissingError, UnknownName, UsageError, reason_of
 from tcs_edge.models.candidates import CANDIDATES, Candidate, Kind
 from tcs_edge.models.cost import count_macs_m, count_params_m
+from tcs_edge.models.feature_map import blank_image
 from tcs_edge.models.hub import HubFile, WantedWeights, fetch, timm_hub_file
 from tcs_edge.models.names import refuse_hub_id
 from tcs_edge.models.safetensors_file import check_safetensors, read_state, require_finite, require_real
@@ -145,7 +146,7 @@ def _dummy_features(model: nn.Module, img_size: int) -> Tensor:
     training = model.training
     try:
         with torch.no_grad():
-            return model.eval()(torch.zeros(1, 3, img_size, img_size))
+            return model.eval()(blank_image(model, img_size))
     finally:
         model.train(training)
 
