@@ -16,7 +16,7 @@ def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder whose exports passed validation.")],
     out: Annotated[Path | None, typer.Option(help="Output folder; default RUN-bundle.")] = None,
     runtime: Annotated[
-        str | None, typer.Option(help="onnxruntime, openvino or ncnn; default: the target's first runtime.")
+        str | None, typer.Option(help="onnxruntime, openvino or ncnn; default: the one of the selection.")
     ] = None,
     precision: Annotated[
         str | None,
@@ -36,13 +36,14 @@ def command(
     Examples:
       tcs-edge bundle runs/pets --out pets-pi5
       tcs-edge bundle runs/pets --runtime openvino --overwrite
+      tcs-edge bundle runs/pets --runtime ncnn --precision fp16
     """
     from tcs_edge.cli.output import known
     from tcs_edge.runs.folder import find_run
     from tcs_edge.specs.artifacts import PRECISIONS
-    from tcs_edge.specs.target import RuntimeName
+    from tcs_edge.specs.target import BundledRuntime
 
-    known([runtime] if runtime else [], "--runtime", get_args(RuntimeName))
+    known([runtime] if runtime else [], "--runtime", get_args(BundledRuntime))
     known([precision] if precision else [], "--precision", PRECISIONS)
     find_run(run)
     from tcs_edge.bundle.make import make_bundle

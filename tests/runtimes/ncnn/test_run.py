@@ -87,7 +87,7 @@ def test_a_changed_ncnn_file_fails_every_reader(ncnn_run, cli, tmp_path):
     content[-2] ^= 0x40
     path.write_bytes(bytes(content))
     assert cli("validate", run).exit_code == 1
-    gated = cli("gate", run)
+    gated = cli("gate", run, "--max-size-mb", 100)
     assert gated.exit_code == 1
     assert "ncnn/model.bin (changed)" in gated.stdout + gated.stderr
 
