@@ -217,7 +217,7 @@ def device_latencies(
             published pairs, or a runtime without published latencies on the device.
     """
     wanted = threads or target.threads
-    rows = _with_threads(profile, runtime, precision, wanted)
+    rows = _as_deployed(target, profile, runtime, precision, wanted)
     if not rows and precision != "fp32":
         return _another_precision(target, profile, wanted, runtime, precision, tables)
     evidence = _Evidence(target, profile, runtime, wanted)
@@ -237,6 +237,19 @@ def device_latencies(
         transfer, proxied = evidence.transfer(same_threads, count)
         against = same_threads if proxied else against
     return DeviceLatencies(target, profile, runtime, precision, tuple(rows), count, against, transfer)
+
+
+def _as_deployed(
+    target: TargetSpec, profile: Profile, runtime: ProfileRuntime, precision: Precision, threads: int
+) -> list[LatencyRow]:
+    """Return the rows in the arithmetic that a model file in `precision` has on the target.
+
+    OpenVINO computes fp32 files in float16 by default on Arm processors with such arithmetic.
+    """
+    cpu = target.cpu
+    in_fp16 = runtime == "openvino" and precision == "fp32" and cpu.isa.startswith("arm") and cpu.fp16_arithmetic
+    halves = _with_threads(profile, runtime, "fp16", threads) if in_fp16 else []
+    return halves or _with_threads(profile, runtime, precision, threads)
 
 
 def _another_precision(

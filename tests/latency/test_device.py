@@ -163,6 +163,19 @@ def test_openvino_on_a_device_uses_onnxruntimes_factor_with_a_wider_interval(
     assert found.high_ms / found.low_ms > own.high_ms / own.low_ms
 
 
+@pytest.mark.parametrize(("board", "expected_ms"), [("raspberrypi5", 8.0), ("raspberrypi4", 12.0)])
+def test_openvino_rows_are_those_of_the_arithmetic_on_the_device(
+    make_row: MakeRow, make_profile: MakeProfile, board: str, expected_ms: float
+) -> None:
+    """On a processor with fp16 arithmetic, OpenVINO runs an fp32 file in fp16 by default."""
+    rows = [
+        make_row("resnet18", ms, img_size=224).replaced(runtime="openvino", precision=precision)
+        for ms, precision in ((12.0, "fp32"), (8.0, "fp16"))
+    ]
+    found = latency(load_target(board), make_profile(*rows), "resnet18", 224, runtime="openvino")
+    assert found.p50_ms == expected_ms
+
+
 def test_measured_rows_replace_estimated_rows(make_row: MakeRow, make_profile: MakeProfile) -> None:
     target = load_target("x86-avx2")
     guess = make_row("lcnet_050", 99.0, threads=2, source="estimated")
