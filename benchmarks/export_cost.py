@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from tcs_edge.data import ImageSet, Preprocess, Split
-from tcs_edge.data.folders import load_folder
+from tcs_edge.data.folders import load_data
 from tcs_edge.export.onnx import export_onnx
 from tcs_edge.export.own_formats import export_own_formats
 from tcs_edge.export.preprocess import write_labels, write_preprocess
@@ -93,7 +93,7 @@ def timed(watch: Stopwatch, cpu_s: dict[str, float], name: str) -> Iterator[None
 
 def few_images(arguments: argparse.Namespace) -> ImageSet:
     """Draw the requested number of images of each part of the folder."""
-    images = load_folder(arguments.data)
+    images = load_data(arguments.data)
     parts = {name: getattr(images, name) for name in ("train", "val", "test")}
     few = {name: drawn(part, getattr(arguments, name)) for name, part in parts.items()}
     return ImageSet(images.name, images.classes, few["train"], few["val"], few["test"], images.fingerprint)

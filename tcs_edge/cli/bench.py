@@ -19,7 +19,7 @@ DEFAULT_TARGET = "x86-avx2"
 SHARED = (
     "data", "unlabeled", "rest_unlabeled", "target", "teacher", "teacher_weights", "teacher_img_size", "teacher_onnx",
     "teacher_mean", "teacher_std", "teacher_layout", "teacher_output", "teacher_features", "student_init",
-    "exclude", "batch_size", "img_size", "lr", "augment", "device", "threads", "workers", "cache_dir",
+    "exclude", "column", "batch_size", "img_size", "lr", "augment", "device", "threads", "workers", "cache_dir",
 )  # fmt: skip
 
 

@@ -15,15 +15,21 @@ __all__ = ["ImageSet", "Preprocess", "Skipped", "Split", "load_images"]
 
 
 def load_images(
-    folder: Path | None, seed: int = 0, exclude: Sequence[str] = (), cache_dir: Path | None = None
+    folder: Path | None,
+    seed: int = 0,
+    exclude: Sequence[str] = (),
+    cache_dir: Path | None = None,
+    columns: Sequence[str] = (),
 ) -> ImageSet:
     """Load, check and split the images of `folder`, or the built-in digits when `folder` is None.
 
     Args:
-        folder: train/, val/ and test/ with one folder per class each, or one folder per class.
+        folder: train/, val/ and test/ with one folder per class each, or one folder per class. Or another form of
+            such data, as for `find.find`: a table, archives, or a data set of the hub.
         seed: seed of the splits that the folder does not contain.
         exclude: glob patterns on names of folders and files to leave out.
         cache_dir: folder of the store of earlier checks; default $TCS_EDGE_CACHE or the user's cache folder.
+        columns: names of a table's columns, as in ["label=species"].
 
     Raises:
         DataError: the folder is missing, empty, damaged or too small to split.
@@ -32,6 +38,6 @@ def load_images(
         from tcs_edge.data.digits import digits  # scikit-learn takes a second to import
 
         return digits()
-    from tcs_edge.data.folders import load_folder
+    from tcs_edge.data.folders import load_data
 
-    return load_folder(Path(folder), seed, exclude, cache_dir)
+    return load_data(Path(folder), seed, exclude, cache_dir, columns)

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tcs_edge.data.decode import MAX_12_BIT, MAX_16_BIT, decoded_bytes, inspect
-from tcs_edge.data.images import SHA256_BYTES, Skipped
+from tcs_edge.data.decode import MAX_12_BIT, MAX_16_BIT, Readable, decoded_bytes, inspect
+from tcs_edge.data.images import SHA256_BYTES, Skipped, content_hash
 from tcs_edge.data.index import Index, Listed
 from tcs_edge.data.intake import Entry, Facts, Intake, Stamp, now_ns, open_intake
 from tcs_edge.data.listing import name_some
 from tcs_edge.data.parallel import map_images
 from tcs_edge.errors import DataError
-from tcs_edge.utils.files import sha256_file
 from tcs_edge.utils.progress import track
 from tcs_edge.utils.shortage import raise_shortage
 
@@ -108,7 +107,7 @@ def _look_up(listed: Listed, intake: Intake, table: _Table) -> tuple[array[int],
         known = _entries(places, intake)
         for row, (folder, name) in zip(rows, places, strict=True):
             entry = known[folder].get(name)
-            if entry is None or _stamp(f"{folder}{os.sep}{name}") != entry.stamp:
+            if entry is None or _stamp(listed.sources.file(row)) != entry.stamp:
                 todo.append(row)
             elif entry.racy:
                 todo.append(row)
@@ -137,8 +136,9 @@ def _check_rows(listed: Listed, todo: Sequence[int], racy: dict[int, Entry], int
     """Check the rows `todo` in threads, and store the results in `table` and in the store."""
     cost = partial(decoded_bytes, check_only=True)
     new: list[tuple[str, str, Entry]] = []
+    sources = listed.sources
     checked = map_images(
-        lambda row: _check(listed.sources[row], racy.get(row)), todo, lambda row: cost(listed.sources[row])
+        lambda row: _check(sources[row], sources.file(row), racy.get(row)), todo, lambda row: cost(sources[row])
     )
     with closing(checked) as outcomes:
         try:
@@ -148,7 +148,7 @@ def _check_rows(listed: Listed, todo: Sequence[int], racy: dict[int, Entry], int
                     continue
                 table.put(row, found.entry.facts)
                 if found.steady:
-                    new.append((*listed.sources.place(row), found.entry))
+                    new.append((*sources.place(row), found.entry))
                 if len(new) == _STORED:
                     intake.add(new)
                     new = []
@@ -156,24 +156,25 @@ def _check_rows(listed: Listed, todo: Sequence[int], racy: dict[int, Entry], int
             intake.add(new)
 
 
-def _check(path: Path, known: Entry | None) -> _Outcome:
-    """Decode and hash a file; only hash it if its bytes are those of an earlier check, `known`."""
-    before, read_ns = _stamp(str(path)), now_ns()
+def _check(source: Path | Readable, file: str, known: Entry | None) -> _Outcome:
+    """Decode and hash an image in `file`; only hash it if its bytes are those of an earlier check, `known`."""
+    before, read_ns = _stamp(file), now_ns()
     try:
-        if known and bytes.fromhex(sha256_file(path)) == known.facts.content:
+        if known and content_hash(source) == known.facts.content:
             facts = known.facts
         else:
-            found = inspect(path)
+            found = inspect(source)
             if found.reason:
                 return _Outcome(found.reason)
-            content = bytes.fromhex(sha256_file(path))
-            facts = Facts(content, found.width, found.height, found.peak, found.color)
+            facts = Facts(content_hash(source), found.width, found.height, found.peak, found.color)
     except OSError as error:  # removed in the meantime
         raise_shortage(error)
         return _Outcome((error.strerror or "not readable").lower())
+    except DataError as error:  # an archive that changed in the meantime
+        return _Outcome(str(error))
     if before is None:
         return _Outcome(None, Entry(Stamp(0, 0, 0), 0, facts))
-    return _Outcome(None, Entry(before, read_ns, facts), steady=_stamp(str(path)) == before)
+    return _Outcome(None, Entry(before, read_ns, facts), steady=_stamp(file) == before)
 
 
 def _warn_levels(peaks: np.ndarray, color: np.ndarray) -> None:

@@ -20,9 +20,21 @@ def class_name_of(folder: Path) -> str:
     Raises:
         DataError: bytes that are not UTF-8, line breaks or control characters in the name.
     """
-    name = unicodedata.normalize("NFC", folder.name)
+    return class_name(folder.name, f"class folder {folder.name!a} in {folder.parent}")
+
+
+def class_name(text: str, origin: str) -> str:
+    """Return a class name in composed Unicode form (NFC).
+
+    Args:
+        origin: place of the name, for the message.
+
+    Raises:
+        DataError: as `class_name_of`.
+    """
+    name = unicodedata.normalize("NFC", text)
     if problem := _problem(name):
-        raise DataError(f"class folder {folder.name!a} in {folder.parent} has {problem} in its name. Rename it.")
+        raise DataError(f"{origin} has {problem} in its name. Rename it.")
     return name
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from tcs_edge.data.check import check_all, refuse_many
+from tcs_edge.data.columns import given_columns
+from tcs_edge.data.find import find
 from tcs_edge.data.images import HexTexts, ImageSet, Skipped, Split, fingerprint
 from tcs_edge.data.index import ALL, PARTS, Index, Listed
-from tcs_edge.data.layout import find_images
 from tcs_edge.data.listing import name_some
 from tcs_edge.data.splits import disputed_rows, draw_splits, numbered
 from tcs_edge.errors import DataError
@@ -27,18 +28,27 @@ from tcs_edge.errors import DataError
 logger = logging.getLogger(__name__)
 
 
-def load_folder(folder: Path, seed: int = 0, exclude: Sequence[str] = (), cache_dir: Path | None = None) -> ImageSet:
-    """Load `folder` as train, val and test; decode every new or changed image once to check it.
+def load_data(
+    data: Path,
+    seed: int = 0,
+    exclude: Sequence[str] = (),
+    cache_dir: Path | None = None,
+    columns: Sequence[str] = (),
+) -> ImageSet:
+    """Load `data` as train, val and test; decode every new or changed image once to check it.
 
     Args:
+        data: as for `find.find`.
         exclude: glob patterns on names of folders and files to leave out.
         cache_dir: folder of the store of earlier checks; default `default_cache_dir()`.
+        columns: names of a table's columns, as in ["label=species"].
 
     Raises:
-        DataError: see `find_images`; or more than 1 % of the images cannot be read, or a class
+        DataError: see `find.find`; or more than 1 % of the images cannot be read, or a class
             is too small to split.
+        MissingError, UsageError: as `find.find`.
     """
-    return load_listed(find_images(folder, exclude), seed, cache_dir)
+    return load_listed(find(data, exclude, given_columns(columns)), seed, cache_dir)
 
 
 def load_listed(listed: Listed, seed: int, cache_dir: Path | None = None) -> ImageSet:
@@ -65,13 +75,14 @@ def load_held_out(
     The images are those in test/, else those in val/, else all images of a folder without splits.
 
     Args:
+        folder: any data, as for `find.find`.
         exclude: glob patterns on names of folders and files to leave out.
-        cache_dir: as for `load_folder`.
+        cache_dir: as for `load_data`.
 
     Raises:
-        DataError: see `find_images`; or more than 1 % of the images cannot be read.
+        DataError, MissingError: see `find.find`; DataError if more than 1 % of the images cannot be read.
     """
-    listed = find_images(folder, exclude)
+    listed = find(folder, exclude)
     held_out = listed.only(next(name for name in ("test", "val", ALL) if name in listed.parts))
     index, skipped = check_all(held_out, cache_dir)
     refuse_many(folder, skipped, len(held_out))
@@ -113,7 +124,8 @@ def _complete(index: Index, numbers: np.ndarray, seed: int) -> dict[str, np.ndar
 def _draw(
     index: Index, places: np.ndarray, numbers: np.ndarray, held_out: Sequence[str], seed: int
 ) -> dict[str, np.ndarray]:
-    rows = draw_splits(index.labels[places], numbers[places], index.listed.classes, held_out, seed)
+    groups = None if index.groups is None else index.groups[places]
+    rows = draw_splits(index.labels[places], numbers[places], index.listed.classes, held_out, seed, groups)
     return {part: places[chosen] for part, chosen in rows.items()}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tcs_edge.data.compact import Chain, Compact, text_order
-from tcs_edge.data.decode import decoded_bytes, image_size, open_rgb
+from tcs_edge.data.decode import Readable, decoded_bytes, image_size, open_rgb
 from tcs_edge.utils.files import sha256_file
 
 UNLABELED = -100  # the label that torch's cross-entropy ignores
@@ -24,26 +24,28 @@ class Split:
     """One of the splits train, val and test.
 
     Attributes:
-        sources: image files, or uint8 images held in memory: (N, H, W) gray or (N, H, W, 3) RGB.
+        sources: image files, images inside of archives, or uint8 images in memory: (N, H, W) gray or (N, H, W, 3) RGB.
         labels: int64 (N,), positions in `ImageSet.classes`, or `UNLABELED`.
         names: one stable name per image: the path relative to the data folder, or "digits/0001".
         contents: uint8 (N, 32), sha256 of each image's bytes; None computes it when asked.
         sizes: int32 (N, 2), stored width and height of each file in pixels, before the EXIF rotation; None reads it
             when asked.
+        groups: int32 (N,), equal for images that belong together, such as those of one patient; None for no groups.
     """
 
-    sources: Sequence[Path] | np.ndarray
+    sources: Sequence[Path | Readable] | np.ndarray
     labels: np.ndarray
     names: Sequence[str]
     contents: np.ndarray | None = None
     sizes: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         lengths = (len(self.sources), len(self.labels), len(self.names))
         if len(set(lengths)) != 1:
             raise ValueError(f"sources, labels and names differ in length: {lengths}")
-        if any(part is not None and len(part) != lengths[0] for part in (self.contents, self.sizes)):
-            raise ValueError(f"contents or sizes differ in length from {lengths[0]} images")
+        if any(part is not None and len(part) != lengths[0] for part in (self.contents, self.sizes, self.groups)):
+            raise ValueError(f"contents, sizes or groups differ in length from {lengths[0]} images")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -83,7 +85,7 @@ class Split:
         source = self.sources[index]
         if isinstance(source, np.ndarray):
             return hashlib.sha256(np.ascontiguousarray(source).tobytes()).hexdigest()
-        return sha256_file(source)
+        return content_hash(source).hex()
 
     def content_table(self) -> np.ndarray:
         """Return the sha256 of every image's bytes, uint8 (N, 32)."""
@@ -121,7 +123,17 @@ class Split:
             names=_taken(self.names, rows),
             contents=None if self.contents is None else self.contents[rows],
             sizes=None if self.sizes is None else self.sizes[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
+
+
+def content_hash(source: Path | Readable) -> bytes:
+    """Compute the sha256 of an image's bytes.
+
+    Raises:
+        OSError, DataError: it cannot be read.
+    """
+    return bytes.fromhex(sha256_file(source)) if isinstance(source, Path) else hashlib.sha256(source.read()).digest()
 
 
 def _hex(content: np.ndarray) -> str:

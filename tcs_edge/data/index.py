@@ -28,6 +28,7 @@ class Listed:
         labels: int32 (N,), positions in `classes`, or `UNLABELED`.
         parts: names of the splits that the data has, or `ALL`.
         part: int8 (N,), positions in `parts`.
+        groups: int32 (N,), equal for images that belong together; None for no groups.
     """
 
     origin: Path
@@ -37,21 +38,23 @@ class Listed:
     labels: np.ndarray
     parts: tuple[str, ...]
     part: np.ndarray
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def name(self) -> str:
-        """Name of the set: the folder's."""
-        return self.origin.resolve().name
+        """Name of the set: the folder's, or the file's without its suffix."""
+        origin = self.origin.resolve()
+        return origin.name if origin.is_dir() else origin.stem
 
     def only(self, part: str) -> Listed:
         """Return the images of one split."""
         rows = np.flatnonzero(self.part == self.parts.index(part))
         return replace(
             self, names=self.names.take(rows), sources=self.sources.take(rows), labels=self.labels[rows],
-            parts=(part,), part=np.zeros(len(rows), np.int8),
+            parts=(part,), part=np.zeros(len(rows), np.int8), groups=None if self.groups is None else self.groups[rows],
         )  # fmt: skip
 
 
@@ -76,6 +79,11 @@ class Index:
         labels: np.ndarray = self.listed.labels[self.rows]
         return labels
 
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Groups of the readable images, int32 (n,), or None."""
+        return None if self.listed.groups is None else self.listed.groups[self.rows]
+
     def names_at(self, places: np.ndarray) -> Compact[str]:
         """Return the names of the images at `places`, in that order."""
         return self.listed.names.take(self.rows[places])
@@ -89,7 +97,8 @@ class Index:
         rows = self.rows[places]
         labels = self.listed.labels[rows].astype(np.int64)
         names, sources = self.listed.names.take(rows), self.listed.sources.take(rows)
-        return Split(sources, labels, names, self.contents[places], self.sizes[places])
+        groups = None if self.listed.groups is None else self.listed.groups[rows]
+        return Split(sources, labels, names, self.contents[places], self.sizes[places], groups)
 
 
 def folder_listing(folder: Path, names: Mapping[str, Mapping[str, Sequence[Texts]]]) -> Listed:
@@ -114,14 +123,14 @@ def folder_listing(folder: Path, names: Mapping[str, Mapping[str, Sequence[Texts
     )  # fmt: skip
 
 
-def unlabeled_listing(folder: Path, names: Texts, prefix: str) -> Listed:
-    """Return the index of files below `folder` without labels.
+def unlabeled_listing(origin: Path, names: Texts, sources: Sources, prefix: str) -> Listed:
+    """Return the index of images without labels.
 
     Args:
-        names: names relative to the folder.
+        names: names relative to `origin`, of the images in `sources`.
         prefix: start of the names of the images.
     """
     count = len(names)
     named = Texts.of(f"{prefix}/{name}" for name in names)
     labels, part = np.full(count, UNLABELED, np.int32), np.zeros(count, np.int8)
-    return Listed(folder, (), named, Files(folder, names), labels, (ALL,), part)
+    return Listed(origin, (), named, sources, labels, (ALL,), part)

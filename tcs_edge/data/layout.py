@@ -60,12 +60,16 @@ def find_images(folder: Path, exclude: Sequence[str] = ()) -> Listed:
     """
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}. Pass --data DIR with one folder of images per class.")
-    listing = Listing(folder, tuple(exclude))
+    return find_in(Listing(folder, tuple(exclude)))
+
+
+def find_in(listing: Listing) -> Listed:
+    """List the images of a folder, or of an archive, as `find_images` does."""
     splits = _split_folders(listing)
     found = _with_splits(listing, splits) if splits else {ALL: _only_classes(listing)}
     listing.report()
     return folder_listing(
-        folder, {part: {name: one.names for name, one in classes.items()} for part, classes in found.items()}
+        listing.root, {part: {name: one.names for name, one in classes.items()} for part, classes in found.items()}
     )
 
 

@@ -169,8 +169,7 @@ class Listing:
 
     def _walk(self, folder: Path, above: tuple[tuple[int, int], ...], prefix: str = "") -> Iterator[str]:
         """Yield `prefix` and the path inside `folder` of all files below it; do not follow links back to `above`."""
-        status = folder.stat()
-        here = (status.st_dev, status.st_ino)
+        here = self._identity(folder)
         if here in above:
             return
         entries = self._entries(folder)
@@ -178,13 +177,21 @@ class Listing:
         for child in [entry for entry in entries if _is_folder(entry)]:
             yield from self._walk(Path(child.path), (*above, here), f"{prefix}{child.name}/")
 
-    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+    def _identity(self, folder: Path) -> tuple[int, int]:
+        status = folder.stat()
+        return status.st_dev, status.st_ino
+
+    def _scan(self, folder: Path) -> list[os.DirEntry[str]]:
+        """List all entries of a folder, sorted by name."""
         try:
             with os.scandir(folder) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
+                return sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             raise_shortage(error)
             raise DataError(f"cannot list {folder}: {error.strerror}. Check its permissions.") from None
+
+    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        found = self._scan(folder)
         clean = [entry for entry in found if not is_clutter(entry.name)]
         allowed = [entry for entry in clean if not self._is_excluded(entry)]
         runs = {entry.name for entry in allowed if _is_run(entry)}

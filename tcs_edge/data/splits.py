@@ -23,31 +23,97 @@ def draw_splits(
     classes: Sequence[str],
     held_out: Sequence[str],
     seed: int,
+    groups: Sequence[Hashable] | np.ndarray | None = None,
 ) -> dict[str, list[int]]:
     """Draw `HELD_OUT_FRACTION` of every class for each split in `held_out`; train keeps the rest.
 
-    Every split has every class. Copies with the same label share a split. Copies with conflicting
-    labels go to train, because accuracy on them has no meaning.
+    Every split has every class. Copies with the same label share a split, and so do images of one group. Copies with
+    conflicting labels go to train, because accuracy on them has no meaning.
 
     Args:
         labels, contents: class position and content of every image; contents as for `numbered`.
         held_out: names of the splits to draw, such as ("test", "val").
+        groups: group of every image, such as its patient; None for no groups.
 
     Returns:
         Sorted positions for "train" and for each name in `held_out`; together they cover all images.
 
     Raises:
-        DataError: a class has fewer distinct images than there are splits.
+        DataError: a class has fewer distinct images, or fewer groups, than there are splits.
     """
-    numbers = numbered(contents)
-    disputed = disputed_rows(np.asarray(labels, np.int64), numbers)
+    label_of, numbers = np.asarray(labels, np.int64), numbered(contents)
+    disputed = disputed_rows(label_of, numbers)
+    if groups is not None:
+        return draw_groups(label_of, joined(numbers, numbered(groups)), disputed, classes, held_out, seed)
     parts: dict[str, list[np.ndarray]] = {"train": [np.flatnonzero(disputed)], **{name: [] for name in held_out}}
-    for label, rows in enumerate(rows_by_value(np.asarray(labels, np.int64), len(classes))):
-        groups = _groups(rows[~disputed[rows]], numbers)
-        _require_enough(classes[label], len(groups), len(held_out) + 1)
-        for part, drawn in _draw_class(groups, held_out, np.random.default_rng([seed, label])).items():
+    for label, rows in enumerate(rows_by_value(label_of, len(classes))):
+        copies = _groups(rows[~disputed[rows]], numbers)
+        _require_enough(classes[label], len(copies), len(held_out) + 1)
+        for part, drawn in _draw_class(copies, held_out, np.random.default_rng([seed, label])).items():
             parts[part].append(np.array(drawn, np.int64))
     return {part: np.sort(np.concatenate(rows)).tolist() for part, rows in parts.items()}
+
+
+def joined(numbers: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return a number for each image, int64 (N,), equal for images that are linked by equal numbers or equal others."""
+    from scipy.sparse import coo_array  # imported here: most sets have no groups
+    from scipy.sparse.csgraph import connected_components
+
+    first = int(numbers.max(initial=-1)) + 1
+    size = first + int(others.max(initial=-1)) + 1
+    links = coo_array((np.ones(len(numbers), bool), (numbers, first + others)), shape=(size, size))
+    components: np.ndarray = connected_components(links, directed=False)[1][numbers].astype(np.int64)
+    return components
+
+
+def draw_groups(
+    labels: np.ndarray,
+    units: np.ndarray,
+    disputed: np.ndarray,
+    classes: Sequence[str],
+    held_out: Sequence[str],
+    seed: int,
+) -> dict[str, list[int]]:
+    """Draw about `HELD_OUT_FRACTION` of every class for each split in `held_out`, without dividing a unit.
+
+    Units are drawn in random order, small ones first. A unit joins a split that comes closer to its number of images
+    of every class by it. The last units of a class stay in train.
+
+    Args:
+        labels, units: int64 (N,), class and unit of every image; a unit may have several classes.
+        disputed: bool (N,); units with such an image go to train.
+
+    Raises:
+        DataError: a class has fewer units than there are splits, or a split lacks a class.
+    """
+    units = np.unique(units, return_inverse=True)[1]
+    counts = np.zeros((int(units.max(initial=-1)) + 1, len(classes)), np.int64)
+    np.add.at(counts, (units, labels), 1)
+    free = np.ones(len(counts), bool)
+    free[units[disputed]] = False
+    for label, name in enumerate(classes):
+        _require_enough(name, int((counts[free, label] > 0).sum()), len(held_out) + 1, "groups of images")
+    targets = np.maximum(1, np.round(HELD_OUT_FRACTION * counts[free].sum(axis=0)).astype(np.int64))
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(free))
+    order = order[counts[order].sum(axis=1).argsort(kind="stable")]
+    home = np.zeros(len(counts), np.int64)  # 0 is train
+    left = (counts[order] > 0).sum(axis=0)  # units of each class that train still has
+    for number, part in enumerate(held_out, start=1):
+        drawn = np.zeros(len(classes), np.int64)
+        splits_left = len(held_out) - number + 1
+        for unit in order[home[order] == 0].tolist():
+            own = counts[unit] > 0
+            closer = np.abs(targets - drawn - counts[unit]).sum() < np.abs(targets - drawn).sum()
+            needed = (drawn[own] == 0).any()
+            if (closer or needed) and (left[own] > splits_left).all():
+                home[unit], drawn, left = number, drawn + counts[unit], left - own
+        for label in np.flatnonzero(drawn == 0)[:1]:
+            raise DataError(
+                f"class {classes[label]!r} has no group of images that {part} can take whole. Add groups, or divide "
+                "the images yourself in a column for the split."
+            )
+    parts = {name: np.flatnonzero(home[units] == number) for number, name in enumerate(("train", *held_out))}
+    return {part: rows.tolist() for part, rows in parts.items()}
 
 
 def numbered(contents: Sequence[Hashable] | np.ndarray) -> np.ndarray:
@@ -104,10 +170,10 @@ def _groups(rows: np.ndarray, numbers: np.ndarray) -> list[list[int]]:
     return list(groups.values())
 
 
-def _require_enough(name: str, came: int, needed: int) -> None:
+def _require_enough(name: str, came: int, needed: int, units: str = "distinct images") -> None:
     if came < needed:
         raise DataError(
-            f"class {name!r} is too small to split: {came} distinct images, {needed} are needed. "
+            f"class {name!r} is too small to split: {came} {units}, {needed} are needed. "
             "Add images, or remove the class."
         )
 

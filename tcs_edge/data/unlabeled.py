@@ -17,9 +17,9 @@ import numpy as np
 
 from tcs_edge.data.check import check_all, refuse_many
 from tcs_edge.data.compact import text_order
+from tcs_edge.data.find import find_unlabeled
 from tcs_edge.data.images import HexTexts, ImageSet, Split
-from tcs_edge.data.index import Index, unlabeled_listing
-from tcs_edge.data.layout import find_files
+from tcs_edge.data.index import Index
 from tcs_edge.data.listing import name_some
 from tcs_edge.data.splits import numbered
 from tcs_edge.errors import DataError
@@ -35,14 +35,14 @@ def with_unlabeled(
     """Append every new image below `folder` to the training split of `images`, without labels.
 
     Args:
-        folder: images at any depth; it may contain the labeled images too.
+        folder: images at any depth, also in archives; it may contain the labeled images too.
         exclude: glob patterns on names of folders and files to leave out.
         cache_dir: folder of the store of earlier checks; default `default_cache_dir()`.
 
     Raises:
         DataError: no such folder, no new image, or more than 1 % unreadable images.
     """
-    listed = unlabeled_listing(folder, find_files(folder, exclude), PART)
+    listed = find_unlabeled(folder, exclude, PART)
     index, skipped = check_all(listed, cache_dir)
     refuse_many(folder, skipped, len(listed))
     new = _new_ones(index, images)

@@ -7,14 +7,15 @@ from pathlib import Path
 from torch import nn
 
 from tcs_edge.data import ImageSet, Preprocess, load_images
+from tcs_edge.data.find import is_at_hand
 from tcs_edge.errors import DataError, ParityFailed
 from tcs_edge.runs.folder import RunFolder, find_run
 from tcs_edge.runs.manifest import advice_on, read_manifest, verify_files
-from tcs_edge.runs.origin import recorded_data
+from tcs_edge.runs.origin import path_of_run, recorded_data
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.students.build import build_student
 from tcs_edge.training.fold import load_deployed
-from tcs_edge.utils.reading import is_folder, read_json
+from tcs_edge.utils.reading import read_json
 
 
 def validated_run(run: Path) -> tuple[RunFolder, Manifest]:
@@ -43,10 +44,12 @@ def images_of(run: Path, manifest: Manifest, data: Path | None) -> ImageSet:
     Raises:
         DataError: the images are missing, or differ from the run's.
     """
-    folder = data or recorded_data(run, manifest.options)
-    if folder is not None and not is_folder(folder):
+    folder, options = data or recorded_data(run, manifest.options), manifest.options
+    if folder is not None and not is_at_hand(folder):
         raise DataError(f"no image folder {folder}, as recorded in {run}. Pass --data DIR with its current place.")
-    images = load_images(folder, manifest.seed, manifest.options.get("exclude") or ())
+    cache_dir = path_of_run(run, options["cache_dir"]) if options.get("cache_dir") else None
+    columns = options.get("column") or ()
+    images = load_images(folder, manifest.seed, options.get("exclude") or (), cache_dir, columns)
     if images.fingerprint != manifest.dataset.fingerprint:
         raise DataError(f"the images are not the images of {run}: the fingerprint differs. Pass --data DIR.")
     return images

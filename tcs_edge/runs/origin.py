@@ -17,6 +17,7 @@ from tcs_edge.utils.reading import read_json
 RUN_MARKER = "tcs-edge-run.json"
 STARTED_IN = "started_in"
 PATHS = ("data", "unlabeled", "teacher_weights", "teacher_onnx", "teacher_features", "cache_dir")
+HUB = "hf:"  # start of a data set of the hub, hf://NAME
 INIT_WORDS = ("auto", "pretrained", "random")
 
 
@@ -36,7 +37,7 @@ def path_of_run(run: Path, recorded: str | Path) -> Path:
     """
     path = Path(recorded)
     start = _start(run / RUN_MARKER)
-    if path.is_absolute() or start is None:
+    if path.is_absolute() or start is None or path.parts[:1] == (HUB,):
         return path
     place = Path(os.path.normpath(run.resolve() / start / path))
     if place == Path(os.path.normpath(Path.cwd().resolve() / path)):

@@ -48,7 +48,7 @@ def work(monkeypatch):
         return count
 
     monkeypatch.setattr(check, "inspect", counted("decoded", check.inspect))
-    monkeypatch.setattr(check, "sha256_file", counted("hashed", check.sha256_file))
+    monkeypatch.setattr(check, "content_hash", counted("hashed", check.content_hash))
     monkeypatch.setattr(check, "now_ns", lambda: time.time_ns() + LATER_NS)
 
     def done():

@@ -14,8 +14,8 @@ from PIL import Image
 
 from tcs_edge.data import load_images, parallel
 from tcs_edge.data.decode import decoded_bytes
+from tcs_edge.data.images import content_hash
 from tcs_edge.data.parallel import ByteBudget, map_images
-from tcs_edge.utils.files import sha256_file
 
 
 def test_results_come_in_order():
@@ -85,7 +85,7 @@ def test_the_check_of_a_folder_uses_the_usable_cores(tmp_path, fill, monkeypatch
     monkeypatch.setattr(os, "cpu_count", lambda: 32)
     monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     monkeypatch.setattr(
-        "tcs_edge.data.check.sha256_file", lambda path: threads.add(threading.get_ident()) or sha256_file(path)
+        "tcs_edge.data.check.content_hash", lambda path: threads.add(threading.get_ident()) or content_hash(path)
     )
     load_images(tmp_path)
     assert 1 <= len(threads) <= 2

@@ -9,8 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from tcs_edge.data.columns import given_columns
 from tcs_edge.data.decode import open_rgb
-from tcs_edge.errors import DataError
+from tcs_edge.data.find import opener_of
+from tcs_edge.errors import DataError, TcsEdgeError
 from tcs_edge.runs.schema import Manifest
 
 SIDE_PX = 160
@@ -24,15 +26,20 @@ def opener(manifest: Manifest, data: Path | None) -> Open | None:
     """Return a function that opens a test image by its name; None if the run's images are missing.
 
     Args:
-        data: current folder of the images; None uses the recorded folder.
+        data: current folder, table or archive of the images; None uses the recorded one.
     """
     if manifest.dataset.builtin and data is None:
         return _digit_opener()
     recorded = manifest.options.get("data")
     folder = data or (Path(recorded) if isinstance(recorded, str) else None)
-    if folder is None or not folder.is_dir():
+    if folder is None:
         return None
-    return lambda name: open_rgb(_inside(folder, name))
+    if folder.is_dir():
+        return lambda name: open_rgb(_inside(folder, name))
+    try:
+        return opener_of(folder, given_columns(manifest.options.get("column") or ()))
+    except TcsEdgeError:
+        return None
 
 
 def _digit_opener() -> Open:
