@@ -64,6 +64,7 @@ def load_listed(listed: Listed, seed: int, cache_dir: Path | None = None) -> Ima
     _warn_conflicts(index, numbers)
     places = _complete(index, numbers, seed)
     _warn_leaks(index, numbers, places)
+    _warn_divided_groups(index, places)
     return _image_set(index, places, skipped)
 
 
@@ -137,6 +138,19 @@ def _warn_leaks(index: Index, numbers: np.ndarray, places: dict[str, np.ndarray]
             logger.warning(
                 f"leakage: {len(leaked)} images of {graded} are also in {seen}: {name_some(index.names_at(leaked))}. "
                 f"Results on {graded} will be too optimistic. Remove the copies."
+            )
+
+
+def _warn_divided_groups(index: Index, places: dict[str, np.ndarray]) -> None:
+    """Warn about groups on both sides of the user's own splits; drawn splits divide none."""
+    groups = index.groups
+    for seen, graded in combinations(PARTS, 2) if groups is not None else ():
+        shared = np.isin(groups[places[graded]], groups[places[seen]])
+        if shared.any():
+            named = name_some(index.names_at(places[graded][shared]))
+            logger.warning(
+                f"leakage: {int(shared.sum())} images of {graded} are of groups that {seen} has too: {named}. "
+                f"Results on {graded} will be too optimistic. Keep each group in one split."
             )
 
 

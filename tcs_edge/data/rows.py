@@ -60,7 +60,6 @@ def listed_rows(origin: Path, rows: Iterable[Row], sources_of: Callable[[Sequenc
     order = sorted(range(len(found)), key=lambda at: (parts.index(of_row[at]), labels[at], path_order(found[at].path)))
     classes = tuple(sorted(set(labels)))
     number = {name: position for position, name in enumerate(classes)}
-    groups = {name: position for position, name in enumerate(sorted({row.group for row in found}))}
     paths = [found[at].path for at in order]
     return Listed(
         origin,
@@ -70,8 +69,17 @@ def listed_rows(origin: Path, rows: Iterable[Row], sources_of: Callable[[Sequenc
         np.array([number[labels[at]] for at in order], np.int32),
         parts,
         np.array([parts.index(of_row[at]) for at in order], np.int8),
-        np.array([groups[found[at].group] for at in order], np.int32) if len(groups) > 1 else None,
+        _groups([found[at] for at in order]),
     )
+
+
+def _groups(rows: Sequence[Row]) -> np.ndarray | None:
+    """Return a number for the group of every row, int32 (N,), or None without groups; a row without one is alone."""
+    if not any(row.group for row in rows):
+        return None
+    number: dict[tuple[str, int], int] = {}
+    keys = ((row.group, 0 if row.group else at) for at, row in enumerate(rows))
+    return np.array([number.setdefault(key, len(number)) for key in keys], np.int32)
 
 
 def is_excluded(path: str, patterns: Sequence[str]) -> bool:

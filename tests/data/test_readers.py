@@ -318,6 +318,25 @@ def test_images_of_one_group_stay_in_one_split(tmp_path: Path, fill, recorder) -
     assert not recorder.warned
 
 
+def test_rows_without_a_group_are_alone(tmp_path: Path, fill) -> None:
+    fill(tmp_path / "images", 60)
+    rows = "".join(f"images/{row:03d}.png,{'ab'[row % 2]},{'tree' if row < 6 else ''}\n" for row in range(60))
+    images = load_images(_csv(tmp_path, f"path,label,group\n{rows}"))
+    assert [len(getattr(images, part)) for part in PARTS] == [48, 6, 6]
+    tree = [{name for name in getattr(images, part).names if int(Path(name).stem) < 6} for part in PARTS]
+    assert sorted(map(len, tree)) == [0, 0, 6]
+
+
+def test_a_group_in_two_given_splits_is_a_leak(tmp_path: Path, fill, recorder) -> None:
+    fill(tmp_path / "images", 40)
+    split = ["train"] * 30 + ["test"] * 10
+    rows = "".join(f"images/{row:03d}.png,{'ab'[row % 2]},{split[row]},{row // 4}\n" for row in range(40))
+    load_images(_csv(tmp_path, f"path,label,split,group\n{rows}"))
+    (line,) = recorder.warned
+    assert line.startswith("leakage: 2 images of test are of groups that")
+    assert "has too: images/030.png, images/031.png" in line
+
+
 def test_copies_in_two_groups_stay_in_one_split(tmp_path: Path, fill) -> None:
     fill(tmp_path / "images", 40)
     for row in (0, 2, 20):
