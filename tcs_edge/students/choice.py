@@ -21,6 +21,7 @@ from tcs_edge.specs.profile import Profile, ProfileRuntime
 from tcs_edge.specs.target import Limits, TargetSpec
 from tcs_edge.students.accuracy_estimate import AccuracyEstimate, Expectation, by_table
 from tcs_edge.students.deployment import Deployments, deployments
+from tcs_edge.students.nearest import nothing_fits
 from tcs_edge.students.pareto import ParetoPoint, on_pareto_front
 
 LimitName = Literal["latency", "size", "parameters"]
@@ -160,7 +161,7 @@ def choose_student(
     accepted = sorted((a for a in assessed if not a.reasons), key=_rank)
     rejected = tuple(a for a in assessed if a.reasons)
     if not accepted:
-        raise NoCandidate(_nothing_fits(target.name, rejected, limits))
+        raise NoCandidate(nothing_fits(target.name, rejected, limits))
     return Choice(accepted[0], tuple(accepted), rejected)
 
 
@@ -317,27 +318,3 @@ def _rank(assessment: Assessment) -> tuple[float, ...]:
     depth = assessment.expected.depth if assessment.expected else 0
     size = 0 if depth else -assessment.img_size
     return (-depth, -percent, size, speed, assessment.size_mb)
-
-
-def _nothing_fits(target: str, rejected: tuple[Assessment, ...], limits: Limits) -> str:
-    """Return the limit that no candidate meets, with the nearest candidate."""
-    head = f"no student fits {target}: "
-    if limits.max_latency_ms:
-        timed = [(a.latency, a.label) for a in rejected if a.latency]
-        if not timed:
-            return head + "no candidate's latency is known here. Pass --student NAME without a latency limit."
-        found, name = min(timed, key=lambda pair: pair[0].high_ms)
-        if found.high_ms > limits.max_latency_ms:
-            return head + _too_slow(name, found, limits.max_latency_ms)
-    smallest = min(rejected, key=lambda a: a.largest_mb)
-    if limits.max_size_mb and smallest.largest_mb > limits.max_size_mb:
-        return (
-            f"{head}the smallest, {smallest.label}, takes {smallest.largest_mb:.2f} MB of {limits.max_size_mb:g} MB "
-            "(largest model file, fp32 in ONNX or OpenVINO). Raise --max-size-mb."
-        )
-    nearest = min(rejected, key=lambda a: (len(a.misses), a.size_mb))
-    return f"{head}the nearest is ruled out ({'; '.join(nearest.reasons)}). Loosen that limit."
-
-
-def _too_slow(name: str, found: Latency, max_latency_ms: float) -> str:
-    return f"the fastest, {name}, takes {found} of {max_latency_ms:g} ms. Raise --max-latency-ms or lower --img-size."
