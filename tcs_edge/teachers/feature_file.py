@@ -19,8 +19,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
-from tcs_edge.errors import DataError, MissingError, UsageError, reason_of
-from tcs_edge.utils.installed import is_installed
+from tcs_edge.errors import DataError, MissingError, UsageError, cut, reason_of, short
+from tcs_edge.teachers.parquet_file import read_parquet
 from tcs_edge.utils.reading import parse_json, read_regular, refuse_lfs_pointer
 
 FLAG = "--teacher-features"
@@ -69,7 +69,7 @@ def _checked(parts: dict[str, Any], path: Path) -> FeatureRows:
     """Return the rows of the parts that a reader found: `features`, and `names` or `sha256`."""
     keyed = [name for name in (NAMES, SHA256) if name in parts]
     if FEATURES not in parts or len(keyed) != 1:
-        raise DataError(f"{path} has {', '.join(sorted(parts)) or 'nothing'}. It needs {_PARTS}.")
+        raise DataError(f"{path} has {cut(', '.join(sorted(parts)), 200) or 'nothing'}. It needs {_PARTS}.")
     features, keys = np.asarray(parts[FEATURES]), _texts(parts[keyed[0]], f"{path}: {keyed[0]}")
     if features.dtype.kind != "f" or features.ndim != 2 or features.shape[1] < 2:
         shown = f"{features.dtype} {features.shape}"
@@ -82,7 +82,9 @@ def _checked(parts: dict[str, Any], path: Path) -> FeatureRows:
     if len(set(keys)) != len(keys):
         seen: set[str] = set()
         twice = [key for key in keys if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
-        raise DataError(f"{path}: {len(twice)} {keyed[0]} appear twice, such as {twice[0]!r}. Keep one row of each.")
+        raise DataError(
+            f"{path}: {len(twice)} {keyed[0]} appear twice, such as {short(twice[0])}. Keep one row of each."
+        )
     return FeatureRows(keys, hashed, features)
 
 
@@ -147,41 +149,8 @@ def _read_safetensors(content: bytes, path: Path) -> dict[str, Any]:
     return tensors | {name: parse_json(text.encode(), f"{path}: {name}") for name, text in keys.items()}
 
 
-def _read_parquet(content: bytes, path: Path) -> dict[str, Any]:
-    if not is_installed("pyarrow"):
-        raise MissingError(f"{path}: reading .parquet needs pyarrow. Install it with: pip install 'tcs-edge[parquet]'")
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        file = parquet.ParquetFile(pyarrow.BufferReader(content))
-        columns = [name for name in file.schema_arrow.names if name in (FEATURES, NAMES, SHA256)]
-        groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
-        values = sum(group.column(index).num_values for group in groups for index in range(group.num_columns))
-        if 4 * values > MAX_BYTES:
-            raise DataError(f"{path} holds {values} values, above {MAX_BYTES // 4}. Store only the images of this run.")
-        table = file.read(columns=columns)
-        found = {name: _column(table.column(name).combine_chunks()) for name in columns}
-        return dict.fromkeys(file.schema_arrow.names) | found
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {reason_of(error)}. Write it again.") from None
-
-
-def _column(array: Any) -> Any:
-    """Return a column of lists of equal length as (N, d), another column as a list."""
-    import pyarrow
-
-    if not (pyarrow.types.is_list(array.type) or pyarrow.types.is_large_list(array.type)):
-        fixed = pyarrow.types.is_fixed_size_list(array.type)
-        return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1) if fixed else array.to_pylist()
-    lengths = set(array.value_lengths().to_pylist())
-    if len(lengths) != 1 or None in lengths:
-        raise ValueError(f"the rows of {FEATURES} have several lengths")
-    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
-
-
 _READERS: dict[str, Callable[[bytes, Path], dict[str, Any]]] = {
     ".npz": _read_npz,
     ".safetensors": _read_safetensors,
-    ".parquet": _read_parquet,
+    ".parquet": read_parquet,
 }

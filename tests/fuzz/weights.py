@@ -181,7 +181,7 @@ READERS = (
     Reader("deployed", "safetensors", _students, _deployed, share=2),
     Reader("features.npz", "zip", _npz, _features(".npz"), share=3),
     Reader("features.safetensors", "safetensors", _feature_tensors, _features(".safetensors"), share=4),
-    Reader("features.parquet", "bytes", _parquet, _features(".parquet"), share=2, needs="pyarrow"),
+    Reader("features.parquet", "bytes", _parquet, _features(".parquet"), share=0.02, needs="pyarrow"),
     Reader("cache", "safetensors", _cached, _cache, share=3),
     Reader("ncnn", "text", _ncnn_files, _ncnn, share=4),
 )

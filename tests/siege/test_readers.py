@@ -35,6 +35,7 @@ from tcs_edge.teachers.feature_file import read_feature_file
 from tcs_edge.utils.reading import read_regular
 
 LONG = "a" * 5000
+CORPUS = Path(__file__).resolve().parents[1] / "fuzz" / "corpus"
 BEGUN = {"plan": {"rounds": 3}, "machine": {"cpu": "a"}}
 
 
@@ -145,6 +146,22 @@ def test_a_damaged_stream_of_features_is_refused(tmp_path):
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(DataError, match="cannot be read"):
         read_feature_file(tmp_path / "a.npz")
+
+
+def test_a_parquet_file_that_aborts_pyarrow_is_refused(tmp_path):
+    """The library ends the process while it reads the sizes in the file's footer."""
+    pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+    (tmp_path / "a.parquet").write_bytes((CORPUS / "features.parquet" / "f952804de4fd8338").read_bytes())
+    with pytest.raises(DataError, match="cannot be read as Parquet: ") as caught:
+        read_feature_file(tmp_path / "a.parquet")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_long_names_of_arrays_are_cut(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"a" * 5000: np.ones(2)})
+    with pytest.raises(DataError, match="It needs features") as caught:
+        read_feature_file(tmp_path / "a.npz")
+    assert len(str(caught.value)) < 600 + len(str(tmp_path))
 
 
 STATES = {
