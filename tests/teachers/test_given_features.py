@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from tcs_edge import compress
 from tcs_edge.data.images import ImageSet
 from tcs_edge.errors import DataError, MissingError
-from tcs_edge.teachers import feature_file
+from tcs_edge.teachers import parquet_file
 from tcs_edge.teachers.given import given_features
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/teachers.md"
@@ -241,7 +241,7 @@ def test_safetensors_of_a_type_that_numpy_lacks_is_one_line(image_set, tmp_path)
 
 
 def test_parquet_without_pyarrow_names_the_extra(image_set, tmp_path, monkeypatch):
-    monkeypatch.setattr(feature_file, "is_installed", lambda module: False)
+    monkeypatch.setattr(parquet_file, "is_installed", lambda module: False)
     (tmp_path / "f.parquet").write_bytes(b"PAR1")
     with pytest.raises(MissingError, match=r"pip install 'tcs-edge\[parquet\]'"):
         given_features(image_set, tmp_path / "f.parquet")
