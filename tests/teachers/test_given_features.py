@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from tcs_edge import compress
 from tcs_edge.data.images import ImageSet
 from tcs_edge.errors import DataError, MissingError
-from tcs_edge.teachers import parquet_file
+from tcs_edge.teachers import feature_file, parquet_file
 from tcs_edge.teachers.given import given_features
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/teachers.md"
