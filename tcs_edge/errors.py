@@ -20,11 +20,21 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST_MESSAGE = 2000
+
 
 class TcsEdgeError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is the exit code of the command."""
+    """Base of all errors raised on purpose; `exit_code` is the exit code of the command.
+
+    A message of more than `LONGEST_MESSAGE` characters, as with a name from a file, is cut in its middle.
+    """
 
     exit_code = 70
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        left_out = len(text) - LONGEST_MESSAGE
+        return text if left_out <= 0 else f"{text[:1400]} ... {text[1405 + left_out :]}"  # the fix is at the end
 
 
 class RequirementMissed(TcsEdgeError):

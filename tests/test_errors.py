@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tcs_edge import errors
-from tcs_edge.errors import TcsEdgeError, UnknownName
+from tcs_edge.errors import LONGEST_MESSAGE, TcsEdgeError, UnknownName
 
 
 def drawn_tree() -> dict[str, int]:
@@ -55,3 +55,13 @@ def test_a_long_list_of_names_is_shortened():
     message = str(UnknownName("student", "#", [f"net{index:02d}" for index in range(50)]))
     assert "net11, ..." in message
     assert "net12" not in message
+
+
+@pytest.mark.parametrize("length", [1, 1990, 2000, 2001, 2006, 5000, 10**6])
+def test_a_long_message_is_cut_in_its_middle(length):
+    """A file can have names of any length; the fix at the end stays."""
+    whole = f"problem {'a' * length}. Fix it."
+    shown = str(TcsEdgeError(whole))
+    assert len(shown) == min(len(whole), LONGEST_MESSAGE)
+    assert shown.startswith("problem a")
+    assert shown.endswith(". Fix it.")
