@@ -134,7 +134,8 @@ def soak_table(records: list[dict[str, Any]]) -> list[str]:
     if not found:
         return []
     figures = json.loads(found[-1]["detail"])
-    head = [f"| {figures['runs']} {SOAK} | runs 11 to 20 | last 10 runs |", "|---|--:|--:|"]
+    warm = figures["warm"]
+    head = [f"| {figures['runs']} {SOAK} | runs {warm + 1} to {2 * warm} | last {warm} runs |", "|---|--:|--:|"]
     return [*head, *soak_lines(figures), ""]
 
 

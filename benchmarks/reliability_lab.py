@@ -110,7 +110,7 @@ class Lab:
         start = time.monotonic()
         done = subprocess.run(
             [*prefix, sys.executable, "-m", "tcs_edge", *map(str, arguments)], cwd=self.folder, env=environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False, timeout=300,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False, timeout=600,
         )  # fmt: skip
         return Outcome(done.returncode, done.stdout, (), time.monotonic() - start, False)
 

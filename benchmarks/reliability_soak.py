@@ -55,8 +55,12 @@ def entries(folder: str) -> int:
     return sum(1 for _ in Path(folder).iterdir())
 
 
-def soak(folder: Path, runs: int) -> tuple[str, str, float]:
-    """Measure `runs` runs in a new process; return the verdict, the figures as JSON, and the duration in seconds."""
+def soak(folder: Path, runs: int, warm: int = WARM) -> tuple[str, str, float]:
+    """Measure `runs` runs in a new process; return the verdict, the figures as JSON, and the duration in seconds.
+
+    Args:
+        warm: number of first runs that do not count; as many runs after them, and the last ones, are compared.
+    """
     temporary = folder / "soak-tmp"
     temporary.mkdir(exist_ok=True)
     environment = os.environ | {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
@@ -67,7 +71,7 @@ def soak(folder: Path, runs: int) -> tuple[str, str, float]:
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"run"')]
     if done.returncode or len(rows) != runs:
         return "traceback", (done.stderr.strip().splitlines() or ["no output"])[-1], time.monotonic() - start
-    figures = {"runs": runs, "early": summary(rows[WARM : 2 * WARM]), "late": summary(rows[-WARM:])}
+    figures = {"runs": runs, "warm": warm, "early": summary(rows[warm : 2 * warm]), "late": summary(rows[-warm:])}
     return "same" if steady(figures) else "wrong", json.dumps(figures), time.monotonic() - start
 
 

@@ -3,7 +3,7 @@
     with Forks(folder) as forks:
         events = forks.run("compress", ...).events
         forks.run("compress", ..., kill_at=3)  # SIGKILL before the third event
-        forks.run("compress", ..., signals=[(signal.SIGTERM, 0.5)])  # SIGTERM after half a second
+        forks.run("compress", ..., signals=[(signal.SIGTERM, 0.5)])  # SIGTERM after half a second of work
         forks.run("compress", ..., limits={"RLIMIT_NOFILE": 32})
         forks.run("compress", ..., copies="/elsewhere")  # copies of the folder as it is before each event
 
@@ -31,7 +31,7 @@ from typing import Any
 DIR_FD = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 2, "os.rename": 2}  # positions of the folder's descriptor
 CHANGES = {*DIR_FD, "shutil.rmtree", "shutil.copyfile", "os.link", "os.symlink", "os.truncate"}
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a background job ignores some of them from its start
-LONGEST_S = 300  # a command that takes longer hangs
+LONGEST_S = 600  # a command that takes longer hangs
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 PREPARE = (
     "torch", "timm", "torchvision", "onnx", "onnxruntime", "openvino", "nncf", "scipy.stats", "sklearn.datasets",
@@ -42,7 +42,7 @@ PREPARE = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """Exit code (-9 after a kill), everything printed, file events and duration in seconds of one command."""
+    """Exit code (-9 after a kill), everything printed, file events and CPU time in seconds of one command."""
 
     code: int
     output: str
@@ -95,7 +95,8 @@ class Forks(AbstractContextManager["Forks"]):
         """Run one command to its end, or to its event number `kill_at`, counted from 1.
 
         Args:
-            signals: each a signal and the time to send it, in seconds from the start.
+            signals: each a signal and the time to send it, in seconds of the command's CPU time, so that other
+                programs do not move the moment.
             victim: process that gets the signals: the command, or its first child, once there is one.
             limits: names of `resource` with their values. RLIMIT_AS is counted from the memory in use, and
                 RLIMIT_NOFILE from the largest handle in use.
@@ -166,8 +167,7 @@ def _run_fork(request: dict[str, Any]) -> dict[str, Any]:
         child = os.fork()
         if child == 0:
             _run_here(request, output.fileno(), events.fileno())
-        code, hung = _watched(child, start, list(request["signals"]), request["victim"])
-        seconds = time.monotonic() - start
+        code, hung, seconds = _watched(child, start, list(request["signals"]), request["victim"])
         texts = []
         for file in (output, events):
             file.seek(0)
@@ -177,22 +177,27 @@ def _run_fork(request: dict[str, Any]) -> dict[str, Any]:
         }  # fmt: skip
 
 
-def _watched(child: int, start: float, signals: list[tuple[int, float]], victim: str) -> tuple[int, bool]:
-    """Send the signals when they are due; return the exit code, and True if the command had to be killed."""
+def _watched(child: int, start: float, signals: list[tuple[int, float]], victim: str) -> tuple[int, bool, float]:
+    """Send the signals when they are due; return the exit code, True if the command had to be killed, and its CPU
+    time in seconds."""
     hung = False
     while True:
-        ended, status = os.waitpid(child, os.WNOHANG if signals or not hung else 0)
+        ended, status, used = os.wait4(child, os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status), hung
-        seconds = time.monotonic() - start
-        if signals and seconds >= signals[0][1]:
+            return os.waitstatus_to_exitcode(status), hung, used.ru_utime + used.ru_stime
+        if signals and _cpu_seconds(child) >= signals[0][1]:
             pid = child if victim == "command" else _first_child(child)
             if pid:
                 os.kill(pid, signals.pop(0)[0])
-        elif seconds > LONGEST_S and not hung:
+        elif time.monotonic() - start > LONGEST_S and not hung:
             hung = True
             os.kill(child, signal.SIGKILL)
-        time.sleep(0.001 if signals else 0.01)
+        time.sleep(0.002 if signals else 0.01)
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _first_child(parent: int) -> int | None:
