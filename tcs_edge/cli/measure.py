@@ -66,7 +66,7 @@ def command(
     board = Board(ssh, port, identity, python)
     plan = Plan(rounds, seconds, max_spread, retries)
     found = measure_board(board, device, path, tuple(model or ()), tuple(img_size or ()), precisions, plan)
-    _show(found, path, device.name, json)
+    _show(found, path, target, json)
     if not found.complete:
         raise typer.Exit(1)
 
