@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tcs_edge.errors import DataError
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 
@@ -65,6 +67,23 @@ def test_the_few_shot_example_draws_the_images(config, monkeypatch, capsys):
     run(monkeypatch, "few_shot.py", "photos", "--shots", 4, "--config", config)
     assert "4 images per class: " in capsys.readouterr().out
     assert len(list(Path("few-shot/4-shots-seed0/train/red").iterdir())) == 4
+
+
+@pytest.mark.slow
+def test_the_csv_example_keeps_groups_together(config, monkeypatch, capsys, photos):
+    files = sorted(path.relative_to(photos).as_posix() for path in (photos / "train").rglob("*.*"))
+    rows = [f"photos/{file},{file.split('/')[1]},tree {number // 2}" for number, file in enumerate(files)]
+    Path("labels.csv").write_text("photo,species,tree\n" + "\n".join(rows) + "\n")
+    options = ("--label", "species", "--group", "tree", "--config", config)
+    with pytest.raises(DataError, match="no column for the path"):
+        run(monkeypatch, "csv_labels.py", "labels.csv", *options)
+    Path("labels.csv").write_text(Path("labels.csv").read_text().replace("photo,", "path,", 1))
+    run(monkeypatch, "csv_labels.py", "labels.csv", *options)
+    assert capsys.readouterr().out.startswith("blue, green, red: ")
+    predicted = json.loads(Path("runs/labels/reports/predictions.json").read_text())["names"]
+    assert len(predicted) == 6
+    trees = {files.index(f"train/{name.removeprefix('train/')}") // 2 for name in predicted}
+    assert len(trees) == 3
 
 
 @pytest.mark.slow
