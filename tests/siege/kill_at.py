@@ -262,8 +262,11 @@ def _serve() -> None:
     _export_once()
     for line in sys.stdin:
         request = json.loads(line)
-        answers.write(json.dumps(_run_fork(request)) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps(_run_fork(request)) + "\n")
+            answers.flush()
+        except BrokenPipeError:  # the process that asked has ended
+            os._exit(0)
 
 
 if __name__ == "__main__":
