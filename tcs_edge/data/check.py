@@ -157,7 +157,7 @@ def _check_rows(listed: Listed, todo: Sequence[int], racy: dict[int, Entry], int
 
 
 def _check(source: Path | Readable, file: str, known: Entry | None) -> _Outcome:
-    """Decode and hash an image in `file`; only hash it if its bytes are those of an earlier check, `known`."""
+    """Decode and hash an image in `file`. The bytes of an earlier check, `known`, are not decoded again."""
     before, read_ns = _stamp(file), now_ns()
     try:
         if known and content_hash(source) == known.facts.content:
