@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tcs_edge.errors import SpecError, cut
 from tcs_edge.errors import advice as near_or_known
@@ -33,6 +35,19 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, raw: Any) -> Any:
+        """Refuse true and false for a number; Python takes them for 1 and 0."""
+        for name in _number_fields(cls) if isinstance(raw, Mapping) else ():
+            value = raw.get(name)
+            parts = (
+                value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+            )
+            if any(isinstance(part, bool) for part in parts):
+                raise ValueError(f"{name}: must be a number, got {short(value)}")
+        return raw
+
     def replaced(self, **changes: Any) -> Self:
         """Return this spec with `changes`, validated again; fields without an explicit value stay unset."""
         return type(self)(**self.explicit() | changes)
@@ -40,6 +55,28 @@ class Spec(BaseModel):
     def explicit(self) -> dict[str, Any]:
         """Return the fields that somebody set, by name."""
         return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+@cache
+def _number_fields(kind: type[BaseModel]) -> tuple[str, ...]:
+    """Return the fields that take numbers, or lists or tables of numbers, and no truth value."""
+    found = []
+    for name, field in kind.model_fields.items():
+        allowed = set(_leaves(field.annotation))
+        if allowed & {int, float} and not allowed & {bool, Any}:
+            found.append(name)
+    return tuple(found)
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """Yield the plain types inside an annotation; for a literal, the types of its values."""
+    if get_origin(annotation) is Literal:
+        yield from map(type, get_args(annotation))
+    elif inner := get_args(annotation):
+        for part in inner:
+            yield from _leaves(part)
+    else:
+        yield annotation
 
 
 SpecType = TypeVar("SpecType", bound=Spec)

@@ -90,3 +90,35 @@ def test_every_new_name_is_an_option() -> None:
     options = set(CompressConfig.model_fields) | set(CompressConfig.model_fields["tcs"].annotation.model_fields)
     options |= set(GateLimits.model_fields) | set(Changes.model_fields)
     assert set(OLD_NAMES.values()) <= options
+
+
+class Numbers(Spec):
+    whole: int = 1
+    real: float | None = None
+    several: tuple[int, ...] = ()
+    table: dict[str, float] = Field(default_factory=dict)
+    version: Literal[1] = 1
+    either: bool | int = False
+    text: str = ""
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("name", ["whole", "real", "several", "table", "version"])
+def test_a_truth_value_is_not_a_number(name, given):
+    """`epochs = true` would train one epoch."""
+    value = {"several": [1, given], "table": {"a": given}}.get(name, given)
+    with pytest.raises(SpecError, match=f"{name}: must be a number, got .*{given}"):
+        validated(Numbers, {name: value}, Path("x.toml"))
+
+
+def test_numbers_and_truth_values_where_they_belong_are_accepted():
+    raw = {"whole": 2, "real": 0.5, "several": [1, 2], "table": {"a": 1}, "version": 1, "either": True, "text": "true"}
+    assert validated(Numbers, raw, Path("x.toml")).either is True
+
+
+@pytest.mark.parametrize("text", ["epochs = true", "max_latency_ms = false", "[train]\nmixup = true"])
+def test_a_config_file_with_a_truth_value_for_a_number_is_refused(tmp_path, cli, text):
+    (tmp_path / "c.toml").write_text(f'target = "raspberrypi4"\n{text}\n')
+    result = cli("compress", "--config", tmp_path / "c.toml", "--dry-run")
+    assert result.exit_code == 2
+    assert "must be a number, got" in result.stderr
