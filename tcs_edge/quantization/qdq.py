@@ -18,12 +18,17 @@ import numpy as np
 import onnx
 
 from tcs_edge.errors import UsageError, reason_of
+from tcs_edge.quantization.ranges import narrow_ranges
 from tcs_edge.runtimes.metadata import set_onnx_metadata
 from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.utils.quiet import quiet
 from tcs_edge.utils.telemetry import telemetry_off
 
-HEAVY = ("Conv", "Gemm", "MatMul")  # nearly all of the arithmetic; other layers stay float
+HEAVY = ("Conv", "Gemm", "MatMul")  # nearly all of the arithmetic
+# onnxruntime gives a layer's output the range behind these activations, and then computes both as one operator.
+ACTIVATIONS = ("Clip", "Relu")
+# onnxruntime also computes these in int8 between rounded values. All other layers stay float.
+PASSING = (*ACTIVATIONS, "Add", "Concat", "MaxPool")
 
 FLOAT = "_fp32"
 
@@ -68,7 +73,7 @@ def quantized(source: Path, scheme: Scheme, images: Iterable[np.ndarray], ranges
                 path,
                 _Reader(images, read_onnx(source).graph.input[0].name),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(HEAVY),
+                op_types_to_quantize=[*HEAVY, *ACTIVATIONS],
                 per_channel=scheme.per_channel,
                 reduce_range=scheme.seven_bit_weights,
                 activation_type=QuantType.QInt8 if scheme.signed_activations else QuantType.QUInt8,
@@ -88,6 +93,7 @@ def quantized(source: Path, scheme: Scheme, images: Iterable[np.ndarray], ranges
                 f"onnxruntime cannot quantize this model: {reason_of(error).rstrip('.')}. Omit int8."
             ) from error
         model = read_onnx(path)
+    narrow_ranges(model)
     _drop_unused_domains(model)
     set_onnx_metadata(model, {"precision": "int8"})
     return model
@@ -120,18 +126,31 @@ def with_float_layers(model: onnx.ModelProto, original: onnx.ModelProto, names: 
 
 
 def _spare_float_values(graph: onnx.GraphProto, int8: Collection[str]) -> None:
-    """Remove the rounding to 8 bit of values that no int8 layer makes, except for int8 layers that read them."""
-    makers = {name: node for node in graph.node for name in node.output}
+    """Remove the rounding to 8 bit of values that are not computed in int8, except for int8 layers that read them."""
+    tensors = {tensor.name for tensor in graph.initializer}
+    quantizers = {node.output[0]: node for node in graph.node if node.op_type == "QuantizeLinear"}
+    computed: set[str] = set()  # values before rounding that an int8 operator computes
+    restored: set[str] = set()  # the same values after rounding
     rounded = {}
     for node in graph.node:
-        quantizer = makers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
-        if quantizer is not None and quantizer.op_type == "QuantizeLinear":
-            maker = makers.get(quantizer.input[0])
-            if maker is None or maker.name not in int8:
-                rounded[node.output[0]] = quantizer.input[0]
+        sources = {name for name in node.input if name and name not in tensors}
+        if node.op_type == "DequantizeLinear" and node.input[0] in quantizers:
+            value = quantizers[node.input[0]].input[0]
+            if value in computed:
+                restored.update(node.output)
+            else:
+                rounded[node.output[0]] = value
+        elif node.name in int8 or _passes(node, sources, computed, restored):
+            computed.update(node.output)
     for node in graph.node:
         if node.name not in int8:
             node.input[:] = [rounded.get(name, name) for name in node.input]
+
+
+def _passes(node: onnx.NodeProto, sources: set[str], computed: set[str], restored: set[str]) -> bool:
+    """True if the runtime computes `node` in int8, because it reads int8 values only."""
+    fused = node.op_type in ACTIVATIONS and sources <= computed
+    return bool(sources) and node.op_type in PASSING and (fused or sources <= restored)
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import onnx
 from tcs_edge.data import Preprocess, Split
 from tcs_edge.export.files import save_onnx
 from tcs_edge.quantization.accuracy_check import AccuracyCheck
+from tcs_edge.quantization.bias import correct_biases, input_means
 from tcs_edge.quantization.fallback import Round, hold_accuracy
 from tcs_edge.quantization.ir import quantized_ir
 from tcs_edge.quantization.qdq import Scheme, quantized, with_float_layers
@@ -137,16 +138,7 @@ class Quantizer:
     @cached_property
     def _best(self) -> tuple[onnx.ModelProto, dict[str, float]]:
         """Model of the scheme with the least noise, and the noise of each scheme."""
-        expected = run_model(self._original, self._few_images, self.threads)
-        models, noises = {}, {}
-        with TemporaryDirectory() as folder:
-            for scheme in self.schemes:
-                logger.debug(f"quantizing {scheme.name}")
-                model = quantized(self.source, scheme, iter(self._images), Path(folder) / "ranges.json")
-                models[scheme.name] = model
-                noises[scheme.name] = noise_share(expected, run_model(model, self._few_images, self.threads))
-        best = min(noises, key=noises.__getitem__)
-        return models[best], noises
+        return least_noisy(self.source, self.schemes, self._images, self._few_images, self.threads)
 
     def _released(
         self,
@@ -176,6 +168,36 @@ class Quantizer:
                 for file in sorted(Path(folder).iterdir()):
                     write_bytes(path.with_name(file.name), file.read_bytes())
         return made
+
+
+def least_noisy(
+    source: Path, schemes: Sequence[Scheme], images: Sequence[np.ndarray], few: np.ndarray, threads: int
+) -> tuple[onnx.ModelProto, dict[str, float]]:
+    """Quantize the ONNX file `source` with every scheme, with and without corrected biases.
+
+    Args:
+        images: float32 (1, 3, S, S) each, for the ranges and the corrections.
+        few: float32 (N, 3, S, S), to measure the noise.
+
+    Returns:
+        Model with the least noise, and the least noise of each scheme by its name.
+
+    Raises:
+        UsageError: onnxruntime cannot quantize this model.
+    """
+    original = read_onnx(source)
+    expected, means = run_model(original, few, threads), input_means(original, images, threads)
+    models, noises = {}, {}
+    with TemporaryDirectory() as folder:
+        for scheme in schemes:
+            logger.debug(f"quantizing {scheme.name}")
+            plain = quantized(source, scheme, iter(images), Path(folder) / "ranges.json")
+            variants = (plain, correct_biases(plain, original, means))
+            shares = [noise_share(expected, run_model(model, few, threads)) for model in variants]
+            noises[scheme.name] = min(shares)
+            models[scheme.name] = variants[shares.index(min(shares))]
+    best = min(noises, key=noises.__getitem__)
+    return models[best], noises
 
 
 def _sentence(made: Round, layers: int) -> str:

@@ -7,9 +7,9 @@
 | f16-weights | 2e-2 | 0.045 | 0.98 | finite | 0.005 |
 | pixels | 5e-2 | 0.14 | 0.97 | finite | 0.005 |
 | bf16 | 1e-1 | 0.45 | 0.90 | finite | 0.02  |
-| int8 | 1.0  | 1.4  | 0.90 | finite | `--max-accuracy-drop` |
+| int8 | 1.0  | 1.4  | 0.92 | finite | `--max-accuracy-drop` |
 
-int8 also needs a signal-to-noise ratio of 12 dB. docs/explanation/decisions/0002-parity-thresholds.md and
+int8 also needs a signal-to-noise ratio of 16 dB. docs/explanation/decisions/0002-parity-thresholds.md and
 0004-int8.md describe the measurements.
 
 `max_rel_diff` is the largest |difference| of a logit over the largest |logit| of the reference. If no
@@ -66,7 +66,7 @@ F32 = Tolerance(1e-4, 1e-3, 0.99, max_hostile_rel_diff=1e-3, max_accuracy_drop=0
 F16 = Tolerance(2e-2, 0.14, 0.97, max_hostile_rel_diff=None, max_accuracy_drop=0.01, huge=10.0)
 BF16 = Tolerance(1e-1, 0.45, 0.9, max_hostile_rel_diff=None, max_accuracy_drop=0.02)
 F16_WEIGHTS = Tolerance(2e-2, 0.045, 0.98, max_hostile_rel_diff=None, max_accuracy_drop=0.005)
-INT8 = Tolerance(1.0, 1.4, 0.9, max_hostile_rel_diff=None, max_accuracy_drop=0.01, alpha=None, min_sqnr_db=12.0)
+INT8 = Tolerance(1.0, 1.4, 0.92, max_hostile_rel_diff=None, max_accuracy_drop=0.01, alpha=None, min_sqnr_db=16.0)
 PIXELS = Tolerance(5e-2, 0.14, 0.97, max_hostile_rel_diff=None, max_accuracy_drop=0.005)
 TOLERANCES = {"f32": F32, "pixels": PIXELS, "f16": F16, "f16-weights": F16_WEIGHTS, "bf16": BF16, "int8": INT8}
 

@@ -36,3 +36,39 @@ def ranges(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def int8(onnx_path: Path, calibration: list[np.ndarray], ranges: Path) -> onnx.ModelProto:
     return quantized(onnx_path, PER_CHANNEL, calibration, ranges)
+
+
+def network(path: Path, activation: list[onnx.NodeProto], constants: dict[str, np.ndarray], opset: int = 20) -> Path:
+    """Write convolution -> `activation` ("conv" -> "act") -> convolution -> sum with "act" -> classifier.
+
+    The first convolution has outputs far below zero, which the usual activations do not distinguish.
+    """
+    rng = np.random.default_rng(0)
+    weights = {
+        "w1": rng.standard_normal((8, 3, 3, 3)), "b1": np.linspace(-20, 2, 8),
+        "w2": rng.standard_normal((8, 8, 3, 3)) / 8,
+        "b2": rng.standard_normal(8), "w3": rng.standard_normal((4, 8)) / 3, "b3": np.zeros(4),
+    }  # fmt: skip
+    stored = {name: values.astype(np.float32) for name, values in weights.items()} | constants
+    nodes = [
+        onnx.helper.make_node("Conv", ["image", "w1", "b1"], ["conv"], "first", pads=[1, 1, 1, 1]),
+        *activation,
+        onnx.helper.make_node("Conv", ["act", "w2", "b2"], ["branch"], "second", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Add", ["act", "branch"], ["sum"], "add"),
+        onnx.helper.make_node("Relu", ["sum"], ["positive"], "relu"),
+        onnx.helper.make_node("Conv", ["positive", "w2", "b2"], ["last"], "third", pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("GlobalAveragePool", ["last"], ["pooled"], "pool"),
+        onnx.helper.make_node("Flatten", ["pooled"], ["features"], "flatten"),
+        onnx.helper.make_node("Gemm", ["features", "w3", "b3"], ["logits"], "head", transB=1),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "network",
+        [onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 3, 32, 32])],
+        [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [1, 4])],
+        [onnx.numpy_helper.from_array(values, name) for name, values in stored.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+    return path

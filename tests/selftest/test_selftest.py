@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tcs_edge.selftest import graphs, specimen, sweep
 from tcs_edge.selftest.faults import FAULTS
+from tcs_edge.selftest.int8 import add_int8, int8_checks
 from tcs_edge.selftest.specimen import SHIFTS, _rounding, _set_batch_norms, _shift, colored_digits
 from tcs_edge.selftest.sweep import HASHES, QUICK, FaultResult, GoodResult, SelfTest
 from tcs_edge.stages.validate import validate_exports
@@ -152,3 +153,15 @@ def test_exactly_one_bit_is_flipped(onnx_path, tmp_path, bit):
     difference = weights(onnx_path).view(np.uint32) ^ weights(path).view(np.uint32)
     assert sorted(set(difference.tolist())) == [0, 1 << bit]
     assert np.count_nonzero(difference) == 1
+
+
+@pytest.mark.slow
+def test_the_least_visible_scale_off_by_two_is_detected(tmp_path, monkeypatch):
+    """Doubling the scale of a residual layer changes no class here, and left 12 dB in earlier int8 files."""
+    monkeypatch.setattr(specimen, "SHIFTS", (0.5,))
+    made = specimen.make_specimen("resnet18", tmp_path)
+    assert add_int8(made), "a false alarm"
+    (fault,) = (one for one in FAULTS if one.where == "int8")
+    fault.damage(made.exports, made)
+    failed = [check.name for check in int8_checks(made, made.exports) if not check.passed]
+    assert failed == ["onnxruntime-int8: signal to noise"]
