@@ -99,9 +99,10 @@ def _results(manifest: Manifest) -> Iterator[str]:
         yield ""
         yield from _metrics(manifest)
     if latency := manifest.student.latency:
+        used = f" in {markdown_text(latency.runtime)} ({latency.precision})" if latency.runtime else ""
         yield ""
         yield (
-            f"Latency of one image on the target: {latency.p50_ms:.3g} ms ({latency.low_ms:.3g} to "
+            f"Latency of one image on the target{used}: {latency.p50_ms:.3g} ms ({latency.low_ms:.3g} to "
             f"{latency.high_ms:.3g} ms), {latency.threads} threads, {markdown_text(latency.origin)}."
         )
     if lines := [*confidence_lines(manifest), *loss_lines(manifest)]:
