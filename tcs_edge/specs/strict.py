@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tcs_edge.errors import SpecError, cut
 from tcs_edge.errors import advice as near_or_known
@@ -35,18 +36,12 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
-    @model_validator(mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, raw: Any) -> Any:
-        """Refuse true and false for a number; Python takes them for 1 and 0."""
-        for name in _number_fields(cls) if isinstance(raw, Mapping) else ():
-            value = raw.get(name)
-            parts = (
-                value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
-            )
-            if any(isinstance(part, bool) for part in parts):
-                raise ValueError(f"{name}: must be a number, got {short(value)}")
-        return raw
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Validate a document; true and false are not numbers, although Python takes them for 1 and 0."""
+        if wrong := next(_truths_for_numbers(cls, obj, ()), None):
+            raise ValidationError.from_exception_data(cls.__name__, [wrong])
+        return super().model_validate(obj, **options)
 
     def replaced(self, **changes: Any) -> Self:
         """Return this spec with `changes`, validated again; fields without an explicit value stay unset."""
@@ -57,14 +52,28 @@ class Spec(BaseModel):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
+def _truths_for_numbers(kind: type[BaseModel], raw: Any, above: tuple[int | str, ...]) -> Iterator[InitErrorDetails]:
+    """Yield every truth value in a document in the place of a number, also in inner tables."""
+    for name, (numbers, tables) in _numbers_and_tables(kind) if isinstance(raw, Mapping) else ():
+        value, place = raw.get(name), (*above, name)
+        inner = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else []
+        if numbers and any(isinstance(part, bool) for part in (value, *inner)):
+            yield {"type": PydanticCustomError("number", "must be a number"), "loc": place, "input": value}
+        for table in tables:
+            for part in (value, *inner):
+                yield from _truths_for_numbers(table, part, place)
+
+
 @cache
-def _number_fields(kind: type[BaseModel]) -> tuple[str, ...]:
-    """Return the fields that take numbers, or lists or tables of numbers, and no truth value."""
+def _numbers_and_tables(kind: type[BaseModel]) -> tuple[tuple[str, tuple[bool, tuple[type[BaseModel], ...]]], ...]:
+    """Return the fields of numbers or of tables: True for numbers without truth values, and the specs of the tables."""
     found = []
     for name, field in kind.model_fields.items():
         allowed = set(_leaves(field.annotation))
-        if allowed & {int, float} and not allowed & {bool, Any}:
-            found.append(name)
+        numbers = bool(allowed & {int, float}) and not allowed & {bool, Any}
+        tables = tuple(one for one in allowed if isinstance(one, type) and issubclass(one, BaseModel))
+        if numbers or tables:
+            found.append((name, (numbers, tables)))
     return tuple(found)
 
 
