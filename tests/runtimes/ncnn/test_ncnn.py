@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import stat
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from tcs_edge.errors import DataError, MissingError, RequirementMissed, TcsEdgeError, UsageError
+from tcs_edge.export.onnx import export_onnx
 from tcs_edge.runtimes.metadata import KEYS, read_onnx_metadata
 from tcs_edge.runtimes.ncnn import RUNTIME, NcnnRunner, export, library
 from tcs_edge.runtimes.ncnn.export import export_ncnn, read_ncnn_metadata
@@ -198,3 +200,22 @@ def test_an_unknown_format_is_an_error_with_the_known_ones(cli):
     result = cli("compress", "--target", "raspberrypi4", "--format", "ncn")
     assert result.exit_code == 2
     assert "ncnn" in result.stderr
+
+
+def test_an_onnx_file_with_a_dynamic_batch_becomes_a_batch_of_one(model, labels, preprocess, tmp_path):
+    source = export_onnx(
+        model, tmp_path / "model.onnx", 32, labels=labels, preprocess=preprocess, dynamic_batch=True
+    )  # fmt: skip
+    images = np.random.default_rng(1).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    with NcnnRunner(export_ncnn(source, tmp_path / "ncnn" / "model.param")[0]) as runner:
+        np.testing.assert_allclose(runner.run(images), logits_of(model, images), atol=1e-5)
+
+
+def test_weights_beyond_float16_fail_the_validation_instead_of_passing_unseen(model, labels, preprocess, tmp_path):
+    huge = copy.deepcopy(model)
+    with torch.no_grad():
+        huge.classifier.weight[0, 0] = 1e6
+    source = export_onnx(huge, tmp_path / "model.onnx", 32, labels=labels, preprocess=preprocess)
+    with NcnnRunner(export_ncnn(source, tmp_path / "model.fp16.param", "fp16")[0]) as runner:
+        logits = runner.run(np.ones((1, 3, 32, 32), dtype=np.float32))
+    assert not np.isfinite(logits).all()
