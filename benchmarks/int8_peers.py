@@ -208,7 +208,8 @@ def with_metadata(source: Path, model: onnx.ModelProto, path: Path) -> Path:
 @torch.no_grad()
 def network(arguments: argparse.Namespace, train: Split, preprocess: Preprocess, classes: int) -> nn.Module:
     """Return the student with its classifier, in eval mode."""
-    init = arguments.init if arguments.init in ("pretrained", "random") else Path(arguments.init)
+    asked = "random" if arguments.state else arguments.init
+    init = asked if asked in ("pretrained", "random") else Path(asked)
     backbone = build_student(arguments.student, arguments.img_size, init, seed=0)
     head = nn.Linear(feature_dim(backbone, arguments.img_size), classes)
     if arguments.state:
