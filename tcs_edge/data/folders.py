@@ -144,7 +144,9 @@ def _warn_leaks(index: Index, numbers: np.ndarray, places: dict[str, np.ndarray]
 def _warn_divided_groups(index: Index, places: dict[str, np.ndarray]) -> None:
     """Warn about groups on both sides of the user's own splits; drawn splits divide none."""
     groups = index.groups
-    for seen, graded in combinations(PARTS, 2) if groups is not None else ():
+    if groups is None:
+        return
+    for seen, graded in combinations(PARTS, 2):
         shared = np.isin(groups[places[graded]], groups[places[seen]])
         if shared.any():
             named = name_some(index.names_at(places[graded][shared]))
