@@ -133,18 +133,6 @@ def test_a_report_is_written_into_the_run_alone(traced, own_run):
 
 
 @pytest.mark.slow
-def test_a_validation_changes_temporary_files_alone(traced, tmp_path, own_run):
-    harmless(traced(*command("validate", own_run)), tmp_path / "tmp", tmp_path / "cache")
-
-
-@pytest.mark.slow
-def test_a_run_writes_run_cache_and_temporary_files_alone(traced, tmp_path, tiny):
-    arguments = tiny(student="test_resnet", img_size=32, epochs=2, cache_dir=tmp_path / "cache")
-    trace = traced(*command(*arguments, "--out", tmp_path / "run"))
-    harmless(trace, tmp_path / "run", tmp_path / "cache", tmp_path / "tmp")
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("script", ["selfcheck.py", "predict.py"])
 def test_the_scripts_of_a_bundle_write_their_result_alone(traced, tmp_path, cli, finished, photos, script):
     bundle = tmp_path / "bundle"
