@@ -21,7 +21,7 @@ TARGET = "x86-avx2" if platform.machine() == "x86_64" else "raspberrypi5"
 WEIGHTS, EXPORTS = "checkpoints/deployed.safetensors", ("export/model.onnx", "export/openvino/model.bin")
 # Moments of one run, and how the work goes on. benchmarks/reliability.py kills at every event.
 MOMENTS = {
-    "before the hash of the first features": ("os.rename cache/", ".index.draft", "again"),
+    "before the first features": ("os.rename cache/features/", ".draft", "again"),
     "before the options": ("os.rename run/.config.resolved.draft", "", "again"),
     "in the second epoch": ("open run/metrics.jsonl", "", "resume"),
     "with a draft among the exports": ("os.rename run/export.unvalidated/openvino/.model.draft", "", "resume"),
