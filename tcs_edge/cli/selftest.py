@@ -20,9 +20,7 @@ def command(
     every: Annotated[
         bool, typer.Option("--all", help="Also validate good exports of every candidate, to count false alarms.")
     ] = False,
-    format: Annotated[
-        list[str] | None, typer.Option(help="Also test models in this format: ncnn; repeatable.")
-    ] = None,
+    format: Annotated[list[str] | None, typer.Option(help="Also test models in this format: ncnn; repeatable.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:
