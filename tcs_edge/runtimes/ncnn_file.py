@@ -290,7 +290,7 @@ WITH_WEIGHTS: dict[str, Callable[[Params], Iterator[Block]]] = {
     "MemoryData": _memory, "Embed": _embed, "Scale": _scale, "Padding": _padding,
     "BatchNorm": _vectors(4, 0), "Bias": _vectors(1, 0), "PReLU": _vectors(1, 0),
     "LayerNorm": _vectors(2, 0, 2), "InstanceNorm": _vectors(2, 0, 2), "RMSNorm": _vectors(1, 0, 2),
-    "GroupNorm": _vectors(2, 1, 3), "Quantize": _vectors(1, 0), "Requantize": _requantize,
+    "GroupNorm": _vectors(2, 1, 3), "Quantize": _vectors(1, 0), "Normalize": _vectors(1, 3), "Requantize": _requantize,
 }  # fmt: skip
 SIZE_KEYS = frozenset({0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 19, 21, 28})
 WITHOUT_WEIGHTS = frozenset({

@@ -219,3 +219,13 @@ def test_weights_beyond_float16_fail_the_validation_instead_of_passing_unseen(mo
     with NcnnRunner(export_ncnn(source, tmp_path / "model.fp16.param", "fp16")[0]) as runner:
         logits = runner.run(np.ones((1, 3, 32, 32), dtype=np.float32))
     assert not np.isfinite(logits).all()
+
+
+def test_the_weights_of_a_normalize_layer_are_counted(tmp_path):
+    path = tmp_path / "model.param"
+    path.write_text(
+        "7767517\n2 2\nInput in0 0 1 in0\nNormalize n 1 1 in0 out0 0=0 1=0 2=1e-12 3=4 4=1\n", encoding="utf-8"
+    )
+    path.with_suffix(".bin").write_bytes(bytes(16))
+    found = read_weights(path.with_suffix(".bin"), read_param(path))
+    assert (found.problem, found.elements.total()) == ("", 4)
