@@ -118,14 +118,21 @@ def table(records: list[dict[str, Any]]) -> str:
         found = Counter(record["verdict"] for record in records if record["case"] == case.name)
         if reason := next((r["detail"] for r in records if r["case"] == case.name and r["verdict"] == "not run"), None):
             rows.append(f"| {case.name} | not run: {reason} | | | | | |")
-        elif found:
+        else:
             rows.append(f"| {case.name} | {found.total()} | {' | '.join(str(found[v]) for v in VERDICTS)} |")
             total += found
     rows.append(f"| **all** | {total.total()} | {' | '.join(str(total[v]) for v in VERDICTS)} |")
     minutes = sum(record["seconds"] for record in records) / 60
     system = f"{platform.system()} {platform.release().partition('-')[0]} on {platform.machine()}"
     versions = f"tcs-edge {__version__}, Python {platform.python_version()}, {system}"
-    lines = [*rows, "", *soak_table(records), f"Measured with {versions}, in {minutes:.0f} minutes."]
+    lines = [
+        *rows,
+        "",
+        *soak_table(records),
+        f"Measured with {versions}, in {minutes:.0f} minutes.",
+    ]
+    if " | 0 | 0 | 0 | 0 | 0 | 0 |" in "\n".join(rows):
+        lines.append("A row with 0 tries waits for its measurement.")
     return "\n".join(lines)
 
 
