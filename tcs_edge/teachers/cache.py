@@ -27,7 +27,7 @@ from tcs_edge.data.images import SHA256_BYTES
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import TcsEdgeError
 from tcs_edge.utils.files import remove_drafts, write_bytes, write_json
-from tcs_edge.utils.lock import owned_folder
+from tcs_edge.utils.lock import owned_file, owned_folder
 from tcs_edge.utils.reading import parse_json
 
 logger = logging.getLogger(__name__)
@@ -119,9 +119,14 @@ class FeatureStore:
         with owned_folder(folder, wait_s=None):
             remove_drafts(folder)
             if not (self.folder / SPACE_FILE).exists():
-                facts = {"schema_version": SCHEMA_VERSION, "ingredients": dict(self.ingredients), "dim": self.dim}
-                write_json(self.folder / SPACE_FILE, facts)
+                self._describe()
             yield folder
+
+    def _describe(self) -> None:
+        """Write the ingredients for people and `tcs-edge cache`; a draft of a killed process is removed."""
+        facts = {"schema_version": SCHEMA_VERSION, "ingredients": dict(self.ingredients), "dim": self.dim}
+        with owned_file(self.folder / SPACE_FILE, wait_s=None):
+            write_json(self.folder / SPACE_FILE, facts)
 
     def read(self, contents: np.ndarray, level: int = logging.WARNING) -> tuple[np.ndarray, np.ndarray]:
         """Read the features of images, uint8 (N, 32).

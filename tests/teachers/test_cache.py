@@ -113,6 +113,15 @@ def test_a_folder_states_its_ingredients(tmp_path: Path) -> None:
     assert (stated["ingredients"], stated["dim"]) == (_ingredients(), DIM)
 
 
+def test_a_draft_of_the_ingredients_is_removed(tmp_path: Path) -> None:
+    """As a process leaves it that is killed at its first file."""
+    store = _store(tmp_path)
+    store.folder.mkdir(parents=True)
+    (store.folder / ".space.draft-4000000.json").write_text("{")
+    _write(store, _contents(4))
+    assert not list(tmp_path.rglob(".*"))
+
+
 @pytest.mark.parametrize("damage", ["flip a feature", "flip a content", "flip the header", "cut", "empty", "delete"])
 def test_only_a_damaged_shard_is_left_out(tmp_path: Path, recorder: Any, damage: str) -> None:
     store, contents = _store(tmp_path), _contents(10)
