@@ -72,17 +72,22 @@ def load_checkpoint(
         model.load_state_dict(_below(tensors, "model/"))
         if average:
             average.load(_below(tensors, "average/"))
-    except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        _load_moments(optimizer, _below(tensors, "optimizer/"))
+        return Progress(**progress)
+    except (SafetensorError, KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
             f"checkpoint {path} does not fit this run ({reason_of(error)}). Start again without --resume."
         ) from None
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, moments: dict[str, Tensor]) -> None:
+    """Load the optimizer's state, by "index of the weight/name of the moment"."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for name, value in _below(tensors, "optimizer/").items():
+    for name, value in moments.items():
         index, slot = name.split("/")
         state.setdefault(int(index), {})[slot] = _laid_out_like(weights[int(index)], value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Progress(**progress)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

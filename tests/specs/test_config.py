@@ -285,10 +285,10 @@ def test_folder_or_missing_path_as_config_raises(tmp_path):
             load_config(path)
 
 
-def test_limits_of_demo_do_not_apply_to_named_student():
+def test_limit_of_demo_does_not_apply_to_named_student():
     chosen = CompressConfig(target="t").with_data_defaults(8)
     named = CompressConfig(target="t", student="resnet18").with_data_defaults(8)
-    assert (chosen.max_latency_ms, chosen.max_params_m) == (2.5, 1.0)
+    assert (chosen.max_latency_ms, chosen.max_params_m) == (None, 0.9)
     assert (named.max_latency_ms, named.max_params_m) == (None, None)
     assert CompressConfig(target="t", student="resnet18", max_latency_ms=1).with_data_defaults(8).max_latency_ms == 1
 

@@ -12,6 +12,7 @@ from tcs_edge.errors import DataError, NoCandidate, UsageError
 from tcs_edge.models.candidates import listed_candidate
 from tcs_edge.runs.load import images_of
 from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.target import list_targets
 from tcs_edge.stages.prepare import list_students
 from tcs_edge.students.build import pretrained_file
 
@@ -98,3 +99,9 @@ def test_another_tag_has_its_own_weights():
     assert other.top1 is other.license is None
     assert pretrained_file(B0_TAG).repo.endswith(B0_TAG)
     assert listed_candidate("resnet26") is None
+
+
+@pytest.mark.parametrize("target", list_targets())
+def test_the_demo_has_the_same_small_student_on_every_target(target):
+    listed = list_students(CompressConfig(target=target, device="cpu", threads=1))
+    assert listed.prepared().student.name == "mnasnet_small"

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tcs_edge.errors import DataError, MissingError, TrainingDiverged
 from tcs_edge.training import trainer
@@ -127,6 +128,18 @@ def test_a_nan_loss_stops_with_its_step_and_keeps_the_checkpoint(problem, accele
 def test_a_damaged_or_foreign_checkpoint_is_refused(problem, accelerator, tmp_path):
     path = tmp_path / "last.safetensors"
     path.write_bytes(b"not a checkpoint")
+    with pytest.raises(DataError, match="does not fit this run"):
+        train(problem.backbone(), problem.method(), problem.data, BUDGET, 0, accelerator, path, resume=True)
+
+
+@pytest.mark.parametrize("name", ["optimizer/many/exp_avg", "optimizer/9999/exp_avg", "optimizer/0", "optimizer/-/-/-"])
+def test_a_checkpoint_with_damaged_moments_is_refused(problem, accelerator, tmp_path, name):
+    path = tmp_path / "last.safetensors"
+    train(problem.backbone(), problem.method(), problem.data, BUDGET, 0, accelerator, path)
+    with safe_open(path, framework="pt") as stored:
+        tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+        notes = stored.metadata()
+    save_file(tensors | {name: torch.zeros(3)}, path, notes)
     with pytest.raises(DataError, match="does not fit this run"):
         train(problem.backbone(), problem.method(), problem.data, BUDGET, 0, accelerator, path, resume=True)
 
