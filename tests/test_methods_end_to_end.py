@@ -114,14 +114,15 @@ def test_limits_apply_to_the_deployed_model(tmp_path):
     openvino = {"openvino/model.xml": 700_000, "openvino/model.bin": 700_000}
     for name, size in (files | openvino).items():
         (folder.unvalidated / name).write_bytes(bytes(size))
-    ready = SimpleNamespace(limits=Limits(max_size_mb=1.0, max_params_m=0.3))
+    choice = SimpleNamespace(winner=SimpleNamespace(precision="fp32"))
+    ready = SimpleNamespace(limits=Limits(max_size_mb=1.0, max_params_m=0.3), choice=choice)
     validation = _with_limit_checks(FakeValidation(), ready, folder, params_m=0.31)
     assert [(check.name, check.passed) for check in validation.checks] == [
         ("onnx-int8: size", True), ("onnx: size", False), ("onnx-pixels: size", False), ("openvino: size", False),
         ("student: parameters", False),
     ]  # fmt: skip
     assert all(check.passed for check in _with_limit_checks(
-        FakeValidation(), SimpleNamespace(limits=Limits(max_size_mb=1.5, max_params_m=0.31)), folder, params_m=0.31
+        FakeValidation(), SimpleNamespace(limits=Limits(max_size_mb=1.5, max_params_m=0.31), choice=choice), folder, params_m=0.31
     ).checks)  # fmt: skip
 
 

@@ -21,7 +21,7 @@ def command(
     cache_dir: Annotated[Path | None, typer.Option(help="The cache folder. Default: the user's cache folder.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
-    """Show what is cached between commands, with sizes; clear it with --clear.
+    """Show what is cached between commands, or clear it.
 
     intake holds the checks of images, features those of teachers. Both are made again when they are needed.
 

@@ -27,7 +27,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:
-    """Compare an ONNX file or an ncnn model with another model on images.
+    """Compare a model file with another model on images.
 
     Every runtime that reads A runs it. Exit 1 if A differs from B. Without class names in the files, the sorted
     class folders give the order of the outputs.

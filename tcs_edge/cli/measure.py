@@ -37,9 +37,9 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:
-    """Measure students on a board over ssh, and merge the latencies into a profile.
+    """Measure students on a board over ssh.
 
-    Needs a key for the board (BatchMode: no passwords), and there Python, NumPy and onnxruntime. Nothing is merged
+    The latencies are merged into a profile. Needs a key for the board (BatchMode: no passwords), and there Python, NumPy and onnxruntime. Nothing is merged
     unless the whole result arrived. Run the same command again to continue. Exit 1 if a latency was too noisy.
 
     \b

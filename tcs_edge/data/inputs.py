@@ -99,7 +99,7 @@ def _open(name: str) -> Image.Image:
             raise DataError(f"{shown} is a folder, not an image. Pass the paths of its images.") from None
         if isinstance(cause, FileNotFoundError):
             raise DataError(f"no such image: {shown}. Check the path.") from None
-        raise DataError(str(error).replace(str(Path(name)), shown)) from cause
+        raise DataError(error.args[0].replace(str(Path(name)), shown)) from cause  # str(error) may be cut
 
 
 def _convert(item: Any, position: int) -> Image.Image:

@@ -15,13 +15,12 @@ spread on other boards. tools/fit_board_model.py fits the pooled figures; benchm
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import fmean
-
-import numpy as np
 
 from tcs_edge.errors import MissingError
 from tcs_edge.latency.cost_model import Shares
@@ -150,7 +149,7 @@ def left_out_residuals(points: Sequence[Point], pooled: Pooled) -> list[float]:
     for model in sorted({point.model for point in points}):
         intercept, coefficients = solve([point for point in points if point.model != model], pooled)
         residuals += [
-            point.log - intercept - float(np.dot(coefficients, pooled.values(point.traits)))
+            point.log - intercept - sum(map(operator.mul, coefficients, pooled.values(point.traits)))
             for point in points
             if point.model == model
         ]
@@ -159,6 +158,8 @@ def left_out_residuals(points: Sequence[Point], pooled: Pooled) -> list[float]:
 
 def solve(points: Sequence[Point], pooled: Pooled) -> tuple[float, list[float]]:
     """Return the intercept and the coefficients, shrunk towards the pooled ones."""
+    import numpy as np
+
     usual = np.array([pooled.coefficients[term] for term in pooled.terms])
     values = np.array([pooled.values(point.traits) for point in points]).reshape(len(points), len(usual))
     rest = np.array([point.log for point in points]) - values @ usual
@@ -172,6 +173,8 @@ def solve(points: Sequence[Point], pooled: Pooled) -> tuple[float, list[float]]:
 
 def pool(boards: Sequence[Sequence[Point]], terms: Sequence[str]) -> Pooled:
     """Fit common coefficients to many boards, each with its own factor and the same total weight; no spread."""
+    import numpy as np
+
     rows, logs = [], []
     for points in boards:
         values = np.array([[point.traits.value(term) for term in terms] for point in points])

@@ -16,8 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-import numpy as np
+from statistics import fmean, stdev
 
 from tcs_edge.latency.board import Traits, t_quantile
 from tcs_edge.utils.reading import read_json
@@ -87,18 +86,20 @@ def runtime_ratio(runtime: str, other: str, traits: Traits, pairs: tuple[Pair, .
     logs = [pair.log(runtime, other) for pair in both]
     spread = spread_over_kinds(known)
     half = t_quantile(spread.pairs - 1) * spread.half * math.sqrt(1 + 1 / len(logs))
-    return Ratio(float(np.mean(logs)), half, len(logs))
+    return Ratio(fmean(logs), half, len(logs))
 
 
 def spread_over_kinds(pairs: tuple[Pair, ...] | None = None) -> Ratio:
     """Return the mean, the standard deviation (as `half`) and the number of onnxruntime's and ncnn's log ratios."""
     known = published_pairs() if pairs is None else pairs
     logs = [pair.log("onnxruntime", "ncnn") for pair in known if {"onnxruntime", "ncnn"} <= pair.ms.keys()]
-    return Ratio(float(np.mean(logs)), float(np.std(logs, ddof=1)), len(logs))
+    return Ratio(fmean(logs), stdev(logs), len(logs))
 
 
 def _fitted(pairs: list[Pair], runtime: str, other: str, dense: float, other_ms: float) -> Ratio:
     """Predict from a least-squares fit, with its prediction interval."""
+    import numpy as np
+
     rows = np.array([_terms(DENSE_SHARE[pair.depthwise], pair.ms[other]) for pair in pairs])
     logs = np.array([pair.log(runtime, other) for pair in pairs])
     inverse = np.linalg.inv(rows.T @ rows)

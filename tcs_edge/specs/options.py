@@ -107,8 +107,8 @@ class DataOptions(Spec):
     panel: ClassVar[str] = "Data"
 
     data: Path | None = None
-    """Image folder: train/, val/, test/ with a folder per class, or a folder per class. Or such data as a .csv or
-    .parquet table, .zip or .tar files (shards/{000..099}.tar), or hf://NAME. Default: the built-in digits demo."""
+    """Image folder: train/, val/, test/ with a folder per class, or a folder per class. Or a table such as labels.csv,
+    archives such as shards/{000..099}.tar, or hf://NAME. Default: the built-in digits demo."""
     shots: int | None = Field(None, ge=1)
     """Labeled training images per class, drawn by the seed. Default: all."""
     unlabeled: Path | None = None

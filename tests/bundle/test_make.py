@@ -329,7 +329,7 @@ def test_a_failed_run_is_refused(cli, make_run, tmp_path):
 
 
 def test_invalid_options_are_errors_of_one_line(cli, finished, tmp_path, photos):
-    assert "Known: onnxruntime, openvino" in one_line(cli("bundle", finished, "--runtime", "tflite"), 2)
+    assert "Known: ncnn, onnxruntime, openvino" in one_line(cli("bundle", finished, "--runtime", "tflite"), 2)
     line = one_line(cli("bundle", finished, "--precision", "int8", "--out", tmp_path / "b"), 2)
     assert "no int8 model for onnxruntime. Available: export/model.onnx, export/openvino/model.xml" in line
     assert "is not empty" in one_line(cli("bundle", finished, "--out", photos), 2)

@@ -27,12 +27,14 @@ COMMANDS = {
     "bundle": ["bundle", "RUN"],
     "selftest": ["selftest"],
     "predict": ["predict", "RUN", "photo.png"],
+    "cache": ["cache"],
     "doctor": ["doctor"],
     "bench": ["bench", "--out", "bench"],
     "gate": ["gate", "RUN", "--max-params-m", "100"],
     "report": ["report", "RUN"],
     "profile": ["profile", "--target", "raspberrypi4", "--out", "profile.json"],
     "profile merge": ["profile", "merge", "raspberrypi5", "--out", "merged.json"],
+    "measure": ["measure", "--ssh", "pi@board", "--target", "raspberrypi5"],
     "bundle-profiler": ["bundle-profiler", "--target", "raspberrypi5", "--out", "profiler"],
 }
 # These read and write text alone.

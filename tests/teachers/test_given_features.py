@@ -290,7 +290,7 @@ def test_a_run_learns_from_a_file(photos, colors, tmp_path, short_training, meth
     )  # fmt: skip
     assert run.manifest.teacher.probe_accuracy == 1.0
     assert run.manifest.teacher.license == "unknown (colors.npz)"
-    assert not (tmp_path / "cache").exists()
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["intake.sqlite3"]  # no features
     assert "teacher: colors.npz (license unknown)" in run.folder.log.read_text(encoding="utf-8")
 
 

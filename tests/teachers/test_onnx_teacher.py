@@ -232,7 +232,7 @@ FIXED = {"teacher_mean": "0", "teacher_std": "1"}
         ({}, FIXED | {"teacher_output": "embedding[0]"}, 2, ["without a token 0", "Pass --teacher-output embedding"]),
         ({"outputs": ("cube",), "cube": True}, FIXED, 2, ["cube is (2, 8, 8, 8)", "--teacher-features"]),
         ({}, FIXED | {"teacher": "dinov2"}, 2, ["Leave --teacher out"]),
-        ({}, FIXED | {"method": "simkd"}, 2, ["simkd needs feature maps", "tcs, kd, dkd"]),
+        ({}, FIXED | {"method": "simkd"}, 2, ["simkd needs feature maps", "tcs, tcs-paper, kd, dkd"]),
         ({}, FIXED | {"teacher_features": "f.npz"}, 2, ["two teachers"]),
     ],
 )  # fmt: skip
