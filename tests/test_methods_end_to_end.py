@@ -121,9 +121,8 @@ def test_limits_apply_to_the_deployed_model(tmp_path):
         ("onnx-int8: size", True), ("onnx: size", False), ("onnx-pixels: size", False), ("openvino: size", False),
         ("student: parameters", False),
     ]  # fmt: skip
-    assert all(check.passed for check in _with_limit_checks(
-        FakeValidation(), SimpleNamespace(limits=Limits(max_size_mb=1.5, max_params_m=0.31), choice=choice), folder, params_m=0.31
-    ).checks)  # fmt: skip
+    wider = SimpleNamespace(limits=Limits(max_size_mb=1.5, max_params_m=0.31), choice=choice)
+    assert all(check.passed for check in _with_limit_checks(FakeValidation(), wider, folder, params_m=0.31).checks)
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,9 @@ def command(
 ) -> None:
     """Measure students on a board over ssh.
 
-    The latencies are merged into a profile. Needs a key for the board (BatchMode: no passwords), and there Python, NumPy and onnxruntime. Nothing is merged
-    unless the whole result arrived. Run the same command again to continue. Exit 1 if a latency was too noisy.
+    The latencies are merged into a profile. Needs a key for the board (BatchMode: no passwords), and there Python,
+    NumPy and onnxruntime. Nothing is merged unless the whole result arrived. Run the same command again to continue.
+    Exit 1 if a latency was too noisy.
 
     \b
     Examples:
