@@ -1,12 +1,12 @@
 """Compare int8 files of tcs-edge with onnxruntime's plain quantization and with nncf, on the same network and images.
 
-    python benchmarks/int8_peers.py --data eurosat/ --student resnet18 --state resnet18.pt --out int8_peers.json
+    python benchmarks/int8_peers.py --data eurosat/ --student resnet18 --state resnet18.safetensors --out peers.json
 
 Every way gets the same 128 calibration images. Signal to noise, classes and accuracy are measured on the same
 validation images. Every layer is in int8, without a fallback. Latencies are of one thread and one image. The files of
 one runtime are timed in turns. Finished rows in `--out` are kept, so a stopped comparison goes on.
 
-The weights are those of `--state` (a state of backbone and classifier, as saved by torch.save), or `--init` with a
+The weights are those of `--state` (a state of backbone and classifier, in safetensors), or `--init` with a
 linear probe on the training images as classifier. Ways:
 
 - `onnx: tcs-edge`, `openvino: tcs-edge`: the first round of `compress --precision int8`;
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from tcs_edge.data import Preprocess, Split
@@ -213,7 +214,7 @@ def network(arguments: argparse.Namespace, train: Split, preprocess: Preprocess,
     backbone = build_student(arguments.student, arguments.img_size, init, seed=0)
     head = nn.Linear(feature_dim(backbone, arguments.img_size), classes)
     if arguments.state:
-        nn.Sequential(backbone, head).load_state_dict(torch.load(arguments.state, weights_only=True))
+        nn.Sequential(backbone, head).load_state_dict(load_file(arguments.state))
         return nn.Sequential(deployable(backbone), head).eval()
     backbone = deployable(backbone)
     starts = range(0, len(train), BATCH)
@@ -243,7 +244,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--student", required=True)
-    parser.add_argument("--state", type=Path, help="state of backbone and classifier, of torch.save")
+    parser.add_argument("--state", type=Path, help=".safetensors with the state of backbone and classifier")
     parser.add_argument("--init", default="pretrained", help="pretrained, random or a .safetensors file")
     parser.add_argument("--img-size", type=int, default=64)
     parser.add_argument("--out", type=Path, required=True)

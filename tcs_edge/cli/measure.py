@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcs_edge.cli.guard import guarded
+from tcs_edge.cli.measuring import MaxSpread, Retries, Rounds, Seconds
 
 if TYPE_CHECKING:
     from tcs_edge.profiling.measure import Measured
@@ -28,12 +29,10 @@ def command(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of ssh. Default: ssh's own.")] = None,
     identity: Annotated[Path | None, typer.Option(help="File of the private key. Default: ssh's own.")] = None,
     python: Annotated[str, typer.Option(help="Python on the board, relative to its home folder.")] = "python3",
-    rounds: Annotated[int, typer.Option(min=3, help="Visits to each model, interleaved.")] = 5,
-    seconds: Annotated[float, typer.Option(min=0.01, help="Length of one visit.")] = 0.15,
-    max_spread: Annotated[
-        float, typer.Option(min=0.01, help="Largest spread of the rounds' medians, as a fraction of their median.")
-    ] = 0.15,
-    retries: Annotated[int, typer.Option(min=0, help="Repeated measurements of a noisy latency.")] = 2,
+    rounds: Rounds = 5,
+    seconds: Seconds = 0.15,
+    max_spread: MaxSpread = 0.15,
+    retries: Retries = 2,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:

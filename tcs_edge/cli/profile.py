@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from tcs_edge.cli.guard import guarded
+from tcs_edge.cli.measuring import MaxSpread, Retries, Rounds, Seconds
 from tcs_edge.cli.output import echo
 
 if TYPE_CHECKING:
@@ -36,12 +37,10 @@ def command(
         list[int] | None, typer.Option(min=1, help="Repeatable. Default: 1 and the target's thread count.")
     ] = None,
     precision: Annotated[list[str] | None, typer.Option(help="fp32, fp16 or int8; repeatable. Default: fp32.")] = None,
-    rounds: Annotated[int, typer.Option(min=3, help="Visits to each model, interleaved.")] = 5,
-    seconds: Annotated[float, typer.Option(min=0.01, help="Length of one visit.")] = 0.15,
-    max_spread: Annotated[
-        float, typer.Option(min=0.01, help="Largest spread of the rounds' medians, as a fraction of their median.")
-    ] = 0.15,
-    retries: Annotated[int, typer.Option(min=0, help="Repeated measurements of a noisy latency.")] = 2,
+    rounds: Rounds = 5,
+    seconds: Seconds = 0.15,
+    max_spread: MaxSpread = 0.15,
+    retries: Retries = 2,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:

@@ -5,6 +5,7 @@ A Python `str` takes 50 bytes and more, a `Path` several hundred. With a million
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar, overload
 
@@ -24,11 +25,11 @@ class Compact(Sequence[Item], Generic[Item]):
     _rows: np.ndarray | None = None
     _count: int
 
-    def _item(self, row: int) -> Item:
-        raise NotImplementedError
+    @abstractmethod
+    def _item(self, row: int) -> Item: ...
 
-    def _view(self, rows: np.ndarray) -> Compact[Item]:
-        raise NotImplementedError
+    @abstractmethod
+    def _view(self, rows: np.ndarray) -> Compact[Item]: ...
 
     def __len__(self) -> int:
         return self._count if self._rows is None else len(self._rows)

@@ -101,6 +101,11 @@ class Split:
         """Positions of the labeled images, ascending."""
         return np.flatnonzero(self.labels != UNLABELED)
 
+    @property
+    def labeled_fraction(self) -> float:
+        """Labeled images among all, in 0..1; not for an empty split."""
+        return len(self.labeled) / len(self)
+
     def followed_by(self, others: Split) -> Split:
         """Return a split with these images, followed by the files of `others`."""
         if isinstance(self.sources, np.ndarray) or isinstance(others.sources, np.ndarray):

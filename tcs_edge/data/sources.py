@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,13 +21,13 @@ MEMBER_FACTS = np.dtype(
 class Sources(Compact[Path | Readable]):
     """Image sources with the key of their check in the intake store."""
 
+    @abstractmethod
     def place(self, index: int) -> tuple[str, str]:
         """Return the absolute folder or archive, and the name in it, of source `index`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def file(self, index: int) -> str:
         """Return the path of the file whose change changes source `index`."""
-        raise NotImplementedError
 
     def take(self, rows: np.ndarray) -> Sources:
         """Return the sources at `rows`, integers (n,); they share the data of these sources."""

@@ -79,6 +79,8 @@ class CompressConfig(
     def soft_labels_from(self) -> SoftLabelSource | None:
         """Linear probes that give the soft labels of the run; None for a method without soft labels."""
         if self.method_facts.targets == "coordinates":
+            if self.tcs.soft_labels is False:
+                return None
             return "pooled" if self.tcs.student_probe else "teacher"
         return {"kd": self.kd.soft_labels, "dkd": self.dkd.soft_labels}.get(self.method)
 

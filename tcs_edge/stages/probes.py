@@ -27,8 +27,7 @@ ROWS_AT_ONCE = 4096
 
 def pools_student_probe(options: ResolvedConfig) -> bool:
     """Return True if the soft labels also come from a probe on the student's own features."""
-    used = options.method_facts.targets != "coordinates" or options.tcs.soft_labels
-    return used and options.soft_labels_from == "pooled" and options.student_init != "random"
+    return options.soft_labels_from == "pooled" and options.student_init != "random"
 
 
 def pooled_soft_labels(
@@ -57,8 +56,8 @@ def pooled_soft_labels(
 
 def measured_soft_share(found: SoftLabels, images: ImageSet) -> float:
     """Return the share of the soft label in the loss of a labeled image; see `labels.soft_labels.soft_share`."""
-    fraction = len(images.train.labeled) / len(images.train)
-    share = soft_share(fraction, found.heldout_accuracy.get(TEACHER), found.heldout_accuracy.get(STUDENT))
+    accuracy = found.heldout_accuracy
+    share = soft_share(images.train.labeled_fraction, accuracy.get(TEACHER), accuracy.get(STUDENT))
     logger.info(f"soft labels: {100 * share:.0f} % of the loss of a labeled image")
     return share
 

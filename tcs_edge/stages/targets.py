@@ -104,7 +104,7 @@ def _targets(
     if options.method_facts.targets == "coordinates":
         return _coordinate_targets(features, images, preprocess, backbone, options)
     if options.soft_labels_from == "pooled":
-        rows = _target_rows(features, _coordinates(features, options), options)
+        rows = _target_rows(features, _coordinates(features, options))
         return DistillationTargets(rows=pooled_soft_labels(rows, images, preprocess, backbone, options).logits)
     grid = features.readout.grid
     linear = as_linear(probe)
@@ -125,7 +125,7 @@ def _coordinate_targets(
 ) -> DistillationTargets:
     """Coordinates, soft labels and the classifier's start for TCS."""
     coordinates = _coordinates(features, options)
-    rows = _target_rows(features, coordinates, options)
+    rows = _target_rows(features, coordinates)
     shuffled = options.tcs.ablation == "shuffled-targets"
     targets = DistillationTargets(rows=_shuffled(rows, options) if shuffled else rows, coordinates=coordinates)
     if not options.tcs.soft_labels:
@@ -185,7 +185,7 @@ def _coordinates(features: Features, options: ResolvedConfig) -> Coordinates:
     return coordinates
 
 
-def _target_rows(features: Features, coordinates: Coordinates, options: ResolvedConfig) -> Tensor:
+def _target_rows(features: Features, coordinates: Coordinates) -> Tensor:
     """Coordinates (N, k) of the training images."""
     rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
     # Convert each part to the float16 of the cache: a float32 copy of all rows would dominate memory here.

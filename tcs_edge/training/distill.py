@@ -109,7 +109,7 @@ def _make_data(images: ImageSet, preprocess: Preprocess, options: ResolvedConfig
 
 def _labeled_fraction(images: ImageSet) -> float:
     """Default fraction of labeled images in a batch: halfway from their fraction of all training images to 1."""
-    return (1 + len(images.train.labeled) / len(images.train)) / 2
+    return (1 + images.train.labeled_fraction) / 2
 
 
 def _first_images(images: ImageSet, preprocess: Preprocess) -> Tensor:

@@ -12,10 +12,9 @@ import pytest
 
 from tcs_edge.bundle.device_files import predict
 from tcs_edge.commands import doctor
-from tcs_edge.data import ImageSet, Preprocess, Split
+from tcs_edge.data import Preprocess
 from tcs_edge.errors import DataError
 from tcs_edge.export.own_formats import export_own_formats
-from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.profiling.device.graphs import OPENERS
 from tcs_edge.runtimes.base import OwnFormat, Runtime
 from tcs_edge.runtimes.metadata import read_onnx_metadata
@@ -58,23 +57,6 @@ def toy_with_format(monkeypatch: pytest.MonkeyPatch) -> Runtime:
     runtime = Runtime("toy", ToyRunner, own_format=OwnFormat(toy_file, export_toy, read_onnx_metadata))
     monkeypatch.setitem(RUNTIMES, "toy", runtime)
     return runtime
-
-
-@pytest.fixture
-def exports(onnx_path, labels, preprocess, tmp_path) -> Path:
-    folder = tmp_path / "exports"
-    folder.mkdir()
-    shutil.copy(onnx_path, folder / "model.onnx")
-    write_labels(folder / "labels.txt", labels)
-    write_preprocess(folder / "preprocess.json", preprocess)
-    return folder
-
-
-@pytest.fixture
-def images(labels) -> ImageSet:
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), dtype=np.uint8)
-    split = Split(pixels, np.arange(8, dtype=np.int64) % len(labels), tuple(str(row) for row in range(8)))
-    return ImageSet("noise", labels, split, split, split, fingerprint="")
 
 
 def test_runtimes_of_devices_are_registered_profiled_and_bundled():

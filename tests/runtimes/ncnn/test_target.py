@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tcs_edge.data import ImageSet, Preprocess, Split
+from tcs_edge.data import Preprocess
 from tcs_edge.export.own_formats import export_own_formats
-from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.runtimes.ncnn import RUNTIME
 from tcs_edge.runtimes.open import only_here
 from tcs_edge.specs.target import load_target, ncnn_arithmetic
@@ -18,21 +15,10 @@ from tcs_edge.stages.validate import validate_exports
 
 
 @pytest.fixture
-def exports(onnx_path, labels, preprocess, tmp_path) -> Path:
-    folder = tmp_path / "exports"
-    folder.mkdir()
-    shutil.copy(onnx_path, folder / "model.onnx")
-    write_labels(folder / "labels.txt", labels)
-    write_preprocess(folder / "preprocess.json", preprocess)
-    export_own_formats(folder, formats=("ncnn",))
-    return folder
-
-
-@pytest.fixture
-def images(labels) -> ImageSet:
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), dtype=np.uint8)
-    split = Split(pixels, np.arange(8, dtype=np.int64) % len(labels), tuple(str(row) for row in range(8)))
-    return ImageSet("noise", labels, split, split, split, fingerprint="")
+def exports(exports) -> Path:
+    """The shared exports, with ncnn's model."""
+    export_own_formats(exports, formats=("ncnn",))
+    return exports
 
 
 def test_only_arm_with_float16_arithmetic_computes_in_it():
