@@ -32,7 +32,8 @@ from tcs_edge.labels.linear_probe import fit_linear_probe
 from tcs_edge.quantization.fallback import Round
 from tcs_edge.report.console import print_table, terminal
 from tcs_edge.specs.artifacts import PRECISIONS, onnx_file
-from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
+from tcs_edge.specs.config import CompressConfig, ResolvedConfig
+from tcs_edge.specs.defaults import ChosenStudent, Machine, resolve, with_data_defaults
 from tcs_edge.specs.target import load_target, openvino_arithmetic
 from tcs_edge.stages.precisions import Int8Record, export_fp16, export_int8
 from tcs_edge.stages.validate import validate_exports
@@ -132,7 +133,7 @@ def resolved_options(arguments: argparse.Namespace) -> ResolvedConfig:
     given = {
         "target": arguments.target, "student": arguments.student, "max_accuracy_drop": arguments.max_accuracy_drop,
     }  # fmt: skip
-    asked = CompressConfig.model_validate(given).with_data_defaults(arguments.img_size)
+    asked = with_data_defaults(CompressConfig.model_validate(given), arguments.img_size)
     student = ChosenStudent(arguments.student, "unknown", arguments.img_size)
     return resolve(asked, student, "table", ("fp32",), Machine(arguments.threads, workers=0, amp="no"))
 

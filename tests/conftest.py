@@ -29,7 +29,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tcs_edge.cli.app import app
-from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
+from tcs_edge.specs.config import CompressConfig, ResolvedConfig
+from tcs_edge.specs.defaults import ChosenStudent, Machine, resolve, with_data_defaults
 from tcs_edge.specs.profile import LatencyRow, Profile, Source
 from tcs_edge.specs.target import TargetSpec, load_target
 from tcs_edge.utils.logs import logged_to
@@ -99,7 +100,7 @@ def resolved() -> Callable[..., ResolvedConfig]:
 
     def make(kind: str = "cnn", **options: Any) -> ResolvedConfig:
         given = {"target": "raspberrypi4", "student": "lcnet_050"} | options
-        asked = CompressConfig.model_validate(given).with_data_defaults(32)
+        asked = with_data_defaults(CompressConfig.model_validate(given), 32)
         student = ChosenStudent(asked.student, kind, asked.img_sizes[0])
         machine = Machine(asked.threads or 1, 0, "no" if asked.train.amp == "auto" else asked.train.amp)
         return resolve(asked, student, "table", asked.precision or ("fp32",), machine)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import UnknownName
-from tcs_edge.specs.config import PAPER, ResolvedConfig
-from tcs_edge.specs.methods import METHODS
+from tcs_edge.specs.config import ResolvedConfig
+from tcs_edge.specs.methods import METHODS, PAPER
 from tcs_edge.specs.strict import validated
 
 SCHEMA_VERSION = 3

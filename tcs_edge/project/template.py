@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from tcs_edge.gate.limits import Changes, GateLimits
 from tcs_edge.gate.measures import QUANTITIES
 from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.defaults import with_data_defaults
 from tcs_edge.specs.parameters import table_of, text_of
 from tcs_edge.specs.target import Limits, load_target
 
@@ -71,7 +72,7 @@ def project_toml(project: Project, spec: type[CompressConfig] = CompressConfig) 
 
 def _options(project: Project, limits: Limits, spec: type[CompressConfig]) -> Iterator[str]:
     start = spec.model_validate({"target": project.target, "data": project.data or Path("photos")})
-    shown = start.with_data_defaults(TYPICAL_PX).model_dump(mode="json") | limits.model_dump()
+    shown = with_data_defaults(start, TYPICAL_PX).model_dump(mode="json") | limits.model_dump()
     written = {"target": project.target} | ({"data": project.data.as_posix()} if project.data else {})
     fields = sorted(spec.model_fields.items(), key=lambda item: item[0] != "target")  # the target comes first
     for name, field in fields:

@@ -23,7 +23,8 @@ from tcs_edge.selftest.int8 import add_int8, int8_checks
 from tcs_edge.selftest.ncnn import NCNN_FAULTS, PARAM, add_ncnn
 from tcs_edge.selftest.specimen import IMG_SIZE, Specimen, make_specimen
 from tcs_edge.specs.artifacts import Format
-from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
+from tcs_edge.specs.config import CompressConfig, ResolvedConfig
+from tcs_edge.specs.defaults import ChosenStudent, Machine, resolve, with_data_defaults
 from tcs_edge.stages.validate import validate_exports
 from tcs_edge.students.build import require_student
 from tcs_edge.utils.files import record_files
@@ -200,7 +201,7 @@ def _options(specimen: Specimen) -> ResolvedConfig:
     """Return the options of a run that trained nothing and exported float32."""
     student, formats = specimen.name, _formats(specimen.exports)
     given = {"target": "raspberrypi", "student": student, "batch_size": BATCH_SIZE, "format": formats}
-    asked = CompressConfig.model_validate(given).with_data_defaults(IMG_SIZE)
+    asked = with_data_defaults(CompressConfig.model_validate(given), IMG_SIZE)
     machine = Machine(threads=1, workers=0, amp="no")
     return resolve(asked, ChosenStudent(student, "unknown", IMG_SIZE), "table", ("fp32",), machine)
 

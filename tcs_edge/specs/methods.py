@@ -50,6 +50,9 @@ METHODS: dict[str, MethodFacts] = {
     "probe": MethodFacts("tcs_edge.methods.probe", "none", trains=False),
 }
 
+# The losses that arXiv 2412.09388 states. The weight of the hashing loss is that of arXiv 2011.01424.
+PAPER = {"soft_labels": False, "mimic": "lsh", "mimic_weight": 5.0, "mimic_warmup": 0.0, "probe_start": False}
+
 
 class TcsOptions(Spec):
     """Options of `--method tcs` and `tcs-paper`, `[tcs]` in a config file."""

@@ -18,7 +18,8 @@ from tcs_edge.models.safetensors_file import check_safetensors
 from tcs_edge.profiling.operators import counted_operators
 from tcs_edge.runtimes.registry import runtimes_for
 from tcs_edge.specs.artifacts import Precision, with_fp32
-from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
+from tcs_edge.specs.config import CompressConfig, ResolvedConfig
+from tcs_edge.specs.defaults import ChosenStudent, Machine, resolve, with_data_defaults
 from tcs_edge.specs.options import SearchName
 from tcs_edge.specs.target import Limits, TargetSpec, int8_outlook, load_target, refuse_amx_dynamic_int8
 from tcs_edge.students.build import Init, candidate_from_model, local_file, require_student, student_mean_std
@@ -135,7 +136,7 @@ def list_students(asked: CompressConfig) -> Shortlist:
             runtime.require()
     refuse_amx_dynamic_int8(target, precision, asked.dynamic_batch)
     images = load_images(asked.data, asked.seed, asked.exclude or (), asked.cache_dir, asked.column or ())
-    asked = asked.with_data_defaults(typical_side(images.train))
+    asked = with_data_defaults(asked, typical_side(images.train))
     if asked.shots:
         images = few_shot(images, asked.shots, asked.seed, asked.rest_unlabeled)
     if asked.unlabeled:  # after the draw, so that images that were not drawn may join without their labels

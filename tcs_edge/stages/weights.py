@@ -9,6 +9,7 @@ from tcs_edge.errors import MissingError
 from tcs_edge.models.hub import WantedWeights, fetch_all
 from tcs_edge.models.safetensors_file import check_safetensors
 from tcs_edge.specs.config import CompressConfig, ResolvedConfig
+from tcs_edge.specs.defaults import with_data_defaults
 from tcs_edge.students.build import local_file, require_student, wanted_student
 from tcs_edge.teachers.registry import teacher_spec
 from tcs_edge.teachers.source import describe, require_own_file
@@ -23,7 +24,7 @@ def require_known_weights(asked: CompressConfig) -> None:
     Raises:
         UsageError, DataError, MissingError: as `require_weights`.
     """
-    options = asked.with_data_defaults(TYPICAL_PX)
+    options = with_data_defaults(asked, TYPICAL_PX)
     if options.student != "auto" or options.student_init != "pretrained":
         require_weights(options)
 

@@ -22,11 +22,12 @@ from tcs_edge.bench.rows import make_rows
 from tcs_edge.bench.run import run_bench
 from tcs_edge.bench.table import to_markdown, write_table
 from tcs_edge.errors import SpecError, TcsEdgeError, UnknownName, UsageError
-from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, ResolvedConfig, resolve
+from tcs_edge.specs.config import CompressConfig, ResolvedConfig
+from tcs_edge.specs.defaults import ChosenStudent, Machine, resolve, with_data_defaults
 from tcs_edge.specs.methods import DkdOptions
 
 BASE = resolve(
-    CompressConfig(target="x86-avx2", epochs=1, tcs={"dims": 7}).with_data_defaults(32),
+    with_data_defaults(CompressConfig(target="x86-avx2", epochs=1, tcs={"dims": 7}), 32),
     ChosenStudent("lcnet_050", "cnn", 32),
     "table",
     ("fp32",),

@@ -10,13 +10,14 @@ from tcs_edge.bench.plot import accuracy_svg
 from tcs_edge.bench.rows import make_rows
 from tcs_edge.report.page.charts import LINE_STYLES
 from tcs_edge.report.page.environment import resource
-from tcs_edge.specs.config import ChosenStudent, CompressConfig, Machine, resolve
+from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.defaults import ChosenStudent, Machine, resolve, with_data_defaults
 
 ARMS = ["tcs", "kd", "ce"]
 
 
 def options(student, shots):
-    asked = CompressConfig(target="x86-avx2", epochs=1, student=student, shots=shots).with_data_defaults(32)
+    asked = with_data_defaults(CompressConfig(target="x86-avx2", epochs=1, student=student, shots=shots), 32)
     return resolve(asked, ChosenStudent(student, "cnn", 32), "table", ("fp32",), Machine(1, 0, "no"))
 
 

@@ -81,6 +81,7 @@ def _profile(folder: Path) -> Read:
 def _project(folder: Path) -> Read:
     from tcs_edge.project.read import find_limits, read_options
     from tcs_edge.specs.config import config_toml
+    from tcs_edge.specs.defaults import with_data_defaults
 
     def read(content: bytes) -> None:
         first, _, second = content.partition(SPLIT)
@@ -88,7 +89,7 @@ def _project(folder: Path) -> Read:
         (folder / "pyproject.toml").write_bytes(second)
         options = read_options({}, folder / "tcs-edge.toml", None)
         config_toml(options)
-        config_toml(options.with_data_defaults(64))
+        config_toml(with_data_defaults(options, 64))
         find_limits(folder, {"max_size_mb": 3.0, "change": {"size_mb": "5 %"}})
 
     return read

@@ -12,6 +12,7 @@ from tcs_edge.gate.limits import Changes, GateLimits
 from tcs_edge.project.read import ProjectFile
 from tcs_edge.project.template import Project, project_toml
 from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.defaults import with_data_defaults
 from tcs_edge.specs.parameters import table_of
 from tcs_edge.specs.strict import validated
 from tcs_edge.specs.target import list_targets, load_target
@@ -46,7 +47,7 @@ def test_data_is_open_without_images():
 def test_every_option_shows_its_default():
     toml = text(Project("raspberrypi4", Path("photos")))
     asked = CompressConfig.model_validate({"target": "raspberrypi4", "data": "photos"})
-    defaults = asked.with_data_defaults(224).replaced(**load_target("raspberrypi4").limits.model_dump())
+    defaults = with_data_defaults(asked, 224).replaced(**load_target("raspberrypi4").limits.model_dump())
     assert read(switched_on(toml)).compress_config() == defaults
 
 

@@ -13,16 +13,8 @@ from pydantic import ValidationError
 
 from tcs_edge.errors import SpecError, UsageError
 from tcs_edge.project.read import read_options
-from tcs_edge.specs.config import (
-    ChosenStudent,
-    CompressConfig,
-    Machine,
-    ResolvedConfig,
-    config_toml,
-    default_lr,
-    load_config,
-    resolve,
-)
+from tcs_edge.specs.config import CompressConfig, ResolvedConfig, config_toml, load_config
+from tcs_edge.specs.defaults import ChosenStudent, Machine, default_lr, resolve, with_data_defaults
 from tcs_edge.specs.methods import METHODS, TcsOptions
 from tcs_edge.specs.options import Int8Options
 from tcs_edge.specs.strict import validated
@@ -69,7 +61,7 @@ def test_config_survives_writing_and_reading(tmp_path_factory, config):
 
 
 def resolved(config, kind="cnn", typical_px=64, student="lcnet_050") -> ResolvedConfig:
-    asked = config.with_data_defaults(typical_px)
+    asked = with_data_defaults(config, typical_px)
     chosen = ChosenStudent(student if asked.student == "auto" else asked.student, kind, asked.img_sizes[0])
     return resolve(asked, chosen, "table", asked.precision or ("fp32",), Machine(asked.threads or 1, 0, "no"))
 
@@ -113,12 +105,12 @@ def test_explicit_options_survive_resolving(config, typical_px):
 
 @pytest.mark.parametrize(("typical_px", "img_size"), [(1, 32), (32, 32), (33, 64), (64, 64), (200, 224), (3000, 224)])
 def test_default_input_size_follows_image_size_up_to_224(typical_px, img_size):
-    assert CompressConfig(target="t", data=Path("d")).with_data_defaults(typical_px).img_size == img_size
+    assert with_data_defaults(CompressConfig(target="t", data=Path("d")), typical_px).img_size == img_size
 
 
 def test_student_from_random_weights_trains_longer():
     defaults = {
-        init: CompressConfig(target="t", data=Path("d"), student_init=init).with_data_defaults(64).epochs
+        init: with_data_defaults(CompressConfig(target="t", data=Path("d"), student_init=init), 64).epochs
         for init in ("random", "auto")
     }
     assert (defaults["random"] or 0) > (defaults["auto"] or 0)
@@ -176,7 +168,7 @@ def test_default_learning_rate_is_lower_for_transformers_and_pretrained_weights(
     ],
 )  # fmt: skip
 def test_default_learning_rate_is_higher_in_short_runs(init, epochs, images, rate):
-    asked = CompressConfig(target="t", data=Path("d"), student_init=init, epochs=epochs).with_data_defaults(64)
+    asked = with_data_defaults(CompressConfig(target="t", data=Path("d"), student_init=init, epochs=epochs), 64)
     assert default_lr(asked, "cnn", images) == pytest.approx(rate, rel=0.03)
     assert default_lr(asked, "transformer", images) == default_lr(asked, "transformer", 10**6)
     assert default_lr(asked.replaced(batch_size=256), "cnn", 10**7) == 2 * default_lr(asked, "cnn", 10**7)
@@ -286,11 +278,11 @@ def test_folder_or_missing_path_as_config_raises(tmp_path):
 
 
 def test_limit_of_demo_does_not_apply_to_named_student():
-    chosen = CompressConfig(target="t").with_data_defaults(8)
-    named = CompressConfig(target="t", student="resnet18").with_data_defaults(8)
+    chosen = with_data_defaults(CompressConfig(target="t"), 8)
+    named = with_data_defaults(CompressConfig(target="t", student="resnet18"), 8)
     assert (chosen.max_latency_ms, chosen.max_params_m) == (None, 0.9)
     assert (named.max_latency_ms, named.max_params_m) == (None, None)
-    assert CompressConfig(target="t", student="resnet18", max_latency_ms=1).with_data_defaults(8).max_latency_ms == 1
+    assert with_data_defaults(CompressConfig(target="t", student="resnet18", max_latency_ms=1), 8).max_latency_ms == 1
 
 
 def test_every_method_of_registry_has_build_function():

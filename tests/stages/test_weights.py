@@ -9,6 +9,7 @@ from huggingface_hub.errors import GatedRepoError
 
 from tcs_edge.errors import MissingError, UnknownName, UsageError
 from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.defaults import with_data_defaults
 from tcs_edge.stages.weights import require_known_weights, require_weights
 
 TEACHER = "model.safetensors of timm/vit_small_patch14_dinov2.lvd142m"
@@ -60,7 +61,7 @@ def test_missing_local_files_are_named_together_with_those_of_the_hub(tmp_path):
 def test_several_runs_name_each_file_once():
     names = ("lcnet_050", "lcnet_075", "lcnet_050")
     with pytest.raises(MissingError) as caught:
-        require_weights(*(asked(student=name).with_data_defaults(96) for name in names), teacher=False)
+        require_weights(*(with_data_defaults(asked(student=name), 96) for name in names), teacher=False)
     message = str(caught.value)
     assert message.count(f"{STUDENT} (") == message.count("timm/lcnet_075.ra2_in1k (") == 1
     assert "teacher" not in message

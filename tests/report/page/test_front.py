@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from tcs_edge.report.page.pareto import choice_svg
 from tcs_edge.runs.documents import CandidateRecord, ChoiceRecord
 from tcs_edge.runs.schema import ExpectedRecord, LatencyRecord
-from tcs_edge.specs.config import SearchName
+from tcs_edge.specs.options import SearchName
 
 SVG = "{http://www.w3.org/2000/svg}"
 
