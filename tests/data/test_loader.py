@@ -172,6 +172,14 @@ def test_every_batch_has_the_labeled_fraction(labeled, share):
     assert drawn[labeled:].max() == 1
 
 
+@given(labeled=st.integers(1, 60), others=st.integers(0, 300), seed=st.integers(0, 99))
+def test_images_without_labels_never_cost_draws_of_labeled_ones(labeled, others, seed):
+    labels = np.where(np.arange(labeled + others) < labeled, 0, UNLABELED)
+    fraction = (1 + labeled / len(labels)) / 2  # the default
+    drawn = np.bincount(epoch_order(labels, fraction, np.random.default_rng(seed)), minlength=len(labels))
+    assert drawn[:labeled].min() >= 1
+
+
 def test_repeated_draws_of_an_image_give_different_views():
     images = make(48)
     few = Split(images.sources, np.where(np.arange(48) < 2, images.labels, UNLABELED), images.names)
