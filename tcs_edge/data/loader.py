@@ -8,13 +8,12 @@ resumes at an epoch boundary, or uses another number of workers, receives the sa
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import Images
@@ -103,8 +102,8 @@ def training_loader(
     return _loader(images, view, augment.preprocess, order, batch_size, workers, drop_last=lonely, threads=threads)
 
 
-def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Generator) -> list[int]:
-    """Draw the order of the images in one epoch: N positions for labels (N,).
+def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw the order of the images in one epoch: N positions, int64 (N,), for labels (N,).
 
     If at least `labeled_fraction` of the images are labeled, every image is drawn once. Otherwise the
     labeled images are drawn several times and some unlabeled images not at all. The draws are mixed
@@ -113,34 +112,48 @@ def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Gene
     labeled, others = np.flatnonzero(labels != UNLABELED), np.flatnonzero(labels == UNLABELED)
     wanted = round(labeled_fraction * len(labels))
     if len(labeled) >= wanted or not len(labeled):
-        return [int(index) for index in rng.permutation(len(labels))]
+        return rng.permutation(len(labels))
     rounds = [rng.permutation(labeled) for _ in range(-(-wanted // len(labeled)))]
     draws = [np.concatenate(rounds)[:wanted], rng.permutation(others)[: len(labels) - wanted]]
     places = np.concatenate([(np.arange(len(part)) + rng.random(len(part))) / len(part) for part in draws])
-    return [int(index) for index in np.concatenate(draws)[places.argsort()]]
+    return np.concatenate(draws)[places.argsort()]
 
 
 def evaluation_loader(images: Images, preprocess: Preprocess, batch_size: int, workers: int = 0) -> DataLoader[Sample]:
     """Load every image once, in order, with the deployed model's preprocessing; batches as in `training_loader`."""
-    order = range(len(images))
+    order = np.arange(len(images))
     return _loader(images, _PlainView(preprocess), preprocess, order, batch_size, workers, drop_last=False)
 
 
-def _draws(order: Iterable[int]) -> list[Draw]:
-    """Pair every position in `order` with the number of its earlier occurrences."""
-    seen: Counter[int] = Counter()
-    found = []
-    for index in order:
-        found.append((index, seen[index]))
-        seen[index] += 1
-    return found
+class _Draws(Sampler[Draw]):
+    """Sampler that pairs every position in `order`, int64 (n,), with the number of its earlier occurrences."""
+
+    def __init__(self, order: np.ndarray) -> None:
+        self.order, self.earlier = order, earlier_draws(order)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Draw]:
+        return ((int(index), int(earlier)) for index, earlier in zip(self.order, self.earlier, strict=True))
+
+
+def earlier_draws(order: np.ndarray) -> np.ndarray:
+    """Count the earlier occurrences of every position in `order`: int64 (n,) for int64 (n,)."""
+    by_index = order.argsort(kind="stable")
+    firsts = np.flatnonzero(np.diff(order[by_index], prepend=-1))
+    places = np.arange(len(order))
+    starts = np.repeat(firsts, np.diff(firsts, append=len(order)))
+    counts = np.empty_like(places)
+    counts[by_index] = places - starts
+    return counts
 
 
 def _loader(
     images: Images,
     view: Callable[[Image.Image, Draw], torch.Tensor],
     preprocess: Preprocess,
-    order: Sequence[int],
+    order: np.ndarray,
     batch_size: int,
     asked: int,
     drop_last: bool,
@@ -153,7 +166,7 @@ def _loader(
         workers,
         batch_bytes=batch_bytes,
         batch_size=batch_size,
-        sampler=_draws(order),
+        sampler=_Draws(order),
         drop_last=drop_last,
     )
 

@@ -59,8 +59,8 @@ class Losses:
 class Method(RowsModule, ABC):
     """Head on the student's backbone, with its loss and the model to deploy.
 
-    Callers pass the backbone in; a method never owns it. Cached targets are kept rows (`keep_rows`): they
-    follow the module to its device and stay out of checkpoints.
+    Callers pass the backbone in; a method never owns it. Cached targets are tables (`keep_rows`): they stay on the
+    host, and `gathered` puts a batch's rows into the batch.
     """
 
     name: str

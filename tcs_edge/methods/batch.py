@@ -6,8 +6,8 @@ and `Batch.over_labels` for a loss of labels. So no method depends on the way of
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -42,19 +42,21 @@ class Batch:
         labels: (B,) int64 of the images before mixing; `UNLABELED` where an image has none.
         index: (B,) int64, index of the training image of each row, before mixing.
         mix: the mix of the rows; None for plain rows.
+        rows: rows of the images from the method's tables, before mixing, by `RowsModule.gathered`.
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor
     mix: Mix | None = None
+    rows: Mapping[str, Tensor] = field(default_factory=dict)
 
     def mixed(self, mix: Mix) -> Batch:
         """Return this batch with its images mixed; labels and index stay unmixed."""
         return replace(self, images=mix.blend(self.images), mix=mix)
 
     def blend(self, rows: Tensor) -> Tensor:
-        """Return targets (B, ...), looked up by `index`, mixed as the images are."""
+        """Return targets (B, ...) of its images, mixed as the images are."""
         return rows if self.mix is None else self.mix.blend(rows)
 
     def over_labels(self, loss: Callable[[Tensor], Tensor]) -> Tensor:

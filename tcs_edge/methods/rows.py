@@ -1,32 +1,63 @@
-"""Tensors with one row per training image, which follow a module to its device and belong to nothing else of it."""
+"""Tables with one row per training image: they stay on the host, and a batch carries its own rows to the device.
+
+So no value of the size of the training set is in the model, on the device, in a checkpoint, or sent between processes.
+A table may be mapped from a file (`utils.row_array`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Self
+from itertools import count
 
+import torch
 from torch import Tensor, nn
+
+from tcs_edge.methods.batch import Batch
+
+_numbers = count()
 
 
 class RowsModule(nn.Module):
-    """Module with tensors that are neither saved in checkpoints nor broadcast to other processes.
-
-    Buffers would be: DistributedDataParallel sends every buffer to all processes before each forward pass, which is
-    hundreds of megabytes for the targets of a large set. Each process has its own copy already.
-    """
+    """Module with tables of the training images, which are neither parameters nor buffers and move nowhere."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._row_names: list[str] = []
+        self._row_keys: dict[str, str] = {}
 
-    def keep_rows(self, name: str, rows: Tensor | None) -> None:
-        """Set the attribute `name` to `rows`, which move with the module from now on."""
-        self._row_names.append(name)
-        setattr(self, name, rows)
+    def keep_rows(self, name: str, table: Tensor | None) -> None:
+        """Set the attribute `name` to a table (N, ...) on the CPU; None is an absent table."""
+        self._row_keys[name] = f"{name} {next(_numbers)}"
+        setattr(self, name, table)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Self:
-        super()._apply(fn, *args, **kwargs)
-        for name in self._row_names:
-            rows = getattr(self, name)
-            setattr(self, name, None if rows is None else fn(rows))
-        return self
+    def rows_of(self, name: str, batch: Batch) -> Tensor:
+        """Return the rows (B, ...) of the batch's images from the table `name`, on the device of the images.
+
+        They are in the batch if `gathered` put them there; otherwise they are gathered now.
+        """
+        found = batch.rows.get(self._row_keys[name])
+        return taken(getattr(self, name), batch.index.cpu(), batch.images.device) if found is None else found
+
+    def gathered(self, index: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """Gather the rows of every table of this module and its parts, as `Batch.rows`.
+
+        Args:
+            index: (B,) int64 on the CPU.
+        """
+        return {
+            key: taken(table, index, device)
+            for part in self.modules()
+            if isinstance(part, RowsModule)
+            for name, key in part._row_keys.items()
+            if (table := getattr(part, name)) is not None
+        }
+
+
+def taken(table: Tensor, index: Tensor, device: torch.device) -> Tensor:
+    """Return the rows `index` of a table on the CPU, on `device`; a GPU copies them while it computes."""
+    return to_device(table.index_select(0, index), device)
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to `device`. A GPU copies it from pinned memory, without making the host wait."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)

@@ -97,8 +97,9 @@ class Tcs(Method):
         half = None if soft_labels is None else soft_labels.to(torch.float16)
         self.keep_rows("soft_labels", half)
         if "lsh" in mimic:
-            for name in ("directions", "bias", "packed"):
-                self.keep_rows(name, torch.empty(0))
+            for name in ("directions", "bias"):
+                self.register_buffer(name, torch.empty(0), persistent=False)
+            self.keep_rows("packed", torch.empty(0))
             self._rehash()
 
     def losses(self, backbone: nn.Module, batch: Batch) -> Losses:
@@ -148,7 +149,7 @@ class Tcs(Method):
         labels_alone = label_loss(logits, batch, self.label_smoothing)
         if self.soft_labels is None:
             return labels_alone, {"ce": labels_alone.detach()}
-        target = batch.blend(self.soft_labels[batch.index].float())
+        target = batch.blend(self.rows_of("soft_labels", batch).float())
         soft = softened_kl_by_image(logits, target, self.temperature)
 
         def task(labels: Tensor) -> Tensor:
@@ -162,7 +163,7 @@ class Tcs(Method):
 
     def _mimicking(self, coordinates: Tensor, batch: Batch) -> Tensor:
         alive = self.head.selection.alive
-        target = batch.blend(self.targets[batch.index].float()) * alive
+        target = batch.blend(self.rows_of("targets", batch).float()) * alive
         coordinates = coordinates * alive
         loss = coordinates.new_zeros(())
         if self.mimic == "cosine":
@@ -171,7 +172,7 @@ class Tcs(Method):
             # Relative to the batch's own spread: predicting zero costs 1 at any k.
             loss = (coordinates - target).square().sum() / target.square().sum().clamp_min(1e-12)
         if "lsh" in self.mimic:
-            bits = batch.blend(unpack(self.packed[batch.index], self.hash_bits))
+            bits = batch.blend(unpack(self.rows_of("packed", batch), self.hash_bits))
             loss = loss + binary_cross_entropy_with_logits(coordinates @ self.directions + self.bias, bits)
         return loss
 
@@ -179,11 +180,11 @@ class Tcs(Method):
         """Hash the coordinates still alive, so that removed ones do not affect the bits."""
         generator = torch.Generator().manual_seed(self.seed)
         alive = self.head.selection.alive
-        targets = (self.targets.float() * alive).cpu()
+        targets = self.targets.float() * alive.cpu()
         hashing = fit_hashing(targets, self.hash_bits, generator)
-        self.directions = hashing.directions.to(self.targets.device)
-        self.bias = hashing.bias.to(self.targets.device)
-        self.packed = packed_bits(hashing, targets).to(self.targets.device)
+        self.directions = hashing.directions.to(alive.device)
+        self.bias = hashing.bias.to(alive.device)
+        self.packed = packed_bits(hashing, targets)
 
 
 def build(inputs: MethodInputs) -> Tcs:

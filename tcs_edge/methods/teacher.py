@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -39,8 +40,7 @@ class View(Protocol):
 class CachedTargets(RowsModule):
     """One target per training image, from the teacher's single pass over the plain images.
 
-    Mixed images get targets mixed alike. The targets are float16 rows that follow the method to its device
-    and stay out of checkpoints.
+    Mixed images get targets mixed alike. The targets are a float16 table on the host; a batch carries its rows.
     """
 
     rows: Tensor
@@ -48,11 +48,10 @@ class CachedTargets(RowsModule):
     def __init__(self, targets: Tensor) -> None:
         super().__init__()
         self.shape = targets.shape[1:]
-        # Flat rows: a change of memory format never copies the maps.
         self.keep_rows("rows", targets.flatten(1).to(torch.float16))
 
     def forward(self, batch: Batch) -> Tensor:
-        return batch.blend(self.rows[batch.index].float()).unflatten(1, self.shape)
+        return batch.blend(self.rows_of("rows", batch).float()).unflatten(1, self.shape)
 
 
 class OnlineTeacher:
@@ -126,4 +125,10 @@ class DistillationTargets:
 
 
 def _channels(values: Triple, like: Tensor) -> Tensor:
-    return torch.tensor(values, device=like.device)[:, None, None]
+    return _on_device(values, like.device)
+
+
+@lru_cache
+def _on_device(values: Triple, device: torch.device) -> Tensor:
+    """Return a value per channel, (3, 1, 1); copied once, because a GPU waits for a copy from the CPU."""
+    return torch.tensor(values, device=device)[:, None, None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,10 +28,11 @@ from tcs_edge.teachers.load import build_teacher
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
 from tcs_edge.teachers.source import describe, run_features
 from tcs_edge.training.accelerator import make_accelerator
+from tcs_edge.utils.row_array import IN_MEMORY_BYTES, stored_rows
 
 logger = logging.getLogger(__name__)
 
-# The maps of all images stay in memory while the student trains.
+# The maps of all images are on disk while the student trains, and cross to the device batch by batch.
 MAX_MAPS_MB = 2048.0
 
 
@@ -104,7 +106,7 @@ def _targets(
     if options.method_facts.targets == "coordinates":
         return _coordinate_targets(features, images, preprocess, backbone, options)
     if options.soft_labels_from == "pooled":
-        rows = _target_rows(features, _coordinates(features, options))
+        rows = _target_rows(features, _coordinates(features, options), options)
         return DistillationTargets(rows=pooled_soft_labels(rows, images, preprocess, backbone, options).logits)
     grid = features.readout.grid
     linear = as_linear(probe)
@@ -117,7 +119,7 @@ def _targets(
     if options.method_facts.targets == "maps":
         maps = torch.from_numpy(features.train).unflatten(1, (features.readout.channels, grid, grid))
         return DistillationTargets(rows=maps, probe=linear, signed=signed, grid=grid)
-    return DistillationTargets(rows=torch.from_numpy(probe.logits(features.train)))
+    return DistillationTargets(rows=_logit_rows(probe, features, options))
 
 
 def _coordinate_targets(
@@ -125,7 +127,7 @@ def _coordinate_targets(
 ) -> DistillationTargets:
     """Coordinates, soft labels and the classifier's start for TCS."""
     coordinates = _coordinates(features, options)
-    rows = _target_rows(features, coordinates)
+    rows = _target_rows(features, coordinates, options)
     shuffled = options.tcs.ablation == "shuffled-targets"
     targets = DistillationTargets(rows=_shuffled(rows, options) if shuffled else rows, coordinates=coordinates)
     if not options.tcs.soft_labels:
@@ -134,7 +136,9 @@ def _coordinate_targets(
         return replace(targets, probe=as_linear(start))
     found = pooled_soft_labels(rows, images, preprocess, backbone, options)
     share = options.tcs.soft_share if options.tcs.soft_share is not None else measured_soft_share(found, images)
-    return replace(targets, probe=as_linear(found.probe), soft_labels=found.logits, soft_share=share)
+    return replace(
+        targets, probe=as_linear(found.probe), soft_labels=_soft_label_rows(found.logits, options), soft_share=share
+    )
 
 
 def _readout(images: ImageSet, preprocess: Preprocess, backbone: nn.Module, options: ResolvedConfig) -> Readout:
@@ -185,11 +189,23 @@ def _coordinates(features: Features, options: ResolvedConfig) -> Coordinates:
     return coordinates
 
 
-def _target_rows(features: Features, coordinates: Coordinates) -> Tensor:
-    """Coordinates (N, k) of the training images."""
-    rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
-    # Convert each part to the float16 of the cache: a float32 copy of all rows would dominate memory here.
-    return torch.cat([coordinates.transform(part).to(torch.float16) for part in rows])
+def _target_rows(features: Features, coordinates: Coordinates, options: ResolvedConfig) -> Tensor:
+    """Coordinates (N, k) of the training images, float16."""
+    parts = (coordinates.transform(part).numpy() for part in torch.from_numpy(features.train).split(ROWS_AT_ONCE))
+    return torch.from_numpy(stored_rows(parts, len(features.train), np.float16, options.cache_dir))
+
+
+def _logit_rows(probe: LinearProbe, features: Features, options: ResolvedConfig) -> Tensor:
+    """Logits (N, classes) of the teacher's probe for the training images, float16."""
+    at_once = max(ROWS_AT_ONCE, IN_MEMORY_BYTES // (4 * len(probe.bias)))
+    parts = (probe.logits(part.numpy()) for part in torch.from_numpy(features.train).split(at_once))
+    return torch.from_numpy(stored_rows(parts, len(features.train), np.float16, options.cache_dir))
+
+
+def _soft_label_rows(logits: Tensor, options: ResolvedConfig) -> Tensor:
+    """Return soft labels (N, classes) as float16 rows."""
+    parts = (part.numpy() for part in logits.split(ROWS_AT_ONCE))
+    return torch.from_numpy(stored_rows(parts, len(logits), np.float16, options.cache_dir))
 
 
 def _shuffled(rows: Tensor, options: ResolvedConfig) -> Tensor:

@@ -88,7 +88,9 @@ class FeatureSelection(nn.Module):
         """Add this step's importance, and prune when the schedule keeps fewer coordinates."""
         if self.weight.grad is not None:
             self.scores += (self.weight * self.weight.grad).abs()
-        excess = int(self.alive.sum()) - self.schedule.kept(len(self.alive), step / total_steps)
+        # Counted on the host: reading `alive` would make a GPU wait at every step.
+        kept = len(self.alive) - sum(len(pruning.removed) for pruning in self.history)
+        excess = kept - self.schedule.kept(len(self.alive), step / total_steps)
         if excess > 0:
             self._remove(excess, step)
 

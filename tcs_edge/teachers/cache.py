@@ -29,6 +29,7 @@ from tcs_edge.errors import TcsEdgeError
 from tcs_edge.utils.files import remove_drafts, write_bytes, write_json
 from tcs_edge.utils.lock import owned_file, owned_folder
 from tcs_edge.utils.reading import parse_json
+from tcs_edge.utils.row_array import row_array
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class FeatureStore:
         Returns:
             Features, float16 (N, dim), and True for the images that have some, bool (N,).
         """
-        features = np.zeros((len(contents), self.dim), np.float16)
+        features = row_array((len(contents), self.dim), np.float16, self.root)
         found = np.zeros(len(contents), bool)
         for shard, rows, places in self._matches(contents):
             if found[rows].all():

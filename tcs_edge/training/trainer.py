@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from tcs_edge.errors import TrainingDiverged
 from tcs_edge.methods import Batch, Losses, Method
+from tcs_edge.methods.rows import to_device
 from tcs_edge.specs.training import TrainOptions
 from tcs_edge.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from tcs_edge.training.ema import WeightAverage
@@ -197,8 +198,9 @@ class _Run:
 
     def _batch(self, rows: Rows, epoch: int, step: int) -> Batch:
         device, alpha = self.accelerator.device, self.options.mixup
-        images, labels, index = (tensor.to(device, non_blocking=True) for tensor in rows)
-        batch = Batch(images.contiguous(memory_format=torch.channels_last), labels, index)
+        found = self.trainee.method.gathered(rows[2], device)
+        images, labels, index = (to_device(tensor, device) for tensor in rows)
+        batch = Batch(images.contiguous(memory_format=torch.channels_last), labels, index, rows=found)
         return batch.mixed(draw_mix(len(labels), alpha, self.seed, epoch, step, device)) if alpha else batch
 
     def _require_finite(self, step: int) -> None:
@@ -227,13 +229,13 @@ def accuracy_of(backbone: nn.Module, method: Method, batches: Iterable[Rows], ac
     """Top-1 accuracy of the student in its current state, in [0, 1]."""
     backbone.eval()
     method.eval()
-    correct, total = 0, 0
-    for images, labels, _ in batches:
-        images = images.to(accelerator.device).contiguous(memory_format=torch.channels_last)
-        predicted = method.logits(backbone, images).argmax(dim=1).cpu()
-        correct += int((predicted == labels.cpu()).sum())
+    correct, total = torch.zeros((), dtype=torch.int64, device=accelerator.device), 0
+    for rows in batches:
+        images, labels = (to_device(tensor, accelerator.device) for tensor in rows[:2])
+        predicted = method.logits(backbone, images.contiguous(memory_format=torch.channels_last)).argmax(dim=1)
+        correct += (predicted == labels).sum()
         total += len(labels)
-    return correct / max(1, total)
+    return int(correct) / max(1, total)
 
 
 def _mean_parts(steps: Iterator[dict[str, Tensor]], first_step: int) -> dict[str, float]:
@@ -254,10 +256,11 @@ def _mean_parts(steps: Iterator[dict[str, Tensor]], first_step: int) -> dict[str
 
 
 def _drain(window: list[dict[str, Tensor]], sums: dict[str, float], first_step: int) -> int:
+    losses = [value.float() for parts in window for value in parts.values()]
+    numbers = iter(torch.stack(losses).tolist() if losses else [])  # one wait for the device
     for offset, parts in enumerate(window):
-        for name, value in parts.items():
-            number = float(value)
-            if not torch.isfinite(value):
+        for name, number in zip(parts, numbers, strict=False):
+            if not math.isfinite(number):
                 raise TrainingDiverged(
                     f"the {name} became {number} at step {first_step + offset}. "
                     "Lower --lr. The last good checkpoint is kept."
@@ -269,8 +272,10 @@ def _drain(window: list[dict[str, Tensor]], sums: dict[str, float], first_step: 
 
 
 def _require_finite_weights(module: nn.Module, step: int) -> None:
-    for name, value in module.state_dict().items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
+    values = {name: value for name, value in module.state_dict().items() if value.is_floating_point()}
+    finite = torch.stack([torch.isfinite(value).all() for value in values.values()]).tolist()
+    for name, is_finite in zip(values, finite, strict=True):
+        if not is_finite:
             raise TrainingDiverged(
                 f"weight {name} is NaN or Inf after step {step}. Lower --lr. The last good checkpoint is kept."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import timm
@@ -55,6 +56,7 @@ def test_a_step_needs_nothing_from_another_device(name, mixed):
         torch.empty(8, 3, 4, 4, device="meta"),
         torch.zeros(8, dtype=torch.int64, device="meta"),
         torch.zeros(8, dtype=torch.int64, device="meta"),
+        rows=method.gathered(torch.arange(8), torch.device("meta")),
     )
     if mixed:
         batch = batch.mixed(Mix(torch.zeros(8, dtype=torch.int64, device="meta"), torch.empty((), device="meta")))
@@ -64,15 +66,29 @@ def test_a_step_needs_nothing_from_another_device(name, mixed):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_targets_follow_the_method_and_are_neither_saved_nor_broadcast(name):
-    """DistributedDataParallel sends all buffers to every process before each forward pass."""
-    method = METHODS[name]()
-    assert sum(buffer.numel() for buffer in method.buffers()) < IMAGES * CLASSES
+def test_tables_stay_on_the_host_and_a_batch_carries_its_rows(name):
+    """Nothing with a row per training image is on the device, in a checkpoint, or sent to other processes."""
+    method = METHODS[name]().to("meta")
+    on_device = [*method.parameters(), *method.buffers()]
+    assert not [values for values in on_device if values.ndim and values.shape[0] == IMAGES]
     assert not [key for key in method.state_dict() if key.split(".")[-1] in ("rows", "targets", "soft_labels")]
-    method.to("meta")
-    kept = [getattr(part, row) for part in method.modules() for row in getattr(part, "_row_names", [])]
-    assert len(kept) == {"ce": 0, "tcs": 2, "tcs, hashing": 5}.get(name, 1)
-    assert {rows.device.type for rows in kept} <= {"meta"}
+    index = torch.tensor([5, 0, 47])
+    found = method.gathered(index, torch.device("cpu"))
+    assert len(found) == {"ce": 0, "tcs": 2, "tcs, hashing": 3}.get(name, 1)
+    assert {len(rows) for rows in found.values()} <= {3}
+    assert {rows.device.type for rows in method.gathered(index, torch.device("meta")).values()} <= {"meta"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_rows_in_the_batch_replace_the_table(name):
+    torch.manual_seed(0)
+    method, backbone, index = METHODS[name](), Pool(), torch.tensor([4, 40, 11])
+    plain = Batch(torch.randn(3, 3, 4, 4), torch.tensor([0, 1, 2]), index)
+    carried = replace(plain, index=torch.zeros(3, dtype=torch.int64), rows=method.gathered(index, torch.device("cpu")))
+    state = {key: value.clone() for key, value in method.state_dict().items()}  # batch norms change it
+    total = method.losses(backbone, plain).total
+    method.load_state_dict(state)
+    assert torch.equal(method.losses(backbone, carried).total, total)
 
 
 def test_the_shapes_of_a_student_are_found_on_its_own_device():
