@@ -29,7 +29,7 @@ from tcs_edge.methods.base import Losses, Method, MethodInputs
 from tcs_edge.methods.batch import Batch, label_loss
 from tcs_edge.methods.kd import softened_kl_by_image
 from tcs_edge.tcs.hashing import fit_hashing, packed_bits, unpack
-from tcs_edge.tcs.head import TcsHead
+from tcs_edge.tcs.head import LinearHead, TcsHead
 from tcs_edge.tcs.selection import Pruning, SelectionSchedule
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Tcs(Method):
             None: the task is cross-entropy on the labels alone.
         soft_share: share of the soft label in the task of an image with a label, in [0, 1].
         temperature: T > 0.
+        linear_head: True classifies the backbone's features instead of the coordinates.
         seed: random seed of the hash directions.
     """
 
@@ -82,13 +83,19 @@ class Tcs(Method):
         soft_share: float = 0.0,
         temperature: float = 4.0,
         mimic_warmup: float = 0.0,
+        linear_head: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.mimic_warmup = mimic_warmup if weight and mimic != "none" else 0.0
         self.register_buffer("warmed_up", torch.tensor(not self.mimic_warmup))
-        self.head = TcsHead(features, targets.shape[1], classes, schedule.after(self.mimic_warmup), start=probe)
-        self._mean_l1_norm = max(1.0, float(self.head.classifier.weight.detach().abs().sum(dim=1).mean()))
+        dims = targets.shape[1]
+        self.head: LinearHead | TcsHead
+        if linear_head:
+            self.head, self._gain = LinearHead(features, dims, classes), 1.0
+        else:
+            self.head = TcsHead(features, dims, classes, schedule.after(self.mimic_warmup), start=probe)
+            self._gain = max(1.0, float(self.head.classifier.weight.detach().abs().sum(dim=1).mean()))
         self.soft_share, self.temperature = soft_share, temperature
         self.mimic, self.weight = mimic, weight
         self.hash_bits, self.seed = hash_bits, seed
@@ -117,14 +124,14 @@ class Tcs(Method):
         return nn.Sequential(backbone, self.head.fold())
 
     def head_lr(self, lr: float) -> float:
-        """Return min(lr, max(lr, 2e-3) / n), with n = max(1, mean ||W_c||_1) as training starts.
+        """Return min(lr, max(lr, 2e-3) / n), with n = max(1, mean ||W_c||_1) as training starts; 1 for a linear head.
 
         A step of AdamW moves every weight by about the learning rate lr. So it moves a coordinate by lr ||g||_1 and
         a logit by lr ||g||_1 ||W_c||_1. Behind an adapter, logits would move ||W_c||_1 times faster than with one
         Linear on the backbone, and short runs lost accuracy. One Linear trains well at 2e-3. A lower rate of the
         backbone does not slow the head down (docs/explanation/decisions/0007 and 0010).
         """
-        return min(lr, max(lr, LR_OF_ONE_LAYER) / self._mean_l1_norm)
+        return min(lr, max(lr, LR_OF_ONE_LAYER) / self._gain)
 
     def after_backward(self, step: int, total_steps: int) -> None:
         warmup_steps = self.mimic_warmup * total_steps
@@ -204,6 +211,7 @@ def build(inputs: MethodInputs) -> Tcs:
         soft_labels=targets.soft_labels,
         soft_share=targets.soft_share,
         temperature=tcs.temperature,
+        linear_head=tcs.head == "linear",
         label_smoothing=inputs.label_smoothing,
         seed=inputs.options.seed,
     )

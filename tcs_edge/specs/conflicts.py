@@ -21,6 +21,8 @@ def conflicts(config: CompressConfig) -> list[str]:
     if config.online_teacher and not facts.online:
         able = ", ".join(name for name, known in METHODS.items() if known.online)
         problems.append(f"online_teacher: not available with method {config.method}. Methods that have it: {able}.")
+    if config.tcs.head == "linear" and config.tcs.probe_start:
+        problems.append("tcs: probe_start is for a classifier of coordinates. Leave it out, or leave head out.")
     problems += _own_probe_problems(config)
     problems += _teacher_problems(config)
     if config.unlabeled and config.data is None:

@@ -101,7 +101,8 @@ def _default_tcs(asked: CompressConfig, kind: str) -> ResolvedTcs:
     # Measured for CNNs, transformers and pretrained weights (docs/explanation/decisions/0008 and 0012).
     transformer, scratch = kind == "transformer", asked.student_init == "random"
     warmup = 0.2 if scratch and not transformer else 0.0
-    tcs = {"soft_labels": True, "mimic": "cosine", "mimic_weight": 0.1, "mimic_warmup": warmup, "probe_start": scratch}
+    start = scratch and asked.tcs.head == "coordinates"
+    tcs = {"soft_labels": True, "mimic": "cosine", "mimic_weight": 0.1, "mimic_warmup": warmup, "probe_start": start}
     tcs |= PAPER if asked.method == "tcs-paper" else {}
     given = {name: value for name, value in asked.tcs.explicit().items() if value is not None}
     return ResolvedTcs(**tcs | given)

@@ -16,6 +16,7 @@ from tcs_edge.specs.strict import Spec
 Targets = Literal["none", "coordinates", "logits", "maps"]
 Mimicking = Literal["cosine", "mse", "lsh", "lsh+mse", "none"]
 SoftLabelSource = Literal["teacher", "student", "pooled"]
+Head = Literal["coordinates", "linear"]
 Ablation = Literal["none", "random-axes", "shuffled-targets", "top-variance"]
 
 
@@ -59,6 +60,8 @@ class TcsOptions(Spec):
 
     dims: int = Field(default=256, ge=2)
     """Largest number of PCA axes (k); the images may span fewer."""
+    head: Head = "coordinates"
+    """Input of the classifier in training: the student's coordinates, or its features (linear)."""
     kept_fraction: float = Field(default=0.5, gt=0, le=1)
     """Fraction of the k coordinates that feature selection keeps, in (0, 1]."""
     mimic: Mimicking | None = None

@@ -1,4 +1,4 @@
-"""Training head behind the student's backbone, and its folding into one linear layer.
+"""Training heads behind the student's backbone, and their folding into one linear layer.
 
 Coordinates h = A g + b and logits W (m * h) + c are linear in the backbone's features g. So
 W' = W diag(m) A and c' = c + W diag(m) b give the same logits (arXiv 2412.09388). The deployed model
@@ -47,6 +47,27 @@ class TcsHead(nn.Module):
         folded.weight.copy_(masked @ self.adapter.weight.double())
         folded.bias.copy_(self.classifier.bias.double() + masked @ self.adapter.bias.double())
         return folded.to(self.adapter.weight.device)
+
+
+class LinearHead(nn.Module):
+    """Classifier (classes, d_s) on the backbone's features, beside an adapter (k, d_s) that only the mimicking uses.
+
+    All coordinates are kept, since the classifier does not read them.
+    """
+
+    def __init__(self, features: int, dims: int, classes: int) -> None:
+        super().__init__()
+        self.adapter = nn.Linear(features, dims)
+        self.selection = FeatureSelection(dims, SelectionSchedule(kept_fraction=1.0)).requires_grad_(False)
+        self.classifier = nn.Linear(features, classes)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute logits (B, classes) and coordinates h (B, k) of features (B, d_s)."""
+        return self.classifier(features), self.adapter(features)
+
+    def fold(self) -> nn.Linear:
+        """Return the classifier; there is nothing to fold."""
+        return self.classifier
 
 
 def check_fold(trained: Tensor, folded: Tensor) -> float:

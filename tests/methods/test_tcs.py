@@ -230,3 +230,21 @@ def test_low_backbone_learning_rate_does_not_slow_the_head_down_further(lr, own)
     probe = nn.Linear(DIMS, CLASSES)
     nn.init.constant_(probe.weight, 10 / DIMS)
     assert make(probe=probe).head_lr(lr) == pytest.approx(own)
+
+
+def test_linear_head_classifies_the_features_and_mimics_beside_them():
+    method = make(linear_head=True)
+    rows = batch()
+    losses = method.losses(IDENTITY, rows)
+    target = method.targets[rows.index].float()
+    torch.testing.assert_close(method.logits(IDENTITY, rows.images), method.head.classifier(rows.images))
+    mimicking = (1 - cosine_similarity(method.head.adapter(rows.images), target)).mean()
+    torch.testing.assert_close(losses.parts["mimic"], mimicking.detach())
+    torch.testing.assert_close(losses.total.detach(), losses.parts["ce"] + losses.parts["mimic"])
+    losses.total.backward()
+    for step in range(20):
+        method.after_backward(step, 20)
+    assert method.history() == []
+    assert method.head.selection.alive.all()
+    assert method.head_lr(1e-4) == 1e-4
+    torch.testing.assert_close(method.deployed(IDENTITY)(rows.images), method.logits(IDENTITY, rows.images))
