@@ -123,7 +123,7 @@ def _copy(folder: RunFolder, model: DeviceFile, draft: Path) -> None:
     if not folder.model_card.is_file():
         raise DataError(f"{folder.root} has no {MODEL_CARD}. An earlier version wrote the run. Run compress again.")
     shutil.copyfile(folder.model_card, draft / "MODEL_CARD.md")
-    for script in sorted(SCRIPTS.glob("*.py")):
+    for script in sorted((*SCRIPTS.glob("*.py"), *SCRIPTS.glob("*.service"))):
         shutil.copyfile(script, draft / script.name)
 
 

@@ -9,6 +9,8 @@ from tcs_edge.runs.schema import Manifest
 
 # Tested on x86-64 and aarch64 with Python 3.11. This version and all pinned runtimes have wheels for 3.11 to 3.13.
 NUMPY = "2.2.6"
+# Serves HTTP for serve.py: pure Python, without dependencies.
+WAITRESS = "3.0.2"
 
 
 def pinned_packages(manifest: Manifest, runtime: str) -> dict[str, str]:
@@ -19,7 +21,8 @@ def pinned_packages(manifest: Manifest, runtime: str) -> dict[str, str]:
     changed the order of resizing for tall images, and thus the rounding.
     """
     pinned = manifest.target.get("runtimes", {}).get(runtime, {}).get("pin")
-    return {"numpy": NUMPY, "pillow": PIL.__version__, runtime: pinned or manifest.versions[runtime]}
+    versions = {"numpy": NUMPY, "pillow": PIL.__version__, runtime: pinned or manifest.versions[runtime]}
+    return versions | {"waitress": WAITRESS}
 
 
 def requirements_text(packages: dict[str, str]) -> str:
@@ -40,7 +43,7 @@ def license_notes(manifest: Manifest) -> str:
             "",
             '"unknown" means that no license was declared. Some teachers forbid commercial use.',
             "",
-            "`predict.py` and `selfcheck.py`: Apache-2.0, like tcs-edge.",
+            "The programs (`*.py`, `classifier.service`): Apache-2.0, like tcs-edge.",
             "",
         )
     )
@@ -52,13 +55,18 @@ def readme_text(manifest: Manifest, runtime: str, packages: dict[str, str]) -> s
     title = manifest.target.get("title", "this device")
     return f"""# {manifest.student.name} for {title}
 
-Copy this folder to the device. It needs Python 3.11 to 3.13 with {pins}, and nothing else.
+Copy this folder to the device, such as to `/opt/classifier`. It needs Python 3.11 to 3.13. One command installs {pins}
+into a virtual environment of its own, and checks the model:
 
 ```
-python3 -I -m venv .venv && .venv/bin/pip install -r requirements.txt
-.venv/bin/python -I selfcheck.py
-.venv/bin/python -I predict.py ../photo.jpg --top 3
+python3 -I install.py
+.venv/bin/python -I classify.py ../photo.jpg --top 3
+.venv/bin/python -I classify.py --watch ../inbox --csv --out ../answers.csv
+.venv/bin/python -I serve.py --port 8080
 ```
+
+`install.py --camera` also installs what `classify.py --camera 0` needs. `sudo python3 -I install.py --service` also
+writes a systemd unit, which starts `serve.py` with the device. Every program explains its options with `--help`.
 
 Keep your own files out of this folder. `selfcheck.py` verifies every file's sha256 and refuses other files. Then it
 preprocesses the golden images, compares the model's outputs with the validated ones, and measures the latency.
@@ -70,7 +78,10 @@ machine that made the bundle, to check the measured latency against the limits:
 |---|---|
 | the model, `labels.txt` | for {runtime}; one class name per line |
 | `preprocess.json`, `confidence.json` | the preprocessing; the threshold for unknown images |
-| `predict.py`, `selfcheck.py` | Python scripts; import `Classifier` from `predict.py` into your own program |
+| `classify.py`, `serve.py` | classify files, folders, a watched folder or a camera; answer HTTP requests |
+| `install.py`, `selfcheck.py` | install the packages; check files, model and latency |
+| `edge_*.py` | parts of the programs; import `Classifier` from `edge_model.py` into your own program |
+| `classifier.service` | systemd unit of `serve.py` |
 | `golden.npz` | test images with their inputs and logits |
 | `bundle.json`, `SHA256SUMS` | description of the bundle; the hash of every file (`sha256sum -c SHA256SUMS`) |
 | `MODEL_CARD.md`, `bom.cdx.json`, `LICENSES.md` | results and limits; bill of materials (CycloneDX); licenses |

@@ -29,7 +29,8 @@ def command(
 ) -> None:
     """Write a folder with all that the device needs.
 
-    It holds the model, scripts without torch, golden outputs, pinned packages, hashes and licenses. A run that
+    It holds the model, programs without torch (files, folders, cameras, an HTTP service), golden outputs, pinned
+    packages, hashes and licenses. A run that
     failed validation, or whose files changed, is refused.
 
     \b
@@ -56,4 +57,4 @@ def command(
         return
     facts = f"{len(bundle.files)} files, {bundle.size_mb:.1f} MB, for {bundle.runtime}"
     typer.echo(one_line(f"bundle: {bundle.folder} ({facts})"))
-    typer.echo("on the device: pip install -r requirements.txt && python3 -I selfcheck.py")
+    typer.echo("on the device: python3 -I install.py")

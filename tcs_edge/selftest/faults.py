@@ -13,7 +13,7 @@ from tcs_edge.selftest.specimen import Specimen
 
 Where = Literal["model", "script", "int8"]
 MAX_OPSET = 21  # highest opset of the targets' runtimes
-SCRIPT = "predict.py"
+SCRIPT = "edge_preprocess.py"
 
 
 @dataclass(frozen=True)

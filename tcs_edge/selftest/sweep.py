@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 QUICK = ("resnet18", "deit_tiny_patch16_224")  # a CNN and a transformer whose untrained int8 is releasable
 BATCH_SIZE = 16
-MAX_PIXEL_DIFF = 1e-5  # as in selfcheck.py
+MAX_PIXEL_DIFF = 1e-5  # as in edge_checks.py
 HASHES = "sha256 in the manifest"
 
 

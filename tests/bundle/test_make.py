@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import platform
@@ -26,19 +26,27 @@ from tcs_edge.data.formats import readable_suffixes
 from tcs_edge.data.preprocess import Preprocess
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "tcs_edge" / "bundle" / "device_files"
-ALLOWED = {"json", "ncnn", "numpy", "onnxruntime", "openvino", "PIL", "pillow_heif", "predict"}
+# cv2 and picamera2 only for a camera, waitress only for the service.
+ALLOWED = {"cv2", "ncnn", "numpy", "onnxruntime", "openvino", "picamera2", "PIL", "pillow_heif", "waitress"}
+PROGRAMS = ("classify", "install", "selfcheck", "serve")
+MODULES = (
+    "edge_camera", "edge_checks", "edge_images", "edge_listing", "edge_model", "edge_options", "edge_output",
+    "edge_preprocess", "edge_runtimes", "edge_service",
+)  # fmt: skip
 # A device must need none of tcs-edge's own dependencies.
 BLOCKED = ("torch", "timm", "tcs_edge", "onnx", "scipy", "pydantic", "typer")
 
 
-def load_script(name: str):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def own_module(name: str):
+    """Import a module of the bundle as a program beside it does."""
+    sys.path.append(str(SCRIPTS))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(SCRIPTS))
 
 
-predict = load_script("predict")
+images, listing_there, preprocessing = map(own_module, ("edge_images", "edge_listing", "edge_preprocess"))
 
 
 def run_script(folder: Path, *arguments: object, python: str = sys.executable) -> subprocess.CompletedProcess:
@@ -68,12 +76,14 @@ def failed(document: dict) -> str:
 def test_a_bundle_has_the_files_for_a_device(bundled, finished):
     names = {path.name for path in bundled.iterdir()}
     assert names == {
-        "model.onnx", "labels.txt", "preprocess.json", "confidence.json", "golden.npz", "predict.py", "selfcheck.py",
+        "model.onnx", "labels.txt", "preprocess.json", "confidence.json", "golden.npz", "classifier.service",
         "requirements.txt", "SHA256SUMS", "bundle.json", "LICENSES.md", "MODEL_CARD.md", "README.md", "bom.cdx.json",
+        *(f"{name}.py" for name in (*PROGRAMS, *MODULES)),
     }  # fmt: skip
     assert (bundled / "model.onnx").read_bytes() == (finished / "export" / "model.onnx").read_bytes()
     pins = (bundled / "requirements.txt").read_text().splitlines()
     assert "onnxruntime==1.20.0" in pins, "the pin of the Raspberry Pi 4"
+    assert any(pin.startswith("waitress==") for pin in pins), "the server of serve.py"
     assert f"pillow=={PIL.__version__}" in pins, "other versions may round the golden inputs differently"
     assert "timm/test_vit" in (bundled / "LICENSES.md").read_text()
     listed = [line.split("  ")[1] for line in (bundled / "SHA256SUMS").read_text().splitlines()]
@@ -88,7 +98,7 @@ def test_the_scripts_import_only_the_pinned_packages():
             if line.strip().startswith(("import ", "from "))
             for word in [line.split()[1]]
         }
-        assert imports <= ALLOWED | set(sys.stdlib_module_names), script.name
+        assert imports <= ALLOWED | {*MODULES} | set(sys.stdlib_module_names), script.name
 
 
 def test_golden_images_come_from_every_class(bundled):
@@ -117,7 +127,7 @@ def test_a_good_bundle_passes_its_self_check(bundled, tmp_path):
 @pytest.mark.slow
 def test_the_script_and_tcs_edge_predict_equal_classes(bundled, cli, finished, photos):
     files = sorted((photos / "test").rglob("*.jpg"))
-    done = run_script(bundled, "predict.py", "--json", "--top", 2, *files)
+    done = run_script(bundled, "classify.py", "--json", "--top", 2, *files)
     assert done.returncode == 0, done.stderr
     own = json.loads(cli("predict", finished, "--json", "--top", 2, *files).stdout)
     for theirs, ours in zip(json.loads(done.stdout)["predictions"], own["predictions"], strict=True):
@@ -128,13 +138,13 @@ def test_the_script_and_tcs_edge_predict_equal_classes(bundled, cli, finished, p
 
 
 def test_the_script_reads_the_suffixes_and_leaves_out_the_entries_of_tcs_edge():
-    assert set(predict.SUFFIXES) == set(readable_suffixes())
+    assert set(listing_there.SUFFIXES) == set(readable_suffixes())
     known = [*listing._CLUTTER, *(f"a{suffix}" for suffix in listing._CLUTTER_SUFFIXES), ".git", "._a.jpg", "found.000"]
-    images = ["a.jpg", "found.0000", "thumbs.db.jpg", "my#recycle", "cvs1", "recycledcvs", "a.thm.jpg"]
-    for name in (*known, *map(str.upper, known), *images):
-        assert bool(predict.CLUTTER.fullmatch(name)) == listing.is_clutter(name), name
+    photos = ["a.jpg", "found.0000", "thumbs.db.jpg", "my#recycle", "cvs1", "recycledcvs", "a.thm.jpg"]
+    for name in (*known, *map(str.upper, known), *photos):
+        assert bool(listing_there.CLUTTER.fullmatch(name)) == listing.is_clutter(name), name
     assert all(map(listing.is_clutter, known))
-    assert not any(map(listing.is_clutter, images))
+    assert not any(map(listing.is_clutter, photos))
 
 
 def folder_with_clutter(tmp_path: Path, photos: Path) -> Path:
@@ -154,7 +164,7 @@ def folder_with_clutter(tmp_path: Path, photos: Path) -> Path:
 def test_one_bad_image_does_not_stop_the_script(bundled, photos, tmp_path):
     folder, empty = folder_with_clutter(tmp_path, photos), tmp_path / "empty"
     empty.mkdir()
-    done = run_script(bundled, "predict.py", "--json", folder, empty, tmp_path / "none.jpg")
+    done = run_script(bundled, "classify.py", "--json", folder, empty, tmp_path / "none.jpg")
     assert done.returncode == 3
     document = json.loads(done.stdout)
     assert [one["image"] for one in document["predictions"]] == [str(folder / "a.jpg"), str(folder / "b/c/2.JPG")]
@@ -167,14 +177,14 @@ def test_one_bad_image_does_not_stop_the_script(bundled, photos, tmp_path):
     assert f"{folder}: ignored hidden entries and entries of other programs: 3\n" in done.stderr
     assert f"{folder}: ignored files that are not images or not read here: 1\n" in done.stderr
     assert done.stderr.endswith("error: 3 of 5 images were not classified\n")
-    plain = run_script(bundled, "predict.py", folder)
+    plain = run_script(bundled, "classify.py", folder)
     assert (plain.returncode, len(plain.stdout.splitlines())) == (3, 2)
-    assert run_script(bundled, "predict.py", folder / "a.jpg").returncode == 0
-    assert run_script(bundled, "predict.py", "--top", 0, folder).returncode == 2
+    assert run_script(bundled, "classify.py", folder / "a.jpg").returncode == 0
+    assert run_script(bundled, "classify.py", "--top", 0, folder).returncode == 2
 
 
 def replace_in_script(folder: Path, old: str, new: str) -> None:
-    path = folder / "predict.py"
+    path = folder / "edge_preprocess.py"
     text = path.read_text()
     assert text.count(old) == 1
     path.write_text(text.replace(old, new))
@@ -241,12 +251,12 @@ def test_preprocessing_of_script_and_package_is_identical(
     image = Image.fromarray(pixels)
     image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256) if mode == "I;16" else image.convert(mode)
     exif = Image.Exif()
-    exif[predict.ORIENTATION_TAG] = turn
+    exif[images.ORIENTATION_TAG] = turn
     suffix = "jpg" if mode == "CMYK" else "png"
     path = tmp_path_factory.getbasetemp() / f"image.{suffix}"
     image.save(path, exif=exif)
     ours = Preprocess(24, crop_pct, resize, interpolation)
-    theirs = predict.preprocess(predict.open_rgb(path), ours.to_json())
+    theirs = preprocessing.preprocess(images.open_rgb(path), ours.to_json())
     assert theirs.tobytes() == ours(open_rgb(path)).tobytes()
     assert (theirs.dtype, theirs.shape) == (np.float32, (3, 24, 24))
 
@@ -294,7 +304,7 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_the_script_opens_files_as_the_package_does(tmp_path, name):
     FILES[name](tmp_path / name)
-    ours, theirs = open_rgb(tmp_path / name), predict.open_rgb(tmp_path / name)
+    ours, theirs = open_rgb(tmp_path / name), images.open_rgb(tmp_path / name)
     assert (theirs.mode, theirs.size) == ("RGB", ours.size)
     assert theirs.tobytes() == ours.tobytes()
 
@@ -303,13 +313,13 @@ def test_the_script_opens_files_as_the_package_does(tmp_path, name):
 def test_the_script_refuses_pixels_without_a_known_range(tmp_path, values):
     _saved(tmp_path / "a.tif", values)
     with pytest.raises(ValueError, match=r"floating-point pixels|gray values outside"):
-        predict.open_rgb(tmp_path / "a.tif")
+        images.open_rgb(tmp_path / "a.tif")
 
 
 def test_preprocessing_of_elongated_images_is_identical():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 200, 3), dtype=np.uint8))
     ours = Preprocess(32)
-    assert predict.preprocess(image, ours.to_json()).tobytes() == ours(image).tobytes()
+    assert preprocessing.preprocess(image, ours.to_json()).tobytes() == ours(image).tobytes()
 
 
 def one_line(result, exit_code: int) -> str:

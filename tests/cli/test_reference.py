@@ -15,6 +15,7 @@ from tcs_edge.cli.app import app
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OF_OTHERS = {"--help"}
+DEVICE_FILES = ROOT / "tcs_edge" / "bundle" / "device_files"
 
 
 def commands() -> dict:
@@ -57,6 +58,9 @@ def test_options_named_in_docs_exist(page):
     below = [inner for command in commands().values() for inner in getattr(command, "commands", {}).values()]
     everything = (*commands().values(), *below, typer.main.get_command(app))
     known = {option for command in everything for parameter in command.params for option in parameter.opts}
+    known |= {
+        option for script in DEVICE_FILES.glob("*.py") for option in re.findall(r'"(--[a-z-]+)"', script.read_text())
+    }
     named = set(re.findall(r"(?:`| )(--[a-z][a-z0-9-]+)", _own_words(page.read_text(encoding="utf-8"))))
     assert named - known - OF_OTHERS == set()
 
@@ -66,7 +70,7 @@ def _own_words(text: str) -> str:
     return "\n".join(
         line
         for line in text.replace("\\\n", " ").splitlines()
-        if not re.search(r"python3? |pip |pytest|docker run", line)
+        if not re.search(r"python3? |pip |pytest|docker run|curl ", line)
     )
 
 

@@ -39,23 +39,23 @@ def _image(folder: Path) -> Read:
     return read
 
 
-def _predict(folder: Path) -> Read:
-    """The script of a bundle, whose caller turns every exception into one line."""
-    from importlib.util import module_from_spec, spec_from_file_location
+def _classify(folder: Path) -> Read:
+    """The program of a bundle, whose caller turns every exception into one line."""
+    import sys
 
     import tcs_edge.bundle
 
-    source = Path(tcs_edge.bundle.__file__).parent / "device_files" / "predict.py"
-    spec = spec_from_file_location("predict", source)
-    predict = module_from_spec(spec)
-    spec.loader.exec_module(predict)
+    sys.path.append(str(Path(tcs_edge.bundle.__file__).parent / "device_files"))
+    import classify
+    from edge_preprocess import preprocess
+
     path = folder / "image.png"
     steps = {"img_size": 8, "crop_pct": 1.0, "resize": "shorter", "interpolation": "bilinear", "mean": [0.5] * 3,
              "std": [0.5] * 3}  # fmt: skip
 
     class Fake:
         def classify(self, image: Image.Image, top: int) -> list[tuple[str, float]]:
-            predict.preprocess(image, steps)
+            preprocess(image, steps)
             return [("a", 1.0)]
 
         def is_unknown(self, guesses: object) -> bool:
@@ -63,7 +63,7 @@ def _predict(folder: Path) -> Read:
 
     def read(content: bytes) -> None:
         path.write_bytes(content)
-        (answer,) = predict.answer_each(Fake(), [str(path)], 1)
+        (answer,) = classify.answer_each(Fake(), [str(path)], 1)
         if "\n" in answer.get("reason", ""):
             raise AssertionError(answer["reason"])
 
@@ -100,5 +100,5 @@ def _files(_: Path) -> list[bytes]:
 
 READERS = (
     Reader("image", "image", _files, _image, share=3),
-    Reader("predict", "image", _files, _predict, share=3),
+    Reader("classify", "image", _files, _classify, share=3),
 )

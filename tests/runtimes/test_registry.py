@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from tcs_edge.bundle.device_files import predict
+from tcs_edge.bundle.device_files import edge_runtimes
 from tcs_edge.commands import doctor
 from tcs_edge.data import Preprocess
 from tcs_edge.errors import DataError
@@ -64,7 +64,7 @@ def test_runtimes_of_devices_are_registered_profiled_and_bundled():
     on_devices = get_args(RuntimeName)
     assert set(on_devices) <= set(RUNTIMES), "the runtimes that targets may name"
     assert on_devices == tuple(OPENERS), "the runtimes of the device's profiler"
-    assert all(hasattr(predict, f"load_{name}") for name in on_devices), "the runtimes of the device's scripts"
+    assert all(hasattr(edge_runtimes, f"load_{name}") for name in on_devices), "the runtimes of the device's scripts"
 
 
 def test_no_two_models_of_a_run_share_a_file():

@@ -19,7 +19,7 @@ from PIL import Image, features
 from tcs_edge.data.decode import as_rgb, decode_rgb, inspect, open_rgb
 from tcs_edge.errors import DataError
 
-PREDICT = Path(__file__).resolve().parents[2] / "tcs_edge" / "bundle" / "device_files" / "predict.py"
+DECODER = Path(__file__).resolve().parents[2] / "tcs_edge" / "bundle" / "device_files" / "edge_images.py"
 AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 
 
@@ -110,8 +110,8 @@ def memory(tmp_path) -> Callable[[str], dict]:
 
 
 def script():
-    scope = {"__name__": "predict", "__file__": str(PREDICT)}
-    exec(PREDICT.read_text(), scope)
+    scope = {"__name__": "edge_images", "__file__": str(DECODER)}
+    exec(DECODER.read_text(), scope)
     return scope["open_rgb"]
 
 

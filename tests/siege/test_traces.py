@@ -133,9 +133,9 @@ def test_a_report_is_written_into_the_run_alone(traced, own_run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["selfcheck.py", "predict.py"])
+@pytest.mark.parametrize("script", ["selfcheck.py", "classify.py"])
 def test_the_scripts_of_a_bundle_write_their_result_alone(traced, tmp_path, cli, finished, photos, script):
     bundle = tmp_path / "bundle"
     assert cli("bundle", finished, "--out", bundle).exit_code == 0
-    more = [photos / "test" / "red" / "01.png"] if script == "predict.py" else []
+    more = [photos / "test" / "red" / "01.png"] if script == "classify.py" else []
     harmless(traced(sys.executable, "-I", script, *more, place=bundle), bundle, tmp_path / "tmp")

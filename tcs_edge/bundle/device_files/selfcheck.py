@@ -30,9 +30,9 @@ import platform
 import re
 import stat
 import tempfile
-import time
 import types
 from datetime import datetime, timezone
+from importlib.util import spec_from_loader
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -40,12 +40,6 @@ SUMS, RESULT = "SHA256SUMS", "selfcheck.json"
 SUMS_LINE = re.compile(r"([0-9a-f]{64})  ([^\s/\\:][^/\\:]*)")
 MOST_SUMS_BYTES = 1_000_000
 PACKAGES = {"numpy": "numpy", "pillow": "PIL"}
-MAX_PIXEL_DIFF = 1e-5  # of a normalized pixel, far below one gray level (about 0.02)
-# Most that bundle.json may allow the logits, as a share of the largest, by arithmetic.
-MAX_REL_DIFF = {"f32": 1e-4, "f16-weights": 2e-2, "f16": 2e-2, "bf16": 1e-1, "int8": 1.0}
-REPETITIONS = 5
-WARM_UP_SECONDS = 1.0
-FEWEST_RUNS = 20  # per repetition, also on slow devices
 
 
 class NotListed(Exception):
@@ -126,72 +120,9 @@ def plain(text: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(str(text).split()))
 
 
-def check_preprocessing(predict: types.ModuleType, golden: dict, steps: dict) -> dict:
-    """Check that preprocessing turns the golden images into the golden inputs."""
-    import numpy as np
-    from PIL import Image
-
-    worst = 0.0
-    for row, expected in enumerate(golden["inputs"]):
-        made = predict.preprocess(Image.fromarray(golden[f"image_{row:03d}"]), steps)
-        if made.shape != expected.shape:
-            return result("preprocessing", False, f"inputs have shape {made.shape}, expected {expected.shape}")
-        worst = max(worst, float(np.abs(made - expected).max()))
-    return result("preprocessing", worst <= MAX_PIXEL_DIFF, f"largest difference {worst:.2g}, allowed {MAX_PIXEL_DIFF}")
-
-
-def check_outputs(expected, logits, limit: float) -> dict:
-    """Check logits (N, classes) against the golden ones; a class may change only if rounding can explain it."""
-    import numpy as np
-
-    if logits.shape != expected.shape or not np.isfinite(logits).all():
-        return result("outputs", False, f"shape {logits.shape}, or a logit is NaN or Inf")
-    scale = float(np.abs(expected).max())
-    difference = float(np.abs(logits - expected).max()) / scale if scale else float(np.abs(logits).max())
-    rows, before, after = np.arange(len(expected)), expected.argmax(axis=1), logits.argmax(axis=1)
-    margin = float((expected[rows, before] - expected[rows, after]).max())
-    passed = difference <= limit and margin <= 2 * limit * scale
-    flips = int((before != after).sum())
-    return result("outputs", passed, f"largest difference {difference:.2g}, allowed {limit:g}; {flips} classes changed")
-
-
 def result(name: str, passed: bool, detail: str) -> dict:
     """Return one check as JSON."""
     return {"name": name, "passed": bool(passed), "detail": plain(detail)}
-
-
-def measure(run, seconds: float) -> dict:
-    """Measure `run()` in ms: percentiles over all calls, and the lowest and highest median of a repetition."""
-    import numpy as np
-
-    repeat(run, WARM_UP_SECONDS, 3)
-    parts = [repeat(run, seconds / REPETITIONS, FEWEST_RUNS) for _ in range(REPETITIONS)]
-    every, medians = np.concatenate(parts), [float(np.median(part)) for part in parts]
-    p50, p90, p99 = (float(np.percentile(every, share)) for share in (50, 90, 99))
-    return {
-        "p50_ms": p50, "p90_ms": p90, "p99_ms": p99,
-        "low_ms": min(*medians, p50), "high_ms": max(*medians, p50), "runs": len(every),
-    }  # fmt: skip
-
-
-def repeat(run, seconds: float, fewest: int) -> list:
-    """Return the milliseconds of each call, for `seconds` and at least `fewest` calls."""
-    times, end = [], time.perf_counter() + seconds
-    while len(times) < fewest or time.perf_counter() < end:
-        started = time.perf_counter()
-        run()
-        times.append(1e3 * (time.perf_counter() - started))
-    return times
-
-
-def process_peak_memory_mb() -> "float | None":
-    """Return the peak memory of this process in 10^6 bytes; None if the system does not report it."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def describe_machine() -> dict:
@@ -222,7 +153,7 @@ def examine(folder: Path, threads: "int | None", seconds: float, out: Path) -> d
     if checks[0]["passed"]:
         try:
             about = described(folder)
-            checks += check_model(folder, threads, seconds, rows)
+            checks += model_checks(folder, threads, seconds, rows)
         except ImportError as error:
             checks.append(result("runs", False, f"{error}. Run: python3 -m pip install -r requirements.txt"))
         except Exception as error:  # any exception of a runtime is a failed check
@@ -240,6 +171,45 @@ def examine(folder: Path, threads: "int | None", seconds: float, out: Path) -> d
     }
 
 
+def model_checks(folder: Path, threads: "int | None", seconds: float, rows: list) -> list:
+    """Import the checked modules, compare the model with the golden answers, and append the latency to `rows`."""
+    modules = CheckedModules(folder)
+    sys.meta_path.insert(0, modules)
+    try:
+        from edge_checks import check_model
+
+        return [result(*found) for found in check_model(folder, threads, seconds, rows)]
+    finally:
+        sys.meta_path.remove(modules)
+
+
+class CheckedModules:
+    """Import the modules edge_* from the bytes that have the listed hash, and never from `__pycache__`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+        """Return the spec of a module of the bundle; None for others."""
+        return spec_from_loader(name, self) if name.startswith("edge_") else None
+
+    def create_module(self, spec: object) -> None:
+        """Leave the creation to Python."""
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Run a module.
+
+        Raises:
+            ValueError: it changed since it was checked, or is not listed.
+        """
+        path = self._folder / f"{module.__name__}.py"
+        source = path.read_bytes()
+        if hashlib.sha256(source).hexdigest() != listed_hashes(self._folder).get(path.name):
+            raise ValueError(f"{path.name} changed during the check")
+        module.__file__ = str(path)
+        exec(compile(source, module.__file__, "exec"), module.__dict__)
+
+
 def described(folder: Path) -> dict:
     """Return bundle.json, after a check that it describes the model in this folder.
 
@@ -252,61 +222,6 @@ def described(folder: Path) -> dict:
     if not set(stated) <= set(hashes.values()) or hashes.get(about["model"]) not in stated:
         raise ValueError("bundle.json describes another model than the one in this folder")
     return about
-
-
-def check_model(folder: Path, threads: "int | None", seconds: float, rows: list) -> list:
-    """Check preprocessing and outputs against the golden ones, and append the measured latency to `rows`."""
-    import numpy as np
-
-    predict = checked_module(folder, "predict.py")
-    classifier = predict.Classifier(folder, threads)
-    with np.load(folder / "golden.npz", allow_pickle=False) as stored:
-        golden = dict(stored)
-    arithmetic = golden_arithmetic(classifier)
-    limit = classifier.about["max_rel_diff"][arithmetic]
-    if not 0 < limit <= MAX_REL_DIFF[arithmetic]:
-        raise ValueError(f"bundle.json allows a difference of {limit:g}, more than {MAX_REL_DIFF[arithmetic]:g}")
-    logits = classifier.logits(golden["inputs"])
-    if logits.shape[1:] != (len(classifier.labels),):
-        raise ValueError(f"the model has {logits.shape[1]} classes, labels.txt has {len(classifier.labels)}")
-    checks = [
-        check_preprocessing(predict, golden, classifier.steps),
-        check_outputs(golden["logits"], logits, limit),
-    ]
-    rows.append(latency_row(classifier, golden["inputs"][:1], seconds))
-    return checks
-
-
-def checked_module(folder: Path, name: str) -> types.ModuleType:
-    """Import a script from the bytes that have the listed hash, and never from `__pycache__`.
-
-    Raises:
-        ValueError: the script changed since it was checked.
-    """
-    source = (folder / name).read_bytes()
-    if hashlib.sha256(source).hexdigest() != listed_hashes(folder).get(name):
-        raise ValueError(f"{name} changed during the check")
-    module = types.ModuleType(Path(name).stem)
-    module.__file__ = str(folder / name)
-    exec(compile(source, module.__file__, "exec"), module.__dict__)
-    return module
-
-
-def golden_arithmetic(classifier) -> str:
-    """Return the arithmetic that sets the limit of the logits; int8 kernels differ between processors."""
-    return "int8" if classifier.about["precision"] == "int8" else classifier.arithmetic
-
-
-def latency_row(classifier, image, seconds: float) -> dict:
-    """Measure the latency of one input (1, 3, S, S); return a row in the format of a latency profile."""
-    about = classifier.about
-    return {
-        "model": about["student"], "img_size": about["img_size"], "batch": 1,
-        "runtime": about["runtime"], "runtime_version": classifier.runtime_version,
-        "threads": classifier.threads, "precision": about["precision"], "arithmetic": classifier.arithmetic,
-        **measure(lambda: classifier.logits(image), seconds),
-        "process_peak_memory_mb": process_peak_memory_mb(), "source": "measured",
-    }  # fmt: skip
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -63,7 +63,11 @@ def test_a_bundle_for_ncnn_checks_itself_and_predicts(ncnn_run, cli, photos, tmp
     assert (row["runtime"], row["precision"]) == ("ncnn", "fp16")
     image = next((photos / "test").rglob("*.png"))
     said = subprocess.run(
-        [sys.executable, "-I", "predict.py", str(image), "--json"], cwd=out, capture_output=True, text=True, timeout=300
+        [sys.executable, "-I", "classify.py", str(image), "--json"],
+        cwd=out,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert said.returncode == 0, said.stderr
     (answer,) = json.loads(said.stdout)["predictions"]
@@ -74,7 +78,7 @@ def test_a_bundle_for_ncnn_checks_itself_and_predicts(ncnn_run, cli, photos, tmp
     assert answer["guesses"][0]["probability"] == pytest.approx(expected["probability"], abs=0.02)
     weights = out / "model.fp16.bin"
     weights.write_bytes(weights.read_bytes()[:-4])
-    broken = subprocess.run([sys.executable, "-I", "predict.py", str(image)], cwd=out, capture_output=True, text=True)
+    broken = subprocess.run([sys.executable, "-I", "classify.py", str(image)], cwd=out, capture_output=True, text=True)
     assert broken.returncode == 1
     assert "cannot load the model" in broken.stderr
 

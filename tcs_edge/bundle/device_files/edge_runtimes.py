@@ -1,0 +1,67 @@
+"""Load a model into its runtime: ONNX Runtime, OpenVINO or ncnn."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+
+def load_onnxruntime(path: str, threads: int) -> tuple:
+    """Load the model; return a function from (1, 3, S, S) to logits, the runtime's version and its arithmetic."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads slow down the other programs of a small device.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return (lambda inputs: session.run(None, {name: inputs})[0]), onnxruntime.__version__, "f32"
+
+
+def load_openvino(path: str, threads: int) -> tuple:
+    """Load the model like `load_onnxruntime`; OpenVINO itself selects bf16 or f16 on CPUs that have it."""
+    import openvino
+
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    compiled = openvino_core().compile_model(path, "CPU", config)
+    arithmetic = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    return (lambda inputs: compiled([inputs])[0]), openvino.__version__, arithmetic
+
+
+@functools.lru_cache(maxsize=None)
+def openvino_core() -> object:
+    """Return the only core of this process: a signal may crash a process that destroys several (openvino 2026.4)."""
+    import openvino
+
+    core = openvino.Core()
+    # A mapped weights file that is overwritten would change the loaded model.
+    core.set_property({"ENABLE_MMAP": False})
+    return core
+
+
+def load_ncnn(path: str, threads: int) -> tuple:
+    """Load the model like `load_onnxruntime`; ncnn itself selects float16 arithmetic on Arm CPUs that have it."""
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    net.opt.use_vulkan_compute = False
+    if net.load_param(path) or net.load_model(str(Path(path).with_suffix(".bin"))):
+        raise ValueError("ncnn cannot load the model")
+    # Without such arithmetic, ncnn stores weights of fully connected layers in float16 at most.
+    arithmetic = "f16" if ncnn.cpu_support_arm_asimdhp() else "f16-weights"
+    return functools.partial(run_ncnn, net), ncnn.__version__, arithmetic
+
+
+def run_ncnn(net, inputs: np.ndarray) -> np.ndarray:
+    """Return the logits (1, classes) of one input (1, 3, S, S)."""
+    import ncnn
+
+    extractor = net.create_extractor()
+    failed = extractor.input(net.input_names()[0], ncnn.Mat(np.ascontiguousarray(inputs[0])).clone())
+    code, logits = extractor.extract(net.output_names()[0])
+    if failed or code or logits.empty():
+        raise RuntimeError(f"ncnn failed with code {failed or code}")
+    return np.array(logits).reshape(1, -1)
