@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from tcs_edge.bench.grid import SCHEMA_VERSION, BenchRun, RunResult
-from tcs_edge.errors import TcsEdgeError, UsageError
+from tcs_edge.errors import DataError, TcsEdgeError, UsageError, short
 from tcs_edge.utils.files import write_json
 from tcs_edge.utils.processes import run_attached
 from tcs_edge.utils.progress import track
 from tcs_edge.utils.reading import read_json
 
 logger = logging.getLogger(__name__)
+
+RESULT = TypeAdapter(RunResult)
+AGAIN = "Remove the file, then run the command again."
 
 # Options that change a teacher's pass, in addition to its name. Arms that share the pass differ in the others.
 PASS_OPTIONS = (
@@ -28,7 +34,8 @@ def run_bench(runs: Sequence[BenchRun], out: Path) -> dict[BenchRun, RunResult]:
     """Return the result of every run, and write each to `out`/NAME.json as soon as it is finished.
 
     Raises:
-        UsageError: `out` has the result of a run with the same name but other options.
+        DataError: a result in `out` is damaged.
+        UsageError: `out` has the result of a run with the same name but other options, or of other test images.
         TcsEdgeError: a run failed; message and exit code are the run's. Earlier results are kept.
     """
     for run in runs:
@@ -47,16 +54,23 @@ def _require_same(kept: Path, run: BenchRun, names: Sequence[str] = ()) -> None:
     """Check that the file `kept` has the run's options: all, or only `names`."""
     if not kept.exists():
         return
-    known, wanted = read_json(kept, SCHEMA_VERSION).get("options", {}), run.config_key()["options"]
+    known, wanted = _part(kept, "options"), run.config_key()["options"]
     if any(known.get(name) != wanted.get(name) for name in names or known.keys() | wanted.keys()):
         raise UsageError(f"{kept} is the result of other options. Pass another --out, or remove the file.")
 
 
 def _results(runs: Sequence[BenchRun], out: Path) -> Iterator[tuple[BenchRun, RunResult]]:
+    images = 0
     for done, run in enumerate(track(runs, "bench", total=len(runs)), start=1):
         passed = _result(run, out, run.teacher, is_pass=True) if run.teacher else {}
-        found = RunResult(**_result(run, out, run.name, is_pass=False))
-        found = replace(found, teacher_seconds=passed.get("seconds", 0.0))
+        found = _checked(_result(run, out, run.name, is_pass=False), out / f"{run.name}.json")
+        found = replace(found, teacher_seconds=_seconds(passed, out / f"{run.teacher}.json"))
+        if images not in (0, len(found.correct)):
+            raise UsageError(
+                f"{out / run.name}.json is of {len(found.correct)} test images, earlier results are of {images}. "
+                "Pass another --out, or remove the files of other images."
+            )
+        images = len(found.correct)
         accuracy, seconds = f"accuracy {100 * found.accuracy:.1f} %", f"training {found.train_seconds:.0f} s"
         logger.info(f"run {done} of {len(runs)}: {run.title}: {accuracy}, {seconds}")
         yield run, found
@@ -67,7 +81,43 @@ def _result(run: BenchRun, out: Path, name: str, is_pass: bool) -> dict[str, Any
     path = out / f"{name}.json"
     if not path.exists():
         _run_process(run, out / f"{name}.config_key", is_pass)
-    return dict(read_json(path, SCHEMA_VERSION)["found"])
+    return _part(path, "found")
+
+
+def _part(path: Path, key: str) -> dict[str, Any]:
+    """Return a table of a result file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    part = read_json(path, SCHEMA_VERSION).get(key)
+    if not isinstance(part, dict):
+        raise DataError(f"{path}: {key} is not a table. {AGAIN}")
+    return part
+
+
+def _checked(found: dict[str, Any], path: Path) -> RunResult:
+    """Return the result in a file.
+
+    Raises:
+        DataError: a value is missing or of another type.
+    """
+    try:
+        result = RESULT.validate_json(json.dumps(found), strict=True)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        name = ".".join(map(str, problem["loc"]))
+        raise DataError(f"{path}: found.{name}: {problem['msg']}, got {short(problem['input'])}. {AGAIN}") from None
+    if not result.correct or set(result.correct) - {"0", "1"}:
+        raise DataError(f"{path}: found.correct: not zeros and ones, got {short(result.correct)}. {AGAIN}")
+    return result
+
+
+def _seconds(passed: dict[str, Any], path: Path) -> float:
+    seconds = passed.get("seconds", 0.0)
+    if type(seconds) not in (int, float):
+        raise DataError(f"{path}: found.seconds: not a number, got {short(seconds)}. {AGAIN}")
+    return float(seconds)
 
 
 def _run_process(run: BenchRun, config_key: Path, is_pass: bool) -> None:

@@ -6,7 +6,6 @@ that the user gave, all on the teacher's single pass.
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from tcs_edge.teachers.features import Features
 from tcs_edge.training.distill import TrainingFiles
 from tcs_edge.utils.logs import warnings_only
 from tcs_edge.utils.progress import track
+from tcs_edge.utils.reading import parse_json, read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,8 @@ def short_runs(listed: Shortlist, features: Features) -> Learn:
             files = TrainingFiles(*(Path(folder) / name for name in ("state", "metrics", "selection")))
             with warnings_only():  # the epochs of short runs would bury the rounds
                 train_student(ready, files, backbone, taught(ready, backbone))
-            return float(json.loads(files.metrics.read_text().splitlines()[-1])["val_accuracy"])
+            last = read_regular(files.metrics).splitlines()[-1]
+            return float(parse_json(last, str(files.metrics))["val_accuracy"])
 
     return learn
 

@@ -18,6 +18,7 @@ from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import keep_decoded
 from tcs_edge.data.loader import evaluation_loader, training_loader
 from tcs_edge.data.rand_augment import RandAugment
+from tcs_edge.errors import DataError
 from tcs_edge.methods import DistillationTargets, MethodInputs, build_method
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.training.accelerator import make_accelerator
@@ -26,7 +27,8 @@ from tcs_edge.training.modes import deterministic
 from tcs_edge.training.schedule import Schedule
 from tcs_edge.training.trainer import Data, train
 from tcs_edge.utils.allocator import return_freed_memory
-from tcs_edge.utils.files import write_json, write_text
+from tcs_edge.utils.files import write_bytes, write_json
+from tcs_edge.utils.reading import parse_json, read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -123,21 +125,22 @@ class _MetricsLog:
 
     def __init__(self, path: Path, resume: bool) -> None:
         self.path = path
-        self.earlier = path.read_text(encoding="utf-8").splitlines() if resume and path.exists() else []
+        self.earlier = read_regular(path).splitlines() if resume and path.exists() else []
         self.started = False
 
     def __call__(self, metrics: dict[str, Any]) -> None:
         if not self.started:
             kept = [line for line in self.earlier if _epoch(line) < metrics["epoch"]]
-            write_text(self.path, "".join(f"{line}\n" for line in kept))
+            write_bytes(self.path, b"".join(line + b"\n" for line in kept))
             self.started = True
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics) + "\n")
 
 
-def _epoch(line: str) -> float:
-    """Return the epoch of a line; infinity for a line that broke off."""
+def _epoch(line: bytes) -> float:
+    """Return the epoch of a line; infinity for a line that broke off or is damaged."""
     try:
-        return float(json.loads(line)["epoch"])
-    except json.JSONDecodeError:
+        epoch = parse_json(line, "metrics.jsonl")["epoch"]
+    except (DataError, KeyError, TypeError):
         return math.inf
+    return float(epoch) if type(epoch) in (int, float) else math.inf

@@ -12,18 +12,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from tcs_edge.errors import DataError, ParityFailed, reason_of
+from tcs_edge.errors import DataError, ParityFailed, reason_of, short
 from tcs_edge.methods import Method, SimKdStudent
 from tcs_edge.models.cost import count_macs_m, count_params_m
 from tcs_edge.models.feature_map import drop_head
 from tcs_edge.students.build import deployable
 from tcs_edge.tcs.head import check_fold
 from tcs_edge.utils.files import write_bytes
-from tcs_edge.utils.reading import require_content
+from tcs_edge.utils.reading import parse_json, require_content
 
 # Folding batch norms into kernels rounds once per layer, which is more than folding the head.
 BRANCH_TOLERANCE = 1e-4
 DEPLOYED = "deployed"  # metadata of the weights file
+SIZES = ("channels", "width", "classes", "grid")  # of the blueprint
+AGAIN = "Run compress again."
 
 
 @torch.no_grad()
@@ -96,12 +98,12 @@ def folded_temperature(path: Path) -> float:
     """
     try:
         with safe_open(path, framework="pt") as stored:
-            temperature = float(json.loads((stored.metadata() or {})[DEPLOYED])["temperature"])
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"a temperature of {temperature}")
-        return temperature
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} has no temperature ({reason_of(error)}). Run compress again.") from None
+            temperature = _facts(stored, path).get("temperature")
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} has no temperature ({reason_of(error)}). {AGAIN}") from None
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise DataError(f"{path} has no temperature ({short(temperature)} is not a positive number). {AGAIN}")
+    return float(temperature)
 
 
 def load_deployed(path: Path, backbone: nn.Module, img_size: int) -> nn.Module:
@@ -114,18 +116,62 @@ def load_deployed(path: Path, backbone: nn.Module, img_size: int) -> nn.Module:
     try:
         with safe_open(path, framework="pt") as stored:
             state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            blueprint = json.loads((stored.metadata() or {}).get(DEPLOYED, "{}")).get("blueprint")
+            blueprint = _facts(stored, path).get("blueprint") or {}
         model = _rebuilt(backbone, state, blueprint, img_size)
         model.load_state_dict(state)
-    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} does not contain this student ({reason_of(error)}). Run compress again.") from None
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path} does not contain this student ({reason_of(error)}). {AGAIN}") from None
     return model.eval()
 
 
-def _rebuilt(backbone: nn.Module, state: dict[str, Tensor], blueprint: dict[str, Any], img_size: int) -> nn.Module:
-    """Build the deployed network without its weights: a backbone and one Linear, or from a blueprint."""
+def _facts(stored: Any, path: Path) -> dict[str, Any]:
+    """Return the metadata that `save_deployed` wrote; empty without them.
+
+    Args:
+        stored: open safetensors file.
+
+    Raises:
+        DataError: they are not a JSON object.
+    """
+    text = (stored.metadata() or {}).get(DEPLOYED, "{}")
+    facts = parse_json(text.encode(), str(path), "has metadata that are not JSON", AGAIN)
+    if not isinstance(facts, dict):
+        raise DataError(f"{path} has metadata that are not a table. {AGAIN}")
+    return facts
+
+
+def _rebuilt(backbone: nn.Module, state: dict[str, Tensor], blueprint: Any, img_size: int) -> nn.Module:
+    """Build the deployed network without its weights: a backbone and one Linear, or from a blueprint.
+
+    Raises:
+        ValueError: the sizes are not those of the tensors, so that the network could be of any size.
+    """
     if blueprint:
+        _check_blueprint(blueprint, state)
         drop_head(backbone, img_size)
         return SimKdStudent(deployable(backbone), **blueprint)
-    classes, features = state["1.weight"].shape
+    head = state["1.weight"]
+    if head.dim() != 2 or not head.numel():
+        raise ValueError(f"1.weight has the shape {list(head.shape)}")
+    classes, features = head.shape
     return nn.Sequential(deployable(backbone), nn.Linear(features, classes))
+
+
+def _check_blueprint(blueprint: Any, state: dict[str, Tensor]) -> None:
+    """Check that a blueprint has the sizes of the tensors, before anything of these sizes is made.
+
+    Raises:
+        ValueError: it has other sizes or types.
+    """
+    types = {name: type(value) for name, value in blueprint.items()} if isinstance(blueprint, dict) else {}
+    if types != dict.fromkeys(SIZES, int) | {"signed": bool} or min(blueprint[name] for name in SIZES) < 1:
+        raise ValueError("its blueprint is damaged")
+    channels, width, classes = (blueprint[name] for name in SIZES[:3])
+    half = width // 2
+    expected = {
+        "projector.0.weight": (half, channels, 1, 1), "projector.3.weight": (half, half, 3, 3),
+        "classifier.weight": (classes, width),
+    }  # fmt: skip
+    for name, shape in expected.items():
+        if tuple(state[name].shape) != shape:
+            raise ValueError(f"{name} has the shape {list(state[name].shape)}, its blueprint needs {list(shape)}")
