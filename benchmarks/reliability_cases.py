@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import random
 import shutil
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from reliability_case import Case, counted, moment, needs_mounts
 from reliability_lab import (
     JOBS,
-    LOST,
-    REFUSED,
     SAME,
     WRONG,
     Forks,
@@ -29,46 +24,15 @@ from reliability_lab import (
     unexpected,
     weights_of,
 )
+from reliability_places import clock, file_systems, no_home, users
 
 COMPRESS = JOBS["compress"]
-FAKETIME = (
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/local/lib/faketime/libfaketimeMT.so.1",
-)
-NOBODY = 65534
-NO_ACCOUNT = 54321  # a user id without an entry in the list of users, as in many containers
 STOP_SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP, "SIGINT": signal.SIGINT}
 LIMIT_LEVELS = {
     "RLIMIT_NOFILE": (1, 2, 3, 4, 5, 6, 8, 12, 16, 24),
     "RLIMIT_FSIZE": (20_000, 50_000, 100_000, 300_000, 700_000, 1_000_000, 1_400_000, 1_490_000),
     "RLIMIT_AS": tuple(mb * 1_000_000 for mb in (0, 1, 3, 5, 10, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500)),
 }
-
-
-@dataclass(frozen=True)
-class Case:
-    """One row of the table.
-
-    Args:
-        tries: return the names of all tries; it may run the job undisturbed to count its events.
-        attempt: disturb the job once; return the verdict.
-        needs: return the reason why this system cannot run the case, or None.
-    """
-
-    name: str
-    tries: Callable[[Lab], list[str]]
-    attempt: Callable[[Lab, str], Result]
-    needs: Callable[[], str | None] = lambda: None
-
-
-def moment(case: str, number: str, seconds: float) -> float:
-    """Return a moment of the try, uniform over a duration in seconds, the same in every measurement."""
-    return random.Random(f"{case} {number}").uniform(0, seconds)
-
-
-def counted(count: int) -> Callable[[Lab], list[str]]:
-    return lambda lab: [str(number) for number in range(1, count + 1)]
 
 
 def states_at_events(job: Job) -> Case:
@@ -112,10 +76,6 @@ def limits(name: str) -> Case:
         return lab.judge(COMPRESS, lab.run(*COMPRESS.command, limits={name: int(level)}))
 
     return Case(f"compress: {case} ({name})", lambda lab: [str(level) for level in LIMIT_LEVELS[name]], attempt)
-
-
-def needs_mounts() -> str | None:
-    return None if os.geteuid() == 0 and Path("/proc/self/ns/mnt").exists() else "needs root, to mount file systems"
 
 
 def full_disk() -> Case:
@@ -221,124 +181,6 @@ def _judge_two(lab: Lab, what: str, both: list[Outcome]) -> Result:
     if left := left_over(lab.work):
         return Result(WRONG, f"left over: {', '.join(left)}")
     return Result(SAME, last_line(max(both, key=lambda outcome: outcome.code)))
-
-
-def file_systems() -> Case:
-    """Output, cache and temporary files on three file systems; a run folder that is a mount point."""
-
-    def attempt(lab: Lab, what: str) -> Result:
-        lab.learn(COMPRESS)
-        lab.reset(COMPRESS)
-        with ExitStack() as stack:
-            stack.enter_context(mounted(lab.work, "size=1g"))
-            stack.enter_context(mounted(lab.work / "cache", "size=1g"))
-            temporary = lab.folder / "tmp"
-            stack.enter_context(mounted(temporary, "size=1g"))
-            if what == "three file systems":
-                return lab.judge(COMPRESS, lab.fresh(*COMPRESS.command, TMPDIR=str(temporary)))
-            if what == "a bundle in a mount point":
-                return _bundle_in_mount(lab)
-            stack.enter_context(mounted(lab.work / "run", "size=1g"))
-            first = lab.run(*COMPRESS.command)
-            if what == "a mount point as run, overwritten" and not first.code:
-                first = lab.run(*COMPRESS.command, "--overwrite")
-            return lab.judge(COMPRESS, first)
-
-    tries = ["three file systems", "a mount point as run", "a mount point as run, overwritten",
-             "a bundle in a mount point"]  # fmt: skip
-    return Case("rename across file systems", lambda lab: tries, attempt, needs_mounts)
-
-
-def _bundle_in_mount(lab: Lab) -> Result:
-    job = JOBS["bundle over another"]
-    lab.learn(job)
-    bundle = lab.work / "b"
-    with ExitStack() as stack:
-        stack.enter_context(mounted(lab.work, "size=1g"))
-        stack.enter_context(mounted(bundle, "size=1g"))
-        shutil.copytree(lab.folder / "earlier", bundle, dirs_exist_ok=True)
-        before = job.state(lab.work)
-        first = lab.run(*job.command)
-        if problem := unexpected(first):
-            return problem
-        after = job.state(lab.work)
-    if first.code == 0:
-        return Result(SAME if after == lab.expected[job.name] else WRONG, last_line(first))
-    return Result(REFUSED if after == before else LOST, last_line(first))
-
-
-def users() -> Case:
-    def attempt(lab: Lab, what: str) -> Result:
-        lab.learn(COMPRESS)
-        lab.reset(COMPRESS)
-        prefix, command = as_user(NOBODY), COMPRESS.command
-        lab.work.chmod(0o755)
-        os.chown(lab.work, NOBODY, NOBODY)
-        if what == "a folder of root":
-            os.chown(lab.work, 0, 0)
-        if what == "a stopped run of root":
-            lab.run(*COMPRESS.command, kill_at=len(lab.whole["compress"].events) // 2)
-            command = ("compress", "--resume", "work/run")
-        first = lab.fresh(*command, prefix=prefix, HOME="/nonexistent", TMPDIR="/tmp")
-        return lab.judge(COMPRESS, first, lift=lambda: os.chown(lab.work, 0, 0))
-
-    tries = ["an own folder", "a folder of root", "a stopped run of root"]
-    return Case("compress: a user without root's rights", lambda lab: tries, attempt, needs_mounts)
-
-
-def as_user(number: int) -> list[str]:
-    """Return a command prefix that drops the rights of root."""
-    return ["setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups"]
-
-
-def no_home() -> Case:
-    """Without --cache-dir, so that the default place is used."""
-    at = COMPRESS.command.index("--cache-dir")
-    command = (*COMPRESS.command[:at], *COMPRESS.command[at + 2 :])
-    job = replace(COMPRESS, name="compress, default cache", command=command)
-
-    homes = {
-        "HOME is not set": (None, 0),
-        "HOME is not set, no account": (None, NO_ACCOUNT),
-        "HOME does not exist": ("/nonexistent/home", NOBODY),
-        "HOME is a file": ("teacher.safetensors", NOBODY),
-    }
-
-    def attempt(lab: Lab, what: str) -> Result:
-        lab.learn(COMPRESS)
-        lab.reset(COMPRESS)
-        unset: dict[str, str | None] = {"XDG_CACHE_HOME": None, "TCS_EDGE_CACHE": None}
-        lab.work.chmod(0o777)
-        home, user = homes[what]
-        home = str(lab.folder / home) if home == "teacher.safetensors" else home
-        first = lab.fresh(*job.command, prefix=as_user(user) if user else [], HOME=home, **unset)
-        return lab.judge(COMPRESS, first)
-
-    return Case("compress: no home folder", lambda lab: list(homes), attempt, needs_mounts)
-
-
-def clock() -> Case:
-    library = next((path for path in (os.environ.get("TCS_EDGE_FAKETIME", ""), *FAKETIME) if Path(path).is_file()), "")
-    jumps = ["-3d", "+400d", "-20y", "+15y", "-1h", "+1h"]
-
-    def attempt(lab: Lab, jump: str) -> Result:
-        lab.learn(COMPRESS)
-        lab.reset(COMPRESS)
-        setting = lab.folder / "faketime"
-        setting.write_text("+0")
-        fake = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(setting), "FAKETIME_NO_CACHE": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
-        server = lab.other("clock", **fake)
-        after_s = moment("clock", jump, lab.whole["compress"].seconds)
-        timer = threading.Timer(after_s, setting.write_text, (jump,))
-        timer.start()
-        first = server.run(*COMPRESS.command)
-        timer.join()
-        result = lab.judge(COMPRESS, first)
-        return replace(result, detail=f"{jump} after {after_s:.2f} s: {result.detail}")
-
-    return Case("compress: the clock jumps (libfaketime)", lambda lab: jumps, attempt,
-                lambda: None if library else "needs libfaketime")  # fmt: skip
 
 
 CASES: tuple[Case, ...] = (

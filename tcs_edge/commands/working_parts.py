@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from tcs_edge.errors import TcsEdgeError
+from tcs_edge.errors import MissingError, TcsEdgeError
 from tcs_edge.runtimes.base import Runner, Runtime
 from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.teachers.load import is_cached
@@ -29,13 +29,21 @@ Part = tuple[str, Literal["ok", "absent", "broken"], str]  # name, state, detail
 
 def working_parts() -> Iterator[Part]:
     """Yield name, state and detail of runtimes, devices, cores, the cache and the teachers."""
-    free_gb = shutil.disk_usage(_existing(default_cache_dir())).free / 1e9
     yield from _runtimes()
     yield from (_on_request(runtime) for runtime in RUNTIMES.values() if runtime.on_request)
     yield "devices", "ok", ", ".join(available_devices())
     yield "cores", "ok", f"{free_cores()} free of {usable_cores()}"
-    yield "cache", "ok", f"{default_cache_dir()}, {free_gb:.0f} GB free"
+    yield _cache()
     yield from map(_teacher, TEACHERS)
+
+
+def _cache() -> Part:
+    try:
+        folder = default_cache_dir()
+    except MissingError as error:
+        return "cache", "broken", str(error)
+    free_gb = shutil.disk_usage(_existing(folder)).free / 1e9
+    return "cache", "ok", f"{folder}, {free_gb:.0f} GB free"
 
 
 def _teacher(name: str) -> Part:

@@ -14,6 +14,7 @@ command is a fork of it, so a command takes only its own time. Unix only.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -244,9 +245,11 @@ def _run_here(request: dict[str, Any], output: int, events: int) -> None:
 
 
 def _export_once() -> None:
-    """Fill the tables that torch makes at its first export, which take seconds."""
+    """Fill the tables that torch makes at its first export, which take seconds, and keep the one it makes at each."""
     import torch
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
 
+    ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "layer.onnx")
         torch.onnx.export(torch.nn.Linear(2, 2).eval(), (torch.ones(1, 2),), path, dynamo=True, verbose=False)
