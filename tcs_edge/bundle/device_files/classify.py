@@ -42,7 +42,7 @@ from pathlib import Path
 
 from edge_camera import Clock, NoCamera, Smoothing, frames, open_camera
 from edge_images import open_rgb
-from edge_listing import listed, watched
+from edge_listing import Watch, listed, watched
 from edge_model import Classifier
 from edge_options import frame_size, number
 from edge_output import Output, json_line, named, reason, say, silence_stdout
@@ -91,8 +91,9 @@ def classify_files(classifier: Classifier, arguments: argparse.Namespace) -> int
 def classify_new(classifier: Classifier, arguments: argparse.Namespace) -> int:
     """Classify the new images of a folder until the program is ended; return the exit code."""
     output = Output(arguments.style, arguments.out, "files", arguments.top)
+    watch = Watch(arguments.watch)
     say(f"watching {arguments.watch} for new images")
-    found = watched(arguments.watch, arguments.every, say)
+    found = watched(watch, arguments.every, say)
     try:
         for answer in answer_each(classifier, map(str, found), arguments.top):
             if "reason" in answer:

@@ -58,6 +58,9 @@ class Watch:
     """Images that are new or changed in a folder since the first look.
 
     A file is reported when it is equal in two looks, so that no half-written file is opened.
+
+    Raises:
+        OSError: the folder is not there, or cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -95,20 +98,16 @@ class Watch:
         return complete
 
 
-def watched(folder: Path, seconds: float, say: Callable[[str], None]) -> Iterator[Path]:
-    """Yield new images of a folder for ever, with a look every `seconds`. Report a missing folder once with `say`.
-
-    Raises:
-        OSError: the folder is not there at the start.
-    """
-    watch, gone = Watch(folder), False
+def watched(watch: Watch, seconds: float, say: Callable[[str], None]) -> Iterator[Path]:
+    """Yield new images of a folder for ever, with a look every `seconds`. Report a missing folder once with `say`."""
+    gone = False
     while True:
         time.sleep(seconds)
         try:
             found = watch.new()
         except OSError as error:
             if not gone:
-                say(f"error: cannot read {folder}: {error.strerror or error}. Waiting for it.")
+                say(f"error: cannot read {watch.folder}: {error.strerror or error}. Waiting for it.")
             gone = True
             continue
         gone = False
