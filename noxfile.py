@@ -29,6 +29,12 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *(session.posargs or ["-n", "2"]))
 
 
+@nox.session(python=False)
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the lowest dependencies of pyproject.toml (needs uv); arguments after `--` go to pytest."""
+    session.run("bash", "ci/lowest.sh", "build/lowest", *(session.posargs or ["-n", "2"]))
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check format, lint and import contracts; the package itself is not installed."""

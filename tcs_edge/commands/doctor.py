@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
-from tcs_edge.utils.installed import import_problem, is_installed, module_of
+from tcs_edge.utils.installed import extra_of, import_problem, is_installed, module_of
 from tcs_edge.utils.version import __version__
 
 State = Literal["ok", "absent", "broken"]
@@ -20,7 +20,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One inspected item; only "broken" prevents tcs-edge from working."""
+    """One inspected item; only "broken" prevents tcs-edge from working, "absent" is of an extra or a download."""
 
     name: str
     state: State
@@ -66,6 +66,9 @@ def _package(name: str) -> Finding:
     try:
         found = version(name)
     except PackageNotFoundError:
+        extra = extra_of(module_of(name))
+        if extra and not is_installed("torch"):  # a base install, which does not train
+            return Finding(name, "absent", f"not installed. Run pip install 'tcs-edge[{extra}]'")
         return Finding(name, "broken", f"not installed. Run pip install {name}")
     if not is_installed(module_of(name)):
         return Finding(name, "broken", f"{found} has no files. Run pip install --force-reinstall {name}")

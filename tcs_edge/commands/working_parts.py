@@ -1,4 +1,4 @@
-"""Inspect the parts that need every package: runtimes, devices, cache and teachers."""
+"""Inspect the parts that run: runtimes and the cache; with the extra `train` also devices, cores and teachers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,8 @@ from onnx import TensorProto, helper
 from tcs_edge.errors import MissingError, TcsEdgeError
 from tcs_edge.runtimes.base import Runner, Runtime
 from tcs_edge.runtimes.registry import RUNTIMES
-from tcs_edge.teachers.load import is_cached
-from tcs_edge.teachers.registry import TEACHERS
-from tcs_edge.training.accelerator import available_devices
 from tcs_edge.utils.cache_folder import default_cache_dir
-from tcs_edge.utils.installed import imports_explained
-from tcs_edge.utils.threads import free_cores, usable_cores
+from tcs_edge.utils.installed import extra_of, imports_explained, is_installed
 
 Part = tuple[str, Literal["ok", "absent", "broken"], str]  # name, state, detail
 
@@ -31,10 +27,25 @@ def working_parts() -> Iterator[Part]:
     """Yield name, state and detail of runtimes, devices, cores, the cache and the teachers."""
     yield from _runtimes()
     yield from (_on_request(runtime) for runtime in RUNTIMES.values() if runtime.on_request)
+    yield _cache()
+    if is_installed("torch"):
+        yield from _of_training()
+
+
+def _of_training() -> Iterator[Part]:
+    """Yield devices, cores and teachers; their modules import torch."""
+    from tcs_edge.teachers.load import is_cached
+    from tcs_edge.teachers.registry import TEACHERS
+    from tcs_edge.training.accelerator import available_devices
+    from tcs_edge.utils.threads import free_cores, usable_cores
+
     yield "devices", "ok", ", ".join(available_devices())
     yield "cores", "ok", f"{free_cores()} free of {usable_cores()}"
-    yield _cache()
-    yield from map(_teacher, TEACHERS)
+    for name in TEACHERS:
+        cached = is_cached(name)
+        state: Literal["ok", "absent"] = "ok" if cached else "absent"
+        detail = "weights are cached" if cached else "weights will be downloaded, or pass --teacher-weights"
+        yield f"teacher {name}", state, detail
 
 
 def _cache() -> Part:
@@ -46,19 +57,13 @@ def _cache() -> Part:
     return "cache", "ok", f"{folder}, {free_gb:.0f} GB free"
 
 
-def _teacher(name: str) -> Part:
-    if is_cached(name):
-        return f"teacher {name}", "ok", "weights are cached"
-    return f"teacher {name}", "absent", "weights will be downloaded, or pass --teacher-weights"
-
-
 def _runtimes() -> list[Part]:
     """Run a tiny model in every runtime and check the result."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "probe.onnx"
         onnx.save(_probe_model(), path)
         always = [runtime for runtime in RUNTIMES.values() if not runtime.on_request]
-        return [_runs(f"runs {runtime.name}", partial(runtime.open, path, 1)) for runtime in always]
+        return [_runs(runtime.name, partial(runtime.open, path, 1)) for runtime in always]
 
 
 def _on_request(runtime: Runtime) -> Part:
@@ -71,13 +76,15 @@ def _on_request(runtime: Runtime) -> Part:
     return f"format {runtime.name}", "ok", f"{runtime.name} {version(runtime.package or runtime.name)}"
 
 
-def _runs(name: str, make: Callable[[], Runner]) -> Part:
+def _runs(runtime: str, make: Callable[[], Runner]) -> Part:
+    name = f"runs {runtime}"
     images = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
     try:
         with imports_explained(), make() as runner:
             right = np.allclose(runner.run(images), images.reshape(1, -1))
     except TcsEdgeError as error:
-        return name, "broken", str(error)
+        optional = extra_of(runtime) and not is_installed(runtime) and not is_installed("torch")
+        return name, "absent" if optional else "broken", str(error)
     return name, "ok" if right else "broken", "a small model" if right else "wrong results. Reinstall it"
 
 

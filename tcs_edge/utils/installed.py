@@ -13,11 +13,20 @@ from tcs_edge.utils.shortage import raise_shortage
 # Names on the package index that differ from the module's.
 PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn", "tomli_w": "tomli-w", "huggingface_hub": "huggingface-hub"}
 OWN = "tcs_edge"
+# Modules of the extras of pyproject.toml. The base install has all others.
+EXTRAS = {
+    "openvino": ("openvino",),
+    "train": (
+        "torch", "torchvision", "timm", "accelerate", "safetensors", "huggingface_hub", "onnxscript", "sklearn",
+        "psutil", "nncf",
+    ),
+}  # fmt: skip
 # Modules of every run of compress; checked first, because most are imported only after the training.
 OF_A_RUN = (
     "torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "accelerate", "safetensors",
     "scipy", "sklearn", "psutil", "PIL", "jinja2",
 )  # fmt: skip
+GATE_ONLY = " This environment has only the packages of `tcs-edge gate`."
 
 
 @contextmanager
@@ -69,8 +78,22 @@ def require_installed(modules: Iterable[str]) -> None:
 def _missing(modules: list[str]) -> str:
     packages = ", ".join(PACKAGES.get(module, module) for module in modules)
     what = f"the package {packages} is" if len(modules) == 1 else f"the packages {packages} are"
-    gate_only = "" if is_installed("torch") else " This environment has only the packages of `tcs-edge gate`."
-    return f"{what} not installed.{gate_only} Install all packages with: pip install tcs-edge"
+    gate_only = "" if is_installed("PIL") or is_installed("jinja2") else GATE_ONLY
+    return f"{what} not installed.{gate_only} {how_to_install(modules)}"
+
+
+def how_to_install(modules: Iterable[str]) -> str:
+    """Return the command that installs modules, with the extra that they need, as a sentence."""
+    extras = {extra_of(module) for module in modules} - {None}
+    if not extras:
+        return "Install with: pip install tcs-edge"
+    extra = "train" if "train" in extras else "openvino"  # train includes openvino
+    return f"Install with: pip install 'tcs-edge[{extra}]'"
+
+
+def extra_of(module: str) -> str | None:
+    """Return the extra that installs a module; None for the base install."""
+    return next((extra for extra, modules in EXTRAS.items() if module in modules), None)
 
 
 def is_installed(module: str) -> bool:

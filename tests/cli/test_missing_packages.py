@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from PIL import Image
 
 import tcs_edge
 from tcs_edge import compress, load
 from tcs_edge.cli.app import app
 from tcs_edge.errors import MissingError
-from tcs_edge.utils.installed import OF_A_RUN, import_problem, imports_explained, require_installed
+from tcs_edge.utils.installed import (
+    EXTRAS,
+    OF_A_RUN,
+    PACKAGES,
+    extra_of,
+    import_problem,
+    imports_explained,
+    module_of,
+    require_installed,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # Packages of a full installation that an environment of ci/install.sh lacks.
 NOT_OF_THE_GATE = (*(name for name in OF_A_RUN if name != "onnx"), "nncf", "huggingface_hub")
@@ -37,12 +52,24 @@ COMMANDS = {
     "measure": ["measure", "--ssh", "pi@board", "--target", "raspberrypi5"],
     "bundle-profiler": ["bundle-profiler", "--target", "raspberrypi5", "--out", "profiler"],
 }
+# Packages of the extras: a base install lacks them.
+OF_EXTRAS = tuple(module for modules in EXTRAS.values() for module in modules)
+TRAIN = "'tcs-edge[train]'"
+INSTALLED_BY = {"openvino": "'tcs-edge[openvino]'", "onnx": "tcs-edge", "onnxruntime": "tcs-edge", "scipy": "tcs-edge"}
+# These need no extra; `predict` and `report` get a run that passed.
+BASE_WORK = {"init", "targets", "candidates", "predict", "gate", "report", "profile merge"}
 # These read and write text alone.
 WORK = {"gate", "targets", "profile merge"}
 SCRIPT = """
 import json, sys
 blocked, commands = json.load(sys.stdin)
-sys.modules |= dict.fromkeys(blocked)
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name in blocked:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
 from typer.testing import CliRunner
 from tcs_edge.cli.app import app
 results = {name: CliRunner().invoke(app, words) for name, words in commands.items()}
@@ -94,6 +121,41 @@ def test_without_torch_each_command_but_the_gate_says_what_is_missing(place):
     assert "This environment has only the packages of `tcs-edge gate`." in results["compress"][2]
 
 
+def test_a_base_install_works_without_the_extras_and_names_the_extra(own_run, tmp_path):
+    shutil.copytree(own_run, tmp_path / "RUN")
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    results = run_without(OF_EXTRAS, COMMANDS, tmp_path)
+    for name, (code, stdout, stderr) in results.items():
+        assert "bug" not in stderr + stdout, (name, stderr)
+        if name in BASE_WORK:
+            assert code == 0, (name, stderr)
+            continue
+        assert code == 4, (name, stdout, stderr)
+        if name != "doctor":
+            (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+            assert "not installed. Install with: pip install 'tcs-edge[train]'" in line, name
+    assert "photo.png: " in results["predict"][1]
+    rows = [line.split() for line in results["doctor"][1].splitlines()]
+    assert ["runs", "openvino", "absent"] in [row[:3] for row in rows]
+    assert ["runs", "onnxruntime", "ok"] in [row[:3] for row in rows]
+
+
+def test_each_extra_of_the_messages_is_the_one_of_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {
+        name: {Requirement(line).name for line in lines} for name, lines in project["optional-dependencies"].items()
+    }
+    base = {Requirement(line).name for line in project["dependencies"]}
+    assert "tcs-edge[openvino]" in project["optional-dependencies"]["train"]
+    assert extras["openvino"] <= {"openvino"}
+    for package in base:
+        assert extra_of(module_of(package)) is None
+    for name in EXTRAS:
+        for package in extras[name] - {"tcs-edge"}:
+            assert extra_of(module_of(package)) == name
+    assert base | extras["train"] | extras["openvino"] >= {PACKAGES.get(name, name) for name in OF_A_RUN}
+
+
 @pytest.mark.parametrize("package", ["torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "scipy"])
 def test_a_single_missing_package_stops_a_run_before_its_images_are_read(cli, tiny, monkeypatch, tmp_path, package):
     monkeypatch.setattr("tcs_edge.stages.prepare.load_images", None)
@@ -101,8 +163,9 @@ def test_a_single_missing_package_stops_a_run_before_its_images_are_read(cli, ti
     for command in (tiny(), [*tiny(), "--dry-run"], ["bench", "--out", tmp_path / "bench"]):
         result = cli(*command)
         assert result.exit_code == 4, result.stderr
+        with_extra = INSTALLED_BY.get(package, TRAIN)
         assert result.stderr.splitlines()[-1] == (
-            f"error: the package {package} is not installed. Install all packages with: pip install tcs-edge"
+            f"error: the package {package} is not installed. Install with: pip install {with_extra}"
         )
 
 

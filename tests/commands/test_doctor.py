@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 
@@ -12,6 +13,7 @@ from tcs_edge.commands import doctor
 from tcs_edge.errors import MissingError
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.registry import RUNTIMES
+from tcs_edge.utils.installed import EXTRAS, PACKAGES
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +58,27 @@ def test_a_missing_package_exits_with_4(cli, monkeypatch):
     line = next(line for line in result.stdout.splitlines() if line.startswith("nncf"))
     assert "broken" in line
     assert "pip install nncf" in line
+
+
+def test_a_base_install_lacks_the_extras_and_is_usable(cli, monkeypatch):
+    extras = {PACKAGES.get(module, module): module for modules in EXTRAS.values() for module in modules}
+    real = doctor.version
+
+    def version(name: str) -> str:
+        if name in extras:
+            raise PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+    for module in extras.values():
+        monkeypatch.setitem(sys.modules, module, None)
+    result = cli("doctor", "--json")
+    assert result.exit_code == 0, result.stdout
+    findings = {one["name"]: one for one in json.loads(result.stdout)["findings"]}
+    for package in set(extras) & set(findings):
+        assert findings[package]["state"] == "absent"
+    assert "pip install 'tcs-edge[train]'" in findings["torch"]["detail"]
+    assert findings["runs onnxruntime"]["state"] == "ok"
 
 
 def test_a_runtime_that_does_not_start_is_broken(monkeypatch):
