@@ -14,6 +14,7 @@ import onnx
 import torch
 
 from tcs_edge.errors import DataError, RequirementMissed, UsageError, reason_of
+from tcs_edge.export.attention import cut_before_heads
 from tcs_edge.export.files import require_one_file, save_onnx
 from tcs_edge.export.preprocess import require_labels
 from tcs_edge.runtimes.metadata import build_metadata, set_onnx_metadata
@@ -94,6 +95,7 @@ def _trace(model: torch.nn.Module, img_size: int, opset: int, dynamic_batch: boo
     frozen = copy.deepcopy(model).cpu().eval()
     # torch specialises a dimension that is 1 in the example, so a dynamic batch is traced with 2.
     example = torch.zeros(2 if dynamic_batch else 1, 3, img_size, img_size)
+    cut_before_heads(frozen, example)
     dynamic = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
     try:
         with quiet(*CHATTY), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
