@@ -30,6 +30,7 @@ from tcs_edge.cli import (
 )
 from tcs_edge.cli.options import PanelCommand
 from tcs_edge.report.console import accept_all_characters
+from tcs_edge.utils.launcher import launched
 from tcs_edge.utils.version import __version__
 
 # Flags of earlier versions: each gets an error with the new one.
@@ -43,14 +44,20 @@ OLD_FLAGS = {
 
 
 class Commands(TyperGroup):
-    """The group of all commands; an old flag of any command is an error with its new name."""
+    """The group of all commands; an old flag of any command is an error with its new name.
+
+    So is a command other than compress in one of several processes."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse as click does, after a look for old flags."""
         for flag in (arg.partition("=")[0] for arg in args):
             if flag in OLD_FLAGS:
                 ctx.fail(f"No such option: {flag}. Its new name is {OLD_FLAGS[flag]}.")
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        name = next((arg for arg in args if not arg.startswith("-")), "")
+        if name in self.commands and name != "compress" and not launched().alone:
+            ctx.fail(f"tcs-edge {name} runs in one process. Start it without torchrun or accelerate launch.")
+        return rest
 
 
 app = typer.Typer(

@@ -15,6 +15,7 @@ from tcs_edge.cli.output import print_json, require_names
 from tcs_edge.report.text import one_line
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.options import RunOptions
+from tcs_edge.utils.launcher import launched
 
 if TYPE_CHECKING:
     from tcs_edge.pipeline.plan import Plan
@@ -62,6 +63,8 @@ def command(
     asked = read_options(given(options), config, resume)
     require_names(asked)
     if dry_run:
+        if launched().rank:
+            raise typer.Exit  # rank 0 prints the plan
         from tcs_edge.pipeline.plan import make_plan
 
         _print_plan(make_plan(asked), json)

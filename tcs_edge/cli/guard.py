@@ -16,6 +16,7 @@ from tcs_edge.errors import MissingError, TcsEdgeError
 from tcs_edge.report.console import accept_all_characters, terminal
 from tcs_edge.report.text import one_line
 from tcs_edge.utils.installed import imports_explained
+from tcs_edge.utils.launcher import launched
 from tcs_edge.utils.shortage import shortage
 from tcs_edge.utils.stop import INTERRUPT, exit_code, stop_requested
 
@@ -65,4 +66,5 @@ def _interrupted() -> typer.Exit:
 
 
 def _print_error(text: str) -> None:
-    typer.echo(one_line(text), err=True)
+    rank = launched().rank
+    typer.echo(one_line(f"process {rank}: {text}" if rank else text), err=True)

@@ -7,7 +7,6 @@ resumes at an epoch boundary, or uses another number of workers, receives the sa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -21,7 +20,8 @@ from tcs_edge.data.images import UNLABELED, Split
 from tcs_edge.data.parallel import ByteBudget
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.data.workers import WorkerLoader, Workers
-from tcs_edge.errors import DataError
+from tcs_edge.errors import DataError, UsageError
+from tcs_edge.utils.launcher import ALONE, Ranks
 
 Sample = tuple[torch.Tensor, int, int]
 Draw = tuple[int, int]  # an image's position, and its number of earlier draws in this epoch
@@ -83,6 +83,7 @@ def training_loader(
     epoch: int,
     workers: int = 0,
     labeled_fraction: float = 0.0,
+    place: Ranks = ALONE,
 ) -> DataLoader[Sample]:
     """Load one epoch in random order: (images float32 (B, 3, S, S), labels int64 (B,), index int64 (B,)).
 
@@ -94,12 +95,17 @@ def training_loader(
         seed, epoch: whole numbers >= 0 that determine every random draw.
         workers: processes or threads that decode and augment; 0 uses the current thread.
         labeled_fraction: see `epoch_order`.
+        place: of several processes, each loads its part of every batch of `batch_size` images. The parts are equal,
+            so up to size - 1 images of the last batch are left out.
+
+    Raises:
+        UsageError: a part has fewer than 2 images, or the processes do not divide the batch.
     """
     order = epoch_order(images.labels, labeled_fraction, np.random.default_rng([seed, epoch, 0]))
-    lonely = len(order) > batch_size > 1 and len(order) % batch_size == 1
     view = _RandomView(augment, seed, epoch)
     threads = not augment.distortion.magnitude  # RandAugment draws from torch's global generator
-    return _loader(images, view, augment.preprocess, order, batch_size, workers, drop_last=lonely, threads=threads)
+    batches = _Batches(order, batch_size, place, training=True)
+    return _loader(images, view, augment.preprocess, batches, workers, threads=threads)
 
 
 def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Generator) -> np.ndarray:
@@ -119,23 +125,52 @@ def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Gene
     return np.concatenate(draws)[places.argsort()]
 
 
-def evaluation_loader(images: Images, preprocess: Preprocess, batch_size: int, workers: int = 0) -> DataLoader[Sample]:
-    """Load every image once, in order, with the deployed model's preprocessing; batches as in `training_loader`."""
-    order = np.arange(len(images))
-    return _loader(images, _PlainView(preprocess), preprocess, order, batch_size, workers, drop_last=False)
+def evaluation_loader(
+    images: Images, preprocess: Preprocess, batch_size: int, workers: int = 0, place: Ranks = ALONE
+) -> DataLoader[Sample]:
+    """Load every image once, in order, with the deployed model's preprocessing; batches as in `training_loader`.
+
+    Args:
+        place: of several processes, each loads every size-th image.
+    """
+    batches = _Batches(np.arange(place.rank, len(images), place.size), batch_size, ALONE, training=False)
+    return _loader(images, _PlainView(preprocess), preprocess, batches, workers)
 
 
-class _Draws(Sampler[Draw]):
-    """Sampler that pairs every position in `order`, int64 (n,), with the number of its earlier occurrences."""
+class _Batches(Sampler[list[Draw]]):
+    """Batches of draws: every position in `order`, int64 (n,), with the number of its earlier occurrences.
 
-    def __init__(self, order: np.ndarray) -> None:
+    Of several processes, each gets an equal part of every training batch. A last training batch without two images
+    for each process is dropped, since batch normalization cannot use one.
+    """
+
+    def __init__(self, order: np.ndarray, batch_size: int, place: Ranks, training: bool) -> None:
         self.order, self.earlier = order, earlier_draws(order)
+        self.batch_size, self.place = batch_size, place
+        size, last = place.size, len(order) % batch_size
+        if training and not place.alone and (batch_size % size or min(batch_size, len(order)) < 2 * size):
+            raise UsageError(
+                f"{size} processes cannot share batches of {min(batch_size, len(order))} images: each needs the same "
+                f"number, at least 2. Pass a --batch-size that is a multiple of {size}."
+            )
+        short = training and len(order) > batch_size > 1 and 0 < last < 2 * size
+        self.count = len(order) // batch_size + bool(last and not short)
+
+    @property
+    def largest(self) -> int:
+        """Images in a full batch of this process."""
+        return min(self.batch_size, max(1, len(self.order))) // self.place.size
 
     def __len__(self) -> int:
-        return len(self.order)
+        return self.count
 
-    def __iter__(self) -> Iterator[Draw]:
-        return ((int(index), int(earlier)) for index, earlier in zip(self.order, self.earlier, strict=True))
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for start in range(0, self.count * self.batch_size, self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            index, earlier = self.order[rows], self.earlier[rows]
+            kept = len(index) // self.place.size * self.place.size
+            own = slice(self.place.rank, kept, self.place.size)
+            yield list(zip(index[own].tolist(), earlier[own].tolist(), strict=True))
 
 
 def earlier_draws(order: np.ndarray) -> np.ndarray:
@@ -153,22 +188,13 @@ def _loader(
     images: Images,
     view: Callable[[Image.Image, Draw], torch.Tensor],
     preprocess: Preprocess,
-    order: np.ndarray,
-    batch_size: int,
+    batches: _Batches,
     asked: int,
-    drop_last: bool,
     threads: bool = True,
 ) -> DataLoader[Sample]:
-    batch_bytes = batch_size * preprocess.tensor_bytes
-    workers = Workers.for_batches(math.ceil(len(order) / batch_size), asked, batch_bytes, threads)
-    return _Loader(
-        _Views(images, view, workers.budget),
-        workers,
-        batch_bytes=batch_bytes,
-        batch_size=batch_size,
-        sampler=_Draws(order),
-        drop_last=drop_last,
-    )
+    batch_bytes = batches.largest * preprocess.tensor_bytes
+    workers = Workers.for_batches(len(batches), asked, batch_bytes, threads)
+    return _Loader(_Views(images, view, workers.budget), workers, batch_bytes=batch_bytes, batch_sampler=batches)
 
 
 def image_batches(

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from tcs_edge.data.parallel import BYTES_IN_FLIGHT, ByteBudget, in_threads
 from tcs_edge.errors import MissingError
 from tcs_edge.utils.processes import end_with_parent
+from tcs_edge.utils.ranks import current
 
 PREFETCH = 2  # batches per worker, as torch
 SHARED_MEMORY = "/dev/shm"  # workers hand over their batches there; Docker gives it 64 MB
@@ -60,13 +61,15 @@ class Workers:
     def for_batches(cls, batches: int, asked: int, batch_bytes: int = 0, threads: bool = True) -> Workers:
         """Return `asked` workers, at most one per batch, and none for a single batch.
 
+        Processes that train together on one machine share the workers.
+
         Without shared memory for the batches of processes, workers are threads.
 
         Args:
             batch_bytes: size of one batch.
             threads: False for work that threads cannot share; without processes there are no workers then.
         """
-        count = min(asked, batches) if batches > 1 else 0
+        count = min(current().share(asked), batches) if batches > 1 else 0
         shared_bytes = (batches_ahead(count, batch_bytes) * count + SPARE_BATCHES) * batch_bytes
         context = fork_context() if count and shared_bytes <= free_shared_memory() else None
         budget = None

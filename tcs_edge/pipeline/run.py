@@ -19,7 +19,8 @@ from tcs_edge.export.memory import estimated_peak_memory_mb
 from tcs_edge.export.onnx import choose_opset, export_onnx
 from tcs_edge.export.own_formats import export_own_formats
 from tcs_edge.export.preprocess import write_labels, write_preprocess
-from tcs_edge.pipeline.announce import StopHint, announce_images, announce_probes, announce_student
+from tcs_edge.pipeline.announce import StopHint, announce_probes
+from tcs_edge.pipeline.processes import compress_beside, prepare
 from tcs_edge.project.read import asks_for_other_exports
 from tcs_edge.report.model_card import model_card
 from tcs_edge.report.page.pareto import choice_svg
@@ -40,25 +41,24 @@ from tcs_edge.runs.records import (
 )
 from tcs_edge.runs.resume import find_unfinished
 from tcs_edge.runs.schema import Manifest, StageRecord, TeacherRecord
-from tcs_edge.search.student import resolve_search, select
 from tcs_edge.specs.artifacts import CONFIDENCE_FILE, is_deployed, model_name
 from tcs_edge.specs.confidence import Confidence
 from tcs_edge.specs.config import CompressConfig, config_toml
 from tcs_edge.specs.target import ncnn_arithmetic, openvino_arithmetic
 from tcs_edge.stages.calibrate import calibrate
 from tcs_edge.stages.precisions import export_precisions, int8_checks, int8_losses
-from tcs_edge.stages.prepare import Prepared, list_students, require_usable_options
+from tcs_edge.stages.prepare import Prepared
 from tcs_edge.stages.time_exports import measure_latency
 from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_student
 from tcs_edge.stages.try_formats import require_convertible
 from tcs_edge.stages.validate import validate_exports, with_quality_checks
-from tcs_edge.stages.weights import require_known_weights, require_teacher, require_weights
 from tcs_edge.training.distill import TrainingFiles
 from tcs_edge.training.fold import folded_temperature, load_deployed, save_deployed
 from tcs_edge.utils.files import write_json, write_text
 from tcs_edge.utils.logs import logged_to_file
 from tcs_edge.utils.processes import refuse_second_import
 from tcs_edge.utils.progress import busy
+from tcs_edge.utils.ranks import joined, leave, shared_json
 from tcs_edge.utils.stopwatch import Stopwatch
 from tcs_edge.utils.threads import use_threads
 from tcs_edge.validation.checks import at_most
@@ -95,7 +95,8 @@ def compress(
 ) -> Run:
     """Distill, export and validate one student; the verdict is in the manifest.
 
-    A run that stops before its training leaves no folder behind.
+    A run that stops before its training leaves no folder behind. Under torchrun or `accelerate launch`, the processes
+    train together. Rank 0 returns; the others raise SystemExit(0) after the training.
 
     Args:
         out: the run folder; default runs/<date>-<target>-<student>, with -2, -3, ... for later runs of a day.
@@ -107,6 +108,17 @@ def compress(
         TcsEdgeError: see the exit codes in `errors`. A failed validation raises nothing; it sets the verdict.
     """
     refuse_second_import("compress()")  # also for a script that calls this, or the command line, itself
+    with joined(options.device) as place:
+        if place.rank:
+            compress_beside(options)
+            raise SystemExit(0)
+        return _compress(options, out, overwrite, resume, now)
+
+
+def _compress(
+    options: CompressConfig, out: Path | None, overwrite: bool, resume: Path | None, now: Callable[[], datetime]
+) -> Run:
+    """Run `compress` in the process of rank 0, or the only one."""
     if resume:
         find_unfinished(resume, asks_for_other_exports(options, resume))
     elif out:
@@ -115,7 +127,7 @@ def compress(
     with RunOwner() as owner, logged_to_file() as keep_in, StopHint(resume) as hint:
         if place := resume or (out if out and out.is_dir() else None):
             owner.own(place)
-        ready = _prepare(options, watch)
+        ready = prepare(options, watch)
         if resume:  # the options name the student, and only the folder has the reasons of its choice
             noted = RunFolder(resume).choice
             if not noted.is_file():
@@ -135,25 +147,6 @@ def compress(
         require_writable(resume or out or default)
         folder, model, confidence, teacher = _teach_and_train(ready, backbone, opened, bool(resume), watch)
         return _finish(ready, folder, model, confidence, teacher, watch, now)
-
-
-def _prepare(options: CompressConfig, watch: Stopwatch) -> Prepared:
-    """Read the images, check for all weights, and select the student."""
-    with watch.stage("images and choice"):
-        require_usable_options(options)
-        require_known_weights(options)
-        listed = list_students(options)
-        announce_images(listed)
-        search = resolve_search(listed)
-        ready = listed.prepared()
-        require_weights(ready.options, student=search == "table")
-        require_teacher(ready.options)
-    use_threads(ready.options.threads)
-    if search != "table":
-        with watch.stage("search"):
-            ready = select(listed, search)
-    announce_student(ready)
-    return ready
 
 
 def _teach_and_train(
@@ -261,13 +254,17 @@ def _trained(
     """Return the trained and calibrated model, of this run or of the one that it resumes."""
     files = TrainingFiles(folder.checkpoints / "last.safetensors", folder.metrics, folder.selection)
     temperature = None
-    if resume and folder.deployed_weights.exists():
+    trained = resume and folder.deployed_weights.exists()
+    shared_json(not trained)  # to the other processes
+    if trained:
         logger.info("training: skipped (finished before the interruption)")
         with watch.stage("distill"):
             model = load_deployed(folder.deployed_weights, backbone, ready.preprocess.img_size)
             temperature = folded_temperature(folder.deployed_weights)
     else:
         model = train_student(ready, files, backbone, taught, resume and files.checkpoint.exists(), watch)
+    leave()  # the others have finished
+    use_threads(ready.options.threads)
     with watch.stage("calibrate"):
         confidence = calibrate(model, ready.images, ready.preprocess, ready.options, temperature)
     if temperature is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +22,14 @@ from tcs_edge.methods import DistillationTargets, OnlineTeacher
 from tcs_edge.models.feature_map import map_shape
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.stages.probes import ROWS_AT_ONCE, as_linear, fit_own_probe, measured_soft_share, pooled_soft_labels
-from tcs_edge.tcs.coordinates import Coordinates, fit_coordinates, random_axes
+from tcs_edge.tcs.coordinates import Coordinates, Moments, coordinates_of, merged, moments_of, random_axes
 from tcs_edge.teachers.features import Features
 from tcs_edge.teachers.info import Teacher, TeacherInfo
 from tcs_edge.teachers.load import build_teacher
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
 from tcs_edge.teachers.source import describe, run_features
 from tcs_edge.training.accelerator import make_accelerator
+from tcs_edge.utils.ranks import current, gathered, shared_json, shared_rows
 from tcs_edge.utils.row_array import IN_MEMORY_BYTES, stored_rows
 
 logger = logging.getLogger(__name__)
@@ -178,8 +180,7 @@ def _probe(features: Features, images: ImageSet) -> tuple[LinearProbe, float]:
 
 def _coordinates(features: Features, options: ResolvedConfig) -> Coordinates:
     """PCA of the training images' features, or the ablation's random axes."""
-    rows = torch.from_numpy(features.train).split(ROWS_AT_ONCE)
-    coordinates = fit_coordinates(rows, options.tcs.dims)
+    coordinates = coordinates_of(shared_moments(features), options.tcs.dims)
     logger.info(
         f"coordinates: {coordinates.dims} of the teacher's {features.meta.dim} axes, "
         f"{100 * coordinates.explained_variance:.1f} % of its variance"
@@ -187,6 +188,71 @@ def _coordinates(features: Features, options: ResolvedConfig) -> Coordinates:
     if options.tcs.ablation == "random-axes":
         return random_axes(coordinates, torch.Generator().manual_seed(options.seed))
     return coordinates
+
+
+def uses_coordinates(options: ResolvedConfig) -> bool:
+    """Return True if the targets need the teacher's coordinates."""
+    return options.method_facts.targets == "coordinates" or options.soft_labels_from == "pooled"
+
+
+def shared_targets(
+    targets: DistillationTargets | None, features: Features | None, preprocess: Preprocess, options: ResolvedConfig
+) -> DistillationTargets | None:
+    """Return the targets of rank 0 in every process.
+
+    Args:
+        targets: those of rank 0; the others pass None.
+        features: of the teacher, for an online teacher in every process; None for a method without a teacher.
+    """
+    if current().alone:
+        return targets
+    facts = shared_json(None if targets is None else _facts_of(targets))
+    if facts is None:
+        return None
+    rows = _shared_tensor(targets and targets.rows, facts["rows"], options)
+    soft_labels = _shared_tensor(targets and targets.soft_labels, facts["soft_labels"], options)
+    weight = _shared_tensor(targets and targets.probe and targets.probe.weight.detach(), facts["probe"], options)
+    bias = _shared_tensor(targets and targets.probe and targets.probe.bias.detach(), facts["probe"], options)
+    if targets is not None:
+        return targets
+    probe = None if weight is None or bias is None else as_linear(LinearProbe(weight.numpy(), bias.numpy()))
+    online = None
+    if facts["online"] and features is not None and probe is not None:
+        teacher = build_teacher(describe(options), make_accelerator(options.device).device)
+        online = _online(teacher, features.readout, probe, preprocess)
+    return DistillationTargets(
+        rows, online, probe, facts["signed"], facts["grid"], soft_labels=soft_labels, soft_share=facts["soft_share"]
+    )
+
+
+def _facts_of(targets: DistillationTargets) -> dict[str, Any]:
+    return {
+        "signed": targets.signed, "grid": targets.grid, "soft_share": targets.soft_share,
+        "rows": targets.rows is not None, "soft_labels": targets.soft_labels is not None,
+        "probe": targets.probe is not None, "online": targets.online is not None,
+    }  # fmt: skip
+
+
+def _shared_tensor(values: Tensor | None, exists: bool, options: ResolvedConfig) -> Tensor | None:
+    if not exists:
+        return None
+    return torch.from_numpy(shared_rows(None if values is None else values.numpy(), options.cache_dir))
+
+
+def shared_moments(features: Features) -> Moments:
+    """Moments of the training images' features; of several processes, each computes those of its part.
+
+    Raises:
+        DataError: fewer than two images.
+    """
+    rows = torch.from_numpy(features.train)
+    if current().alone:
+        return moments_of(rows.split(ROWS_AT_ONCE))
+    place = current()
+    own = rows.tensor_split(place.size)[place.rank]
+    part = moments_of(own.split(ROWS_AT_ONCE)) if len(own) else Moments.nothing(rows.shape[1])
+    parts = zip(gathered(torch.tensor(part.count)), gathered(part.mean), gathered(part.scatter), strict=True)
+    return merged(Moments(int(count), mean, scatter) for count, mean, scatter in parts)
 
 
 def _target_rows(features: Features, coordinates: Coordinates, options: ResolvedConfig) -> Tensor:

@@ -9,11 +9,18 @@ from torch import nn
 from tcs_edge.methods import DistillationTargets
 from tcs_edge.stages.compare_probes import ProbeComparison, compare_probes
 from tcs_edge.stages.prepare import Prepared
-from tcs_edge.stages.targets import gather_features, make_targets, own_targets
+from tcs_edge.stages.targets import (
+    gather_features,
+    make_targets,
+    own_targets,
+    shared_moments,
+    shared_targets,
+    uses_coordinates,
+)
 from tcs_edge.students.build import build_student, feature_dim
 from tcs_edge.teachers.features import Features
 from tcs_edge.teachers.info import TeacherFacts
-from tcs_edge.training.distill import TrainingFiles, distill
+from tcs_edge.training.distill import TrainingFiles, distill, train_method
 from tcs_edge.utils.stopwatch import Stopwatch
 
 
@@ -61,11 +68,26 @@ def teach(
             features = gather_features(ready.images, ready.preprocess, backbone, ready.options)
     with watch.stage("coordinates"):
         if features is None:
-            return TeacherTargets(own_targets(ready.images, ready.preprocess, backbone, ready.options))
+            own = own_targets(ready.images, ready.preprocess, backbone, ready.options)
+            return TeacherTargets(shared_targets(own, None, ready.preprocess, ready.options))
         inputs = (features, ready.images, ready.preprocess, backbone, ready.options)
-        targets = make_targets(*inputs)
+        targets = shared_targets(make_targets(*inputs), features, ready.preprocess, ready.options)
         probes = compare_probes(*inputs) if compare else None
     return TeacherTargets(targets, features.meta, features.pass_seconds, probes)
+
+
+def teach_beside(ready: Prepared, backbone: nn.Module) -> DistillationTargets | None:
+    """Do this process's share of rank 0's `teach`, and receive its targets."""
+    features = gather_features(ready.images, ready.preprocess, backbone, ready.options)
+    if features is not None and uses_coordinates(ready.options):
+        shared_moments(features)
+    return shared_targets(None, features, ready.preprocess, ready.options)
+
+
+def train_beside(ready: Prepared, backbone: nn.Module, targets: DistillationTargets | None) -> None:
+    """Do this process's share of rank 0's training."""
+    width = feature_dim(backbone, ready.preprocess.img_size)
+    train_method(backbone, width, ready.images, ready.preprocess, targets, ready.options)
 
 
 def train_student(

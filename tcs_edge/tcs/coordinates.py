@@ -17,6 +17,7 @@ from tcs_edge.errors import DataError
 
 # An eigenvalue below this fraction of the largest one is rounding noise of float16 features.
 RELATIVE_RANK_TOLERANCE = 1e-10
+TOO_FEW = "coordinates need the features of at least 2 images. Add images."
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Moments:
         mean = centered.mean(dim=0)
         centered -= mean
         return cls(len(centered), mean, centered.T @ centered)
+
+    @classmethod
+    def nothing(cls, dim: int) -> Moments:
+        """Moments of no features of width `dim`."""
+        return cls(0, torch.zeros(dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64))
 
     def merge(self, other: Moments) -> Moments:
         """Moments of the union of two disjoint sets (Chan et al. 1983, eq. 2.1)."""
@@ -87,17 +93,37 @@ def fit_coordinates(batches: Iterable[Tensor], dims: int | None = None) -> Coord
     Raises:
         DataError: fewer than two images, or constant features.
     """
+    return coordinates_of(moments_of(batches), dims)
+
+
+def moments_of(batches: Iterable[Tensor]) -> Moments:
+    """Moments of batches of features (B, d).
+
+    Raises:
+        DataError: no features.
+    """
+    return merged(map(Moments.of, batches))
+
+
+def merged(parts: Iterable[Moments]) -> Moments:
+    """Moments of the union of disjoint sets; sets without images are left out.
+
+    Raises:
+        DataError: no images.
+    """
     moments: Moments | None = None
-    for batch in batches:
-        current = Moments.of(batch)
-        moments = current if moments is None else moments.merge(current)
-    if moments is None or moments.count < 2:
-        raise DataError("coordinates need the features of at least 2 images. Add images.")
-    return coordinates_of(moments, dims)
+    for part in parts:
+        if part.count:
+            moments = part if moments is None else moments.merge(part)
+    if moments is None:
+        raise DataError(TOO_FEW)
+    return moments
 
 
 def coordinates_of(moments: Moments, dims: int | None = None) -> Coordinates:
     """Compute the coordinates from accumulated moments; see `fit_coordinates`."""
+    if moments.count < 2:
+        raise DataError(TOO_FEW)
     values, vectors = torch.linalg.eigh(moments.scatter / moments.count)
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
     rank = int((values > values[0] * RELATIVE_RANK_TOLERANCE).sum())

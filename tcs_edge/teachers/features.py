@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from tcs_edge.data.images import ImageSet, Split
-from tcs_edge.errors import DataError, TcsEdgeError
+from tcs_edge.errors import DataError, MissingError, TcsEdgeError
 from tcs_edge.teachers.batches import batch_loader
 from tcs_edge.teachers.cache import FeatureStore, cache_key, feature_ingredients
 from tcs_edge.teachers.info import TeacherFacts, TeacherInfo
@@ -22,6 +22,7 @@ from tcs_edge.teachers.load import build_teacher, describe_teacher, is_cached
 from tcs_edge.teachers.readout import POOLED, Readout
 from tcs_edge.utils.cache_folder import default_cache_dir
 from tcs_edge.utils.progress import track
+from tcs_edge.utils.ranks import current, gathered_texts, shared_bytes, wait
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,9 @@ def features_of(
     keys = {part: feature_keys(split) for part, split in splits.items()}
     found = {part: store.read(keys[part]) for part in splits}
     computed, started = 0, time.perf_counter()
-    if not _complete(found):
+    if not current().alone:
+        found, computed = _shared_pass(images, info, readout, keys, found, store, batch_size, workers, device)
+    elif not _complete(found):
         with store.owned(np.concatenate([*keys.values()])) as folder:
             # Another process may have computed them in the meantime.
             found = {part: store.read(keys[part], logging.DEBUG) for part in splits}
@@ -118,6 +121,58 @@ def features_of(
     key = cache_key({"store": store.key, **{part: _digest(keys[part]) for part in splits}})
     seconds = time.perf_counter() - started if computed else 0.0
     return Features(found["train"][0], found["val"][0], key, info, computed, seconds, readout)
+
+
+def _shared_pass(
+    images: ImageSet,
+    info: TeacherInfo,
+    readout: Readout,
+    keys: Mapping[str, np.ndarray],
+    found: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    store: FeatureStore,
+    batch_size: int,
+    workers: int | None,
+    device: str | torch.device,
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
+    """Divide the missing shards among the processes; return what `store.read` finds, and the images computed by all.
+
+    The batches equal those of one process, so the features do too.
+
+    Raises:
+        MissingError: a process does not see the shards of another one.
+    """
+    splits = {"train": images.train, "val": images.val}
+    # Rank 0 decides, since another one may look a moment later and see more.
+    todo = {
+        part: np.frombuffer(shared_bytes(np.flatnonzero(~known).tobytes()), np.int64)
+        for part, (_, known) in found.items()
+    }
+    computed = sum(map(len, todo.values()))
+    if not computed:
+        return dict(found), 0
+    place = current()
+    logger.info(f"teacher pass: {info.name}, {info.preprocess.img_size} px, {device}, {place.size} processes")
+    own = {part: _own_shards(rows, store.shard_images, place.rank, place.size) for part, rows in todo.items()}
+    if any(map(len, own.values())):
+        with store.owned(np.concatenate([keys[part][own[part]] for part in splits])) as folder:
+            arrays = {part: features for part, (features, _) in found.items()}
+            _run_pass(info, readout, splits, own, arrays, keys, store, folder, batch_size, workers, device)
+    _free_memory(device)
+    wait()
+    read = {part: store.read(keys[part]) for part in splits}
+    seen = gathered_texts(str(int(_complete(read))))
+    if "0" in seen:
+        raise MissingError(
+            f"process {seen.index('0')} does not find the features of the others in {store.root}. "
+            "Pass --cache-dir with a folder that all machines share."
+        )
+    return read, computed
+
+
+def _own_shards(rows: np.ndarray, size: int, rank: int, processes: int) -> np.ndarray:
+    """Return the rows of every `processes`-th shard, from shard `rank` on."""
+    own: np.ndarray = rows[np.arange(len(rows)) // size % processes == rank]
+    return own
 
 
 def feature_keys(split: Split) -> np.ndarray:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 
 from tcs_edge.errors import UsageError
+from tcs_edge.utils.ranks import current
 
 
 def make_accelerator(device: str, amp: str = "no") -> Accelerator:
@@ -48,12 +52,16 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 def _accelerator(device: str, precision: str) -> Accelerator:
+    # Without a GPU, accelerate sees the other processes only if it is told to use the CPU.
+    cpu = device == "cpu" or (not current().alone and not torch.cuda.is_available())
+    # Statistics of batch norms are sent before a validation instead of at every step.
+    parallel: list[Any] = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     try:
-        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+        return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=parallel)
     except ValueError:
         # A process keeps the settings of its first Accelerator, and an earlier run may have had others.
         AcceleratorState._reset_state(reset_partial_state=True)
-        return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+        return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=parallel)
 
 
 def available_devices() -> list[str]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +22,7 @@ from tcs_edge.data.cache import keep_decoded
 from tcs_edge.data.loader import evaluation_loader, training_loader
 from tcs_edge.data.rand_augment import RandAugment
 from tcs_edge.errors import DataError
-from tcs_edge.methods import DistillationTargets, MethodInputs, build_method
+from tcs_edge.methods import DistillationTargets, Method, MethodInputs, build_method
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.fold import fold_student
@@ -28,6 +31,7 @@ from tcs_edge.training.schedule import Schedule
 from tcs_edge.training.trainer import Data, train
 from tcs_edge.utils.allocator import return_freed_memory
 from tcs_edge.utils.files import write_bytes, write_json
+from tcs_edge.utils.ranks import current, shared_bytes
 from tcs_edge.utils.reading import parse_json, read_regular
 
 logger = logging.getLogger(__name__)
@@ -67,23 +71,65 @@ def distill(
         UsageError: the device lacks support for `options.train`.
         ParityFailed: outputs of the folded model differ from the trained one's.
     """
+    method = train_method(backbone, feature_dim, images, preprocess, targets, options, files, resume)
+    write_json(files.selection, {"schema_version": 1, "rounds": method.history()})
+    model, difference = fold_student(backbone, method, _first_images(images, preprocess))
+    logger.debug(f"folded model: relative difference {difference:.1e} to the trained model")
+    return model
+
+
+def train_method(
+    backbone: nn.Module,
+    feature_dim: int,
+    images: ImageSet,
+    preprocess: Preprocess,
+    targets: DistillationTargets | None,
+    options: ResolvedConfig,
+    files: TrainingFiles | None = None,
+    resume: bool = False,
+) -> Method:
+    """Train `backbone` and the method of `options` in place, and return the method; arguments as `distill`.
+
+    Args:
+        files: None in a process other than rank 0, which writes nothing and receives the checkpoint of rank 0.
+
+    Raises:
+        TrainingDiverged, UsageError: as `distill`.
+    """
     return_freed_memory()  # from the teacher's pass and the fits
     torch.manual_seed(options.seed)
     classes, img_size = len(images.classes), preprocess.img_size
     method = build_method(MethodInputs(backbone, feature_dim, img_size, classes, options, targets))
     accelerator = make_accelerator(options.device, options.train.amp)
-    log = _MetricsLog(files.metrics, resume)
+    log = _MetricsLog(files.metrics, resume) if files else _no_log
     data = _make_data(images, preprocess, options)
     if options.method_facts.trains:
-        with deterministic(options.train.deterministic):
+        with deterministic(options.train.deterministic), _checkpoint(files, resume) as (checkpoint, resume):
             train(
                 backbone, method, data, _schedule(options), options.seed, accelerator,
-                files.checkpoint, resume, options.train, log,
+                checkpoint, resume, options.train, log,
             )  # fmt: skip
-    write_json(files.selection, {"schema_version": 1, "rounds": method.history()})
-    model, difference = fold_student(backbone, method, _first_images(images, preprocess))
-    logger.debug(f"folded model: relative difference {difference:.1e} to the trained model")
-    return model
+    return method
+
+
+@contextmanager
+def _checkpoint(files: TrainingFiles | None, resume: bool) -> Iterator[tuple[Path | None, bool]]:
+    """Yield the checkpoint's path, and whether to resume from it; other processes receive the file of rank 0."""
+    if current().alone:
+        yield (files.checkpoint if files else None), resume
+        return
+    state = shared_bytes(files.checkpoint.read_bytes() if files and resume else None)
+    if files:
+        yield files.checkpoint, resume
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "checkpoint.safetensors"
+        copy.write_bytes(state)
+        yield copy, bool(state)
+
+
+def _no_log(_metrics: dict[str, Any]) -> None:
+    pass
 
 
 def _schedule(options: ResolvedConfig) -> Schedule:
@@ -104,8 +150,9 @@ def _make_data(images: ImageSet, preprocess: Preprocess, options: ResolvedConfig
     batches = partial(
         training_loader, decoded, augment, options.batch_size, options.seed,
         workers=options.workers, labeled_fraction=options.labeled_fraction or _labeled_fraction(images),
+        place=current(),
     )  # fmt: skip
-    val = partial(evaluation_loader, images.val, preprocess, options.batch_size, options.workers)
+    val = partial(evaluation_loader, images.val, preprocess, options.batch_size, options.workers, current())
     return Data(lambda epoch: batches(epoch=epoch), len(batches(epoch=0)), val)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from tcs_edge.training.mixup import draw_mix
 from tcs_edge.training.schedule import Schedule
 from tcs_edge.utils.durations import format_seconds
 from tcs_edge.utils.progress import for_bar, track
+from tcs_edge.utils.ranks import current, gathered
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ VALIDATIONS = 20
 # fp16's scaler starts at 65536 and halves at every overflow. Below one, training cannot recover.
 SMALLEST_LOSS_SCALE = 1.0
 COMPILER = "inductor"
+RANK_STREAM = 2**40 + 15  # between the seeds of two processes
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ def train(
     average = WeightAverage(trainee, options.ema_decay) if options.ema_decay else None
     done = load_checkpoint(checkpoint, trainee, optimizer, average) if resume and checkpoint else Progress()
     method.restore_history(done.history)
-    wrapped, optimizer = accelerator.prepare(trainee, optimizer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        wrapped, optimizer = accelerator.prepare(trainee, optimizer)
     if done.loss_scale and accelerator.scaler:
         accelerator.scaler.load_state_dict(done.loss_scale)
     if options.compile:
@@ -157,11 +162,12 @@ class _Run:
 
     def epoch(self, epoch: int) -> dict[str, Any]:
         """Train one epoch, validate if it is due, and return the metrics."""
-        torch.manual_seed(epoch_seed(self.seed, epoch))  # dropout etc. depend on the epoch only
+        # Dropout etc. depend on the epoch and the process only.
+        torch.manual_seed((epoch_seed(self.seed, epoch) + current().rank * RANK_STREAM) % 2**63)
         started = time.perf_counter()
         self.wrapped.train()
         first = epoch * self.data.steps_per_epoch
-        means = _mean_parts(self._steps(epoch, first), first)
+        means = _over_ranks(_mean_parts(self._steps(epoch, first), first))
         self._require_finite(first + self.data.steps_per_epoch - 1)
         seconds = time.perf_counter() - started
         metrics = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], **means}
@@ -227,15 +233,33 @@ def epoch_seed(seed: int, epoch: int) -> int:
 @torch.inference_mode()
 def accuracy_of(backbone: nn.Module, method: Method, batches: Iterable[Rows], accelerator: Accelerator) -> float:
     """Top-1 accuracy of the student in its current state, in [0, 1]."""
-    backbone.eval()
-    method.eval()
+    for part in (backbone, method):
+        part.eval()
+        share_buffers(part)
     correct, total = torch.zeros((), dtype=torch.int64, device=accelerator.device), 0
     for rows in batches:
         images, labels = (to_device(tensor, accelerator.device) for tensor in rows[:2])
         predicted = method.logits(backbone, images.contiguous(memory_format=torch.channels_last)).argmax(dim=1)
         correct += (predicted == labels).sum()
         total += len(labels)
-    return int(correct) / max(1, total)
+    found = sum(gathered(torch.stack([correct, torch.full_like(correct, total)])))
+    right, images_seen = torch.as_tensor(found).tolist()
+    return float(right / max(1, images_seen))
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give every process the statistics of rank 0's batch norms; each process has updated its own from its images."""
+    for buffer in module.buffers() if not current().alone else ():
+        if buffer.is_floating_point():  # the others are counts and masks, which are equal
+            torch.distributed.broadcast(buffer, 0)
+
+
+def _over_ranks(means: dict[str, float]) -> dict[str, float]:
+    """Return the means over all processes, whose batches are equally large."""
+    if current().alone:
+        return means
+    parts = gathered(torch.tensor(list(means.values()), dtype=torch.float64))
+    return dict(zip(means, torch.stack(parts).mean(dim=0).tolist(), strict=True))
 
 
 def _mean_parts(steps: Iterator[dict[str, Tensor]], first_step: int) -> dict[str, float]:

@@ -62,11 +62,24 @@ def logged_to_file() -> Iterator[Callable[[Path], None]]:
 
 
 @contextmanager
+def errors_only() -> Iterator[None]:
+    """Drop the package's records below the level of an error."""
+    with _from_level(logging.ERROR):
+        yield
+
+
+@contextmanager
 def warnings_only() -> Iterator[None]:
     """Drop the package's records below the level of a warning."""
+    with _from_level(logging.WARNING):
+        yield
+
+
+@contextmanager
+def _from_level(lowest: int) -> Iterator[None]:
     logger = logging.getLogger("tcs_edge")
     level = logger.level
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(lowest)
     try:
         yield
     finally:

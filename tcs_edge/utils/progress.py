@@ -47,6 +47,16 @@ def busy(description: str) -> AbstractContextManager[object]:
 
 
 @contextmanager
+def hidden() -> Iterator[None]:
+    """Draw no progress of the block."""
+    token = _display.set(None)
+    try:
+        yield
+    finally:
+        _display.reset(token)
+
+
+@contextmanager
 def shown_on(display: Display) -> Iterator[None]:
     """Draw the progress of the block on `display`."""
     token = _display.set(display)

@@ -17,7 +17,8 @@ from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import keep_decoded
 from tcs_edge.data.images import UNLABELED
 from tcs_edge.data.loader import earlier_draws, epoch_order, evaluation_loader, training_loader
-from tcs_edge.errors import DataError
+from tcs_edge.errors import DataError, UsageError
+from tcs_edge.utils.launcher import Ranks
 
 PREP = Preprocess(8)
 CROP = Augment("crop-flip", PREP)
@@ -203,3 +204,28 @@ def test_the_order_differs_between_epochs():
 def test_every_draw_counts_the_earlier_draws_of_its_image(order):
     counted = earlier_draws(np.array(order, np.int64)).tolist()
     assert counted == [order[:place].count(index) for place, index in enumerate(order)]
+
+
+@pytest.mark.parametrize(("count", "size", "steps"), [(40, 3, 3), (29, 3, 2), (36, 2, 3)])
+def test_processes_get_equal_parts_of_the_batches_of_one(count, size, steps):
+    images = make(count)
+    whole = epoch_of(images, 3, 1, batch_size=12)
+    parts = [list(training_loader(images, CROP, 12, 3, 1, place=Ranks(rank, size, size))) for rank in range(size)]
+    assert {len(batches) for batches in parts} == {steps if count % 12 >= 2 * size else count // 12}
+    for batch, *shares in zip(whole[: len(parts[0])], *parts, strict=True):
+        assert len({len(share[2]) for share in shares}) == 1
+        view_of = {int(index): view for view, index in zip(batch[0], batch[2], strict=True)}
+        seen = [(int(index), view) for share in shares for view, index in zip(share[0], share[2], strict=True)]
+        assert len({index for index, _ in seen}) == len(seen) == len(batch[2]) // size * size
+        assert all(torch.equal(view, view_of[index]) for index, view in seen)
+
+
+def test_processes_evaluate_every_image_once():
+    parts = [evaluation_loader(make(11), PREP, 4, place=Ranks(rank, 3, 3)) for rank in range(3)]
+    assert sorted(int(index) for loader in parts for batch in loader for index in batch[2]) == list(range(11))
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(40, 13), (40, 3), (5, 12)])
+def test_a_batch_that_processes_cannot_share_is_refused(count, batch_size):
+    with pytest.raises(UsageError, match="3 processes cannot share batches of"):
+        training_loader(make(count), CROP, batch_size, 0, 0, place=Ranks(0, 3, 3))

@@ -17,11 +17,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from tcs_edge.data.images import ImageSet, Split
-from tcs_edge.errors import DataError, TcsEdgeError
+from tcs_edge.errors import DataError, MissingError, TcsEdgeError
 from tcs_edge.teachers import features as module
 from tcs_edge.teachers.cache import FeatureStore
 from tcs_edge.teachers.features import Features, cached_images, features_cached, teacher_features
 from tcs_edge.teachers.load import Teacher, TeacherInfo, build_teacher, describe_teacher
+from tcs_edge.utils.launcher import Ranks
 
 DINOV2 = "weights/vit_small_patch14_dinov2_saliency.fp16.safetensors"
 
@@ -322,3 +323,31 @@ def test_real_dinov2_features_classify_clothes_above_chance(
     assert features.train.astype(np.float32).std(axis=0).min() > 0
     nearest = KNeighborsClassifier(1, metric="cosine").fit(features.train.astype(np.float32), train.labels)
     assert nearest.score(features.val.astype(np.float32), val.labels) > 0.5
+
+
+def test_each_process_computes_its_shards_and_finds_those_of_the_others(
+    compute: Callable[..., Features],
+    image_set: ImageSet,
+    watch: Watch,
+    small_shards: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Both processes run here, one after the other; so the first one does not find the second one's shards."""
+    alone = compute(cache_dir=tmp_path / "alone")
+    images, watch.images = watch.images, 0
+    decided: list[bytes] = []
+    monkeypatch.setattr(module, "wait", lambda: None)
+    monkeypatch.setattr(module, "gathered_texts", lambda text: ["1", text])
+    monkeypatch.setattr(module, "shared_bytes", lambda own: decided.append(own) or own)
+    monkeypatch.setattr(module, "current", lambda: Ranks(0, 2, 2))
+    with pytest.raises(MissingError, match=r"process 1 does not find the features of the others in .*--cache-dir"):
+        compute()
+    assert 0 < watch.images < images
+    rank_0 = list(decided)
+    monkeypatch.setattr(module, "shared_bytes", lambda own: rank_0.pop(0))
+    monkeypatch.setattr(module, "current", lambda: Ranks(1, 2, 2))
+    found = compute()
+    assert (watch.images, found.images_computed) == (images, images)
+    np.testing.assert_array_equal(found.train, alone.train)
+    np.testing.assert_array_equal(found.val, alone.val)

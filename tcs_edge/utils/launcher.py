@@ -1,0 +1,46 @@
+"""Place of this process among those that torchrun, `accelerate launch` or MPI started, from its environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Variables of torchrun and of common MPI launchers: rank, processes, processes on this machine.
+RANK = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+SIZE = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+LOCAL_SIZE = ("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
+LOCAL_RANK = ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of its run: `rank` in 0..`size` - 1, `local_size` of them on this machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_size: int = 1
+
+    @property
+    def alone(self) -> bool:
+        """True without other processes."""
+        return self.size == 1
+
+    def share(self, count: int) -> int:
+        """Return this process's part of `count` threads or workers of the machine; at least 1, and 0 of 0."""
+        return max(1, count // self.local_size) if count else 0
+
+
+ALONE = Ranks()
+
+
+def launched() -> Ranks:
+    """Return the place that the launcher gave this process, from its environment."""
+    size = number_in(SIZE, 1)
+    return Ranks(number_in(RANK, 0), size, max(1, number_in(LOCAL_SIZE, 1))) if size > 1 else Ranks()
+
+
+def number_in(names: Sequence[str], default: int) -> int:
+    """Return the number in the first of these environment variables that is set."""
+    found = next((os.environ[name] for name in names if os.environ.get(name, "").isdecimal()), None)
+    return default if found is None else int(found)
