@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+
+from tcs_edge.labels.nearest import nearest
 
 NEIGHBORS = 10
 ROUNDS = 30
-# Every image is compared with every other, which takes minutes for more images than this.
-MAX_IMAGES = 50_000
-_SIMILARITIES_AT_ONCE = 4_000_000
+_ROWS_AT_ONCE = 65_536  # bounds the memory beside the probabilities
+
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -33,32 +34,31 @@ class Graph:
     neighbors: Tensor
     weights: Tensor
 
-    def average(self, rows: Tensor) -> Tensor:
-        """Average rows (N, c) over the neighbors of each image, with their weights."""
-        total = torch.zeros_like(rows)
-        for neighbor, weight in zip(self.neighbors.T, self.weights.T, strict=True):
+    def average(self, rows: Tensor, images: slice = ALL) -> Tensor:
+        """Average rows (N, c) over the neighbors of each of `images`, with their weights."""
+        total = torch.zeros_like(rows[images])
+        for neighbor, weight in zip(self.neighbors[images].T, self.weights[images].T, strict=True):
             total.addcmul_(rows[neighbor], weight[:, None])
         return total
 
 
 def neighbor_graph(coordinates: Tensor, count: int = NEIGHBORS) -> Graph:
-    """Find the `count` nearest neighbors (at most N - 1) of coordinates (N, k)."""
-    rows = normalize(coordinates.float(), dim=1)
-    count = min(count, len(rows) - 1)
-    found, similar = [], []
-    for start in range(0, len(rows), chunk := max(1, _SIMILARITIES_AT_ONCE // len(rows))):
-        part = rows[start : start + chunk] @ rows.T
-        part[torch.arange(len(part)), torch.arange(start, start + len(part))] = -torch.inf
-        values, indices = part.topk(count, dim=1)
-        found.append(indices)
-        similar.append(values)
-    weights = torch.cat(similar).clamp_min(0) ** 3
-    return Graph(torch.cat(found), weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-12))
+    """Find the `count` nearest neighbors (at most N - 1) of coordinates (N, k).
+
+    Above `labels.nearest.EXACT_ROWS` images the search is approximate.
+    """
+    found, similar = nearest(coordinates, min(count, len(coordinates) - 1))
+    weights = similar.clamp_min(0) ** 3
+    return Graph(found, weights / weights.sum(dim=1, keepdim=True).clamp_min(1e-12))
 
 
 def smoothed(graph: Graph, probabilities: Tensor, share: float) -> Tensor:
     """Propagate probabilities (N, classes): `ROUNDS` times F <- share x neighbors' F + (1 - share) x probabilities."""
     smooth = probabilities
     for _ in range(ROUNDS if share else 0):
-        smooth = share * graph.average(smooth) + (1 - share) * probabilities
+        spread = torch.empty_like(probabilities)
+        for start in range(0, len(spread), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            spread[part] = share * graph.average(smooth, part) + (1 - share) * probabilities[part]
+        smooth = spread
     return smooth / smooth.sum(dim=1, keepdim=True)

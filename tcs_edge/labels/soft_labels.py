@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from tcs_edge.labels.linear_probe import LinearProbe, fit_linear_probe
+from tcs_edge.labels.linear_probe import ROWS_AT_ONCE, LinearProbe, fit_linear_probe
 from tcs_edge.labels.propagation import Graph, neighbor_graph, smoothed
 
 # Propagation shares to try. The first wins a tie, which is common with few labels; 0.5 was then the best choice.
@@ -181,7 +181,8 @@ def _sharpened(target: Tensor, spread: Tensor) -> Tensor:
     low, high = 1.0, 16.0
     for _ in range(20):
         factor = (low + high) / 2
-        low, high = (factor, high) if (factor * logits).softmax(dim=1).amax(dim=1).mean() < wanted else (low, factor)
+        largest = torch.cat([(factor * part).softmax(dim=1).amax(dim=1) for part in logits.split(ROWS_AT_ONCE)])
+        low, high = (factor, high) if largest.mean() < wanted else (low, factor)
     return (factor * logits).softmax(dim=1)
 
 

@@ -11,7 +11,7 @@ from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.images import Split
 from tcs_edge.data.loader import evaluation_loader
 from tcs_edge.labels.linear_probe import LinearProbe, fit_linear_probe
-from tcs_edge.labels.propagation import MAX_IMAGES
+from tcs_edge.labels.nearest import EXACT_ROWS
 from tcs_edge.labels.soft_labels import SoftLabels, soft_labels, soft_share
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.students.features import features_before_training
@@ -46,7 +46,9 @@ def pooled_soft_labels(
     if backbone is not None and pools_student_probe(options):
         own = _own_coordinates(backbone, images, preprocess, options)
         sources |= {} if own is None else {STUDENT: own}
-    neighbors = options.tcs.label_propagation and len(labeled) < len(coordinates) <= MAX_IMAGES
+    neighbors = options.tcs.label_propagation and len(labeled) < len(coordinates)
+    if neighbors and len(coordinates) > EXACT_ROWS:
+        logger.info(f"label propagation: approximate neighbors ({len(coordinates)} images, exact up to {EXACT_ROWS})")
     found = soft_labels(sources, images.train.labels, labeled, classes, neighbors)
     if neighbors or len(sources) > 1:
         for name in sources:

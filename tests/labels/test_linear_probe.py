@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from tcs_edge.labels import linear_probe
 from tcs_edge.labels.linear_probe import fit_linear_probe
 
 
@@ -63,3 +64,14 @@ def test_accuracy_of_no_rows_is_refused() -> None:
     x, y = _blobs(5, 0)
     with pytest.raises(ValueError, match="no rows"):
         fit_linear_probe(x, y).accuracy(x[:0], y[:0])
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_fit_in_parts_equals_the_fit_at_once(monkeypatch, soft) -> None:
+    x, y = _blobs(500, 0, spread=3.0)
+    wanted = np.random.default_rng(5).dirichlet([1.0, 0.5, 2.0], len(x)) if soft else y
+    whole = fit_linear_probe(x.astype(np.float16), wanted)
+    monkeypatch.setattr(linear_probe, "ROWS_AT_ONCE", 64)
+    parts = fit_linear_probe(x.astype(np.float16), wanted)
+    np.testing.assert_allclose(parts.logits(x), whole.logits(x), atol=2e-2)
+    assert (parts.logits(x).argmax(axis=1) == whole.logits(x).argmax(axis=1)).mean() > 0.995
