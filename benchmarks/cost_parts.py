@@ -24,7 +24,8 @@ from tcs_edge.stages.targets import gather_features
 from tcs_edge.stages.train import build_backbone, teach
 from tcs_edge.students.build import feature_dim
 from tcs_edge.tcs.coordinates import fit_coordinates
-from tcs_edge.teachers.features import BATCH_SIZE, teacher_features
+from tcs_edge.teachers.batch_size import ON_CPU
+from tcs_edge.teachers.features import teacher_features
 from tcs_edge.teachers.load import build_teacher, describe_teacher
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.schedule import Schedule
@@ -159,7 +160,7 @@ def teacher_pass(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _decoded_for_teacher(images: ImageSet, preprocess: Preprocess) -> list[torch.Tensor]:
     pixels = [preprocess(images.train.image(row)) for row in range(len(images.train))]
-    return list(torch.from_numpy(np.stack(pixels)).split(BATCH_SIZE))
+    return list(torch.from_numpy(np.stack(pixels)).split(ON_CPU))
 
 
 @torch.inference_mode()

@@ -84,6 +84,7 @@ def training_loader(
     workers: int = 0,
     labeled_fraction: float = 0.0,
     place: Ranks = ALONE,
+    pinned: bool = False,
 ) -> DataLoader[Sample]:
     """Load one epoch in random order: (images float32 (B, 3, S, S), labels int64 (B,), index int64 (B,)).
 
@@ -97,6 +98,7 @@ def training_loader(
         labeled_fraction: see `epoch_order`.
         place: of several processes, each loads its part of every batch of `batch_size` images. The parts are equal,
             so up to size - 1 images of the last batch are left out.
+        pinned: return pinned memory, which a GPU copies while it computes.
 
     Raises:
         UsageError: a part has fewer than 2 images, or the processes do not divide the batch.
@@ -105,7 +107,7 @@ def training_loader(
     view = _RandomView(augment, seed, epoch)
     threads = not augment.distortion.magnitude  # RandAugment draws from torch's global generator
     batches = _Batches(order, batch_size, place, training=True)
-    return _loader(images, view, augment.preprocess, batches, workers, threads=threads)
+    return _loader(images, view, augment.preprocess, batches, workers, pinned, threads)
 
 
 def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Generator) -> np.ndarray:
@@ -126,15 +128,21 @@ def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Gene
 
 
 def evaluation_loader(
-    images: Images, preprocess: Preprocess, batch_size: int, workers: int = 0, place: Ranks = ALONE
+    images: Images,
+    preprocess: Preprocess,
+    batch_size: int,
+    workers: int = 0,
+    place: Ranks = ALONE,
+    pinned: bool = False,
 ) -> DataLoader[Sample]:
     """Load every image once, in order, with the deployed model's preprocessing; batches as in `training_loader`.
 
     Args:
         place: of several processes, each loads every size-th image.
+        pinned: as `training_loader`.
     """
     batches = _Batches(np.arange(place.rank, len(images), place.size), batch_size, ALONE, training=False)
-    return _loader(images, _PlainView(preprocess), preprocess, batches, workers)
+    return _loader(images, _PlainView(preprocess), preprocess, batches, workers, pinned)
 
 
 class _Batches(Sampler[list[Draw]]):
@@ -190,11 +198,13 @@ def _loader(
     preprocess: Preprocess,
     batches: _Batches,
     asked: int,
+    pinned: bool,
     threads: bool = True,
 ) -> DataLoader[Sample]:
     batch_bytes = batches.largest * preprocess.tensor_bytes
     workers = Workers.for_batches(len(batches), asked, batch_bytes, threads)
-    return _Loader(_Views(images, view, workers.budget), workers, batch_bytes=batch_bytes, batch_sampler=batches)
+    data = _Views(images, view, workers.budget)
+    return _Loader(data, workers, batch_bytes=batch_bytes, batch_sampler=batches, pin_memory=pinned)
 
 
 def image_batches(

@@ -59,5 +59,6 @@ def taken(table: Tensor, index: Tensor, device: torch.device) -> Tensor:
 def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor of the CPU to `device`. A GPU copies it from pinned memory, without making the host wait."""
     if device.type == "cuda" and values.device.type == "cpu":
-        return values.pin_memory().to(device, non_blocking=True)
+        pinned = values if values.is_pinned() else values.pin_memory()
+        return pinned.to(device, non_blocking=True)
     return values.to(device)

@@ -22,7 +22,7 @@ from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.options import SearchName
 from tcs_edge.stages.prepare import Prepared, Shortlist, list_students
 from tcs_edge.students.build import build_student, pretrained_file
-from tcs_edge.teachers.features import BATCH_SIZE
+from tcs_edge.teachers.batch_size import ON_CPU
 from tcs_edge.teachers.load import build_teacher, download_size_mb, is_cached, untrained_teacher
 from tcs_edge.teachers.source import describe, images_at_hand
 from tcs_edge.training.accelerator import make_accelerator
@@ -113,7 +113,7 @@ class _Trial:
             else:
                 model, img_size = untrained_teacher(options.teacher, options.teacher_img_size)
             with torch.inference_mode():
-                self._teacher = _seconds_per_image(model.to(device), img_size, device, BATCH_SIZE)
+                self._teacher = _seconds_per_image(model.to(device), img_size, device, ON_CPU)
         return self._teacher
 
     @property

@@ -281,6 +281,7 @@ class RunOptions(Spec):
     threads: int | None = Field(None, ge=1)
     """Compute threads. Default: the free cores."""
     workers: int | None = Field(None, ge=0)
-    """Image-decoding processes, or threads on macOS and Windows. Default: free cores less one, at most 4."""
+    """Image-decoding processes, or threads on macOS and Windows. Default: free cores less one, at most 4;
+    16 with a GPU."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Random seed."""

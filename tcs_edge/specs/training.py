@@ -15,8 +15,8 @@ ResolvedAmp = Literal["no", "bf16", "fp16"]
 class TrainOptions(Spec):
     """Options of the training loop, `[train]` in a config file; docs/how-to/training.md describes their use."""
 
-    amp: Amp = "no"
-    """Mixed precision: no, bf16, fp16, or auto for the device's best."""
+    amp: Amp = "auto"
+    """Mixed precision: no, bf16, fp16, or auto for the device's best, which is no on a CPU."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Fraction of each label spread over all classes, in [0, 1)."""
     mixup: float = Field(default=0.0, ge=0, le=100)

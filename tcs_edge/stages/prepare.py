@@ -33,6 +33,8 @@ from tcs_edge.utils.threads import free_cores
 
 logger = logging.getLogger(__name__)
 
+MOST_WORKERS = 4  # the training needs the other cores
+MOST_WORKERS_OF_A_GPU = 16
 INIT_WORDS = ("auto", "pretrained", "random")
 
 
@@ -201,8 +203,10 @@ def _machine(asked: CompressConfig) -> Machine:
     """Return threads, workers and mixed precision for the present load of this machine."""
     threads = asked.threads or free_cores()
     # In-memory digits are cheap to augment; images in files keep a process busy beside the training.
-    workers = 0 if asked.builtin or threads == 1 else min(4, threads - 1)
-    return Machine(threads, workers, make_accelerator(asked.device, asked.train.amp).mixed_precision)
+    accelerator = make_accelerator(asked.device, asked.train.amp)
+    most = MOST_WORKERS_OF_A_GPU if accelerator.device.type == "cuda" else MOST_WORKERS
+    workers = 0 if asked.builtin or threads == 1 else min(most, threads - 1)
+    return Machine(threads, workers, accelerator.mixed_precision)
 
 
 def _precisions(asked: CompressConfig, target: TargetSpec) -> tuple[Precision, ...]:

@@ -15,6 +15,7 @@ import torch
 
 from tcs_edge.data.images import ImageSet, Split
 from tcs_edge.errors import DataError, MissingError, TcsEdgeError
+from tcs_edge.teachers.batch_size import pass_batch_size
 from tcs_edge.teachers.batches import batch_loader
 from tcs_edge.teachers.cache import FeatureStore, cache_key, feature_ingredients
 from tcs_edge.teachers.info import TeacherFacts, TeacherInfo
@@ -26,7 +27,6 @@ from tcs_edge.utils.ranks import current, gathered_texts, shared_bytes, wait
 
 logger = logging.getLogger(__name__)
 
-BATCH_SIZE = 32
 _FP16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -60,7 +60,7 @@ def teacher_features(
     weights: Path | None = None,
     img_size: int | None = None,
     cache_dir: Path | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     workers: int | None = None,
     device: str | torch.device = "cpu",
     readout: Readout = POOLED,
@@ -74,6 +74,7 @@ def teacher_features(
     Args:
         teacher_name, weights, img_size: as `load.describe_teacher`.
         cache_dir: default `default_cache_dir()`.
+        batch_size: images at a time; None takes 32 on a CPU, and on a GPU what its memory allows.
         workers: processes or threads that decode images; 0 decodes in this thread, None chooses a number.
         readout: output of the teacher to store; default its pooled features.
 
@@ -89,7 +90,7 @@ def features_of(
     images: ImageSet,
     info: TeacherInfo,
     cache_dir: Path | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     workers: int | None = None,
     device: str | torch.device = "cpu",
     readout: Readout = POOLED,
@@ -130,7 +131,7 @@ def _shared_pass(
     keys: Mapping[str, np.ndarray],
     found: Mapping[str, tuple[np.ndarray, np.ndarray]],
     store: FeatureStore,
-    batch_size: int,
+    batch_size: int | None,
     workers: int | None,
     device: str | torch.device,
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
@@ -250,15 +251,16 @@ def _run_pass(
     keys: Mapping[str, np.ndarray],
     store: FeatureStore,
     folder: Path,
-    batch_size: int,
+    batch_size: int | None,
     workers: int | None,
     device: str | torch.device,
 ) -> None:
     """Compute the rows `todo` into `features` and the store; only this frame references the teacher."""
     module = readout.of(build_teacher(info, device).module)
+    size = batch_size or pass_batch_size(module, info.preprocess.img_size, torch.device(device))
     for part in (part for part in todo if len(todo[part])):
         shards = _parts(todo[part], store.shard_images)
-        plan = [rows for shard in shards for rows in _parts(shard, batch_size)]  # no batch spans two shards
+        plan = [rows for shard in shards for rows in _parts(shard, size)]  # no batch spans two shards
         loader = batch_loader(splits[part], info.preprocess, plan, workers)
         computed = _forward(info, module, track(loader, f"teacher features ({part})", total=len(plan)), device)
         for rows in shards:

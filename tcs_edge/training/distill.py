@@ -26,7 +26,7 @@ from tcs_edge.methods import DistillationTargets, Method, MethodInputs, build_me
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.fold import fold_student
-from tcs_edge.training.modes import deterministic
+from tcs_edge.training.modes import deterministic, tensor_float_32
 from tcs_edge.training.schedule import Schedule
 from tcs_edge.training.trainer import Data, train
 from tcs_edge.utils.allocator import return_freed_memory
@@ -102,9 +102,13 @@ def train_method(
     method = build_method(MethodInputs(backbone, feature_dim, img_size, classes, options, targets))
     accelerator = make_accelerator(options.device, options.train.amp)
     log = _MetricsLog(files.metrics, resume) if files else _no_log
-    data = _make_data(images, preprocess, options)
+    data = _make_data(images, preprocess, options, pinned=accelerator.device.type == "cuda")
     if options.method_facts.trains:
-        with deterministic(options.train.deterministic), _checkpoint(files, resume) as (checkpoint, resume):
+        with (
+            deterministic(options.train.deterministic),
+            tensor_float_32(accelerator.device),
+            _checkpoint(files, resume) as (checkpoint, resume),
+        ):
             train(
                 backbone, method, data, _schedule(options), options.seed, accelerator,
                 checkpoint, resume, options.train, log,
@@ -143,16 +147,16 @@ def _schedule(options: ResolvedConfig) -> Schedule:
     )
 
 
-def _make_data(images: ImageSet, preprocess: Preprocess, options: ResolvedConfig) -> Data:
+def _make_data(images: ImageSet, preprocess: Preprocess, options: ResolvedConfig, pinned: bool) -> Data:
     distortion = RandAugment(options.train.rand_augment, options.train.rand_augment_ops)
     augment = Augment(options.augment, preprocess, distortion=distortion)
     decoded = keep_decoded(images.train, preprocess)
     batches = partial(
         training_loader, decoded, augment, options.batch_size, options.seed,
         workers=options.workers, labeled_fraction=options.labeled_fraction or _labeled_fraction(images),
-        place=current(),
+        place=current(), pinned=pinned,
     )  # fmt: skip
-    val = partial(evaluation_loader, images.val, preprocess, options.batch_size, options.workers, current())
+    val = partial(evaluation_loader, images.val, preprocess, options.batch_size, options.workers, current(), pinned)
     return Data(lambda epoch: batches(epoch=epoch), len(batches(epoch=0)), val)
 
 

@@ -28,6 +28,7 @@ from tcs_edge.specs.training import TrainOptions
 from tcs_edge.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from tcs_edge.training.ema import WeightAverage
 from tcs_edge.training.mixup import draw_mix
+from tcs_edge.training.out_of_memory import fitting_batch_named
 from tcs_edge.training.schedule import Schedule
 from tcs_edge.utils.durations import format_seconds
 from tcs_edge.utils.progress import for_bar, track
@@ -190,9 +191,10 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr_at(step, total_steps) * group["lr_scale"]
         self.optimizer.zero_grad()  # frees memory before the forward pass
-        with self.accelerator.autocast():
-            losses = self.wrapped(batch)
-        self.accelerator.backward(losses.total)
+        with fitting_batch_named(self._gradients, batch):
+            with self.accelerator.autocast():
+                losses = self.wrapped(batch)
+            self.accelerator.backward(losses.total)
         norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.schedule.grad_clip)
         # fp16: the scaler skips a step with overflowed gradients, so these must not change the scores.
         if self.accelerator.scaler is None or torch.isfinite(norm):
@@ -201,6 +203,13 @@ class _Run:
         if self.average:
             self.average.update(step)
         return {"loss": losses.total.detach(), **losses.parts}
+
+    def _gradients(self, batch: Batch) -> None:
+        """Compute the gradients of a batch and drop them."""
+        with self.accelerator.autocast():
+            losses: Losses = self.trainee(batch)
+        losses.total.backward()
+        self.optimizer.zero_grad()
 
     def _batch(self, rows: Rows, epoch: int, step: int) -> Batch:
         device, alpha = self.accelerator.device, self.options.mixup
@@ -239,7 +248,9 @@ def accuracy_of(backbone: nn.Module, method: Method, batches: Iterable[Rows], ac
     correct, total = torch.zeros((), dtype=torch.int64, device=accelerator.device), 0
     for rows in batches:
         images, labels = (to_device(tensor, accelerator.device) for tensor in rows[:2])
-        predicted = method.logits(backbone, images.contiguous(memory_format=torch.channels_last)).argmax(dim=1)
+        with accelerator.autocast() if accelerator.device.type == "cuda" else nullcontext():
+            logits = method.logits(backbone, images.contiguous(memory_format=torch.channels_last))
+        predicted = logits.argmax(dim=1)
         correct += (predicted == labels).sum()
         total += len(labels)
     found = sum(gathered(torch.stack([correct, torch.full_like(correct, total)])))

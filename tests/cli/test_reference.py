@@ -14,7 +14,7 @@ from tcs_edge.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OF_OTHERS = {"--help"}
+OF_OTHERS = {"--help", "--nnodes", "--node-rank", "--rdzv-endpoint"}
 DEVICE_FILES = ROOT / "tcs_edge" / "bundle" / "device_files"
 
 
@@ -70,7 +70,7 @@ def _own_words(text: str) -> str:
     return "\n".join(
         line
         for line in text.replace("\\\n", " ").splitlines()
-        if not re.search(r"python3? |pip |pytest|docker run|curl ", line)
+        if not re.search(r"python3? |pip |pytest|docker run|curl |^torchrun |^accelerate launch ", line)
     )
 
 

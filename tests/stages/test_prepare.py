@@ -7,14 +7,17 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from tcs_edge.errors import DataError, NoCandidate, UsageError
 from tcs_edge.models.candidates import listed_candidate
 from tcs_edge.runs.load import images_of
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.target import list_targets
+from tcs_edge.stages import prepare as module
 from tcs_edge.stages.prepare import list_students
 from tcs_edge.students.build import pretrained_file
+from tcs_edge.training.accelerator import settled_amp
 
 
 @pytest.fixture
@@ -105,3 +108,19 @@ def test_another_tag_has_its_own_weights():
 def test_the_demo_has_the_same_small_student_on_every_target(target):
     listed = list_students(CompressConfig(target=target, device="cpu", threads=1))
     assert listed.prepared().student.name == "mnasnet_small"
+
+
+@pytest.mark.parametrize(
+    ("device", "amp", "resolved", "workers"),
+    [("cuda", "auto", "bf16", 16), ("cuda", "no", "no", 16), ("cpu", "auto", "no", 4), ("cpu", "bf16", "bf16", 4)],
+)
+def test_precision_and_workers_suit_the_device(options, monkeypatch, device, amp, resolved, workers):
+    def accelerator(_device, wanted="no"):
+        found = torch.device(device)
+        return SimpleNamespace(device=found, mixed_precision=settled_amp(wanted, found))
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(module, "make_accelerator", accelerator)
+    ready = list_students(options(threads=32, train={"amp": amp})).prepared()
+    assert (ready.options.train.amp, ready.options.workers) == (resolved, workers)
+    assert CompressConfig(target="raspberrypi4").train.amp == "auto"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tcs_edge.errors import MissingError, UsageError
-from tcs_edge.training.modes import deterministic, require_compiler
+from tcs_edge.training.modes import deterministic, require_compiler, tensor_float_32
 
 
 def switches():
@@ -45,3 +45,13 @@ def test_error_of_a_missing_compiler_names_what_to_install():
         require_compiler(torch.device("cpu"))
     assert "Install a C++ compiler such as g++" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("device", "inside"), [("cuda", "high"), ("cpu", "highest")])
+def test_a_gpu_multiplies_as_tf32_inside_the_block_only(device, inside):
+    assert torch.get_float32_matmul_precision() == "highest"
+    with tensor_float_32(torch.device(device)):
+        assert torch.get_float32_matmul_precision() == inside
+    with pytest.raises(ZeroDivisionError), tensor_float_32(torch.device(device)):
+        _ = 1 / 0
+    assert torch.get_float32_matmul_precision() == "highest"
