@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -279,6 +280,59 @@ def make_profile() -> Callable[..., Profile]:
         return Profile(target="raspberrypi4", citations={"test": "made up"}, rows=rows)
 
     return make
+
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def find_chromium(bundled: str) -> str | None:
+    """Return the path of the system's Chromium, or of Playwright's."""
+    named = os.environ.get("TCS_EDGE_CHROMIUM")
+    found = (named, *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")), bundled)
+    return next((path for path in found if path and Path(path).is_file()), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="pages are tested with playwright")
+    with playwright.sync_playwright() as driver:
+        chromium = find_chromium(driver.chromium.executable_path)
+        if chromium is None:
+            pytest.skip("no Chromium: install it, or name it in TCS_EDGE_CHROMIUM")
+        opened = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def onnxruntime_web(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the npm package: from the environment variable, or installed."""
+    if named := os.environ.get("TCS_EDGE_ONNXRUNTIME_WEB"):
+        return Path(named)
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("onnxruntime-web was not found: there is neither npm nor TCS_EDGE_ONNXRUNTIME_WEB")
+    folder = tmp_path_factory.mktemp("npm")
+    command = [
+        npm,
+        "install",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--prefix",
+        str(folder),
+        "onnxruntime-web",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm did not fetch onnxruntime-web in time")
+    if done.returncode:
+        pytest.skip(f"npm cannot fetch onnxruntime-web: {done.stderr.strip().splitlines()[-1:]}")
+    return folder / "node_modules" / "onnxruntime-web"
 
 
 TINY_IMG_SIZE = 32

@@ -66,7 +66,7 @@ def interactive_parts(root: Path, package: Path | None) -> Interactive:
         labels=read_labels(folder.export / "labels.txt"),
         unknown_below=rule.below if rule else None,
         preprocess=preprocess.to_json() | {"resized_side": preprocess.resized_side},
-        program=Markup(resource("classify.js")),
+        program=Markup(resource("preprocess.js") + "\n" + resource("classify.js")),
     )
 
 

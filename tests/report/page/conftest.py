@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,6 @@ from tcs_edge.runs.documents import (
 from tcs_edge.runs.folder import RunFolder
 from tcs_edge.runs.schema import LatencyRecord
 
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 IMAGES = 24
 # Milliseconds of each call, the slowest last.
 CALLS = {
@@ -132,25 +127,6 @@ def pictures(tmp_path: Path) -> Path:
     for index in range(IMAGES):
         Image.new("RGB", (80, 60), (10 * index, 200, 100)).save(folder / "test" / f"{index:02d}.png")
     return folder
-
-
-def find_chromium(bundled: str) -> str | None:
-    """Return the path of the system's Chromium, or of Playwright's."""
-    named = os.environ.get("TCS_EDGE_CHROMIUM")
-    found = (named, *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")), bundled)
-    return next((path for path in found if path and Path(path).is_file()), None)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="pages are tested with playwright")
-    with playwright.sync_playwright() as driver:
-        chromium = find_chromium(driver.chromium.executable_path)
-        if chromium is None:
-            pytest.skip("no Chromium: install it, or name it in TCS_EDGE_CHROMIUM")
-        opened = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,34 +68,6 @@ def test_the_page_has_the_threshold_for_unknown_images(page_without_runtime, fin
         "below => [below - 1e-9, below].map(probability => tcsEdge.isUnknown([{ probability }]))", below
     )
     assert found == [True, False]
-
-
-@pytest.fixture(scope="session")
-def onnxruntime_web(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the npm package: from the environment variable, or installed."""
-    if named := os.environ.get("TCS_EDGE_ONNXRUNTIME_WEB"):
-        return Path(named)
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("onnxruntime-web was not found: there is neither npm nor TCS_EDGE_ONNXRUNTIME_WEB")
-    folder = tmp_path_factory.mktemp("npm")
-    command = [
-        npm,
-        "install",
-        "--ignore-scripts",
-        "--no-audit",
-        "--no-fund",
-        "--prefix",
-        str(folder),
-        "onnxruntime-web",
-    ]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    except subprocess.TimeoutExpired:
-        pytest.skip("npm did not fetch onnxruntime-web in time")
-    if done.returncode:
-        pytest.skip(f"npm cannot fetch onnxruntime-web: {done.stderr.strip().splitlines()[-1:]}")
-    return folder / "node_modules" / "onnxruntime-web"
 
 
 @pytest.fixture(scope="module")
