@@ -7,6 +7,11 @@ from pathlib import Path
 import onnx
 
 from tcs_edge.errors import reason_of
+from tcs_edge.runtimes.onnx_file import nodes_within
+
+Key = tuple[str, str, str]  # domain, name and overload of a function
+MAX_CALL_DEPTH = 50
+MAX_OPERATORS = 1_000_000  # after all calls of functions are replaced
 
 
 def graph_problem(path: Path, model: onnx.ModelProto) -> str:
@@ -16,12 +21,42 @@ def graph_problem(path: Path, model: onnx.ModelProto) -> str:
     Operators of other domains are not checked. Stored shapes of inner values and outputs are left out, because
     runtimes compute them again.
     """
+    if problem := _calls_problem(model):
+        return problem
     try:
         onnx.checker.check_model(str(path))
         onnx.shape_inference.infer_shapes(_without_stored_shapes(model), check_type=True, strict_mode=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         return f"its graph cannot run: {reason_of(error)}"
     return ""
+
+
+def _calls_problem(model: onnx.ModelProto) -> str:
+    """Return the reason why the calls of functions are too deep or too many to follow; empty without one.
+
+    A few functions that call each other twice have more calls than anything can follow.
+    """
+    called = {_key(one): [_key(node) for node in nodes_within(one.node)] for one in model.functions}
+    depths: dict[Key, int] = {}
+    sizes: dict[Key, int] = {}  # operators after all calls are replaced
+    waiting = set(called)
+    for depth in range(1, MAX_CALL_DEPTH + 1):
+        ready = {key for key in waiting if all(inner in depths for inner in called[key] if inner in called)}
+        for key in ready:
+            sizes[key] = sum(sizes.get(inner, 1) for inner in called[key])
+        depths |= dict.fromkeys(ready, depth)
+        waiting -= ready
+    if waiting:
+        return f"its graph cannot run: its functions call each other, or are more than {MAX_CALL_DEPTH} levels deep"
+    total = sum(sizes.get(_key(node), 1) for node in nodes_within(model.graph.node))
+    if total > MAX_OPERATORS:
+        return f"its graph cannot run: its functions stand for more than {MAX_OPERATORS:,} operators"
+    return ""
+
+
+def _key(part: onnx.FunctionProto | onnx.NodeProto) -> Key:
+    name = part.name if isinstance(part, onnx.FunctionProto) else part.op_type
+    return part.domain, name, part.overload
 
 
 def _without_stored_shapes(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -107,16 +107,17 @@ def external_file(path: Path, tensor: onnx.TensorProto) -> Path:
 
 def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Yield all nodes of the model, including inner graphs and the model's functions."""
-    yield from _inner_nodes(model.graph.node)
+    yield from nodes_within(model.graph.node)
     for function in model.functions:
-        yield from _inner_nodes(function.node)
+        yield from nodes_within(function.node)
 
 
-def _inner_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+def nodes_within(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield nodes and the nodes of their inner graphs."""
     for node in nodes:
         yield node
         for graph in _graphs(node):
-            yield from _inner_nodes(graph.node)
+            yield from nodes_within(graph.node)
 
 
 def _graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

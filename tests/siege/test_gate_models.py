@@ -347,6 +347,43 @@ def test_a_graph_that_cannot_run_passes_no_limit(cli, tmp_path, name):
     assert "FAIL operators fit together: cannot check this model: its graph cannot run: " in result.stdout
 
 
+def calling(*bodies: list[str]):
+    """A model that calls function F0; `bodies` are the functions that each function calls, or Relu without any."""
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    functions = []
+    for number, names in enumerate(bodies):
+        values = ["a", *(f"v{index}" for index in range(len(names) - 1)), "b"]
+        nodes = [
+            helper.make_node(name, [source], [made], domain="own")
+            for name, source, made in zip(names, values, values[1:], strict=False)
+        ] or [helper.make_node("Relu", ["a"], ["b"])]
+        functions.append(helper.make_function("own", f"F{number}", ["a"], ["b"], nodes, opsets))
+    call = helper.make_node("F0", ["x"], ["y"], domain="own")
+    graph = helper.make_graph([call], "g", [value("x")], [value("y")])
+    return helper.make_model(graph, opset_imports=opsets, functions=functions)
+
+
+@pytest.mark.parametrize(
+    ("bodies", "message"),
+    [
+        ([[f"F{number + 1}"] * 2 for number in range(40)] + [[]], "more than 1,000,000 operators"),
+        ([[f"F{number + 1}"] for number in range(20_000)] + [[]], "more than 50 levels deep"),
+        ([["F1"], ["F0"]], "call each other"),
+        ([["F0", "F0"]], "call each other"),
+    ],
+)
+def test_calls_of_functions_that_nothing_can_follow_are_refused(cli, tmp_path, bodies, message):
+    """They kept the check of the shapes busy for ever, or ended the process."""
+    done = cli("gate", saved(tmp_path, calling(*bodies)), "--max-size-mb", 100)
+    assert done.exit_code == 1
+    assert message in done.output
+
+
+def test_functions_that_call_functions_pass(cli, tmp_path):
+    path = saved(tmp_path, calling(["F1", "F2"], ["F2", "F2"], []))
+    assert cli("gate", path, "--max-size-mb", 100).exit_code == 0
+
+
 def test_stored_shapes_that_a_runtime_computes_again_are_no_defect(cli, tmp_path):
     stale = model(
         nodes=(helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Relu", ["h"], ["y"])),

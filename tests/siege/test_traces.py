@@ -21,7 +21,8 @@ LINE = re.compile(r"^\d+ +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+
 TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
 WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC")
 FOLDER = re.compile(r"(?:AT_FDCWD|\d+)<(?P<path>/[^>]*)>")
-HELPERS = {"uname"}  # Python's platform.platform() asks it for the processor
+# They only look something up: platform.platform() runs uname, and the import of a torch with CUDA runs ldconfig.
+HELPERS = {"uname", "ldconfig"}
 # Not files: the terminal, nothing, and shared memory of data workers.
 DEVICES = ("/dev/null", "/dev/tty", "/dev/shm", "/proc/self", "/dev/pts")
 
@@ -139,3 +140,12 @@ def test_the_scripts_of_a_bundle_write_their_result_alone(traced, tmp_path, cli,
     assert cli("bundle", finished, "--out", bundle).exit_code == 0
     more = [photos / "test" / "red" / "01.png"] if script == "classify.py" else []
     harmless(traced(sys.executable, "-I", script, *more, place=bundle), bundle, tmp_path / "tmp")
+
+
+@pytest.mark.slow
+def test_a_run_its_validation_and_its_bundle_write_their_own_folders_alone(traced, tmp_path, tiny):
+    run, bundle, cache, temporary = (tmp_path / name for name in ("run", "bundle", "cache", "tmp"))
+    arguments = tiny(student="test_resnet", img_size=32, epochs=2, cache_dir=cache)
+    harmless(traced(*command(*arguments, "--out", run)), run, cache, temporary)
+    harmless(traced(*command("validate", run)), cache, temporary)
+    harmless(traced(*command("bundle", run, "--out", bundle)), bundle, temporary)
