@@ -82,15 +82,14 @@ def resolve(
 def default_lr(asked: CompressConfig, kind: str, train_images: int | None) -> float:
     """Return the default peak learning rate of a run, rounded to two digits.
 
-    Runs of few steps need a higher rate: it grows with 1 / sqrt(steps), from `LONG_STEPS` down, and at most by a
-    factor. It grows with the square root of the batch size, as suits AdamW (arXiv 2205.10287). Transformers keep
+    Short runs need a higher rate: below a number of steps it grows with 1 / sqrt(steps), at most by a factor. It grows with the square root of the batch size, as suits AdamW (arXiv 2205.10287). Transformers keep
     their rate in short runs (docs/explanation/decisions/0009 and 0018).
     """
     scratch = asked.student_init == "random"
     if kind == "transformer":
         rate, long_steps, most = (3e-4 if scratch else 1e-4), 1, 1.0
     else:
-        rate, long_steps, most = (2e-3, 2000, 4.0) if scratch else (1e-3, 240, 2.0)
+        rate, long_steps, most = (2e-3, 2000, 4.0) if scratch else (1e-3, 1000, 2.0)
     steps = asked.epochs * math.ceil(train_images / asked.batch_size) if train_images and asked.epochs else long_steps
     factor = min(most, max(1.0, math.sqrt(long_steps / steps)))
     return float(f"{rate * factor * math.sqrt(asked.batch_size / BATCH_OF_RATES):.2g}")

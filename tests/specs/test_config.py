@@ -162,7 +162,7 @@ def test_default_learning_rate_is_lower_for_transformers_and_pretrained_weights(
 @pytest.mark.parametrize(
     ("init", "epochs", "images", "rate"),
     [
-        ("pretrained", 3, 1300, 2e-3), ("pretrained", 12, 1200, 1e-3), ("pretrained", 30, 3000, 1e-3),
+        ("pretrained", 3, 1300, 2e-3), ("pretrained", 15, 1200, 1.9e-3), ("pretrained", 30, 3000, 1e-3),
         ("pretrained", 1, 100, 2e-3), ("random", 7, 1300, 7.4e-3), ("random", 5, 6000, 4.1e-3),
         ("random", 60, 3000, 2e-3), ("random", 1, 100, 8e-3),
     ],
