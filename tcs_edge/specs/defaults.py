@@ -82,8 +82,9 @@ def resolve(
 def default_lr(asked: CompressConfig, kind: str, train_images: int | None) -> float:
     """Return the default peak learning rate of a run, rounded to two digits.
 
-    Short runs need a higher rate: below a number of steps it grows with 1 / sqrt(steps), at most by a factor. It grows with the square root of the batch size, as suits AdamW (arXiv 2205.10287). Transformers keep
-    their rate in short runs (docs/explanation/decisions/0009 and 0018).
+    Short runs need a higher rate: below a number of steps it grows with 1 / sqrt(steps), at most by a factor. It also
+    grows with the square root of the batch size, as suits AdamW (arXiv 2205.10287). Transformers keep their rate in
+    short runs (docs/explanation/decisions/0009 and 0018).
     """
     scratch = asked.student_init == "random"
     if kind == "transformer":
