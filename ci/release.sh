@@ -11,6 +11,16 @@ tag=${1:?usage: ci/release.sh TAG FOLDER [PYTHON]}
 out=${2:?usage: ci/release.sh TAG FOLDER [PYTHON]}
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# The index shows the README with links to this repository.
+if [ -z "${TCS_EDGE_REPOSITORY:-}" ] && [ -n "${GITHUB_REPOSITORY:-}" ]; then
+  TCS_EDGE_REPOSITORY=${GITHUB_SERVER_URL:-https://github.com}/$GITHUB_REPOSITORY
+fi
+if [ -z "${TCS_EDGE_REPOSITORY:-}" ]; then
+  echo "error: the repository's address is not known. Set TCS_EDGE_REPOSITORY=https://github.com/OWNER/NAME." >&2
+  exit 2
+fi
+export TCS_EDGE_REPOSITORY
+
 version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' tcs_edge/utils/version.py)
 if [ "$tag" != "v$version" ]; then
   echo "error: the tag is $tag, the package is v$version. Set __version__, or delete the tag." >&2

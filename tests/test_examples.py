@@ -63,6 +63,26 @@ def test_the_raspberry_pi_example_passes_its_gate(here, tiny):
 
 
 @pytest.mark.slow
+def test_the_notebook_runs_headless(here, tiny):
+    """Every code cell runs in order in one process, with the parameters of a run that takes seconds."""
+    notebook = json.loads((EXAMPLES / "photos_to_board.ipynb").read_text(encoding="utf-8"))
+    assert notebook["nbformat"] == 4
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["metadata"].get("tags") for cell in cells] == [["parameters"], *[None] * (len(cells) - 1)]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+    flags = dict(zip(*[iter(tiny(target=None, data=None)[1:])] * 2, strict=True))
+    options = {name[2:].replace("-", "_"): json.loads(_toml(value)) for name, value in flags.items()}
+    parameters = f"PHOTOS, TARGET, OUT, OPTIONS = 'photos', 'raspberrypi4', 'runs/notebook', {options!r}\n"
+    code = "\n".join([parameters, *("".join(cell["source"]) for cell in cells[1:])])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "passed: True" in done.stdout
+    assert "gate: pass" in done.stdout
+    assert "'model.onnx'" in done.stdout
+    assert sum(line.startswith(("red: ", "green: ", "blue: ")) for line in done.stdout.splitlines()) == 5
+
+
+@pytest.mark.slow
 def test_the_few_shot_example_draws_the_images(config, monkeypatch, capsys):
     run(monkeypatch, "few_shot.py", "photos", "--shots", 4, "--config", config)
     assert "4 images per class: " in capsys.readouterr().out

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tcs_edge.utils.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,6 +77,32 @@ def test_the_wheel_has_the_command(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (entry,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
         assert "tcs-edge = tcs_edge.cli:main" in archive.read(entry).decode()
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_from_a_bare_environment_and_another_folder(wheel, tmp_path):
+    """A new virtual environment that has the wheel alone; its dependencies come from this environment."""
+    venv.create(tmp_path / "venv", with_pip=True, symlinks=os.name != "nt")
+    python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    install = [python, "-I", "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel]
+    done = subprocess.run(install, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    (site,) = (tmp_path / "venv").glob("[Ll]ib/**/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    code = (
+        "import sys, tcs_edge; from tcs_edge.cli import main; print(tcs_edge.__file__, flush=True); "
+        "sys.argv = ['tcs-edge', 'targets']; main()"
+    )
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, timeout=100, cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.splitlines()[0]).is_relative_to(site)
+    assert "raspberrypi4" in done.stdout
+    command = python.with_name("tcs-edge")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=100, cwd=elsewhere)
+    assert (done.returncode, __version__ in done.stdout) == (0, True), done.stderr
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_the_unpacked_wheel_finds_its_data_files(wheel, tmp_path):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import email
+import email.message
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,18 @@ from tcs_edge.utils.version import __version__
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
 JOBS = WORKFLOW["jobs"]
-BUILT = ("tcs_edge", "targets", "profiles", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "ci")
+REPOSITORY = "https://example.org/owner/tcs-edge"
+BUILT = (
+    "hatch_build.py",
+    "tcs_edge",
+    "targets",
+    "profiles",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "ci",
+)
 
 
 def actions(job: str) -> list[str]:
@@ -86,9 +101,19 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
-def release(checkout: Path, tag: str, out: Path) -> subprocess.CompletedProcess[str]:
+def release(
+    checkout: Path, tag: str, out: Path, repository: str | None = REPOSITORY
+) -> subprocess.CompletedProcess[str]:
     command = [checkout / "ci" / "release.sh", tag, out, sys.executable]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GITHUB_")}
+    environment |= {"TCS_EDGE_REPOSITORY": repository} if repository else {}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+
+
+def metadata_of(wheel: Path) -> email.message.Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return email.message_from_bytes(archive.read(name))
 
 
 def test_a_release_has_a_wheel_an_sdist_and_their_hashes(checkout, tmp_path):
@@ -100,6 +125,23 @@ def test_a_release_has_a_wheel_an_sdist_and_their_hashes(checkout, tmp_path):
     assert dict(reversed(re.split(r"\s+", line)) for line in lines) == {
         name: hashlib.sha256(content).hexdigest() for name, content in files.items()
     }
+    metadata = metadata_of(next((tmp_path / "out" / "dist").glob("*.whl")))
+    addresses = dict(line.split(", ") for line in metadata.get_all("Project-URL"))
+    assert addresses["Source"] == REPOSITORY
+    assert addresses["Changelog"] == f"{REPOSITORY}/blob/v{__version__}/CHANGELOG.md"
+    readme = metadata.get_payload()
+    targets = re.findall(r"\]\(([^)\s]+)\)", readme)
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
+    assert f"![The report of a run]({REPOSITORY}/raw/v{__version__}/docs/start/report.png)" in readme
+    pytest.importorskip("twine", reason="needs twine: pip install -e '.[dev]'")
+    command = [sys.executable, "-m", "twine", "check", "--strict", *(tmp_path / "out" / "dist").iterdir()]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_a_release_needs_the_address_of_its_repository(checkout, tmp_path):
+    done = release(checkout, f"v{__version__}", tmp_path / "out", repository=None)
+    assert (done.returncode, "Set TCS_EDGE_REPOSITORY" in done.stderr) == (2, True)
 
 
 def test_another_tag_no_changelog_or_changes_stop_a_release(checkout, tmp_path):
