@@ -37,14 +37,11 @@ def _calls_problem(model: onnx.ModelProto) -> str:
     A few functions that call each other twice have more calls than anything can follow.
     """
     called = {_key(one): [_key(node) for node in nodes_within(one.node)] for one in model.functions}
-    depths: dict[Key, int] = {}
     sizes: dict[Key, int] = {}  # operators after all calls are replaced
     waiting = set(called)
-    for depth in range(1, MAX_CALL_DEPTH + 1):
-        ready = {key for key in waiting if all(inner in depths for inner in called[key] if inner in called)}
-        for key in ready:
-            sizes[key] = sum(sizes.get(inner, 1) for inner in called[key])
-        depths |= dict.fromkeys(ready, depth)
+    for _ in range(MAX_CALL_DEPTH):
+        ready = {key for key in waiting if not waiting.intersection(called[key])}
+        sizes |= {key: sum(sizes.get(inner, 1) for inner in called[key]) for key in ready}
         waiting -= ready
     if waiting:
         return f"its graph cannot run: its functions call each other, or are more than {MAX_CALL_DEPTH} levels deep"

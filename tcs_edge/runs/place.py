@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tcs_edge.errors import InUse
 from tcs_edge.runs.folder import FILES, FOLDERS, MARKER, RunFolder, is_unused, open_run, require_usable
-from tcs_edge.utils.files import make_folder, remove, remove_drafts
+from tcs_edge.utils.files import make_folder, remove
 from tcs_edge.utils.lock import owned_folder
 
 RUNS = Path("runs")
@@ -39,7 +39,6 @@ class RunOwner(ExitStack):
         self.close()
         self.enter_context(owned_folder(root))
         self._root = root
-        remove_drafts(root)
 
     def close(self) -> None:
         """Give the folder free."""

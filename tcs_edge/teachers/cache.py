@@ -26,7 +26,7 @@ from safetensors.numpy import save
 from tcs_edge.data.images import SHA256_BYTES
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import TcsEdgeError
-from tcs_edge.utils.files import remove_drafts, write_bytes, write_json
+from tcs_edge.utils.files import write_bytes, write_json
 from tcs_edge.utils.lock import owned_file, owned_folder
 from tcs_edge.utils.reading import parse_json
 from tcs_edge.utils.row_array import row_array
@@ -118,7 +118,6 @@ class FeatureStore:
         """
         folder = self.folder / hashlib.sha256(contents.tobytes()).hexdigest()[:16]
         with owned_folder(folder, wait_s=None):
-            remove_drafts(folder)
             if not (self.folder / SPACE_FILE).exists():
                 self._describe()
             yield folder

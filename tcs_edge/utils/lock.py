@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tcs_edge.errors import InUse, MissingError
-from tcs_edge.utils.files import make_folder, remove_drafts_of, write_error
+from tcs_edge.utils.files import make_folder, remove_drafts, remove_drafts_of, write_error
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ _hooked = False
 def owned_folder(folder: Path, wait_s: float | None = WAIT_S) -> Iterator[None]:
     """Own `folder` for the block; create it if needed, and remove it again if it stays empty.
 
+    Drafts that killed owners left below it are removed.
+
     Args:
         wait_s: longest wait for another owner, in seconds; None waits without limit.
 
@@ -48,6 +50,7 @@ def owned_folder(folder: Path, wait_s: float | None = WAIT_S) -> Iterator[None]:
         InUse: another process owns it. MissingError: the folder cannot be written.
     """
     with _owned(folder / FOLDER_LOCK, folder, wait_s):
+        remove_drafts(folder)
         yield
 
 

@@ -144,8 +144,9 @@ def test_the_scripts_of_a_bundle_write_their_result_alone(traced, tmp_path, cli,
 
 @pytest.mark.slow
 def test_a_run_its_validation_and_its_bundle_write_their_own_folders_alone(traced, tmp_path, tiny):
-    run, bundle, cache, temporary = (tmp_path / name for name in ("run", "bundle", "cache", "tmp"))
+    run, out, cache, temporary = (tmp_path / name for name in ("run", "out", "cache", "tmp"))
+    out.mkdir()
     arguments = tiny(student="test_resnet", img_size=32, epochs=2, cache_dir=cache)
     harmless(traced(*command(*arguments, "--out", run)), run, cache, temporary)
     harmless(traced(*command("validate", run)), cache, temporary)
-    harmless(traced(*command("bundle", run, "--out", bundle)), bundle, temporary)
+    harmless(traced(*command("bundle", run, "--out", out / "bundle")), out, cache, temporary)

@@ -202,3 +202,15 @@ def test_a_folder_without_permission_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(MissingError, match="no permission"), owned_folder(tmp_path):
         pass
+
+
+def test_an_owner_removes_the_drafts_of_killed_owners(tmp_path):
+    """A killed bench left drafts of its table, and no later bench removed them."""
+    left = [tmp_path / ".table.draft-123.md", tmp_path / "inner" / ".accuracy.draft-77.svg"]
+    left[1].parent.mkdir()
+    for path in left:
+        path.write_text("half")
+    (tmp_path / "table.md").write_text("whole")
+    with owned_folder(tmp_path):
+        assert not any(path.exists() for path in left)
+        assert (tmp_path / "table.md").read_text() == "whole"
