@@ -78,3 +78,11 @@ def test_no_module_reads_or_writes_pickles():
     refused = ("torch.load(", "import pickle", "pickle.load", "weights_only=False")
     found = [(path.name, word) for path in PACKAGE.rglob("*.py") for word in refused if word in path.read_text("utf-8")]
     assert found == []
+
+
+def test_a_run_starts_without_the_slow_parts_of_scipy():
+    """They take half a second to import, which the first line of a run would wait for."""
+    slow = "('scipy.stats', 'scipy.optimize')"
+    code = f"import sys, tcs_edge.pipeline.run; print([name for name in {slow} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from tcs_edge.specs.confidence import Confidence
@@ -28,6 +27,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     The labels are smoothed by one image with another class, as Platt does (1999, section 2.2). Without it, a model
     without errors on few images would get infinite confidence. Return 1 without finite logits.
     """
+    from scipy.optimize import minimize_scalar  # imported here: it takes long, and most commands fit nothing
+
     good = np.isfinite(logits).all(axis=1)
     rows, own = logits[good].astype(np.float64), labels[good]
     if len(rows) == 0 or rows.shape[1] < 2:
