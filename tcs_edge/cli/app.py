@@ -15,6 +15,7 @@ from tcs_edge.cli import (
     bundle_profiler,
     cache,
     candidates,
+    check,
     compare,
     compress,
     doctor,
@@ -71,6 +72,7 @@ app = typer.Typer(
 )
 app.command("init", short_help="Write a commented tcs-edge.toml for this folder.")(init.command)
 app.command("compress", cls=PanelCommand)(compress.command)
+app.command("check", cls=PanelCommand)(check.command)
 app.command("targets")(targets.command)
 app.command("candidates")(candidates.command)
 app.command("validate")(validate.command)

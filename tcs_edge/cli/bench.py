@@ -19,7 +19,8 @@ DEFAULT_TARGET = "x86-avx2"
 SHARED = (
     "data", "unlabeled", "rest_unlabeled", "target", "teacher", "teacher_weights", "teacher_img_size", "teacher_onnx",
     "teacher_mean", "teacher_std", "teacher_layout", "teacher_output", "teacher_features", "student_init",
-    "exclude", "column", "batch_size", "img_size", "lr", "augment", "device", "threads", "workers", "cache_dir",
+    "exclude", "column", "allow_leaks", "batch_size", "img_size", "lr", "augment", "device", "threads", "workers",
+    "cache_dir",
 )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ def command(
     ],
     data: Annotated[Path, typer.Option(help="Image folder: its test images, or all images without splits.")],
     exclude: Annotated[
-        list[str] | None, typer.Option(help="Names of folders or files to leave out of the images; repeatable.")
+        list[str] | None,
+        typer.Option(help="Names of folders or files to leave out of the images, or @FILE of image names; repeatable."),
     ] = None,
     preprocess: Annotated[Path | None, typer.Option(help="preprocess.json, for an A without its own.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,

@@ -20,6 +20,7 @@ def load_images(
     exclude: Sequence[str] = (),
     cache_dir: Path | None = None,
     columns: Sequence[str] = (),
+    allow_leaks: bool = True,
 ) -> ImageSet:
     """Load, check and split the images of `folder`, or the built-in digits when `folder` is None.
 
@@ -27,12 +28,14 @@ def load_images(
         folder: train/, val/ and test/ with one folder per class each, or one folder per class. Or another form of
             such data, as for `find.find`: a table, archives, or a data set of the hub.
         seed: seed of the splits that the folder does not contain.
-        exclude: glob patterns on names of folders and files to leave out.
+        exclude: glob patterns on names of folders and files to leave out; @FILE names a file, as for
+            `exclude.read_exclusion`.
         cache_dir: folder of the store of earlier checks; default $TCS_EDGE_CACHE or the user's cache folder.
         columns: names of a table's columns, as in ["label=species"].
+        allow_leaks: False refuses images that are in train and in test; True warns about them.
 
     Raises:
-        DataError: the folder is missing, empty, damaged or too small to split.
+        DataError: the folder is missing, empty, damaged or too small to split, or has such images.
     """
     if folder is None:
         from tcs_edge.data.digits import digits  # scikit-learn takes a second to import
@@ -40,4 +43,4 @@ def load_images(
         return digits()
     from tcs_edge.data.folders import load_data
 
-    return load_data(Path(folder), seed, exclude, cache_dir, columns)
+    return load_data(Path(folder), seed, exclude, cache_dir, columns, allow_leaks)

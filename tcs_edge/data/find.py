@@ -18,6 +18,7 @@ from tcs_edge.data import archives, tables
 from tcs_edge.data.archives import ArchiveListing, merged, read_archives
 from tcs_edge.data.compact import Texts
 from tcs_edge.data.decode import open_rgb
+from tcs_edge.data.exclude import read_exclusion
 from tcs_edge.data.hub import find_dataset, is_dataset
 from tcs_edge.data.index import Listed, unlabeled_listing
 from tcs_edge.data.layout import find_files, find_images, find_in
@@ -35,13 +36,18 @@ def find(data: Path, exclude: Sequence[str] = (), columns: Mapping[str, str] | N
 
     Args:
         data: a folder; a .csv, .tsv or .parquet file; .zip or .tar files, as in shards/{000..099}.tar; hf://NAME.
-        exclude: glob patterns on names of folders and files to leave out.
+        exclude: glob patterns on names of folders and files to leave out, and files as for `exclude.read_exclusion`.
         columns: names of columns by role, as from `columns.given_columns`.
 
     Raises:
         DataError, MissingError: as the readers.
         UsageError: columns for data without columns.
     """
+    exclusion = read_exclusion(exclude)
+    return exclusion.applied(_find(data, exclusion.patterns, columns))
+
+
+def _find(data: Path, exclude: Sequence[str], columns: Mapping[str, str] | None) -> Listed:
     if is_dataset(data):
         return find_dataset(data, exclude, columns)
     suffix = data.suffix.lower()
@@ -82,6 +88,11 @@ def find_unlabeled(data: Path, exclude: Sequence[str], prefix: str) -> Listed:
     Raises:
         DataError: as `layout.find_files` and `archives.read_archives`; or an archive without images.
     """
+    exclusion = read_exclusion(exclude)
+    return exclusion.applied(_find_unlabeled(data, exclusion.patterns, prefix))
+
+
+def _find_unlabeled(data: Path, exclude: Sequence[str], prefix: str) -> Listed:
     if data.is_dir() or data.suffix.lower() not in archives.SUFFIXES:
         names = find_files(data, exclude)
         return unlabeled_listing(data, names, Files(data, names), prefix)

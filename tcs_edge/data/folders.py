@@ -34,6 +34,7 @@ def load_data(
     exclude: Sequence[str] = (),
     cache_dir: Path | None = None,
     columns: Sequence[str] = (),
+    allow_leaks: bool = True,
 ) -> ImageSet:
     """Load `data` as train, val and test; decode every new or changed image once to check it.
 
@@ -42,20 +43,21 @@ def load_data(
         exclude: glob patterns on names of folders and files to leave out.
         cache_dir: folder of the store of earlier checks; default `default_cache_dir()`.
         columns: names of a table's columns, as in ["label=species"].
+        allow_leaks: False refuses images that are in train and in test; True warns about them.
 
     Raises:
         DataError: see `find.find`; or more than 1 % of the images cannot be read, or a class
-            is too small to split.
+            is too small to split, or images are in train and in test.
         MissingError, UsageError: as `find.find`.
     """
-    return load_listed(find(data, exclude, given_columns(columns)), seed, cache_dir)
+    return load_listed(find(data, exclude, given_columns(columns)), seed, cache_dir, allow_leaks)
 
 
-def load_listed(listed: Listed, seed: int, cache_dir: Path | None = None) -> ImageSet:
+def load_listed(listed: Listed, seed: int, cache_dir: Path | None = None, allow_leaks: bool = True) -> ImageSet:
     """Check the images of a reader, and return them as train, val and test.
 
     Raises:
-        DataError: more than 1 % of the images cannot be read, or a class is too small to split.
+        DataError: as `load_data`.
     """
     index, skipped = check_all(listed, cache_dir)
     refuse_many(listed.origin, skipped, len(listed))
@@ -63,7 +65,7 @@ def load_listed(listed: Listed, seed: int, cache_dir: Path | None = None) -> Ima
     numbers = numbered(index.contents)
     _warn_conflicts(index, numbers)
     places = _complete(index, numbers, seed)
-    _warn_leaks(index, numbers, places)
+    _report_leaks(index, numbers, places, allow_leaks)
     _warn_divided_groups(index, places)
     return _image_set(index, places, skipped)
 
@@ -130,15 +132,20 @@ def _draw(
     return {part: places[chosen] for part, chosen in rows.items()}
 
 
-def _warn_leaks(index: Index, numbers: np.ndarray, places: dict[str, np.ndarray]) -> None:
+def _report_leaks(index: Index, numbers: np.ndarray, places: dict[str, np.ndarray], allowed: bool) -> None:
+    """Warn about the same bytes in two splits; refuse them in train and test unless `allowed`."""
     for seen, graded in combinations(PARTS, 2):
         known = np.isin(numbers[places[graded]], numbers[places[seen]])
-        if known.any():
-            leaked = places[graded][known]
-            logger.warning(
-                f"leakage: {len(leaked)} images of {graded} are also in {seen}: {name_some(index.names_at(leaked))}. "
-                f"Results on {graded} will be too optimistic. Remove the copies."
-            )
+        if not known.any():
+            continue
+        leaked = places[graded][known]
+        found = (
+            f"leakage: {len(leaked)} images of {graded} are also in {seen}: {name_some(index.names_at(leaked))}. "
+            f"Results on {graded} will be too optimistic."
+        )
+        if (seen, graded) == ("train", "test") and not allowed:
+            raise DataError(f"{found} Remove the copies, list them with `tcs-edge check`, or pass --allow-leaks.")
+        logger.warning(f"{found} Remove the copies.")
 
 
 def _warn_divided_groups(index: Index, places: dict[str, np.ndarray]) -> None:

@@ -11,7 +11,7 @@ from tcs_edge.data.find import is_at_hand
 from tcs_edge.errors import DataError, ParityFailed
 from tcs_edge.runs.folder import RunFolder, find_run
 from tcs_edge.runs.manifest import advice_on, read_manifest, verify_files
-from tcs_edge.runs.origin import path_of_run, recorded_data
+from tcs_edge.runs.origin import exclude_of_run, path_of_run, recorded_data
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.students.build import build_student
 from tcs_edge.training.fold import load_deployed
@@ -49,7 +49,8 @@ def images_of(run: Path, manifest: Manifest, data: Path | None) -> ImageSet:
         raise DataError(f"no image folder {folder}, as recorded in {run}. Pass --data DIR with its current place.")
     cache_dir = path_of_run(run, options["cache_dir"]) if options.get("cache_dir") else None
     columns = options.get("column") or ()
-    images = load_images(folder, manifest.seed, options.get("exclude") or (), cache_dir, columns)
+    exclude = exclude_of_run(run, options.get("exclude") or ())
+    images = load_images(folder, manifest.seed, exclude, cache_dir, columns)
     if images.fingerprint != manifest.dataset.fingerprint:
         raise DataError(f"the images are not the images of {run}: the fingerprint differs. Pass --data DIR.")
     return images

@@ -7,7 +7,7 @@ the run's options are relative to that folder.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tcs_edge.utils.reading import read_json
 RUN_MARKER = "tcs-edge-run.json"
 STARTED_IN = "started_in"
 PATHS = ("data", "unlabeled", "teacher_weights", "teacher_onnx", "teacher_features", "cache_dir")
+EXCLUDE_FILE = "@"  # start of a value of --exclude that names a file
 HUB = "hf:"  # start of a data set of the hub, hf://NAME
 INIT_WORDS = ("auto", "pretrained", "random")
 
@@ -58,7 +59,15 @@ def with_paths_of_run(run: Path, options: Mapping[str, Any]) -> dict[str, Any]:
         named.append("student_init")
     if str(options.get("target", "")).endswith(".toml"):
         named.append("target")
-    return {**options, **{name: str(path_of_run(run, options[name])) for name in named}}
+    found = {**options, **{name: str(path_of_run(run, options[name])) for name in named}}
+    return found | ({"exclude": exclude_of_run(run, options["exclude"])} if options.get("exclude") else {})
+
+
+def exclude_of_run(run: Path, values: Sequence[str]) -> list[str]:
+    """Return the values of `--exclude` with the paths of files that hold in the current folder."""
+    return [
+        f"{EXCLUDE_FILE}{path_of_run(run, value[1:])}" if value.startswith(EXCLUDE_FILE) else value for value in values
+    ]
 
 
 def _start(marker: Path) -> str | None:

@@ -95,6 +95,17 @@ class CompressConfig(
         return self.replaced(**{name: value for name, value in defaults.items() if getattr(self, name) in OPEN})
 
 
+class CheckConfig(CompressConfig):
+    """Options of `tcs-edge check`: those of `compress` for the images, the teacher and the machine."""
+
+    target: str = ""
+
+    @property
+    def names_teacher(self) -> bool:
+        """True if the user named a teacher."""
+        return any((self.teacher, self.teacher_weights, self.teacher_file))
+
+
 class ResolvedConfig(CompressConfig):
     """Options of a run, all resolved. None means "no limit", "no such folder" or "the library's own"."""
 

@@ -119,9 +119,12 @@ class DataOptions(Spec):
     """With unlabeled images: smallest fraction of labeled images in a batch. Default: halfway from their fraction of
     all images to 1."""
     exclude: tuple[str, ...] | None = None
-    """Names of folders or files to leave out of the images, as in 'labels' or '*_mask.png'; repeatable."""
+    """Names of folders or files to leave out of the images, as in 'labels' or '*_mask.png'; repeatable. @FILE reads
+    names of images to drop, or with a tab and a class to relabel, as `tcs-edge check` saves them."""
     column: tuple[str, ...] | None = None
     """With a table: a column by its role (path, label, split or group), as in label=species; repeatable."""
+    allow_leaks: bool = False
+    """Go on with copies of the same image in train and test."""
 
 
 class TeacherOptions(Spec):

@@ -137,7 +137,8 @@ def list_students(asked: CompressConfig) -> Shortlist:
         if runtime.require:
             runtime.require()
     refuse_amx_dynamic_int8(target, precision, asked.dynamic_batch)
-    images = load_images(asked.data, asked.seed, asked.exclude or (), asked.cache_dir, asked.column or ())
+    columns, leaks = asked.column or (), asked.allow_leaks
+    images = load_images(asked.data, asked.seed, asked.exclude or (), asked.cache_dir, columns, leaks)
     asked = with_data_defaults(asked, typical_side(images.train))
     if asked.shots:
         images = few_shot(images, asked.shots, asked.seed, asked.rest_unlabeled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tcs_edge.data.images import ImageSet
-from tcs_edge.specs.config import ResolvedConfig
+from tcs_edge.specs.config import CompressConfig, ResolvedConfig
 from tcs_edge.specs.options import TeacherOptions
 from tcs_edge.teachers.feature_file import read_feature_file
 from tcs_edge.teachers.features import Features, cached_images, cached_images_of, features_of
@@ -15,8 +15,10 @@ from tcs_edge.teachers.load import describe_teacher
 from tcs_edge.teachers.onnx_teacher import describe_onnx_teacher
 from tcs_edge.teachers.readout import POOLED, Readout
 
+DEFAULT_TEACHER = "dinov2"
 
-def describe(options: ResolvedConfig) -> TeacherInfo:
+
+def describe(options: TeacherOptions) -> TeacherInfo:
     """Describe the teacher that computes the features.
 
     Raises:
@@ -27,7 +29,7 @@ def describe(options: ResolvedConfig) -> TeacherInfo:
         raise ValueError("the features come from a file")
     if options.teacher_onnx:
         return describe_onnx_teacher(options)
-    return describe_teacher(options.teacher, options.teacher_weights, options.teacher_img_size)
+    return describe_teacher(options.teacher or DEFAULT_TEACHER, options.teacher_weights, options.teacher_img_size)
 
 
 def require_own_file(options: TeacherOptions) -> None:
@@ -43,7 +45,7 @@ def require_own_file(options: TeacherOptions) -> None:
 
 
 def run_features(
-    images: ImageSet, options: ResolvedConfig, device: torch.device, readout: Readout = POOLED
+    images: ImageSet, options: CompressConfig, device: torch.device, readout: Readout = POOLED
 ) -> Features:
     """Return the features of a run's images: from the user's file, from the cache, or computed now.
 

@@ -239,6 +239,12 @@ def test_leakage_warning_names_the_images(with_splits, recorder):
     assert "leakage: 1 images of test are also in train: test/cat/copy.png" in recorder.warned[0]
 
 
+def test_leakage_into_test_is_refused_unless_it_is_allowed(with_splits):
+    shutil.copy(with_splits / "train/cat/002.png", with_splits / "test/cat/copy.png")
+    with pytest.raises(DataError, match=r"1 images of test are also in train: test/cat/copy\.png.*--allow-leaks"):
+        load_images(with_splits, allow_leaks=False)
+
+
 def test_drawn_splits_do_not_leak(flat, recorder):
     for index in range(20):
         shutil.copy(flat / f"cat/{index:03d}.png", flat / f"cat/copy{index:03d}.png")

@@ -66,8 +66,13 @@ def _inside(folder: Path, name: str) -> Path:
 
 def thumbnail(open_image: Open, name: str) -> str | None:
     """Return the image as a data URI of some kB; None for a missing or unreadable image."""
+    return embedded(lambda: open_image(name))
+
+
+def embedded(opened: Callable[[], Image.Image]) -> str | None:
+    """Return the image that `opened` returns as a data URI of some kB; None if it raises a DataError."""
     try:
-        image = open_image(name)
+        image = opened()
     except DataError:
         return None
     stream = io.BytesIO()

@@ -1,0 +1,1 @@
+"""Search of image data for copies, doubtful labels, outliers and unusable images."""

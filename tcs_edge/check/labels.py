@@ -1,0 +1,145 @@
+"""Findings by features of a teacher: doubtful labels, classes that are alike, outliers, unfamiliar unlabeled images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold
+
+from tcs_edge.labels.linear_probe import fit_linear_probe
+
+FOLDS = 5
+NEIGHBORS = 5
+ALIKE = 0.1  # mean probability of one class for images of the other
+FENCE = 3.0  # interquartile ranges above the third quartile (Tukey's far out)
+MOST_FOR_NEIGHBORS = 100_000
+_PRODUCTS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A label that a cross-validated probe doubts.
+
+    Attributes:
+        row: position of the image.
+        suggested: the most probable class.
+        margin: probability of that class minus the probability of the label, 0..1.
+    """
+
+    row: int
+    suggested: int
+    margin: float
+
+
+@dataclass(frozen=True)
+class AlikePair:
+    """Two classes whose images a probe mixes up; `probability` is that of one class for images of the other."""
+
+    first: int
+    second: int
+    probability: float
+
+
+def heldout_probabilities(features: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:
+    """Predict each image by a linear probe that was fitted without it; float32 (N, classes).
+
+    Rows of a class with one image are NaN: no probe can be fitted without it.
+
+    Args:
+        features: (N, d).
+        labels: int (N,) in 0..classes-1.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    rows = np.flatnonzero(counts[labels] > 1)
+    found = np.full((len(labels), classes), np.nan, np.float32)
+    if not len(rows):
+        return found
+    folds = int(min(FOLDS, counts[counts > 1].min()))
+    for kept, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, labels[rows]):
+        probe = fit_linear_probe(features[rows[kept]], labels[rows[kept]], classes)
+        logits = probe.logits(features[rows[held]])
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        found[rows[held]] = shares / shares.sum(axis=1, keepdims=True)
+    return found
+
+
+def doubt_scores(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the margin by which another class is more probable than the label, float32 (N,), -1..1; NaN unknown."""
+    rows = np.arange(len(labels))
+    own = probabilities[rows, labels]
+    others = probabilities.copy()
+    others[rows, labels] = -np.inf
+    margin: np.ndarray = others.max(axis=1) - own
+    return np.where(np.isnan(own), np.nan, margin)
+
+
+def find_doubts(probabilities: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> list[Doubt]:
+    """Find labels that the probe doubts, the clearest first.
+
+    A label is doubted if another class is more probable, and at least as probable as for images of that class on
+    average ("Confident Learning", Northcutt et al., JAIR 2021).
+
+    Args:
+        rows: position of each image among all.
+    """
+    usual = np.array([
+        np.nanmean(probabilities[labels == label, label]) if np.isfinite(probabilities[labels == label, label]).any()
+        else np.inf
+        for label in range(probabilities.shape[1])
+    ])  # fmt: skip
+    known = np.isfinite(probabilities).all(axis=1)
+    suggested = np.where(known, np.nan_to_num(probabilities).argmax(axis=1), labels)
+    top = np.nan_to_num(probabilities)[np.arange(len(labels)), suggested]
+    margin = np.nan_to_num(doubt_scores(probabilities, labels), nan=-1.0)
+    doubted = np.flatnonzero(known & (suggested != labels) & (top >= usual[suggested]))
+    order = doubted[np.argsort(-margin[doubted], kind="stable")]
+    return [Doubt(int(rows[at]), int(suggested[at]), round(float(margin[at]), 4)) for at in order]
+
+
+def find_alike(probabilities: np.ndarray, labels: np.ndarray) -> list[AlikePair]:
+    """Find pairs of classes that the probe mixes up, the most alike first."""
+    classes = probabilities.shape[1]
+    known = np.isfinite(probabilities).all(axis=1)
+    mean = np.zeros((classes, classes))
+    for label in np.unique(labels[known]):
+        mean[label] = probabilities[known & (labels == label)].mean(axis=0)
+    both = np.triu((mean + mean.T) / 2, 1)
+    first, second = np.nonzero(both >= ALIKE)
+    pairs = [
+        AlikePair(int(a), int(b), round(float(both[a, b]), 4)) for a, b in zip(first, second, strict=True)
+    ]  # fmt: skip
+    return sorted(pairs, key=lambda pair: -pair.probability)
+
+
+def neighbor_distance(features: np.ndarray, among: np.ndarray, own: bool) -> np.ndarray:
+    """Return 1 minus the mean cosine of each image to its nearest images, float32 (N,).
+
+    Args:
+        features, among: (N, d) and (M, d), centered by the caller.
+        own: True if `features` are `among`: an image is not its own neighbor.
+    """
+    rows, others = _unit(features), _unit(among)
+    most = min(NEIGHBORS, len(others) - own)
+    found = np.empty(len(rows), np.float32)
+    step = max(1, _PRODUCTS_AT_ONCE // max(1, len(others)))
+    for start in range(0, len(rows), step):
+        cosine = rows[start : start + step] @ others.T
+        if own:
+            here = np.arange(len(cosine))
+            cosine[here, here + start] = -np.inf
+        nearest = -np.partition(-cosine, most - 1, axis=1)[:, :most]
+        found[start : start + step] = 1 - nearest.mean(axis=1)
+    return found
+
+
+def fence_of(distances: np.ndarray) -> float:
+    """Return the distance above which an image is far from all others."""
+    low, high = np.percentile(distances, [25, 75])
+    return float(high + FENCE * (high - low))
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    rows = features.astype(np.float32)
+    unit: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+    return unit

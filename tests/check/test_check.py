@@ -1,0 +1,242 @@
+"""`tcs-edge check` on photos-like images with known faults."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+CLASSES = ("cat", "dog")
+COUNTS = {"train": 12, "val": 4, "test": 6}
+
+
+def scene(seed: int, side: int = 96) -> Image.Image:
+    """A random image with large and small structure, as photos have it."""
+    draw = np.random.default_rng(seed)
+    total = np.zeros((side, side, 3))
+    for cells in (3, 6, 12, 24, 48):
+        coarse = draw.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
+        layer = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
+        total += np.asarray(layer, float) / cells
+    total -= total.min()
+    return Image.fromarray((255 * total / total.max()).astype(np.uint8))
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """train/, val/ and test/ with two classes of different scenes."""
+    seed = 0
+    for part, count in COUNTS.items():
+        for name in CLASSES:
+            folder = tmp_path / "pets" / part / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                seed += 1
+                scene(seed).save(folder / f"{index:02d}.png")
+    return tmp_path / "pets"
+
+
+@pytest.fixture
+def check(cli, tmp_path: Path) -> Callable[..., tuple[int, dict, str]]:
+    """check("--data", folder): exit code, JSON document and messages."""
+
+    def run(*arguments: object) -> tuple[int, dict, str]:
+        place = tmp_path / "out" / "check.html"
+        result = cli("check", "--out", place, "--json", "--cache-dir", tmp_path / "cache", *arguments)
+        return result.exit_code, json.loads(result.stdout) if result.stdout else {}, result.stderr
+
+    return run
+
+
+def pairs(document: dict) -> set[frozenset[str]]:
+    return {frozenset((pair["first"]["image"], pair["second"]["image"])) for pair in document["copies"]}
+
+
+def altered(image: Image.Image, how: str) -> Image.Image:
+    if how == "encoded":
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=50)
+        return Image.open(file).convert("RGB")
+    if how == "resized":
+        return image.resize((61, 61), Image.Resampling.BICUBIC)
+    if how == "mirrored":
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image.crop((11, 3, 91, 87))
+
+
+def test_different_images_are_no_copies(pets, check) -> None:
+    code, document, _ = check("--data", pets)
+    assert code == 0
+    assert document["copies"] == []
+    assert document["images"] == {"train": 24, "val": 8, "test": 12}
+    assert document["teacher"] is None
+    assert document["doubts"] == []
+
+
+@pytest.mark.parametrize("how", ["encoded", "resized", "mirrored", "cropped"])
+def test_altered_copies_of_training_images_in_test_are_leaks(pets, check, how) -> None:
+    altered(Image.open(pets / "train/cat/03.png"), how).save(pets / "test/dog/copy.png")
+    code, document, errors = check("--data", pets)
+    assert code == 3
+    assert pairs(document) == {frozenset(("train/cat/03.png", "test/dog/copy.png"))}
+    assert document["copies"][0]["leak"]
+    assert "1 copies are in train and in test" in errors
+    assert check("--data", pets, "--allow-leaks")[0] == 0
+
+
+def test_copies_inside_a_split_are_found_and_are_no_leak(pets, check) -> None:
+    altered(Image.open(pets / "train/cat/03.png"), "mirrored").save(pets / "train/cat/again.png")
+    shutil.copy(pets / "train/dog/01.png", pets / "train/dog/same.png")
+    code, document, _ = check("--data", pets)
+    assert code == 0
+    kinds = {pair["second"]["image"]: pair["kind"] for pair in document["copies"]}
+    assert kinds == {"train/cat/again.png": "near copy", "train/dog/same.png": "same bytes"}
+
+
+def test_a_leak_behind_closer_copies_in_test_is_found(pets, check) -> None:
+    original = Image.open(pets / "train/cat/03.png")
+    for number in range(4):
+        altered(original, "mirrored").resize((90 + number, 90)).save(pets / f"test/cat/copy{number}.png")
+    code, document, _ = check("--data", pets)
+    assert code == 3
+    assert {frozenset(("train/cat/03.png", f"test/cat/copy{number}.png")) for number in range(4)} <= pairs(document)
+
+
+def test_flaws_are_found(pets, check) -> None:
+    folder = pets / "train/cat"
+    Image.new("RGB", (96, 96), (90, 90, 90)).save(folder / "even.png")
+    scene(900).point(lambda value: value // 12).save(folder / "night.png")
+    scene(901).point(lambda value: 255 - value // 20).save(folder / "white.png")
+    scene(902).filter(ImageFilter.GaussianBlur(4)).save(folder / "soft.png")
+    scene(903).resize((14, 14)).save(folder / "stamp.png")
+    scene(904, 400).crop((0, 0, 400, 60)).save(folder / "strip.png")
+    code, document, _ = check("--data", pets)
+    assert code == 0
+    assert {flaw["image"].rsplit("/", 1)[1]: flaw["kind"] for flaw in document["flaws"]} == {
+        "even.png": "all equal", "night.png": "dark", "white.png": "overexposed", "soft.png": "blurred",
+        "stamp.png": "tiny", "strip.png": "long",
+    }  # fmt: skip
+
+
+def test_without_a_teacher_the_table_names_what_is_left_out(cli, pets, tmp_path) -> None:
+    result = cli("check", "--data", pets, "--out", tmp_path / "page.html", "--cache-dir", tmp_path / "cache")
+    assert result.exit_code == 0, result.stderr
+    assert "left out without a teacher: doubtful labels" in result.stdout
+    assert "classes with few images  0" in " ".join(result.stdout.split()) or "classes with few images" in result.stdout
+
+
+def features_of(folder: Path, draw: np.random.Generator, wrong: set[str] = frozenset()) -> dict[str, np.ndarray]:
+    """Features that separate the classes, by name; those of `wrong` are of the other class."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    sign = {name: (1 if "/cat/" in name else -1) * (-1 if name in wrong else 1) for name in names}
+    rows = [np.array([3.0 * sign[name], *draw.normal(0, 1, 7)], np.float32) for name in names]
+    return dict(zip(names, rows, strict=True))
+
+
+def saved(features: dict[str, np.ndarray], path: Path) -> Path:
+    np.savez(path, names=np.array(list(features)), features=np.stack(list(features.values())))
+    return path
+
+
+def test_wrong_labels_come_first_and_the_saved_list_mends_them(pets, check, tmp_path) -> None:
+    wrong = {"train/cat/05.png", "test/dog/02.png"}
+    file = saved(features_of(pets, np.random.default_rng(0), wrong), tmp_path / "features.npz")
+    code, document, _ = check("--data", pets, "--teacher-features", file)
+    assert code == 0
+    assert document["teacher"] == "features.npz"
+    assert {doubt["image"] for doubt in document["doubts"][:2]} == wrong
+    assert {(doubt["label"], doubt["suggested"]) for doubt in document["doubts"][:2]} == {
+        ("cat", "dog"),
+        ("dog", "cat"),
+    }
+    chosen = tmp_path / "exclude.txt"
+    chosen.write_text("train/cat/05.png\tdog\ntest/dog/02.png\n")
+    _, mended, _ = check("--data", pets, "--teacher-features", file, "--exclude", f"@{chosen}")
+    assert mended["images"]["test"] == 11
+    assert not wrong & {doubt["image"] for doubt in mended["doubts"]}
+    assert {one["name"]: one["images"] for one in mended["classes"]} == {"cat": 21, "dog": 22}
+
+
+def test_outliers_and_unfamiliar_unlabeled_images_are_found(pets, check, tmp_path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    for index in range(5):
+        scene(500 + index).save(new / f"{index}.png")
+    draw = np.random.default_rng(0)
+    features = features_of(pets, draw)
+    far = np.zeros(8, np.float32)
+    features["train/dog/07.png"] = far + 40 * np.eye(8, dtype=np.float32)[5]
+    features |= {f"unlabeled/{index}.png": np.array([3.0, *draw.normal(0, 1, 7)], np.float32) for index in range(1, 5)}
+    features["unlabeled/0.png"] = far - 40 * np.eye(8, dtype=np.float32)[6]
+    file = saved(features, tmp_path / "features.npz")
+    _, document, _ = check("--data", pets, "--unlabeled", new, "--teacher-features", file)
+    assert document["images"]["unlabeled"] == 5
+    assert document["unfamiliar"][0]["image"] == "unlabeled/0.png"
+    assert document["unfamiliar"][0]["label"] is None
+    assert "train/dog/07.png" in {one["image"] for one in document["outliers"]}
+
+
+def test_cached_features_are_used_without_a_teacher_flag(pets, check, tiny, teacher_file, tmp_path) -> None:
+    teacher = ("--teacher", "timm/test_vit", "--teacher-weights", teacher_file, "--teacher-img-size", 64)
+    _, computed, _ = check("--data", pets, *teacher, "--device", "cpu", "--workers", 0)
+    assert computed["images_with_features"] == 44
+    _, cached, messages = check("--data", pets)
+    assert (cached["images_with_features"], cached["doubts"]) == (44, computed["doubts"])
+    assert "cached for 44 of 44 images" in messages
+
+
+def test_the_page_escapes_hostile_names(pets, check, tmp_path) -> None:
+    name = '"><script>alert(1)</script>\n\u202egnp.png'
+    shutil.copy(pets / "train/cat/01.png", pets / "train/cat" / name)
+    check("--data", pets)
+    page = (tmp_path / "out/check.html").read_text()
+    assert "<script>alert" not in page
+    assert "\u202e" not in page
+    assert "https://" not in page.replace("https://www.w3.org", "")
+    assert page.count("<script>") == 1
+
+
+def test_damaged_options_are_one_line(cli, pets, tmp_path) -> None:
+    result = cli("check", "--data", pets, "--teacher", "dinov9", "--out", tmp_path / "page.html")
+    assert result.exit_code == 2
+    assert "dinov" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    result = cli("check", "--data", tmp_path / "nowhere", "--out", tmp_path / "page.html")
+    assert result.exit_code == 3
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_the_demo_data_can_be_checked(check) -> None:
+    code, document, _ = check()
+    assert code in (0, 3)
+    assert document["images"]["train"] > 1000
+
+
+def test_many_hashes_are_compared_in_seconds_and_bounded_memory() -> None:
+    """5,000 thumbnails: the matrix of all pairs would take 100 MB in float32, for each window."""
+    import time
+    import tracemalloc
+    from types import SimpleNamespace
+
+    from tcs_edge.check.copies import find_copies
+
+    draw = np.random.default_rng(0)
+    small = draw.integers(0, 256, (5000, 8, 8)).astype(np.float32)
+    gray = np.kron(small, np.ones((4, 4), np.float32))
+    gray[4990:] = gray[:10]
+    contents = draw.integers(0, 256, (5000, 32)).astype(np.uint8)
+    images = SimpleNamespace(all=SimpleNamespace(content_table=lambda: contents), part=np.zeros(5000, np.int8))
+    tracemalloc.start()
+    started = time.process_time()
+    found = find_copies(images, gray)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {(pair.first, pair.second) for pair in found} == {(row, 4990 + row) for row in range(10)}
+    assert time.process_time() - started < 60
+    assert peak < 150e6
