@@ -200,7 +200,7 @@ def measure_labels(
     row: dict[str, object] = {
         "images": len(some),
         "accuracy": round(float((clean.argmax(axis=1) == some.labels).mean()), 4),
-        "check": precision(-np.nan_to_num(doubt_scores(probabilities, labels), nan=-1.0), flipped),
+        "check": precision(-np.nan_to_num(doubt_scores(probabilities, labels), nan=-np.inf), flipped),
     }
     if arguments.peers:
         file = arguments.work / "probabilities.npz"

@@ -21,7 +21,7 @@ from tcs_edge.utils.progress import track
 CopyKind = Literal["same bytes", "near copy"]
 
 MOST_FOR_CROPS = 20_000  # images among which crops are searched without features; the time grows with the square
-LEAST_COSINE = 0.75  # of a candidate
+LEAST_COSINE = 0.6  # of a candidate
 _NEAREST = 2  # candidates for each image, and one more in another split
 _PRODUCTS_AT_ONCE = 4_000_000  # numbers of one chunk
 _PAIRS_AT_ONCE = 1024

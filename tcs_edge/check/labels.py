@@ -10,11 +10,15 @@ from sklearn.model_selection import StratifiedKFold
 from tcs_edge.labels.linear_probe import fit_linear_probe
 
 FOLDS = 5
+PROBE_L2 = 3e-2  # more than for soft labels: a probe must not learn the wrong labels by heart
+VOTERS = 10  # neighbors that vote for the class of an image
+PRIOR = 0.05  # added to the share of every class
 NEIGHBORS = 5
 ALIKE = 0.1  # mean probability of one class for images of the other
 FENCE = 3.0  # interquartile ranges above the third quartile (Tukey's far out)
 MOST_FOR_NEIGHBORS = 100_000
 _PRODUCTS_AT_ONCE = 4_000_000
+_SMALLEST = 1e-6  # added to probabilities in logarithms
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,10 @@ class AlikePair:
 
 
 def heldout_probabilities(features: np.ndarray, labels: np.ndarray, classes: int, seed: int = 0) -> np.ndarray:
-    """Predict each image by a linear probe that was fitted without it; float32 (N, classes).
+    """Predict each image without its own label: the mean of a linear probe and of its neighbors; float32 (N, classes).
 
-    Rows of a class with one image are NaN: no probe can be fitted without it.
+    The probe is fitted on the other folds. Probes overlook wrong labels of some teachers and neighbors those of others,
+    so both vote. Rows of a class with one image are NaN: no probe can be fitted without it.
 
     Args:
         features: (N, d).
@@ -57,21 +62,41 @@ def heldout_probabilities(features: np.ndarray, labels: np.ndarray, classes: int
         return found
     folds = int(min(FOLDS, counts[counts > 1].min()))
     for kept, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, labels[rows]):
-        probe = fit_linear_probe(features[rows[kept]], labels[rows[kept]], classes)
+        probe = fit_linear_probe(features[rows[kept]], labels[rows[kept]], classes, PROBE_L2)
         logits = probe.logits(features[rows[held]])
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         found[rows[held]] = shares / shares.sum(axis=1, keepdims=True)
+    if len(rows) <= MOST_FOR_NEIGHBORS:
+        found[rows] = (found[rows] + _by_neighbors(features[rows], labels[rows], classes)) / 2
     return found
 
 
+def _by_neighbors(features: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return the shares of the classes among the nearest other images, weighted by cubed cosines, (N, classes)."""
+    rows = _unit(features - features.mean(axis=0))
+    most = min(VOTERS, len(rows) - 1)
+    found = np.zeros((len(rows), classes), np.float32)
+    step = max(1, _PRODUCTS_AT_ONCE // len(rows))
+    for start in range(0, len(rows), step):
+        cosine = rows[start : start + step] @ rows.T
+        here = np.arange(len(cosine))
+        cosine[here, here + start] = -1
+        nearest = np.argpartition(-cosine, most - 1, axis=1)[:, :most]
+        weights = np.take_along_axis(cosine, nearest, axis=1).clip(0) ** 3
+        np.add.at(found, (start + here[:, None], labels[nearest]), weights)
+    found += PRIOR * found.sum() / found.size
+    shares: np.ndarray = found / found.sum(axis=1, keepdims=True).clip(1e-12)
+    return shares
+
+
 def doubt_scores(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the margin by which another class is more probable than the label, float32 (N,), -1..1; NaN unknown."""
+    """Return the log odds of the most probable other class against the label, float32 (N,); NaN where unknown."""
     rows = np.arange(len(labels))
     own = probabilities[rows, labels]
     others = probabilities.copy()
     others[rows, labels] = -np.inf
-    margin: np.ndarray = others.max(axis=1) - own
-    return np.where(np.isnan(own), np.nan, margin)
+    odds: np.ndarray = np.log((others.max(axis=1) + _SMALLEST) / (own + _SMALLEST))
+    return odds
 
 
 def find_doubts(probabilities: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> list[Doubt]:
@@ -91,9 +116,10 @@ def find_doubts(probabilities: np.ndarray, labels: np.ndarray, rows: np.ndarray)
     known = np.isfinite(probabilities).all(axis=1)
     suggested = np.where(known, np.nan_to_num(probabilities).argmax(axis=1), labels)
     top = np.nan_to_num(probabilities)[np.arange(len(labels)), suggested]
-    margin = np.nan_to_num(doubt_scores(probabilities, labels), nan=-1.0)
+    score = np.nan_to_num(doubt_scores(probabilities, labels), nan=-np.inf)
     doubted = np.flatnonzero(known & (suggested != labels) & (top >= usual[suggested]))
-    order = doubted[np.argsort(-margin[doubted], kind="stable")]
+    order = doubted[np.argsort(-score[doubted], kind="stable")]
+    margin = top - np.nan_to_num(probabilities)[np.arange(len(labels)), labels]
     return [Doubt(int(rows[at]), int(suggested[at]), round(float(margin[at]), 4)) for at in order]
 
 

@@ -15,6 +15,10 @@ from tcs_edge.check.thumbnails import SIDE_PX
 COARSE, FINE = 7, 12  # frequencies per axis, to find candidates and to compare them
 # Standard deviation of the noise in a thumbnail, in gray values: files with few colors are compared less strictly.
 NOISE = 1.5
+MOST_NOISE = 0.3  # share of noise that is allowed in an image of little contrast
+EVEN_NOISE = 0.02  # share of noise above which an image is nearly even, so that contrast and mean must agree too
+BLANK_NOISE = 10.0  # ratio of noise and contrast above which nothing is left to compare
+MOST_SHIFT = 8.0  # gray values between the means of copies
 SAMPLING = 0.025  # 1 - cosine that a window between the pixels of a thumbnail may cost
 COPY = 0.7  # distance of copies at most; measured by benchmarks/check_quality.py
 # Changes of a window's edges, as shares of the side, and the distance above which they cannot make a copy.
@@ -89,24 +93,26 @@ def compare(first: np.ndarray, second: np.ndarray, numbers: np.ndarray, windows:
         numbers: window of each pair to start with, as for `windows_of`.
 
     Returns:
-        Distance of each pair, float32 (P,): 1 - cosine, divided by its value for noise alone.
+        Distance of each pair, float32 (P,): the difference of their frequencies, divided by that of noise alone;
+        infinite for nearly even images whose mean gray values differ by more than `MOST_SHIFT`, and for blank ones.
     """
     seen = np.where((numbers >= len(windows))[:, None, None], first[:, :, ::-1], first)
     window = windows_of(numbers, windows).copy()
-    whole = _fine(second, np.tile(WHOLE, (len(second), 1)))
-    norm = np.linalg.norm(whole, axis=1)
-    target = whole / np.maximum(norm, 1e-6)[:, None]
+    target = _fine(second, np.tile(WHOLE, (len(second), 1)))
     noise = NOISE**2 * float((_weights(FINE) ** 2).sum())
-    allowed = noise / np.maximum(norm**2, noise) + SAMPLING
-    cosine = _scores(seen, target, window)
+    share = noise / np.maximum((target**2).sum(axis=1), 1e-6)
+    allowed, even = np.minimum(share, MOST_NOISE) + SAMPLING, share > EVEN_NOISE
+    unlike = _unlike(seen, target, window, even)
     for step, hopeless in _STEPS:
-        rows = np.flatnonzero((1 - cosine) / allowed < hopeless)
+        rows = np.flatnonzero(unlike / allowed < hopeless)
         for move in (*(step * _MOVES), *(-step * _MOVES)):
             moved = np.clip(window[rows] + move.astype(np.float32), 0, 1)
-            found = np.where(_large_enough(moved), _scores(seen[rows], target[rows], moved), -np.inf)
-            better = found > cosine[rows]
-            window[rows[better]], cosine[rows[better]] = moved[better], found[better]
-    distance: np.ndarray = ((1 - cosine) / allowed).astype(np.float32)
+            found = np.where(_large_enough(moved), _unlike(seen[rows], target[rows], moved, even[rows]), np.inf)
+            better = found < unlike[rows]
+            window[rows[better]], unlike[rows[better]] = moved[better], found[better]
+    shift = np.abs(_means(seen, window) - second.mean(axis=(1, 2)))
+    unknown = (even & (shift > MOST_SHIFT)) | (share > BLANK_NOISE)
+    distance: np.ndarray = np.where(unknown, np.inf, unlike / allowed).astype(np.float32)
     return distance
 
 
@@ -116,9 +122,19 @@ def _large_enough(windows: np.ndarray) -> np.ndarray:
     return large
 
 
-def _scores(gray: np.ndarray, target: np.ndarray, windows: np.ndarray) -> np.ndarray:
+def _unlike(gray: np.ndarray, target: np.ndarray, windows: np.ndarray, even: np.ndarray) -> np.ndarray:
+    """Return 1 - cosine of each pair; for `even` ones, plus the relative difference of their contrasts, squared."""
     rows = _fine(gray, windows)
-    found: np.ndarray = (rows * target).sum(axis=1) / np.maximum(np.linalg.norm(rows, axis=1), 1e-6)
+    norms = np.maximum(np.linalg.norm(rows, axis=1) * np.linalg.norm(target, axis=1), 1e-6)
+    cosine = (rows * target).sum(axis=1) / norms
+    contrast = ((rows - target) ** 2).sum(axis=1) / (2 * norms)
+    found: np.ndarray = np.where(even, contrast, 1 - cosine)
+    return found
+
+
+def _means(gray: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    cropped = _sampled(windows[:, 2:], _POINTS) @ gray @ _sampled(windows[:, :2], _POINTS).transpose(0, 2, 1)
+    found: np.ndarray = cropped.mean(axis=(1, 2))
     return found
 
 
@@ -128,7 +144,7 @@ def _fine(gray: np.ndarray, windows: np.ndarray) -> np.ndarray:
     across = (basis @ _sampled(windows[:, :2], _POINTS)).transpose(0, 2, 1)
     rows = (basis @ _sampled(windows[:, 2:], _POINTS)) @ gray @ across
     weighted: np.ndarray = rows * _weights(FINE)
-    return weighted.reshape(len(gray), -1)
+    return weighted.reshape(len(gray), FINE**2)
 
 
 def _unit(planes: np.ndarray) -> np.ndarray:
