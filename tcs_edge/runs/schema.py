@@ -36,6 +36,13 @@ class DatasetRecord(Spec):
     skipped: Count
     builtin: bool = False
 
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("two classes have the same name")
+        return classes
+
 
 class TeacherRecord(Spec):
     """The teacher: the license and the source of its weights, and its linear probe's validation accuracy in 0..1."""

@@ -55,6 +55,13 @@ RUNS = {
         1,
     ),
     "two verdicts": (verdict_twice, 2),
+    "classes of one name": (
+        lambda run: edited(
+            run / "manifest.json",
+            lambda d: d["dataset"].update(classes=[d["dataset"]["classes"][0]] * len(d["dataset"]["classes"])),
+        ),
+        2,
+    ),
     "a pipe as manifest": (lambda run: replaced_by_a_pipe(run / "manifest.json"), 2),
     "a device as manifest": (lambda run: replaced_by_a_device(run / "manifest.json"), 2),
     "no marker": (lambda run: (run / "tcs-edge-run.json").unlink(), 2),
