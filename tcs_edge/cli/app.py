@@ -21,6 +21,7 @@ from tcs_edge.cli import (
     doctor,
     gate,
     init,
+    label_next,
     measure,
     predict,
     profile,
@@ -77,6 +78,9 @@ app.command("targets")(targets.command)
 app.command("candidates")(candidates.command)
 app.command("validate")(validate.command)
 app.command("compare")(compare.command)
+app.command("label-next", cls=PanelCommand, short_help="Rank unlabeled images: which to label next.")(
+    label_next.command
+)
 app.command("bundle")(bundle.command)
 app.command("selftest")(selftest.command)
 app.command("predict")(predict.command)

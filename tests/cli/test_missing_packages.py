@@ -43,6 +43,7 @@ COMMANDS = {
     "selftest": ["selftest"],
     "predict": ["predict", "RUN", "photo.png"],
     "cache": ["cache"],
+    "label-next": ["label-next", "--data", ".", "--unlabeled", "."],
     "doctor": ["doctor"],
     "bench": ["bench", "--out", "bench"],
     "gate": ["gate", "RUN", "--max-params-m", "100"],
