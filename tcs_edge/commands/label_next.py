@@ -24,6 +24,7 @@ from tcs_edge.specs.config import CompressConfig
 from tcs_edge.tcs.coordinates import fit_coordinates
 from tcs_edge.teachers.features import Features, features_of
 from tcs_edge.teachers.given import given_features
+from tcs_edge.teachers.info import TeacherInfo
 from tcs_edge.teachers.load import describe_teacher
 from tcs_edge.teachers.onnx_teacher import describe_onnx_teacher
 
@@ -122,7 +123,7 @@ def _features(images: ImageSet, asked: CompressConfig, device: torch.device) -> 
     if asked.teacher_features:
         return given_features(images, asked.teacher_features)
     if asked.teacher_onnx:
-        info = describe_onnx_teacher(asked)
+        info: TeacherInfo = describe_onnx_teacher(asked)
     else:
         info = describe_teacher(asked.teacher or DEFAULT_TEACHER, asked.teacher_weights, asked.teacher_img_size)
     return features_of(images, info, asked.cache_dir, workers=asked.workers, device=device)
@@ -132,7 +133,7 @@ def _coordinates(features: np.ndarray) -> np.ndarray:
     """Coordinates, float32 (N, k), of features (N, d)."""
     parts = torch.from_numpy(features).split(ROWS_AT_ONCE)
     coordinates = fit_coordinates(parts)
-    return torch.cat([coordinates.transform(part) for part in parts]).numpy()
+    return np.asarray(torch.cat([coordinates.transform(part) for part in parts]).numpy())
 
 
 def _student(run: Path, images: ImageSet, free: np.ndarray) -> np.ndarray:

@@ -136,4 +136,4 @@ def _clusters(unit: np.ndarray, count: int, weights: np.ndarray | None, seed: in
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
-    return normalize(torch.from_numpy(rows.astype(np.float32)), dim=1).numpy()
+    return np.asarray(normalize(torch.from_numpy(rows.astype(np.float32)), dim=1).numpy())
