@@ -43,6 +43,7 @@ COMMANDS = {
     "selftest": ["selftest"],
     "predict": ["predict", "RUN", "photo.png"],
     "cache": ["cache"],
+    "check": ["check", "--data", "."],
     "label-next": ["label-next", "--data", ".", "--unlabeled", "."],
     "doctor": ["doctor"],
     "bench": ["bench", "--out", "bench"],
