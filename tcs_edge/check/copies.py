@@ -21,6 +21,7 @@ from tcs_edge.utils.progress import track
 CopyKind = Literal["same bytes", "near copy"]
 
 MOST_FOR_CROPS = 20_000  # images among which crops are searched without features; the time grows with the square
+LEAST_SIDE_PX = 16
 LEAST_COSINE = 0.6  # of a candidate
 _NEAREST = 2  # candidates for each image, and one more in another split
 _PRODUCTS_AT_ONCE = 4_000_000  # numbers of one chunk
@@ -42,7 +43,9 @@ class CopyPair:
     distance: float
 
 
-def find_copies(checked: CheckedImages, gray: np.ndarray, features: np.ndarray | None = None) -> list[CopyPair]:
+def find_copies(
+    checked: CheckedImages, gray: np.ndarray, features: np.ndarray | None = None, sides: np.ndarray | None = None
+) -> list[CopyPair]:
     """Find pairs of copies, pairs in two splits first, then by distance.
 
     Each image of a group of equal files is paired with the first of its group and, in another split, with the first
@@ -51,19 +54,22 @@ def find_copies(checked: CheckedImages, gray: np.ndarray, features: np.ndarray |
     Args:
         gray: thumbnails, float32 (N, 32, 32).
         features: of a teacher, (N, d), which suggest more candidates, such as small crops.
+        sides: shorter side of each image in pixels, (N,). Images below `LEAST_SIDE_PX` have too few pixels for near
+            copies, so only their bytes count; None compares all.
     """
     contents = numbered(checked.all.content_table())
     members = _members(contents)
-    firsts = np.array([rows[0] for rows in members], np.int64)
+    compared = [rows for rows in members if sides is None or sides[rows[0]] >= LEAST_SIDE_PX]
+    firsts = np.array([rows[0] for rows in compared], np.int64)
     near: dict[tuple[int, int], float] = {}
-    for pairs, windows in _candidates(gray[firsts], checked.part[firsts], features, firsts):
+    for pairs, windows in _candidates(gray[firsts], checked.part[firsts], features, firsts) if len(firsts) else ():
         for (one, other), distance in _distances(gray[firsts], pairs, windows):
             key = (min(one, other), max(one, other))
             near[key] = min(distance, near.get(key, np.inf))
     found = [pair for rows in members if len(rows) > 1 for pair in _equal(rows, checked.part)]
     for (one, other), distance in near.items():
         if distance <= COPY:
-            for first, second in _across(members[one], members[other], checked.part):
+            for first, second in _across(compared[one], compared[other], checked.part):
                 found.append(CopyPair(first, second, "near copy", round(distance, 3)))
     part = checked.part
     return sorted(found, key=lambda pair: (part[pair.first] == part[pair.second], pair.distance, pair.first))

@@ -44,7 +44,7 @@ class ClassCount:
 
 def find_flaws(checked: CheckedImages, seen: Thumbnails) -> list[Flaw]:
     """Find images of doubtful quality; an image has the first kind that applies, the clearest images come first."""
-    sizes = _sizes(checked)
+    sizes = stored_sizes(checked)
     shorter, ratio = sizes.min(axis=1), sizes.max(axis=1) / np.maximum(sizes.min(axis=1), 1)
     blur_limit = max(BLURRED, float(np.median(seen.blur)) + ABOVE_MEDIAN)
     kinds = (
@@ -72,6 +72,7 @@ def class_counts(checked: CheckedImages) -> list[ClassCount]:
     return [ClassCount(name, int(n), bool(n < least)) for name, n in zip(checked.classes, counts, strict=True)]
 
 
-def _sizes(checked: CheckedImages) -> np.ndarray:
+def stored_sizes(checked: CheckedImages) -> np.ndarray:
+    """Return stored width and height of all images in pixels, (N, 2)."""
     split = checked.all
     return np.array(split.sizes if split.sizes is not None else [split.size(row) for row in range(len(split))])

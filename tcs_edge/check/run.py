@@ -21,7 +21,7 @@ from tcs_edge.check.labels import (
     heldout_probabilities,
     neighbor_distance,
 )
-from tcs_edge.check.quality import ClassCount, Flaw, class_counts, find_flaws
+from tcs_edge.check.quality import ClassCount, Flaw, class_counts, find_flaws, stored_sizes
 from tcs_edge.check.thumbnails import thumbnails_of
 from tcs_edge.data import load_images
 from tcs_edge.data.images import Skipped
@@ -82,7 +82,7 @@ def check_images(options: CheckConfig, device: torch.device) -> Findings:
     seen = thumbnails_of(checked.all, cache_dir)
     found = features_for(checked, options, device)
     complete = found.rows if found is not None and found.known.all() else None
-    copies = find_copies(checked, seen.gray, complete)
+    copies = find_copies(checked, seen.gray, complete, stored_sizes(checked).min(axis=1))
     known: dict[str, tuple] = {} if found is None else _by_features(checked, found)  # type: ignore[type-arg]
     return Findings(
         checked, images.skipped, tuple(copies), tuple(find_flaws(checked, seen)), tuple(class_counts(checked)),
