@@ -142,7 +142,8 @@ def clock() -> Case:
         setting = lab.folder / "faketime"
         setting.write_text("+0")
         fake = {"LD_PRELOAD": f"{_sleep_library(lab.folder)} {library}", "FAKETIME_TIMESTAMP_FILE": str(setting),
-                "FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
+                "FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                "DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
         server = lab.other("clock", **fake)
         after_s = moment("clock", jump, lab.whole["compress"].seconds)
         timer = threading.Timer(after_s, setting.write_text, (jump,))
