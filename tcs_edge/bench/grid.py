@@ -35,7 +35,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "random-axes": {"ablation": "random-axes"},
     "shuffled-targets": {"ablation": "shuffled-targets"},
     "top-variance": {"ablation": "top-variance"},
-    "linear-head": {"head": "linear"},
+    "linear-head": {"head": "linear", "probe_start": False},
     "no-mimicking": {"mimic": "none"},
     "no-mimic-warmup": {"mimic_warmup": 0.0},
     "no-soft-labels": {"soft_labels": False},

@@ -32,7 +32,7 @@ def command(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show details.")] = False,
     **options: Any,
 ) -> None:
-    """Look for copies, doubtful labels, outliers and unusable images.
+    """Find copies, doubtful labels, outliers and bad images.
 
     Copies are found without a teacher. With --teacher, or with features in the cache, labels are checked too. Tick
     images in the page, save the list, and pass it to any command with --exclude @exclude.txt. Exit 3 if copies are in

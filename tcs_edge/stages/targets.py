@@ -109,7 +109,8 @@ def _targets(
         return _coordinate_targets(features, images, preprocess, backbone, options)
     if options.soft_labels_from == "pooled":
         rows = _target_rows(features, _coordinates(features, options), options)
-        return DistillationTargets(rows=pooled_soft_labels(rows, images, preprocess, backbone, options).logits)
+        pooled = pooled_soft_labels(rows, images, preprocess, backbone, options)
+        return DistillationTargets(rows=_soft_label_rows(pooled.logits, options))
     grid = features.readout.grid
     linear = as_linear(probe)
     signed = bool((features.readout.vectors(features.train) < 0).any())

@@ -93,7 +93,7 @@ def test_the_temperature_is_kept_beside_the_weights(tmp_path):
     save_deployed(path, overconfident(), 1.25)
     assert folded_temperature(path) == 1.25
     save_deployed(path, overconfident(), float("nan"))
-    with pytest.raises(DataError, match="no temperature"):
+    with pytest.raises(DataError, match="NaN is not a JSON number"):
         folded_temperature(path)
     path.write_bytes(b"damaged")
     with pytest.raises(DataError, match="no temperature"):
