@@ -71,7 +71,7 @@ def test_the_service_needs_systemd(install, folder):
 @pytest.mark.slow
 def test_one_command_installs_and_checks_the_bundle(own_bundle):
     command = [sys.executable, "-I", own_bundle / "install.py"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=own_bundle)
     if "Check the network" in done.stderr:
         pytest.skip(f"pip cannot install the pinned packages: {done.stderr.strip().splitlines()[-1]}")
     assert done.returncode == 0, done.stdout + done.stderr
