@@ -34,7 +34,10 @@ OLD_NAMES = {
 class Spec(BaseModel):
     """Base of all specs: immutable, finite numbers only, an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    # Built at the first validation, which `--help` never reaches.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, defer_build=True
+    )
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:

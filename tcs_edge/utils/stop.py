@@ -5,6 +5,8 @@ This module imports only the standard library, because it guards the import of e
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -21,6 +23,7 @@ REPEAT_SECONDS = 5.0  # until the exception is raised again, in case a library s
 
 _first: list[tuple[int, float]] = []  # signal and time of the first request
 _repeats: list[int] = []
+LEAVING = 0  # among the repeats, which are signals otherwise
 
 
 class Stopped(KeyboardInterrupt):
@@ -47,6 +50,7 @@ def handle_stop_signals() -> None:
     Signals that are ignored at the start, such as under nohup, stay ignored.
     """
     owner = os.getpid()
+    atexit.register(_end_alarms)  # before all other modules do, so it runs last
 
     def stop(number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -70,7 +74,23 @@ def handle_stop_signals() -> None:
 
 def leave_soon() -> None:
     """Let the process end at the next alarm, even if a library blocks the interpreter's exit."""
-    _repeats.append(0)
+    _repeats.append(LEAVING)
+
+
+def _end_alarms() -> None:
+    """End a stopped process here: after its exit functions, Python gives alarms back to the system, which kill it.
+
+    They would replace the exit code while a slow machine takes apart the modules.
+    """
+    if not _first:
+        return
+    if LEAVING in _repeats:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(exit_code(_first[0][0]))
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _again(_number: int, _frame: FrameType | None) -> None:

@@ -259,3 +259,31 @@ def test_nohup_is_respected(start):
     one = start(IGNORED)
     assert one.process.wait(timeout=60) == 0
     assert one.out.read_text() == "goes on\n"
+
+
+SLOW_END = (
+    START
+    + """
+import time
+from tcs_edge.utils import stop
+stop.REPEAT_SECONDS = 0.2
+stop.handle_stop_signals()
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(1)
+slow = Slow()
+try:
+    print("started", flush=True)
+    time.sleep(60)
+except stop.Stopped as stopped:
+    stop.leave_soon()
+    sys.exit(stop.exit_code(stopped.number))
+"""
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_slow_end_of_the_interpreter_keeps_the_exit_code(start, number):
+    one = start(SLOW_END)
+    one.wait_for(one.out.read_text)
+    assert one.stop(number) == CODES[number]
