@@ -34,7 +34,7 @@ from tcs_edge.check.thumbnails import thumbnails_of
 from tcs_edge.data import load_images
 from tcs_edge.data.decode import open_rgb
 from tcs_edge.data.images import Split
-from tcs_edge.specs.config import CheckConfig
+from tcs_edge.specs.config import ImagesConfig
 from tcs_edge.teachers.source import run_features
 
 KINDS = ("encoded", "resized", "mirrored", "cropped")
@@ -93,18 +93,18 @@ def main() -> None:
             print(json.dumps(row), flush=True)
 
 
-def teachers(arguments: argparse.Namespace) -> list[CheckConfig]:
+def teachers(arguments: argparse.Namespace) -> list[ImagesConfig]:
     found = []
     for text in arguments.teacher:
         name, weights, pixels = text.split(",")
         found.append(
-            CheckConfig(
+            ImagesConfig(
                 teacher=name, teacher_weights=weights or None, teacher_img_size=pixels, cache_dir=arguments.cache_dir
             )
         )
     if arguments.teacher_onnx:
         own = {"teacher_onnx": arguments.teacher_onnx, "teacher_img_size": arguments.teacher_img_size}
-        found.append(CheckConfig(**own, cache_dir=arguments.cache_dir))
+        found.append(ImagesConfig(**own, cache_dir=arguments.cache_dir))
     return found
 
 
@@ -182,7 +182,7 @@ def copied(image: Image.Image, kind: str, draw: random.Random) -> bytes:
 
 
 def measure_labels(
-    some: Split, images: object, teacher: CheckConfig, arguments: argparse.Namespace
+    some: Split, images: object, teacher: ImagesConfig, arguments: argparse.Namespace
 ) -> dict[str, object]:
     holder = CheckedImages.of(images)
     none = some.subset([])

@@ -12,7 +12,7 @@ import torch
 
 from tcs_edge.check.images import CheckedImages
 from tcs_edge.errors import DataError
-from tcs_edge.specs.config import CheckConfig
+from tcs_edge.specs.config import ImagesConfig
 from tcs_edge.teachers.cache import FEATURES_FOLDER, SCHEMA_VERSION, SPACE_FILE, FeatureStore
 from tcs_edge.teachers.features import feature_keys
 from tcs_edge.teachers.source import run_features
@@ -37,7 +37,7 @@ class KnownFeatures:
     teacher: str
 
 
-def features_for(checked: CheckedImages, options: CheckConfig, device: torch.device) -> KnownFeatures | None:
+def features_for(checked: CheckedImages, options: ImagesConfig, device: torch.device) -> KnownFeatures | None:
     """Return the features of a named teacher for all images, or those that a cache holds; None without any.
 
     Without a named teacher nothing is computed. A network counts if all labeled training images have its features;

@@ -32,9 +32,7 @@ class CheckedImages:
         """Join the splits of an image set."""
         splits = (images.train, images.val, images.test)
         part = np.concatenate([np.full(len(split), number, np.int8) for number, split in enumerate(splits)])
-        joined = splits[0]
-        for split in splits[1:]:
-            joined = _joined(joined, split)
+        joined = splits[0].followed_by(splits[1]).followed_by(splits[2])
         part[joined.labels == UNLABELED] = ALL_PARTS.index(UNLABELED_PART)
         return cls(images, joined, part)
 
@@ -73,11 +71,3 @@ class CheckedImages:
         """Return an image set with all images in train and none in val and test, for the pass of a teacher."""
         none = self.all.subset([])
         return replace(self.images, train=self.all, val=none, test=none)
-
-
-def _joined(first: Split, second: Split) -> Split:
-    if not isinstance(first.sources, np.ndarray) or not isinstance(second.sources, np.ndarray):
-        return first.followed_by(second)
-    sources = np.concatenate([first.sources, second.sources])
-    labels = np.concatenate([first.labels, second.labels])
-    return Split(sources, labels, (*first.names, *second.names))

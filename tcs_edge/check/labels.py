@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from sklearn.model_selection import StratifiedKFold
 
 from tcs_edge.labels.linear_probe import fit_linear_probe
+from tcs_edge.labels.nearest import exact_nearest
 
 FOLDS = 5
 PROBE_L2 = 3e-2  # more than for soft labels: a probe must not learn the wrong labels by heart
@@ -17,7 +19,6 @@ NEIGHBORS = 5
 ALIKE = 0.1  # mean probability of one class for images of the other
 FENCE = 3.0  # interquartile ranges above the third quartile (Tukey's far out)
 MOST_FOR_NEIGHBORS = 100_000
-_PRODUCTS_AT_ONCE = 4_000_000
 _SMALLEST = 1e-6  # added to probabilities in logarithms
 
 
@@ -73,17 +74,10 @@ def heldout_probabilities(features: np.ndarray, labels: np.ndarray, classes: int
 
 def _by_neighbors(features: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """Return the shares of the classes among the nearest other images, weighted by cubed cosines, (N, classes)."""
-    rows = _unit(features - features.mean(axis=0))
-    most = min(VOTERS, len(rows) - 1)
+    rows = torch.from_numpy(features - features.mean(axis=0))
+    nearest, cosine = (part.numpy() for part in exact_nearest(rows, min(VOTERS, len(rows) - 1)))
     found = np.zeros((len(rows), classes), np.float32)
-    step = max(1, _PRODUCTS_AT_ONCE // len(rows))
-    for start in range(0, len(rows), step):
-        cosine = rows[start : start + step] @ rows.T
-        here = np.arange(len(cosine))
-        cosine[here, here + start] = -1
-        nearest = np.argpartition(-cosine, most - 1, axis=1)[:, :most]
-        weights = np.take_along_axis(cosine, nearest, axis=1).clip(0) ** 3
-        np.add.at(found, (start + here[:, None], labels[nearest]), weights)
+    np.add.at(found, (np.arange(len(rows))[:, None], labels[nearest]), cosine.clip(0) ** 3)
     found += PRIOR * found.sum() / found.size
     shares: np.ndarray = found / found.sum(axis=1, keepdims=True).clip(1e-12)
     return shares
@@ -138,34 +132,22 @@ def find_alike(probabilities: np.ndarray, labels: np.ndarray) -> list[AlikePair]
     return sorted(pairs, key=lambda pair: -pair.probability)
 
 
-def neighbor_distance(features: np.ndarray, among: np.ndarray, own: bool) -> np.ndarray:
+def neighbor_distance(features: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
     """Return 1 minus the mean cosine of each image to its nearest images, float32 (N,).
 
     Args:
-        features, among: (N, d) and (M, d), centered by the caller.
-        own: True if `features` are `among`: an image is not its own neighbor.
+        features: (N, d), centered by the caller.
+        among: images (M, d) to search; None searches the others of `features`.
     """
-    rows, others = _unit(features), _unit(among)
-    most = min(NEIGHBORS, len(others) - own)
-    found = np.empty(len(rows), np.float32)
-    step = max(1, _PRODUCTS_AT_ONCE // max(1, len(others)))
-    for start in range(0, len(rows), step):
-        cosine = rows[start : start + step] @ others.T
-        if own:
-            here = np.arange(len(cosine))
-            cosine[here, here + start] = -np.inf
-        nearest = -np.partition(-cosine, most - 1, axis=1)[:, :most]
-        found[start : start + step] = 1 - nearest.mean(axis=1)
-    return found
+    if not len(features):
+        return np.empty(0, np.float32)
+    most = min(NEIGHBORS, len(features) - 1 if among is None else len(among))
+    others = None if among is None else torch.from_numpy(among)
+    _, cosine = exact_nearest(torch.from_numpy(features), most, others)
+    return np.asarray(1 - cosine.mean(dim=1).numpy())
 
 
 def fence_of(distances: np.ndarray) -> float:
     """Return the distance above which an image is far from all others."""
     low, high = np.percentile(distances, [25, 75])
     return float(high + FENCE * (high - low))
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    rows = features.astype(np.float32)
-    unit: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
-    return unit

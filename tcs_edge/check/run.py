@@ -26,7 +26,7 @@ from tcs_edge.check.thumbnails import thumbnails_of
 from tcs_edge.data import load_images
 from tcs_edge.data.images import Skipped
 from tcs_edge.data.unlabeled import with_unlabeled
-from tcs_edge.specs.config import CheckConfig
+from tcs_edge.specs.config import ImagesConfig
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Findings:
         return tuple(pair for pair in self.copies if is_leak(self.checked, pair))
 
 
-def check_images(options: CheckConfig, device: torch.device) -> Findings:
+def check_images(options: ImagesConfig, device: torch.device) -> Findings:
     """Check the images of `options`.
 
     Raises:
@@ -102,10 +102,10 @@ def _by_features(checked: CheckedImages, found: KnownFeatures) -> dict[str, tupl
             logger.warning(f"outliers: left out for more than {MOST_FOR_NEIGHBORS} labeled images")
         return {"doubts": tuple(doubts), "alike": tuple(alike)}
     mean = features.mean(axis=0)
-    own = neighbor_distance(features - mean, features - mean, own=True)
+    own = neighbor_distance(features - mean)
     fence = fence_of(own)
     unlabeled = np.flatnonzero((checked.labels < 0) & found.known)
-    others = neighbor_distance(found.rows[unlabeled].astype(np.float32) - mean, features - mean, own=False)
+    others = neighbor_distance(found.rows[unlabeled].astype(np.float32) - mean, features - mean)
     return {
         "doubts": tuple(doubts), "alike": tuple(alike),
         "outliers": _beyond(rows, own, fence), "unfamiliar": _beyond(unlabeled, others, fence),

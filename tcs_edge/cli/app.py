@@ -48,7 +48,8 @@ OLD_FLAGS = {
 class Commands(TyperGroup):
     """The group of all commands; an old flag of any command is an error with its new name.
 
-    So is a command other than compress in one of several processes."""
+    So is a command other than compress in one of several processes.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse as click does, after a look for old flags."""

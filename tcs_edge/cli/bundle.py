@@ -30,8 +30,7 @@ def command(
     """Write a folder with all that the device needs.
 
     It holds the model, programs without torch (files, folders, cameras, an HTTP service), golden outputs, pinned
-    packages, hashes and licenses. A run that
-    failed validation, or whose files changed, is refused.
+    packages, hashes and licenses. A run that failed validation, or whose files changed, is refused.
 
     \b
     Examples:

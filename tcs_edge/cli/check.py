@@ -9,21 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from tcs_edge.cli.guard import guarded
-from tcs_edge.cli.options import given, with_flags_of
+from tcs_edge.cli.options import OF_IMAGES, given, with_flags_of
 from tcs_edge.report.text import one_line
-from tcs_edge.specs.config import CheckConfig
+from tcs_edge.specs.config import ImagesConfig
 
 PAGE = Path("check.html")
-# Options of `compress` that say which images, which teacher and which machine.
-SHARED = (
-    "data", "unlabeled", "exclude", "column", "allow_leaks", "teacher", "teacher_weights", "teacher_img_size",
-    "teacher_onnx", "teacher_mean", "teacher_std", "teacher_layout", "teacher_output", "teacher_features", "cache_dir",
-    "device", "threads", "workers", "seed",
-)  # fmt: skip
 
 
 @guarded
-@with_flags_of(CheckConfig, SHARED)
+@with_flags_of(ImagesConfig, (*OF_IMAGES, "allow_leaks"))
 def command(
     out: Annotated[Path, typer.Option(help="Page with thumbnails.")] = PAGE,
     show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
@@ -48,7 +42,7 @@ def command(
     from tcs_edge.errors import DataError
     from tcs_edge.specs.strict import validated
 
-    asked = validated(CheckConfig, given(options), Path("options"))
+    asked = validated(ImagesConfig, given(options), Path("options"))
     if asked.teacher is not None and asked.teacher_file is None:
         from tcs_edge.teachers.registry import require_teacher_name
 

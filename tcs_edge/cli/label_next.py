@@ -8,21 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from tcs_edge.cli.guard import guarded
-from tcs_edge.cli.options import given, with_flags_of
+from tcs_edge.cli.options import OF_IMAGES, given, with_flags_of
 from tcs_edge.report.text import one_line
-from tcs_edge.specs.config import CompressConfig
-
-# Options of `compress` that say which images and which teacher.
-SHARED = (
-    "data", "unlabeled", "exclude", "column", "teacher", "teacher_weights", "teacher_img_size", "teacher_onnx",
-    "teacher_mean", "teacher_std", "teacher_layout", "teacher_output", "teacher_features", "cache_dir", "device",
-    "threads", "workers", "seed",
-)  # fmt: skip
-ANY_TARGET = {"target": "raspberrypi"}  # a required option, which is not read here
+from tcs_edge.specs.config import ImagesConfig
 
 
 @guarded
-@with_flags_of(CompressConfig, SHARED)
+@with_flags_of(ImagesConfig, OF_IMAGES)
 def command(
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Images to label.")] = 50,
     run: Annotated[
@@ -47,7 +39,7 @@ def command(
     from tcs_edge.specs.strict import validated
     from tcs_edge.utils.files import write_text
 
-    asked = validated(CompressConfig, ANY_TARGET | given(options), Path("options"))
+    asked = validated(ImagesConfig, given(options), Path("options"))
     from tcs_edge.commands.label_next import rank_images
     from tcs_edge.training.accelerator import make_accelerator
     from tcs_edge.utils.threads import free_cores, use_threads

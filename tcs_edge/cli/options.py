@@ -13,6 +13,12 @@ from typer.core import TyperCommand
 from tcs_edge.cli.completion import method_names, student_names, target_names, teacher_names
 from tcs_edge.specs.parameters import Parameter, parameters
 
+# Options of `compress` that say which images, which teacher and which machine.
+OF_IMAGES = (
+    "data", "unlabeled", "exclude", "column", "teacher", "teacher_weights", "teacher_img_size", "teacher_onnx",
+    "teacher_mean", "teacher_std", "teacher_layout", "teacher_output", "teacher_features", "cache_dir", "device",
+    "threads", "workers", "seed",
+)  # fmt: skip
 COMPLETED = {"target": target_names, "teacher": teacher_names, "student": student_names, "method": method_names}
 
 

@@ -20,18 +20,11 @@ from tcs_edge.errors import DataError, UsageError
 from tcs_edge.labels.next_images import LABELS_PER_CLASS, NextImage, next_images
 from tcs_edge.labels.soft_labels import labeled_probe
 from tcs_edge.runs.classifier import load_classifier
-from tcs_edge.specs.config import CompressConfig
-from tcs_edge.tcs.coordinates import fit_coordinates
-from tcs_edge.teachers.features import Features, features_of
-from tcs_edge.teachers.given import given_features
-from tcs_edge.teachers.info import TeacherInfo
-from tcs_edge.teachers.load import describe_teacher
-from tcs_edge.teachers.onnx_teacher import describe_onnx_teacher
+from tcs_edge.specs.config import ImagesConfig
+from tcs_edge.tcs.coordinates import own_coordinates
+from tcs_edge.teachers.source import run_features
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_TEACHER = "dinov2"
-ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,7 @@ class LabelNext:
         return text.getvalue()
 
 
-def rank_images(asked: CompressConfig, count: int, run: Path | None, device: torch.device) -> LabelNext:
+def rank_images(asked: ImagesConfig, count: int, run: Path | None, device: torch.device) -> LabelNext:
     """Choose `count` of the unlabeled images of `asked` to label next.
 
     The images of all three splits count as labeled. The teacher sees the training and validation images.
@@ -84,7 +77,7 @@ def rank_images(asked: CompressConfig, count: int, run: Path | None, device: tor
     Raises:
         UsageError: no --data or --unlabeled, or a `count` above the number of unlabeled images.
         DataError: a run of other classes.
-        DataError, MissingError, UnknownName, ParityFailed: as `load_images`, `features_of` and `load_classifier`.
+        DataError, MissingError, UnknownName, ParityFailed: as `load_images`, `run_features` and `load_classifier`.
     """
     if asked.data is None or asked.unlabeled is None:
         raise UsageError("label-next needs both folders. Pass --data DIR (labeled) and --unlabeled DIR.")
@@ -94,8 +87,8 @@ def rank_images(asked: CompressConfig, count: int, run: Path | None, device: tor
     if count > len(free):
         raise UsageError(f"-n {count} exceeds the {len(free)} unlabeled images. Pass -n {len(free)} or fewer.")
     student = _student(run, images, free) if run else None
-    found = _features(images, asked, device)
-    rows = _coordinates(np.concatenate([found.train, found.val]))
+    found = run_features(images, asked, device)
+    rows = own_coordinates(torch.from_numpy(np.concatenate([found.train, found.val]))).numpy()
     labels = np.concatenate([images.train.labels, images.val.labels])
     labeled = np.flatnonzero(labels != UNLABELED)
     probe = labeled_probe(torch.from_numpy(rows), labels, labeled, len(images.classes))
@@ -117,23 +110,6 @@ def _ranked(one: NextImage, images: ImageSet, probabilities: np.ndarray) -> Rank
     if one.reason == "typical":
         reason = f"typical of {one.cluster} alike images"
     return Ranked(str(images.train.sources[one.position]), reason, one.reason, one.score, guess)
-
-
-def _features(images: ImageSet, asked: CompressConfig, device: torch.device) -> Features:
-    if asked.teacher_features:
-        return given_features(images, asked.teacher_features)
-    if asked.teacher_onnx:
-        info: TeacherInfo = describe_onnx_teacher(asked)
-    else:
-        info = describe_teacher(asked.teacher or DEFAULT_TEACHER, asked.teacher_weights, asked.teacher_img_size)
-    return features_of(images, info, asked.cache_dir, workers=asked.workers, device=device)
-
-
-def _coordinates(features: np.ndarray) -> np.ndarray:
-    """Coordinates, float32 (N, k), of features (N, d)."""
-    parts = torch.from_numpy(features).split(ROWS_AT_ONCE)
-    coordinates = fit_coordinates(parts)
-    return np.asarray(torch.cat([coordinates.transform(part) for part in parts]).numpy())
 
 
 def _student(run: Path, images: ImageSet, free: np.ndarray) -> np.ndarray:

@@ -107,12 +107,17 @@ class Split:
         return len(self.labeled) / len(self)
 
     def followed_by(self, others: Split) -> Split:
-        """Return a split with these images, followed by the files of `others`."""
-        if isinstance(self.sources, np.ndarray) or isinstance(others.sources, np.ndarray):
+        """Return a split with these images, followed by `others`; all are files, or all are in memory."""
+        sources: Sequence[Path | Readable] | np.ndarray
+        if isinstance(self.sources, np.ndarray) and isinstance(others.sources, np.ndarray):
+            sources = np.concatenate([self.sources, others.sources])
+        elif isinstance(self.sources, np.ndarray) or isinstance(others.sources, np.ndarray):
             raise ValueError("cannot append files to images that are held in memory")
+        else:
+            sources = Chain([self.sources, others.sources])
         both = {name: (getattr(self, name), getattr(others, name)) for name in ("contents", "sizes")}
         return Split(
-            Chain([self.sources, others.sources]),
+            sources,
             np.concatenate([self.labels, others.labels]),
             Chain([self.names, others.names]),
             **{name: np.concatenate(pair) for name, pair in both.items() if all(part is not None for part in pair)},

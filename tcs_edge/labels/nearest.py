@@ -32,15 +32,22 @@ def nearest(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Args:
         count: neighbors per row, 1..N-1.
     """
-    return _exact(rows, count) if len(rows) <= EXACT_ROWS else _by_cells(rows, count)
+    return exact_nearest(rows, count) if len(rows) <= EXACT_ROWS else _by_cells(rows, count)
 
 
-def _exact(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    rows = normalize(rows.float(), dim=1)
+def exact_nearest(rows: Tensor, count: int, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return what `nearest` does, without approximation.
+
+    Args:
+        among: rows (M, k) to search instead of the other rows of (N, k) themselves; `count` is 1..M then.
+    """
+    unit = _unit(rows)
+    others = unit if among is None else _unit(among)
     found, similar = [], []
-    for start in range(0, len(rows), chunk := max(1, _SIMILARITIES_AT_ONCE // len(rows))):
-        part = rows[start : start + chunk] @ rows.T
-        part[torch.arange(len(part)), torch.arange(start, start + len(part))] = -torch.inf
+    for start in range(0, len(unit), chunk := max(1, _SIMILARITIES_AT_ONCE // len(others))):
+        part = unit[start : start + chunk] @ others.T
+        if among is None:
+            part[torch.arange(len(part)), torch.arange(start, start + len(part))] = -torch.inf
         values, indices = part.topk(count, dim=1)
         found.append(indices)
         similar.append(values)

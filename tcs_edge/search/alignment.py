@@ -20,7 +20,7 @@ from tcs_edge.stages.prepare import Shortlist
 from tcs_edge.students.accuracy_estimate import AccuracyEstimate, by_table
 from tcs_edge.students.build import build_student, deployable, student_mean_std, weights_at_hand
 from tcs_edge.students.features import features_before_training
-from tcs_edge.tcs.coordinates import fit_coordinates
+from tcs_edge.tcs.coordinates import ROWS_AT_ONCE, fit_coordinates
 from tcs_edge.teachers.cache import FeatureStore, feature_ingredients
 from tcs_edge.teachers.features import Features, feature_keys
 from tcs_edge.training.accelerator import make_accelerator
@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 SAMPLE_IMAGES = 2000
 BATCH_SIZE = 64
-ROWS_AT_ONCE = 4096
 ALIGNED = 1  # search depth of a compared student, above the table's 0
 
 # Features (n, d) of the sampled images; raises UsageError, DataError or MissingError for a student without features.

@@ -95,8 +95,8 @@ class CompressConfig(
         return self.replaced(**{name: value for name, value in defaults.items() if getattr(self, name) in OPEN})
 
 
-class CheckConfig(CompressConfig):
-    """Options of `tcs-edge check`: those of `compress` for the images, the teacher and the machine."""
+class ImagesConfig(CompressConfig):
+    """Options of `check` and `label-next`: those of `compress` for the images, the teacher and the machine."""
 
     target: str = ""
 

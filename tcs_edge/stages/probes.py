@@ -15,14 +15,13 @@ from tcs_edge.labels.nearest import EXACT_ROWS
 from tcs_edge.labels.soft_labels import SoftLabels, soft_labels, soft_share
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.students.features import features_before_training
-from tcs_edge.tcs.coordinates import fit_coordinates
+from tcs_edge.tcs.coordinates import own_coordinates
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.utils.progress import track
 
 logger = logging.getLogger(__name__)
 
 TEACHER, STUDENT = "teacher", "student"  # sources of soft labels
-ROWS_AT_ONCE = 4096
 
 
 def pools_student_probe(options: ResolvedConfig) -> bool:
@@ -120,6 +119,4 @@ def _own_coordinates(
     if torch.equal(features, features[:1].expand_as(features)):
         logger.info("soft labels: no student probe (identical features for all images)")
         return None
-    rows = features.split(ROWS_AT_ONCE)
-    coordinates = fit_coordinates(rows, options.tcs.dims)
-    return torch.cat([coordinates.transform(part) for part in rows])  # in parts: `transform` computes in float64
+    return own_coordinates(features, options.tcs.dims)

@@ -21,8 +21,8 @@ from tcs_edge.labels.soft_labels import labeled_probe
 from tcs_edge.methods import DistillationTargets, OnlineTeacher
 from tcs_edge.models.feature_map import map_shape
 from tcs_edge.specs.config import ResolvedConfig
-from tcs_edge.stages.probes import ROWS_AT_ONCE, as_linear, fit_own_probe, measured_soft_share, pooled_soft_labels
-from tcs_edge.tcs.coordinates import Coordinates, Moments, coordinates_of, merged, moments_of, random_axes
+from tcs_edge.stages.probes import as_linear, fit_own_probe, measured_soft_share, pooled_soft_labels
+from tcs_edge.tcs.coordinates import ROWS_AT_ONCE, Coordinates, Moments, coordinates_of, merged, moments_of, random_axes
 from tcs_edge.teachers.features import Features
 from tcs_edge.teachers.info import Teacher, TeacherInfo
 from tcs_edge.teachers.load import build_teacher

@@ -17,6 +17,7 @@ from tcs_edge.errors import DataError
 
 # An eigenvalue below this fraction of the largest one is rounding noise of float16 features.
 RELATIVE_RANK_TOLERANCE = 1e-10
+ROWS_AT_ONCE = 4096  # rows that are converted to float64 together
 TOO_FEW = "coordinates need the features of at least 2 images. Add images."
 
 
@@ -94,6 +95,17 @@ def fit_coordinates(batches: Iterable[Tensor], dims: int | None = None) -> Coord
         DataError: fewer than two images, or constant features.
     """
     return coordinates_of(moments_of(batches), dims)
+
+
+def own_coordinates(features: Tensor, dims: int | None = None) -> Tensor:
+    """Compute the coordinates, float32 (N, k), of features (N, d) in the system that is fitted to them.
+
+    Raises:
+        DataError: as `fit_coordinates`.
+    """
+    rows = features.split(ROWS_AT_ONCE)
+    coordinates = fit_coordinates(rows, dims)
+    return torch.cat([coordinates.transform(part) for part in rows])
 
 
 def moments_of(batches: Iterable[Tensor]) -> Moments:
