@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tcs_edge"
 HEAVY = ("torch", "timm", "torchvision", "onnx", "onnxruntime", "openvino", "nncf", "sklearn", "scipy", "numpy")
-START_SECONDS = 0.5
+START_SECONDS = 0.3
 
 
 def python(code: str) -> str:

@@ -4,36 +4,54 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from tcs_edge.cli import (
-    bench,
-    bundle,
-    bundle_profiler,
-    cache,
-    candidates,
-    check,
-    compare,
-    compress,
-    doctor,
-    gate,
-    init,
-    label_next,
-    measure,
-    predict,
-    profile,
-    report,
-    selftest,
-    targets,
-    validate,
-)
-from tcs_edge.cli.options import PanelCommand
-from tcs_edge.report.console import accept_all_characters
+from tcs_edge.report.text import accept_all_characters
 from tcs_edge.utils.launcher import launched
 from tcs_edge.utils.version import __version__
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command before its module is imported.
+
+    Attributes:
+        summary: its line in the list of commands.
+        panels: show its options in panels.
+    """
+
+    summary: str
+    panels: bool = False
+
+
+# The module of a command is tcs_edge.cli.NAME, with underscores for dashes.
+ENTRIES = {
+    "init": Entry("Write a commented tcs-edge.toml for this folder."),
+    "compress": Entry("Distill, export and validate a classifier for a device.", panels=True),
+    "check": Entry("Find copies, doubtful labels, outliers and bad images.", panels=True),
+    "targets": Entry("List the known devices, or show one with its sources."),
+    "candidates": Entry("List students with accuracy, latency and size."),
+    "validate": Entry("Validate a run's exports against its trained model."),
+    "compare": Entry("Compare a model file with another model on images."),
+    "label-next": Entry("Rank unlabeled images: which to label next.", panels=True),
+    "bundle": Entry("Write a folder with all that the device needs."),
+    "selftest": Entry("Put faults into good exports and count those detected."),
+    "predict": Entry("Classify images with the ONNX file of a run."),
+    "cache": Entry("Show what is cached between commands, or clear it."),
+    "doctor": Entry("Show versions, runtimes, cores and cached teachers."),
+    "bench": Entry("Compare training methods on the same images.", panels=True),
+    "gate": Entry("Check a model against its limits.", panels=True),
+    "report": Entry("Write one HTML page of a run, or compare several runs."),
+    "bundle-profiler": Entry("Write a folder that measures latency on a device."),
+    "measure": Entry("Measure students on a board over ssh."),
+    "profile": Entry("Measure the latency of students on this machine."),
+}
 
 # Flags of earlier versions: each gets an error with the new one.
 OLD_FLAGS = {
@@ -45,11 +63,62 @@ OLD_FLAGS = {
 }
 
 
+class LazyCommands(MutableMapping[str, Any]):
+    """The commands of `ENTRIES` by name; a command is imported when it is looked up."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = _made(name, ENTRIES[name])
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*ENTRIES, *self._made)))
+
+    def __len__(self) -> int:
+        return len({*ENTRIES, *self._made})
+
+    def __contains__(self, name: object) -> bool:
+        return name in ENTRIES or name in self._made
+
+
+def _made(name: str, entry: Entry) -> Any:
+    """Import a command and return it as typer makes it for a group."""
+    module = import_module(f"tcs_edge.cli.{name.replace('-', '_')}")
+    group = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    group.callback()(lambda: None)
+    if hasattr(module, "app"):
+        group.add_typer(module.app, name=name, short_help=entry.summary)
+    elif entry.panels:
+        from tcs_edge.cli.options import PanelCommand
+
+        group.command(name, cls=PanelCommand, short_help=entry.summary)(module.command)
+    else:
+        group.command(name, short_help=entry.summary)(module.command)
+    return typer.main.get_command(group).commands[name]
+
+
 class Commands(TyperGroup):
     """The group of all commands; an old flag of any command is an error with its new name.
 
     So is a command other than compress in one of several processes.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"commands": LazyCommands()})
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in ENTRIES.items()])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse as click does, after a look for old flags."""
@@ -72,27 +141,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("init", short_help="Write a commented tcs-edge.toml for this folder.")(init.command)
-app.command("compress", cls=PanelCommand)(compress.command)
-app.command("check", cls=PanelCommand)(check.command)
-app.command("targets")(targets.command)
-app.command("candidates")(candidates.command)
-app.command("validate")(validate.command)
-app.command("compare")(compare.command)
-app.command("label-next", cls=PanelCommand, short_help="Rank unlabeled images: which to label next.")(
-    label_next.command
-)
-app.command("bundle")(bundle.command)
-app.command("selftest")(selftest.command)
-app.command("predict")(predict.command)
-app.command("cache")(cache.command)
-app.command("doctor")(doctor.command)
-app.command("bench", cls=PanelCommand, short_help="Compare training methods on the same images.")(bench.command)
-app.command("gate", cls=PanelCommand)(gate.command)
-app.command("report")(report.command)
-app.add_typer(profile.app, name="profile")
-app.command("bundle-profiler")(bundle_profiler.command)
-app.command("measure")(measure.command)
 
 
 def _print_version(wanted: bool) -> None:

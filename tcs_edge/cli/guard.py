@@ -13,8 +13,8 @@ from typing import ParamSpec
 import typer
 
 from tcs_edge.errors import MissingError, TcsEdgeError
-from tcs_edge.report.console import accept_all_characters, terminal
-from tcs_edge.report.text import one_line
+from tcs_edge.report.console import terminal
+from tcs_edge.report.text import accept_all_characters, one_line
 from tcs_edge.utils.installed import imports_explained
 from tcs_edge.utils.launcher import launched
 from tcs_edge.utils.shortage import shortage

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tcs_edge.report.text import ENCODING_ERRORS, one_line, visible
+from tcs_edge.report.text import one_line, visible
 from tcs_edge.utils.logs import logged_to
 from tcs_edge.utils.progress import BAR_TEXT, Item, shown_on
 
@@ -73,16 +73,6 @@ class Terminal(logging.Handler):
 
     def busy(self, description: str) -> AbstractContextManager[object]:
         return self.console.status(Text(one_line(description))) if self.bars else nullcontext()
-
-
-def accept_all_characters() -> None:
-    """Let stdout and stderr replace characters that their encoding lacks, instead of raising an error.
-
-    A pipe on Windows has an encoding such as cp1252, which lacks arrows, many letters and emoji.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if reconfigure := getattr(stream, "reconfigure", None):
-            reconfigure(errors=ENCODING_ERRORS)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import sys
 import unicodedata
 
 LINE_BREAKING = {"Cc", "Cs", "Zl", "Zp"}
@@ -95,3 +96,13 @@ def markdown_name(text: str) -> str:
 
 def _is_plain(char: str) -> bool:
     return not char.isascii() or char.isalnum() or char in PLAIN
+
+
+def accept_all_characters() -> None:
+    """Let stdout and stderr replace characters that their encoding lacks, instead of raising an error.
+
+    A pipe on Windows has an encoding such as cp1252, which lacks arrows, many letters and emoji.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors=ENCODING_ERRORS)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import pytest
 import typer
 
 from tcs_edge import __version__
-from tcs_edge.cli.app import app
+from tcs_edge.cli.app import ENTRIES, app
 from tcs_edge.latency.plausibility import load_target_profile
 from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.specs.target import load_target
 from tcs_edge.students.choice import choose_student
 
 COMMANDS = sorted(typer.main.get_command(app).commands)
+# Their help starts with more than fits into one line of the list.
+OWN_SUMMARIES = {"init", "label-next", "bench"}
 
 
 def test_version(cli):
@@ -32,6 +36,28 @@ def test_summaries_of_commands_fit_80_columns(cli):
     lines = cli("--help").stdout.split("Commands:\n")[1].splitlines()
     assert [line.split()[0] for line in lines] == list(typer.main.get_command(app).commands)
     assert [line for line in lines if "..." in line or len(line) > 80] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_summaries_are_those_of_the_commands(command):
+    group = typer.main.get_command(app)
+    text = " ".join(group.commands[command].help.split())
+    summary = ENTRIES[command].summary
+    assert text.startswith(summary) or command in OWN_SUMMARIES
+    assert group.commands[command].get_short_help_str(200) == summary
+
+
+def test_a_command_is_imported_when_it_is_looked_up():
+    code = """
+import sys
+from tcs_edge.cli.app import Commands
+group = Commands(name="tcs-edge")
+assert "targets" in group.commands and len(group.commands) == len(list(group.commands))
+assert not [name for name in sys.modules if name.startswith("pydantic") or name == "tcs_edge.cli.targets"]
+group.commands["targets"]
+assert "tcs_edge.cli.targets" in sys.modules and "tcs_edge.cli.compress" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["profile", "merge"]])
