@@ -25,6 +25,7 @@ from tcs_edge.data.parallel import BYTES_IN_FLIGHT, ByteBudget, in_threads
 from tcs_edge.errors import MissingError
 from tcs_edge.utils.processes import end_with_parent
 from tcs_edge.utils.ranks import current
+from tcs_edge.utils.stop import leave_reports_to
 
 PREFETCH = 2  # batches per worker, as torch
 SHARED_MEMORY = "/dev/shm"  # workers hand over their batches there; Docker gives it 64 MB
@@ -152,9 +153,11 @@ def _stopped(error: Exception) -> MissingError:
 
 
 def _start_worker(_worker: int) -> None:
-    """Leave Ctrl-C and SIGHUP to the main process, which ends its workers, and use one thread per worker."""
+    """Leave Ctrl-C, SIGHUP and the report of a stop to the main process, and use one thread per worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
-    end_with_parent(parent.pid if parent and parent.pid else os.getppid())
+    owner = parent.pid if parent and parent.pid else os.getppid()
+    end_with_parent(owner)
+    leave_reports_to(owner)
     torch.set_num_threads(1)

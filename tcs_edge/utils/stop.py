@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import mmap
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any, TextIO
 
 INTERRUPT = signal.SIGINT
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -24,6 +26,7 @@ REPEAT_SECONDS = 5.0  # until the exception is raised again, in case a library s
 _first: list[tuple[int, float]] = []  # signal and time of the first request
 _repeats: list[int] = []
 LEAVING = 0  # among the repeats, which are signals otherwise
+_shared: list[mmap.mmap] = []  # one byte that forked workers read: 1 after the first request
 
 
 class Stopped(KeyboardInterrupt):
@@ -50,6 +53,7 @@ def handle_stop_signals() -> None:
     Signals that are ignored at the start, such as under nohup, stay ignored.
     """
     owner = os.getpid()
+    _shared[:] = [mmap.mmap(-1, 1)]
     atexit.register(_end_alarms)  # before all other modules do, so it runs last
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -59,6 +63,7 @@ def handle_stop_signals() -> None:
                 os._exit(exit_code(number))
         elif not _first:
             _first.append((number, now))
+            _shared[0][0] = 1
             if hasattr(signal, "setitimer"):
                 signal.signal(signal.SIGALRM, _again)
                 signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS, REPEAT_SECONDS)
@@ -70,6 +75,40 @@ def handle_stop_signals() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
     sys.unraisablehook = _keeps_stops(sys.unraisablehook)
+    threading.excepthook = _until_stop(threading.excepthook)
+    sys.excepthook = _until_stop(sys.excepthook)  # helper threads of multiprocessing call it too
+
+
+def leave_reports_to(parent: int) -> None:
+    """Print no errors in this forked worker once its parent was asked to stop, ends, or hangs up on a helper thread.
+
+    Errors of the work itself travel to the parent, which reports them. What is left are helper threads that lose
+    their counterpart in the parent.
+
+    Args:
+        parent: process id of the parent.
+    """
+    sys.stderr = _Muted(sys.stderr, lambda: bool(_shared and _shared[0][0]) or os.getppid() != parent)
+    report = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if not isinstance(error, (ConnectionError, EOFError)):
+            report(kind, error, trace)
+
+    sys.excepthook = hook  # called by the thread that hands open files to the parent
+
+
+class _Muted:
+    """A text stream that drops what is written once `silent` returns True."""
+
+    def __init__(self, stream: TextIO, silent: Callable[[], bool]) -> None:
+        self._stream, self._silent = stream, silent
+
+    def write(self, text: str) -> int:
+        return len(text) if self._silent() else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def leave_soon() -> None:
@@ -120,5 +159,15 @@ def _keeps_stops(report: Callable[[sys.UnraisableHookArgs], object]) -> Callable
             again.start()
         elif not _first:
             report(problem)
+
+    return hook
+
+
+def _until_stop(report: Callable[..., object]) -> Callable[..., object]:
+    """Return a hook that reports no error of a helper thread after a request to stop."""
+
+    def hook(*problem: Any) -> None:
+        if not _first or threading.current_thread() is threading.main_thread():
+            report(*problem)
 
     return hook

@@ -287,3 +287,151 @@ def test_a_slow_end_of_the_interpreter_keeps_the_exit_code(start, number):
     one = start(SLOW_END)
     one.wait_for(one.out.read_text)
     assert one.stop(number) == CODES[number]
+
+
+# A loader with two workers. Each test adds what its workers do, and when the main process is stopped.
+WORKERS = (
+    START
+    + """
+import contextlib, os, threading, time
+from multiprocessing import connection
+import torch
+from tcs_edge.data.workers import Workers, WorkerLoader
+from tcs_edge.utils.stop import Stopped, exit_code, handle_stop_signals
+OWNER, CASE = os.getpid(), sys.argv[1]
+class Finalized:
+    def __del__(self):
+        raise ValueError("finalizer")
+class Images(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+    def __getitem__(self, index):
+        return self.fail() if index == 7 else torch.zeros(4)
+    def fail(self):
+        open("working", "w").close()
+        time.sleep(SECONDS)
+        if CASE == "thread":
+            threading.Thread(target=lambda: int("x")).start()
+        if CASE == "finalizer":
+            Finalized()
+        if CASE == "worker":
+            raise GeneratorExit("ends the process")
+        if CASE == "batch":
+            return lambda: "cannot be pickled"
+        time.sleep(0.3)
+        return torch.zeros(4)
+loader = WorkerLoader(Images(), Workers.for_batches(8, 2), 16, batch_size=None)
+"""
+)
+STOPPED_WHILE = (
+    WORKERS
+    + """
+SECONDS = 0.5
+handle_stop_signals()
+try:
+    for _ in loader:
+        print("started", flush=True)
+except Stopped as stop:
+    with contextlib.suppress(RuntimeError):  # torch raises it when a worker ends
+        time.sleep(1.5)
+    sys.exit(exit_code(stop.number))
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("case", "number"),
+    [("thread", signal.SIGINT), ("finalizer", signal.SIGHUP), ("worker", signal.SIGTERM), ("batch", signal.SIGTERM)],
+)
+def test_errors_of_a_worker_after_a_stop_are_not_printed(start, tmp_path, case, number):
+    one = start(STOPPED_WHILE, case)
+    one.wait_for((tmp_path / "working").exists)
+    assert one.stop(number) == CODES[number]
+    assert one.messages() == []
+
+
+@pytest.mark.parametrize(
+    ("case", "printed"),
+    [("thread", "invalid literal for int"), ("finalizer", "ValueError: finalizer"), ("worker", "ends the process"),
+     ("batch", "pickle")],
+)  # fmt: skip
+def test_errors_of_a_worker_without_a_stop_are_printed(start, tmp_path, case, printed):
+    one = start(STOPPED_WHILE, case)
+    one.wait_for(lambda: printed in one.err.read_text())
+
+
+HANDSHAKE = (
+    WORKERS
+    + """
+SECONDS = 0
+answer = connection.answer_challenge
+def interrupted(*words):  # the main process fetches a batch
+    if os.getpid() == OWNER:
+        if CASE == "stop":
+            signal.raise_signal(signal.SIGTERM)
+        raise KeyboardInterrupt
+    answer(*words)
+connection.answer_challenge = interrupted
+if CASE == "stop":
+    handle_stop_signals()
+try:
+    list(loader)
+except KeyboardInterrupt:
+    time.sleep(1)
+    print("interrupted")
+"""
+)
+
+
+@pytest.mark.parametrize("case", ["stop", "script"])
+def test_a_stop_in_the_handshake_with_a_worker_prints_nothing(start, case):
+    """A script of a user has no handlers of tcs-edge, so its workers cannot see the request to stop."""
+    one = start(HANDSHAKE, case)
+    assert one.process.wait(timeout=60) == 0
+    assert one.out.read_text() == "interrupted\n"
+    assert one.messages() == []
+
+
+HELPER_THREAD = (
+    START
+    + """
+import threading, time
+from tcs_edge.utils.stop import Stopped, exit_code, handle_stop_signals
+handle_stop_signals()
+def serve():
+    while True:
+        try:
+            raise ValueError("lost its worker")
+        except ValueError:
+            time.sleep(0.3)
+            if sys.argv[1] == "hook":
+                sys.excepthook(*sys.exc_info())
+            else:
+                raise
+try:
+    print("started", flush=True)
+    time.sleep(60 if sys.argv[2] == "stopped" else 0)
+except Stopped as stop:
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    time.sleep(1)
+    sys.exit(exit_code(stop.number))
+threading.Thread(target=serve, daemon=True).start()
+time.sleep(1)
+"""
+)
+
+
+@pytest.mark.parametrize("how", ["hook", "raise"])
+def test_helper_threads_of_a_stopped_process_print_nothing(start, how):
+    one = start(HELPER_THREAD, how, "stopped")
+    one.wait_for(one.out.read_text)
+    assert one.stop(signal.SIGTERM) == 143
+    assert one.messages() == []
+
+
+@pytest.mark.parametrize("how", ["hook", "raise"])
+def test_helper_threads_without_a_stop_report(start, how):
+    one = start(HELPER_THREAD, how, "running")
+    assert one.process.wait(timeout=60) == 0
+    assert "ValueError: lost its worker" in one.err.read_text()
