@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from tcs_edge.data import Preprocess, Split
+from tcs_edge.data.class_names import require_visible_differences
 from tcs_edge.data.folders import load_held_out
 from tcs_edge.data.listing import name_some
 from tcs_edge.data.loader import image_batches
@@ -158,6 +159,7 @@ def _fixed(value: onnx.ValueInfoProto, axis: int) -> int | None:
 
 def _relabeled(images: Split, classes: tuple[str, ...], names: tuple[str, ...], data: Path) -> Split:
     """Return the images with labels in the order of the model's class names."""
+    require_visible_differences(names, "labels of the model")
     names = tuple(unicodedata.normalize("NFC", name) for name in names)  # as the folders' names
     if unknown := sorted(set(classes) - set(names)):
         raise DataError(f"{data} has classes that the model lacks: {name_some(unknown)}. Remove them.")

@@ -1,17 +1,17 @@
-"""Class names from folder names: unusable names are refused, and names that look alike are found."""
+"""Class names from folders and files: unusable names and invisible differences are refused, and names that look alike
+are found."""
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from tcs_edge.errors import DataError
+from tcs_edge.utils.twins import equal_in_sight, visible_form
 
 _LINE_SEPARATORS = ("Zl", "Zp")
-_INVISIBLE = re.compile("[\u200b\u2060\ufeff]")
 
 
 def class_name_of(folder: Path) -> str:
@@ -49,9 +49,22 @@ def _problem(name: str) -> str | None:
     return None if name.strip() else "only blanks"
 
 
+def require_visible_differences(names: Iterable[str], origin: str) -> None:
+    """Fail if two different names differ only by invisible characters, kinds of blanks or Unicode forms.
+
+    Args:
+        origin: place of the names, for the message.
+
+    Raises:
+        DataError: names both, with the code points that differ.
+    """
+    if complaint := equal_in_sight(names):
+        raise DataError(f"{origin}: {complaint}")
+
+
 def look(name: str) -> str:
     """Return a key that is equal for names that look alike: compatible characters, case and blanks."""
-    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", name)).casefold()
+    text = visible_form(unicodedata.normalize("NFKC", visible_form(name))).casefold()
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 

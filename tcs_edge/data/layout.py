@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tcs_edge.data.class_names import class_name_of, look, lookalikes
+from tcs_edge.data.class_names import class_name_of, look, lookalikes, require_visible_differences
 from tcs_edge.data.compact import Texts
 from tcs_edge.data.formats import SUFFIXES, has_image_suffix
 from tcs_edge.data.hidden_splits import refuse_hidden_splits
@@ -268,6 +268,7 @@ def _require_classes(classes: Classes, folder: Path, listing: Listing) -> None:
         nested = len(found.subfolders) > 1 and not found.direct
         hint = f" If its subfolders are the classes or splits, pass --data {folder / name}." if nested else ""
         raise DataError(f"only one class, {name!r}, in {folder}. At least two are needed.{hint}")
+    require_visible_differences(classes, str(folder))
     for group in lookalikes(classes):
         named = ", ".join(map(repr, group))
         logger.warning(f"{folder}: class names that look alike: {named}. Merge the folders if they are one class.")

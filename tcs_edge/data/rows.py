@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcs_edge.data.class_names import class_name, look, lookalikes
+from tcs_edge.data.class_names import class_name, look, lookalikes, require_visible_differences
 from tcs_edge.data.compact import Texts
 from tcs_edge.data.index import ALL, PARTS, Listed
 from tcs_edge.data.listing import name_some, path_order
@@ -143,6 +143,7 @@ def _labels(origin: Path, rows: Sequence[Row], parts: Sequence[str]) -> list[str
     train = {label for label, part in zip(labels, parts, strict=True) if part in ("train", ALL)}
     if len(train) < 2:
         raise DataError(f"only one class, {labels[0]!r}, in {origin}. At least two are needed.")
+    require_visible_differences(train, str(origin))
     for group in lookalikes(train):
         named = ", ".join(map(repr, group))
         logger.warning(f"{origin}: class names that look alike: {named}. Write one name if they are one class.")

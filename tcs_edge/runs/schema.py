@@ -24,6 +24,7 @@ from tcs_edge.specs.artifacts import Format, Precision
 from tcs_edge.specs.machine import RecordedMachine, latency_origin, recorded_machine
 from tcs_edge.specs.options import SearchName
 from tcs_edge.specs.strict import Spec
+from tcs_edge.utils.twins import equal_in_sight
 
 
 class DatasetRecord(Spec):
@@ -41,6 +42,8 @@ class DatasetRecord(Spec):
     def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(classes)) < len(classes):
             raise ValueError("two classes have the same name")
+        if complaint := equal_in_sight(classes):
+            raise ValueError(complaint)
         return classes
 
 

@@ -156,6 +156,18 @@ def test_images_that_do_not_fit_are_an_error_of_one_line(check, onnx_path, image
     assert "classes that the model lacks: zebra" in one_line(check(onnx_path, data=tmp_path / "more"))
 
 
+def test_class_names_of_the_model_that_look_the_same_are_refused(check, onnx_path, tmp_path):
+    def twins(model):
+        for entry in model.metadata_props:
+            if entry.key == "labels":
+                names = json.loads(entry.value)
+                entry.value = json.dumps([names[0], f"{names[0]}\u200b", *names[2:]])
+
+    line = one_line(check(edited(onnx_path, tmp_path / "twins.onnx", twins)))
+    assert "look the same" in line
+    assert "U+200B" in line
+
+
 def test_a_model_without_names_needs_one_class_per_output(check, onnx_path, photos, preprocess, tmp_path):
     foreign = edited(onnx_path, tmp_path / "foreign.onnx", without_metadata)
     (tmp_path / "preprocess.json").write_text(json.dumps(preprocess))

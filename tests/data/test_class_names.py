@@ -115,6 +115,59 @@ def test_a_held_out_name_that_looks_like_two_classes_is_refused(make):
         load_images(folder)
 
 
+INVISIBLE = {
+    "zero width space": "c\u200bat",
+    "zero width joiner": "cat\u200d",
+    "byte order mark": "\ufeffcat",
+    "soft hyphen": "ca\u00adt",
+    "left-to-right mark": "cat\u200e",
+    "right-to-left override": "\u202ecat\u202c",
+    "isolate": "\u2066cat\u2069",
+    "word joiner": "cat\u2060",
+    "combining joiner": "c\u034fat",
+    "variant selector": "cat\ufe0f",
+    "tag": "cat\U000e0041",
+    "filler": "cat\u3164",
+}
+
+
+@pytest.mark.parametrize("other", INVISIBLE.values(), ids=INVISIBLE)
+@pytest.mark.parametrize("part", [".", "train"])
+def test_names_that_differ_only_by_invisible_characters_are_refused(make, other, part):
+    folder = make({part: ["cat", "dog", other]} | ({} if part == "." else {"test": ["cat", "dog"]}))
+    with pytest.raises(DataError, match="look the same") as caught:
+        load_images(folder)
+    message = str(caught.value)
+    assert "'cat'" in message
+    assert all(f"U+{ord(char):04X}" in message for char in set(other) - set("cat"))
+    assert "Give them one name if they are one class, or rename one." in message
+
+
+@pytest.mark.parametrize("other", ["red\u00a0fox", "red\u2009fox", "red \u200bfox"])
+def test_kinds_of_blanks_are_refused_as_the_difference(make, other):
+    with pytest.raises(DataError, match=r"the class names 'red.* and 'red.* look the same"):
+        load_images(make({".": ["red fox", other, "dog"]}))
+
+
+def test_twins_without_a_common_plain_name_show_their_code_points(make):
+    with pytest.raises(DataError, match=r"'ca\\u200bt' \(U\+200B\) and 'c\\u200bat' \(U\+200B\) look the same"):
+        load_images(make({".": ["c\u200bat", "ca\u200bt", "dog"]}))
+
+
+@pytest.mark.parametrize("other", INVISIBLE.values(), ids=INVISIBLE)
+def test_a_held_out_twin_is_the_class_of_train(make, recorder, other):
+    images = load_images(make({"train": ["cat", "dog"], "test": [other, "dog"]}))
+    assert images.classes == ("cat", "dog")
+    assert "is taken as 'cat' of train" in recorder.warned[0]
+
+
+@pytest.mark.parametrize(
+    "names", [["خانهها", "خانه\u200cها 2"], ["👩\u200d💻", "👩"], ["❤\ufe0f", "b"], ["dog", "cat\u200b"]]
+)
+def test_invisible_characters_alone_are_no_problem(make, names):
+    assert set(load_images(make({".": names})).classes) == set(names)
+
+
 def test_numeric_names_keep_their_text(make):
     assert load_images(make({".": ["1", "10", "-1", "01"]})).classes == ("-1", "01", "1", "10")
 

@@ -254,6 +254,10 @@ GOOD = "".join(f"{name}/{row:03d}.png,{name}\n" for name in ("cat", "dog") for r
         (f"path,label\n{GOOD}dog/009.png\n", r"row 10 has 1 cells, the header 2"),
         (f'path,label\n{GOOD}dog/009.png,"d\nog"\n', r"row 10: the label 'd\\nog' has a line break"),
         ("path,label\n" + "cat/000.png,cat\n", r"only one class, 'cat'"),
+        (
+            f"path,label\n{GOOD}dog/003.png,d\u200bog\n".replace("dog/003.png,dog\n", ""),
+            r"'dog' and 'd\\u200bog' \(U\+200B\)",
+        ),
         ("path,label\n", r"has no images"),
         (f"path,label\n{GOOD}".encode() + b"caf\xe9.png,cat\n", r"row 10 is not UTF-8 \(byte 0xe9\)"),
         ("path,label,split\ncat/000.png,cat,train\ndog/000.png,dog,trial\n", r"row 3: .* has the split 'trial'"),

@@ -45,6 +45,11 @@ def verdict_twice(run: Path) -> None:
     (run / "manifest.json").write_text(text.replace('"verdict": "pass"', '"verdict": "fail", "verdict": "pass"'))
 
 
+def twin_classes(document: dict, mark: str, alone: str = "a") -> None:
+    names = document["dataset"]["classes"]
+    names[:2] = [alone, f"a{mark}"]
+
+
 RUNS = {
     "a linked export": (linked, 1),
     "an unlisted pipe": (lambda run: os.mkfifo(run / "export" / "b.onnx"), 1),
@@ -60,6 +65,14 @@ RUNS = {
             run / "manifest.json",
             lambda d: d["dataset"].update(classes=[d["dataset"]["classes"][0]] * len(d["dataset"]["classes"])),
         ),
+        2,
+    ),
+    "classes that differ by a zero width space": (
+        lambda run: edited(run / "manifest.json", lambda d: twin_classes(d, "\u200b")),
+        2,
+    ),
+    "classes in two Unicode forms": (
+        lambda run: edited(run / "manifest.json", lambda d: twin_classes(d, "\u0301", "\u00e1")),
         2,
     ),
     "a pipe as manifest": (lambda run: replaced_by_a_pipe(run / "manifest.json"), 2),
