@@ -1,4 +1,4 @@
-"""Template of a `tcs-edge.toml`: every option and limit with its default, made from the specs.
+"""Template of a `tcs-edge.toml`: every everyday option and limit with its default, made from the specs.
 
 A line that starts with "#" and a letter or bracket is an option that is switched off; "# " starts a comment.
 """
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel
 
 from tcs_edge.gate.limits import Changes, GateLimits
 from tcs_edge.gate.measures import QUANTITIES
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.defaults import with_data_defaults
 from tcs_edge.specs.parameters import table_of, text_of
+from tcs_edge.specs.strict import Spec
 from tcs_edge.specs.target import Limits, load_target
 
 WIDTH = 110
@@ -45,6 +45,7 @@ HEADER = (
     "Options of `tcs-edge compress` and limits of `tcs-edge gate`, both run in this folder. Flags override them. "
     "An unknown key is an error. Remove the # before a line to change it."
 )
+EXPERIMENTS = "Keys for experiments, described in docs/reference/config.md: "
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,22 @@ def _options(project: Project, limits: Limits, spec: type[CompressConfig]) -> It
         if table_of(field) is None:
             remarks = (text_of(field), *(project.remarks if name == "data" else ()))
             yield _entry(name, written.get(name, shown[name]), remarks, on=name in written)
-    for name, field in fields:
-        if (table := table_of(field)) is not None:
-            yield _off_table(name, table)
+    tables = [(name, table) for name, field in fields if (table := table_of(field)) is not None]
+    yield from (_off_table(name, table) for name, table in tables if table.everyday != ())
+    yield _remark(
+        EXPERIMENTS + "; ".join(_experiments(name, table) for name, table in tables if table.everyday is not None) + "."
+    )
 
 
-def _off_table(name: str, table: type[BaseModel]) -> str:
+def _off_table(name: str, table: type[Spec]) -> str:
     defaults = table().model_dump(mode="json")
-    entries = [_entry(key, defaults[key], (text_of(field),), on=False) for key, field in table.model_fields.items()]
+    shown = table.model_fields if table.everyday is None else {key: table.model_fields[key] for key in table.everyday}
+    entries = [_entry(key, defaults[key], (text_of(field),), on=False) for key, field in shown.items()]
     return "\n".join([_remark((inspect.getdoc(table) or "").split("\n")[0]), f"#[{name}]", *entries])
+
+
+def _experiments(name: str, table: type[Spec]) -> str:
+    return f"[{name}] " + ", ".join(key for key in table.model_fields if key not in (table.everyday or ()))
 
 
 def _gate(limits: Limits) -> Iterator[str]:

@@ -7,7 +7,7 @@ torch, so that options are checked at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -58,6 +58,8 @@ PAPER = {"soft_labels": False, "mimic": "lsh", "mimic_weight": 5.0, "mimic_warmu
 class TcsOptions(Spec):
     """Options of `--method tcs` and `tcs-paper`, `[tcs]` in a config file."""
 
+    everyday: ClassVar[tuple[str, ...] | None] = ("dims", "kept_fraction", "mimic", "mimic_weight", "soft_share")
+
     dims: int = Field(default=256, ge=2)
     """Largest number of PCA axes (k); the images may span fewer."""
     head: Head = "coordinates"
@@ -105,12 +107,16 @@ class ResolvedTcs(TcsOptions):
 class CeOptions(Spec):
     """Options of `--method ce`, `[ce]` in a config file."""
 
+    everyday: ClassVar[tuple[str, ...] | None] = ()
+
     probe_start: bool = False
     """Initialize the classifier from a linear probe on the pretrained student's features (LP-FT, arXiv 2202.10054)."""
 
 
 class KdOptions(Spec):
     """Options of `--method kd`, `[kd]` in a config file."""
+
+    everyday: ClassVar[tuple[str, ...] | None] = ()
 
     soft_labels: SoftLabelSource = "teacher"
     """Linear probes that give the soft labels: on the teacher's features, on the pretrained student's own, which needs
@@ -123,6 +129,8 @@ class KdOptions(Spec):
 
 class DkdOptions(Spec):
     """Options of `--method dkd`, `[dkd]` in a config file; cross-entropy has weight 1."""
+
+    everyday: ClassVar[tuple[str, ...] | None] = ()
 
     soft_labels: SoftLabelSource = "teacher"
     """Linear probes that give the soft labels, as in `[kd]`."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tcs_edge.specs.options import Choices, CommaSeparated, Flag
+from tcs_edge.specs.strict import Spec
 
 # Tables of a config file whose options are flags too.
 FLAG_TABLES = ("train",)
@@ -50,7 +51,7 @@ def parameters(spec: type[BaseModel], names: Iterable[str] | None = None) -> Ite
     for name, field in spec.model_fields.items():
         table = table_of(field)
         if table is not None and name in FLAG_TABLES:
-            inner = [_parameter(key, one, panel_of(spec, name)) for key, one in table.model_fields.items()]
+            inner = [_parameter(key, one, panel_of(table, key)) for key, one in table.model_fields.items()]
         else:
             inner = [] if table is not None else [_parameter(name, field, panel_of(spec, name))]
         yield from (one for one in inner if wanted is None or one.name in wanted)
@@ -69,10 +70,10 @@ def text_of(field: FieldInfo) -> str:
     return f"{text} Default: {default}." if shown and "Default:" not in text else text
 
 
-def table_of(field: FieldInfo) -> type[BaseModel] | None:
+def table_of(field: FieldInfo) -> type[Spec] | None:
     """Return the spec of a field that is a TOML table; None for a plain value."""
     kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    return kind if isinstance(kind, type) and issubclass(kind, Spec) else None
 
 
 def panel_of(spec: type[BaseModel], name: str) -> str:

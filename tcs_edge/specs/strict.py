@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -32,7 +32,13 @@ OLD_NAMES = {
 
 
 class Spec(BaseModel):
-    """Base of all specs: immutable, finite numbers only, an unknown key is an error."""
+    """Base of all specs: immutable, finite numbers only, an unknown key is an error.
+
+    Attributes:
+        everyday: of a table with keys for experiments, those that are not; None if there are no such keys.
+    """
+
+    everyday: ClassVar[tuple[str, ...] | None] = None
 
     # Built at the first validation, which `--help` never reaches.
     model_config = ConfigDict(

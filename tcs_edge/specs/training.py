@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ ResolvedAmp = Literal["no", "bf16", "fp16"]
 
 class TrainOptions(Spec):
     """Options of the training loop, `[train]` in a config file; docs/how-to/training.md describes their use."""
+
+    panel: ClassVar[str] = "Training loop"
 
     amp: Amp = "auto"
     """Mixed precision: no, bf16, fp16, or auto for the device's best, which is no on a CPU."""

@@ -56,11 +56,26 @@ def test_every_option_and_limit_has_a_comment():
     names = {match[1]: row for row, line in enumerate(lines) if (match := re.match(r"#?\[?([\w.]+)(?: =|\])", line))}
     options = {name for name, field in CompressConfig.model_fields.items() if table_of(field) is None}
     tables = {name: table_of(field) for name, field in CompressConfig.model_fields.items() if table_of(field)}
-    inner = {key for table in tables.values() for key in table.model_fields}
+    tables = {name: table for name, table in tables.items() if table.everyday != ()}
+    inner = {key for table in tables.values() for key in table.everyday or table.model_fields}
     limits = {name for name in GateLimits.model_fields if name != "change"}
     assert options | set(tables) | inner | limits | set(Changes.model_fields) | {"gate.change"} <= set(names)
     without = [name for name in options | inner | limits if not re.match(r"# \w", lines[names[name] - 1])]
     assert without == []
+
+
+def test_keys_for_experiments_are_named_and_nothing_more():
+    toml = text(Project("raspberrypi", Path("photos")))
+    named = " ".join(toml.replace("\n# ", " ").split("Keys for experiments", 1)[1].split("\n", 1)[0].split())
+    for name, field in CompressConfig.model_fields.items():
+        table = table_of(field)
+        if table is None or table.everyday is None:
+            continue
+        assert set(table.everyday) <= set(table.model_fields)
+        rest = [key for key in table.model_fields if key not in table.everyday]
+        assert f"[{name}] {', '.join(rest)}" in named
+        assert not [key for key in rest if f"#[{name}]" in toml and f"\n#{key} =" in toml.split(f"#[{name}]")[1]]
+    assert len(table_of(CompressConfig.model_fields["tcs"]).everyday) <= 5
 
 
 def test_all_limits_can_be_switched_on():
