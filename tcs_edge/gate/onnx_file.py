@@ -12,7 +12,7 @@ import onnx
 from tcs_edge.export.memory import estimated_peak_memory_mb
 from tcs_edge.gate.measures import Measure, ModelFile, model_sizes, parameters, with_indices
 from tcs_edge.gate.onnx_graph import graph_problem
-from tcs_edge.gate.onnx_tensors import Type, tensors_problem
+from tcs_edge.gate.onnx_tensors import Type, tensors_problem, type_name
 from tcs_edge.runtimes.onnx_file import (
     all_graphs,
     all_nodes,
@@ -58,7 +58,7 @@ def _elements(model: onnx.ModelProto) -> Counter[str]:
     elements: Counter[str] = Counter()
     for tensor in all_tensors(model):
         texts = _text_elements(tensor.string_data) if tensor.data_type == Type.STRING else 0
-        elements[Type.Name(tensor.data_type).lower()] += texts or math.prod(tensor.dims)
+        elements[type_name(tensor.data_type)] += texts or math.prod(tensor.dims)
     for node in all_nodes(model):
         for attribute in node.attribute:
             elements += _listed(attribute, structural=node.domain in STANDARD and node.op_type != "Constant")

@@ -16,6 +16,7 @@ from tcs_edge.export.memory import estimated_peak_memory_mb
 from tcs_edge.gate.subject import load_subject
 
 SHAPE = [1, 3, 8, 8]
+UINT2 = 25  # by number, which onnx without this type has too
 RELU = helper.make_node("Relu", ["x"], ["y"])
 
 
@@ -119,7 +120,7 @@ DOUBTFUL = {
         "1 bytes, its shape and type need 2",
     ),
     "2 bits, one byte more": (
-        model(TensorProto(name="w", dims=[4], data_type=TensorProto.UINT2, raw_data=b"12")),
+        model(TensorProto(name="w", dims=[4], data_type=UINT2, raw_data=b"12")),
         "2 bytes, its shape and type need 1",
     ),
 }
@@ -131,6 +132,13 @@ def test_what_does_not_add_up_fails(cli, tmp_path, name):
     result = cli("gate", saved(tmp_path, made), "--max-size-mb", 100, "--max-params-m", 10)
     assert result.exit_code == 1, result.output
     assert words in result.stdout
+
+
+@pytest.mark.parametrize("number", [23, 24, 25, 26])
+def test_types_that_an_older_onnx_has_no_names_for_count(tmp_path, number):
+    bits = {23: 4, 24: 8, 25: 2, 26: 2}[number]
+    made = model(onnx.TensorProto(name="w", dims=[8], data_type=number, raw_data=bytes(bits)))
+    assert measured(saved(tmp_path, made))["params_m"] == 8 / 1e6
 
 
 def test_an_initializer_that_is_an_input_too_is_valid(tmp_path):
