@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
-from fit_board_model import FEWEST, TERMS, points, pooled_figures
+from fit_board_model import FEWEST, TERMS, in_float16, points, pooled_figures
 from published_tables import Series, read_mlperf, read_ncnn
 
 from tcs_edge.latency.board import BoardFit, Point, Pooled, Traits, fit_board, pool
@@ -81,18 +81,19 @@ class Evaluation:
         self.boards = [(one, own) for one, own in self.boards if len({point.model for point in own}) >= FEWEST]
         self._spreads: dict[tuple[str, str], float] = {}
 
-    def others(self, one: Series) -> list[list[Point]]:
-        """Return the points of all series in the same runtime on other boards."""
+    def others(self, one: Series) -> list[tuple[list[Point], bool]]:
+        """Return all series in the same runtime on other boards: their points, and True if they are in float16."""
         group = group_of(one.device)
-        return [own for other, own in self.boards if other.runtime == one.runtime and group_of(other.device) != group]
+        same = [(other, own) for other, own in self.boards if other.runtime == one.runtime]
+        return [(own, in_float16(other)) for other, own in same if group_of(other.device) != group]
 
     def pooled(self, one: Series, without: Callable[[Point], bool]) -> Pooled:
         """Fit the coefficients to the other boards without some of their points; the spread is with all of them."""
         terms, boards = TERMS[one.runtime], self.others(one)
-        key = (one.runtime, group_of(one.device))
+        key = (one.runtime, group_of(one.device))  # the devices of a group have the same arithmetic
         if key not in self._spreads:
-            self._spreads[key] = pooled_figures(boards, terms).spread
-        rest = [[point for point in own if not without(point)] for own in boards]
+            self._spreads[key] = pooled_figures(boards, terms).in_arithmetic(in_float16(one)).spread
+        rest = [[point for point in own if not without(point)] for own, _ in boards]
         return replace(pool([own for own in rest if own], terms), spread=self._spreads[key])
 
     def leave_out(self, one: Series, own: Sequence[Point], label: Callable[[Point], object]) -> list[LeftOut]:

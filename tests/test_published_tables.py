@@ -80,3 +80,23 @@ def test_the_shipped_profile_names_its_outlier() -> None:
     assert row.p50_ms == 9.0
     assert any("mobilenetv1_100" in note and "33.88" in note for note in profile.notes)
     assert all("unverified by us" in text for text in profile.citations.values())
+
+
+@pytest.mark.parametrize(
+    ("device", "arm", "dot_product", "float16"),
+    [
+        ("Raspberry Pi 5 Broadcom BCM2712 Overclock to 2.9Ghz", True, True, True),
+        ("Raspberry Pi 4 Model B Broadcom BCM2711B0, Cortex-A72 (ARMv8) (1.8GHz x 4)", True, False, False),
+        ("Banana Pi M2 Zero 2 AllWinner H2+, Cortex-A7 (ARMv7-A) (1.2GHz x 4)", True, False, False),
+        ("Khadas VIM3, Amlogic A311D (Cortex-A73 2.2GHz x 4 + Cortex-A53 1.8GHz x 2)", True, False, False),
+        ("Qualcomm SM8150-AC Snapdragon 855+ (Kyro485 2.96 GHz)", True, True, True),
+        ("Qualcomm MSM8998 Snapdragon 835 (Kyro 2.45GHz x 4)", True, False, False),
+        ("NVIDIA Jetson AGX Xavier (Carmel 2.2 GHz x 8)", True, False, True),
+        ("MacBook Pro (13-inch, M1, 2020)", True, True, True),
+        ("MacBook Pro (15-inch, 2019) - 2.6GHz six cores Intel Core i7", False, False, False),
+        ("Loongson 3A5000 (LA464 2.5GHz * 4)", False, False, False),
+    ],
+)
+def test_the_name_of_a_device_shows_its_arithmetic(tables, device, arm, dot_product, float16):
+    found = tables.is_arm(device), tables.has_dot_product(device), tables.has_float16(device)
+    assert found == (arm, dot_product, float16)

@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from published_tables import MLPERF_SOURCES, NCNN_SOURCE, Series, read_mlperf, read_ncnn
+from published_tables import (
+    MLPERF_SOURCES,
+    NCNN_SOURCE,
+    Series,
+    has_dot_product,
+    has_float16,
+    is_arm,
+    read_mlperf,
+    read_ncnn,
+)
 
 from tcs_edge.latency.board import (
     BOARD_MODEL_VERSION,
@@ -45,12 +54,6 @@ TERMS = {
 FEWEST, FEWEST_SIZED = 10, 30
 # MLPerf states no thread count. All cores are assumed; the reference is measured with at most two.
 UNKNOWN_THREADS = 4
-# Words in ncnn's and MLPerf's names of devices whose cores have the int8 dot product (Armv8.4, or Armv8.2 with it).
-ARM = ("Cortex", "Kryo", "Kirin", "Apple", "MacBook", "Raspberry", "Jetson", "RK3", "FTC", "Oryon", "unPeng")
-DOT_PRODUCT = (
-    "A76", "A77", "A78", "A55", "A710", "A715", "A720", "Cortex-X", "Apple M", "M1", "M2", "M3", "Orin",
-    "Kyro485", "Kyro 3.20", "Snapdragon 855", "Snapdragon 888", "Snapdragon 8 Gen", "RK3588", "Oryon",
-)  # fmt: skip
 
 
 def points(series: Series) -> list[Point]:
@@ -65,14 +68,23 @@ def points(series: Series) -> list[Point]:
     return found
 
 
-def usable(series: Iterable[Series], runtime: str) -> list[list[Point]]:
-    """Return the points of every series of a runtime with enough networks."""
-    boards = [points(one) for one in series if one.runtime == runtime and one.runtime in TERMS]
-    return [board for board in boards if len({point.model for point in board}) >= FEWEST]
+def in_float16(series: Series) -> bool:
+    """Return True if the runtime computes float models in float16 on this device."""
+    return series.runtime == "ncnn" and has_float16(series.device)
 
 
-def pooled_figures(boards: Sequence[Sequence[Point]], terms: Sequence[str]) -> Pooled:
-    """Fit the coefficients, and the spread of networks that are left out on every board at once."""
+def usable(series: Iterable[Series], runtime: str) -> list[tuple[list[Point], bool]]:
+    """Return every series of a runtime with enough networks: its points, and True if they are in float16."""
+    boards = [(points(one), in_float16(one)) for one in series if one.runtime == runtime and one.runtime in TERMS]
+    return [(board, half) for board, half in boards if len({point.model for point in board}) >= FEWEST]
+
+
+def pooled_figures(series: Sequence[tuple[Sequence[Point], bool]], terms: Sequence[str]) -> Pooled:
+    """Fit the coefficients, and the spread of networks that are left out on every board at once.
+
+    Devices with float16 arithmetic have a spread of their own: they are less alike than the others.
+    """
+    boards = [board for board, _ in series]
     models = sorted({point.model for board in boards for point in board})
     residuals: dict[int, list[float]] = defaultdict(list)
     for model in models:
@@ -85,7 +97,11 @@ def pooled_figures(boards: Sequence[Sequence[Point]], terms: Sequence[str]) -> P
                 for point in board
                 if point.model == model
             ]
-    return replace(pool(boards, terms), spread=calibrated_spread(list(residuals.values())))
+    floats, halves = (
+        [residuals[number] for number, (_, own) in enumerate(series) if own is half] for half in (False, True)
+    )
+    spread = calibrated_spread(floats or halves)
+    return replace(pool(boards, terms), spread=spread, fp16_spread=calibrated_spread(halves) if halves else None)
 
 
 def calibrated_spread(residuals: Sequence[Sequence[float]]) -> float:
@@ -121,7 +137,7 @@ def transformer_log(all_series: Iterable[Series], figures: Pooled) -> float:
         board, against = points(one), reference(one.threads or UNKNOWN_THREADS)
         if one.runtime != "ncnn" or len(board) < FEWEST:
             continue
-        fit = fit_board(board, figures)
+        fit = fit_board(board, figures.in_arithmetic(in_float16(one)))
         for network, row in one.of("fp32").items():
             found = against.published(network.model, network.img_size)
             if found and found.shares.transformer > TRANSFORMER:
@@ -135,9 +151,9 @@ def int8_figures(all_series: Iterable[Series]) -> dict[str, dict[str, Any]]:
     """Published int8 / float by runtime and by the processor's int8 dot product, on Arm."""
     logs: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
     for one in all_series:
-        if not any(word in one.device for word in ARM) or "int8" not in {n.precision for n in one.rows}:
+        if not is_arm(one.device) or "int8" not in {network.precision for network in one.rows}:
             continue
-        core = "dot product" if any(word in one.device for word in DOT_PRODUCT) else "no dot product"
+        core = "dot product" if has_dot_product(one.device) else "no dot product"
         ratios = int8_logs(one)
         if len(ratios) >= 3:
             logs[one.runtime][core].append(ratios)

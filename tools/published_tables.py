@@ -53,6 +53,14 @@ MOBILENET_V3 = {
 LITE_PX = (224, 240, 260, 280, 300)
 MLPERF_RUNTIMES: dict[str, ProfileRuntime] = {"TFLite": "tflite", "ArmNN": "armnn", "ONNX": "onnxruntime"}
 SLOW_AVERAGE, SLOW_TAIL = 1.25, 2.0
+# Parts of the names of devices: Arm processors; cores with the int8 dot product (Armv8.4, or Armv8.2 with it), all of
+# which have float16 arithmetic; cores with float16 arithmetic alone. ncnn's table spells Kryo "Kyro".
+ARM = re.compile(r"Cortex|K(?:ry|yr)o|Kirin|Apple M|inch, M\d|Raspberry|Jetson|RK3|FTC|Oryon|K(?i:unpeng)|D64ps")
+DOT_PRODUCT = re.compile(
+    r"\bA(?:55|76|77|78|710|715|720)|Cortex-X|Apple M|inch, M\d|Orin|K(?i:unpeng) 920|Oryon|D64ps|Raspberry Pi 5"
+    r"|Snapdragon (?:76\d|8[5-9]\d|8 Gen)"
+)
+FLOAT16_ALONE = re.compile(r"\bA75|Xavier")
 
 
 class Network(NamedTuple):
@@ -91,6 +99,21 @@ class Series:
     def of(self, *precisions: Precision) -> dict[Network, Published]:
         """Return the rows of these precisions."""
         return {network: row for network, row in self.rows.items() if network.precision in precisions}
+
+
+def is_arm(device: str) -> bool:
+    """Return True for a device with an Arm processor, by its name in a published table."""
+    return bool(ARM.search(device))
+
+
+def has_dot_product(device: str) -> bool:
+    """Return True for an Arm processor with the int8 dot product."""
+    return is_arm(device) and bool(DOT_PRODUCT.search(device))
+
+
+def has_float16(device: str) -> bool:
+    """Return True for an Arm processor with float16 arithmetic, which ncnn uses by default."""
+    return has_dot_product(device) or (is_arm(device) and bool(FLOAT16_ALONE.search(device)))
 
 
 def read_ncnn(table: Path) -> list[Series]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -27,7 +27,7 @@ from tcs_edge.latency.cost_model import Shares
 from tcs_edge.utils.reading import read_json
 
 BOARD_MODEL_FILE = Path(__file__).parent / "board_model.json"
-BOARD_MODEL_VERSION = 1
+BOARD_MODEL_VERSION = 2
 CONFIDENCE = 0.90
 ANCHOR_PX = 224
 TYPICAL_MS = 10.0
@@ -72,10 +72,18 @@ class Point:
 
 @dataclass(frozen=True)
 class Pooled:
-    """Figures of one runtime from all boards: coefficients by term, and the usual spread of left-out networks."""
+    """Figures of one runtime from all boards: coefficients by term, and the usual spread of left-out networks.
+
+    `fp16_spread` is the spread on boards that compute in float16, if it differs.
+    """
 
     coefficients: Mapping[str, float]
     spread: float = 0.0
+    fp16_spread: float | None = None
+
+    def in_arithmetic(self, fp16: bool) -> Pooled:
+        """Return these figures with the spread of float16 or float32 arithmetic."""
+        return replace(self, spread=self.fp16_spread) if fp16 and self.fp16_spread is not None else self
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -246,7 +254,7 @@ def shipped_board_model() -> BoardModel:
     if not BOARD_MODEL_FILE.is_file():
         raise MissingError("tcs-edge is installed without its board model. Reinstall it: pip install tcs-edge.")
     raw = read_json(BOARD_MODEL_FILE, BOARD_MODEL_VERSION)
-    runtimes = {name: Pooled(entry["coefficients"], entry["spread"]) for name, entry in raw["runtimes"].items()}
+    runtimes = {name: Pooled(**entry) for name, entry in raw["runtimes"].items()}
     size, int8 = raw["halving"], raw["int8"]
     ratios = {
         family: {core: Int8Evidence(**figures) for core, figures in by_core.items()} for family, by_core in int8.items()

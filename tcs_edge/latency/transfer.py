@@ -148,10 +148,10 @@ def by_proxy(
     if not points:
         return None
     proxy = rows[0].runtime
-    fit = fit_board(points, model.runtimes[proxy])
+    fp16 = any(row.precision == "fp16" for row in rows)
+    fit = fit_board(points, model.runtimes[proxy].in_arithmetic(fp16))
     if runtime_ratio(runtime, proxy, points[0].traits) is None:
         return None
-    fp16 = any(row.precision == "fp16" for row in rows)
     # The published pairs have fp16 arithmetic in ncnn and OpenVINO. Without it, half of their advantage over
     # onnxruntime is applied, and the interval reaches from none to all.
     share = 1.0 if fp16 or runtime != "onnxruntime" else 0.5

@@ -101,3 +101,15 @@ def test_the_shipped_figures_are_plausible() -> None:
     assert model.runtimes["ncnn"].coefficients["large_dense"] < 0
     assert all(0.05 < pooled.spread < 0.5 for pooled in model.runtimes.values())
     assert 0 < model.transformer_log < math.log(10)
+
+
+def test_boards_with_float16_arithmetic_have_their_own_spread():
+    usual = Pooled(TRUE, 0.1, fp16_spread=0.3)
+    plain, half = (fit_board(board(1.0, 3), usual.in_arithmetic(fp16)) for fp16 in (False, True))
+    assert half.half_width > 2 * plain.half_width
+    assert Pooled(TRUE, 0.1).in_arithmetic(True).spread == 0.1
+
+
+def test_the_shipped_spread_of_ncnn_is_wider_in_float16():
+    figures = shipped_board_model().runtimes["ncnn"]
+    assert figures.in_arithmetic(True).spread > 1.2 * figures.in_arithmetic(False).spread

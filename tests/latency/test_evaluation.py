@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,20 +42,37 @@ def test_devices_with_one_processor_are_one_board(evaluate: ModuleType) -> None:
     assert evaluate.group_of("Khadas VIM3") == "Khadas VIM3"
 
 
-@needs_tables
-def test_left_out_networks_of_the_raspberry_pis_meet_the_goals(evaluate: ModuleType) -> None:
+def left_out(evaluate: ModuleType, words: Sequence[str], runtimes: Sequence[str]) -> list[Any]:
     series = [*evaluate.read_ncnn(TABLES / "ncnn.csv"), *evaluate.read_mlperf(TABLES / "mlperf_edge_cpu.csv")]
     evaluation = evaluate.Evaluation(series)
-    chosen = [(one, own) for one, own in evaluation.boards if any(word in one.device for word in evaluate.BOARDS)]
-    found = [each for one, own in chosen for each in evaluation.leave_out(one, own, lambda point: point.model)]
+    chosen = [(one, own) for one, own in evaluation.boards if any(word in one.device for word in words)]
+    chosen = [(one, own) for one, own in chosen if one.runtime in runtimes]
+    return [each for one, own in chosen for each in evaluation.leave_out(one, own, lambda point: point.model)]
+
+
+def require_goals(found: Sequence[Any]) -> None:
     published, predicted, half = np.array([(each.published, each.predicted, each.half) for each in found]).T
     error = np.abs(np.exp(predicted - published) - 1)
-    assert len(found) == 240
     assert np.median(error) <= 0.12
     assert np.quantile(error, 0.9) <= 0.35
     assert spearmanr(published, predicted)[0] >= 0.95
     assert 0.86 <= np.mean(np.abs(predicted - published) <= half) <= 0.94
     assert math.exp(np.median(half)) <= 1.6
+
+
+@needs_tables
+def test_left_out_networks_of_the_raspberry_pis_meet_the_goals(evaluate: ModuleType) -> None:
+    found = left_out(evaluate, evaluate.BOARDS, ("ncnn", "tflite", "armnn"))
+    assert len(found) == 240
+    require_goals(found)
+
+
+@needs_tables
+@pytest.mark.parametrize("board", ["Raspberry Pi 4 Model", "Raspberry Pi 5 Broadcom BCM2712, C"])
+def test_left_out_networks_meet_the_goals_on_each_raspberry_pi(evaluate: ModuleType, board: str) -> None:
+    found = left_out(evaluate, [board], ("ncnn",))
+    assert len(found) == 24
+    require_goals(found)
 
 
 @needs_tables
