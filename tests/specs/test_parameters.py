@@ -15,12 +15,16 @@ from tcs_edge.api import compress
 from tcs_edge.cli.options import PanelCommand, given, with_flags_of
 from tcs_edge.project.template import Project, project_toml
 from tcs_edge.specs.config import CompressConfig
-from tcs_edge.specs.options import DataOptions
+from tcs_edge.specs.options import DataOptions, TrainingOptions
 from tcs_edge.specs.parameters import argument_docs, parameters, python_signature
 from tcs_edge.specs.training import TrainOptions
 
-# The groups of options in the order of their fields, which is the reverse of the bases.
-PANELS = CompressConfig.__bases__[::-1]
+# The groups of options in the order of their fields, which is the reverse of the bases; [train] follows Training.
+PANELS = [
+    panel
+    for base in CompressConfig.__bases__[::-1]
+    for panel in ([base, TrainOptions] if base is TrainingOptions else [base])
+]
 
 
 class MoreData(DataOptions):
