@@ -143,6 +143,13 @@ def test_the_scripts_of_a_bundle_write_their_result_alone(traced, tmp_path, cli,
 
 
 @pytest.mark.slow
+def test_the_demo_writes_its_run_and_its_cache_alone(traced, tmp_path):
+    """The demo as a new user runs it, with data workers."""
+    demo = command("compress", "--target", "raspberrypi", "--out", "run", "--workers", 2)
+    harmless(traced(*demo), tmp_path / "run", tmp_path / "cache", tmp_path / "tmp")
+
+
+@pytest.mark.slow
 def test_a_run_its_validation_and_its_bundle_write_their_own_folders_alone(traced, tmp_path, tiny):
     run, out, cache, temporary = (tmp_path / name for name in ("run", "out", "cache", "tmp"))
     out.mkdir()
