@@ -12,7 +12,7 @@ import onnx
 from tcs_edge.export.memory import estimated_peak_memory_mb
 from tcs_edge.gate.measures import Measure, ModelFile, model_sizes, parameters, with_indices
 from tcs_edge.gate.onnx_graph import graph_problem
-from tcs_edge.gate.onnx_tensors import Type, tensors_problem, type_name
+from tcs_edge.gate.onnx_tensors import Type, foreign_problem, tensors_problem, type_name
 from tcs_edge.runtimes.onnx_file import (
     all_graphs,
     all_nodes,
@@ -47,7 +47,7 @@ def onnx_measures(path: Path) -> ModelFile:
     common = elements.most_common(1)[0][0] if elements else "none"
     measures = (
         *_sizes(path, external_files(path, model)),
-        parameters(elements.total(), problem),
+        parameters(elements.total(), problem or foreign_problem(model)),
         _peak_memory(path, model, problem),
     )
     return ModelFile(measures, SHORT.get(common, common), problem, "" if problem else graph_problem(path, model))

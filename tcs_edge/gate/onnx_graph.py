@@ -21,13 +21,26 @@ def graph_problem(path: Path, model: onnx.ModelProto) -> str:
     Operators of other domains are not checked. Stored shapes of inner values and outputs are left out, because
     runtimes compute them again.
     """
-    if problem := _calls_problem(model):
+    if problem := _versions_problem(model) or _calls_problem(model):
         return problem
     try:
         onnx.checker.check_model(str(path))
         onnx.shape_inference.infer_shapes(_without_stored_shapes(model), check_type=True, strict_mode=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         return f"its graph cannot run: {reason_of(error)}"
+    return ""
+
+
+def _versions_problem(model: onnx.ModelProto) -> str:
+    """Return the reason why the versions of the operators are unknown; empty without one."""
+    versions: dict[str, int] = {}
+    for entry in model.opset_import:
+        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        if versions.setdefault(domain, entry.version) != entry.version:
+            return f"its graph cannot run: it has two versions of the operators of the domain {domain[:60]!r}"
+    newest = onnx.defs.onnx_opset_version()
+    if versions.get("", 0) > newest:
+        return f"its opset {versions['']} is newer than the installed onnx knows ({newest}). Update onnx"
     return ""
 
 

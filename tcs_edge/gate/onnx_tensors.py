@@ -11,9 +11,18 @@ from pathlib import Path
 import onnx
 
 from tcs_edge.gate.measures import size_problem
-from tcs_edge.runtimes.onnx_file import all_graphs, all_sparse_tensors, all_tensors, external_file, is_external
+from tcs_edge.runtimes.onnx_file import (
+    KNOWN_DOMAINS,
+    all_graphs,
+    all_nodes,
+    all_sparse_tensors,
+    all_tensors,
+    external_file,
+    is_external,
+)
 from tcs_edge.utils.reading import require_content
 
+CONTEXT = "EPContext"  # of com.microsoft: execution providers keep what they compiled in it, or beside the model
 Type = onnx.TensorProto.DataType
 # Types that the lowest supported onnx has no names for, by number.
 NEWER = {23: "float4e2m1", 24: "float8e8m0", 25: "uint2", 26: "int2"}
@@ -45,11 +54,28 @@ def tensors_problem(path: Path, model: onnx.ModelProto) -> str:
         DataError: external data outside the model's folder, or a Git LFS pointer.
     """
     problems = itertools.chain(
+        _other_files(model),
         _name_problems(model),
         (_problem(path, tensor) for tensor in all_tensors(model)),
         map(_sparse_problem, all_sparse_tensors(model)),
     )
     return next((problem for problem in problems if problem), "")
+
+
+def foreign_problem(model: onnx.ModelProto) -> str:
+    """Return the reason why parameters may be missing from the file: operators that no build of a runtime has."""
+    known = KNOWN_DOMAINS | {function.domain for function in model.functions}
+    for node in all_nodes(model):
+        if node.domain not in known and not node.domain.startswith("com.microsoft."):
+            return f"the operator {node.op_type[:60]!r} of the domain {node.domain[:60]!r} can have weights of its own"
+    return ""
+
+
+def _other_files(model: onnx.ModelProto) -> Iterator[str]:
+    """Yield operators that read a compiled model from another file, whose size and weights are unknown."""
+    for node in all_nodes(model):
+        if node.op_type == CONTEXT:
+            yield f"the operator {CONTEXT} stands for a compiled model, whose weights cannot be counted"
 
 
 def _name_problems(model: onnx.ModelProto) -> Iterator[str]:

@@ -21,10 +21,17 @@ from tcs_edge.runs.manifest import (
     verify_files,
 )  # fmt: skip
 from tcs_edge.runs.schema import Manifest
+from tcs_edge.specs.artifacts import PRECISIONS, ncnn_file, onnx_file, openvino_file, runner_name
 from tcs_edge.specs.strict import short
 from tcs_edge.utils.files import sha256_file
 from tcs_edge.utils.reading import parse_json, read_regular
 
+# Runtime and precision in which a run compares each of its model files.
+RUNNERS = {
+    f"{EXPORT}/{file(precision)}": runner_name(runtime, precision)
+    for runtime, file in (("onnxruntime", onnx_file), ("openvino", openvino_file), ("ncnn", ncnn_file))
+    for precision in PRECISIONS
+}
 SHOWN_PROBLEMS = 3
 WHAT_TO_PASS = "Pass a run folder, its manifest.json, or an .onnx, .xml or .param file."
 
@@ -149,15 +156,18 @@ def _subject(manifest: Manifest, name: str, *requirements: Requirement) -> Subje
 
 
 def _verdict_requirement(manifest: Manifest) -> Requirement:
-    """Require the verdict pass, at least one model file, at least one compared export, and finite logits."""
+    """Require the verdict pass, at least one model file, a comparison of every model file, and finite logits."""
+    models = [record.path for record in exported_files(manifest) if _is_model(record.path)]
     judged = {name: parity for name, parity in manifest.parity.items() if parity.judged}
     broken = sorted(name for name, parity in judged.items() if not parity.finite)
     if manifest.verdict != "pass":
         detail = "the run failed validation, see reports/validation.json"
-    elif not any(_is_model(record.path) for record in exported_files(manifest)):
+    elif not models:
         detail = "the manifest lists no exported model"
     elif not judged:
         detail = "no export was compared with the trained model"
+    elif alone := [path for path in models if RUNNERS.get(path, "") not in (*manifest.parity, "")]:
+        detail = f"{alone[0]} was not compared with the trained model"
     elif broken:
         detail = f"not all logits are finite: {', '.join(broken)}"
     else:

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from tcs_edge.runs.ranges import ROUNDING, Count, Positive, Share, require_share
+from tcs_edge.runs.ranges import ROUNDING, Count, Positive, Share, require_interval, require_share
 from tcs_edge.specs.confidence import UnknownRule
 from tcs_edge.specs.strict import Spec
 from tcs_edge.validation.chance import chance_accuracy
@@ -116,3 +116,4 @@ def _require_recall(
         return
     if abs(value - correct / total) > ROUNDING or not low - ROUNDING <= value <= high + ROUNDING:
         raise ValueError(f"class {index}: {low} <= {value} <= {high} is not the recall of {correct} of {total} images")
+    require_interval(correct, total, low, high)

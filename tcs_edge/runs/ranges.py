@@ -6,6 +6,7 @@ The upper bounds are far above any real run. They refuse numbers of a changed or
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Annotated
 
 from pydantic import Field
@@ -20,10 +21,11 @@ Milliseconds = Annotated[float, Field(gt=0, le=1e9, strict=True)]
 Threads = Annotated[int, Field(ge=1, le=100_000, strict=True)]
 Difference = Annotated[float, Field(ge=0, strict=True)]
 ROUNDING = 1e-9
+Z_95 = 1.959963984540054  # of a normal distribution, two-sided
 
 
 def require_share(record: Spec, count: int, total: int, value: float, counted: str) -> None:
-    """Raise ValueError unless `value` is the share of `count` in `total`, inside the record's interval low..high.
+    """Raise ValueError unless `value` is the share of `count` in `total`, and low..high its Wilson interval.
 
     Args:
         counted: what `count` images are, for the message.
@@ -31,6 +33,20 @@ def require_share(record: Spec, count: int, total: int, value: float, counted: s
     require_order(record, "low", "value", "high")
     if abs(value - count / total) > ROUNDING:
         raise ValueError(f"value is {value}, but {count} of {total} images {counted}")
+    require_interval(count, total, *(getattr(record, name) for name in ("low", "high")))
+
+
+def require_interval(count: int, total: int, low: float, high: float) -> None:
+    """Raise ValueError unless low..high is the 95 % interval of a share (Wilson 1927).
+
+    The formula is here because scipy takes half a second to import.
+    """
+    share, z2 = count / total, Z_95**2 / total
+    middle = (share + z2 / 2) / (1 + z2)
+    half = math.sqrt(z2 * (share * (1 - share) + z2 / 4)) / (1 + z2)
+    if abs(low - middle + half) > ROUNDING or abs(high - middle - half) > ROUNDING:
+        interval = f"{middle - half:.6g} to {middle + half:.6g}"
+        raise ValueError(f"the interval is {low} to {high}, but {count} of {total} images give {interval}")
 
 
 def require_order(record: Spec, *names: str) -> None:

@@ -8,6 +8,7 @@ end, loads. The sizes that the layers state are therefore compared with the file
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ MOST_ELEMENTS = 2**40
 # First four bytes of a tagged block of weights. ncnn takes any other number for an index into 256 values, which no
 # converter of today writes: the bytes are then those of another layer.
 TAGS = {0: ("float", 4), 0x0002C056: ("float", 4), 0x01306B47: ("float16", 2), 0x000D4B38: ("int8", 1)}
+
+NUMBER = re.compile(r"[-+]?[0-9]{1,20}(\.[0-9]{0,40})?([eE][-+]?[0-9]{1,3})?")
 
 Params = dict[int, float]
 Block = tuple[int, bool]  # elements, and True for a block with a tag in front
@@ -137,11 +140,8 @@ def _is_whole(text: str) -> bool:
 
 
 def _number(text: str) -> float:
-    """Return a number; NaN for lists and text, which no size depends on."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    """Return a number; NaN for lists and text, which no size depends on. ncnn reads only plain ASCII digits."""
+    return float(text) if NUMBER.fullmatch(text) else math.nan
 
 
 def _next_block(file: BinaryIO, elements: int, tagged: bool) -> tuple[str, int]:

@@ -18,6 +18,8 @@ from xml.etree import ElementTree
 from mutate import SPLIT
 from readers import Read, Reader
 
+from tcs_edge.validation.statistics import wilson_interval
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "ci"
 CONTROL = {*map(chr, range(32)), *map(chr, range(127, 160)), *"\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066"} - {
     "\n"
@@ -174,19 +176,20 @@ def manifests(_: Path) -> list[bytes]:
     small.setdefault("metrics", {})
     correct, total = [40, 50], [50, 50]
     share = [0.8, 1.0]
+    lows, highs = zip(*(wilson_interval(one, 50) for one in correct), strict=True)
     recalls = {
         "correct": correct,
         "total": total,
         "predicted": [40, 60],
         "value": share,
-        "low": share,
-        "high": [0.9, 1.0],
+        "low": lows,
+        "high": highs,
     }
     f1 = (2 * 40 / 90 + 2 * 50 / 110) / 2
     for name in list(small["accuracy"]):
-        small["accuracy"][name] = {"correct": 90, "total": 100, "value": 0.9, "low": 0.8, "high": 0.95}
+        small["accuracy"][name] = _counted("correct", 90)
         small["metrics"][name] = {"balanced_accuracy": 0.9, "macro_f1": f1, "ece": 0.1, "bins": 15, "recalls": recalls}
-    alarm = {"count": 5, "total": 100, "value": 0.05, "low": 0.01, "high": 0.1}
+    alarm = _counted("count", 5)
     rule = {"below": 0.5, "false_alarm_rate": 0.05, "images": 100}
     small["confidence"] = {
         "temperature": 1.2,
@@ -195,6 +198,11 @@ def manifests(_: Path) -> list[bytes]:
         "false_alarms": {"onnxruntime": alarm},
     }
     return [json.dumps(small).encode(), json.dumps(plain).encode()]
+
+
+def _counted(name: str, count: int) -> dict[str, float]:
+    low, high = wilson_interval(count, 100)
+    return {name: count, "total": 100, "value": count / 100, "low": low, "high": high}
 
 
 def _runs(folder: Path) -> list[bytes]:

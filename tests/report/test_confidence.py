@@ -9,8 +9,9 @@ from tcs_edge.report.model_card import model_card
 from tcs_edge.runs.manifest import read_manifest
 from tcs_edge.runs.metrics import ConfidenceRecord
 from tcs_edge.runs.schema import AccuracyLossRecord, ArtifactRecord
+from tcs_edge.validation.statistics import wilson_interval
 
-ALARMS = {"count": 4, "total": 100, "value": 0.04, "low": 0.0157, "high": 0.0984}
+ALARMS = {"count": 4, "total": 100, **dict(zip(("low", "high"), wilson_interval(4, 100), strict=True)), "value": 0.04}
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def recalls(document: dict) -> dict:
 
 
 def fewer_correct(accuracy: dict) -> None:
-    accuracy.update(correct=1, value=0.5, low=0.1, high=0.9)
+    accuracy.update(Accuracy.of_counts(1, 2).to_json())
 
 
 def test_a_manifest_is_read_as_written(run):
@@ -230,6 +230,8 @@ def test_another_schema_version_is_refused(run, version):
         (lambda d: d["accuracy"]["onnxruntime"].update(low=1e308, value=1e308, high=1e308), "value"),
         (lambda d: d["accuracy"]["onnxruntime"].update(low=0.99, value=0.3), "low <= value"),
         (lambda d: d["accuracy"]["onnxruntime"].update(correct=1), "1 of 2 images"),
+        (lambda d: d["accuracy"]["onnxruntime"].update(low=1.0), "the interval is 1.0 to 1.0, but 2 of 2 images give"),
+        (lambda d: d["accuracy"]["onnxruntime"].update(low=0.343), "2 of 2 images give 0.34238 to 1"),
         (lambda d: d["accuracy"]["onnxruntime"].update(correct=0, total=0), "total"),
         (lambda d: d["metrics"]["onnxruntime"].update(macro_f1=0.9), "counts of the classes give 1"),
         (lambda d: d["metrics"]["onnxruntime"].update(balanced_accuracy=0.9), "balanced_accuracy is 0.9"),
@@ -242,6 +244,7 @@ def test_another_schema_version_is_refused(run, version):
         (lambda d: recalls(d).update(predicted=[1, 2]), "3 predictions for 2 images"),
         (lambda d: recalls(d).update(value=[1.0, None]), "null without test images, and only then"),
         (lambda d: recalls(d).update(high=[0.5, 1.0]), "not the recall of 1 of 1"),
+        (lambda d: recalls(d).update(low=[0.9, 0.9]), "the interval is 0.9 to 1.0, but 1 of 1 images give"),
         (lambda d: recalls(d).update(low=[-0.5, 0.1]), "low"),
         (lambda d: recalls(d).update(low=[0.1]), "one entry per class each"),
         (lambda d: recalls(d).update(correct=[True, True]), "correct"),

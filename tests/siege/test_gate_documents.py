@@ -55,6 +55,16 @@ RUNS = {
     "an unlisted pipe": (lambda run: os.mkfifo(run / "export" / "b.onnx"), 1),
     "a pipe as export": (lambda run: replaced_by_a_pipe(run / "export" / "model.onnx"), 1),
     "no exports": (without_exports, 1),
+    "an export without a comparison": (
+        lambda run: edited(
+            run / "manifest.json", lambda d: d["parity"].update(openvino=d["parity"].pop("onnxruntime"))
+        ),
+        1,
+    ),
+    "a narrower interval": (
+        lambda run: edited(run / "manifest.json", lambda d: d["accuracy"]["onnxruntime"].update(low=0.9)),
+        2,
+    ),
     "a file with a long name": (
         lambda run: edited(run / "manifest.json", lambda d: d["files"][0].update(path="a" * 5000)),
         1,

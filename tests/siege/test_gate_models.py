@@ -150,6 +150,31 @@ def test_a_doubtful_tensor_fails_every_limit_on_it(cli, tmp_path, name):
     assert words in result.stdout
 
 
+def with_domain(made, domain: str, version: int = 1):
+    made.opset_import.append(helper.make_opsetid(domain, version))
+    return made
+
+
+@pytest.mark.parametrize("embedded", [0, 1])
+def test_a_compiled_model_in_an_operator_fails(cli, tmp_path, embedded):
+    """It can be in a file beside the model, which no size includes."""
+    node = helper.make_node("EPContext", ["x"], ["y"], domain="com.microsoft", embed_mode=embedded,
+                            ep_cache_context="weights.bin")  # fmt: skip
+    (tmp_path / "weights.bin").write_bytes(b"1" * 500_000)
+    path = saved(tmp_path, with_domain(model(nodes=(node,)), "com.microsoft"))
+    result = cli("gate", path, "--max-size-mb", 0.1, "--max-params-m", 0.1)
+    assert result.exit_code == 1, result.output
+    assert "the operator EPContext stands for a compiled model" in result.stdout
+
+
+def test_parameters_of_an_operator_that_no_runtime_has_are_unknown(cli, tmp_path):
+    path = saved(tmp_path, with_domain(model(nodes=(helper.make_node("Own", ["x"], ["y"], domain="own"),)), "own"))
+    result = cli("gate", path, "--max-params-m", 10)
+    assert result.exit_code == 1, result.output
+    assert "FAIL parameters: cannot check this limit: the operator 'Own' of the domain 'own'" in result.stdout
+    assert cli("gate", path, "--max-size-mb", 1).exit_code == 0
+
+
 NO_MEMORY = {
     "a negative axis of an input": model(inputs=[value("x", [-1, 3, 2**40, 2**40])]),
     "a shape that contradicts its operator": model(
@@ -334,6 +359,8 @@ CANNOT_RUN = {
     "two inputs of Relu": model(nodes=(helper.make_node("Relu", ["x", "x"], ["y"]),)),
     "a domain without a version": model(nodes=(helper.make_node("Own", ["x"], ["y"], domain="own"),)),
     "shapes that do not fit": model(MATRIX, nodes=(helper.make_node("MatMul", ["x", "w"], ["y"]),)),
+    "two versions of the operators": with_domain(model(), "", 9),
+    "two names of one domain": with_domain(model(), "ai.onnx", 9),
     "types that do not fit": model(
         numpy_helper.from_array(np.ones(8, np.int64), "w"), nodes=(helper.make_node("Add", ["x", "w"], ["y"]),)
     ),
@@ -345,6 +372,14 @@ def test_a_graph_that_cannot_run_passes_no_limit(cli, tmp_path, name):
     result = cli("gate", saved(tmp_path, CANNOT_RUN[name]), "--max-size-mb", 100)
     assert result.exit_code == 1, result.output
     assert "FAIL operators fit together: cannot check this model: its graph cannot run: " in result.stdout
+
+
+def test_operators_newer_than_the_installed_onnx_pass_no_limit(cli, tmp_path):
+    made = model()
+    made.opset_import[0].version = 9999
+    result = cli("gate", saved(tmp_path, made), "--max-size-mb", 100)
+    assert result.exit_code == 1, result.output
+    assert "its opset 9999 is newer than the installed onnx knows" in result.stdout
 
 
 def calling(*bodies: list[str]):

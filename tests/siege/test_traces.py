@@ -144,8 +144,8 @@ def test_the_scripts_of_a_bundle_write_their_result_alone(traced, tmp_path, cli,
 
 @pytest.mark.slow
 def test_the_demo_writes_its_run_and_its_cache_alone(traced, tmp_path):
-    """The demo as a new user runs it, with data workers."""
-    demo = command("compress", "--target", "raspberrypi", "--out", "run", "--workers", 2)
+    """The demo as a new user runs it, with data workers and in fewer epochs."""
+    demo = command("compress", "--target", "raspberrypi", "--out", "run", "--workers", 2, "--epochs", 6)
     harmless(traced(*demo), tmp_path / "run", tmp_path / "cache", tmp_path / "tmp")
 
 
