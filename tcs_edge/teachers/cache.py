@@ -27,7 +27,7 @@ from tcs_edge.data.images import SHA256_BYTES
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import TcsEdgeError
 from tcs_edge.utils.files import write_bytes, write_json
-from tcs_edge.utils.lock import owned_file, owned_folder
+from tcs_edge.utils.lock import owned_file, owned_folder, remove_abandoned
 from tcs_edge.utils.reading import parse_json
 from tcs_edge.utils.row_array import row_array
 
@@ -131,11 +131,12 @@ class FeatureStore:
     def read(self, contents: np.ndarray, level: int = logging.WARNING) -> tuple[np.ndarray, np.ndarray]:
         """Read the features of images, uint8 (N, 32).
 
-        Damaged shards are logged at `level` and removed.
+        Damaged shards are logged at `level` and removed, and so are the locks and drafts of killed passes.
 
         Returns:
             Features, float16 (N, dim), and True for the images that have some, bool (N,).
         """
+        remove_abandoned(self.folder)
         features = row_array((len(contents), self.dim), np.float16, self.root)
         found = np.zeros(len(contents), bool)
         for shard, rows, places in self._matches(contents):

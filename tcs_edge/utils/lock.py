@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tcs_edge.errors import InUse, MissingError
+from tcs_edge.errors import InUse, MissingError, TcsEdgeError
 from tcs_edge.utils.files import make_folder, remove_drafts, remove_drafts_of, write_error
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,21 @@ def owned_file(target: Path, wait_s: float | None = WAIT_S) -> Iterator[None]:
     with _owned(target.with_name(f".{target.name}.lock"), target, wait_s):
         remove_drafts_of(target)
         yield
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the locks and drafts that killed owners of subfolders and files of `folder` left; errors are ignored.
+
+    For work that needs no owner, because the killed one had finished all but its end.
+    """
+    for path in folder.glob(f"*/{FOLDER_LOCK}"):
+        with suppress(OSError, TcsEdgeError), owned_folder(path.parent, wait_s=0):
+            pass
+    for path in folder.glob(".*.lock"):
+        if path.name != FOLDER_LOCK:
+            target = path.with_name(path.name.removeprefix(".").removesuffix(".lock"))
+            with suppress(OSError, TcsEdgeError), owned_file(target, wait_s=0):
+                pass
 
 
 def require_unowned(folder: Path) -> None:

@@ -44,6 +44,30 @@ def _write(store: FeatureStore, contents: np.ndarray, shard_images: int = 4) -> 
             store.write(folder, part, _features(part))
 
 
+def test_reading_removes_what_a_killed_pass_left_after_its_last_shard(tmp_path: Path) -> None:
+    """Nobody owns the folder of the pass again, because all features are there."""
+    store, contents = _store(tmp_path), _contents(6)
+    _write(store, contents)
+    folder = shard_files(store.folder)[0].parent
+    left = [folder / ".tcs-edge.lock", folder / ".0a.draft-77.safetensors", store.folder / ".space.json.lock",
+            store.folder / ".space.draft-77.json"]  # fmt: skip
+    for path in left:
+        path.touch()
+    assert store.read(contents)[1].all()
+    assert [path for path in left if path.exists()] == []
+    assert (store.folder / "space.json").exists()
+
+
+def test_reading_leaves_the_lock_of_a_running_pass_alone(tmp_path: Path) -> None:
+    store, contents = _store(tmp_path), _contents(6)
+    _write(store, contents[:4])
+    with store.owned(contents) as folder:
+        (folder / ".0a.draft-77.safetensors").touch()
+        assert not store.read(contents)[1].all()
+        assert {path.name for path in folder.iterdir()} == {".tcs-edge.lock", ".0a.draft-77.safetensors"}
+    assert not (folder / ".tcs-edge.lock").exists()
+
+
 @pytest.mark.parametrize(
     "change",
     [
