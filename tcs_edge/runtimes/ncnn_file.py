@@ -22,6 +22,8 @@ from tcs_edge.utils.reading import read_regular
 MAGIC = "7767517"
 ADVICE = "Export it again."
 MOST_LAYERS = 100_000
+# ncnn reserves memory for all blobs that a file states, and writes past its end if there are more.
+MOST_BLOBS = 1_000_000
 MOST_ELEMENTS = 2**40
 # First four bytes of a tagged block of weights. ncnn takes any other number for an index into 256 values, which no
 # converter of today writes: the bytes are then those of another layer.
@@ -73,6 +75,9 @@ def read_param(path: Path) -> tuple[Layer, ...]:
             f"{path}: it states {' '.join(lines[1])[:40]} layers and blobs, but has {len(lines) - 2} layers. {ADVICE}"
         )
     layers = tuple(_layer(path, words) for words in lines[2:])
+    blobs = sum(len(layer.outputs) for layer in layers)
+    if not blobs <= counts[1] <= MOST_BLOBS:
+        raise DataError(f"{path}: it states {counts[1]} blobs, but its layers write {blobs}. {ADVICE}")
     _require_connected(path, layers)
     return layers
 

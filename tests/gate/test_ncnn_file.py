@@ -59,3 +59,14 @@ def test_a_file_that_is_not_a_model_or_lacks_its_weights_is_one_line(own, cli):
     assert other.exit_code == 2
     assert len(other.stderr.splitlines()) == 1
     assert "not an ncnn .param file" in other.stderr
+
+
+@pytest.mark.parametrize("blobs", [lambda own: own - 1, lambda own: own + 1_000_000, lambda own: 999_999_999])
+def test_a_file_whose_number_of_blobs_would_overrun_or_exhaust_memory_is_refused(own, cli, blobs):
+    magic, counts, *layers = own.read_text(encoding="utf-8").splitlines()
+    total, stated = map(int, counts.split())
+    own.write_text("\n".join([magic, f"{total} {blobs(stated)}", *layers]) + "\n", encoding="utf-8")
+    result = cli("gate", own, "--max-size-mb", 1000)
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert f"states {blobs(stated)} blobs, but its layers write" in result.stderr
