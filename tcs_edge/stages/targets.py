@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +23,12 @@ from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.stages.probes import as_linear, fit_own_probe, measured_soft_share, pooled_soft_labels
 from tcs_edge.tcs.coordinates import ROWS_AT_ONCE, Coordinates, Moments, coordinates_of, merged, moments_of, random_axes
 from tcs_edge.teachers.features import Features
-from tcs_edge.teachers.info import Teacher, TeacherInfo
+from tcs_edge.teachers.info import TeacherInfo
 from tcs_edge.teachers.load import build_teacher
 from tcs_edge.teachers.readout import POOLED, Readout, teacher_map_shape
 from tcs_edge.teachers.source import describe, run_features
 from tcs_edge.training.accelerator import make_accelerator
-from tcs_edge.utils.ranks import current, gathered, shared_json, shared_rows
+from tcs_edge.utils.ranks import current, gathered
 from tcs_edge.utils.row_array import IN_MEMORY_BYTES, stored_rows
 
 logger = logging.getLogger(__name__)
@@ -115,9 +114,7 @@ def _targets(
     linear = as_linear(probe)
     signed = bool((features.readout.vectors(features.train) < 0).any())
     if options.online_teacher:
-        teacher = build_teacher(describe(options), make_accelerator(options.device).device)
-        online = _online(teacher, features.readout, linear, preprocess)
-        logger.info(f"online teacher: {teacher.name}")
+        online = online_teacher(options, features.readout, linear, preprocess)
         return DistillationTargets(online=online, probe=linear, signed=signed, grid=grid)
     if options.method_facts.targets == "maps":
         maps = torch.from_numpy(features.train).unflatten(1, (features.readout.channels, grid, grid))
@@ -196,50 +193,6 @@ def uses_coordinates(options: ResolvedConfig) -> bool:
     return options.method_facts.targets == "coordinates" or options.soft_labels_from == "pooled"
 
 
-def shared_targets(
-    targets: DistillationTargets | None, features: Features | None, preprocess: Preprocess, options: ResolvedConfig
-) -> DistillationTargets | None:
-    """Return the targets of rank 0 in every process.
-
-    Args:
-        targets: those of rank 0; the others pass None.
-        features: of the teacher, for an online teacher in every process; None for a method without a teacher.
-    """
-    if current().alone:
-        return targets
-    facts = shared_json(None if targets is None else _facts_of(targets))
-    if facts is None:
-        return None
-    rows = _shared_tensor(targets and targets.rows, facts["rows"], options)
-    soft_labels = _shared_tensor(targets and targets.soft_labels, facts["soft_labels"], options)
-    weight = _shared_tensor(targets and targets.probe and targets.probe.weight.detach(), facts["probe"], options)
-    bias = _shared_tensor(targets and targets.probe and targets.probe.bias.detach(), facts["probe"], options)
-    if targets is not None:
-        return targets
-    probe = None if weight is None or bias is None else as_linear(LinearProbe(weight.numpy(), bias.numpy()))
-    online = None
-    if facts["online"] and features is not None and probe is not None:
-        teacher = build_teacher(describe(options), make_accelerator(options.device).device)
-        online = _online(teacher, features.readout, probe, preprocess)
-    return DistillationTargets(
-        rows, online, probe, facts["signed"], facts["grid"], soft_labels=soft_labels, soft_share=facts["soft_share"]
-    )
-
-
-def _facts_of(targets: DistillationTargets) -> dict[str, Any]:
-    return {
-        "signed": targets.signed, "grid": targets.grid, "soft_share": targets.soft_share,
-        "rows": targets.rows is not None, "soft_labels": targets.soft_labels is not None,
-        "probe": targets.probe is not None, "online": targets.online is not None,
-    }  # fmt: skip
-
-
-def _shared_tensor(values: Tensor | None, exists: bool, options: ResolvedConfig) -> Tensor | None:
-    if not exists:
-        return None
-    return torch.from_numpy(shared_rows(None if values is None else values.numpy(), options.cache_dir))
-
-
 def shared_moments(features: Features) -> Moments:
     """Moments of the training images' features; of several processes, each computes those of its part.
 
@@ -280,10 +233,16 @@ def _shuffled(rows: Tensor, options: ResolvedConfig) -> Tensor:
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(options.seed))]
 
 
-def _online(teacher: Teacher, readout: Readout, probe: nn.Linear, student: Preprocess) -> OnlineTeacher:
-    """Make the online teacher, whose targets are maps for SimKD and logits otherwise."""
+def online_teacher(options: ResolvedConfig, readout: Readout, probe: nn.Linear, student: Preprocess) -> OnlineTeacher:
+    """Return the online teacher, whose targets are maps for SimKD and logits otherwise.
+
+    Raises:
+        UnknownName, UsageError, DataError, MissingError: as `describe` and `build_teacher`.
+    """
+    device = make_accelerator(options.device).device
+    teacher = build_teacher(describe(options), device)
+    logger.info(f"online teacher: {teacher.name}")
     if readout.grid:
         return OnlineTeacher(lambda view: readout.maps(teacher.module, view), student, teacher.preprocess)
-    device = next(teacher.module.parameters()).device
     logits = nn.Sequential(teacher.module, probe.to(device)).requires_grad_(False)
     return OnlineTeacher(logits, student, teacher.preprocess)

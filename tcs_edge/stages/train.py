@@ -9,12 +9,12 @@ from torch import nn
 from tcs_edge.methods import DistillationTargets
 from tcs_edge.stages.compare_probes import ProbeComparison, compare_probes
 from tcs_edge.stages.prepare import Prepared
+from tcs_edge.stages.shared_targets import shared_targets
 from tcs_edge.stages.targets import (
     gather_features,
     make_targets,
     own_targets,
     shared_moments,
-    shared_targets,
     uses_coordinates,
 )
 from tcs_edge.students.build import build_student, feature_dim
