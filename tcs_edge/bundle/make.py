@@ -8,16 +8,18 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
+from tcs_edge.bundle.contents import ABOUT, KIND, SUMS
 from tcs_edge.bundle.golden import write_golden
 from tcs_edge.bundle.text import license_notes, pinned_packages, readme_text, requirements_text
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.bom import bom_text, build_bom
 from tcs_edge.runs.device_file import DeviceFile, device_file
 from tcs_edge.runs.folder import BOM, MODEL_CARD, RunFolder
-from tcs_edge.runs.load import images_of, preprocess_of, validated_run
+from tcs_edge.runs.load import images_of, preprocess_of
 from tcs_edge.runs.schema import Manifest
+from tcs_edge.runs.validated import validated_run
 from tcs_edge.runtimes.base import Runner
 from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.specs.artifacts import SIDECARS
@@ -28,8 +30,6 @@ from tcs_edge.utils.reading import read_json
 from tcs_edge.validation.checks import TOLERANCES
 
 SCHEMA_VERSION = 1
-KIND: Literal["tcs-edge bundle"] = "tcs-edge bundle"
-ABOUT, SUMS = "bundle.json", "SHA256SUMS"
 SCRIPTS = Path(__file__).parent / "device_files"
 
 

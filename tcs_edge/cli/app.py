@@ -41,6 +41,8 @@ ENTRIES = {
     "compare": Entry("Compare a model file with another model on images."),
     "label-next": Entry("Rank unlabeled images: which to label next.", panels=True),
     "bundle": Entry("Write a folder with all that the device needs."),
+    "push": Entry("Publish a run on the Hugging Face hub, in one commit."),
+    "pull": Entry("Download a run from the hub, and verify it."),
     "selftest": Entry("Put faults into good exports and count those detected."),
     "predict": Entry("Classify images with the ONNX file of a run."),
     "cache": Entry("Show what is cached between commands, or clear it."),

@@ -31,7 +31,7 @@ def _front_matter(manifest: Manifest) -> Iterator[str]:
     yield "---"
     yield f"license: {license if license in SPDX else OTHER}"
     if license not in SPDX:
-        yield f"license_name: {_yaml('see the section Licenses')}"
+        yield "license_name: see-section-licenses"  # the hub takes small letters and hyphens alone
     yield "pipeline_tag: image-classification"
     yield "library_name: onnx"
     yield f"datasets: [{_yaml(manifest.dataset.name)}]"

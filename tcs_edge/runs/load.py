@@ -1,4 +1,4 @@
-"""Load a finished run: check its verdict and files, and load its images and its model."""
+"""Load the images and the model of a finished run."""
 
 from __future__ import annotations
 
@@ -8,31 +8,14 @@ from torch import nn
 
 from tcs_edge.data import ImageSet, Preprocess, load_images
 from tcs_edge.data.find import is_at_hand
-from tcs_edge.errors import DataError, ParityFailed
+from tcs_edge.errors import DataError
 from tcs_edge.runs.folder import RunFolder, find_run
-from tcs_edge.runs.manifest import advice_on, read_manifest, verify_files
+from tcs_edge.runs.manifest import read_manifest
 from tcs_edge.runs.origin import exclude_of_run, path_of_run, recorded_data
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.students.build import build_student
 from tcs_edge.training.fold import load_deployed
 from tcs_edge.utils.reading import read_json
-
-
-def validated_run(run: Path) -> tuple[RunFolder, Manifest]:
-    """Return folder and manifest of a run that passed validation and did not change after it.
-
-    Raises:
-        ParityFailed: the run failed validation, or a file is missing, changed or new.
-        DataError: not a run.
-    """
-    folder = find_run(run)
-    manifest = read_manifest(folder.root)
-    if manifest.verdict != "pass":
-        raise ParityFailed(f"{run} failed validation, see {folder.validation}. Run compress again.")
-    if problems := verify_files(folder.root, manifest):
-        listed = ", ".join(f"{problem.path} ({problem.problem})" for problem in problems[:3])
-        raise ParityFailed(f"{run} changed after validation: {listed}. {advice_on(problems)}")
-    return folder, manifest
 
 
 def images_of(run: Path, manifest: Manifest, data: Path | None) -> ImageSet:

@@ -11,8 +11,9 @@ from torch import nn
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.loader import image_batches
 from tcs_edge.runs.folder import MANIFEST, RunFolder, find_run
-from tcs_edge.runs.load import images_of, preprocess_of, trained_model, validated_run
+from tcs_edge.runs.load import images_of, preprocess_of, trained_model
 from tcs_edge.runs.place import RunOwner
+from tcs_edge.runs.validated import validated_run
 from tcs_edge.runtimes.open import only_here, opened_runners, opened_target_runners
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.specs.artifacts import CONFIDENCE_FILE, is_released, onnx_file, pixels_file

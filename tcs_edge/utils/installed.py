@@ -16,9 +16,9 @@ OWN = "tcs_edge"
 # Modules of the extras of pyproject.toml. The base install has all others.
 EXTRAS = {
     "openvino": ("openvino",),
+    "hub": ("huggingface_hub",),
     "train": (
-        "torch", "torchvision", "timm", "accelerate", "safetensors", "huggingface_hub", "onnxscript", "sklearn",
-        "psutil", "nncf",
+        "torch", "torchvision", "timm", "accelerate", "safetensors", "onnxscript", "sklearn", "psutil", "nncf",
     ),
 }  # fmt: skip
 # Modules of every run of compress; checked first, because most are imported only after the training.
@@ -87,7 +87,7 @@ def how_to_install(modules: Iterable[str]) -> str:
     extras = {extra_of(module) for module in modules} - {None}
     if not extras:
         return "Install with: pip install tcs-edge"
-    extra = "train" if "train" in extras else "openvino"  # train includes openvino
+    extra = "train" if "train" in extras else min(extra for extra in extras if extra)  # train includes the others
     return f"Install with: pip install 'tcs-edge[{extra}]'"
 
 

@@ -50,6 +50,8 @@ COMMANDS = {
     "bench": ["bench", "--out", "bench"],
     "gate": ["gate", "RUN", "--max-params-m", "100"],
     "report": ["report", "RUN"],
+    "push": ["push", "RUN", "hf://user/name"],
+    "pull": ["pull", "hf://user/name", "pulled"],
     "profile": ["profile", "--target", "raspberrypi4", "--out", "profile.json"],
     "profile merge": ["profile", "merge", "raspberrypi5", "--out", "merged.json"],
     "measure": ["measure", "--ssh", "pi@board", "--target", "raspberrypi5"],
@@ -135,7 +137,8 @@ def test_a_base_install_works_without_the_extras_and_names_the_extra(own_run, tm
         assert code == 4, (name, stdout, stderr)
         if name != "doctor":
             (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
-            assert "not installed. Install with: pip install 'tcs-edge[train]'" in line, name
+            extra = "hub" if name in ("push", "pull") else "train"
+            assert f"not installed. Install with: pip install 'tcs-edge[{extra}]'" in line, name
     assert "photo.png: " in results["predict"][1]
     rows = [line.split() for line in results["doctor"][1].splitlines()]
     assert ["runs", "openvino", "absent"] in [row[:3] for row in rows]

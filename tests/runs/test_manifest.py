@@ -16,7 +16,6 @@ import pytest
 
 from tcs_edge.errors import DataError, ParityFailed
 from tcs_edge.runs.folder import open_run
-from tcs_edge.runs.load import validated_run
 from tcs_edge.runs.manifest import (
     FileProblem,
     build_manifest,
@@ -26,6 +25,7 @@ from tcs_edge.runs.manifest import (
     write_manifest,
 )  # fmt: skip
 from tcs_edge.runs.schema import DatasetRecord, StageRecord, StudentRecord, TeacherRecord
+from tcs_edge.runs.validated import validated_run
 from tcs_edge.validation.accuracy import Accuracy
 from tcs_edge.validation.checks import holds
 from tcs_edge.validation.metrics import Metrics, MetricsMeter

@@ -1,0 +1,1 @@
+"""Publish runs on the Hugging Face hub, and download them."""
