@@ -70,7 +70,7 @@ def _own_words(text: str) -> str:
     return "\n".join(
         line
         for line in text.replace("\\\n", " ").splitlines()
-        if not re.search(r"python3? |pip |pytest|docker (?:run|build|buildx) |curl |^torchrun |^accelerate launch ", line)
+        if not re.search(r"python3? |pip |pytest|docker (?:run|build|buildx) |curl |^torchrun |^accelerate ", line)
     )
 
 
