@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 
 from tcs_edge.check.images import CheckedImages
-from tcs_edge.check.windows import COPY, MIRRORED, SMALL_WINDOWS, WINDOWS, best_windows, compare, described
 from tcs_edge.data.splits import numbered
+from tcs_edge.data.windows import COPY, MIRRORED, SMALL_WINDOWS, WINDOWS, best_windows, compare, described
 from tcs_edge.utils.progress import track
 
 CopyKind = Literal["same bytes", "near copy"]

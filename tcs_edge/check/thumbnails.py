@@ -15,12 +15,12 @@ from scipy.ndimage import uniform_filter1d
 
 from tcs_edge.data.images import Split
 from tcs_edge.data.parallel import map_images
+from tcs_edge.data.thumbnail import SIDE_PX, gray_thumbnail
 from tcs_edge.teachers.cache import FeatureStore
 from tcs_edge.teachers.features import feature_keys
 from tcs_edge.utils.cache_folder import default_cache_dir
 from tcs_edge.utils.progress import track
 
-SIDE_PX = 32
 MEASURED_PX = 256  # longer side of the image that is measured
 BLUR_WIDTH = 11  # pixels of the box filter, as in scikit-image's `blur_effect`
 MEASURES = ("dark", "bright", "blur", "range")
@@ -78,8 +78,7 @@ def _computed(split: Split, rows: np.ndarray):  # type: ignore[no-untyped-def]
 
 def _measure(image: Image.Image) -> np.ndarray:
     """Return the thumbnail and the measures of an RGB image, float16 (1028,)."""
-    gray = image.convert("L")
-    small = np.asarray(gray.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR), np.float32)
+    gray, small = image.convert("L"), gray_thumbnail(image).astype(np.float32)
     gray.thumbnail((MEASURED_PX, MEASURED_PX), Image.Resampling.BILINEAR)
     pixels = np.asarray(gray, np.float32)
     low, high = np.percentile(pixels, [5, 95])

@@ -20,6 +20,7 @@ from tcs_edge.data.index import Index, Listed
 from tcs_edge.data.intake import Entry, Facts, Intake, Stamp, now_ns, open_intake
 from tcs_edge.data.listing import name_some
 from tcs_edge.data.parallel import map_images
+from tcs_edge.data.thumbnail import SKETCH_BYTES
 from tcs_edge.errors import DataError
 from tcs_edge.utils.progress import track
 from tcs_edge.utils.shortage import raise_shortage
@@ -48,6 +49,7 @@ class _Table:
 
     Attributes:
         readable: bool (N,).
+        sketches: int8 (N, 48), see `thumbnail.sketch`.
         peaks: int32 (N,), largest value of a 16-bit image, else `_NO_PEAK`; `color` is True for 16-bit color.
         skipped: the unreadable images.
     """
@@ -55,6 +57,7 @@ class _Table:
     readable: np.ndarray
     contents: np.ndarray
     sizes: np.ndarray
+    sketches: np.ndarray
     peaks: np.ndarray
     color: np.ndarray
     skipped: dict[int, Skipped] = field(default_factory=dict)
@@ -65,6 +68,7 @@ class _Table:
             np.zeros(count, bool),
             np.empty((count, SHA256_BYTES), np.uint8),
             np.empty((count, 2), np.int32),
+            np.zeros((count, SKETCH_BYTES), np.int8),
             np.full(count, _NO_PEAK, np.int32),
             np.zeros(count, bool),
         )
@@ -73,6 +77,7 @@ class _Table:
         self.readable[row] = True
         self.contents[row] = np.frombuffer(facts.content, np.uint8)
         self.sizes[row] = facts.width, facts.height
+        self.sketches[row] = np.frombuffer(facts.sketch, np.int8)
         self.peaks[row] = _NO_PEAK if facts.peak is None else facts.peak
         self.color[row] = facts.color
 
@@ -93,7 +98,7 @@ def check_all(listed: Listed, cache_dir: Path | None = None) -> tuple[Index, tup
             _check_rows(listed, todo, racy, intake, table)
     rows = np.flatnonzero(table.readable)
     _warn_levels(table.peaks[rows], table.color[rows])
-    index = Index(listed, rows, table.contents[rows], table.sizes[rows])
+    index = Index(listed, rows, table.contents[rows], table.sizes[rows], table.sketches[rows])
     return index, tuple(table.skipped[row] for row in sorted(table.skipped))
 
 
@@ -166,7 +171,7 @@ def _check(source: Path | Readable, file: str, known: Entry | None) -> _Outcome:
             found = inspect(source)
             if found.reason:
                 return _Outcome(found.reason)
-            facts = Facts(content_hash(source), found.width, found.height, found.peak, found.color)
+            facts = Facts(content_hash(source), found.width, found.height, found.peak, found.color, found.sketch)
     except OSError as error:  # removed in the meantime
         raise_shortage(error)
         return _Outcome((error.strerror or "not readable").lower())
@@ -181,6 +186,7 @@ def _warn_levels(peaks: np.ndarray, color: np.ndarray) -> None:
     """Warn about 16-bit images that the scaling to 8 bits does not fit.
 
     Args:
+        sketches: int8 (N, 48), see `thumbnail.sketch`.
         peaks: int32 (N,), largest value of each 16-bit image, else `_NO_PEAK`.
         color: bool (N,), True for 16-bit color.
     """

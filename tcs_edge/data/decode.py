@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from tcs_edge.data.formats import EXPECTED, INSTALL, readable_formats, sniffed
+from tcs_edge.data.thumbnail import SIDE_PX, rough_thumbnail, sketch
 from tcs_edge.errors import DataError, reason_of
 from tcs_edge.utils.reading import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
 from tcs_edge.utils.shortage import raise_shortage
@@ -53,6 +54,7 @@ class Inspected:
             peak is a multiple of 257.
         color: True for 16-bit color.
         width, height: stored size in pixels, before the EXIF rotation; 0 for an unreadable file.
+        sketch: see `thumbnail.sketch`; empty for an unreadable file.
     """
 
     reason: str | None = None
@@ -60,6 +62,7 @@ class Inspected:
     color: bool = False
     width: int = 0
     height: int = 0
+    sketch: bytes = b""
 
 
 class Readable(Protocol):
@@ -146,7 +149,7 @@ def _require_pixels(pixels: np.ndarray) -> None:
 
 
 def inspect(path: Path | Readable) -> Inspected:
-    """Decode the whole file to check it. A JPEG is decoded at an eighth of its size, which takes less memory.
+    """Decode the whole file to check it. A JPEG is decoded at up to an eighth of its size, which takes less memory.
 
     Raises:
         MissingError: too little memory or too many open files. The image may be intact.
@@ -158,12 +161,15 @@ def inspect(path: Path | Readable) -> Inspected:
             _refuse_unusable(image, len(source) if isinstance(source, bytes) else source.stat().st_size)
             _scale_transparency(image)
             deep, (width, height) = _is_deep(image), image.size
-            image.draft(None, (1, 1))
+            image.draft(None, (SIDE_PX, SIDE_PX))
             image.load()
-            if image.mode != "RGB":
-                _flatten(image, image.format)
+            flat = _flatten(image, image.format) if image.mode != "RGB" or image.has_transparency_data else image
             peak = _peak(image) if deep else None
-            return Inspected(None, peak, deep and not _is_gray_16(image), width, height)
+            # A thumbnail turned upright is the same for an orientation in EXIF and for turned pixels.
+            small = _turned(Image.fromarray(rough_thumbnail(flat)), _orientation(image) if _has_exif(image) else 1)
+            return Inspected(
+                None, peak, deep and not _is_gray_16(image), width, height, sketch(np.asarray(small))
+            )  # fmt: skip
     except Exception as error:  # see open_rgb
         raise_shortage(error)
         return Inspected(_reason(error, source))
@@ -277,8 +283,16 @@ def _peak(image: Image.Image) -> int:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    turn = _UPRIGHT.get(_orientation(image))
+    return _turned(image, _orientation(image))
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _UPRIGHT.get(orientation)
     return image if turn is None else image.transpose(turn)
+
+
+def _has_exif(image: Image.Image) -> bool:
+    return image.format == "TIFF" or "exif" in image.info or "xmp" in image.info
 
 
 def _orientation(image: Image.Image) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from tcs_edge.data.columns import given_columns
 from tcs_edge.data.find import find
 from tcs_edge.data.images import HexTexts, ImageSet, Skipped, Split, fingerprint
 from tcs_edge.data.index import ALL, PARTS, Index, Listed
+from tcs_edge.data.leaks import report_leaks
 from tcs_edge.data.listing import name_some
+from tcs_edge.data.near_copies import NearCopies, near_copies
 from tcs_edge.data.splits import disputed_rows, draw_splits, numbered
 from tcs_edge.errors import DataError
 
@@ -64,10 +67,11 @@ def load_listed(listed: Listed, seed: int, cache_dir: Path | None = None, allow_
     _require_every_class(index)
     numbers = numbered(index.contents)
     _warn_conflicts(index, numbers)
-    places = _complete(index, numbers, seed)
-    _report_leaks(index, numbers, places, allow_leaks)
+    near = near_copies(index, numbers, cache_dir)
+    places = _complete(index, near, seed)
+    leaked = report_leaks(index, near, places, allow_leaks)
     _warn_divided_groups(index, places)
-    return _image_set(index, places, skipped)
+    return replace(_image_set(index, places, skipped), test_copies=leaked)
 
 
 def load_held_out(
@@ -107,15 +111,15 @@ def _warn_conflicts(index: Index, numbers: np.ndarray) -> None:
         logger.warning(f"identical images with different labels: {len(disputed)} ({named})")
 
 
-def _complete(index: Index, numbers: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+def _complete(index: Index, near: NearCopies, seed: int) -> dict[str, np.ndarray]:
     """Return the positions of train, val and test; draw the splits that the data lacks by the rules of this module."""
     parts = index.listed.parts
     if ALL in parts:
-        return _draw(index, index.places_of(ALL), numbers, ("test", "val"), seed)
+        return _draw(index, index.places_of(ALL), near, ("test", "val"), seed)
     if set(parts) == set(PARTS):
         return {part: index.places_of(part) for part in PARTS}
     held_out = "test" if "test" in parts else "val"
-    drawn = _draw(index, index.places_of("train"), numbers, ("val",), seed)
+    drawn = _draw(index, index.places_of("train"), near, ("val",), seed)
     test = index.places_of(held_out)
     logger.info(
         f"splits: {held_out}/ is used as test ({len(test)} images), "
@@ -125,27 +129,20 @@ def _complete(index: Index, numbers: np.ndarray, seed: int) -> dict[str, np.ndar
 
 
 def _draw(
-    index: Index, places: np.ndarray, numbers: np.ndarray, held_out: Sequence[str], seed: int
+    index: Index, places: np.ndarray, near: NearCopies, held_out: Sequence[str], seed: int
 ) -> dict[str, np.ndarray]:
+    """Draw splits that keep near copies together, or only equal images if a class would be too small for that."""
+    labels, classes = index.labels[places], index.listed.classes
     groups = None if index.groups is None else index.groups[places]
-    rows = draw_splits(index.labels[places], numbers[places], index.listed.classes, held_out, seed, groups)
+    units = near.joined()
+    try:
+        rows = draw_splits(labels, units[places], classes, held_out, seed, groups)
+    except DataError as error:
+        if not len(near.pairs):
+            raise
+        rows = draw_splits(labels, near.numbers[places], classes, held_out, seed, groups)
+        logger.warning(f"drawn splits divide near copies: {error}")
     return {part: places[chosen] for part, chosen in rows.items()}
-
-
-def _report_leaks(index: Index, numbers: np.ndarray, places: dict[str, np.ndarray], allowed: bool) -> None:
-    """Warn about the same bytes in two splits; refuse them in train and test unless `allowed`."""
-    for seen, graded in combinations(PARTS, 2):
-        known = np.isin(numbers[places[graded]], numbers[places[seen]])
-        if not known.any():
-            continue
-        leaked = places[graded][known]
-        found = (
-            f"leakage: {len(leaked)} images of {graded} are also in {seen}: {name_some(index.names_at(leaked))}. "
-            f"Results on {graded} will be too optimistic."
-        )
-        if (seen, graded) == ("train", "test") and not allowed:
-            raise DataError(f"{found} Remove the copies, list them with `tcs-edge check`, or pass --allow-leaks.")
-        logger.warning(f"{found} Remove the copies.")
 
 
 def _warn_divided_groups(index: Index, places: dict[str, np.ndarray]) -> None:

@@ -172,6 +172,7 @@ class ImageSet:
         train: may end with unlabeled images (see `unlabeled.with_unlabeled`); val and test never do.
         fingerprint: changes with any labeled image, label, class name or split.
         unlabeled_fingerprint: changes with any unlabeled image; empty when there are none.
+        test_copies: number of test images with a copy in train, equal or near.
     """
 
     name: str
@@ -183,6 +184,7 @@ class ImageSet:
     skipped: tuple[Skipped, ...] = ()
     builtin: bool = False
     unlabeled_fingerprint: str = ""
+    test_copies: int = 0
 
     def counts(self) -> dict[str, int]:
         """Count the images per split; unlabeled images, if any, have a count of their own."""

@@ -66,12 +66,14 @@ class Index:
         rows: int64 (n,), their positions in `listed`, ascending. The other attributes have one row for each of them.
         contents: uint8 (n, 32), sha256 of the bytes.
         sizes: int32 (n, 2), stored width and height in pixels.
+        sketches: int8 (n, 48), see `thumbnail.sketch`; splits do not keep them.
     """
 
     listed: Listed
     rows: np.ndarray
     contents: np.ndarray
     sizes: np.ndarray
+    sketches: np.ndarray
 
     @property
     def labels(self) -> np.ndarray:

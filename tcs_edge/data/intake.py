@@ -1,7 +1,8 @@
 """Store of checked images: files that did not change since they were decoded once are not read again.
 
 One SQLite file in the cache folder maps (path, size, times of change) to the sha256 of the bytes, the image's size and
-the results of its check. SQLite lets several processes write at once, and a killed process leaves the file whole.
+the results of its check. It also holds the near copies that were found in whole sets of images. SQLite lets several
+processes write at once, and a killed process leaves the file whole.
 The store only saves time: if it cannot be opened or written, every image is checked again.
 
 A file can be rewritten at the same size within one tick of its file system's clock. An entry whose file changed less
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcs_edge.data.images import SHA256_BYTES
+from tcs_edge.data.thumbnail import SKETCH_BYTES
 from tcs_edge.errors import MissingError
 from tcs_edge.utils.cache_folder import default_cache_dir
 from tcs_edge.utils.files import make_folder
@@ -28,8 +30,9 @@ from tcs_edge.utils.files import make_folder
 logger = logging.getLogger(__name__)
 
 FILE = "intake.sqlite3"
-VERSION = 1  # increase it when a check at intake changes
+VERSION = 2  # increase it when a check at intake changes
 RACY_NS = 2_000_000_000  # FAT stores times in steps of 2 s; other file systems are finer
+MOST_SETS = 256  # sets of images whose near copies are kept
 WAIT_S = 30.0  # for another process that writes
 _SIDECARS = ("", "-journal", "-wal", "-shm")
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the latter of a damaged file, whose message quotes its bytes
@@ -38,11 +41,12 @@ CREATE TABLE folders (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE);
 CREATE TABLE images (
     folder INTEGER NOT NULL, name BLOB NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     ctime_ns INTEGER NOT NULL, read_ns INTEGER NOT NULL, sha256 BLOB NOT NULL, width INTEGER NOT NULL,
-    height INTEGER NOT NULL, peak INTEGER, color INTEGER NOT NULL,
+    height INTEGER NOT NULL, peak INTEGER, color INTEGER NOT NULL, sketch BLOB NOT NULL,
     PRIMARY KEY (folder, name)
 ) WITHOUT ROWID;
+CREATE TABLE copies (number INTEGER PRIMARY KEY, contents BLOB NOT NULL UNIQUE, pairs BLOB NOT NULL);
 """
-_COLUMNS = "name, size, mtime_ns, ctime_ns, read_ns, sha256, width, height, peak, color"
+_COLUMNS = "name, size, mtime_ns, ctime_ns, read_ns, sha256, width, height, peak, color, sketch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class Facts:
     height: int
     peak: int | None
     color: bool
+    sketch: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,34 @@ class Intake:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
                 rows = [(self._numbered(folder), *_row(name, entry)) for folder, name, entry in found]
-                self._connection.executemany(f"INSERT OR REPLACE INTO images VALUES ({'?, ' * 10}?)", rows)
+                self._connection.executemany(f"INSERT OR REPLACE INTO images VALUES ({'?, ' * 11}?)", rows)
+        except _ERRORS as error:
+            self._give_up(error)
+
+    def copies(self, contents: bytes) -> bytes | None:
+        """Return the pairs of near copies that `add_copies` stored for a set of images; None if there are none."""
+        if self._connection is None:
+            return None
+        try:
+            row = self._connection.execute("SELECT pairs FROM copies WHERE contents = ?", (contents,)).fetchone()
+        except _ERRORS as error:
+            self._give_up(error)
+            return None
+        return row[0] if row and isinstance(row[0], bytes) else None
+
+    def add_copies(self, contents: bytes, pairs: bytes) -> None:
+        """Store the pairs of near copies of a set of images; only the newest `MOST_SETS` sets are kept."""
+        if self._connection is None:
+            return
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO copies (contents, pairs) VALUES (?, ?)", (contents, pairs)
+                )
+                self._connection.execute(
+                    "DELETE FROM copies WHERE number <= (SELECT max(number) FROM copies) - ?", (MOST_SETS,)
+                )
         except _ERRORS as error:
             self._give_up(error)
 
@@ -213,6 +245,8 @@ def _is_entry(row: tuple[object, ...]) -> bool:
         and len(content) == SHA256_BYTES
         and all(isinstance(value, int) for value in others)
         and (row[8] is None or isinstance(row[8], int))
+        and isinstance(row[10], bytes)
+        and len(row[10]) == SKETCH_BYTES
     )
 
 
@@ -236,7 +270,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 def _create(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:  # another process may have been faster
-        for table in ("images", "folders"):
+        for table in ("images", "folders", "copies"):
             connection.execute(f"DROP TABLE IF EXISTS {table}")
         for statement in filter(str.strip, _TABLES.split(";")):
             connection.execute(statement)
@@ -244,15 +278,16 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _entry(row: tuple[bytes, int, int, int, int, bytes, int, int, int | None, int]) -> Entry:
-    _, size, mtime_ns, ctime_ns, read_ns, content, width, height, peak, color = row
-    return Entry(Stamp(size, mtime_ns, ctime_ns), read_ns, Facts(content, width, height, peak, bool(color)))
+def _entry(row: tuple[bytes, int, int, int, int, bytes, int, int, int | None, int, bytes]) -> Entry:
+    _, size, mtime_ns, ctime_ns, read_ns, content, width, height, peak, color, sketch = row
+    return Entry(Stamp(size, mtime_ns, ctime_ns), read_ns, Facts(content, width, height, peak, bool(color), sketch))
 
 
 def _row(name: str, entry: Entry) -> tuple[object, ...]:
     stamp, facts = entry.stamp, entry.facts
     times = (stamp.size, stamp.mtime_ns, stamp.ctime_ns, entry.read_ns)
-    return (os.fsencode(name), *times, facts.content, facts.width, facts.height, facts.peak, int(facts.color))
+    found = (facts.content, facts.width, facts.height, facts.peak, int(facts.color), facts.sketch)
+    return (os.fsencode(name), *times, *found)
 
 
 def now_ns() -> int:

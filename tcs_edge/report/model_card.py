@@ -81,6 +81,8 @@ def _results(manifest: Manifest) -> Iterator[str]:
     yield "## Results"
     yield ""
     yield f"Measured on {manifest.dataset.counts.get('test', 0)} test images that were used for nothing else."
+    if copies := manifest.dataset.test_copies:
+        yield f"Test images with a copy in train: {copies}. The accuracy is too optimistic by them."
     yield ""
     if trained := manifest.metrics.get(REFERENCE):
         yield f"Chance accuracy of these predictions: {100 * trained.chance:.1f} %."

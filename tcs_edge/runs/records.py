@@ -26,6 +26,7 @@ def dataset_record(images: ImageSet) -> DatasetRecord:
         counts=images.counts(),
         skipped=len(images.skipped),
         builtin=images.builtin,
+        test_copies=images.test_copies,
     )
 
 

@@ -28,7 +28,7 @@ from tcs_edge.utils.twins import equal_in_sight
 
 
 class DatasetRecord(Spec):
-    """The images: `counts` per split, and the number of `skipped` files."""
+    """The images: `counts` per split, the number of `skipped` files, and of test images with a copy in train."""
 
     name: str
     fingerprint: str
@@ -36,6 +36,7 @@ class DatasetRecord(Spec):
     counts: dict[str, Count]
     skipped: Count
     builtin: bool = False
+    test_copies: Count = 0
 
     @field_validator("classes")
     @classmethod

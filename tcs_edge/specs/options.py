@@ -124,7 +124,7 @@ class DataOptions(Spec):
     column: tuple[str, ...] | None = None
     """With a table: a column by its role (path, label, split or group), as in label=species; repeatable."""
     allow_leaks: bool = False
-    """Go on with copies of the same image in train and test."""
+    """Go on with copies in train and test; the report counts them."""
 
 
 class TeacherOptions(Spec):

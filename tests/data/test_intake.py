@@ -249,7 +249,7 @@ def test_two_processes_at_once_lose_no_entry(pets, cache, fill):
 
 
 def test_writers_in_threads_lose_no_entry(cache):
-    entry = Entry(Stamp(1, 2, 3), 4, Facts(b"x" * 32, 5, 6, None, False))
+    entry = Entry(Stamp(1, 2, 3), 4, Facts(b"x" * 32, 5, 6, None, False, bytes(48)))
 
     def write(worker):
         for row in range(20):

@@ -214,7 +214,7 @@ def _stores(folder: Path) -> list[bytes]:
 
     place = folder / "seed"
     place.mkdir()
-    entry = Entry(Stamp(9, 10, 11), 12, Facts(bytes(32), 3, 4, None, False))
+    entry = Entry(Stamp(9, 10, 11), 12, Facts(bytes(32), 3, 4, None, False, bytes(48)))
     with open_intake(place) as intake:
         intake.add([("/photos", name, entry) for name in ("a.jpg", "b.jpg")])
     return [(place / FILE).read_bytes()]

@@ -54,3 +54,11 @@ def test_an_arithmetic_of_the_exporting_machine_is_marked(make_run):
 def test_a_failed_run_is_marked_not_deployable(make_run):
     text = model_card(read_manifest(make_run(passed=False)))
     assert text.index("Not deployable") < text.index("## Results")
+
+
+def test_copies_in_train_and_test_are_stated(make_run):
+    manifest = read_manifest(make_run())
+    assert "copy in train" not in model_card(manifest)
+    leaked = manifest.dataset.model_copy(update={"test_copies": 3})
+    text = model_card(manifest.model_copy(update={"dataset": leaked}))
+    assert "Test images with a copy in train: 3. The accuracy is too optimistic by them." in text

@@ -218,7 +218,7 @@ def test_a_key_of_an_ncnn_layer_that_is_no_number_is_refused(tmp_path, word):
     assert len(read_param(tmp_path / "model.param")) == 2
 
 
-ENTRY = Entry(Stamp(9, 10, 11), 12, Facts(bytes(32), 3, 4, None, False))
+ENTRY = Entry(Stamp(9, 10, 11), 12, Facts(bytes(32), 3, 4, None, False, bytes(48)))
 SPOILED = {
     "a schema that is not text": "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = CAST(x'FFFE' AS TEXT)",
     "a number as hash": "UPDATE images SET sha256 = 5",

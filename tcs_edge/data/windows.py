@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.fft import dct
 
-from tcs_edge.check.thumbnails import SIDE_PX
+from tcs_edge.data.thumbnail import SIDE_PX
 
 COARSE, FINE = 7, 12  # frequencies per axis, to find candidates and to compare them
 # Standard deviation of the noise in a thumbnail, in gray values: files with few colors are compared less strictly.

@@ -1,0 +1,64 @@
+"""Report of images in two splits: the same bytes, or near copies."""
+
+from __future__ import annotations
+
+import logging
+from itertools import combinations
+
+import numpy as np
+
+from tcs_edge.data.index import PARTS, Index
+from tcs_edge.data.listing import name_some
+from tcs_edge.data.near_copies import NearCopies
+from tcs_edge.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+def report_leaks(index: Index, near: NearCopies, places: dict[str, np.ndarray], allowed: bool) -> int:
+    """Warn about copies in two splits; refuse them in train and test unless `allowed`.
+
+    Args:
+        places: positions of the images of each split.
+
+    Returns:
+        Number of test images with a copy in train.
+
+    Raises:
+        DataError: copies in train and in test.
+    """
+    leaked = 0
+    for seen, graded in combinations(PARTS, 2):
+        same = places[graded][np.isin(near.numbers[places[graded]], near.numbers[places[seen]])]
+        pairs = near.across(places[seen], np.setdiff1d(places[graded], same))
+        _report(seen, graded, _equal_line(index, same, seen, graded), allowed)
+        _report(seen, graded, _near_line(index, pairs, seen, graded), allowed)
+        if (seen, graded) == ("train", "test"):
+            leaked = len(same) + len(pairs)
+    return leaked
+
+
+def _report(seen: str, graded: str, found: str, allowed: bool) -> None:
+    if not found:
+        return
+    line = f"leakage: {found}. Results on {graded} will be too optimistic."
+    if (seen, graded) == ("train", "test") and not allowed:
+        raise DataError(
+            f"{line} Remove the copies (`tcs-edge check` shows them and saves a list for --exclude), or pass "
+            "--allow-leaks."
+        )
+    logger.warning(f"{line} Remove the copies.")
+
+
+def _equal_line(index: Index, places: np.ndarray, seen: str, graded: str) -> str:
+    if not len(places):
+        return ""
+    return f"{len(places)} images of {graded} are also in {seen}: {name_some(index.names_at(places))}"
+
+
+def _near_line(index: Index, pairs: np.ndarray, seen: str, graded: str) -> str:
+    if not len(pairs):
+        return ""
+    firsts, seconds = index.names_at(pairs[:, 0]), index.names_at(pairs[:, 1])
+    named = name_some([f"{second} ({first})" for first, second in zip(firsts, seconds, strict=True)])
+    return f"{len(pairs)} images of {graded} are near copies of images in {seen}: {named}"
