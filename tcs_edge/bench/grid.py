@@ -108,7 +108,7 @@ class BenchRun:
         """Return everything that the run's result depends on, as JSON values, without options of other methods."""
         options = self.options.model_dump(mode="json", exclude_none=True)
         others = set(METHODS) - self.options.method_tables
-        for unread in ("threads", "workers", "cache_dir", *others):
+        for unread in ("threads", "workers", "cache_dir", "cache_gb", "log", *others):
             options.pop(unread, None)
         return {"arm": self.arm, "options": options}
 

@@ -105,7 +105,8 @@ def _made(name: str, entry: Entry) -> Any:
         group.command(name, cls=PanelCommand, short_help=entry.summary)(module.command)
     else:
         group.command(name, short_help=entry.summary)(module.command)
-    return typer.main.get_command(group).commands[name]
+    made: Any = typer.main.get_command(group)
+    return made.commands[name]
 
 
 class Commands(TyperGroup):

@@ -20,7 +20,7 @@ SHARED = (
     "data", "unlabeled", "rest_unlabeled", "target", "teacher", "teacher_weights", "teacher_img_size", "teacher_onnx",
     "teacher_mean", "teacher_std", "teacher_layout", "teacher_output", "teacher_features", "student_init",
     "exclude", "column", "allow_leaks", "batch_size", "img_size", "lr", "augment", "device", "threads", "workers",
-    "cache_dir",
+    "cache_dir", "cache_gb",
 )  # fmt: skip
 
 

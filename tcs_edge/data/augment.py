@@ -56,8 +56,11 @@ class Augment:
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> torch.Tensor:
         """Draw one view of `image` with `rng`."""
-        view = self.distortion(self._view(image, rng), rng)
-        return torch.from_numpy(self.preprocess.normalize(np.asarray(view)))
+        return torch.from_numpy(self.preprocess.normalize(np.asarray(self.view(image, rng))))
+
+    def view(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        """Draw one view of `image` with `rng`, before its normalization."""
+        return self.distortion(self._view(image, rng), rng)
 
     def _view(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         if self.kind == "none":

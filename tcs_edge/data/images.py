@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,9 @@ from PIL import Image
 from tcs_edge.data.compact import Chain, Compact, text_order
 from tcs_edge.data.decode import Readable, decoded_bytes, image_size, open_rgb
 from tcs_edge.utils.files import sha256_file
+
+if TYPE_CHECKING:
+    from tcs_edge.data.cache import Crops, WorkingCopies
 
 UNLABELED = -100  # the label that torch's cross-entropy ignores
 SHA256_BYTES = 32
@@ -31,6 +34,8 @@ class Split:
         sizes: int32 (N, 2), stored width and height of each file in pixels, before the EXIF rotation; None reads it
             when asked.
         groups: int32 (N,), equal for images that belong together, such as those of one patient; None for no groups.
+        working: smaller copies for training, which a pass over the images fills; None for no copies.
+        crops: evaluation views, which the first pass over them fills; None for no copies.
     """
 
     sources: Sequence[Path | Readable] | np.ndarray
@@ -39,6 +44,8 @@ class Split:
     contents: np.ndarray | None = None
     sizes: np.ndarray | None = None
     groups: np.ndarray | None = None
+    working: WorkingCopies | None = None
+    crops: Crops | None = None
 
     def __post_init__(self) -> None:
         lengths = (len(self.sources), len(self.labels), len(self.names))
@@ -50,8 +57,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.names)
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int, view_side: int | None = None) -> Image.Image:
         """Return image `index` as upright RGB.
+
+        Args:
+            view_side: as for `open_rgb`.
 
         Raises:
             DataError: the file is missing or no longer readable.
@@ -59,12 +69,12 @@ class Split:
         source = self.sources[index]
         if isinstance(source, np.ndarray):
             return Image.fromarray(source).convert("RGB")
-        return open_rgb(source)
+        return open_rgb(source, view_side)
 
-    def decoded_bytes(self, index: int) -> int:
+    def decoded_bytes(self, index: int, view_side: int | None = None) -> int:
         """Estimate the memory for decoding image `index`; 0 for pixels in memory."""
         source = self.sources[index]
-        return 0 if isinstance(source, np.ndarray) else decoded_bytes(source)
+        return 0 if isinstance(source, np.ndarray) else decoded_bytes(source, view_side=view_side)
 
     def size(self, index: int) -> tuple[int, int]:
         """Return the stored width and height of image `index` in pixels, before the EXIF rotation.
@@ -116,11 +126,14 @@ class Split:
         else:
             sources = Chain([self.sources, others.sources])
         both = {name: (getattr(self, name), getattr(others, name)) for name in ("contents", "sizes")}
+        known: dict[str, Any] = {
+            name: np.concatenate(pair) for name, pair in both.items() if all(part is not None for part in pair)
+        }
         return Split(
             sources,
             np.concatenate([self.labels, others.labels]),
             Chain([self.names, others.names]),
-            **{name: np.concatenate(pair) for name, pair in both.items() if all(part is not None for part in pair)},
+            **known,
         )
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Split:
@@ -128,6 +141,8 @@ class Split:
         rows = np.asarray(indices, np.int64)
         return replace(
             self,
+            working=None,
+            crops=None,
             sources=_taken(self.sources, rows),
             labels=self.labels[rows],
             names=_taken(self.names, rows),

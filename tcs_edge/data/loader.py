@@ -8,6 +8,7 @@ resumes at an epoch boundary, or uses another number of workers, receives the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tcs_edge.data.augment import Augment
-from tcs_edge.data.cache import Images
+from tcs_edge.data.cache import Crops, Images
 from tcs_edge.data.images import UNLABELED, Split
+from tcs_edge.data.normalize import CPU, Normalizer
 from tcs_edge.data.parallel import ByteBudget
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.data.workers import WorkerLoader, Workers
@@ -24,55 +26,138 @@ from tcs_edge.errors import DataError, UsageError
 from tcs_edge.utils.launcher import ALONE, Ranks
 
 Sample = tuple[torch.Tensor, int, int]
-Draw = tuple[int, int]  # an image's position, and its number of earlier draws in this epoch
+Draw = tuple[int, int, int]  # epoch, an image's position, and the number of its earlier draws in this epoch
+
+
+class _View(Protocol):
+    """A view of an image: uint8 RGB of the model's input size."""
+
+    def stored(self, index: int) -> np.ndarray | None:
+        """Return the view of an image that needs no decoding, or None."""
+
+    def __call__(self, image: Image.Image, draw: Draw) -> np.ndarray: ...
 
 
 class _Views(Dataset[Sample]):
-    """Data set that maps a draw to (view float32 (3, S, S), label, position)."""
+    """Data set that maps a draw to (view uint8 (S, S, 3), label, position)."""
 
-    def __init__(self, images: Images, view: Callable[[Image.Image, Draw], torch.Tensor], budget: ByteBudget) -> None:
+    def __init__(self, images: Images, view: _View, budget: ByteBudget) -> None:
         self.images, self.view, self.budget = images, view, budget
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        index, _ = draw
-        with self.budget.held(self.images.decoded_bytes(index)):
-            return self.view(self.images.image(index), draw), int(self.images.labels[index]), index
+        _, index, _ = draw
+        pixels = self.view.stored(index)
+        if pixels is None:
+            with self.budget.held(self.images.decoded_bytes(index)):
+                pixels = self.view(self.images.image(index), draw)
+        return torch.from_numpy(np.array(pixels)), int(self.images.labels[index]), index
 
 
 class _Loader(WorkerLoader[Sample]):
-    """A loader that raises the same DataError message from a worker as from the main process."""
+    """A loader that normalizes its batches, and raises a worker's DataError with the message of the main process."""
+
+    def __init__(self, data: _Views, workers: Workers, normalized: Normalizer, **settings: Any) -> None:
+        super().__init__(data, workers, **settings)
+        self.normalized = normalized
 
     def __iter__(self) -> Iterator[list[torch.Tensor]]:
         try:
-            yield from super().__iter__()
+            for views, labels, index in super().__iter__():
+                yield [self.normalized(views), labels, index]
         except DataError as error:  # the message of a worker's error is its whole traceback
             raise DataError(str(error).strip().splitlines()[-1].rpartition("DataError: ")[2]) from error
 
 
 class _RandomView:
-    """Random view for (seed, epoch, draw)."""
+    """Random view for (seed, draw)."""
 
-    def __init__(self, augment: Augment, seed: int, epoch: int) -> None:
-        self.augment, self.seed, self.epoch = augment, seed, epoch
+    def __init__(self, augment: Augment, seed: int) -> None:
+        self.augment, self.seed = augment, seed
 
-    def __call__(self, image: Image.Image, draw: Draw) -> torch.Tensor:
-        index, again = draw
+    def stored(self, _index: int) -> None:
+        """Return None: every view is new."""
+
+    def __call__(self, image: Image.Image, draw: Draw) -> np.ndarray:
+        epoch, index, again = draw
         # index + 1, since stream 0 draws the order of the epoch
-        stream = [self.seed, self.epoch, index + 1, *([again] if again else [])]
-        return self.augment(image, np.random.default_rng(stream))
+        stream = [self.seed, epoch, index + 1, *([again] if again else [])]
+        return np.asarray(self.augment.view(image, np.random.default_rng(stream)))
 
 
 class _PlainView:
-    """The evaluation view."""
+    """The evaluation view, kept in `crops` if they have this preprocessing."""
 
-    def __init__(self, preprocess: Preprocess) -> None:
-        self.preprocess = preprocess
+    def __init__(self, preprocess: Preprocess, crops: Crops | None) -> None:
+        self.preprocess, self.crops = preprocess, crops
 
-    def __call__(self, image: Image.Image, _draw: Draw) -> torch.Tensor:
-        return torch.from_numpy(self.preprocess(image))
+    def stored(self, index: int) -> np.ndarray | None:
+        """Return the kept view of image `index`, or None."""
+        return None if self.crops is None else self.crops.store.get(index)
+
+    def __call__(self, image: Image.Image, draw: Draw) -> np.ndarray:
+        view = np.asarray(self.preprocess.crop(image))
+        if self.crops is not None:
+            self.crops.store.put(draw[1], view)
+        return view
+
+
+class _Reduced:
+    """Images for evaluation views at a reduced decoding, which fills the split's working copies."""
+
+    def __init__(self, split: Split, view_side: int) -> None:
+        self.split, self.view_side, self.labels = split, view_side, split.labels
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def image(self, index: int) -> Image.Image:
+        image = self.split.image(index, self.view_side)
+        if self.split.working:
+            self.split.working.offer(index, image, self.view_side)
+        return image
+
+    def decoded_bytes(self, index: int) -> int:
+        return self.split.decoded_bytes(index, self.view_side)
+
+
+class TrainingBatches:
+    """Batches of every epoch, with workers that stay between the epochs; arguments as for `training_loader`."""
+
+    def __init__(
+        self,
+        images: Images,
+        augment: Augment,
+        batch_size: int,
+        seed: int,
+        workers: int = 0,
+        labeled_fraction: float = 0.0,
+        place: Ranks = ALONE,
+        device: torch.device = CPU,
+        persistent: bool = True,
+    ) -> None:
+        def order(epoch: int) -> np.ndarray:
+            return epoch_order(images.labels, labeled_fraction, np.random.default_rng([seed, epoch, 0]))
+
+        threads = not augment.distortion.magnitude  # RandAugment draws from torch's global generator
+        self._batches = _Batches(order, len(images), batch_size, place, training=True)
+        normalized = Normalizer(augment.preprocess, device, channels_last=True)
+        view = _RandomView(augment, seed)
+        self.loader = _loader(images, view, normalized, self._batches, workers, threads, persistent)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def of_epoch(self, epoch: int) -> DataLoader[Sample]:
+        """Return the loader of one epoch; an earlier epoch's is no longer valid."""
+        self._batches.epoch = epoch
+        return self.loader
+
+    def close(self) -> None:
+        """End the workers."""
+        self.loader.close()
 
 
 def training_loader(
@@ -84,12 +169,12 @@ def training_loader(
     workers: int = 0,
     labeled_fraction: float = 0.0,
     place: Ranks = ALONE,
-    pinned: bool = False,
+    device: torch.device = CPU,
 ) -> DataLoader[Sample]:
     """Load one epoch in random order: (images float32 (B, 3, S, S), labels int64 (B,), index int64 (B,)).
 
     `index` is the position in `images`, for looking up values cached per image. A last batch of
-    one image is dropped, since batch normalization cannot use it.
+    one image is dropped, since batch normalization cannot use it. Workers hand over uint8 views.
 
     Args:
         images: a split, or better the result of `keep_decoded`, which decodes once for all epochs.
@@ -98,16 +183,15 @@ def training_loader(
         labeled_fraction: see `epoch_order`.
         place: of several processes, each loads its part of every batch of `batch_size` images. The parts are equal,
             so up to size - 1 images of the last batch are left out.
-        pinned: return pinned memory, which a GPU copies while it computes.
+        device: the images are normalized on it, in channels_last layout. A GPU copies them from pinned memory.
 
     Raises:
         UsageError: a part has fewer than 2 images, or the processes do not divide the batch.
     """
-    order = epoch_order(images.labels, labeled_fraction, np.random.default_rng([seed, epoch, 0]))
-    view = _RandomView(augment, seed, epoch)
-    threads = not augment.distortion.magnitude  # RandAugment draws from torch's global generator
-    batches = _Batches(order, batch_size, place, training=True)
-    return _loader(images, view, augment.preprocess, batches, workers, pinned, threads)
+    batches = TrainingBatches(
+        images, augment, batch_size, seed, workers, labeled_fraction, place, device, persistent=False
+    )
+    return batches.of_epoch(epoch)
 
 
 def epoch_order(labels: np.ndarray, labeled_fraction: float, rng: np.random.Generator) -> np.ndarray:
@@ -133,52 +217,79 @@ def evaluation_loader(
     batch_size: int,
     workers: int = 0,
     place: Ranks = ALONE,
-    pinned: bool = False,
+    device: torch.device = CPU,
+    exact: bool = True,
 ) -> DataLoader[Sample]:
     """Load every image once, in order, with the deployed model's preprocessing; batches as in `training_loader`.
 
     Args:
         place: of several processes, each loads every size-th image.
-        pinned: as `training_loader`.
+        device: the images are normalized on it.
+        exact: decode every pixel, as a device does. Otherwise large JPEGs are reduced while they are decoded, see
+            `decode.open_rgb`, and the split's working copies are filled on the way.
     """
-    batches = _Batches(np.arange(place.rank, len(images), place.size), batch_size, ALONE, training=False)
-    return _loader(images, _PlainView(preprocess), preprocess, batches, workers, pinned)
+    crops = _crops(images, preprocess) if exact else None
+    if isinstance(images, Split) and not exact:
+        if images.working:
+            images.working.store.allocate()
+        images = _Reduced(images, preprocess.resized_side)
+    order = np.arange(place.rank, len(images), place.size)
+    batches = _Batches(lambda _epoch: order, len(order), batch_size, ALONE, training=False)
+    if crops is not None and crops.store.complete:
+        workers = 0
+    return _loader(images, _PlainView(preprocess, crops), Normalizer(preprocess, device), batches, workers)
+
+
+def _crops(images: Images, preprocess: Preprocess) -> Crops | None:
+    """Return the kept evaluation views of a split, if they have this preprocessing."""
+    crops = images.crops if isinstance(images, Split) else None
+    if crops is None or crops.preprocess != preprocess:
+        return None
+    crops.store.allocate()
+    return crops
 
 
 class _Batches(Sampler[list[Draw]]):
-    """Batches of draws: every position in `order`, int64 (n,), with the number of its earlier occurrences.
+    """Batches of draws: every position in the order of an epoch, with the number of its earlier occurrences.
 
     Of several processes, each gets an equal part of every training batch. A last training batch without two images
     for each process is dropped, since batch normalization cannot use one.
+
+    Args:
+        order: returns the positions of an epoch, int64 (n,), with the same n for all.
     """
 
-    def __init__(self, order: np.ndarray, batch_size: int, place: Ranks, training: bool) -> None:
-        self.order, self.earlier = order, earlier_draws(order)
+    def __init__(
+        self, order: Callable[[int], np.ndarray], images: int, batch_size: int, place: Ranks, training: bool
+    ) -> None:
+        self.order, self.images, self.epoch = order, images, 0
         self.batch_size, self.place = batch_size, place
-        size, last = place.size, len(order) % batch_size
-        if training and not place.alone and (batch_size % size or min(batch_size, len(order)) < 2 * size):
+        size, last = place.size, images % batch_size
+        if training and not place.alone and (batch_size % size or min(batch_size, images) < 2 * size):
             raise UsageError(
-                f"{size} processes cannot share batches of {min(batch_size, len(order))} images: each needs the same "
+                f"{size} processes cannot share batches of {min(batch_size, images)} images: each needs the same "
                 f"number, at least 2. Pass a --batch-size that is a multiple of {size}."
             )
-        short = training and len(order) > batch_size > 1 and 0 < last < 2 * size
-        self.count = len(order) // batch_size + bool(last and not short)
+        short = training and images > batch_size > 1 and 0 < last < 2 * size
+        self.count = images // batch_size + bool(last and not short)
 
     @property
     def largest(self) -> int:
         """Images in a full batch of this process."""
-        return min(self.batch_size, max(1, len(self.order))) // self.place.size
+        return min(self.batch_size, max(1, self.images)) // self.place.size
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        epoch, order = self.epoch, self.order(self.epoch)
+        repeated = earlier_draws(order)
         for start in range(0, self.count * self.batch_size, self.batch_size):
             rows = slice(start, start + self.batch_size)
-            index, earlier = self.order[rows], self.earlier[rows]
+            index, earlier = order[rows], repeated[rows]
             kept = len(index) // self.place.size * self.place.size
             own = slice(self.place.rank, kept, self.place.size)
-            yield list(zip(index[own].tolist(), earlier[own].tolist(), strict=True))
+            yield [(epoch, one, again) for one, again in zip(index[own].tolist(), earlier[own].tolist(), strict=True)]
 
 
 def earlier_draws(order: np.ndarray) -> np.ndarray:
@@ -194,17 +305,20 @@ def earlier_draws(order: np.ndarray) -> np.ndarray:
 
 def _loader(
     images: Images,
-    view: Callable[[Image.Image, Draw], torch.Tensor],
-    preprocess: Preprocess,
+    view: _View,
+    normalized: Normalizer,
     batches: _Batches,
     asked: int,
-    pinned: bool,
     threads: bool = True,
-) -> DataLoader[Sample]:
-    batch_bytes = batches.largest * preprocess.tensor_bytes
+    persistent: bool = False,
+) -> _Loader:
+    batch_bytes = batches.largest * normalized.preprocess.view_bytes
     workers = Workers.for_batches(len(batches), asked, batch_bytes, threads)
     data = _Views(images, view, workers.budget)
-    return _Loader(data, workers, batch_bytes=batch_bytes, batch_sampler=batches, pin_memory=pinned)
+    return _Loader(
+        data, workers, normalized, batch_bytes=batch_bytes, batch_sampler=batches, persistent=persistent,
+        pin_memory=normalized.device.type == "cuda",
+    )  # fmt: skip
 
 
 def image_batches(

@@ -72,6 +72,11 @@ class Preprocess:
         return 12 * self.img_size**2
 
     @property
+    def view_bytes(self) -> int:
+        """Size of one view before its normalization: uint8 (img_size, img_size, 3)."""
+        return 3 * self.img_size**2
+
+    @property
     def resampling(self) -> Image.Resampling:
         """Pillow's filter of `interpolation`."""
         return _FILTERS[self.interpolation]

@@ -101,20 +101,27 @@ class WorkerLoader(DataLoader[Sample]):
     Args:
         data: its items may be loaded in another process or thread.
         batch_bytes: size of one batch; of large batches, fewer are loaded ahead.
+        persistent: keep the processes for the next iteration, until `close`.
         settings: arguments of `DataLoader`.
 
     Raises:
         MissingError: while iterating, if a worker process was killed.
     """
 
-    def __init__(self, data: Dataset[Sample], workers: Workers, batch_bytes: int, **settings: Any) -> None:
+    def __init__(
+        self, data: Dataset[Sample], workers: Workers, batch_bytes: int, persistent: bool = False, **settings: Any
+    ) -> None:
         self.workers = workers
         self.ahead = batches_ahead(workers.count, batch_bytes)
         if workers.count and workers.context:
-            settings |= {"num_workers": workers.count, "prefetch_factor": self.ahead}
+            settings |= {"num_workers": workers.count, "prefetch_factor": self.ahead, "persistent_workers": persistent}
             settings |= {"multiprocessing_context": workers.context, "worker_init_fn": _start_worker}
         # A generator of its own, so that iterating does not advance torch's global generator.
         super().__init__(data, generator=torch.Generator(), **settings)
+
+    def close(self) -> None:
+        """End the processes that iterating has kept."""
+        self._iterator = None  # its finalizer ends them
 
     def __iter__(self) -> Iterator[Any]:
         threads = 0 if self.workers.context else self.workers.count

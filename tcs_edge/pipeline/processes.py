@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from tcs_edge.data.cache import share_copies
 from tcs_edge.errors import UsageError
 from tcs_edge.pipeline.announce import announce_images, announce_student
 from tcs_edge.search.student import resolve_search, select
@@ -50,6 +51,8 @@ def prepare(options: CompressConfig, watch: Stopwatch) -> Prepared:
         with watch.stage("search"):
             ready = _searched(listed, search)
     announce_student(ready)
+    if not current().alone:
+        share_copies(ready.images)
     return ready
 
 

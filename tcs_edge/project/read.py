@@ -32,7 +32,7 @@ EXPORTED = frozenset({
     "min_class_recall", "min_macro_f1", "max_ece",
 })  # fmt: skip
 # Options that may change with --resume: of the machine and the exported files, not of the trained model.
-RESUMABLE = EXPORTED | {"threads", "workers", "device"}
+RESUMABLE = EXPORTED | {"threads", "workers", "device", "cache_gb", "log"}
 
 
 class ProjectFile(CompressConfig):

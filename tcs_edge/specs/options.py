@@ -23,6 +23,7 @@ Augmentation = Literal["none", "crop", "crop-flip"]
 SearchName = Literal["table", "alignment", "halving"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 TeacherLayout = Literal["nchw", "nhwc"]
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
 ImgSize = Annotated[int, Field(ge=16, le=1024)]
 
 
@@ -286,5 +287,10 @@ class RunOptions(Spec):
     workers: int | None = Field(None, ge=0)
     """Image-decoding processes, or threads on macOS and Windows. Default: free cores less one, at most 4;
     16 with a GPU."""
+    cache_gb: float = Field(4.0, ge=0, le=1e6)
+    """Space for decoded images during the run, in 10^9 bytes, in the cache folder. What has no room is decoded in
+    every epoch, with the same result."""
+    log: tuple[Tracker, ...] | None = None
+    """Also send the metrics of every epoch to tensorboard, wandb or mlflow; repeatable."""
     seed: int = Field(0, ge=0, lt=2**31)
     """Random seed."""

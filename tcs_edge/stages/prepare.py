@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcs_edge.data import ImageSet, Preprocess, load_images
+from tcs_edge.data.cache import with_copies
 from tcs_edge.data.shots import few_shot
 from tcs_edge.data.sizes import typical_side
 from tcs_edge.data.unlabeled import with_unlabeled
@@ -28,6 +29,7 @@ from tcs_edge.students.recognize import only_file, student_of
 from tcs_edge.teachers.registry import teacher_spec
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.modes import require_compiler
+from tcs_edge.training.tracking import require_trackers
 from tcs_edge.utils.installed import OF_A_RUN, require_installed
 from tcs_edge.utils.threads import free_cores
 
@@ -112,7 +114,8 @@ class Shortlist:
         mean, std = student_mean_std(winner.candidate.name)
         preprocess = Preprocess(winner.img_size, mean=mean, std=std)
         options = self.resolved(winner, search)
-        return Prepared(options, self.target, self.images, self.limits, choice, preprocess)
+        images = with_copies(self.images, preprocess, options.cache_gb, options.cache_dir)
+        return Prepared(options, self.target, images, self.limits, choice, preprocess)
 
 
 def list_students(asked: CompressConfig) -> Shortlist:
@@ -157,9 +160,10 @@ def require_usable_options(asked: CompressConfig) -> None:
 
     Raises:
         UsageError: no such device, an unknown name, or a device that lacks support for `asked.train`.
-        MissingError: torch.compile lacks its compiler.
+        MissingError: torch.compile lacks its compiler, or a tracker is not installed.
     """
     accelerator = make_accelerator(asked.device, asked.train.amp)
+    require_trackers(asked.log or ())
     if asked.train.compile:
         require_compiler(accelerator.device)
     if asked.teacher and not asked.teacher_file:

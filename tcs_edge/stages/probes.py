@@ -86,7 +86,7 @@ def own_features(backbone: nn.Module, split: Split, preprocess: Preprocess, opti
     Raises:
         DataError: features that are not finite in fp16.
     """
-    loader = evaluation_loader(split, preprocess, options.batch_size, options.workers)
+    loader = evaluation_loader(split, preprocess, options.batch_size, options.workers, exact=False)
     pixels = (batch for batch, _, _ in track(loader, "student features before training", total=len(loader)))
     device = make_accelerator(options.device).device
     origin = f"{options.student} ({options.student_init})"

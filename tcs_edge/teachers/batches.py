@@ -21,7 +21,7 @@ _MAX_AUTO_WORKERS = 8
 
 
 class _Decoded(Dataset[Any]):
-    """Data set that maps a batch number to float32 (B, 3, S, S), or to an error as a value.
+    """Data set that maps a batch number to views uint8 (B, S, S, 3), or to an error as a value.
 
     A raised error would reach the main process with the worker's traceback in its message.
     """
@@ -34,19 +34,25 @@ class _Decoded(Dataset[Any]):
 
     def __getitem__(self, index: int) -> np.ndarray | TcsEdgeError:
         try:
-            return np.stack([self._input(int(row)) for row in self.plan[index]])
+            return np.stack([self._view(int(row)) for row in self.plan[index]])
         except TcsEdgeError as error:
             return error
 
-    def _input(self, row: int) -> np.ndarray:
-        with self.budget.held(self.split.decoded_bytes(row)):
-            return self.preprocess(self.split.image(row))
+    def _view(self, row: int) -> np.ndarray:
+        split, side = self.split, self.preprocess.resized_side
+        with self.budget.held(split.decoded_bytes(row, side)):
+            image = split.image(row, side)
+            if split.working:
+                split.working.offer(row, image, side)
+            return np.asarray(self.preprocess.crop(image))
 
 
 def batch_loader(
     split: Split, preprocess: Preprocess, plan: Sequence[Rows], asked: int | None
 ) -> WorkerLoader[np.ndarray | TcsEdgeError]:
-    """Load float32 (B, 3, S, S) for the rows of each batch in `plan`, or an error as a value.
+    """Load views, uint8 (B, S, S, 3), for the rows of each batch in `plan`, or an error as a value.
+
+    Large JPEGs are decoded at a reduced size, see `decode.open_rgb`. A split's working copies are filled on the way.
 
     Args:
         asked: processes or threads that decode; 0 decodes in this thread, None chooses a number.
@@ -54,7 +60,9 @@ def batch_loader(
     # Arrays are sent through a pipe, since 64 MB of /dev/shm in a container cannot hold two batches of tensors.
     workers = Workers.for_batches(len(plan), _auto_workers(split, sum(map(len, plan))) if asked is None else asked)
     data = _Decoded(split, preprocess, plan, workers.budget)
-    batch_bytes = max(map(len, plan), default=0) * preprocess.tensor_bytes
+    if split.working:
+        split.working.store.allocate()
+    batch_bytes = max(map(len, plan), default=0) * preprocess.view_bytes
     return WorkerLoader(data, workers, batch_bytes, batch_size=None, sampler=range(len(plan)), collate_fn=_unchanged)
 
 

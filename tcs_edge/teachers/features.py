@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tcs_edge.data.decode import SPARE_PIXELS
 from tcs_edge.data.images import ImageSet, Split
+from tcs_edge.data.normalize import Normalizer
 from tcs_edge.errors import DataError, MissingError, TcsEdgeError
 from tcs_edge.teachers.batch_size import pass_batch_size
 from tcs_edge.teachers.batches import batch_loader
@@ -239,7 +241,10 @@ def cached_images_of(images: ImageSet, info: TeacherInfo, cache_dir: Path | None
 def _store(cache_dir: Path | None, info: TeacherInfo, readout: Readout) -> FeatureStore:
     root = default_cache_dir() if cache_dir is None else Path(cache_dir)
     ingredients = feature_ingredients(info.timm_name or info.name, info.weights_sha256, info.preprocess)
-    return FeatureStore(root, ingredients | info.ingredients | readout.ingredients(), readout.width or info.dim)
+    decoding = {"decoding": f"JPEG reduced to {SPARE_PIXELS} times the view"}
+    return FeatureStore(
+        root, ingredients | info.ingredients | readout.ingredients() | decoding, readout.width or info.dim
+    )
 
 
 def _run_pass(
@@ -278,12 +283,13 @@ def _forward(
     batches: Iterable[np.ndarray | TcsEdgeError],
     device: str | torch.device,
 ) -> Iterator[np.ndarray]:
-    """Compute and check float16 features (B, d) of batches of images (B, 3, S, S)."""
+    """Compute and check float16 features (B, d) of batches of views, uint8 (B, S, S, 3)."""
+    normalized = Normalizer(info.preprocess, torch.device(device))
     for batch in batches:
         if isinstance(batch, TcsEdgeError):
             raise batch
         with torch.inference_mode():
-            features = module(torch.from_numpy(batch).to(device)).cpu().numpy()
+            features = module(normalized(torch.from_numpy(batch))).cpu().numpy()
         _check(info, features, batch)
         yield features.astype(np.float16)
 
@@ -300,7 +306,7 @@ def _take(batches: Iterator[np.ndarray], rows: int, dim: int) -> np.ndarray:
 
 
 def _check(info: TeacherInfo, features: np.ndarray, images: np.ndarray) -> None:
-    """Refuse unusable features, float32 (B, d), of images (B, 3, S, S)."""
+    """Refuse unusable features, float32 (B, d), of views, uint8 (B, S, S, 3)."""
     if not np.isfinite(features).all():
         raise DataError(_broken(info, "give NaN or Inf"))
     if np.abs(features).max() > _FP16_MAX:

@@ -6,8 +6,8 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from tcs_edge.data import ImageSet, Preprocess
 from tcs_edge.data.augment import Augment
-from tcs_edge.data.cache import keep_decoded
-from tcs_edge.data.loader import evaluation_loader, training_loader
+from tcs_edge.data.cache import evaluation_view, keep_decoded, with_crops
+from tcs_edge.data.loader import TrainingBatches, evaluation_loader
 from tcs_edge.data.rand_augment import RandAugment
 from tcs_edge.errors import DataError
 from tcs_edge.methods import DistillationTargets, Method, MethodInputs, build_method
@@ -28,6 +28,7 @@ from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.fold import fold_student
 from tcs_edge.training.modes import deterministic, tensor_float_32
 from tcs_edge.training.schedule import Schedule
+from tcs_edge.training.tracking import open_trackers
 from tcs_edge.training.trainer import Data, train
 from tcs_edge.utils.allocator import return_freed_memory
 from tcs_edge.utils.files import write_bytes, write_json
@@ -101,16 +102,17 @@ def train_method(
     classes, img_size = len(images.classes), preprocess.img_size
     method = build_method(MethodInputs(backbone, feature_dim, img_size, classes, options, targets))
     accelerator = make_accelerator(options.device, options.train.amp)
-    log = _MetricsLog(files.metrics, resume) if files else _no_log
-    data = _make_data(images, preprocess, options, pinned=accelerator.device.type == "cuda")
     if options.method_facts.trains:
         with (
+            closing(_batches(images, preprocess, options, accelerator.device)) as batches,
+            _log(files, resume, options, len(batches)) as log,
             deterministic(options.train.deterministic),
             tensor_float_32(accelerator.device),
             _checkpoint(files, resume) as (checkpoint, resume),
         ):
             train(
-                backbone, method, data, _schedule(options), options.seed, accelerator,
+                backbone, method, _data(batches, images, preprocess, options, accelerator.device),
+                _schedule(options), options.seed, accelerator,
                 checkpoint, resume, options.train, log,
             )  # fmt: skip
     return method
@@ -132,8 +134,23 @@ def _checkpoint(files: TrainingFiles | None, resume: bool) -> Iterator[tuple[Pat
         yield copy, bool(state)
 
 
-def _no_log(_metrics: dict[str, Any]) -> None:
-    pass
+@contextmanager
+def _log(
+    files: TrainingFiles | None, resume: bool, options: ResolvedConfig, steps_per_epoch: int
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield a function that takes the metrics of an epoch; only rank 0 keeps them."""
+    if files is None:
+        yield lambda metrics: None
+        return
+    lines = _MetricsLog(files.metrics, resume)
+    document = options.model_dump(mode="json", exclude_none=True)
+    with open_trackers(options.log or (), files.metrics.parent, document) as trackers:
+
+        def log(metrics: dict[str, Any]) -> None:
+            lines(metrics)
+            trackers.log(metrics, metrics["epoch"] * steps_per_epoch)
+
+        yield log
 
 
 def _schedule(options: ResolvedConfig) -> Schedule:
@@ -147,17 +164,25 @@ def _schedule(options: ResolvedConfig) -> Schedule:
     )
 
 
-def _make_data(images: ImageSet, preprocess: Preprocess, options: ResolvedConfig, pinned: bool) -> Data:
+def _batches(
+    images: ImageSet, preprocess: Preprocess, options: ResolvedConfig, device: torch.device
+) -> TrainingBatches:
     distortion = RandAugment(options.train.rand_augment, options.train.rand_augment_ops)
     augment = Augment(options.augment, preprocess, distortion=distortion)
-    decoded = keep_decoded(images.train, preprocess)
-    batches = partial(
-        training_loader, decoded, augment, options.batch_size, options.seed,
-        workers=options.workers, labeled_fraction=options.labeled_fraction or _labeled_fraction(images),
-        place=current(), pinned=pinned,
-    )  # fmt: skip
-    val = partial(evaluation_loader, images.val, preprocess, options.batch_size, options.workers, current(), pinned)
-    return Data(lambda epoch: batches(epoch=epoch), len(batches(epoch=0)), val)
+    fraction = options.labeled_fraction or _labeled_fraction(images)
+    decoded = keep_decoded(images.train, preprocess, options.cache_gb)
+    return TrainingBatches(
+        decoded, augment, options.batch_size, options.seed, options.workers, fraction, current(), device
+    )
+
+
+def _data(
+    batches: TrainingBatches, images: ImageSet, preprocess: Preprocess, options: ResolvedConfig, device: torch.device
+) -> Data:
+    size, workers = options.batch_size, options.workers
+    kept = with_crops(images.val, preprocess, int(options.cache_gb * 1e9), options.cache_dir)
+    val = partial(evaluation_loader, kept, preprocess, size, workers, current(), device)
+    return Data(batches.of_epoch, len(batches), val)
 
 
 def _labeled_fraction(images: ImageSet) -> float:
@@ -168,7 +193,9 @@ def _labeled_fraction(images: ImageSet) -> float:
 def _first_images(images: ImageSet, preprocess: Preprocess) -> Tensor:
     count = min(FOLD_IMAGES, len(images.val))
     rows = [math.floor(index * len(images.val) / count) for index in range(count)]
-    return torch.stack([torch.from_numpy(preprocess(images.val.image(row))) for row in rows])
+    return torch.stack(
+        [torch.from_numpy(preprocess.normalize(evaluation_view(images.val, row, preprocess))) for row in rows]
+    )
 
 
 class _MetricsLog:

@@ -29,6 +29,7 @@ from tcs_edge.training.checkpoints import Progress, load_checkpoint, save_checkp
 from tcs_edge.training.ema import WeightAverage
 from tcs_edge.training.mixup import draw_mix
 from tcs_edge.training.out_of_memory import fitting_batch_named
+from tcs_edge.training.pace import Pace, Rows, bar_pace, pace_text
 from tcs_edge.training.schedule import Schedule
 from tcs_edge.utils.durations import format_seconds
 from tcs_edge.utils.progress import for_bar, track
@@ -36,7 +37,6 @@ from tcs_edge.utils.ranks import current, gathered
 
 logger = logging.getLogger(__name__)
 
-Rows = tuple[Tensor, Tensor, Tensor]  # images (B, 3, S, S), labels (B,), indices (B,)
 
 # Reading a loss waits for the device, so losses are checked once per window of this number of steps.
 FINITE_WINDOW = 10
@@ -135,13 +135,15 @@ def train(
 def _epoch_line(metrics: dict[str, Any], epochs: int) -> str:
     accuracy = f", validation accuracy {100 * metrics['val_accuracy']:.1f} %" if "val_accuracy" in metrics else ""
     seconds = format_seconds(metrics["seconds"])
-    return f"epoch {metrics['epoch']} of {epochs}: loss {metrics['loss']:.3f}{accuracy}, {seconds}"
+    return (
+        f"epoch {metrics['epoch']} of {epochs}: loss {metrics['loss']:.3f}{accuracy}, {seconds}, {pace_text(metrics)}"
+    )
 
 
 def _bar_text(latest: dict[str, Any], epochs: int) -> str:
-    """Text of the progress bar, with the latest measured accuracy."""
+    """Text of the progress bar, with the latest measured accuracy and the pace of the last epoch."""
     accuracy = f" val {100 * latest['val_accuracy']:.1f} %" if "val_accuracy" in latest else ""
-    return f"epoch {latest['epoch']}/{epochs} loss {latest['loss']:.3f}{accuracy}"
+    return f"epoch {latest['epoch']}/{epochs} loss {latest['loss']:.3f}{accuracy} {bar_pace(latest)}"
 
 
 def _due(saved_at: float) -> bool:
@@ -165,24 +167,24 @@ class _Run:
         """Train one epoch, validate if it is due, and return the metrics."""
         # Dropout etc. depend on the epoch and the process only.
         torch.manual_seed((epoch_seed(self.seed, epoch) + current().rank * RANK_STREAM) % 2**63)
-        started = time.perf_counter()
+        pace = Pace(current().size)
         self.wrapped.train()
         first = epoch * self.data.steps_per_epoch
-        means = _over_ranks(_mean_parts(self._steps(epoch, first), first))
+        means = _over_ranks(_mean_parts(self._steps(pace.timed(self.data.train(epoch)), epoch, first), first))
         self._require_finite(first + self.data.steps_per_epoch - 1)
-        seconds = time.perf_counter() - started
+        kept = pace.metrics(self.accelerator.device)
         metrics = {"epoch": epoch + 1, "lr": self.optimizer.param_groups[0]["lr"], **means}
         if validates(epoch, self.schedule.epochs):
             metrics["val_accuracy"] = self._accuracy()
-        return metrics | {"seconds": round(seconds, 3)}
+        return metrics | kept
 
     def _accuracy(self) -> float:
         with self.average.in_place() if self.average else nullcontext():
             accuracy: float = accuracy_of(self.trainee.backbone, self.trainee.method, self.data.val(), self.accelerator)
             return accuracy
 
-    def _steps(self, epoch: int, first: int) -> Iterator[dict[str, Tensor]]:
-        for step, rows in enumerate(self.data.train(epoch), start=first):
+    def _steps(self, batches: Iterable[Rows], epoch: int, first: int) -> Iterator[dict[str, Tensor]]:
+        for step, rows in enumerate(batches, start=first):
             yield self._step(self._batch(rows, epoch, step), step)
             next(self.ticks, None)
 

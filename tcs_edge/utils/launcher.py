@@ -40,6 +40,15 @@ def launched() -> Ranks:
     return Ranks(number_in(RANK, 0), size, max(1, number_in(LOCAL_SIZE, 1))) if size > 1 else Ranks()
 
 
+def lost_processes() -> bool:
+    """Return True if `accelerate launch` was asked for several processes, but started this one alone.
+
+    It does so on a CPU without MPI: it sets the address of the others, and starts none of them.
+    """
+    of_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ
+    return of_accelerate and not any(name in os.environ for name in SIZE)
+
+
 def number_in(names: Sequence[str], default: int) -> int:
     """Return the number in the first of these environment variables that is set."""
     found = next((os.environ[name] for name in names if os.environ.get(name, "").isdecimal()), None)

@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tcs_edge.errors import MissingError, UsageError, reason_of
-from tcs_edge.utils.launcher import ALONE, LOCAL_RANK, LOCAL_SIZE, RANK, SIZE, Ranks, launched, number_in
+from tcs_edge.utils.launcher import (
+    ALONE,
+    LOCAL_RANK,
+    LOCAL_SIZE,
+    RANK,
+    SIZE,
+    Ranks,
+    launched,
+    lost_processes,
+    number_in,
+)
 from tcs_edge.utils.row_array import row_array
 from tcs_edge.utils.versions import library_versions
 
@@ -52,11 +62,16 @@ def joined(device: str) -> Iterator[Ranks]:
         device: the run's device; CUDA devices exchange gradients through NCCL, the others through gloo.
 
     Raises:
-        UsageError: processes of different versions.
+        UsageError: processes of different versions, or a launcher that started one process of several.
         MissingError: torch has no gloo, or another process ended or cannot be reached.
     """
     global _current
     place = launched()
+    if lost_processes():
+        raise UsageError(
+            "accelerate launch started one of several processes, because on a CPU it needs MPI. Start them with "
+            "`torchrun --nproc-per-node N -m tcs_edge compress ...`."
+        )
     if place.alone:
         yield place
         return

@@ -46,6 +46,27 @@ def row_array(shape: tuple[int, ...], dtype: Any, folder: Path | None = None) ->
         raise write_error(error, folder / "rows") from error
 
 
+def new_file(size: int, folder: Path | None = None) -> Path:
+    """Return a new file of `size` zeros, which the caller opens where it is needed, and removes.
+
+    Raises:
+        MissingError: as `row_array`.
+    """
+    folder = default_cache_dir() if folder is None else folder
+    make_folder(folder)
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".rows-", delete=False) as file:
+            path = Path(file.name)
+            try:
+                _reserve(file, size)
+            except OSError:
+                path.unlink()
+                raise
+            return path
+    except OSError as error:
+        raise write_error(error, folder / "rows") from error
+
+
 def stored_rows(parts: Iterable[np.ndarray], rows: int, dtype: Any, folder: Path | None = None) -> np.ndarray:
     """Return `parts`, arrays (n, ...) with `rows` rows in all, one after the other as a `row_array` of `dtype`.
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from tcs_edge.data.decode import MAX_PIXELS, as_rgb, image_size, inspect, open_rgb
+from tcs_edge.data import Preprocess
+from tcs_edge.data.decode import MAX_PIXELS, as_rgb, decoded_bytes, image_size, inspect, open_rgb, reduction
 from tcs_edge.data.formats import has_image_suffix, readable_formats
 from tcs_edge.errors import DataError
 
@@ -388,3 +389,41 @@ def test_heic_is_read_with_the_extra(tmp_path, picture):
     picture(1, 64, 48).save(tmp_path / "a.heic", quality=95)
     error = np.abs(pixels(tmp_path / "a.heic").astype(int) - np.asarray(picture(1, 64, 48)).astype(int))
     assert error.mean() < 8
+
+
+def photo(path, picture, exif=None):
+    image = picture(3, 1200, 900).filter(ImageFilter.GaussianBlur(1))
+    image.save(path, quality=92, **({"exif": exif} if exif else {}))
+    return path
+
+
+@pytest.mark.parametrize(("side", "factor"), [(300, 1), (150, 2), (75, 4), (37, 8), (8, 8)])
+def test_a_large_jpeg_is_reduced_while_it_is_decoded(tmp_path, picture, side, factor):
+    path = photo(tmp_path / "photo.jpg", picture)
+    image = open_rgb(path, side)
+    assert reduction((1200, 900), side) == factor
+    assert image.size == (-(-1200 // factor), -(-900 // factor))
+    assert (decoded_bytes(path, view_side=side) < decoded_bytes(path)) == (factor > 1)
+    preprocess = Preprocess(side, mean=(0, 0, 0), std=(1, 1, 1))
+    difference = 255 * np.abs(preprocess(image) - preprocess(open_rgb(path)))
+    assert np.quantile(difference, 0.99) <= 2.01
+    assert difference.max() <= 5.01
+
+
+def test_a_reduced_jpeg_is_upright(tmp_path, picture):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert open_rgb(photo(tmp_path / "photo.jpg", picture, exif), 37).size == (113, 150)
+
+
+@pytest.mark.parametrize("name", ["photo.png", "photo.webp"])
+def test_other_formats_are_decoded_whole(tmp_path, picture, name):
+    picture(0, 400, 300).save(tmp_path / name)
+    assert open_rgb(tmp_path / name, 8).size == (400, 300)
+
+
+def test_a_truncated_jpeg_is_refused_when_reduced(tmp_path, picture):
+    path = photo(tmp_path / "photo.jpg", picture)
+    path.write_bytes(path.read_bytes()[:-20_000])
+    with pytest.raises(DataError, match=r"photo\.jpg"):
+        open_rgb(path, 37)

@@ -12,13 +12,14 @@ import types
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch.utils.data import Dataset
 
 from tcs_edge.data import Preprocess, Split, workers
 from tcs_edge.data.augment import Augment
-from tcs_edge.data.loader import evaluation_loader, training_loader
+from tcs_edge.data.loader import TrainingBatches, evaluation_loader, training_loader
 from tcs_edge.data.rand_augment import RandAugment
 from tcs_edge.data.workers import WorkerLoader, Workers, fork_context
 from tcs_edge.errors import DataError, MissingError
@@ -227,3 +228,41 @@ def test_a_process_of_a_pool_loads_with_workers(tmp_path):
 @LINUX
 def test_workers_are_forked_in_the_main_process():
     assert fork_context() is not None
+
+
+class Pids:
+    """A view that is the number of the process that made it."""
+
+    def stored(self, _index):
+        return np.frombuffer(os.getpid().to_bytes(4, "little") * 48, np.uint8).reshape(8, 8, 3)
+
+
+@LINUX
+def test_workers_of_the_training_stay_between_epochs_and_end_with_it(monkeypatch):
+    batches = TrainingBatches(split_of(12), Augment("crop", Preprocess(8)), 4, seed=0, workers=2)
+    monkeypatch.setattr(batches.loader.dataset, "view", Pids())
+    monkeypatch.setattr(batches.loader, "normalized", lambda views: views)
+    pids = []
+    for epoch in range(3):
+        views = torch.cat([batch[0] for batch in batches.of_epoch(epoch)])
+        pids.append({int.from_bytes(view.numpy().tobytes()[:4], "little") for view in views})
+    assert len(pids[0]) == 2
+    assert pids[0] == pids[1] == pids[2]
+    assert all(psutil.pid_exists(pid) for pid in pids[0])
+    batches.close()
+    deadline = time.monotonic() + 30
+    while any(psutil.pid_exists(pid) for pid in pids[0]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(psutil.pid_exists(pid) for pid in pids[0])
+
+
+def test_epochs_of_lasting_workers_equal_those_of_new_loaders():
+    images, augment = split_of(12), Augment("crop-flip", Preprocess(8))
+    batches = TrainingBatches(images, augment, 4, seed=3, workers=2)
+    try:
+        for epoch in (0, 1, 5):
+            again = training_loader(images, augment, 4, 3, epoch)
+            for one, other in zip(batches.of_epoch(epoch), again, strict=True):
+                assert all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
+    finally:
+        batches.close()

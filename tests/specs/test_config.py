@@ -37,7 +37,8 @@ FIELDS = {
     "precision": st.none() | st.lists(st.sampled_from(["fp32", "fp16", "int8"])).map(tuple),
     "max_accuracy_drop": st.floats(0, 0.99), "dynamic_batch": st.booleans(), "embed_preprocess": st.booleans(),
     "int8": st.builds(Int8Options, calibration_images=st.integers(8, 4096), rounds=st.integers(0, 64)),
-    "cache_dir": st.none() | paths, "seed": st.integers(0, 2**31 - 1),
+    "cache_dir": st.none() | paths, "cache_gb": st.floats(0, 1e6), "seed": st.integers(0, 2**31 - 1),
+    "log": st.none() | st.lists(st.sampled_from(["tensorboard", "wandb", "mlflow"]), max_size=3).map(tuple),
     "tcs": st.builds(
         TcsOptions, dims=st.integers(2, 4096), kept_fraction=st.floats(0.01, 1), mimic_weight=st.floats(0, 100),
         mimic=st.sampled_from(["cosine", "mse", "lsh", "lsh+mse", "none"]), hash_bits=st.integers(8, 4096),

@@ -42,6 +42,9 @@ def test_two_processes_train_one_student(tmp_path: Path) -> None:
     (first, lost), (second,) = run_two(str(checkpoint))
     assert first["ranks"] == second["ranks"] == ["rank 0", "rank é1"]
     assert first["rows"] == second["rows"] == np.arange(12.0).reshape(4, 3).tolist()
+    expected = [np.full((2, 2, 3), row + 1).tolist() for row in range(3)]
+    assert first["kept"] == second["kept"] == [*expected, None]
+    assert list(tmp_path.iterdir()) == [checkpoint]  # the shared file has lost its name
     for found in (first, second):
         assert found["differ"].startswith("the processes differ in option lr: process 0 has 0, process 1 has 1.")
     torch.set_num_threads(1)

@@ -12,6 +12,7 @@ from torch import nn
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.images import Split
 from tcs_edge.data.loader import evaluation_loader, training_loader
+from tcs_edge.data.pixel_store import PixelStore
 from tcs_edge.data.preprocess import Preprocess
 from tcs_edge.errors import MissingError, UsageError
 from tcs_edge.methods import Tcs
@@ -22,7 +23,7 @@ from tcs_edge.teachers.features import Features
 from tcs_edge.training.accelerator import make_accelerator
 from tcs_edge.training.schedule import Schedule
 from tcs_edge.training.trainer import Data, train
-from tcs_edge.utils.ranks import current, gathered_texts, joined, require_same, shared_rows
+from tcs_edge.utils.ranks import current, gathered_texts, joined, require_same, shared_rows, wait
 
 IMAGES, CLASSES, SIDE, DIMS = 41, 3, 16, 6
 PREPROCESS = Preprocess(SIDE, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -90,6 +91,13 @@ def main() -> None:
         sent = np.arange(12, dtype=np.float16).reshape(4, 3)
         found["rows"] = shared_rows(None if place.rank else sent, None).tolist()
         found["axes"] = axes().tolist()
+        store = PixelStore(np.full((4, 2), 2), 40, checkpoint and checkpoint.parent)  # three images have room
+        store.allocate_together()
+        for row in range(place.rank, 4, 2):
+            store.put(row, np.full((2, 2, 3), row + 1, np.uint8))
+        wait()
+        kept = [store.get(row) for row in range(4)]
+        found["kept"] = [None if pixels is None else pixels.tolist() for pixels in kept]
         model, log, seen = trained(checkpoint if place.rank == 0 else None, 4)
         found |= {"weights": flat(model), "log": log, "seen": seen}
         say(found)

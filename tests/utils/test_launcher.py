@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tcs_edge.cli.app import app
-from tcs_edge.utils.launcher import ALONE, Ranks, launched
+from tcs_edge.utils.launcher import ALONE, Ranks, launched, lost_processes
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,30 @@ def test_the_launcher_gives_each_process_its_place(monkeypatch, variables, place
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert launched() == place
+
+
+ONE_OF_TWO = {"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "lost"),
+    [
+        (ONE_OF_TWO, True),
+        (ONE_OF_TWO | {"RANK": "0", "WORLD_SIZE": "2"}, False),
+        ({"ACCELERATE_MIXED_PRECISION": "no"}, False),
+        ({"MASTER_PORT": "29500"}, False),
+    ],
+)
+def test_a_launcher_that_starts_one_process_of_several_is_refused(monkeypatch, variables, lost):
+    for name in (*ONE_OF_TWO, "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert lost_processes() == lost
+    if lost:
+        refused = CliRunner().invoke(app, ["compress", "--target", "raspberrypi4"])
+        assert refused.exit_code == 2
+        assert "Start them with `torchrun --nproc-per-node N" in refused.output
 
 
 def test_processes_of_a_machine_share_its_threads():

@@ -29,7 +29,9 @@ from tcs_edge.report.page.mistakes import Flips, Mistake, confident_mistakes, fl
 from tcs_edge.runs.origin import recorded_data
 from tcs_edge.specs.methods import METHODS
 
-NOT_LOSSES = frozenset({"epoch", "lr", "val_accuracy", "seconds"})
+NOT_LOSSES = frozenset(
+    {"epoch", "lr", "val_accuracy", "seconds", "images_per_s", "waiting", "memory_mb", "gpu_memory_mb"}
+)
 LOSS_NAMES = {
     "loss": "total",
     "ce": "cross-entropy",

@@ -1,0 +1,146 @@
+"""Cost of bringing images to the training, before and after reduced decoding, working copies and uint8 batches.
+
+    python benchmarks/throughput.py --photos 24
+
+"Before" decodes every pixel of a photo in every pass, and normalizes each view to float32 in the worker. All rates are
+per second of CPU time, so other work on the machine changes them little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from tcs_edge.data import Preprocess, Split
+from tcs_edge.data.augment import Augment
+from tcs_edge.data.cache import keep_decoded
+from tcs_edge.data.loader import training_loader
+from tcs_edge.data.normalize import Normalizer
+from tcs_edge.teachers.batches import batch_loader
+
+BATCH = 64
+PHOTO, WEB = (4032, 3024), (500, 375)
+PREPROCESS = Preprocess(224)
+AUGMENT = Augment("crop-flip", PREPROCESS)
+
+
+def photos(folder: Path, count: int, size: tuple[int, int]) -> Split:
+    """Write JPEGs of `size` with smooth shapes and sensor noise, and return them."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for index in range(count):
+        shapes = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize(
+            size, Image.Resampling.BICUBIC
+        )
+        noise = rng.integers(-10, 11, (size[1], size[0], 1), dtype=np.int16)
+        pixels = np.clip(np.asarray(shapes, np.int16) + noise, 0, 255).astype(np.uint8)
+        paths.append(folder / f"{size[0]}-{index:04}.jpg")
+        Image.fromarray(pixels).save(paths[-1], quality=90)
+    return Split(tuple(paths), np.zeros(count, np.int64), tuple(path.name for path in paths))
+
+
+class Before(Dataset[tuple[torch.Tensor, int, int]]):
+    """Views as float32 tensors."""
+
+    def __init__(self, image: Callable[[int], Image.Image], count: int) -> None:
+        self.image, self.count = image, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int, int]:
+        return AUGMENT(self.image(index), np.random.default_rng([0, index])), 0, index
+
+
+class Ready(Dataset[tuple[torch.Tensor, int, int]]):
+    """One view that takes no time to make."""
+
+    def __init__(self, view: torch.Tensor) -> None:
+        self.view = view
+
+    def __len__(self) -> int:
+        return 40 * BATCH
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int, int]:
+        return self.view, 0, index
+
+
+def images_per_cpu_s(batches: Iterable[list[torch.Tensor]]) -> float:
+    """Return images per second of this process's CPU time, from the second batch on if there are several."""
+    count, started = 0, time.process_time()
+    for batch in batches:
+        count += len(batch[0])
+    return count / (time.process_time() - started)
+
+
+def show(name: str, before: float, after: float, unit: str) -> None:
+    factor = after / before if unit.endswith("/s") else before / after
+    print(f"{name:<58} {before:>9.1f} {after:>9.1f}  {unit:<12} {factor:.1f} times better", flush=True)
+
+
+def epoch_of(images: Split, passes: int) -> None:
+    """Compare one view of every image: of the files, and from the copies in later epochs."""
+    name = f"{images.image(0).width} x {images.image(0).height}"
+    before = DataLoader(Before(images.image, len(images)), BATCH)
+    files = images_per_cpu_s(before)
+    kept = keep_decoded(images, PREPROCESS)
+    show(
+        f"first epoch from files, {name}", files, images_per_cpu_s(training_loader(kept, AUGMENT, BATCH, 0, 0)), "img/s"
+    )
+    copies = DataLoader(Before(kept.image, len(images)), BATCH)
+    old = np.median([images_per_cpu_s(copies) for _ in range(passes)])
+    new = np.median([images_per_cpu_s(training_loader(kept, AUGMENT, BATCH, 0, epoch)) for epoch in range(passes)])
+    show(f"later epochs, {name}: files before, copies after", files, float(new), "img/s")
+    show(f"later epochs, {name}: copies before, copies after", float(old), float(new), "img/s")
+
+
+def teacher(images: Split) -> None:
+    """Compare the decoding of a teacher's pass."""
+    started = time.process_time()
+    for index in range(len(images)):
+        PREPROCESS(images.image(index))
+    before = 1e3 * (time.process_time() - started) / len(images)
+    started = time.process_time()
+    normalized = Normalizer(PREPROCESS)
+    for views in batch_loader(images, PREPROCESS, [np.arange(len(images))], 0):
+        normalized(torch.from_numpy(views))
+    show("a photo of 12 MP for the teacher", before, 1e3 * (time.process_time() - started) / len(images), "ms")
+
+
+def receiving() -> None:
+    """Compare what the main process spends on batches that two workers hand over."""
+    rates = []
+    for view in (torch.zeros(3, 224, 224), torch.zeros(224, 224, 3, dtype=torch.uint8)):
+        rates.append(images_per_cpu_s(DataLoader(Ready(view), BATCH, num_workers=2)))
+    show("main process: receive batches, float32 before, uint8 after", rates[0], rates[1], "img/s")
+    views, normalized = torch.zeros(BATCH, 224, 224, 3, dtype=torch.uint8), Normalizer(PREPROCESS, channels_last=True)
+    started = time.process_time()
+    for _ in range(20):
+        normalized(views)
+    print(f"main process: normalize on a CPU, {20 * BATCH / (time.process_time() - started):.0f} img/s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=int, default=24, help="photos of 12 MP; ten times as many of 375 x 500")
+    count = parser.parse_args().photos
+    torch.set_num_threads(1)
+    print(f"{'':<58} {'before':>9} {'after':>9}")
+    with tempfile.TemporaryDirectory() as folder:
+        large, small = photos(Path(folder), count, PHOTO), photos(Path(folder), 10 * count, WEB)
+        teacher(large)
+        epoch_of(large, 5)
+        epoch_of(small, 3)
+        receiving()
+
+
+if __name__ == "__main__":
+    main()
