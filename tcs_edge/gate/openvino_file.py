@@ -65,6 +65,8 @@ def _constants(path: Path) -> list[dict[str, str]]:
         if (said := ENCODING.match(content)) and said[1].lower() not in (b"utf-8", b"us-ascii"):
             raise ValueError(f"its encoding is {said[1][:60].decode(errors='replace')!r}, not UTF-8")
         content.decode()  # another encoding without a declaration
+        if b"\0" in content:
+            raise ValueError("it has zero bytes, as UTF-16 does")
         parser = ElementTree.XMLParser(target=reader)
         parser.feed(content)
         parser.close()

@@ -25,6 +25,7 @@ from tcs_edge.specs.machine import RecordedMachine, latency_origin, recorded_mac
 from tcs_edge.specs.options import SearchName
 from tcs_edge.specs.strict import Spec
 from tcs_edge.utils.twins import equal_in_sight
+from tcs_edge.utils.versions import PRODUCER
 
 
 class DatasetRecord(Spec):
@@ -254,6 +255,13 @@ class Manifest(Spec):
     latency_here: LatencyHere | None = None
     metrics: dict[str, MetricsRecord] = Field(default_factory=dict)
     confidence: ConfidenceRecord | None = None
+
+    @field_validator("versions")
+    @classmethod
+    def _names_its_producer(cls, versions: dict[str, str]) -> dict[str, str]:
+        if PRODUCER not in versions:
+            raise ValueError(f"the version of {PRODUCER} is missing")
+        return versions
 
     @field_validator("target")
     @classmethod

@@ -31,6 +31,7 @@ FLAG = "--student-init"
 CHATTY = ("timm", "huggingface_hub")
 PUBLISHED_IMG_SIZE = 224
 SHOWN_KEYS = 3
+SHOWN_CHARS = 100  # of a key, which a file can make as long as it likes
 
 
 def require_student(name: str) -> None:
@@ -276,5 +277,5 @@ def _differences(missing: list[str], unexpected: list[str]) -> str:
     for what, keys in (("missing", missing), ("unexpected", unexpected)):
         if keys:
             more = ", ..." if len(keys) > SHOWN_KEYS else ""
-            parts.append(f"{len(keys)} {what} ({', '.join(keys[:SHOWN_KEYS])}{more})")
+            parts.append(f"{len(keys)} {what} ({', '.join(key[:SHOWN_CHARS] for key in keys[:SHOWN_KEYS])}{more})")
     return " and ".join(parts) + "."

@@ -90,12 +90,12 @@ def _checked(parts: dict[str, Any], path: Path) -> FeatureRows:
 
 def _texts(values: Any, origin: str) -> tuple[str, ...]:
     """Return texts of a list, or of an array of text or bytes."""
-    found = values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values
-    if isinstance(found, list):
-        try:
+    try:
+        found = values.tolist() if isinstance(values, np.ndarray) and values.ndim == 1 else values
+        if isinstance(found, list):
             found = [one.decode() if isinstance(one, bytes) else one for one in found]
-        except UnicodeDecodeError:
-            found = None
+    except (ValueError, SystemError):  # bytes or code points that are no text
+        found = None
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise DataError(f"{origin} is not a list of texts. Write one text for each row.")
     return tuple(found)

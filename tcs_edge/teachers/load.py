@@ -237,7 +237,7 @@ def _require_fit(info: TeacherInfo, state: Mapping[str, Tensor], expected: Mappi
     unexpected = [key for key in state if key not in expected]
     reshaped = [key for key in _misfits(state, expected) if key in state]
     parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped)]
-    problems = [f"{len(keys)} {what} ({', '.join(keys[:3])})" for what, keys in parts if keys]
+    problems = [f"{len(keys)} {what} ({', '.join(key[:100] for key in keys[:3])})" for what, keys in parts if keys]
     if problems:
         raise DataError(
             f"{info.weights_path} does not fit teacher {info.name!r} ({info.timm_name}). "

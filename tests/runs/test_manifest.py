@@ -229,6 +229,7 @@ def test_another_schema_version_is_refused(run, version):
         (lambda d: d["dataset"]["counts"].update(test=-1), "counts.test"),
         (lambda d: d["accuracy"]["onnxruntime"].update(low=1e308, value=1e308, high=1e308), "value"),
         (lambda d: d["accuracy"]["onnxruntime"].update(low=0.99, value=0.3), "low <= value"),
+        (lambda d: d["versions"].pop("tcs-edge"), "the version of tcs-edge is missing"),
         (lambda d: d["accuracy"]["onnxruntime"].update(correct=1), "1 of 2 images"),
         (lambda d: d["accuracy"]["onnxruntime"].update(low=1.0), "the interval is 1.0 to 1.0, but 2 of 2 images give"),
         (lambda d: d["accuracy"]["onnxruntime"].update(low=0.343), "2 of 2 images give 0.34238 to 1"),

@@ -166,6 +166,8 @@ FEATURES = np.eye(2, 3, dtype=np.float32)
         ({"names": NAMES, "features": FEATURES[:, :1]}, "d of 2 or more"),
         ({"names": NAMES, "features": FEATURES.astype(int)}, "features is int64"),
         ({"names": np.arange(2), "features": FEATURES}, "names is not a list of texts"),
+        ({"names": np.array([65, 2**31 - 1], "<u4").view("<U1"), "features": FEATURES}, "names is not a list of texts"),
+        ({"names": np.array([b"a", b"\xff"]), "features": FEATURES}, "names is not a list of texts"),
         ({"names": NAMES.astype(object), "features": FEATURES}, "Python objects"),
     ],
 )
