@@ -10,11 +10,11 @@ import typer
 from tcs_edge.cli.guard import guarded
 from tcs_edge.cli.options import OF_IMAGES, given, with_flags_of
 from tcs_edge.report.text import one_line
-from tcs_edge.specs.config import ImagesConfig
+from tcs_edge.specs.config import LabelNextConfig
 
 
 @guarded
-@with_flags_of(ImagesConfig, OF_IMAGES)
+@with_flags_of(LabelNextConfig, OF_IMAGES)
 def command(
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Images to label.")] = 50,
     run: Annotated[
@@ -28,10 +28,12 @@ def command(
     """Rank unlabeled images: which to label next.
 
     With few labels, the most typical image of each group without a label comes first. With more, the images that a
-    probe on the teacher's features is least sure about. The same seed gives the same list.
+    probe on the teacher's features is least sure about. Without --data, no image has a label yet. The same seed gives
+    the same list.
 
     \b
     Examples:
+      tcs-edge label-next --unlabeled unsorted/ -n 50
       tcs-edge label-next --data photos/ --unlabeled unsorted/ -n 50
       tcs-edge label-next --data photos/ --unlabeled unsorted/ --run runs/pets --out next.csv
     """
@@ -39,7 +41,7 @@ def command(
     from tcs_edge.specs.strict import validated
     from tcs_edge.utils.files import write_text
 
-    asked = validated(ImagesConfig, given(options), Path("options"))
+    asked = validated(LabelNextConfig, given(options), Path("options"))
     from tcs_edge.commands.label_next import rank_images
     from tcs_edge.training.accelerator import make_accelerator
     from tcs_edge.utils.threads import free_cores, use_threads

@@ -15,12 +15,12 @@ import torch
 
 from tcs_edge.data import load_images
 from tcs_edge.data.images import UNLABELED, ImageSet
-from tcs_edge.data.unlabeled import with_unlabeled
+from tcs_edge.data.unlabeled import only_unlabeled, with_unlabeled
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.labels.next_images import LABELS_PER_CLASS, NextImage, next_images
 from tcs_edge.labels.soft_labels import labeled_probe
 from tcs_edge.runs.classifier import load_classifier
-from tcs_edge.specs.config import ImagesConfig
+from tcs_edge.specs.config import LabelNextConfig
 from tcs_edge.tcs.coordinates import own_coordinates
 from tcs_edge.teachers.source import run_features
 
@@ -36,7 +36,7 @@ class Ranked:
         reason: one line for the user.
         kind: "typical" or "uncertain".
         score: mean cosine of the nearest neighbors for a typical image, else the uncertainty in 0..1.
-        guess: the most probable class so far.
+        guess: the most probable class so far; empty without any label.
     """
 
     path: str
@@ -66,23 +66,21 @@ class LabelNext:
         return text.getvalue()
 
 
-def rank_images(asked: ImagesConfig, count: int, run: Path | None, device: torch.device) -> LabelNext:
+def rank_images(asked: LabelNextConfig, count: int, run: Path | None, device: torch.device) -> LabelNext:
     """Choose `count` of the unlabeled images of `asked` to label next.
 
-    The images of all three splits count as labeled. The teacher sees the training and validation images.
+    The images of all three splits count as labeled. The teacher sees the training and validation images. Without any
+    labeled images, typical ones are chosen.
 
     Args:
         run: a finished run with the same classes; its answers are averaged with the probe's.
 
     Raises:
-        UsageError: no --data or --unlabeled, or a `count` above the number of unlabeled images.
+        UsageError: no --unlabeled, a run without --data, or a `count` above the number of unlabeled images.
         DataError: a run of other classes.
         DataError, MissingError, UnknownName, ParityFailed: as `load_images`, `run_features` and `load_classifier`.
     """
-    if asked.data is None or asked.unlabeled is None:
-        raise UsageError("label-next needs both folders. Pass --data DIR (labeled) and --unlabeled DIR.")
-    images = load_images(asked.data, asked.seed, asked.exclude or (), asked.cache_dir, asked.column or ())
-    images = with_unlabeled(images, asked.unlabeled, asked.exclude or (), asked.cache_dir)
+    images = _images(asked, run)
     free = np.flatnonzero(images.train.labels == UNLABELED)
     if count > len(free):
         raise UsageError(f"-n {count} exceeds the {len(free)} unlabeled images. Pass -n {len(free)} or fewer.")
@@ -91,24 +89,42 @@ def rank_images(asked: ImagesConfig, count: int, run: Path | None, device: torch
     rows = own_coordinates(torch.from_numpy(np.concatenate([found.train, found.val]))).numpy()
     labels = np.concatenate([images.train.labels, images.val.labels])
     labeled = np.flatnonzero(labels != UNLABELED)
-    probe = labeled_probe(torch.from_numpy(rows), labels, labeled, len(images.classes))
-    probabilities = torch.from_numpy(probe.logits(rows)).softmax(dim=1).numpy()
-    if student is not None:
-        probabilities[free] = (probabilities[free] + student) / 2
     logger.info(f"labeled images: {len(labeled)} in {len(images.classes)} classes, unlabeled: {len(free)}")
+    probabilities = None
+    if len(labeled):
+        probe = labeled_probe(torch.from_numpy(rows), labels, labeled, len(images.classes))
+        probabilities = torch.from_numpy(probe.logits(rows)).softmax(dim=1).numpy()
+        if student is not None:
+            probabilities[free] = (probabilities[free] + student) / 2
     if len(labeled) < LABELS_PER_CLASS * len(images.classes):
         logger.info(f"fewer than {LABELS_PER_CLASS} labels per class: typical images first")
     chosen = next_images(rows, labeled, probabilities, count, asked.seed)
-    ranked = [_ranked(one, images, probabilities[one.position]) for one in chosen]
+    ranked = [_ranked(one, images, probabilities) for one in chosen]
     return LabelNext(tuple(ranked), len(labeled), len(free))
 
 
-def _ranked(one: NextImage, images: ImageSet, probabilities: np.ndarray) -> Ranked:
-    first, second = np.argsort(-probabilities, kind="stable")[:2]
-    guess, other = images.classes[first], images.classes[second]
-    reason = f"{guess} {probabilities[first]:.0%} or {other} {probabilities[second]:.0%}"
-    if one.reason == "typical":
-        reason = f"typical of {one.cluster} alike images"
+def _images(asked: LabelNextConfig, run: Path | None) -> ImageSet:
+    if asked.unlabeled is None:
+        raise UsageError(
+            "label-next needs images to label. Pass --unlabeled DIR; add --data DIR once some have labels."
+        )
+    exclude = asked.exclude or ()
+    if asked.data is None:
+        if run:
+            raise UsageError("--run needs images of its classes. Pass --data DIR too, or leave --run out.")
+        return only_unlabeled(asked.unlabeled, exclude, asked.cache_dir)
+    images = load_images(asked.data, asked.seed, exclude, asked.cache_dir, asked.column or ())
+    return with_unlabeled(images, asked.unlabeled, exclude, asked.cache_dir)
+
+
+def _ranked(one: NextImage, images: ImageSet, probabilities: np.ndarray | None) -> Ranked:
+    guess, reason = "", f"typical of {one.cluster} alike images"
+    if probabilities is not None:
+        own = probabilities[one.position]
+        first, second = np.argsort(-own, kind="stable")[:2]
+        guess, other = images.classes[first], images.classes[second]
+        if one.reason == "uncertain":
+            reason = f"{guess} {own[first]:.0%} or {other} {own[second]:.0%}"
     return Ranked(str(images.train.sources[one.position]), reason, one.reason, one.score, guess)
 
 

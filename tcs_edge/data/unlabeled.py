@@ -56,6 +56,24 @@ def with_unlabeled(
     )
 
 
+def only_unlabeled(folder: Path, exclude: Sequence[str] = (), cache_dir: Path | None = None) -> ImageSet:
+    """Return an image set without any label: every image below `folder` is in train, without a class.
+
+    Args:
+        folder, exclude, cache_dir: as for `with_unlabeled`.
+
+    Raises:
+        DataError: no such folder, no image, or more than 1 % unreadable images.
+    """
+    listed = find_unlabeled(folder, exclude, PART)
+    index, skipped = check_all(listed, cache_dir)
+    refuse_many(folder, skipped, len(listed))
+    none = index.split(np.empty(0, np.int64))
+    nothing = ImageSet(listed.name, (), none, none, none, fingerprint="", skipped=skipped)
+    new = _new_ones(index, nothing)
+    return replace(nothing, train=new, unlabeled_fingerprint=_fingerprint(new))
+
+
 def _new_ones(index: Index, images: ImageSet) -> Split:
     """Return the images whose bytes are not in any split, without duplicates, sorted by name."""
     tables = [index.contents, *(split.content_table() for split in (images.train, images.val, images.test))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import tomli_w
 from pydantic import Field, model_validator
@@ -38,6 +38,8 @@ class CompressConfig(
     RunOptions, ExportOptions, LimitOptions, TrainingOptions, StudentOptions, TeacherOptions, DataOptions
 ):
     """Options of `tcs-edge compress` as given; `specs.options` documents the fields."""
+
+    labels_optional: ClassVar[bool] = False  # True allows unlabeled images alone
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -104,6 +106,17 @@ class ImagesConfig(CompressConfig):
     def names_teacher(self) -> bool:
         """True if the user named a teacher."""
         return any((self.teacher, self.teacher_weights, self.teacher_file))
+
+
+class LabelNextConfig(ImagesConfig):
+    """Options of `label-next`, which needs no labeled image."""
+
+    labels_optional: ClassVar[bool] = True
+
+    @property
+    def builtin(self) -> bool:
+        """False: `label-next` has no demo."""
+        return False
 
 
 class ResolvedConfig(CompressConfig):

@@ -25,7 +25,7 @@ def conflicts(config: CompressConfig) -> list[str]:
         problems.append("tcs: probe_start is for a classifier of coordinates. Leave it out, or leave head out.")
     problems += _own_probe_problems(config)
     problems += _teacher_problems(config)
-    if config.unlabeled and config.data is None:
+    if config.unlabeled and config.data is None and not config.labels_optional:
         problems.append("unlabeled: the built-in digits all have labels. Pass --data too.")
     if config.rest_unlabeled and not config.shots:
         problems.append("rest_unlabeled: every image has a label. Pass --shots too.")

@@ -62,11 +62,28 @@ def test_no_unlabeled_images_are_one_line(cli: Any, words: list[Any], photos: Pa
         assert result.stderr.splitlines()[-1].startswith("error: ")
 
 
-def test_a_missing_flag_is_one_line(cli: Any, words: list[Any]) -> None:
-    for part in (words[:1] + words[3:], words[:3] + words[5:]):
-        result = cli(*part)
-        assert result.exit_code == 2
-        assert "Pass --data" in result.stderr
+def test_a_missing_flag_is_one_line(cli: Any, words: list[Any], tmp_path: Path) -> None:
+    result = cli(*words[:3], *words[5:])
+    assert result.exit_code == 2
+    assert "Pass --unlabeled" in result.stderr
+    result = cli(words[0], *words[3:], "--run", tmp_path)
+    assert result.exit_code == 2
+    assert "Pass --data" in result.stderr
+
+
+def test_without_any_label_typical_images_are_chosen(cli: Any, words: list[Any], tmp_path: Path) -> None:
+    cold = [words[0], *words[3:]]
+    first = cli(*cold, "-n", 4, "--json", "--out", tmp_path / "next.csv")
+    assert first.exit_code == 0, first.stderr
+    found = json.loads(first.stdout)
+    assert (found["labeled"], found["unlabeled"]) == (0, len(list(words[4].iterdir())))
+    assert {one["kind"] for one in found["images"]} == {"typical"}
+    assert {one["guess"] for one in found["images"]} == {""}
+    assert len({one["path"] for one in found["images"]}) == 4
+    assert json.loads(cli(*cold, "-n", 4, "--json").stdout) == found
+    assert cli(*cold, "-n", 5000).exit_code == 2
+    (tmp_path / "none").mkdir()
+    assert cli(words[0], "--unlabeled", tmp_path / "none").exit_code == 3
 
 
 def test_one_class_is_one_line(cli: Any, words: list[Any], photos: Path, tmp_path: Path) -> None:
