@@ -52,7 +52,7 @@ from tcs_edge.utils.threads import use_threads
 from tcs_edge.utils.version import __version__
 
 SCHEMA_VERSION = 1
-CALIBRATION, NOISE, VALIDATION, PROBE = 128, 16, 500, 1500
+CALIBRATION, VALIDATION, PROBE = 128, 500, 1500
 SCHEMES = tuple(Scheme(per_channel, signed_activations=False, seven_bit_weights=False) for per_channel in (True, False))
 QUESTION = "Is int8 of tcs-edge as accurate and as fast as that of onnxruntime and nncf?"
 BATCH, CALLS, FAST = 50, 100, 20  # FAST: percentile of the calls, because other programs only make calls slower
@@ -164,7 +164,7 @@ def layers(path: Path) -> int | None:
 
 
 def ours(source: Path, path: Path, calibration: list[np.ndarray]) -> Path:
-    model, _ = least_noisy(source, SCHEMES, calibration, np.concatenate(calibration[:NOISE]), threads=1)
+    model, _ = least_noisy(source, SCHEMES, calibration, threads=1)
     return save_onnx(with_float_layers(model, read_onnx(source), ()), path)
 
 

@@ -17,6 +17,7 @@ from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.utils.progress import track
 
 BROKEN = 1e12
+BATCH = 16  # bounds the memory of a file that takes any batch
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def run_model(model: onnx.ModelProto, images: np.ndarray, threads: int = 1) -> n
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
         with OrtRunner(path, threads) as runner:
-            return runner.run(images)
+            parts = [runner.run(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    return np.concatenate(parts)
 
 
 def noise_share(expected: np.ndarray, logits: np.ndarray) -> float:

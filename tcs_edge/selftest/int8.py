@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from tcs_edge.data.loader import image_batches
@@ -17,7 +16,7 @@ from tcs_edge.selftest.specimen import Specimen
 from tcs_edge.validation.checks import Check
 from tcs_edge.validation.validate import validate
 
-CALIBRATION_IMAGES, NOISE_IMAGES = 32, 16
+CALIBRATION_IMAGES = 32
 BATCH_SIZE = 16
 FILE = "model.int8.onnx"
 # Seven-bit weights are slightly less accurate but correct on every processor.
@@ -32,7 +31,7 @@ def add_int8(specimen: Specimen) -> bool:
     rows = range(CALIBRATION_IMAGES)
     images = [specimen.preprocess(specimen.images.train.image(row))[None] for row in rows]
     source = specimen.exports / "model.onnx"
-    model, _ = least_noisy(source, (SCHEME,), images, np.concatenate(images[:NOISE_IMAGES]), threads=1)
+    model, _ = least_noisy(source, (SCHEME,), images, threads=1)
     onnx.save(with_float_layers(model, read_onnx(source), ()), specimen.exports / FILE)
     return all(check.passed for check in int8_checks(specimen, specimen.exports))
 

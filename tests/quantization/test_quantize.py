@@ -10,6 +10,7 @@ import pytest
 from tcs_edge.data import Preprocess, Split
 from tcs_edge.errors import DataError
 from tcs_edge.export.onnx import export_onnx
+from tcs_edge.quantization import quantize
 from tcs_edge.quantization.accuracy_check import prepare_accuracy_check
 from tcs_edge.quantization.qdq import Scheme, int8_layers
 from tcs_edge.quantization.quantize import Quantizer
@@ -54,6 +55,21 @@ def test_int8_onnx_is_released_with_the_noise_of_both_schemes(onnx_path, accurac
         assert runner.precision == "int8"
     assert [item.name for item in tmp_path.iterdir()] == ["model.int8.onnx"]
     assert json.loads(json.dumps(made.to_json(), allow_nan=False))["released"] is True
+
+
+@pytest.mark.parametrize(("noises", "chosen"), [((1.0, 0.97, 0.96, 0.951), 0), ((1.0, 0.9, 0.87, 0.8), 3)])
+def test_a_variant_is_replaced_only_by_one_that_is_clearly_less_noisy(onnx_path, monkeypatch, noises, chosen):
+    models = [read_onnx(onnx_path) for _ in noises]
+    logits = {id(model): np.array([[1.0 - np.sqrt(noise)]]) for model, noise in zip(models, noises, strict=True)}
+    plain, corrected = iter(models[::2]), iter(models[1::2])
+    monkeypatch.setattr(quantize, "quantized", lambda *_: next(plain))
+    monkeypatch.setattr(quantize, "correct_biases", lambda *_: next(corrected))
+    monkeypatch.setattr(quantize, "input_means", lambda *_: {})
+    monkeypatch.setattr(quantize, "run_model", lambda model, *_: logits.get(id(model), np.array([[1.0]])))
+    schemes = tuple(Scheme(per_channel, False, False) for per_channel in (True, False))
+    best, by_scheme = quantize.least_noisy(onnx_path, schemes, [np.zeros((1, 3, 8, 8), np.float32)], threads=1)
+    assert best is models[chosen]
+    assert by_scheme == pytest.approx({"per-channel": min(noises[:2]), "per-tensor": min(noises[2:])})
 
 
 def test_a_loss_that_60_images_cannot_exclude_is_released_only_on_request(onnx_path, accuracy_check, tmp_path):
