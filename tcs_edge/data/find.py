@@ -55,9 +55,17 @@ def _find(data: Path, exclude: Sequence[str], columns: Mapping[str, str] | None)
         return tables.find_table(data, exclude, columns)
     if not data.is_dir() and suffix in archives.SUFFIXES:
         return _find_archives(data, exclude, columns)
+    if data.is_file():
+        raise DataError(f"{data} {_other_file(data)}")
     if columns:
         raise UsageError(f"--column names columns of a table, but {data} is a folder. Leave it out.")
     return find_images(data, exclude)
+
+
+def _other_file(path: Path) -> str:
+    if path.name.casefold().endswith((".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")):
+        return "is compressed. Unpack it to a folder or to a plain .tar."
+    return f"is a file. Pass a folder, or a file that ends in {', '.join((*tables.SUFFIXES, *archives.SUFFIXES))}."
 
 
 def opener_of(data: Path, columns: Mapping[str, str] | None = None) -> Callable[[str], Image.Image]:
@@ -115,6 +123,8 @@ def is_at_hand(data: Path) -> bool:
 def expanded(pattern: Path) -> list[Path]:
     """Return the paths of a pattern such as shards/{000..099}.tar or {train,val}.tar, in order."""
     text = str(pattern)
+    if any(mark in text for mark in "*?") and not pattern.exists():
+        raise DataError(f"{pattern} is a pattern. Name the files by a range in braces, as in shards/{{000..099}}.tar.")
     choices = [_choices(body) for body in _BRACES.findall(text)]
     if not choices or pattern.exists():
         return [pattern]
@@ -132,6 +142,8 @@ def _choices(body: str) -> list[str]:
     if not found:
         return body.split(",")
     first, last = found.groups()
+    if int(first) > int(last):
+        raise DataError(f"{{{body}}} counts down. Write {{{last}..{first}}}.")
     width = len(first) if first.startswith("0") or len(first) == len(last) else 0
     if int(last) - int(first) > _MOST_FILES:
         raise DataError(f"{{{body}}} names more than {_MOST_FILES} files. Use larger shards.")

@@ -17,7 +17,7 @@ from tcs_edge.data.index import ALL, PARTS, Listed
 from tcs_edge.data.listing import name_some, path_order
 from tcs_edge.data.sources import Sources
 from tcs_edge.data.split_names import split_role
-from tcs_edge.errors import DataError
+from tcs_edge.errors import DataError, short
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def _labels(origin: Path, rows: Sequence[Row], parts: Sequence[str]) -> list[str
     names: dict[str, str] = {}
     for row in rows:
         if row.label not in names:
-            names[row.label] = class_name(row.label, f"{origin} {row.where}: the label {row.label!a}")
+            names[row.label] = class_name(row.label, f"{origin} {row.where}: the label {short(row.label)}")
     labels = [names[row.label] for row in rows]
     train = {label for label, part in zip(labels, parts, strict=True) if part in ("train", ALL)}
     if len(train) < 2:

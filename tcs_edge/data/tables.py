@@ -15,7 +15,7 @@ from tcs_edge.data.index import Listed
 from tcs_edge.data.rows import Row, is_excluded, listed_rows
 from tcs_edge.data.sources import Files
 from tcs_edge.data.split_names import split_role
-from tcs_edge.errors import DataError, MissingError, reason_of
+from tcs_edge.errors import DataError, MissingError, reason_of, short
 from tcs_edge.utils.installed import is_installed
 from tcs_edge.utils.reading import read_regular, refuse_lfs_pointer
 
@@ -58,6 +58,8 @@ def _inside(table: Path, where: str, folder: Path, text: str) -> str:
     """Return a path of the table relative to its folder, with forward slashes."""
     if not text or "\0" in text:
         raise DataError(f"{table} {where} has no path. Fill it in, or remove the row.")
+    if "://" in text:
+        raise DataError(f"{table} {where}: {short(text)} is a URL. Download the images, and write their paths.")
     windows = "\\" in text and "/" not in text
     pure: PurePath = PureWindowsPath(text) if windows else PurePosixPath(text)
     if PurePath(text).is_absolute():
@@ -88,15 +90,15 @@ def _csv(path: Path, given: Mapping[str, str]) -> Iterator[tuple[int, dict[str, 
         raise DataError(f"no such file: {path}. Check the path.") from None
     refuse_lfs_pointer(content, str(path))
     text = _text(content, path)
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    text, delimiter, skipped = _delimited(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    number = 1 + skipped
     try:
         header = [name.strip() for name in next(reader, [])]
         if not any(header):
             raise DataError(f"{path} is empty. Write a header and one row for each image.")
         place = {role: header.index(name) for role, name in find_columns(path, header, given).items()}
-        for number, cells in enumerate(reader, start=2):
+        for number, cells in enumerate(reader, start=2 + skipped):
             if not any(cells):
                 continue
             if len(cells) != len(header):
@@ -104,12 +106,24 @@ def _csv(path: Path, given: Mapping[str, str]) -> Iterator[tuple[int, dict[str, 
                 raise DataError(f"{path} row {number} has {counts}. Repair the row.")
             yield number, {role: cells[column] for role, column in place.items()}
     except csv.Error as error:
-        raise DataError(f"{path} row {reader.line_num} cannot be read: {reason_of(error)}. Repair the row.") from None
+        ended = "a quote that is not closed" if "end of data" in str(error) else reason_of(error)
+        raise DataError(f"{path} row {number + 1} cannot be read: {ended}. Repair the row.") from None
+
+
+def _delimited(text: str) -> tuple[str, str, int]:
+    """Return the table, its separator, and 1 if the first line, such as "sep=;" of Excel, only names the separator."""
+    first, _, rest = text.partition("\n")
+    named = first.strip("\r")
+    if named.casefold().startswith("sep=") and len(named) == 5:
+        return rest, named[4], 1
+    return text, max(",;\t", key=first.count), 0
 
 
 def _text(content: bytes, path: Path) -> str:
     if content.startswith(_UTF16):
         return content.decode("utf-16", "strict" if len(content) % 2 == 0 else "replace")
+    if b"\0" in content[:4]:  # of the first letters of the header
+        raise DataError(f"{path} is not UTF-8: it holds zero bytes, as UTF-16 does. Save the file as UTF-8.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -140,7 +154,7 @@ def _parquet(path: Path, given: Mapping[str, str]) -> Iterator[tuple[int, dict[s
 
 
 def _cell(value: Any) -> str:
-    """Return a value as text; whole numbers have no decimal point, and a missing value is empty."""
-    if value is None:
+    """Return a value as text; whole numbers have no decimal point, and a missing value (null or NaN) is empty."""
+    if value is None or value != value:
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -236,6 +236,16 @@ def test_tables_of_a_spreadsheet_are_read(tmp_path: Path, fill, encoding: str) -
     assert load_images(path).fingerprint == load_images(tmp_path).fingerprint
 
 
+@pytest.mark.parametrize("separator", [",", ";", "|"])
+def test_a_first_line_that_names_the_separator_is_read(tmp_path: Path, fill, separator: str) -> None:
+    for seed, name in enumerate(("cat", "dog")):
+        fill(tmp_path / name, 4, seed)
+    table = f"sep={separator}\r\n" + f"path,label\n{GOOD}".replace(",", separator)
+    assert load_images(_csv(tmp_path, table)).fingerprint == load_images(tmp_path).fingerprint
+    with pytest.raises(DataError, match=r"row 11: dog/009\.png has no label"):
+        load_images(_csv(tmp_path, f"{table}dog/009.png{separator}\n"))
+
+
 GOOD = "".join(f"{name}/{row:03d}.png,{name}\n" for name in ("cat", "dog") for row in range(4))
 
 
@@ -254,6 +264,10 @@ GOOD = "".join(f"{name}/{row:03d}.png,{name}\n" for name in ("cat", "dog") for r
         (f"path,label\n{GOOD}dog/009.png\n", r"row 10 has 1 cells, the header 2"),
         (f'path,label\n{GOOD}dog/009.png,"d\nog"\n', r"row 10: the label 'd\\nog' has a line break"),
         ("path,label\n" + "cat/000.png,cat\n", r"only one class, 'cat'"),
+        (f'path,label\n{GOOD}dog/009.png,"dog\n' + GOOD, r"row 10 cannot be read: a quote that is not closed"),
+        (f'path,label\n{GOOD}dog/009.png,"{"dog" * 99}\ndog"\n', r"row 10: the label .{1,80} has a line break"),
+        (f"path,label\n{GOOD}https://x.org/009.png,dog\n", r"row 10: 'https://x\.org/009\.png' is a URL"),
+        (f"path,label\n{GOOD}".encode("utf-16-le"), r"is not UTF-8: it holds zero bytes, as UTF-16 does"),
         (
             f"path,label\n{GOOD}dog/003.png,d\u200bog\n".replace("dog/003.png,dog\n", ""),
             r"'dog' and 'd\\u200bog' \(U\+200B\)",
@@ -302,6 +316,12 @@ def test_labels_that_are_numbers_are_class_names(tmp_path: Path, fill) -> None:
     fill(tmp_path / "images", 9)
     rows = "".join(f"images/{row:03d}.png,{row % 3}\n" for row in range(9))
     assert load_images(_csv(tmp_path, f"path,label\n{rows}")).classes == ("0", "1", "2")
+
+
+def test_missing_values_of_parquet_are_empty() -> None:
+    from tcs_edge.data.tables import _cell
+
+    assert [_cell(value) for value in (None, float("nan"), 1.0, 1.5, "nan")] == ["", "", "1", "1.5", "nan"]
 
 
 def test_images_of_one_group_stay_in_one_split(tmp_path: Path, fill, recorder) -> None:
@@ -369,6 +389,13 @@ def test_a_truncated_tar_is_refused(pets: Path, cut: float) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_patterns_of_shards_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\{09\.\.00\} counts down\. Write \{00\.\.09\}"):
+        load_images(tmp_path / "p-{09..00}.tar")
+    with pytest.raises(DataError, match=r"is a pattern.*\{000\.\.099\}"):
+        load_images(tmp_path / "p-*.tar")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -377,6 +404,9 @@ def test_a_truncated_tar_is_refused(pets: Path, cut: float) -> None:
         ("a.tar", b"\x1f\x8b\x08" + b"x" * 2000, "compressed by gzip.*plain .tar"),
         ("a.zip", b"PK\x03\x04" + b"x" * 99, "not a whole zip file"),
         ("a.zip", b"", "not a whole zip file"),
+        ("a.tar.gz", b"\x1f\x8b\x08" + b"x" * 2000, "is compressed. Unpack it"),
+        ("a.tgz", b"\x1f\x8b\x08", "is compressed. Unpack it"),
+        ("a.h5", b"x", r"is a file. Pass a folder, or a file that ends in \.csv"),
     ],
 )
 def test_a_damaged_archive_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
