@@ -15,7 +15,7 @@ from tcs_edge.data.index import Listed
 from tcs_edge.data.rows import Row, is_excluded, listed_rows
 from tcs_edge.data.sources import Files
 from tcs_edge.data.split_names import split_role
-from tcs_edge.errors import DataError, MissingError, reason_of, short
+from tcs_edge.errors import DataError, MissingError, cut, reason_of, short
 from tcs_edge.utils.installed import is_installed
 from tcs_edge.utils.reading import read_regular, refuse_lfs_pointer
 
@@ -141,6 +141,8 @@ def _parquet(path: Path, given: Mapping[str, str]) -> Iterator[tuple[int, dict[s
     try:
         file = parquet.ParquetFile(path)
         columns = find_columns(path, file.schema_arrow.names, given)
+        for role, name in columns.items():
+            _require_texts(path, role, name, file.schema_arrow.field(name).type)
         number = 0
         for batch in file.iter_batches(columns=list(columns.values())):
             values = {role: batch.column(name).to_pylist() for role, name in columns.items()}
@@ -150,7 +152,19 @@ def _parquet(path: Path, given: Mapping[str, str]) -> Iterator[tuple[int, dict[s
     except FileNotFoundError:
         raise DataError(f"no such file: {path}. Check the path.") from None
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {reason_of(error)}. Write it again.") from None
+        raise DataError(f"{path} cannot be read as Parquet: {reason_of(error).rstrip('.')}. Write it again.") from None
+
+
+def _require_texts(path: Path, role: str, name: str, kind: Any) -> None:
+    """Refuse a column of bytes, structs or lists; `kind` is its Arrow type."""
+    from pyarrow import types
+
+    if not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind)):
+        return
+    fix = f"Pass --column {role}=NAME for a column of texts."
+    if role == "path":
+        fix = "Read images inside of Parquet with --data hf://FOLDER, or write them as files and list their paths."
+    raise DataError(f"{path}: the column {name!r} for the {role} holds {cut(str(kind), 40)}, not texts. {fix}")
 
 
 def _cell(value: Any) -> str:

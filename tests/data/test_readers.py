@@ -506,6 +506,29 @@ def test_a_parquet_table_gives_the_same_set(pets: Path) -> None:
     assert load_images(pets / "labels.parquet").classes == ("1", "2")
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("path", [b"cat/000.png", b"dog/000.png"], "'path' for the path holds binary, not texts"),
+        ("image", [{"bytes": b"x", "path": "0.png"}] * 2, "'image' for the path holds struct<.*hf://FOLDER"),
+        ("label", [["cat"], ["dog"]], "'label' for the label holds list<.*--column label=NAME"),
+        ("label", [float("nan"), 1.0], r"row 1: cat/000\.png has no label"),
+        ("label", [None, "dog"], r"row 1: cat/000\.png has no label"),
+    ],
+)
+def test_a_bad_column_of_parquet_is_named(tmp_path: Path, column: str, values: list[object], message: str) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = {"path": ["cat/000.png", "dog/000.png"], "label": ["cat", "dog"]}
+    if column == "image":
+        del table["path"]
+    parquet.write_table(arrow.table(table | {column: values}), tmp_path / "labels.parquet")
+    with pytest.raises(DataError, match=message) as caught:
+        load_images(tmp_path / "labels.parquet")
+    assert "labels.parquet" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_hugging_face_data_set_gives_the_same_images(tmp_path: Path, fill) -> None:
     datasets = pytest.importorskip("datasets")
     for seed, part in enumerate(PARTS):
