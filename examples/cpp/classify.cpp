@@ -91,10 +91,9 @@ int main(int count, char** words) try {
   Ort::SessionOptions options;
   options.SetIntraOpNumThreads(one<int>(about, "threads"));
   Ort::Session session(environment, (folder + one<std::string>(about, "model")).c_str(), options);
-  Ort::AllocatorWithDefaultOptions allocator;
-  const auto input = session.GetInputNameAllocated(0, allocator), output = session.GetOutputNameAllocated(0, allocator);
-  const char *inputs[] = {input.get()}, *outputs[] = {output.get()};
-  const auto tensor = Ort::Value::CreateTensor<float>(allocator.GetInfo(), pixels.data(), pixels.size(), shape, 4);
+  const char *inputs[] = {"image"}, *outputs[] = {"logits"};  // in every export; a second output is the embedding
+  const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+  const auto tensor = Ort::Value::CreateTensor<float>(memory, pixels.data(), pixels.size(), shape, 4);
   const auto answers = session.Run(Ort::RunOptions{nullptr}, inputs, &tensor, 1, outputs, 1);
   const float* logits = answers[0].GetTensorData<float>();
   const size_t classes = answers[0].GetTensorTypeAndShapeInfo().GetElementCount();

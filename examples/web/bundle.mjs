@@ -18,7 +18,7 @@ export async function loadClassifier(ort, read, steps) {
     const planes = steps.normalized(steps.squared(image, settings), settings);
     const input = new ort.Tensor("float32", planes, [1, 3, size, size]);
     const output = await session.run({ [session.inputNames[0]]: input });
-    const guesses = softmax(output[session.outputNames[0]].data).map((probability, row) => ({ label: labels[row], probability }));
+    const guesses = softmax(output.logits.data).map((probability, row) => ({ label: labels[row], probability }));
     guesses.sort((one, other) => other.probability - one.probability);
     return { guesses, unknown: guesses[0].probability < unknownBelow };
   };

@@ -21,6 +21,9 @@ def command(
         bool, typer.Option("--all", help="Also validate good exports of every candidate, to count false alarms.")
     ] = False,
     format: Annotated[list[str] | None, typer.Option(help="Also test models in this format: ncnn; repeatable.")] = None,
+    with_embedding: Annotated[
+        bool, typer.Option("--with-embedding", help="Export an embedding too, and put faults into it.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings on stderr.")] = False,
 ) -> None:
@@ -33,6 +36,7 @@ def command(
       tcs-edge selftest
       tcs-edge selftest --all --json
       tcs-edge selftest --student resnet18 --format ncnn
+      tcs-edge selftest --student resnet18 --with-embedding
     """
     from tcs_edge.cli.output import known
     from tcs_edge.models.candidates import CANDIDATES
@@ -44,7 +48,7 @@ def command(
     formats = known(format or [], "--format", FORMATS)
     from tcs_edge.selftest.sweep import QUICK, selftest
 
-    outcome = selftest(student or QUICK, CANDIDATES if every else (), formats)
+    outcome = selftest(student or QUICK, CANDIDATES if every else (), formats, with_embedding)
     if json:
         from tcs_edge.cli.output import print_json
 

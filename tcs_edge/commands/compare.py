@@ -20,7 +20,7 @@ from tcs_edge.data.loader import image_batches
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.folder import MANIFEST
 from tcs_edge.runs.load import trained_model
-from tcs_edge.runtimes.base import Runner, Runtime
+from tcs_edge.runtimes.base import Runner, Runtime, find_outputs
 from tcs_edge.runtimes.metadata import stored_pairs
 from tcs_edge.runtimes.ncnn.export import read_ncnn_metadata
 from tcs_edge.runtimes.onnx_file import read_onnx
@@ -67,6 +67,9 @@ def compare_files(
             deployed = opened_as_deployed(runtime, onnx_path, threads, runtime.name)
             runners += [stack.enter_context(runner) for runner in deployed]
         expected = stack.enter_context(_reference(reference, threads))
+        if not all(runner.embedding_size for runner in (*runners, expected)):
+            for runner in (*runners, expected):  # one of the two models has logits alone
+                runner.embedding_size = 0
         steps = _preprocess(onnx_path, preprocess)
         _require_size(onnx_path, graph, steps)
         classes, images = load_held_out(data, exclude)
@@ -122,7 +125,8 @@ def _require_size(onnx_path: Path, graph: onnx.GraphProto | None, steps: Preproc
 
 def _unnamed(classes: tuple[str, ...], graph: onnx.GraphProto | None, data: Path) -> tuple[str, ...]:
     """Return the folders' class names for a model without names, if it has one output per folder."""
-    outputs = _fixed(graph.output[0], -1) if graph else None
+    logits = find_outputs([output.name for output in graph.output], "the model")[0] if graph else 0
+    outputs = _fixed(graph.output[logits], -1) if graph else None
     if outputs not in (None, len(classes)):
         raise DataError(f"{data} has {len(classes)} classes, but the model has {outputs} outputs and no class names.")
     return classes

@@ -18,6 +18,7 @@ from tcs_edge.errors import DataError, RequirementMissed, UsageError, reason_of
 from tcs_edge.export.attention import cut_before_heads
 from tcs_edge.export.files import require_one_file, save_onnx
 from tcs_edge.export.preprocess import require_labels
+from tcs_edge.runtimes.base import EMBEDDING, LOGITS
 from tcs_edge.runtimes.metadata import build_metadata, set_onnx_metadata
 from tcs_edge.utils.quiet import quiet
 from tcs_edge.utils.version import __version__
@@ -26,7 +27,7 @@ from tcs_edge.utils.versions import PRODUCER
 logger = logging.getLogger(__name__)
 
 CHATTY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
-INPUT, OUTPUT = "image", "logits"
+INPUT = "image"
 LOWEST_OPSET = 18  # asked for less, torch's exporter writes 18 and only warns
 DEFAULT_OPSET = 18  # runs from onnxruntime 1.14 on, so the lowest is also the most portable
 HIGHEST_OPSET = 24
@@ -63,11 +64,16 @@ def export_onnx(
     preprocess: Mapping[str, Any],
     opset: int = DEFAULT_OPSET,
     dynamic_batch: bool = False,
+    embedding_size: int = 0,
 ) -> Path:
     """Write `model` (B, 3, S, S) -> (B, classes) as one ONNX file with input "image", output "logits".
 
     The batch is 1 unless `dynamic_batch`. The one file also holds the weights, and labels, preprocessing and
     versions as metadata. `model` does not change.
+
+    Args:
+        embedding_size: k of a model that returns logits and an embedding (B, k), which becomes the second output,
+            "embedding"; 0 for a model of logits alone.
 
     Raises:
         UsageError: the exporter cannot write the opset or the model.
@@ -78,8 +84,9 @@ def export_onnx(
     require_labels(labels)
     require_one_file(path.name, sum(tensor.nbytes for tensor in model.state_dict().values()))
     logger.info(f"exporting ONNX (opset {opset}, {'dynamic batch' if dynamic_batch else 'batch 1'})")
-    proto = _trace(model, img_size, opset, dynamic_batch)
-    _require_promises(proto, opset, len(labels), dynamic_batch)
+    sizes = {LOGITS: len(labels)} | ({EMBEDDING: embedding_size} if embedding_size else {})
+    proto = _trace(model, img_size, opset, dynamic_batch, list(sizes))
+    _require_promises(proto, opset, sizes, dynamic_batch)
     _forget_exporter(proto)
     set_onnx_metadata(proto, build_metadata(labels, preprocess))
     return save_onnx(proto, path)
@@ -92,7 +99,9 @@ def _require_opset(opset: int) -> None:
         )
 
 
-def _trace(model: torch.nn.Module, img_size: int, opset: int, dynamic_batch: bool) -> onnx.ModelProto:
+def _trace(
+    model: torch.nn.Module, img_size: int, opset: int, dynamic_batch: bool, outputs: list[str]
+) -> onnx.ModelProto:
     frozen = copy.deepcopy(model).cpu().eval()
     # torch specialises a dimension that is 1 in the example, so a dynamic batch is traced with 2.
     example = torch.zeros(2 if dynamic_batch else 1, 3, img_size, img_size)
@@ -104,7 +113,7 @@ def _trace(model: torch.nn.Module, img_size: int, opset: int, dynamic_batch: boo
                 frozen,
                 (example,),
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=outputs,
                 opset_version=opset,
                 dynamic_shapes=dynamic,
                 dynamo=True,
@@ -128,18 +137,21 @@ def _traces_forgotten() -> Iterator[None]:
             linecache.cache.pop(name, None)
 
 
-def _require_promises(proto: onnx.ModelProto, opset: int, classes: int, dynamic_batch: bool) -> None:
+def _require_promises(proto: onnx.ModelProto, opset: int, sizes: dict[str, int], dynamic_batch: bool) -> None:
     opsets = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
     if opsets != {"ai.onnx": opset}:
         raise RequirementMissed(f"the exporter wrote opset {opsets} instead of {opset}.")
     names = [value.name for value in (*proto.graph.input, *proto.graph.output)]
-    if names != [INPUT, OUTPUT]:
-        raise RequirementMissed(f"the exporter wrote inputs and outputs {names}, not [{INPUT!r}, {OUTPUT!r}].")
-    batch, outputs = proto.graph.output[0].type.tensor_type.shape.dim
-    if outputs.dim_value != classes:
-        raise DataError(f"{classes} class names, but the model has {outputs.dim_value} logits.")
-    if bool(batch.dim_param) != dynamic_batch:
-        raise RequirementMissed(f"the batch became {batch.dim_param or batch.dim_value!r} in the exported file.")
+    if names != [INPUT, *sizes]:
+        raise RequirementMissed(f"the exporter wrote inputs and outputs {names}, not {[INPUT, *sizes]}.")
+    for output in proto.graph.output:
+        batch, values = output.type.tensor_type.shape.dim
+        if values.dim_value != sizes[output.name]:
+            if output.name == LOGITS:
+                raise DataError(f"{sizes[LOGITS]} class names, but the model has {values.dim_value} logits.")
+            raise RequirementMissed(f"the embedding has {values.dim_value} values, not {sizes[output.name]}.")
+        if bool(batch.dim_param) != dynamic_batch:
+            raise RequirementMissed(f"the batch became {batch.dim_param or batch.dim_value!r} in the exported file.")
 
 
 def _forget_exporter(proto: onnx.ModelProto) -> None:

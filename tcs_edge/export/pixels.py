@@ -30,8 +30,8 @@ FILTERS: dict[str, dict[str, Any]] = {
 def export_pixels(source: Path, path: Path, preprocess: Preprocess) -> Path:
     """Write the model of `source` (ours) with `preprocess` in front; return `path`.
 
-    Its input "picture" is one upright RGB image, uint8 (H, W, 3), with any H and W. Its output is the output of
-    `source` for this image.
+    Its input "picture" is one upright RGB image, uint8 (H, W, 3), with any H and W. Its outputs are the outputs
+    of `source` for this image.
 
     Raises:
         RequirementMissed: the result is not valid.
@@ -46,7 +46,8 @@ def export_pixels(source: Path, path: Path, preprocess: Preprocess) -> Path:
     graph.node.extend(nodes)
     graph.initializer.extend(steps.constants)
     graph.input.append(helper.make_tensor_value_info(PICTURE, TensorProto.UINT8, ["height", "width", 3]))
-    graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
+    for output in graph.output:
+        output.type.tensor_type.shape.dim[0].dim_value = 1
     _require_antialias(source, model)
     return save_onnx(model, path)
 

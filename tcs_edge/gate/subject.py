@@ -160,6 +160,7 @@ def _verdict_requirement(manifest: Manifest) -> Requirement:
     models = [record.path for record in exported_files(manifest) if _is_model(record.path)]
     judged = {name: parity for name, parity in manifest.parity.items() if parity.judged}
     broken = sorted(name for name, parity in judged.items() if not parity.finite)
+    unlike = sorted(name for name, parity in judged.items() if parity.embedding and not parity.embedding.finite)
     if manifest.verdict != "pass":
         detail = "the run failed validation, see reports/validation.json"
     elif not models:
@@ -170,6 +171,8 @@ def _verdict_requirement(manifest: Manifest) -> Requirement:
         detail = f"{alone[0]} was not compared with the trained model"
     elif broken:
         detail = f"not all logits are finite: {', '.join(broken)}"
+    elif unlike:
+        detail = f"not all embeddings are finite: {', '.join(unlike)}"
     else:
         return Requirement("parity with PyTorch", True, f"{', '.join(sorted(judged))}: verdict pass")
     return Requirement("parity with PyTorch", False, detail)

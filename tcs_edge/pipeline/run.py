@@ -52,6 +52,7 @@ from tcs_edge.stages.time_exports import measure_latency
 from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_student
 from tcs_edge.stages.try_formats import require_convertible
 from tcs_edge.stages.validate import validate_exports, with_quality_checks
+from tcs_edge.students.embedding import StudentWithEmbedding, coordinates_of, save_coordinates, with_embedding
 from tcs_edge.training.distill import TrainingFiles
 from tcs_edge.training.fold import folded_temperature, load_deployed, save_deployed
 from tcs_edge.utils.files import write_json, write_text
@@ -263,6 +264,8 @@ def _trained(
             temperature = folded_temperature(folder.deployed_weights)
     else:
         model = train_student(ready, files, backbone, taught, resume and files.checkpoint.exists(), watch)
+        if ready.options.with_embedding:  # first, because a run with deployed weights is trained
+            save_coordinates(folder.coordinates_weights, coordinates_of(model))
     leave()  # the others have finished
     use_threads(ready.options.threads)
     with watch.stage("calibrate"):
@@ -271,6 +274,8 @@ def _trained(
         save_deployed(folder.deployed_weights, model, confidence.temperature)
     # The state to resume from is several times the model's size, and no longer needed.
     files.checkpoint.unlink(missing_ok=True)
+    if ready.options.with_embedding:
+        model = with_embedding(model, folder.coordinates_weights)
     return model, confidence
 
 
@@ -281,6 +286,7 @@ def _export(model: nn.Module, confidence: Confidence, ready: Prepared, folder: R
     export_onnx(
         model, onnx_path, ready.preprocess.img_size, labels=classes, preprocess=preprocess,
         opset=opset, dynamic_batch=ready.options.dynamic_batch,
+        embedding_size=model.embedding_size if isinstance(model, StudentWithEmbedding) else 0,
     )  # fmt: skip
     export_own_formats(folder.unvalidated, formats=ready.options.format)
     write_labels(folder.unvalidated / "labels.txt", classes)

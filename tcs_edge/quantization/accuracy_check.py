@@ -10,8 +10,9 @@ from tcs_edge.data import Preprocess, Split
 from tcs_edge.data.cache import crop_all
 from tcs_edge.errors import DataError
 from tcs_edge.quantization.fallback import Round
-from tcs_edge.runtimes.base import Runner
-from tcs_edge.validation.checks import accuracy_checks, parity_checks, tolerance_for
+from tcs_edge.runtimes.base import Runner, outputs_of
+from tcs_edge.validation.checks import accuracy_checks, embedding_checks, parity_checks, tolerance_for
+from tcs_edge.validation.parity import compare
 from tcs_edge.validation.statistics import accuracy_drop
 from tcs_edge.validation.tally import Tally
 
@@ -28,6 +29,7 @@ class AccuracyCheck:
         labels: int64 (N,).
         expected: float32 (N, classes), logits of the float32 model.
         max_accuracy_drop: accuracy that may be lost, in 0..1.
+        embeddings: float32 (N, k), of the float32 model; None for a model without.
     """
 
     pixels: np.ndarray
@@ -35,17 +37,21 @@ class AccuracyCheck:
     expected: np.ndarray
     preprocess: Preprocess
     max_accuracy_drop: float
+    embeddings: np.ndarray | None = None
 
     def grade(self, runner: Runner, float_layers: tuple[str, ...]) -> Round:
         """Run the checks of the validation on `runner`, which has `float_layers` in float."""
         tally = Tally()
-        tally.add(self.expected, answers(runner, self.pixels, self.preprocess), self.labels, ())
+        logits, embeddings = answers(runner, self.pixels, self.preprocess)
+        tally.add(self.expected, logits, self.labels, ())
         parity, paired = tally.meter.result(), tally.paired()
         tolerance = tolerance_for(runner.precision, self.max_accuracy_drop)
         checks = [
             *parity_checks("", parity, tally.meter.scale, tolerance),
             *accuracy_checks("", paired, len(self.labels), tolerance),
         ]
+        if self.embeddings is not None and embeddings is not None:
+            checks += embedding_checks("", compare(self.embeddings, embeddings), tolerance)
         failed = tuple(check.name.removeprefix(": ") for check in checks if not check.passed)
         accuracy = tally.accuracy().value
         return Round(
@@ -70,13 +76,14 @@ def prepare_accuracy_check(
         raise DataError("int8 needs validation images to check its accuracy. Add some, or omit int8.")
     rows = np.random.default_rng(seed).permutation(len(split))[:MOST_IMAGES]
     pixels = crop_all(split, rows.tolist(), preprocess, "decoding validation images")
-    return AccuracyCheck(
-        pixels, split.labels[rows], answers(reference, pixels, preprocess), preprocess, max_accuracy_drop
-    )
+    logits, embeddings = answers(reference, pixels, preprocess)
+    return AccuracyCheck(pixels, split.labels[rows], logits, preprocess, max_accuracy_drop, embeddings)
 
 
-def answers(runner: Runner, pixels: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    """Return logits float32 (N, classes) for uint8 images (N, S, S, 3)."""
+def answers(runner: Runner, pixels: np.ndarray, preprocess: Preprocess) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return logits float32 (N, classes) for uint8 images (N, S, S, 3), and embeddings float32 (N, k) or None."""
     starts = range(0, len(pixels), BATCH)
     batches = (pixels[start : start + BATCH] for start in starts)
-    return np.concatenate([runner.run(np.stack([preprocess.normalize(image) for image in b])) for b in batches])
+    made = [outputs_of(runner, np.stack([preprocess.normalize(image) for image in b])) for b in batches]
+    embeddings = [embedding for _, embedding in made if embedding is not None]
+    return np.concatenate([logits for logits, _ in made]), np.concatenate(embeddings) if embeddings else None

@@ -97,6 +97,14 @@ def _results(manifest: Manifest) -> Iterator[str]:
         interval = f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %"
         here = " (this machine, not judged)" if runtime in manifest.only_here else ""
         yield f"| {markdown_text(runtime)}{here} | {100 * accuracy.value:.2f} % | {interval} | {difference} |"
+    if embedding := manifest.student.embedding:
+        differences = [parity.embedding.max_rel_diff for parity in manifest.parity.values() if parity.embedding]
+        worst = max((value for value in differences if value is not None), default=None)
+        yield ""
+        yield (
+            f"The second output, `embedding`, has {embedding.size} values ({embedding.space}). "
+            f"Largest difference from the trained network: {_relative(worst)}."
+        )
     if manifest.metrics:
         yield ""
         yield from _metrics(manifest)

@@ -41,6 +41,8 @@ def print_validation(validation: Validation) -> None:
     headings = ("runtime", "precision", "accuracy %", "95 % interval", "max abs diff", "same class %")
     print_table(headings, rows, title=f"{validation.images} test images")
     out = stdout_console()
+    if found := [parity.max_rel_diff for name, parity in validation.embeddings.items() if _judged(validation, name)]:
+        out.print(f"embedding: {validation.embedding_size} values, largest relative difference {max(found):.1e}")
     for check in validation.failures:
         limit = "" if check.limit is None else f": {check.value:.3g} against {check.limit:.3g} {check.unit}"
         out.print(f"FAILED {check.name}{limit} {check.detail}", markup=False, style="red")
@@ -51,6 +53,10 @@ def print_validation(validation: Validation) -> None:
     passed = sum(check.passed for check in validation.checks)
     counts = f"verdict: {validation.verdict} ({passed} of {len(validation.checks)} checks passed)"
     out.print(f"{counts}: {_headline(validation)}" if validation.accuracies else counts, style="bold", soft_wrap=True)
+
+
+def _judged(validation: Validation, name: str) -> bool:
+    return name not in validation.only_here
 
 
 def _headline(validation: Validation) -> str:

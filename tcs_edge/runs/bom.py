@@ -79,7 +79,7 @@ def _model_card(manifest: Manifest) -> dict[str, Any]:
             "modelArchitecture": manifest.student.name,
             "datasets": [{"ref": IMAGES_REF}],
             "inputs": [{"format": f"float32 (1, 3, {side}, {side}), preprocessed as in preprocess.json"}],
-            "outputs": [{"format": f"float32 (1, {len(manifest.dataset.classes)}) logits, in the order of labels.txt"}],
+            "outputs": [{"format": text} for text in _outputs(manifest)],
         },
         "quantitativeAnalysis": {"performanceMetrics": _metrics(manifest)},
         "considerations": {
@@ -89,6 +89,12 @@ def _model_card(manifest: Manifest) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _outputs(manifest: Manifest) -> list[str]:
+    logits = f"float32 (1, {len(manifest.dataset.classes)}) logits, in the order of labels.txt"
+    embedding = manifest.student.embedding
+    return [logits, *([f"float32 (1, {embedding.size}) embedding, {embedding.space}"] if embedding else [])]
 
 
 def _metrics(manifest: Manifest) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from tcs_edge.export.preprocess import read_labels
 from tcs_edge.runs.folder import RunFolder, find_run
 from tcs_edge.runs.manifest import advice_on, read_manifest, verify_exports
 from tcs_edge.runs.schema import Manifest
-from tcs_edge.runtimes.base import ClosingRunner, Runner, Runtime
+from tcs_edge.runtimes.base import ClosingRunner, Runner, Runtime, outputs_of
 from tcs_edge.runtimes.registry import runtime_for
 from tcs_edge.specs.artifacts import CONFIDENCE_FILE, SIDECARS, Precision, onnx_file
 from tcs_edge.specs.confidence import Confidence, read_confidence
@@ -78,6 +78,7 @@ class Classifier(ClosingRunner):
         preprocess: preprocessing of the model's input.
         artifact: the file, relative to the run's export folder.
         confidence: threshold for unknown images.
+        embedding_size: values of an embedding; 0 for a run without --with-embedding.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Classifier(ClosingRunner):
         self.preprocess = preprocess
         self.artifact = artifact
         self.confidence = confidence
+        self.embedding_size = runner.embedding_size
         self._runner = runner
         self._closed = False
 
@@ -127,6 +129,18 @@ class Classifier(ClosingRunner):
         rows = [self._probabilities(image) for _, image in each_image(images)]
         return np.array(rows, dtype=np.float64).reshape(-1, len(self.classes))
 
+    def embeddings(self, images: ImageInput | Iterable[ImageInput]) -> np.ndarray:
+        """Return embeddings, float32 (N, embedding_size); images as for `predict`.
+
+        Like images have a cosine near 1.
+
+        Raises:
+            UsageError: the model has no embedding, or the classifier is closed.
+            DataError: as for `predict`.
+        """
+        rows = [self._embedding(image) for _, image in each_image(images)]
+        return np.array(rows, dtype=np.float32).reshape(-1, self.embedding_size)
+
     def close(self) -> None:
         """Free the model; the classifier cannot be used afterwards."""
         self._runner.close()
@@ -135,10 +149,21 @@ class Classifier(ClosingRunner):
     def __repr__(self) -> str:
         return f"Classifier({self.artifact}, {len(self.classes)} classes, {self.preprocess.img_size} px)"
 
-    def _probabilities(self, image: Image.Image) -> np.ndarray:
-        """Return softmax probabilities, float64 (classes,), of an RGB image."""
+    def _embedding(self, image: Image.Image) -> np.ndarray:
+        """Return the embedding, float32 (k,), of an RGB image."""
+        self._require_open()
+        embedding = outputs_of(self._runner, self.preprocess(image)[None])[1]
+        if embedding is None:
+            raise UsageError(f"{self.artifact} has no embedding. Run compress again, with --with-embedding.")
+        return np.asarray(embedding[0])
+
+    def _require_open(self) -> None:
         if self._closed:
             raise UsageError("this classifier is closed. Load the run again.")
+
+    def _probabilities(self, image: Image.Image) -> np.ndarray:
+        """Return softmax probabilities, float64 (classes,), of an RGB image."""
+        self._require_open()
         scores = np.asarray(self._runner.run(self.preprocess(image)[None])[0], dtype=np.float64)
         raised = np.exp(scores - scores.max())
         return np.asarray(raised / raised.sum())

@@ -80,6 +80,11 @@ class RunFolder:
         return self.checkpoints / "deployed.safetensors"
 
     @property
+    def coordinates_weights(self) -> Path:
+        """Linear layer of the coordinates, with --with-embedding and a method that has them."""
+        return self.checkpoints / "coordinates.safetensors"
+
+    @property
     def reports(self) -> Path:
         return self.root / "reports"
 

@@ -14,6 +14,7 @@ from tcs_edge.runs.manifest import read_manifest
 from tcs_edge.runs.origin import exclude_of_run, path_of_run, recorded_data
 from tcs_edge.runs.schema import Manifest
 from tcs_edge.students.build import build_student
+from tcs_edge.students.embedding import with_embedding
 from tcs_edge.training.fold import load_deployed
 from tcs_edge.utils.reading import read_json
 
@@ -49,7 +50,7 @@ def preprocess_of(folder: RunFolder) -> Preprocess:
 
 
 def trained_model(run: Path) -> nn.Module:
-    """Load the trained, folded student of a finished run, on the CPU.
+    """Load the trained, folded student of a finished run, on the CPU, with its embedding if the exports have one.
 
     Raises:
         DataError: not a run, or weights that are damaged or of another student.
@@ -57,4 +58,5 @@ def trained_model(run: Path) -> nn.Module:
     folder = find_run(run)
     manifest = read_manifest(folder.root)
     student = build_student(manifest.student.name, manifest.student.img_size, "random", manifest.seed)
-    return load_deployed(folder.deployed_weights, student, manifest.student.img_size)
+    model = load_deployed(folder.deployed_weights, student, manifest.student.img_size)
+    return with_embedding(model, folder.coordinates_weights) if manifest.student.embedding else model

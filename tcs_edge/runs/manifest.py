@@ -19,6 +19,7 @@ from tcs_edge.runs.schema import (
     AccuracyRecord,
     ArtifactRecord,
     DatasetRecord,
+    EmbeddingParityRecord,
     LatencyHere,
     Manifest,
     ManifestFile,
@@ -35,6 +36,7 @@ from tcs_edge.utils.reading import LFS_ADVICE, is_file, is_lfs_pointer, read_jso
 from tcs_edge.utils.versions import library_versions
 
 if TYPE_CHECKING:
+    from tcs_edge.validation.parity import Parity
     from tcs_edge.validation.validate import Validation
 
 SCHEMA_VERSION = 1
@@ -260,6 +262,17 @@ def _parity_records(validation: Validation) -> dict[str, ParityRecord]:
         document = parity.to_json()
         values = {key: document[key] for key in wanted}
         records[name] = ParityRecord(
-            precision=validation.precisions[name], judged=name not in validation.only_here, **values
+            precision=validation.precisions[name],
+            judged=name not in validation.only_here,
+            embedding=_embedding_parity(validation.embeddings.get(name)),
+            **values,
         )
     return records
+
+
+def _embedding_parity(parity: Parity | None) -> EmbeddingParityRecord | None:
+    if parity is None:
+        return None
+    document = parity.to_json()
+    wanted = ("max_abs_diff", "max_rel_diff", "sqnr_db", "finite")
+    return EmbeddingParityRecord(**{key: document[key] for key in wanted})

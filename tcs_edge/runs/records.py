@@ -9,8 +9,9 @@ from torch import nn
 from tcs_edge.data import ImageSet
 from tcs_edge.runs.choice import expected_record
 from tcs_edge.runs.documents import CoordinatesRecord, PredictionsRecord
-from tcs_edge.runs.schema import DatasetRecord, LatencyRecord, StudentRecord, TeacherRecord
+from tcs_edge.runs.schema import DatasetRecord, EmbeddingRecord, LatencyRecord, StudentRecord, TeacherRecord
 from tcs_edge.students.choice import Assessment
+from tcs_edge.students.embedding import StudentWithEmbedding
 from tcs_edge.tcs.coordinates import Coordinates
 from tcs_edge.teachers.info import TeacherFacts
 from tcs_edge.training.fold import deployed_cost
@@ -61,7 +62,14 @@ def student_record(
         latency=LatencyRecord(**chosen.latency.to_json()) if chosen.latency else None,
         expected_accuracy=expected_record(chosen.expected),
         peak_memory_mb=peak_memory_mb,
+        embedding=_embedding_record(model),
     )
+
+
+def _embedding_record(model: nn.Module) -> EmbeddingRecord | None:
+    if not isinstance(model, StudentWithEmbedding):
+        return None
+    return EmbeddingRecord(size=model.embedding_size, space=model.kind)
 
 
 def coordinates_record(coordinates: Coordinates, ablation: str) -> CoordinatesRecord:

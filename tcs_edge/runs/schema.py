@@ -100,6 +100,22 @@ class ExpectedRecord(Spec):
     how: str
 
 
+class EmbeddingRecord(Spec):
+    """The second output of the exports: its number of values, and its space."""
+
+    size: Positive
+    space: Literal["coordinates", "teacher features", "features"]
+
+
+class EmbeddingParityRecord(Spec):
+    """Distance of an export's embeddings from the trained model's; numbers are None without finite values."""
+
+    max_abs_diff: Difference | None
+    max_rel_diff: Difference | None
+    sqnr_db: float | None
+    finite: bool = Field(strict=True)
+
+
 class StudentRecord(Spec):
     """The student, with all facts to rebuild the network and load checkpoints/deployed.safetensors.
 
@@ -115,6 +131,7 @@ class StudentRecord(Spec):
     latency: LatencyRecord | None = None
     expected_accuracy: ExpectedRecord | None = None
     peak_memory_mb: Amount | None = None
+    embedding: EmbeddingRecord | None = None
 
 
 class StageRecord(Spec):
@@ -152,6 +169,7 @@ class ParityRecord(Spec):
     top1_agreement: Share
     finite: bool = Field(strict=True)
     judged: bool = Field(default=True, strict=True)
+    embedding: EmbeddingParityRecord | None = None
 
 
 class HostLatency(Spec):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -14,6 +14,8 @@ from tcs_edge.errors import DataError
 from tcs_edge.specs.artifacts import PRECISIONS, Precision, onnx_file
 from tcs_edge.utils.reading import parse_json
 
+LOGITS, EMBEDDING = "logits", "embedding"  # names of the outputs of every exported file
+
 
 class Runner(Protocol):
     """A loaded model that turns images into logits.
@@ -23,11 +25,13 @@ class Runner(Protocol):
         precision: the coarsest numbers of the computation, from the file's weights and the arithmetic
             that the runtime reports: "f32", "f16-weights", "f16", "bf16" or "int8".
         labels: class names stored in the file; None if it has none.
+        embedding_size: values of an embedding, the model's second output; 0 without one.
     """
 
     name: str
     precision: str
     labels: tuple[str, ...] | None
+    embedding_size: int
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Return logits, float32 (B, classes), for normalized float32 images (B, 3, S, S), B >= 1.
@@ -35,6 +39,9 @@ class Runner(Protocol):
         Raises:
             DataError: images of another shape or type, or a failure of the runtime.
         """
+
+    def outputs(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return logits as `run`, and embeddings, float32 (B, embedding_size); None without an embedding."""
 
     def close(self) -> None:
         """Free the model. Do not use the runner afterwards."""
@@ -103,7 +110,17 @@ class Runtime:
 
 
 class ClosingRunner:
-    """Context manager of all runners."""
+    """Context manager of all runners, for models with one output unless they override `outputs`."""
+
+    embedding_size = 0
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits of `outputs`."""
+        return self.outputs(images)[0]
+
+    def outputs(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the logits of `run`, without an embedding."""
+        return self.run(images), None
 
     def close(self) -> None:
         """Free the model."""
@@ -118,6 +135,11 @@ class ClosingRunner:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def outputs_of(runner: Runner, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return logits and embeddings of `runner`; `run` alone serves a model without an embedding."""
+    return runner.outputs(images) if runner.embedding_size else (runner.run(images), None)
 
 
 class RefusedRunner(ClosingRunner):
@@ -146,6 +168,52 @@ def run_all(
         return np.asarray(infer(images), dtype=np.float32)
     rows = [np.array(infer(images[index : index + 1]), dtype=np.float32) for index in range(len(images))]
     return np.concatenate(rows)
+
+
+def run_both(
+    infer: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]],
+    images: np.ndarray,
+    img_size: int | None,
+    one_by_one: bool,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Run `images` as `run_all` does, with a model of logits and, or without, an embedding.
+
+    Raises:
+        DataError: as `run_all`, or an embedding that is not (B, k).
+    """
+    embeddings: list[np.ndarray] = []
+
+    def logits_of(batch: np.ndarray) -> np.ndarray:
+        logits, embedding = infer(batch)
+        if embedding is not None:
+            if embedding.ndim != 2 or len(embedding) != len(batch):
+                raise DataError(f"{len(batch)} images gave an embedding of shape {embedding.shape}. Export again.")
+            embeddings.append(np.array(embedding, dtype=np.float32))
+        return logits
+
+    logits = run_all(logits_of, images, img_size, one_by_one)
+    return logits, np.concatenate(embeddings) if embeddings else None
+
+
+def find_outputs(names: Sequence[str], source: str) -> tuple[int, int | None]:
+    """Return the positions of logits and embedding among a model's outputs, by name.
+
+    The only output of a model is its logits, under any name.
+
+    Args:
+        names: of the outputs, in the model's order.
+
+    Raises:
+        DataError: several outputs other than logits and embedding.
+    """
+    if len(names) == 1:
+        return 0, None
+    if sorted(names) != sorted((LOGITS, EMBEDDING)):
+        listed = ", ".join(names[:5]) or "none"
+        raise DataError(
+            f"{source}: a classifier has one output, or the outputs {LOGITS} and {EMBEDDING}; found: {listed}."
+        )
+    return names.index(LOGITS), names.index(EMBEDDING)
 
 
 def stored_precision(text: str | None, source: str) -> Precision:
@@ -191,6 +259,17 @@ def static_sides(shape: list[int | None], source: str) -> tuple[int | None, int 
     if shape[0] not in (1, None):
         raise DataError(f"{source}: the batch is fixed to {shape[0]}. Export with batch 1 or a dynamic batch.")
     return shape[0], shape[2]
+
+
+def stored_size(size: object, source: str) -> int:
+    """Return the number of values of an embedding that a file states.
+
+    Raises:
+        DataError: it is not a number above 0.
+    """
+    if not isinstance(size, int) or size < 1:
+        raise DataError(f"{source}: its embedding has no fixed number of values. Export again.")
+    return size
 
 
 def stored_labels(text: str | None, outputs: object, source: str) -> tuple[str, ...] | None:

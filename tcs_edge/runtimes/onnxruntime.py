@@ -12,10 +12,12 @@ from tcs_edge.runtimes.base import (
     ClosingRunner,
     Runtime,
     coarsest,
-    run_all,
+    find_outputs,
+    run_both,
     static_sides,
     stored_labels,
     stored_precision,
+    stored_size,
 )
 from tcs_edge.runtimes.onnx_file import read_onnx, require_standard
 from tcs_edge.specs.artifacts import runner_name
@@ -42,20 +44,24 @@ class OrtRunner(ClosingRunner):
         batch, self._img_size = static_sides(shape, str(path))
         self._one_by_one = batch == 1
         metadata = self._session.get_modelmeta().custom_metadata_map
-        self.labels = stored_labels(metadata.get("labels"), self._session.get_outputs()[0].shape[-1], str(path))
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._logits, self._embedding = find_outputs(self._outputs, str(path))
+        sizes = [output.shape[-1] for output in self._session.get_outputs()]
+        self.labels = stored_labels(metadata.get("labels"), sizes[self._logits], str(path))
+        self.embedding_size = 0 if self._embedding is None else stored_size(sizes[self._embedding], str(path))
         stored = stored_precision(metadata.get("precision"), str(path))
         self.name, self.precision = runner_name("onnxruntime", stored), coarsest(stored, "f32")
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Return logits, float32 (B, classes), for float32 images (B, 3, S, S)."""
-        return run_all(self._infer, images, self._img_size, self._one_by_one)
+    def outputs(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return logits, float32 (B, classes), and the embedding, for float32 images (B, 3, S, S)."""
+        return run_both(self._infer, images, self._img_size, self._one_by_one)
 
-    def _infer(self, images: np.ndarray) -> np.ndarray:
+    def _infer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         try:
-            logits: np.ndarray = self._session.run(None, {self._input.name: images})[0]
+            made = self._session.run(self._outputs, {self._input.name: images})
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise DataError(f"onnxruntime failed on a batch of {len(images)}: {reason_of(error)}") from error
-        return logits
+        return made[self._logits], None if self._embedding is None else made[self._embedding]
 
     def close(self) -> None:
         """Free the session."""
@@ -63,15 +69,15 @@ class OrtRunner(ClosingRunner):
 
 
 def open_session(path: Path, threads: int, takes: str = FLOAT) -> Any:
-    """Open a session with one input, of type `takes`, and one output.
+    """Open a session with one input, of type `takes`, and the outputs of a classifier.
 
     Raises:
         DataError: the file is missing, truncated, or has other inputs or outputs.
     """
     session = load_session(path, threads)
-    ends = len(session.get_inputs()), len(session.get_outputs())
-    if ends != (1, 1):
-        raise DataError(f"{path}: {ends[0]} inputs and {ends[1]} outputs. A classifier has one of each.")
+    if len(session.get_inputs()) != 1:
+        raise DataError(f"{path}: {len(session.get_inputs())} inputs. A classifier has one.")
+    find_outputs([output.name for output in session.get_outputs()], str(path))
     if session.get_inputs()[0].type != takes:
         raise DataError(f"{path} takes {session.get_inputs()[0].type} instead of {takes}. Export again.")
     return session

@@ -41,17 +41,18 @@ def with_rounding(model: onnx.ModelProto, arithmetic: Arithmetic) -> onnx.ModelP
     """Return a copy of `model` that rounds every float32 value to the shorter type before its use."""
     copy = onnx.shape_inference.infer_shapes(model)
     graph, floats = copy.graph, _float_values(copy.graph)
-    logits = graph.output[0].name
+    ends = {output.name for output in graph.output}
     sources = [value.name for value in (*graph.initializer, *graph.input) if value.name in floats]
     nodes = [cast for name in sources for cast in _casts(name, name + ROUNDED, arithmetic)]
     for node in graph.node:
-        node.input[:] = [name + ROUNDED if name in floats else name for name in node.input]
+        # An output of the graph that a node reads is rounded under its own name.
+        node.input[:] = [name + ROUNDED if name in floats - ends else name for name in node.input]
         made = [name for name in node.output if name in floats]
-        node.output[:] = [name + EXACT if name == logits else name for name in node.output]
+        node.output[:] = [name + EXACT if name in ends else name for name in node.output]
         nodes.append(node)
         for name in made:
-            ends = (name + EXACT, name) if name == logits else (name, name + ROUNDED)
-            nodes += _casts(*ends, arithmetic)
+            pair = (name + EXACT, name) if name in ends else (name, name + ROUNDED)
+            nodes += _casts(*pair, arithmetic)
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:], graph.value_info[:]
     graph.node.extend(kept)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tcs_edge.runtimes.base import ClosingRunner, run_all
+from tcs_edge.runtimes.base import ClosingRunner, run_both
 
 
 class TorchRunner(ClosingRunner):
-    """Runner of `module`, (B, 3, S, S) -> (B, classes), in eval mode, on its current device."""
+    """Runner of `module`, (B, 3, S, S) -> (B, classes), in eval mode, on its current device.
+
+    A module with an `embedding_size` returns logits and embedding.
+    """
 
     name = "pytorch"
     precision = "f32"
@@ -17,14 +20,16 @@ class TorchRunner(ClosingRunner):
 
     def __init__(self, module: torch.nn.Module) -> None:
         self._module = module.eval()
+        self.embedding_size = int(getattr(module, "embedding_size", 0))
         self._device = next((p.device for p in module.parameters()), torch.device("cpu"))
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Return logits, float32 (B, classes), for float32 images (B, 3, S, S)."""
-        return run_all(self._infer, images, img_size=None, one_by_one=False)
+    def outputs(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return logits, float32 (B, classes), and the embedding, for float32 images (B, 3, S, S)."""
+        return run_both(self._infer, images, img_size=None, one_by_one=False)
 
     @torch.inference_mode()
-    def _infer(self, images: np.ndarray) -> np.ndarray:
+    def _infer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         batch = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
-        logits: np.ndarray = self._module(batch).float().cpu().numpy()
-        return logits
+        made = self._module(batch)
+        logits, embedding = made if isinstance(made, tuple) else (made, None)
+        return logits.float().cpu().numpy(), None if embedding is None else embedding.float().cpu().numpy()

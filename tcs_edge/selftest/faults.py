@@ -88,3 +88,13 @@ FAULTS = (
     Fault("quantization scale off by 2", "int8", _int8),
     Fault("off-by-one crop", "script", _script(CROP, "left, top = (width - size) // 2 + 1, ")),
 )  # fmt: skip
+
+# With an embedding; the logits stay right, so that only its own checks can detect these.
+EMBEDDING_FAULTS = (
+    Fault("embedding: swapped coordinates", "model", _onnx(graphs.swap_coordinates)),
+    Fault("embedding: one coordinate's scale, by 10 %", "model", _onnx(graphs.scale_coordinate(1.1))),
+    Fault("embedding: cut below 0", "model", _onnx(graphs.cut_embedding)),
+    Fault("embedding: NaN", "model", _onnx(graphs.spoil_embedding)),
+    Fault("embedding: left out", "model", _onnx(graphs.drop_embedding)),
+    Fault("embedding: names of the outputs exchanged", "model", _onnx(graphs.exchange_outputs)),
+)

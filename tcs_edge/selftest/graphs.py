@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 Edit = Callable[[onnx.ModelProto], None]
+EMBEDDING = 1  # position among the outputs of our exports
 BEYOND_PHOTOGRAPHS = 4.0  # in standard deviations from the mean
 
 
@@ -56,6 +57,50 @@ def swap_labels(model: onnx.ModelProto) -> None:
         if pair.key == "labels":
             first, second, *rest = json.loads(pair.value)
             pair.value = json.dumps([second, first, *rest])
+
+
+def swap_coordinates(model: onnx.ModelProto) -> None:
+    """Swap the first two values of the embedding."""
+    count = model.graph.output[EMBEDDING].type.tensor_type.shape.dim[1].dim_value
+    order = np.array([1, 0, *range(2, count)], dtype=np.int64)
+    _behind_output(model, "Gather", {"axis": 1}, order, EMBEDDING)
+
+
+def scale_coordinate(factor: float) -> Edit:
+    """Multiply the first value of the embedding."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        count = model.graph.output[EMBEDDING].type.tensor_type.shape.dim[1].dim_value
+        scales = np.array([factor, *[1] * (count - 1)], dtype=np.float32)
+        _behind_output(model, "Mul", {}, scales, EMBEDDING)
+
+    return edit
+
+
+def cut_embedding(model: onnx.ModelProto) -> None:
+    """Replace values below 0 by 0, as with an activation too many."""
+    _behind_output(model, "Relu", {}, None, EMBEDDING)
+
+
+def spoil_embedding(model: onnx.ModelProto) -> None:
+    """Make the embedding NaN, as a damaged weight does."""
+    _behind_output(model, "Mul", {}, np.array(np.nan, dtype=np.float32), EMBEDDING)
+
+
+def drop_embedding(model: onnx.ModelProto) -> None:
+    """Leave the embedding out, as an exporter of one output does."""
+    del model.graph.output[EMBEDDING]
+
+
+def exchange_outputs(model: onnx.ModelProto) -> None:
+    """Exchange the names of logits and embedding."""
+    logits, embedding = (output.name for output in model.graph.output)
+    other = {logits: embedding, embedding: logits}
+    for node in model.graph.node:
+        node.input[:] = [other.get(name, name) for name in node.input]
+        node.output[:] = [other.get(name, name) for name in node.output]
+    for output in model.graph.output:
+        output.name = other[output.name]
 
 
 def reverse_channels(model: onnx.ModelProto) -> None:
@@ -144,13 +189,17 @@ def _before_input(model: onnx.ModelProto, kind: str, attributes: dict[str, Any],
     graph.node.insert(0, _node(graph, kind, name, changed, attributes, constants))
 
 
-def _behind_output(model: onnx.ModelProto, kind: str, attributes: dict[str, Any], constant: np.ndarray) -> None:
-    """Insert a node between the last layer and the output."""
+def _behind_output(
+    model: onnx.ModelProto, kind: str, attributes: dict[str, Any], constant: np.ndarray | None, output: int = 0
+) -> None:
+    """Insert a node between the last layer and an output."""
     graph = model.graph
-    name, plain = graph.output[0].name, f"{graph.output[0].name}_plain"
+    name = graph.output[output].name
+    plain, constants = f"{name}_plain", () if constant is None else (constant,)
     for node in graph.node:
+        node.input[:] = [plain if read == name else read for read in node.input]
         node.output[:] = [plain if made == name else made for made in node.output]
-    graph.node.append(_node(graph, kind, plain, name, attributes, (constant,)))
+    graph.node.append(_node(graph, kind, plain, name, attributes, constants))
 
 
 def _node(

@@ -19,11 +19,13 @@ from tcs_edge.export.onnx import export_onnx
 from tcs_edge.export.own_formats import export_own_formats
 from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.students.build import build_student, deployable, student_mean_std
+from tcs_edge.students.embedding import StudentWithEmbedding
 from tcs_edge.utils.quiet import quiet
 
 IMG_SIZE = 64  # the smallest size that every candidate takes
 HEIGHT, WIDTH = 72, 90  # of the images; not square, so that the position of the crop matters
 TRAIN_IMAGES, TEST_IMAGES = 256, 48
+EMBEDDED_IMAGES = 32  # whose features give the axes of an embedding
 RIDGE = 1e-2  # of the features' mean square, to keep the closed-form classifier well conditioned
 LOGIT_SCALE = 10.0
 SHIFTS = (1.0, 0.5, 0.25, 0.0)  # of batch norms, in standard deviations
@@ -42,7 +44,7 @@ class Specimen:
     preprocess: Preprocess
 
 
-def make_specimen(name: str, folder: Path, seed: int = 0) -> Specimen:
+def make_specimen(name: str, folder: Path, seed: int = 0, embedding: bool = False) -> Specimen:
     """Build, fit and export the student `name` into `folder`/good.
 
     Nothing is trained. The backbone keeps its random weights. Its batch norms are set from real images, and a
@@ -56,9 +58,23 @@ def make_specimen(name: str, folder: Path, seed: int = 0) -> Specimen:
     preprocess = Preprocess(IMG_SIZE, crop_pct=0.9, mean=mean, std=std)
     pixels = torch.from_numpy(np.stack([preprocess(images.train.image(row)) for row in range(len(images.train))]))
     model = _fitted(build_student(name, IMG_SIZE, "random", seed), pixels, images.train.labels)
+    if embedding:
+        model = StudentWithEmbedding(model, _coordinates(model, pixels[:EMBEDDED_IMAGES])).eval()
     exports = folder / "good"
     _export(model, exports, images.classes, preprocess)
     return Specimen(name, model, exports, images, preprocess)
+
+
+@torch.no_grad()
+def _coordinates(model: nn.Module, pixels: Tensor) -> nn.Linear:
+    """Return principal axes of the features of some images, as Linear(d_s, k)."""
+    features = model[0](pixels)
+    center = features.mean(dim=0)
+    axes = torch.linalg.svd(features - center, full_matrices=False).Vh[: len(pixels) // 2]
+    linear = nn.Linear(features.shape[1], len(axes))
+    linear.weight.copy_(axes)
+    linear.bias.copy_(-(axes @ center))
+    return linear
 
 
 def colored_digits(seed: int = 0) -> ImageSet:
@@ -151,7 +167,10 @@ def _rounding(backbone: nn.Module, pixels: Tensor) -> float:
 def _export(model: nn.Module, exports: Path, classes: tuple[str, ...], preprocess: Preprocess) -> None:
     steps = preprocess.to_json()
     with quiet("timm"):
-        export_onnx(model, exports / "model.onnx", preprocess.img_size, labels=classes, preprocess=steps)
+        export_onnx(
+            model, exports / "model.onnx", preprocess.img_size, labels=classes, preprocess=steps,
+            embedding_size=model.embedding_size if isinstance(model, StudentWithEmbedding) else 0,
+        )  # fmt: skip
     export_own_formats(exports)
     write_labels(exports / "labels.txt", classes)
     write_preprocess(exports / "preprocess.json", steps)

@@ -18,7 +18,7 @@ from tcs_edge.bundle.make import SCRIPTS
 from tcs_edge.errors import UsageError
 from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.runtimes.ncnn.library import require_ncnn
-from tcs_edge.selftest.faults import FAULTS, MAX_OPSET, SCRIPT, Fault
+from tcs_edge.selftest.faults import EMBEDDING_FAULTS, FAULTS, MAX_OPSET, SCRIPT, Fault
 from tcs_edge.selftest.int8 import add_int8, int8_checks
 from tcs_edge.selftest.ncnn import NCNN_FAULTS, PARAM, add_ncnn
 from tcs_edge.selftest.specimen import IMG_SIZE, Specimen, make_specimen
@@ -27,6 +27,7 @@ from tcs_edge.specs.config import CompressConfig, ResolvedConfig
 from tcs_edge.specs.defaults import ChosenStudent, Machine, resolve, with_data_defaults
 from tcs_edge.stages.validate import validate_exports
 from tcs_edge.students.build import require_student
+from tcs_edge.students.embedding import StudentWithEmbedding
 from tcs_edge.utils.files import record_files
 from tcs_edge.utils.progress import track
 from tcs_edge.validation.checks import Check, at_most
@@ -116,11 +117,17 @@ class SelfTest:
         }
 
 
-def selftest(broken: Sequence[str] = QUICK, only_good: Iterable[str] = (), formats: Collection[str] = ()) -> SelfTest:
+def selftest(
+    broken: Sequence[str] = QUICK,
+    only_good: Iterable[str] = (),
+    formats: Collection[str] = (),
+    embedding: bool = False,
+) -> SelfTest:
     """Validate good exports of all named students, and broken ones of the students in `broken`.
 
     Args:
         formats: formats on request, such as "ncnn". A student that one cannot hold is tested without it.
+        embedding: export an embedding beside the logits, and put faults into it too.
 
     Raises:
         UsageError: no student, an unknown one, or one that does not take small images.
@@ -135,19 +142,22 @@ def selftest(broken: Sequence[str] = QUICK, only_good: Iterable[str] = (), forma
     results: list[FaultResult] = []
     skipped: list[str] = []
     with_ncnn = "ncnn" in formats
+    if with_ncnn and embedding:
+        raise UsageError("files of ncnn have no embedding. Pass --format ncnn or --with-embedding.")
     if with_ncnn:
         require_ncnn()
     for index, name in enumerate(names, start=1):
         logger.info(f"{name} ({index} of {len(names)})")
         with tempfile.TemporaryDirectory() as place:
-            specimen = make_specimen(name, Path(place))
+            specimen = make_specimen(name, Path(place), embedding=embedding)
             shutil.copyfile(SCRIPTS / SCRIPT, specimen.exports / SCRIPT)
             if with_ncnn and not add_ncnn(specimen):
                 skipped.append(name)
             good.append(_judge_good(specimen))
             if name in broken:
                 results += _break(specimen, Path(place) / "broken")
-    expected = [fault.name for fault in (*FAULTS, *(NCNN_FAULTS if with_ncnn else ()))]
+    further = (*(NCNN_FAULTS if with_ncnn else ()), *(EMBEDDING_FAULTS if embedding else ()))
+    expected = [fault.name for fault in (*FAULTS, *further)]
     return SelfTest(tuple(good), tuple(results), tuple(expected), tuple(skipped))
 
 
@@ -158,6 +168,7 @@ def _break(specimen: Specimen, folder: Path) -> list[FaultResult]:
     else:
         logger.info(f"{specimen.name}: skipped the int8 fault, because the untrained int8 model fails its checks")
     faults += NCNN_FAULTS if _formats(specimen.exports) else ()
+    faults += EMBEDDING_FAULTS if isinstance(specimen.model, StudentWithEmbedding) else ()
     return [_judge_broken(specimen, fault, folder) for fault in track(faults, f"breaking {specimen.name}")]
 
 

@@ -23,6 +23,8 @@ def conflicts(config: CompressConfig) -> list[str]:
         problems.append(f"online_teacher: not available with method {config.method}. Methods that have it: {able}.")
     if config.tcs.head == "linear" and config.tcs.probe_start:
         problems.append("tcs: probe_start is for a classifier of coordinates. Leave it out, or leave head out.")
+    if config.with_embedding and "ncnn" in (config.format or ()):
+        problems.append("with_embedding: files of ncnn have one output. Leave --format ncnn out.")
     problems += _own_probe_problems(config)
     problems += _teacher_problems(config)
     if config.unlabeled and config.data is None and not config.labels_optional:

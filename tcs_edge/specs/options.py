@@ -265,6 +265,9 @@ class ExportOptions(Spec):
     """Export for any number of images at a time instead of one."""
     embed_preprocess: bool = False
     """Also write ONNX files that take uint8 images of any size."""
+    with_embedding: bool = False
+    """Export a second output beside the logits, for like images and added classes: the kept coordinates of tcs, or the
+    features in front of the classifier."""
     false_alarm_rate: float = Field(0.05, gt=0, lt=1)
     """Share of images of known classes that may count as unknown, in 0..1; sets the threshold of predict."""
     compiled_latency: bool = False

@@ -9,10 +9,18 @@ import numpy as np
 
 from tcs_edge.data import Preprocess, Split
 from tcs_edge.errors import DataError, reason_of
-from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.base import Runner, outputs_of
 from tcs_edge.runtimes.pixels import PixelsRunner
 from tcs_edge.utils.progress import track
-from tcs_edge.validation.checks import Check, accuracy_checks, holds, labels_check, parity_checks, tolerance_for
+from tcs_edge.validation.checks import (
+    Check,
+    accuracy_checks,
+    embedding_checks,
+    holds,
+    labels_check,
+    parity_checks,
+    tolerance_for,
+)
 from tcs_edge.validation.tally import Tally
 
 ODD_SIZES = ((1, 1), (3, 500), (500, 3), (37, 64))
@@ -26,9 +34,11 @@ def pixels_checks(
         with PixelsRunner(path) as runner:
             tally = _compared(reference, runner, images, preprocess)
             tolerance = tolerance_for(runner.precision, max_int8_drop)
+            embedding = tally.embedding.result() if tally.embedding.images else None
             return [
                 *parity_checks(runner.name, tally.meter.result(), tally.meter.scale, tolerance),
                 *accuracy_checks(runner.name, tally.paired(), len(images), tolerance),
+                *(embedding_checks(runner.name, embedding, tolerance) if embedding else ()),
                 labels_check(runner.name, runner.labels, classes),
                 _odd_sizes_check(runner),
             ]
@@ -40,8 +50,13 @@ def _compared(reference: Runner, runner: PixelsRunner, images: Split, preprocess
     tally = Tally()
     for row in track(range(len(images)), "comparing images", total=len(images)):
         image = images.image(row)
-        expected = reference.run(preprocess(image)[None])
-        tally.add(expected, runner.run(np.asarray(image)), images.labels[row : row + 1], images.names[row : row + 1])
+        expected, wanted = outputs_of(reference, preprocess(image)[None])
+        logits, embedding = outputs_of(runner, np.asarray(image))
+        tally.add(expected, logits, images.labels[row : row + 1], images.names[row : row + 1])
+        if (wanted is None) != (embedding is None):
+            raise DataError(f"{runner.name} and the trained model do not both have an embedding. Export again.")
+        if wanted is not None and embedding is not None:
+            tally.embedding.add(wanted, embedding)
     return tally
 
 

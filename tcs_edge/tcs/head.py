@@ -17,6 +17,22 @@ from tcs_edge.tcs.selection import FeatureSelection, SelectionSchedule
 FOLD_TOLERANCE = 1e-5
 
 
+class FoldedHead(nn.Linear):
+    """Linear(d_s, classes) of the logits, with Linear(d_s, k) of the kept coordinates beside it.
+
+    `coordinates` is neither a parameter nor part of the state: the deployed model has it only for embeddings.
+    """
+
+    def __init__(self, features: int, classes: int, coordinates: nn.Linear) -> None:
+        super().__init__(features, classes)
+        self._beside = (coordinates,)  # a tuple, because torch registers a module that is an attribute
+
+    @property
+    def coordinates(self) -> nn.Linear:
+        """The adapter A, b without the coordinates that the selection removed: (B, d_s) -> (B, k)."""
+        return self._beside[0]
+
+
 class TcsHead(nn.Module):
     """Adapter A (k, d_s), mask m (k,) and classifier W (classes, k).
 
@@ -40,13 +56,15 @@ class TcsHead(nn.Module):
         return self.classifier(self.selection.mask() * coordinates), coordinates
 
     @torch.no_grad()
-    def fold(self) -> nn.Linear:
+    def fold(self) -> FoldedHead:
         """Fold the head into the equivalent Linear(d_s, classes), in float64 rounded once to float32."""
         masked = self.classifier.weight.double() * self.selection.mask().double()
-        folded = nn.Linear(self.adapter.in_features, self.classifier.out_features)
+        kept = _rows(self.adapter, self.selection.alive)
+        folded = FoldedHead(self.adapter.in_features, self.classifier.out_features, kept)
         folded.weight.copy_(masked @ self.adapter.weight.double())
         folded.bias.copy_(self.classifier.bias.double() + masked @ self.adapter.bias.double())
-        return folded.to(self.adapter.weight.device)
+        folded.to(self.adapter.weight.device)  # in place
+        return folded
 
 
 class LinearHead(nn.Module):
@@ -65,9 +83,23 @@ class LinearHead(nn.Module):
         """Compute logits (B, classes) and coordinates h (B, k) of features (B, d_s)."""
         return self.classifier(features), self.adapter(features)
 
-    def fold(self) -> nn.Linear:
-        """Return the classifier; there is nothing to fold."""
-        return self.classifier
+    @torch.no_grad()
+    def fold(self) -> FoldedHead:
+        """Return a copy of the classifier, with the coordinates beside it."""
+        kept = _rows(self.adapter, self.selection.alive)
+        folded = FoldedHead(self.classifier.in_features, self.classifier.out_features, kept)
+        folded.load_state_dict(self.classifier.state_dict())
+        folded.to(self.classifier.weight.device)  # in place
+        return folded
+
+
+def _rows(linear: nn.Linear, kept: Tensor) -> nn.Linear:
+    """Return a copy of `linear` with the outputs that `kept`, (k,) of 0 and 1, names."""
+    rows = torch.nonzero(kept.bool()).flatten()
+    copy = nn.Linear(linear.in_features, len(rows), device=linear.weight.device)
+    copy.weight.copy_(linear.weight[rows])
+    copy.bias.copy_(linear.bias[rows])
+    return copy
 
 
 def check_fold(trained: Tensor, folded: Tensor) -> float:

@@ -138,6 +138,19 @@ def parity_checks(name: str, parity: Parity, scale: float, tolerance: Tolerance)
     ]
 
 
+def embedding_checks(name: str, parity: Parity, tolerance: Tolerance) -> list[Check]:
+    """Return the parity checks of embeddings on real images, with the limits of logits; they have no classes."""
+    if not parity.finite:
+        return [holds(f"{name}: finite embedding", False, "a value is NaN or Inf, in the export or the trained model")]
+    least = tolerance.min_sqnr_db
+    return [
+        holds(f"{name}: finite embedding", True),
+        at_most(f"{name}: embedding difference", parity.max_rel_diff, tolerance.max_rel_diff, "of max |value|"),
+        at_most(f"{name}: centered embedding", parity.max_centered_diff, tolerance.max_centered_diff, "of their norm"),
+        *([] if least is None else [at_least(f"{name}: embedding, signal to noise", parity.sqnr_db, least, "dB")]),
+    ]
+
+
 def accuracy_checks(name: str, paired: PairedAccuracy, images: int, tolerance: Tolerance) -> list[Check]:
     """Return the checks of an accuracy against the reference on the same images.
 

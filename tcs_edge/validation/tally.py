@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tcs_edge.errors import DataError, reason_of
-from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.base import Runner, outputs_of
 from tcs_edge.specs.confidence import Confidence
 from tcs_edge.validation.accuracy import Accuracy, PairedAccuracy, is_correct
 from tcs_edge.validation.confidence import UncalibratedMeter, count_unknown
@@ -19,6 +19,7 @@ from tcs_edge.validation.predictions import Predictions
 KEPT_IMAGES = 4  # for the checks that run images again
 
 Batch = tuple[np.ndarray, np.ndarray]
+Outputs = tuple[np.ndarray, np.ndarray | None]  # logits and embedding
 
 
 @dataclass
@@ -27,11 +28,13 @@ class Tally:
 
     Attributes:
         confidence: threshold for unknown images; None counts none.
+        embedding: meter of the embeddings; without images if the models have none.
         crash: reason of a failure; empty while the model runs.
     """
 
     confidence: Confidence | None = None
     meter: ParityMeter = field(default_factory=ParityMeter)
+    embedding: ParityMeter = field(default_factory=ParityMeter)
     correct: int = 0
     only_reference: int = 0
     only_model: int = 0
@@ -123,8 +126,8 @@ def collect(
     run = Collected({runner.name: Tally(confidence) for runner in runners}, uncalibrated=uncalibrated)
     for images, labels in _checked(batches):
         own_names = _names_of(names, run.images, len(images))
-        expected = reference.run(images)
-        run.add(images, expected, labels)
+        expected = outputs_of(reference, images)
+        run.add(images, expected[0], labels)
         for runner in runners:
             tally = run.tallies[runner.name]
             if not tally.crash:
@@ -151,17 +154,22 @@ def _names_of(names: Sequence[str], start: int, count: int) -> Sequence[str]:
 
 
 def _add_or_explain(
-    runner: Runner, tally: Tally, images: np.ndarray, expected: np.ndarray, labels: np.ndarray, names: Sequence[str]
+    runner: Runner, tally: Tally, images: np.ndarray, expected: Outputs, labels: np.ndarray, names: Sequence[str]
 ) -> str:
-    """Add the runner's logits to the tally; return the reason of a failure, or an empty text."""
+    """Add the runner's outputs to the tally; return the reason of a failure, or an empty text."""
     # Any exception of a runtime means that the export does not work, and must end in a verdict.
     try:
-        logits = runner.run(images)
+        logits, embedding = outputs_of(runner, images)
     except Exception as error:
         return reason_of(error)
     if logits.ndim != 2 or len(logits) != len(images):
         return f"{len(images)} images gave an output of shape {logits.shape}"
-    if logits.shape != expected.shape:
-        return f"logits have shape {logits.shape}, in the trained model {expected.shape}"
-    tally.add(expected, logits, labels, names)
+    if logits.shape != expected[0].shape:
+        return f"logits have shape {logits.shape}, in the trained model {expected[0].shape}"
+    shapes = [None if values is None else values.shape for values in (embedding, expected[1])]
+    if shapes[0] != shapes[1]:
+        return f"the embedding has shape {shapes[0]}, in the trained model {shapes[1]}"
+    tally.add(expected[0], logits, labels, names)
+    if embedding is not None and expected[1] is not None:
+        tally.embedding.add(expected[1], embedding)
     return ""

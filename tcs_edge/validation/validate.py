@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tcs_edge.errors import UsageError, reason_of
-from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.base import Runner, outputs_of
 from tcs_edge.specs.confidence import Confidence
 from tcs_edge.utils.progress import track
 from tcs_edge.validation.accuracy import Accuracy, PairedAccuracy
@@ -24,6 +24,7 @@ from tcs_edge.validation.checks import (
     Tolerance,
     accuracy_checks,
     at_most,
+    embedding_checks,
     holds,
     labels_check,
     parity_checks,
@@ -56,6 +57,8 @@ class Validation:
         metrics: metrics beside accuracy, per name in `accuracies`.
         class_names: names of the classes; empty if they are unknown.
         confidence: calibration error before the temperature, and images of known classes called unknown.
+        embeddings: distance of the embeddings, as `parities`; empty without embeddings. Fields of classes mean nothing.
+        embedding_size: values of an embedding; 0 without.
     """
 
     images: int
@@ -70,6 +73,8 @@ class Validation:
     metrics: dict[str, Metrics] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     confidence: ConfidenceResult | None = None
+    embeddings: dict[str, Parity] = field(default_factory=dict)
+    embedding_size: int = 0
 
     @property
     def verdict(self) -> Literal["pass", "fail"]:
@@ -113,7 +118,15 @@ class Validation:
             "parities": {name: parity.to_json() for name, parity in self.parities.items()},
             "paired": {name: paired.to_json() for name, paired in self.paired.items()},
             "only_here": list(self.only_here),
+            **self._embeddings_json(),
         }
+
+    def _embeddings_json(self) -> dict[str, Any]:
+        if not self.embedding_size:
+            return {}
+        kept = ("max_abs_diff", "max_rel_diff", "max_centered_diff", "finite", "sqnr_db")
+        found = {name: parity.to_json() for name, parity in self.embeddings.items()}
+        return {"embeddings": {name: {key: values[key] for key in kept} for name, values in found.items()}}
 
 
 def _verdict(checks: Sequence[Check]) -> Literal["pass", "fail"]:
@@ -173,6 +186,8 @@ def validate(
         metrics={reference.name: run.reference_metrics()} | {name: t.metrics() for name, t in ran.items()},
         class_names=tuple(classes or ()),
         confidence=run.uncalibrated.result(unknown, run.images) if run.uncalibrated else None,
+        embeddings={name: tally.embedding.result() for name, tally in ran.items() if tally.embedding.images},
+        embedding_size=reference.embedding_size,
     )
 
 
@@ -198,6 +213,7 @@ def _judge(
         holds(f"{name}: runs on every image", True, _how_it_ran(runner, tally.meter.images)),
         *parity_checks(name, parity, tally.meter.scale, tolerance),
         *accuracy_checks(name, tally.paired(), tally.meter.images, tolerance),
+        *(embedding_checks(name, tally.embedding.result(), tolerance) if tally.embedding.images else ()),
         _batch_sizes_check(runner, first_images, tolerance.max_rel_diff),
         *_hostile_checks(runner, reference, first_images.shape[-1], tolerance),
     ]
@@ -215,44 +231,65 @@ def _batch_sizes_check(runner: Runner, images: np.ndarray, limit: float) -> Chec
     images = np.resize(images, (4, *images.shape[1:]))
     try:
         runs = [
-            np.concatenate([runner.run(images[start : start + size]) for start in range(0, 4, size)])
+            _joined([outputs_of(runner, images[start : start + size]) for start in range(0, 4, size)])
             for size in (1, 2, 4)
         ]
     except Exception as error:  # as in tally.collect
         return holds(name, False, reason_of(error))
-    worst = max(compare(runs[0], other).max_rel_diff for other in runs[1:])
+    pairs = ((one, same) for other in runs[1:] for one, same in zip(runs[0], other, strict=True))
+    worst = max(compare(one, same).max_rel_diff for one, same in pairs)
     return at_most(name, worst, limit, "of max |logit|", "batches of 1, 2 and 4")
 
 
+def _joined(batches: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> list[np.ndarray]:
+    """Return the logits of all batches, and the embeddings if there are any."""
+    parts = zip(*batches, strict=True)
+    return [np.concatenate(part) for part in parts if part[0] is not None]
+
+
 def _hostile_checks(runner: Runner, reference: Runner, img_size: int, tolerance: Tolerance) -> list[Check]:
-    """Check black, white, noise, tiny and huge images: finite logits, and equal ones if there is a limit."""
-    checks, limit = [], tolerance.max_hostile_rel_diff
+    """Check black, white, noise, tiny and huge images: finite outputs, and equal ones if there is a limit."""
+    checks = []
     for kind, images in hostile_images(img_size, huge=tolerance.huge).items():
         name = f"{runner.name}: {kind} image"
         try:
-            expected, logits = reference.run(images), runner.run(images)
-            parity = compare(expected, logits)
+            pairs = zip(outputs_of(reference, images), outputs_of(runner, images), strict=True)
+            compared = [(one, compare(one, other)) for one, other in pairs if one is not None and other is not None]
         except Exception as error:  # as in tally.collect
             checks.append(holds(name, False, reason_of(error)))
             continue
-        if limit is None or not parity.finite:
-            checks.append(holds(name, parity.finite, "" if parity.finite else "a logit is NaN or Inf"))
-        else:
-            own = _own_rounding(reference, images, expected) if parity.max_rel_diff > limit else 0.0
-            allowed = max(limit, OWN_ROUNDING * own)
-            detail = (
-                f"the trained model changes by {own:.1e} with the last bits of its input" if allowed > limit else ""
-            )
-            checks.append(at_most(name, parity.max_rel_diff, allowed, "of max |logit|", detail))
+        for output, (expected, parity) in enumerate(compared):
+            limit = tolerance.max_hostile_rel_diff
+            checks.append(_hostile_check(name, reference, images, output, expected, parity, limit))
     return checks
 
 
-def _own_rounding(reference: Runner, images: np.ndarray, expected: np.ndarray) -> float:
-    """Measure the change of the reference's logits when the last bit of every input value changes at random.
+def _hostile_check(
+    image: str,
+    reference: Runner,
+    images: np.ndarray,
+    output: int,
+    expected: np.ndarray,
+    parity: Parity,
+    limit: float | None,
+) -> Check:
+    """Check one output of one hostile image, 0 for the logits and 1 for the embedding."""
+    name, value = (f"{image}, embedding", "value") if output else (image, "logit")
+    if limit is None or not parity.finite:
+        return holds(name, parity.finite, "" if parity.finite else f"a {value} is NaN or Inf")
+    own = _own_rounding(reference, images, output, expected) if parity.max_rel_diff > limit else 0.0
+    allowed = max(limit, OWN_ROUNDING * own)
+    detail = f"the trained model changes by {own:.1e} with the last bits of its input" if allowed > limit else ""
+    return at_most(name, parity.max_rel_diff, allowed, f"of max |{value}|", detail)
+
+
+def _own_rounding(reference: Runner, images: np.ndarray, output: int, expected: np.ndarray) -> float:
+    """Measure the change of an output of the reference when the last bit of every input value changes at random.
 
     A network can be chaotic on inputs far from its training data. Equal outputs are meaningless there.
     """
     rng = np.random.default_rng(0)
     moves = (np.where(rng.random(images.shape) < 0.5, -np.inf, np.inf).astype(np.float32) for _ in range(ROUNDINGS))
-    parities = [compare(expected, reference.run(np.nextafter(images, towards))) for towards in moves]
+    moved = (outputs_of(reference, np.nextafter(images, towards))[output] for towards in moves)
+    parities = [compare(expected, values) for values in moved if values is not None]
     return max(parity.max_rel_diff if parity.finite else 0.0 for parity in parities)

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from tcs_edge.selftest import graphs, specimen, sweep
-from tcs_edge.selftest.faults import FAULTS
+from tcs_edge.selftest.faults import EMBEDDING_FAULTS, FAULTS
 from tcs_edge.selftest.int8 import add_int8, int8_checks
 from tcs_edge.selftest.specimen import SHIFTS, _rounding, _set_batch_norms, _shift, colored_digits
 from tcs_edge.selftest.sweep import HASHES, QUICK, FaultResult, GoodResult, SelfTest
@@ -46,6 +46,17 @@ def test_every_fault_is_detected_in_a_cnn_and_a_transformer(outcome):
     assert outcome["faults"] == outcome["caught"] == len(FAULTS) * len(QUICK)
     assert {row["student"] for row in outcome["broken_exports"]} == set(QUICK)
     assert all(caught_by(outcome, fault) for fault in ASKED)
+
+
+@pytest.mark.slow
+def test_faults_of_an_embedding_are_detected_by_its_own_checks(tmp_path):
+    made = specimen.make_specimen("lcnet_050", tmp_path, embedding=True)
+    assert sweep._validated(made, made.exports).failures == ()
+    for fault in EMBEDDING_FAULTS:
+        caught = sweep._judge_broken(made, fault, tmp_path / "broken").checks
+        assert caught, fault.name
+        if not fault.name.endswith(("left out", "exchanged")):  # the logits are right
+            assert all("embedding" in name for name in caught), (fault.name, caught)
 
 
 @pytest.mark.slow

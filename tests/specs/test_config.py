@@ -36,6 +36,7 @@ FIELDS = {
     "threads": st.none() | st.integers(1, 512), "workers": st.none() | st.integers(0, 64),
     "precision": st.none() | st.lists(st.sampled_from(["fp32", "fp16", "int8"])).map(tuple),
     "max_accuracy_drop": st.floats(0, 0.99), "dynamic_batch": st.booleans(), "embed_preprocess": st.booleans(),
+    "with_embedding": st.booleans(),
     "int8": st.builds(Int8Options, calibration_images=st.integers(8, 4096), rounds=st.integers(0, 64)),
     "cache_dir": st.none() | paths, "cache_gb": st.floats(0, 1e6), "seed": st.integers(0, 2**31 - 1),
     "log": st.none() | st.lists(st.sampled_from(["tensorboard", "wandb", "mlflow"]), max_size=3).map(tuple),
@@ -91,6 +92,12 @@ def test_changed_config_is_validated_again():
         CompressConfig(target="t", shots=2, rest_unlabeled=True).replaced(method="ce")
     changed = CompressConfig(target="t", shots=2).replaced(epochs=3)
     assert changed.model_fields_set == {"target", "shots", "epochs"}
+
+
+def test_an_embedding_is_not_for_ncnn():
+    with pytest.raises(ValidationError, match="files of ncnn have one output"):
+        CompressConfig(target="raspberrypi", with_embedding=True, format=("ncnn",))
+    assert CompressConfig(target="raspberrypi", with_embedding=True).with_embedding
 
 
 @settings(deadline=None)

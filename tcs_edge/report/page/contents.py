@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tcs_edge.errors import DataError
 from tcs_edge.report.metrics import LowestRecall, empty_classes_note, lowest_recall
@@ -63,6 +63,15 @@ class ParityDetails(_Lenient):
         return len(self.flips) if self.flipped is None else self.flipped
 
 
+class EmbeddingDetails(_Lenient):
+    """Parity of the embeddings of one export; see `validation.parity.Parity`."""
+
+    max_abs_diff: float | None
+    max_rel_diff: float | None
+    max_centered_diff: float | None
+    finite: bool
+
+
 class CheckRecord(_Lenient):
     """One check of the validation; see `validation.checks.Check`."""
 
@@ -81,6 +90,7 @@ class ValidationRecord(_Lenient):
     checks: tuple[CheckRecord, ...]
     precisions: dict[str, str]
     parities: dict[str, ParityDetails]
+    embeddings: dict[str, EmbeddingDetails] = Field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[CheckRecord, ...]:

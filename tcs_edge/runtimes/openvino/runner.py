@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tcs_edge.errors import DataError, reason_of
-from tcs_edge.runtimes.base import ClosingRunner, coarsest, run_all, static_sides, stored_labels, stored_precision
+from tcs_edge.runtimes.base import (
+    EMBEDDING,
+    LOGITS,
+    ClosingRunner,
+    coarsest,
+    find_outputs,
+    run_both,
+    static_sides,
+    stored_labels,
+    stored_precision,
+    stored_size,
+)
 from tcs_edge.runtimes.openvino.export import RT_INFO_GROUP
 from tcs_edge.runtimes.openvino.library import core
 from tcs_edge.specs.artifacts import runner_name
@@ -41,7 +52,9 @@ class OpenVinoRunner(ClosingRunner):
         shape = [axis.get_length() if axis.is_static else None for axis in model.input(0).get_partial_shape()]
         batch, self._img_size = static_sides(shape, str(path))
         self._one_by_one = batch == 1
-        self.labels = _labels(model, path)
+        self._logits, self._embedding = find_outputs(_output_names(model), str(path))
+        self.labels = stored_labels(_rt_info(model, "labels"), _size(model, self._logits), str(path))
+        self.embedding_size = 0 if self._embedding is None else stored_size(_size(model, self._embedding), str(path))
         stored = stored_precision(_rt_info(model, "precision"), str(path))
         self._compile = partial(_compile, path=path, threads=threads, precision=precision)
         # By batch size; None is the model as it is, for every size.
@@ -52,16 +65,16 @@ class OpenVinoRunner(ClosingRunner):
         self.precision = coarsest(stored, self.arithmetic)
         self.name = runner_name("openvino", stored) + ("" if precision == "f32" else f"-{precision}")
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Return logits, float32 (B, classes), for float32 images (B, 3, S, S)."""
-        return run_all(self._infer, images, self._img_size, self._one_by_one)
+    def outputs(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return logits, float32 (B, classes), and the embedding, for float32 images (B, 3, S, S)."""
+        return run_both(self._infer, images, self._img_size, self._one_by_one)
 
-    def _infer(self, images: np.ndarray) -> np.ndarray:
+    def _infer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         try:
-            logits: np.ndarray = self._model_for(len(images))([images])[0]
+            made = self._model_for(len(images))([images])
         except RuntimeError as error:
             raise DataError(f"openvino failed on a batch of {len(images)}: {reason_of(error)}") from error
-        return logits
+        return made[self._logits], None if self._embedding is None else made[self._embedding]
 
     def _model_for(self, size: int) -> Any:
         """Return the compiled model for batches of `size`.
@@ -97,8 +110,8 @@ def _read(path: Path) -> ov.Model:
         model = core().read_model(path)
     except RuntimeError as error:
         raise DataError(f"{path} cannot be loaded by openvino: {reason_of(error)} Export again.") from error
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise DataError(f"{path}: not one input and one output, as a classifier has.")
+    if len(model.inputs) != 1:
+        raise DataError(f"{path}: {len(model.inputs)} inputs. A classifier has one.")
     return model
 
 
@@ -126,9 +139,15 @@ def _require_honored(asked: Arithmetic, came: str) -> None:
         raise DataError(f"openvino runs {came} instead of {asked} on this CPU.")
 
 
-def _labels(model: ov.Model, path: Path) -> tuple[str, ...] | None:
-    outputs = model.output(0).get_partial_shape()[-1]
-    return stored_labels(_rt_info(model, "labels"), outputs.get_length() if outputs.is_static else None, str(path))
+def _output_names(model: ov.Model) -> list[str]:
+    """Return a name per output: "logits" or "embedding" if it has that, else its first one."""
+    names = [output.get_names() for output in model.outputs]
+    return [next((known for known in (LOGITS, EMBEDDING) if known in own), min(own, default="")) for own in names]
+
+
+def _size(model: ov.Model, output: int) -> int | None:
+    axis = model.output(output).get_partial_shape()[-1]
+    return axis.get_length() if axis.is_static else None
 
 
 def _rt_info(model: ov.Model, key: str) -> str | None:

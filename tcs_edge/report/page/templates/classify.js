@@ -61,7 +61,7 @@ async function classify(file) {
   const planes = normalized(squared(await decoded(file), SETTINGS), SETTINGS);
   const input = new ort.Tensor("float32", planes, [1, 3, size, size]);
   const output = await session.run({ [session.inputNames[0]]: input });
-  return guesses(Array.from(output[session.outputNames[0]].data));
+  return guesses(Array.from(output.logits.data));
 }
 
 function guesses(logits) {
