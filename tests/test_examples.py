@@ -11,7 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tcs_edge.errors import DataError
 
@@ -60,6 +62,33 @@ def test_the_raspberry_pi_example_passes_its_gate(here, tiny):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "gate: pass" in done.stdout
     assert (here / "runs" / "raspberrypi4" / "export" / "model.onnx").is_file()
+
+
+@pytest.mark.slow
+def test_like_images_and_an_added_class(here, tiny, photos):
+    (here / "bin" / "python3").symlink_to(sys.executable)
+    (here / "new").mkdir()
+    for index in range(5):
+        pixels = np.array((240, 220, 30)) + np.random.default_rng(index).normal(0, 45, (40, 40, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(here / "new" / f"{index}.png")
+    flags = tiny(target=None, data=None)[1:]
+    command = [EXAMPLES / "like_images.sh", "photos", "yellow", "new", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "added: yellow (5 photos" in done.stdout
+    assert done.stdout.count(": yellow ") >= 4
+
+
+@pytest.mark.slow
+def test_label_more_writes_a_page_and_a_list(here, tiny, photos):
+    flags = dict(zip(*[iter(tiny(target=None, data=None)[1:])] * 2, strict=True))
+    kept = ("--teacher", "--teacher-weights", "--teacher-img-size", "--device", "--threads", "--workers", "--cache-dir")
+    given = [word for name in kept for word in (name, flags[name])]
+    command = [EXAMPLES / "label_more.sh", "photos/train", "photos/test/red", *given]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (here / "check.html").is_file()
+    assert len((here / "next.csv").read_text().splitlines()) > 5
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tcs_edge.data import Preprocess, Split
-from tcs_edge.runtimes.base import Runner
+from tcs_edge.runtimes.base import Runner, outputs_of
 from tcs_edge.utils.files import atomic_path
 
 GOLDEN_IMAGES = 16
@@ -19,7 +19,8 @@ def write_golden(path: Path, images: Split, preprocess: Preprocess, runner: Runn
     """Write `GOLDEN_IMAGES` test images, spread over the classes, with inputs and logits.
 
     image_000, ...: uint8 (H, W, 3) RGB. inputs: float32 (N, 3, S, S). logits: float32 (N, classes).
-    labels: int64 (N,), the true classes. Equal runs write equal bytes.
+    embeddings: float32 (N, k), if the model has them. labels: int64 (N,), the true classes. Equal runs write equal
+    bytes.
 
     Raises:
         DataError: an image is not readable.
@@ -28,9 +29,12 @@ def write_golden(path: Path, images: Split, preprocess: Preprocess, runner: Runn
     small = [_small(images.image(row)) for row in rows]
     inputs = np.stack([preprocess(image) for image in small])
     arrays = {f"image_{index:03d}": np.asarray(image) for index, image in enumerate(small)}
+    logits, embeddings = outputs_of(runner, inputs)
+    if embeddings is not None:
+        arrays["embeddings"] = embeddings
     with atomic_path(path) as draft:
         np.savez_compressed(
-            draft, inputs=inputs, logits=runner.run(inputs), labels=images.labels[rows], allow_pickle=False, **arrays
+            draft, inputs=inputs, logits=logits, labels=images.labels[rows], allow_pickle=False, **arrays
         )
 
 

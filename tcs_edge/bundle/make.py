@@ -12,6 +12,7 @@ from typing import Any
 
 from tcs_edge.bundle.contents import ABOUT, KIND, SUMS
 from tcs_edge.bundle.golden import write_golden
+from tcs_edge.bundle.known_classes import write_known_classes
 from tcs_edge.bundle.text import license_notes, pinned_packages, readme_text, requirements_text
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.bom import bom_text, build_bom
@@ -92,7 +93,11 @@ def make_bundle(
         with atomic_folder(place) as draft:
             _copy(folder, chosen, draft)
             with busy("computing the golden outputs"), _runner(draft, chosen) as runner:
-                write_golden(draft / "golden.npz", images.test, preprocess_of(folder), runner)
+                preprocess = preprocess_of(folder)
+                write_golden(draft / "golden.npz", images.test, preprocess, runner)
+                if runner.embedding_size:
+                    hashes = [record.sha256 for record in chosen.files]
+                    write_known_classes(draft, images, preprocess, runner, hashes)
             files = _describe(draft, manifest, chosen)
     return Bundle(out, chosen.runtime, files)
 
@@ -159,4 +164,5 @@ def _about(manifest: Manifest, model: DeviceFile) -> dict[str, Any]:
         "model": PurePosixPath(model.name).name,
         "model_sha256": [record.sha256 for record in model.files],
         "max_rel_diff": {name: tolerance.max_rel_diff for name, tolerance in TOLERANCES.items()},
+        **({"embedding_size": manifest.student.embedding.size} if manifest.student.embedding else {}),
     }

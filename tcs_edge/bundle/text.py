@@ -53,6 +53,7 @@ def readme_text(manifest: Manifest, runtime: str, packages: dict[str, str]) -> s
     """Format README.md: installation, self-check and use on the device."""
     pins = ", ".join(f"{name} {version}" for name, version in packages.items())
     title = manifest.target.get("title", "this device")
+    known = "| `known_classes.npz` | embeddings of the model's own classes |\n" if manifest.student.embedding else ""
     return f"""# {manifest.student.name} for {title}
 
 Copy this folder to the device, such as to `/opt/classifier`. It needs Python 3.11 to 3.13. One command installs {pins}
@@ -68,7 +69,8 @@ python3 -I install.py
 `install.py --camera` also installs what `classify.py --camera 0` needs. `sudo python3 -I install.py --service` also
 writes a systemd unit, which starts `serve.py` with the device. Every program explains its options with `--help`.
 
-Keep your own files out of this folder. `selfcheck.py` verifies every file's sha256 and refuses other files. Then it
+{_embedding_text(manifest)}Keep your own files out of this folder.
+`selfcheck.py` verifies every file's sha256 and refuses other files. Then it
 preprocesses the golden images, compares the model's outputs with the validated ones, and measures the latency.
 It exits with 0 if all checks pass, otherwise with 1. It writes `selfcheck.json`. Copy this file to the
 machine that made the bundle, to check the measured latency against the limits:
@@ -82,7 +84,26 @@ machine that made the bundle, to check the measured latency against the limits:
 | `install.py`, `selfcheck.py` | install the packages; check files, model and latency |
 | `edge_*.py` | parts of the programs; import `Classifier` from `edge_model.py` into your own program |
 | `classifier.service` | systemd unit of `serve.py` |
-| `golden.npz` | test images with their inputs and logits |
-| `bundle.json`, `SHA256SUMS` | description of the bundle; the hash of every file (`sha256sum -c SHA256SUMS`) |
+| `similar.py`, `add_class.py` | find like images; add a class from photos (both for a model with an embedding) |
+| `golden.npz` | test images with their inputs and outputs |
+{known}| `bundle.json`, `SHA256SUMS` | description of the bundle; the hash of every file (`sha256sum -c SHA256SUMS`) |
 | `MODEL_CARD.md`, `bom.cdx.json`, `LICENSES.md` | results and limits; bill of materials (CycloneDX); licenses |
+"""
+
+
+def _embedding_text(manifest: Manifest) -> str:
+    """Format the programs of a model with an embedding; empty for others."""
+    if manifest.student.embedding is None:
+        return ""
+    return """Find like images, or add a class from five photos or more:
+
+```
+.venv/bin/python -I similar.py --index ../photos.npz --make ../photos
+.venv/bin/python -I similar.py --index ../photos.npz ../photo.jpg
+.venv/bin/python -I add_class.py NAME ../photos-of-it
+```
+
+`add_class.py` writes `classes.json`, which `classify.py` and `serve.py` read when they start. The model stays as it is.
+Delete `classes.json` to return to the model's own classes.
+
 """

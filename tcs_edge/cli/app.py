@@ -45,6 +45,8 @@ ENTRIES = {
     "pull": Entry("Download a run from the hub, and verify it."),
     "selftest": Entry("Put faults into good exports and count those detected."),
     "predict": Entry("Classify images with the ONNX file of a run."),
+    "index": Entry("Write the embeddings of a folder of images into one file."),
+    "similar": Entry("Find the images of an index that are like others."),
     "cache": Entry("Show what is cached between commands, or clear it."),
     "doctor": Entry("Show versions, runtimes, cores and cached teachers."),
     "bench": Entry("Compare training methods on the same images.", panels=True),

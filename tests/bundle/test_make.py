@@ -28,10 +28,10 @@ from tcs_edge.data.preprocess import Preprocess
 SCRIPTS = Path(__file__).resolve().parents[2] / "tcs_edge" / "bundle" / "device_files"
 # cv2 and picamera2 only for a camera, waitress only for the service.
 ALLOWED = {"cv2", "ncnn", "numpy", "onnxruntime", "openvino", "picamera2", "PIL", "pillow_heif", "waitress"}
-PROGRAMS = ("classify", "install", "selfcheck", "serve")
+PROGRAMS = ("add_class", "classify", "install", "selfcheck", "serve", "similar")
 MODULES = (
-    "edge_camera", "edge_checks", "edge_images", "edge_listing", "edge_model", "edge_options", "edge_output",
-    "edge_preprocess", "edge_runtimes", "edge_service",
+    "edge_arrays", "edge_camera", "edge_checks", "edge_classes", "edge_images", "edge_index", "edge_listing",
+    "edge_model", "edge_options", "edge_output", "edge_preprocess", "edge_runtimes", "edge_service",
 )  # fmt: skip
 # A device must need none of tcs-edge's own dependencies.
 BLOCKED = ("torch", "timm", "tcs_edge", "onnx", "scipy", "pydantic", "typer")

@@ -9,8 +9,12 @@ import types
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import numpy as np
 from mutate import SPLIT
 from readers import Read, Reader
+
+from tcs_edge.bundle.programs import device_module
+from tcs_edge.errors import TcsEdgeError
 
 DOCUMENTS = {
     "validation.json": {
@@ -231,11 +235,45 @@ def _states(_: Path) -> list[bytes]:
 
 logging.getLogger("tcs_edge").setLevel(logging.CRITICAL)
 
+
+def _added(folder: Path) -> Read:
+    """An index, or a file of added classes; their programs turn ValueError and OSError into one line."""
+    indexes, classes = (device_module(name) for name in ("edge_index", "edge_classes"))
+    known = classes.Known(np.eye(2, 4, dtype=np.float32), np.eye(4, dtype=np.float32))
+    own = classes.AddedClasses(known, ["x", "y"], ["a" * 64])
+
+    def read(content: bytes) -> None:
+        path = folder / "added"
+        path.write_bytes(content)
+        try:
+            if content[:1] == b"P":
+                indexes.read_index(path).nearest(np.ones(4, dtype=np.float32), 2)
+            else:
+                classes.read_classes(path, own).find(np.ones(4, dtype=np.float32))
+        except (ValueError, OSError) as error:
+            if "\n" in str(error):
+                raise AssertionError(str(error)) from error
+            raise TcsEdgeError(str(error)) from error
+
+    return read
+
+
+def _added_seeds(folder: Path) -> list[bytes]:
+    indexes, classes = (device_module(name) for name in ("edge_index", "edge_classes"))
+    indexes.write_index(folder / "seed", ["a", "b"], np.eye(2, 4, dtype=np.float32), ["a" * 64])
+    index = (folder / "seed").read_bytes()
+    known = classes.Known(np.eye(2, 4, dtype=np.float32), np.eye(4, dtype=np.float32))
+    grown, _ = classes.AddedClasses(known, ["x", "y"], ["a" * 64]).add("z", np.ones((5, 4), dtype=np.float32))
+    classes.write_classes(folder / "seed", grown)
+    return [index, (folder / "seed").read_bytes()]
+
+
 READERS = (
     Reader("report", "json", _documents, _report, share=0.6),
     Reader("metadata", "json", _sidecars, _metadata, share=4),
     Reader("names", "bytes", lambda _: ["Straße".encode(), "🐶 كلب".encode(), b"a b"], _names, share=8),
     Reader("bundle", "bytes", _sums, _bundle, share=2),
+    Reader("added", "json", _added_seeds, _added, share=2),
     Reader("intake", "bytes", _stores, _intake, share=1),
     Reader("measured", "json", _states, _measured, share=3),
 )

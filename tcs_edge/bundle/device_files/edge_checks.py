@@ -27,13 +27,16 @@ def check_model(folder: Path, threads: "int | None", seconds: float, rows: list)
     limit = classifier.about["max_rel_diff"][arithmetic]
     if not 0 < limit <= MAX_REL_DIFF[arithmetic]:
         raise ValueError(f"bundle.json allows a difference of {limit:g}, more than {MAX_REL_DIFF[arithmetic]:g}")
-    logits = classifier.logits(golden["inputs"])
-    if logits.shape[1:] != (len(classifier.labels),):
-        raise ValueError(f"the model has {logits.shape[1]} classes, labels.txt has {len(classifier.labels)}")
+    logits, embeddings = classifier.outputs(golden["inputs"])
+    known = len(classifier.labels) - len(classifier.added.names if classifier.added else ())
+    if logits.shape[1:] != (known,):
+        raise ValueError(f"the model has {logits.shape[1]} classes, labels.txt has {known}")
     checks = [
         check_preprocessing(golden, classifier.steps),
         check_outputs(golden["logits"], logits, limit),
     ]
+    if "embeddings" in golden or embeddings is not None or classifier.embedding_size:
+        checks.append(check_embeddings(golden.get("embeddings"), embeddings, classifier.embedding_size, limit))
     rows.append(latency_row(classifier, golden["inputs"][:1], seconds))
     return checks
 
@@ -60,6 +63,18 @@ def check_outputs(expected: np.ndarray, logits: np.ndarray, limit: float) -> Che
     passed = difference <= limit and margin <= 2 * limit * scale
     flips = int((before != after).sum())
     return ("outputs", passed, f"largest difference {difference:.2g}, allowed {limit:g}; {flips} classes changed")
+
+
+def check_embeddings(expected: "np.ndarray | None", embeddings: "np.ndarray | None", size: int, limit: float) -> Check:
+    """Check embeddings (N, k) against the golden ones."""
+    if expected is None or embeddings is None or embeddings.shape != expected.shape or expected.shape[1:] != (size,):
+        shapes = [None if values is None else values.shape for values in (embeddings, expected)]
+        return ("embeddings", False, f"shape {shapes[0]}, golden {shapes[1]}, bundle.json states {size} values")
+    if not np.isfinite(embeddings).all():
+        return ("embeddings", False, "a value is NaN or Inf")
+    scale = float(np.abs(expected).max())
+    difference = float(np.abs(embeddings - expected).max()) / (scale or 1.0)
+    return ("embeddings", difference <= limit, f"largest difference {difference:.2g}, allowed {limit:g}")
 
 
 def golden_arithmetic(classifier) -> str:

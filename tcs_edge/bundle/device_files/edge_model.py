@@ -5,15 +5,18 @@ From another program, with this folder in the import path:
     classifier = Classifier()
     answer = classifier.classify(open_rgb("photo.jpg"), top=3)   # [("cat", 0.93), ...]
     classifier.is_unknown(answer)   # True for an image that likely shows none of the classes
+    classifier.embedding(open_rgb("photo.jpg"))   # float32 (k,), of a model with an embedding
 """
 
 import hashlib
 import json
+import os
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
+from edge_classes import CLASSES, KNOWN, AddedClasses, read_classes, read_known
 from edge_preprocess import preprocess
 from edge_runtimes import load_ncnn, load_onnxruntime, load_openvino
 from PIL import Image
@@ -26,7 +29,11 @@ class Classifier:
     """Model of a bundle folder, loaded into its runtime. Several threads may use it.
 
     Attributes:
-        about: bundle.json. steps: preprocess.json. labels: class names, in the order of the logits.
+        about: bundle.json. steps: preprocess.json.
+        labels: class names, in the order of the logits, then the classes that were added on the device.
+        embedding_size: values of an embedding; 0 for a model without one.
+        own_classes: the model's own classes, to add others to; None without known_classes.npz.
+        added: classes that were added on the device; None without any.
         unknown_below: threshold of the largest probability, in 0..1, for unknown images; None without one.
         files: path and sha256 of every file of the model, as loaded.
         runtime_version: version of the installed runtime.
@@ -53,14 +60,49 @@ class Classifier:
         self.unknown_below = (rule["below"] if rule else None) if unknown_below is None else unknown_below
         self.threads = threads or self.about["threads"]
         self.files = model_hashes(folder, self.about)
+        self.embedding_size = self.about.get("embedding_size", 0)
+        self.own_classes, self.added = self._read_classes(folder)
+        self.labels = [*self.labels, *(self.added.names if self.added else ())]
         path, load = folder / self.about["model"], LOADERS[self.about["runtime"]]
         self._infer, self.runtime_version, self.arithmetic = load(str(path), self.threads)
         self._one_at_a_time = threading.Lock()  # OpenVINO and ncnn keep one request per model here
 
+    def _read_classes(self, folder: Path) -> "tuple[AddedClasses | None, AddedClasses | None]":
+        """Return the model's own classes and the added ones.
+
+        Raises:
+            ValueError: a damaged file, or one of another model. OSError: a file cannot be read.
+        """
+        if not self.embedding_size:
+            if (folder / CLASSES).exists():
+                raise ValueError(f"{CLASSES} needs a model with an embedding. Remove the file")
+            return None, None
+        hashes = self.about["model_sha256"]
+        own = AddedClasses(
+            read_known(folder / KNOWN, hashes, len(self.labels), self.embedding_size), self.labels, hashes
+        )
+        return own, read_classes(folder / CLASSES, own) if os.path.lexists(folder / CLASSES) else None
+
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """Return logits, float32 (N, classes), for float32 inputs (N, 3, S, S) from `preprocess`."""
+        return self.outputs(inputs)[0]
+
+    def outputs(self, inputs: np.ndarray) -> "tuple[np.ndarray, np.ndarray | None]":
+        """Return logits as `logits`, and embeddings, float32 (N, k); None for a model without."""
         with self._one_at_a_time:
-            return np.concatenate([np.array(self._infer(inputs[row : row + 1])) for row in range(len(inputs))])
+            rows = [self._infer(inputs[row : row + 1]) for row in range(len(inputs))]
+            logits = np.concatenate([np.array(row[0]) for row in rows])
+            return logits, None if rows[0][1] is None else np.concatenate([np.array(row[1]) for row in rows])
+
+    def embedding(self, image: Image.Image) -> np.ndarray:
+        """Return the embedding, float32 (k,), of an RGB image.
+
+        Raises:
+            ValueError: the model has none.
+        """
+        if not self.embedding_size:
+            raise ValueError("the model has no embedding. Train and bundle it with: tcs-edge compress --with-embedding")
+        return self.outputs(preprocess(image, self.steps)[None])[1][0]
 
     def probabilities(self, image: Image.Image) -> np.ndarray:
         """Return the softmax probabilities, float64 (classes,), of an RGB image."""
@@ -71,10 +113,14 @@ class Classifier:
         started = time.perf_counter()
         inputs = preprocess(image, self.steps)[None]
         prepared = time.perf_counter()
-        scores = self.logits(inputs)[0].astype(np.float64)
+        logits, embeddings = self.outputs(inputs)
         answered = time.perf_counter()
+        scores = logits[0].astype(np.float64)
         shares = np.exp(scores - scores.max())
-        return shares / shares.sum(), 1e3 * (prepared - started), 1e3 * (answered - prepared)
+        shares /= shares.sum()
+        if self.added and embeddings is not None:
+            shares = self.added.with_added(shares, embeddings[0])
+        return shares, 1e3 * (prepared - started), 1e3 * (answered - prepared)
 
     def best(self, probabilities: np.ndarray, top: int = 1) -> list[tuple[str, float]]:
         """Return the `top` most probable classes with their probabilities, best first."""

@@ -5,9 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
+LOGITS, EMBEDDING = "logits", "embedding"
+
 
 def load_onnxruntime(path: str, threads: int) -> tuple:
-    """Load the model; return a function from (1, 3, S, S) to logits, the runtime's version and its arithmetic."""
+    """Load the model; return a function, the runtime's version and its arithmetic.
+
+    The function takes (1, 3, S, S) and returns logits (1, classes) and the embedding (1, k), or None without one.
+
+    Raises:
+        ValueError: outputs other than these.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -16,8 +24,28 @@ def load_onnxruntime(path: str, threads: int) -> tuple:
     # Spinning threads slow down the other programs of a small device.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return (lambda inputs: session.run(None, {name: inputs})[0]), onnxruntime.__version__, "f32"
+    name, outputs = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
+    places = find_outputs(outputs)
+    return (lambda inputs: chosen(session.run(outputs, {name: inputs}), places)), onnxruntime.__version__, "f32"
+
+
+def find_outputs(names: "list[str]") -> "tuple[int, int | None]":
+    """Return the positions of logits and embedding by name; the only output of a model is its logits.
+
+    Raises:
+        ValueError: several outputs other than these.
+    """
+    if len(names) == 1:
+        return 0, None
+    if sorted(names) != [EMBEDDING, LOGITS]:
+        raise ValueError(f"the model has the outputs {', '.join(names)}, not {LOGITS} and {EMBEDDING}")
+    return names.index(LOGITS), names.index(EMBEDDING)
+
+
+def chosen(made, places: "tuple[int, int | None]") -> tuple:
+    """Return logits and embedding, or None, of a runtime's outputs."""
+    logits, embedding = places
+    return made[logits], None if embedding is None else made[embedding]
 
 
 def load_openvino(path: str, threads: int) -> tuple:
@@ -27,7 +55,9 @@ def load_openvino(path: str, threads: int) -> tuple:
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     compiled = openvino_core().compile_model(path, "CPU", config)
     arithmetic = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-    return (lambda inputs: compiled([inputs])[0]), openvino.__version__, arithmetic
+    known = [output.get_names() & {LOGITS, EMBEDDING} for output in compiled.outputs]
+    places = find_outputs([min(names, default="") for names in known])
+    return (lambda inputs: chosen(compiled([inputs]), places)), openvino.__version__, arithmetic
 
 
 @functools.lru_cache(maxsize=None)
@@ -55,8 +85,8 @@ def load_ncnn(path: str, threads: int) -> tuple:
     return functools.partial(run_ncnn, net), ncnn.__version__, arithmetic
 
 
-def run_ncnn(net, inputs: np.ndarray) -> np.ndarray:
-    """Return the logits (1, classes) of one input (1, 3, S, S)."""
+def run_ncnn(net, inputs: np.ndarray) -> tuple:
+    """Return the logits (1, classes) of one input (1, 3, S, S), and None for the embedding."""
     import ncnn
 
     extractor = net.create_extractor()
@@ -64,4 +94,4 @@ def run_ncnn(net, inputs: np.ndarray) -> np.ndarray:
     code, logits = extractor.extract(net.output_names()[0])
     if failed or code or logits.empty():
         raise RuntimeError(f"ncnn failed with code {failed or code}")
-    return np.array(logits).reshape(1, -1)
+    return np.array(logits).reshape(1, -1), None

@@ -37,6 +37,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SUMS, RESULT = "SHA256SUMS", "selfcheck.json"
+CLASSES = "classes.json"  # of add_class.py
 SUMS_LINE = re.compile(r"([0-9a-f]{64})  ([^\s/\\:][^/\\:]*)")
 MOST_SUMS_BYTES = 1_000_000
 PACKAGES = {"numpy": "numpy", "pillow": "PIL"}
@@ -84,8 +85,8 @@ def check_files(folder: Path, out: Path) -> dict:
 
 
 def is_allowed(entry: Path, out: Path) -> bool:
-    """Return True for SHA256SUMS, a result of this script, and the virtual environment that runs it."""
-    if entry.name in (SUMS, RESULT) or (out.name == entry.name and out.resolve().parent == HERE):
+    """Return True for SHA256SUMS, a result of this script or of add_class.py, and the environment that runs it."""
+    if entry.name in (SUMS, RESULT, CLASSES) or (out.name == entry.name and out.resolve().parent == HERE):
         return is_plain_file(entry)
     environment = Path(sys.prefix).resolve()
     return sys.prefix != sys.base_prefix and not entry.is_symlink() and entry in (environment, *environment.parents)
