@@ -188,7 +188,7 @@ def test_five_photos_make_a_class_that_can_be_removed(device, yellow, photos, tm
     changed = {path.name for path in device.iterdir() if path.is_file() and path.read_bytes() != files.get(path.name)}
     assert changed == {"classes.json"}, "the model must not change"
     found = answers(device, yellow / "others")
-    assert sum(one["guesses"][0]["label"] == NEW for one in found) >= 4
+    assert sum(one["guesses"][0]["label"] == NEW for one in found) >= 3
     for one in found:
         assert sum(guess["probability"] for guess in one["guesses"]) == pytest.approx(1.0)
     same = [one["guesses"][0]["label"] for one in answers(device, known)]
