@@ -11,5 +11,5 @@ unsorted=${2:?usage: label_more.sh PHOTOS UNSORTED [FLAGS]}
 shift 2
 
 tcs-edge check --data "$photos" --out check.html "$@"
-tcs-edge label-next --data "$photos" --unlabeled "$unsorted" --count 20 --out next.csv "$@"
+tcs-edge label-next --data "$photos" --unlabeled "$unsorted" --count 10 --out next.csv "$@"
 echo "next: open check.html, and label the photos of next.csv"
