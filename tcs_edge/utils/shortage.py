@@ -20,7 +20,8 @@ if hasattr(errno, "EDQUOT"):
 # Native libraries raise other types: torch RuntimeError, ONNX Runtime its own, dlopen ImportError.
 _BY_TEXT = (
     (re.compile(r"can't allocate memory|cannot allocate memory|bad_?alloc|out of memory|failed to allocate memory"
-                r"|can't start new thread|failed to map segment|std::bad_array_new_length", re.IGNORECASE), MEMORY),
+                r"|can't start new thread|resource temporarily unavailable|failed to map segment"
+                r"|std::bad_array_new_length", re.IGNORECASE), MEMORY),
     (re.compile(r"too many open files", re.IGNORECASE), HANDLES),
     (re.compile(r"no space left on device", re.IGNORECASE), DISK),
 )  # fmt: skip

@@ -22,6 +22,8 @@ SHORT = {
     "memory in torch": (RuntimeError("DefaultCPUAllocator: can't allocate memory: 99 bytes"), "not enough memory"),
     "memory in C++": (RuntimeError("std::bad_alloc"), "not enough memory"),
     "threads": (RuntimeError("can't start new thread"), "not enough memory"),
+    "threads in C++": (RuntimeError("Resource temporarily unavailable"), "not enough memory"),
+    "processes": (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "not enough memory"),
     "a library that cannot be mapped": (ImportError("x.so: failed to map segment from shared object"), "memory"),
     "disk": (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
     "file size": (OSError(errno.EFBIG, "File too large"), "ulimit -f"),
