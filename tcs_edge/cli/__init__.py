@@ -8,7 +8,7 @@ def main() -> None:
     import os
     import sys
 
-    from tcs_edge.utils.shortage import shortage
+    from tcs_edge.utils.shortage import is_panic, shortage
     from tcs_edge.utils.stop import exit_code, handle_stop_signals, leave_soon, stop_requested
 
     handle_stop_signals()
@@ -19,7 +19,7 @@ def main() -> None:
     except BaseException as error:
         number = stop_requested()
         finished = isinstance(error, SystemExit) and not error.code
-        if number is None and isinstance(error, Exception) and (message := shortage(error)):
+        if number is None and (isinstance(error, Exception) or is_panic(error)) and (message := shortage(error)):
             sys.stderr.write(f"error: {message}\n")
             sys.exit(4)
         if number is None or finished:

@@ -17,7 +17,7 @@ from tcs_edge.report.console import terminal
 from tcs_edge.report.text import accept_all_characters, one_line
 from tcs_edge.utils.installed import imports_explained
 from tcs_edge.utils.launcher import launched
-from tcs_edge.utils.shortage import shortage
+from tcs_edge.utils.shortage import is_panic, shortage
 from tcs_edge.utils.stop import INTERRUPT, exit_code, stop_requested
 
 Params = ParamSpec("Params")
@@ -47,16 +47,25 @@ def guarded(command: Callable[Params, None]) -> Callable[Params, None]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:
-            if stop_requested():
-                raise _interrupted() from None
-            if message := shortage(error):
-                _print_error(f"error: {message}")
-                raise typer.Exit(MissingError.exit_code) from None
-            traceback.print_exc()
-            _print_error(f"error: this is a bug in tcs-edge ({type(error).__name__}). Report the lines above.")
-            raise typer.Exit(TcsEdgeError.exit_code) from None
+            raise _unexpected(error) from None
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            raise _unexpected(error) from None
 
     return wrapped
+
+
+def _unexpected(error: BaseException) -> typer.Exit:
+    """Print the line for an error that no part of the program expects; return the exit."""
+    if stop_requested():
+        return _interrupted()
+    if message := shortage(error):
+        _print_error(f"error: {message}")
+        return typer.Exit(MissingError.exit_code)
+    traceback.print_exception(error)
+    _print_error(f"error: this is a bug in tcs-edge ({type(error).__name__}). Report the lines above.")
+    return typer.Exit(TcsEdgeError.exit_code)
 
 
 def _interrupted() -> typer.Exit:

@@ -35,11 +35,18 @@ def shortage(error: BaseException) -> str | None:
             return MEMORY.format(detail or "an allocation failed")
         if isinstance(one, OSError) and one.errno in _BY_NUMBER:
             return _BY_NUMBER[one.errno].format(detail)
+        if is_panic(one) and "is null" in detail:  # Python had no memory for an object
+            return MEMORY.format(detail)
         if isinstance(one, RuntimeError | ImportError | OSError) or type(one).__module__.startswith("onnxruntime"):
             for pattern, message in _BY_TEXT:
                 if pattern.search(detail):
                     return message.format(detail)
     return None
+
+
+def is_panic(error: BaseException) -> bool:
+    """Return True for a panic in a library written in Rust, such as safetensors; it is no `Exception`."""
+    return type(error).__module__ == "pyo3_runtime"
 
 
 def raise_shortage(error: BaseException) -> None:

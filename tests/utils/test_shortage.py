@@ -14,7 +14,9 @@ from tcs_edge.errors import MissingError
 from tcs_edge.utils.shortage import shortage
 from tcs_edge.utils.stopwatch import SAMPLE_SECONDS, Stopwatch
 
+PanicException = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
 SHORT = {
+    "memory in Rust": (PanicException("PyObject pointer is null"), "not enough memory (PyObject pointer is null)"),
     "handles": (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
     "handles of the system": (OSError(errno.ENFILE, "Too many open files in system"), "ulimit -n"),
     "memory": (MemoryError(), "not enough memory (an allocation failed)"),
@@ -86,3 +88,15 @@ def test_memory_is_sampled_without_a_free_file_handle(monkeypatch, capfd):
         time.sleep(3 * SAMPLE_SECONDS)
     assert [stage.name for stage in watch.stages] == ["short"]
     assert "Exception in thread" not in capfd.readouterr().err
+
+
+def test_another_panic_of_a_library_is_a_bug_with_its_traceback(cli, monkeypatch, make_run):
+    def fails(*_: object) -> None:
+        raise PanicException("index out of bounds")
+
+    monkeypatch.setattr("tcs_edge.runs.load.find_run", fails)
+    monkeypatch.setattr("tcs_edge.report.page.run.run_page", fails)
+    result = cli("report", make_run())
+    assert result.exit_code == 70
+    assert "PanicException: index out of bounds" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: this is a bug in tcs-edge (PanicException)")
