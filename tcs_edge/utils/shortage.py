@@ -17,11 +17,11 @@ _BY_NUMBER = {
 }  # fmt: skip
 if hasattr(errno, "EDQUOT"):
     _BY_NUMBER[errno.EDQUOT] = DISK
-# Native libraries raise other types: torch RuntimeError, ONNX Runtime its own, dlopen ImportError.
+# Native libraries raise other types: torch and its oneDNN RuntimeError, ONNX Runtime its own, dlopen ImportError.
 _BY_TEXT = (
     (re.compile(r"can't allocate memory|cannot allocate memory|bad_?alloc|out of memory|failed to allocate memory"
                 r"|can't start new thread|resource temporarily unavailable|failed to map segment"
-                r"|std::bad_array_new_length", re.IGNORECASE), MEMORY),
+                r"|std::bad_array_new_length|could not create a (?:primitive|memory)", re.IGNORECASE), MEMORY),
     (re.compile(r"too many open files", re.IGNORECASE), HANDLES),
     (re.compile(r"no space left on device", re.IGNORECASE), DISK),
 )  # fmt: skip

@@ -22,6 +22,7 @@ SHORT = {
     "memory": (MemoryError(), "not enough memory (an allocation failed)"),
     "memory, errno": (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough memory"),
     "memory in torch": (RuntimeError("DefaultCPUAllocator: can't allocate memory: 99 bytes"), "not enough memory"),
+    "memory in oneDNN": (RuntimeError("could not create a primitive"), "not enough memory"),
     "memory in C++": (RuntimeError("std::bad_alloc"), "not enough memory"),
     "threads": (RuntimeError("can't start new thread"), "not enough memory"),
     "threads in C++": (RuntimeError("Resource temporarily unavailable"), "not enough memory"),
