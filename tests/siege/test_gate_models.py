@@ -272,6 +272,7 @@ BROKEN = {
     "file.xml": b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><net><layers>&a;</layers></net>',
     "encoding.xml": b'<?xml version="1.0" encoding="nosuch"?><net/>',
     "utf7.xml": b'<?xml version="1.0" encoding="utf-7"?><net/>',
+    "utf16.xml": ir(data()).encode("utf-16-le"),
     "digits.xml": ir(data(shape="9" * 5000)).encode(),
     "arabic.xml": ir(data(shape="\u0663")).encode(),
     "two.xml": b'<net><layers><layer type="Const"><data/><data/></layer></layers></net>',
