@@ -8,58 +8,27 @@ resumes at an epoch boundary, or uses another number of workers, receives the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import Crops, Images
 from tcs_edge.data.images import UNLABELED, Split
 from tcs_edge.data.normalize import CPU, Normalizer
-from tcs_edge.data.parallel import ByteBudget
 from tcs_edge.data.preprocess import Preprocess
+from tcs_edge.data.views import Draw, PlainView, RandomView, ReducedImages, Sample, View, Views
 from tcs_edge.data.workers import WorkerLoader, Workers
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.utils.launcher import ALONE, Ranks
-
-Sample = tuple[torch.Tensor, int, int]
-Draw = tuple[int, int, int]  # epoch, an image's position, and the number of its earlier draws in this epoch
-
-
-class _View(Protocol):
-    """A view of an image: uint8 RGB of the model's input size."""
-
-    def stored(self, index: int) -> np.ndarray | None:
-        """Return the view of an image that needs no decoding, or None."""
-
-    def __call__(self, image: Image.Image, draw: Draw) -> np.ndarray: ...
-
-
-class _Views(Dataset[Sample]):
-    """Data set that maps a draw to (view uint8 (S, S, 3), label, position)."""
-
-    def __init__(self, images: Images, view: _View, budget: ByteBudget) -> None:
-        self.images, self.view, self.budget = images, view, budget
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, draw: Draw) -> Sample:
-        _, index, _ = draw
-        pixels = self.view.stored(index)
-        if pixels is None:
-            with self.budget.held(self.images.decoded_bytes(index)):
-                pixels = self.view(self.images.image(index), draw)
-        return torch.from_numpy(np.array(pixels)), int(self.images.labels[index]), index
 
 
 class _Loader(WorkerLoader[Sample]):
     """A loader that normalizes its batches, and raises a worker's DataError with the message of the main process."""
 
-    def __init__(self, data: _Views, workers: Workers, normalized: Normalizer, **settings: Any) -> None:
+    def __init__(self, data: Views, workers: Workers, normalized: Normalizer, **settings: Any) -> None:
         super().__init__(data, workers, **settings)
         self.normalized = normalized
 
@@ -69,58 +38,6 @@ class _Loader(WorkerLoader[Sample]):
                 yield [self.normalized(views), labels, index]
         except DataError as error:  # the message of a worker's error is its whole traceback
             raise DataError(str(error).strip().splitlines()[-1].rpartition("DataError: ")[2]) from error
-
-
-class _RandomView:
-    """Random view for (seed, draw)."""
-
-    def __init__(self, augment: Augment, seed: int) -> None:
-        self.augment, self.seed = augment, seed
-
-    def stored(self, _index: int) -> None:
-        """Return None: every view is new."""
-
-    def __call__(self, image: Image.Image, draw: Draw) -> np.ndarray:
-        epoch, index, again = draw
-        # index + 1, since stream 0 draws the order of the epoch
-        stream = [self.seed, epoch, index + 1, *([again] if again else [])]
-        return np.asarray(self.augment.view(image, np.random.default_rng(stream)))
-
-
-class _PlainView:
-    """The evaluation view, kept in `crops` if they have this preprocessing."""
-
-    def __init__(self, preprocess: Preprocess, crops: Crops | None) -> None:
-        self.preprocess, self.crops = preprocess, crops
-
-    def stored(self, index: int) -> np.ndarray | None:
-        """Return the kept view of image `index`, or None."""
-        return None if self.crops is None else self.crops.store.get(index)
-
-    def __call__(self, image: Image.Image, draw: Draw) -> np.ndarray:
-        view = np.asarray(self.preprocess.crop(image))
-        if self.crops is not None:
-            self.crops.store.put(draw[1], view)
-        return view
-
-
-class _Reduced:
-    """Images for evaluation views at a reduced decoding, which fills the split's working copies."""
-
-    def __init__(self, split: Split, view_side: int) -> None:
-        self.split, self.view_side, self.labels = split, view_side, split.labels
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def image(self, index: int) -> Image.Image:
-        image = self.split.image(index, self.view_side)
-        if self.split.working:
-            self.split.working.offer(index, image, self.view_side)
-        return image
-
-    def decoded_bytes(self, index: int) -> int:
-        return self.split.decoded_bytes(index, self.view_side)
 
 
 class TrainingBatches:
@@ -144,7 +61,7 @@ class TrainingBatches:
         threads = not augment.distortion.magnitude  # RandAugment draws from torch's global generator
         self._batches = _Batches(order, len(images), batch_size, place, training=True)
         normalized = Normalizer(augment.preprocess, device, channels_last=True)
-        view = _RandomView(augment, seed)
+        view = RandomView(augment, seed)
         self.loader = _loader(images, view, normalized, self._batches, workers, threads, persistent)
 
     def __len__(self) -> int:
@@ -232,12 +149,12 @@ def evaluation_loader(
     if isinstance(images, Split) and not exact:
         if images.working:
             images.working.store.allocate()
-        images = _Reduced(images, preprocess.resized_side)
+        images = ReducedImages(images, preprocess.resized_side)
     order = np.arange(place.rank, len(images), place.size)
     batches = _Batches(lambda _epoch: order, len(order), batch_size, ALONE, training=False)
     if crops is not None and crops.store.complete:
         workers = 0
-    return _loader(images, _PlainView(preprocess, crops), Normalizer(preprocess, device), batches, workers)
+    return _loader(images, PlainView(preprocess, crops), Normalizer(preprocess, device), batches, workers)
 
 
 def _crops(images: Images, preprocess: Preprocess) -> Crops | None:
@@ -305,7 +222,7 @@ def earlier_draws(order: np.ndarray) -> np.ndarray:
 
 def _loader(
     images: Images,
-    view: _View,
+    view: View,
     normalized: Normalizer,
     batches: _Batches,
     asked: int,
@@ -314,7 +231,7 @@ def _loader(
 ) -> _Loader:
     batch_bytes = batches.largest * normalized.preprocess.view_bytes
     workers = Workers.for_batches(len(batches), asked, batch_bytes, threads)
-    data = _Views(images, view, workers.budget)
+    data = Views(images, view, workers.budget)
     return _Loader(
         data, workers, normalized, batch_bytes=batch_bytes, batch_sampler=batches, persistent=persistent,
         pin_memory=normalized.device.type == "cuda",

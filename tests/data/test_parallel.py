@@ -106,9 +106,10 @@ MEASURE = """
 import sys
 from pathlib import Path
 from tcs_edge.data import Preprocess, load_images, parallel
-from tcs_edge.data.cache import keep_decoded
+from tcs_edge.data.cache import crop_all
 parallel.usable_cores = lambda: 32
-keep_decoded(load_images(Path(sys.argv[1])).train, Preprocess(64))
+images = load_images(Path(sys.argv[1])).train
+crop_all(images, range(len(images)), Preprocess(64), "cropping")
 status = Path("/proc/self/status").read_text()
 print(int(status.split("VmHWM:")[1].split()[0]) // 1000)
 """
