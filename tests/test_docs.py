@@ -84,3 +84,13 @@ def test_the_site_builds_in_strict_mode_without_outside_resources(tmp_path: Path
     assert done.returncode == 0, done.stderr
     html = "".join(page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html"))
     assert re.findall(r"<(?:script|link|img)\b[^>]*(?:src|href)=\"(https?:[^\"]+)", html) == []
+
+
+def test_the_sample_report_is_a_real_page_that_names_no_machine() -> None:
+    page = DOCS / "start" / "sample-report.html"
+    text = page.read_text(encoding="utf-8")
+    assert page.stat().st_size < 3e6
+    assert re.findall(r"(?<![\w.])(?:/(?:home|root|tmp|var|work|Users|private)/|[A-Z]:\\\\)[^\s\"<]*", text) == []
+    assert "mnasnet_small" in text
+    assert text.count("data:image/png") >= 10, "thumbnails of test images"
+    assert re.findall(r"(?:src|href)=\"(https?:[^\"]+)", text) == []
