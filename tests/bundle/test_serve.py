@@ -152,6 +152,33 @@ def test_bad_requests_are_one_line_each_and_the_service_stays_up(service, photo)
     assert all(line.isprintable() for line in service.log())
 
 
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (("Content-Length: -5",), 400),
+        (("Content-Length: abc",), 400),
+        (("Content-Length: 3", "Content-Length: 4"), 400),
+        (("Content-Length: 1000000000000",), 413),
+        (("User-Agent: a\x1b[31m\x07", "Content-Length: 3"), 400),
+        (("Transfer-Encoding: chunked", "", "-5"), 400),
+    ],
+)
+def test_a_head_that_the_server_refuses_is_one_line(service, photo, lines, status):
+    before = len(service.log())
+    connection = send_head(service.port, "POST /predict HTTP/1.1", *lines)
+    with suppress(OSError):
+        connection.sendall(photo)  # the rest of a refused request is no request of its own
+    with suppress(OSError):
+        assert int(connection.recv(100).split()[1]) == status
+        while connection.recv(1000):
+            pass
+    connection.close()
+    service.wait_for(f": {status} ")
+    time.sleep(0.5)
+    assert len(service.log()) == before + 1, service.log()[before:]
+    assert service.predict(photo)[0] == 200
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
 def test_tiny_and_long_images_are_classified(service, size):
     status, answer = service.predict(saved(size))

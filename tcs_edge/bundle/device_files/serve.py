@@ -87,12 +87,14 @@ def make_server(service: Service, arguments: argparse.Namespace, log: Log):
             """Answer, and write one line to the log."""
             error = self.request.error
             log.say(f"refused {self.channel.addr[0]}: {error.code} {error.reason}: {error.body}")
+            self.channel.refused = True
             super().execute()
 
     class Channel(HTTPChannel):
         """Connection whose time-out counts from the start of a request: bytes that drip in do not extend it."""
 
         error_task_class = Refusal
+        refused = False  # True: what came behind a refused head is not a request
 
         def handle_read(self) -> None:
             """Read, and keep the time of the last activity if the same request goes on."""
@@ -103,7 +105,7 @@ def make_server(service: Service, arguments: argparse.Namespace, log: Log):
 
         def handle_close(self) -> None:
             """Close, and write one line to the log if the request took too long."""
-            if self.will_close and self.connected and self.request is not None:
+            if self.will_close and self.connected and self.request is not None and not self.refused:
                 log.say(f"refused {self.addr[0]}: the request was not complete within {arguments.timeout:g} s")
             super().handle_close()
 
