@@ -186,7 +186,6 @@ def _warn_levels(peaks: np.ndarray, color: np.ndarray) -> None:
     """Warn about 16-bit images that the scaling to 8 bits does not fit.
 
     Args:
-        sketches: int8 (N, 48), see `thumbnail.sketch`.
         peaks: int32 (N,), largest value of each 16-bit image, else `_NO_PEAK`.
         color: bool (N,), True for 16-bit color.
     """
