@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tcs_edge.data.decode import MAX_12_BIT, MAX_16_BIT, Readable, decoded_bytes, inspect
+from tcs_edge.data.decode import Readable, decoded_bytes, inspect
 from tcs_edge.data.images import SHA256_BYTES, Skipped, content_hash
 from tcs_edge.data.index import Index, Listed
 from tcs_edge.data.intake import Entry, Facts, Intake, Stamp, now_ns, open_intake
 from tcs_edge.data.listing import name_some
 from tcs_edge.data.parallel import map_images
+from tcs_edge.data.pixels import MAX_12_BIT, MAX_16_BIT
 from tcs_edge.data.thumbnail import SKETCH_BYTES
 from tcs_edge.errors import DataError
 from tcs_edge.utils.progress import track

@@ -12,6 +12,18 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from tcs_edge.data.formats import EXPECTED, INSTALL, readable_formats, sniffed
+from tcs_edge.data.pixels import (
+    flatten,
+    has_exif,
+    is_deep,
+    is_gray_16,
+    is_turned,
+    orientation_of,
+    peak_of,
+    scale_transparency,
+    turned_by,
+    upright,
+)
 from tcs_edge.data.thumbnail import SIDE_PX, rough_thumbnail, sketch
 from tcs_edge.errors import DataError, reason_of
 from tcs_edge.utils.reading import LFS_ADVICE, LFS_POINTER, is_lfs_pointer
@@ -28,23 +40,9 @@ BYTES_PER_PIXEL = {"WEBP": (18, 26), "AVIF": (12, 20), "HEIF": (12, 20)}
 OTHER_BYTES_PER_PIXEL = (8, 16)
 PLAIN_MODES = ("RGB", "L", "1", "P")
 TURNED_BYTES_PER_PIXEL = 4
-WHITE = (255, 255, 255, 255)
-MAX_12_BIT, MAX_16_BIT = 4095, 65535
 # A JPEG decoder can reduce an image by 2, 4 or 8, in less than half of the time. The result keeps this many times the
 # side of the views. Against the whole image, 99.9 % of their pixels then differ by at most 2 of 255, at 2 times by 3.
 SPARE_PIXELS = 3
-GRAY_STEPS = {"L;2": 85, "L;4": 17}  # 255 by the largest value of a PNG with 2 or 4 bits
-
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass(frozen=True)
@@ -137,9 +135,9 @@ def as_rgb(picture: Image.Image | np.ndarray) -> Image.Image:
         if isinstance(picture, ImageFile.ImageFile) and picture.tile:
             if picture.fp is None:
                 raise DataError("its file was closed before the pixels were decoded")
-            _scale_transparency(picture)
+            scale_transparency(picture)
             picture.load()
-        return _flatten(_upright(picture), picture.format)
+        return flatten(upright(picture), picture.format)
     except Exception as error:  # see open_rgb
         raise_shortage(error)
         raise DataError(_reason(error)) from error
@@ -166,16 +164,16 @@ def inspect(path: Path | Readable) -> Inspected:
         source = _file_or_bytes(path)
         with Image.open(_handle(source), formats=readable_formats()) as image:
             _refuse_unusable(image, len(source) if isinstance(source, bytes) else source.stat().st_size)
-            _scale_transparency(image)
-            deep, (width, height) = _is_deep(image), image.size
+            scale_transparency(image)
+            deep, (width, height) = is_deep(image), image.size
             image.draft(None, (SIDE_PX, SIDE_PX))
             image.load()
-            flat = _flatten(image, image.format) if image.mode != "RGB" or image.has_transparency_data else image
-            peak = _peak(image) if deep else None
+            flat = flatten(image, image.format) if image.mode != "RGB" or image.has_transparency_data else image
+            peak = peak_of(image) if deep else None
             # A thumbnail turned upright is the same for an orientation in EXIF and for turned pixels.
-            small = _turned(Image.fromarray(rough_thumbnail(flat)), _orientation(image) if _has_exif(image) else 1)
+            small = turned_by(Image.fromarray(rough_thumbnail(flat)), orientation_of(image) if has_exif(image) else 1)
             return Inspected(
-                None, peak, deep and not _is_gray_16(image), width, height, sketch(np.asarray(small))
+                None, peak, deep and not is_gray_16(image), width, height, sketch(np.asarray(small))
             )  # fmt: skip
     except Exception as error:  # see open_rgb
         raise_shortage(error)
@@ -236,10 +234,10 @@ def _reduce(image: Image.Image, view_side: int | None) -> int:
 def _decode(source: Path | bytes, view_side: int | None = None) -> Image.Image:
     with Image.open(_handle(source), formats=readable_formats()) as image:
         _refuse_unusable(image, len(source) if isinstance(source, bytes) else source.stat().st_size)
-        _scale_transparency(image)
+        scale_transparency(image)
         _reduce(image, view_side)
         image.load()
-        return _flatten(_upright(image), image.format)
+        return flatten(upright(image), image.format)
 
 
 def _refuse_unusable(image: Image.Image, size: int | None) -> None:
@@ -281,80 +279,9 @@ def _bytes_per_pixel(image: Image.Image) -> int:
     """Estimate the peak memory per pixel of decoding a file, with its conversion to upright RGB."""
     plain, others = BYTES_PER_PIXEL.get(image.format or "", OTHER_BYTES_PER_PIXEL)
     # The EXIF data of a PNG may follow its pixels; looking for it there would decode them.
-    turned = (image.format != "PNG" or "exif" in image.info) and _orientation(image) in _UPRIGHT
+    turned = (image.format != "PNG" or "exif" in image.info) and is_turned(image)
     converted = image.mode not in PLAIN_MODES or "transparency" in image.info
     return (others if converted else plain) + (TURNED_BYTES_PER_PIXEL if turned else 0)
-
-
-def _scale_transparency(image: ImageFile.ImageFile) -> None:
-    """Scale the transparent value of a PNG as Pillow scales its pixels; call it before the pixels are loaded."""
-    stored, raw = image.info.get("transparency"), str(image.tile[0].args) if image.tile else ""
-    if image.format == "PNG" and isinstance(stored, int) and raw in GRAY_STEPS:
-        image.info["transparency"] = stored * GRAY_STEPS[raw]
-    elif image.format == "PNG" and isinstance(stored, tuple) and ";16" in raw:
-        image.info["transparency"] = tuple(value >> 8 for value in stored)
-
-
-def _is_deep(image: ImageFile.ImageFile) -> bool:
-    """Return True for 16 bits per channel; call it before the pixels are loaded."""
-    return image.format in ("PNG", "TIFF") and any(";16" in str(tile.args) for tile in image.tile)
-
-
-def _is_gray_16(image: Image.Image) -> bool:
-    return image.mode == "I" or image.mode.startswith("I;16")
-
-
-def _peak(image: Image.Image) -> int:
-    if _is_gray_16(image):
-        return int(np.asarray(image).max())
-    return 257 * int(np.asarray(image.convert("RGB")).max())
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    return _turned(image, _orientation(image))
-
-
-def _turned(image: Image.Image, orientation: int) -> Image.Image:
-    turn = _UPRIGHT.get(orientation)
-    return image if turn is None else image.transpose(turn)
-
-
-def _has_exif(image: Image.Image) -> bool:
-    return image.format == "TIFF" or "exif" in image.info or "xmp" in image.info
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        tag = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # files with damaged EXIF data and intact pixels are common: keep the stored orientation
-        return 1
-    return tag if isinstance(tag, int) else 1
-
-
-def _flatten(image: Image.Image, container: str | None) -> Image.Image:
-    if _is_gray_16(image):
-        return _from_16_bit(image).convert("RGB")
-    # Programs that know no alpha leave the fourth byte of a 32-bit BMP at 0.
-    if container in ("BMP", "DIB") and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
-        return image.convert("RGB")
-    if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, WHITE), picture).convert("RGB")
-    return image.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Scale gray values to 8 bits: from 12 bits if none exceeds 4095, else from 16 bits."""
-    # Pillow's own conversion clips at 255, so most of a 16-bit image would become white.
-    stored = np.asarray(image)
-    if stored.min() < 0 or stored.max() > MAX_16_BIT:
-        raise DataError(f"gray values outside 0..{MAX_16_BIT}")
-    top = MAX_12_BIT if stored.max() <= MAX_12_BIT else MAX_16_BIT
-    gray = ((stored.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        gray[stored == transparent] = 255
-    return Image.fromarray(gray)
 
 
 def _reason(error: Exception, source: Path | bytes = b"") -> str:
