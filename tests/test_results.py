@@ -1,4 +1,4 @@
-"""benchmarks/results/*.json: every file is complete, and docs/explanation/results.md shows the same figures."""
+"""benchmarks/results/*.json: every file is complete, and a page of results shows the same figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
-PAGE = (ROOT / "docs" / "explanation" / "results.md").read_text(encoding="utf-8")
+PAGES = [
+    (ROOT / "docs" / "explanation" / name).read_text(encoding="utf-8") for name in ("results.md", "earlier-results.md")
+]
 KEYS = {"schema_version", "question", "command", "version", "commit", "rows", "note"}
 NOT_PRINTED = {"seeds", "seed", "labels_per_class", "images"}  # stand in the page as words or as column heads
 
@@ -21,10 +23,15 @@ def read(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def sections():
-    """Text of each section of the page by its heading."""
-    parts = [part.partition("\n") for part in PAGE.split("\n## ")[1:]]
+def sections_of(page):
+    """Text of each section of a page by its heading."""
+    parts = [part.partition("\n") for part in page.split("\n## ")[1:]]
     return {heading: text for heading, _, text in parts}
+
+
+def sections():
+    """Text of each section of both pages by its heading."""
+    return {heading: text for page in PAGES for heading, text in sections_of(page).items()}
 
 
 def section_of(path):
@@ -83,9 +90,10 @@ def test_every_accuracy_of_the_section_stands_in_the_file(path):
     assert not [pair for pair in means if (float(pair[0]), float(pair[1])) not in pairs]
 
 
-def test_overview_repeats_figures_of_the_files():
-    lines = [line for line in sections()["At a glance"].splitlines() if re.match(r"\|.*\d\.\d", line)]
+@pytest.mark.parametrize(("page", "rows"), [(PAGES[0], 1), (PAGES[1], 15)], ids=["results", "earlier results"])
+def test_overview_repeats_figures_of_the_files(page, rows):
+    lines = [line for line in sections_of(page)["At a glance"].splitlines() if re.match(r"\|.*\d\.\d", line)]
     shown = {float(number) for line in lines for number in re.findall(r"\d+\.\d", line)}
     known = set().union(*(accuracies(read(path)["rows"]) for path in FILES))
-    assert len(lines) == 16
+    assert len(lines) == rows
     assert shown <= known

@@ -31,7 +31,7 @@ def image_lines(images: ImageSet, options: CompressConfig) -> list[str]:
 def gain_line(options: ResolvedConfig, kind: str) -> str | None:
     """Return a line for runs in which the measured results show no gain from the teacher; None for all others.
 
-    The results are in docs/explanation/results.md.
+    The results are in docs/explanation/earlier-results.md.
 
     Args:
         kind: of the student: "cnn", "hybrid", "transformer" or "unknown".
