@@ -48,7 +48,7 @@ from torch import nn
 
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.cache import keep_decoded
-from tcs_edge.data.loader import training_loader
+from tcs_edge.data.loader import TrainingBatches
 from tcs_edge.teachers.features import teacher_features
 from tcs_edge.teachers.load import build_teacher, describe_teacher
 from tcs_edge.training.distill import TrainingFiles
@@ -209,23 +209,33 @@ def teacher_rates() -> dict[str, float]:
 
 @part("feed", 40)
 def feed() -> dict[str, float]:
-    """Rate of the training loader, from files and from decoded images, against the rate of training."""
+    """Rate of the training loader, from files and from decoded images, against the rate of training.
+
+    Views of decoded images are computed in the workers, and on the device.
+    """
     ready = prepared()
     augment, found = Augment("crop-flip", ready.preprocess), {}
-    sources = {"files": ready.images.train, "decoded": keep_decoded(ready.images.train, ready.preprocess)}
-    counts = (0, 1) if SMALL else (4, 15)
-    for source, images in sources.items():
+    decoded = keep_decoded(ready.images.train, ready.preprocess)
+    sources = {"files": (ready.images.train, False), "decoded": (decoded, False), "windows": (decoded, True)}
+    counts, firsts = (0, 1) if SMALL else (4, 15), {}
+    for source, (images, on_device) in sources.items():
         for workers in counts:
-            loader = training_loader(images, augment, FOLDER_BATCH, 0, 0, workers=workers)
+            loader = TrainingBatches(
+                images, augment, FOLDER_BATCH, 0, workers, device=device(), persistent=False, on_device=on_device
+            ).of_epoch(0)
             started, count, first = time.perf_counter(), 0, None
             for pixels, labels, _ in loader:
-                pixels.to(device(), non_blocking=True)
+                firsts.setdefault(source, pixels)
                 count += len(labels)
                 first = first or time.perf_counter() - started
             sync()
             found[f"{source} {workers}"] = speed = count / (time.perf_counter() - started)
             note = f"img/s to the device, first batch after {first:.2f} s"
             show(f"training loader, {source}, {workers} workers", speed, note)
+    apart = (firsts["windows"] - firsts["decoded"]).abs() * 255 * min(ready.preprocess.std)
+    note = f"largest {float(apart.max()):.1f}; of 255, limit of the mean <= 0.1"
+    mean = float(apart.mean())
+    show("views of the device against those of the workers", mean, note, mean <= 0.1)
     if "rates" in RESULTS.get("rates", {}):
         speed = RESULTS["rates"]["rates"][AMP]["tcs"]["images_per_s"]
         note = f"training takes {speed:.0f} img/s; above 1 the GPU waits"

@@ -21,9 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from tcs_edge.data import Preprocess, Split
 from tcs_edge.data.augment import Augment
+from tcs_edge.data.batch_views import BatchViews
 from tcs_edge.data.cache import keep_decoded
-from tcs_edge.data.loader import training_loader
-from tcs_edge.data.normalize import Normalizer
+from tcs_edge.data.loader import TrainingBatches, training_loader
+from tcs_edge.data.normalize import CPU, Normalizer
 from tcs_edge.teachers.batches import batch_loader
 
 BATCH = 64
@@ -102,6 +103,30 @@ def epoch_of(images: Split, passes: int) -> None:
     show(f"later epochs, {name}: copies before, copies after", float(old), float(new), "img/s")
 
 
+def places(images: Split, passes: int) -> None:
+    """Compare the worker's part of a view from the copies: all of the view, or its window for a device to go on with.
+
+    The last figure is the device's part on a CPU, which is why a CPU does not take it.
+    """
+    kept = keep_decoded(images, PREPROCESS)
+    rates = []
+    for on_device in (False, True):
+        loader = TrainingBatches(kept, AUGMENT, BATCH, 0, on_device=on_device).of_epoch(0)
+        draws = list(loader.batch_sampler or ())
+        spent = []
+        for _ in range(1 + passes):
+            started = time.process_time()
+            made = [loader.collate_fn([loader.dataset[draw] for draw in batch]) for batch in draws]
+            spent.append(time.process_time() - started)
+        rates.append(len(images) / float(np.median(spent[1:])))
+    show("worker: view before, window for a device after", rates[0], rates[1], "img/s")
+    computed = BatchViews(AUGMENT, CPU)
+    started = time.process_time()
+    for (windows, numbers), *_ in made:
+        computed(windows, numbers)
+    print(f"the device's part, on a CPU: {len(images) / (time.process_time() - started):.0f} img/s")
+
+
 def teacher(images: Split) -> None:
     """Compare the decoding of a teacher's pass."""
     started = time.process_time()
@@ -139,6 +164,7 @@ def main() -> None:
         teacher(large)
         epoch_of(large, 5)
         epoch_of(small, 3)
+        places(small, 3)
         receiving()
 
 

@@ -27,6 +27,23 @@ MAX_SHIFT = 0.08  # as a fraction of the side
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Random numbers of one view.
+
+    Attributes:
+        box: window (left, top, right, bottom) of the image in pixels, which the view shows.
+        mirrored: the view is mirrored from left to right.
+        angle_deg: rotation of the view around its center, counterclockwise.
+        shift: how far the view is then moved to the right and down, in pixels of the view.
+    """
+
+    box: tuple[float, float, float, float]
+    mirrored: bool = False
+    angle_deg: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
 class Augment:
     """Random view of an image: uint8 RGB image -> float32 (3, img_size, img_size), normalized.
 
@@ -65,14 +82,21 @@ class Augment:
     def _view(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         if self.kind == "none":
             return self.preprocess.crop(image)
-        view = self._random_crop(image, rng)
-        return _mirror(view, rng) if self.kind == "crop-flip" else _rotate_and_shift(view, rng)
+        drawn, side = self.draw(image.size, rng), self.preprocess.img_size
+        view = image.resize((side, side), self.preprocess.resampling, box=drawn.box)
+        if drawn.mirrored:
+            return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return view if self.kind == "crop-flip" else _rotate_and_shift(view, drawn)
 
-    def _random_crop(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    def draw(self, size: tuple[int, int], rng: np.random.Generator) -> Drawn:
+        """Draw the random numbers of a view of an image of `size` (width, height); not for the kind "none"."""
         smallest = MIN_SCALE[self.kind] if self.min_scale is None else self.min_scale
-        box = random_box(image.size, smallest, MAX_ASPECT[self.kind], rng)
-        side = self.preprocess.img_size
-        return image.resize((side, side), self.preprocess.resampling, box=box)
+        box = random_box(size, smallest, MAX_ASPECT[self.kind], rng)
+        if self.kind == "crop-flip":
+            return Drawn(box, mirrored=bool(rng.random() < 0.5))
+        angle = rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG)
+        across, down = (rng.uniform(-MAX_SHIFT, MAX_SHIFT, size=2) * self.preprocess.img_size).tolist()
+        return Drawn(box, angle_deg=angle, shift=(across, down))
 
 
 def random_box(
@@ -93,11 +117,10 @@ def random_box(
     return left, top, min(left + across, width), min(top + down, height)
 
 
-def _mirror(view: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view
-
-
-def _rotate_and_shift(view: Image.Image, rng: np.random.Generator) -> Image.Image:
-    angle = rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG)
-    across, down = rng.uniform(-MAX_SHIFT, MAX_SHIFT, size=2) * view.width
-    return view.rotate(angle, Image.Resampling.BILINEAR, translate=(across, down), fillcolor=border_color(view))
+def _rotate_and_shift(view: Image.Image, drawn: Drawn) -> Image.Image:
+    return view.rotate(
+        drawn.angle_deg,
+        Image.Resampling.BILINEAR,
+        translate=drawn.shift,  # type: ignore[arg-type]  # fractions of a pixel work too
+        fillcolor=border_color(view),
+    )

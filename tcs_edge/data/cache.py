@@ -121,6 +121,11 @@ class DecodedImages:
         kept = self.copies.get(index)
         return kept or self.copies.made(index, self.split.image(index, self.copies.view_side))
 
+    def pixels(self, index: int) -> np.ndarray:
+        """Return the pixels of `image`, uint8 (height, width, 3); a kept copy is not copied, so do not write to it."""
+        kept = self.copies.store.get(index)
+        return np.asarray(self.image(index)) if kept is None else kept
+
     def decoded_bytes(self, index: int) -> int:
         """Estimate the memory for decoding image `index`; 0 for a copy that is kept."""
         kept = self.copies.store.get(index) is not None

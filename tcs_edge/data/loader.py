@@ -8,6 +8,7 @@ resumes at an epoch boundary, or uses another number of workers, receives the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,33 +16,51 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from tcs_edge.data.augment import Augment
-from tcs_edge.data.cache import Crops, Images
+from tcs_edge.data.batch_views import BatchViews, collate_windows, longest_window
+from tcs_edge.data.cache import Crops, DecodedImages, Images
 from tcs_edge.data.images import UNLABELED, Split
 from tcs_edge.data.normalize import CPU, Normalizer
+from tcs_edge.data.parallel import ByteBudget
 from tcs_edge.data.preprocess import Preprocess
-from tcs_edge.data.views import Draw, PlainView, RandomView, ReducedImages, Sample, View, Views
+from tcs_edge.data.views import Draw, PlainView, RandomView, ReducedImages, Sample, Views, Windows
 from tcs_edge.data.workers import WorkerLoader, Workers
 from tcs_edge.errors import DataError, UsageError
 from tcs_edge.utils.launcher import ALONE, Ranks
 
 
 class _Loader(WorkerLoader[Sample]):
-    """A loader that normalizes its batches, and raises a worker's DataError with the message of the main process."""
+    """A loader that normalizes its batches, and raises a worker's DataError with the message of the main process.
 
-    def __init__(self, data: Views, workers: Workers, normalized: Normalizer, **settings: Any) -> None:
-        super().__init__(data, workers, **settings)
-        self.normalized = normalized
+    Args:
+        data: with views, or with windows if there is `computed`.
+        computed: computes the views of a batch of windows.
+    """
+
+    def __init__(
+        self,
+        data: Views | Windows,
+        workers: Workers,
+        normalized: Normalizer,
+        computed: BatchViews | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(data, workers, collate_fn=collate_windows if computed else None, **settings)
+        self.normalized, self.computed = normalized, computed
 
     def __iter__(self) -> Iterator[list[torch.Tensor]]:
         try:
             for views, labels, index in super().__iter__():
-                yield [self.normalized(views), labels, index]
+                yield [self.normalized(self.computed(*views) if self.computed else views), labels, index]
         except DataError as error:  # the message of a worker's error is its whole traceback
             raise DataError(str(error).strip().splitlines()[-1].rpartition("DataError: ")[2]) from error
 
 
 class TrainingBatches:
-    """Batches of every epoch, with workers that stay between the epochs; arguments as for `training_loader`."""
+    """Batches of every epoch, with workers that stay between the epochs; arguments as for `training_loader`.
+
+    Args:
+        on_device: compute the views on the device in batches, see `batch_views`; None does so on a CUDA device.
+    """
 
     def __init__(
         self,
@@ -54,15 +73,23 @@ class TrainingBatches:
         place: Ranks = ALONE,
         device: torch.device = CPU,
         persistent: bool = True,
+        on_device: bool | None = None,
     ) -> None:
         def order(epoch: int) -> np.ndarray:
             return epoch_order(images.labels, labeled_fraction, np.random.default_rng([seed, epoch, 0]))
 
-        threads = not augment.distortion.magnitude  # RandAugment draws from torch's global generator
         self._batches = _Batches(order, len(images), batch_size, place, training=True)
         normalized = Normalizer(augment.preprocess, device, channels_last=True)
-        view = RandomView(augment, seed)
-        self.loader = _loader(images, view, normalized, self._batches, workers, threads, persistent)
+        threads = not augment.distortion.magnitude  # RandAugment draws from torch's global generator
+        wanted = device.type == "cuda" if on_device is None else on_device
+        data: Callable[[ByteBudget], Views | Windows]
+        if wanted and isinstance(images, DecodedImages) and augment.kind != "none" and threads:
+            data, computed = partial(Windows, images, augment, seed), BatchViews(augment, device)
+            image_bytes = 3 * longest_window(int(images.copies.store.sizes.min(axis=1).max(initial=1)), augment) ** 2
+        else:
+            data, computed = partial(Views, images, RandomView(augment, seed)), None
+            image_bytes = augment.preprocess.view_bytes
+        self.loader = _loader(data, image_bytes, normalized, self._batches, workers, threads, persistent, computed)
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -154,7 +181,8 @@ def evaluation_loader(
     batches = _Batches(lambda _epoch: order, len(order), batch_size, ALONE, training=False)
     if crops is not None and crops.store.complete:
         workers = 0
-    return _loader(images, PlainView(preprocess, crops), Normalizer(preprocess, device), batches, workers)
+    data = partial(Views, images, PlainView(preprocess, crops))
+    return _loader(data, preprocess.view_bytes, Normalizer(preprocess, device), batches, workers)
 
 
 def _crops(images: Images, preprocess: Preprocess) -> Crops | None:
@@ -221,20 +249,21 @@ def earlier_draws(order: np.ndarray) -> np.ndarray:
 
 
 def _loader(
-    images: Images,
-    view: View,
+    data: Callable[[ByteBudget], Views | Windows],
+    image_bytes: int,
     normalized: Normalizer,
     batches: _Batches,
     asked: int,
     threads: bool = True,
     persistent: bool = False,
+    computed: BatchViews | None = None,
 ) -> _Loader:
-    batch_bytes = batches.largest * normalized.preprocess.view_bytes
+    """Return a loader of `batches`; of one image, a worker hands over at most `image_bytes`."""
+    batch_bytes = batches.largest * image_bytes
     workers = Workers.for_batches(len(batches), asked, batch_bytes, threads)
-    data = Views(images, view, workers.budget)
     return _Loader(
-        data, workers, normalized, batch_bytes=batch_bytes, batch_sampler=batches, persistent=persistent,
-        pin_memory=normalized.device.type == "cuda",
+        data(workers.budget), workers, normalized, computed, batch_bytes=batch_bytes, batch_sampler=batches,
+        persistent=persistent, pin_memory=normalized.device.type == "cuda",
     )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from tcs_edge.data.augment import Augment
-from tcs_edge.data.cache import Crops, Images
+from tcs_edge.data.batch_views import Window, window_of
+from tcs_edge.data.cache import Crops, DecodedImages, Images
 from tcs_edge.data.images import Split
 from tcs_edge.data.parallel import ByteBudget
 from tcs_edge.data.preprocess import Preprocess
@@ -56,10 +57,32 @@ class RandomView:
         """Return None: every view is new."""
 
     def __call__(self, image: Image.Image, draw: Draw) -> np.ndarray:
-        epoch, index, again = draw
-        # index + 1, since stream 0 draws the order of the epoch
-        stream = [self.seed, epoch, index + 1, *([again] if again else [])]
-        return np.asarray(self.augment.view(image, np.random.default_rng(stream)))
+        return np.asarray(self.augment.view(image, view_generator(self.seed, draw)))
+
+
+def view_generator(seed: int, draw: Draw) -> np.random.Generator:
+    """Return the generator of a random view."""
+    epoch, index, again = draw
+    # index + 1, since stream 0 draws the order of the epoch
+    return np.random.default_rng([seed, epoch, index + 1, *([again] if again else [])])
+
+
+class Windows(Dataset[tuple[Window, int, int]]):
+    """Data set that maps a draw to (window of its random view, label, position), for `BatchViews`."""
+
+    def __init__(self, images: DecodedImages, augment: Augment, seed: int, budget: ByteBudget) -> None:
+        self.images, self.augment, self.seed, self.budget = images, augment, seed, budget
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, draw: Draw) -> tuple[Window, int, int]:
+        _, index, _ = draw
+        with self.budget.held(self.images.decoded_bytes(index)):
+            pixels = self.images.pixels(index)
+        height, width = pixels.shape[:2]
+        drawn = self.augment.draw((width, height), view_generator(self.seed, draw))
+        return window_of(pixels, drawn, self.augment), int(self.images.labels[index]), index
 
 
 class PlainView:
