@@ -12,7 +12,8 @@ A try has one verdict:
 - traceback: a traceback, a crash, an undocumented exit code, or a refusal without its one line
 
 Linux only. Mounts are made in a namespace of their own and end with it; without root, the cases that need mounts are
-left out and the table says so. The table is written between the markers of the page.
+left out and the table says so. The table is written between the markers of the page. A row of the page stays if the
+file has no try of its case.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import stat
 import subprocess
@@ -45,14 +47,17 @@ IN_NAMESPACE = "TCS_EDGE_RELIABILITY_NAMESPACE"
 
 def main() -> int:
     arguments = parse_arguments()
+    if arguments.page:
+        split_page(arguments.page)  # refuse a page without markers before the measurement
     enter_namespace()
     if not arguments.table_only:
         measure(arguments)
     records = read_records(arguments.out)
-    text = table(records)
+    before, earlier, after = split_page(arguments.page) if arguments.page else ("", "", "")
+    text = table(records, earlier)
     print(text)
     if arguments.page:
-        write_table(arguments.page, text)
+        arguments.page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
     return int(any(record["verdict"] in (LOST, WRONG, CRASH) for record in records))
 
 
@@ -110,30 +115,50 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return list(last.values())
 
 
-def table(records: list[dict[str, Any]]) -> str:
-    """Return the results as Markdown: one row per case, and the figures of the runs in one process."""
+def table(records: list[dict[str, Any]], earlier: str = "") -> str:
+    """Return the results as Markdown: one row per case, and the figures of the runs in one process.
+
+    Args:
+        earlier: an earlier table; its rows stand for cases that have no try in `records`.
+    """
     rows = ["| case | tries | same | refused | lost | wrong | traceback |", "|---|--:|--:|--:|--:|--:|--:|"]
     total: Counter[str] = Counter()
+    kept = False
     for case in CASES:
-        found = Counter(record["verdict"] for record in records if record["case"] == case.name)
-        if reason := next((r["detail"] for r in records if r["case"] == case.name and r["verdict"] == "not run"), None):
-            rows.append(f"| {case.name} | not run: {reason} | | | | | |")
+        own = [record for record in records if record["case"] == case.name]
+        found = Counter(record["verdict"] for record in own if record["verdict"] in VERDICTS)
+        if not found:
+            found = earlier_counts(earlier, case.name)
+            kept |= bool(found)
+        if own and not found:
+            rows.append(f"| {case.name} | not run: {own[-1]['detail']} | | | | | |")
         else:
             rows.append(f"| {case.name} | {found.total()} | {' | '.join(str(found[v]) for v in VERDICTS)} |")
             total += found
     rows.append(f"| **all** | {total.total()} | {' | '.join(str(total[v]) for v in VERDICTS)} |")
-    minutes = sum(record["seconds"] for record in records) / 60
-    system = f"{platform.system()} {platform.release().partition('-')[0]} on {platform.machine()}"
-    versions = f"tcs-edge {__version__}, Python {platform.python_version()}, {system}"
-    lines = [
-        *rows,
-        "",
-        *soak_table(records),
-        f"Measured with {versions}, in {minutes:.0f} minutes.",
-    ]
+    new_soak = soak_table(records)
+    old_soak = [] if new_soak else earlier_soak(earlier)
+    lines = [*rows, "", *new_soak, *old_soak, measured_with(records, kept or bool(old_soak))]
     if " | 0 | 0 | 0 | 0 | 0 | 0 |" in "\n".join(rows):
         lines.append("A row with 0 tries waits for its measurement.")
     return "\n".join(lines)
+
+
+def measured_with(records: list[dict[str, Any]], several: bool) -> str:
+    minutes = sum(record["seconds"] for record in records) / 60
+    system = f"{platform.system()} {platform.release().partition('-')[0]} on {platform.machine()}"
+    versions = f"tcs-edge {__version__}, Python {platform.python_version()}, {system}, in {minutes:.0f} minutes."
+    return (
+        f"The rows come from several measurements, the last with {versions}" if several else f"Measured with {versions}"
+    )
+
+
+def earlier_counts(text: str, name: str) -> Counter[str]:
+    """Return the verdicts in the row of a case, none if the table lacks the row or its figures."""
+    numbers = re.search(rf"^\| {re.escape(name)} \| \d+ \|(( \d+ \|){{{len(VERDICTS)}}})$", text, re.MULTILINE)
+    return (
+        +Counter(dict(zip(VERDICTS, map(int, re.findall(r"\d+", numbers[1])), strict=True))) if numbers else Counter()
+    )
 
 
 def soak_table(records: list[dict[str, Any]]) -> list[str]:
@@ -146,13 +171,19 @@ def soak_table(records: list[dict[str, Any]]) -> list[str]:
     return [*head, *soak_lines(figures), ""]
 
 
-def write_table(page: Path, text: str) -> None:
-    """Replace what is between the markers of the page."""
+def earlier_soak(text: str) -> list[str]:
+    """Return the lines of the table of runs in one process, with the empty line after it."""
+    found = re.search(rf"^\| \d+ {SOAK} \|.*\n(\|.*\n)+\n", text, re.MULTILINE)
+    return found[0].split("\n")[:-1] if found else []
+
+
+def split_page(page: Path) -> tuple[str, str, str]:
+    """Return what is before, between, and after the markers of the page."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, found, after = rest.partition(END)
+    between, found, after = rest.partition(END)
     if not found:
         raise SystemExit(f"{page} lacks the markers {BEGIN} and {END}. Add them where the table belongs.")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    return before, between, after
 
 
 def enter_namespace() -> None:
