@@ -9,6 +9,7 @@ if their names have one of --board. For every device:
 - Each network is left out in turn, on all devices at once and with all its sizes (for MLPerf's rows also each input
   size, and each family). It is predicted from the rest of the device's rows.
 - "3 networks": the device's factor comes from three of its networks, the others are predicted.
+- "whole board": no row of the device is known. Its facts give the factor, with the constants of the other devices.
 
 The last lines have the runtime pairs, and the constants of tcs_edge/latency/transfer.py.
 """
@@ -21,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean, stdev
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -30,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 from fit_board_model import FEWEST, TERMS, in_float16, points, pooled_figures
 from published_tables import Series, read_mlperf, read_ncnn
 
-from tcs_edge.latency.board import BoardFit, Point, Pooled, Traits, fit_board, pool
+from tcs_edge.latency.board import BoardFit, Point, Pooled, Traits, fit_board, pool, t_quantile
 from tcs_edge.latency.cost_model import Shares
 from tcs_edge.latency.reference import reference
 from tcs_edge.latency.runtime_ratio import DENSE_SHARE, NCNN_PI5, published_pairs, runtime_ratio
@@ -120,11 +122,12 @@ class Evaluation:
 
 def predictions(fit: BoardFit, left_out: Iterable[Point]) -> list[LeftOut]:
     """Compare a fit with published latencies."""
-    found = []
-    for point in left_out:
-        base = math.log(point.traits.reference_ms)
-        found.append(LeftOut(point.log + base, fit.log(point.traits) + base, fit.half_width))
-    return found
+    return [_left_out(point, fit.log(point.traits), fit.half_width) for point in left_out]
+
+
+def _left_out(point: Point, predicted: float, half: float) -> LeftOut:
+    base = math.log(point.traits.reference_ms)
+    return LeftOut(point.log + base, predicted + base, half)
 
 
 def figures(name: str, results: Sequence[LeftOut]) -> str:
@@ -188,19 +191,41 @@ def print_pairs() -> None:
     print(figures("onnxruntime / ncnn on a Raspberry Pi 5: pair", found))
 
 
+def target_boards(evaluation: Evaluation) -> list[tuple[float, list[Point]]]:
+    """Return the log ratio of the peak arithmetic rates, and the networks, of each device in `TARGETS`.
+
+    The latencies are the published ones of ncnn, times the ratio of onnxruntime to ncnn.
+    """
+    found = []
+    for name, (device, threads) in TARGETS.items():
+        own = [own for one, own in evaluation.boards if device in one.device and one.threads == threads]
+        if own:
+            cpu = load_target(name).cpu
+            peak = by_facts(cpu, threads, host(), reference(threads).threads).mean - PEAK_LOG
+            found.append((peak, [replace(point, log=_onnxruntime(point, cpu)) for point in own[0]]))
+    return found
+
+
+def whole_boards(evaluation: Evaluation) -> list[LeftOut]:
+    """Predict every network of a board without any row of it, from its facts and the other boards."""
+    boards, found = target_boards(evaluation), []
+    for number, (peak, own) in enumerate(boards):
+        others = _beyond_peak([*boards[:number], *boards[number + 1 :]])
+        half = t_quantile(len(others) - 1) * stdev(others) * math.sqrt(1 + 1 / len(others))
+        found += [_left_out(point, peak + fmean(others), half) for point in own]
+    return found
+
+
+def _beyond_peak(boards: Sequence[tuple[float, list[Point]]]) -> list[float]:
+    return [fmean(point.log for point in own) - peak for peak, own in boards]
+
+
 def print_constants(evaluation: Evaluation) -> None:
     """Print the constants of transfer.py: the spread without terms, and the ratio to the peak arithmetic."""
     plain = [np.var([point.log for point in own], ddof=1) for one, own in evaluation.boards if one.runtime == "ncnn"]
     print(f"usual spread without terms: {math.sqrt(float(np.median(plain))):.2f}")
-    logs = []
-    for name, (device, threads) in TARGETS.items():
-        own = [own for one, own in evaluation.boards if device in one.device and one.threads == threads]
-        if own:
-            cpu, against = load_target(name).cpu, reference(threads)
-            facts = by_facts(cpu, threads, host(), against.threads)
-            ratio = [_onnxruntime(point, cpu) for point in own[0]]
-            logs.append(float(np.mean(ratio)) - facts.mean + PEAK_LOG)
-    print(f"board / peak: x {math.exp(np.mean(logs)):.2f}, spread {np.std(logs, ddof=1):.2f}, {len(logs)} boards")
+    logs = _beyond_peak(target_boards(evaluation))
+    print(f"board / peak: x {math.exp(fmean(logs)):.2f}, spread {stdev(logs):.2f}, {len(logs)} boards")
 
 
 def host() -> Cpu:
@@ -224,6 +249,7 @@ def main() -> None:
     series = [*read_ncnn(args.latency_dir / "ncnn.csv"), *read_mlperf(args.latency_dir / "mlperf_edge_cpu.csv")]
     evaluation = Evaluation(series)
     print_boards(evaluation, args.board or BOARDS, args.all_boards)
+    print(figures("8 boards, from their facts alone: whole board", whole_boards(evaluation)))
     print_pairs()
     print_constants(evaluation)
 

@@ -22,7 +22,7 @@ def command(
         Path | None, typer.Option(help="Profile to write; its rows stay. Default: <target>-measured.json here.")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="A timm name; repeatable. Default: six networks, about two minutes.")
+        list[str] | None, typer.Option(help="A timm name; repeatable. Default: 16 networks, about two minutes.")
     ] = None,
     img_size: Annotated[list[int] | None, typer.Option(min=8, help="Pixels; repeatable. Default: 224.")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="fp32 or int8; repeatable. Default: fp32.")] = None,
@@ -79,5 +79,6 @@ def _show(found: Measured, path: Path, target: str, as_json: bool) -> None:
         return
     typer.echo(f"profile: {path} ({found.rows} latencies measured, {len(found.profile.rows)} rows)")
     if found.before and found.after:
-        typer.echo(f"typical interval of a student: x/÷ {found.before:.2f} before, x/÷ {found.after:.2f} now")
+        of_all = f"x/÷ {found.before:.2f} before, x/÷ {found.after:.2f} now"
+        typer.echo(f"typical interval of a student: {of_all}; of those measured x/÷ {found.own:.2f}")
     typer.echo(f'to use it: a target file with `extends = "{target}"` and `profile = "{path.name}"` beside it')

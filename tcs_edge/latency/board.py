@@ -29,6 +29,7 @@ from tcs_edge.utils.reading import read_json
 BOARD_MODEL_FILE = Path(__file__).parent / "board_model.json"
 BOARD_MODEL_VERSION = 2
 CONFIDENCE = 0.90
+NORMAL_90 = 1.645  # standard deviations on either side that hold 90 % of a normal distribution
 ANCHOR_PX = 224
 TYPICAL_MS = 10.0
 # Strength of the shrinkage of a board's coefficients, by leaving out networks on the boards that are no Raspberry Pi

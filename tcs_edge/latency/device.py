@@ -9,21 +9,17 @@ from typing import Any
 from tcs_edge.errors import UsageError
 from tcs_edge.latency.board import Traits
 from tcs_edge.latency.cost_model import Tables
+from tcs_edge.latency.evidence import REFERENCE_RUNTIMES, Evidence, with_threads
 from tcs_edge.latency.plausibility import candidate_macs_m, roofline_ms
 from tcs_edge.latency.precision import Int8Ratio, int8_ratio
-from tcs_edge.latency.reference import Estimate, Reference, reference, rows_of
-from tcs_edge.latency.transfer import Transfer, by_facts, by_proxy, by_rows, for_another_runtime
+from tcs_edge.latency.reference import Estimate, Reference, reference
+from tcs_edge.latency.transfer import Transfer
 from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.machine import RecordedMachine, latency_origin
 from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, Source
-from tcs_edge.specs.target import RuntimeName, TargetSpec, load_target
+from tcs_edge.specs.target import RuntimeName, TargetSpec
 
-# Runtimes with latencies on the reference machine; runtimes whose rows stand for another one; runtimes with rows at
-# several input sizes.
-REFERENCE_RUNTIMES = ("onnxruntime", "openvino")
-PROXY_RUNTIMES: tuple[ProfileRuntime, ...] = ("ncnn", "tflite")
-SIZED_RUNTIMES: tuple[ProfileRuntime, ...] = ("tflite", "armnn")
 _MEASURE = "Measure one (`tcs-edge profile` there, or `tcs-edge bundle-profiler`)."
 
 
@@ -220,22 +216,18 @@ def device_latencies(
     rows = _as_deployed(target, profile, runtime, precision, wanted)
     if not rows and precision != "fp32":
         return _another_precision(target, profile, wanted, runtime, precision, tables)
-    evidence = _Evidence(target, profile, runtime, wanted)
-    if not rows and evidence.empty:
+    evidence = Evidence(target, profile, runtime, rows, wanted)
+    if evidence.empty:
         raise UsageError(
             f"the profile of {profile.target} has no row with {runtime} in {precision} and at most {wanted} "
             f"threads. {_MEASURE}"
         )
-    count = next((found[0].threads for found in (rows, *evidence.proxies) if found), wanted)
+    count = evidence.threads
     known: RuntimeName = "openvino" if runtime == "openvino" and precision == "fp32" else "onnxruntime"
-    against = reference(count, known).with_tables(tables or {})
-    if runtime in REFERENCE_RUNTIMES and precision == "fp32" and profile.target == against.model.reference:
-        return DeviceLatencies(target, profile, runtime, precision, tuple(rows), count, against, None)
-    transfer = by_rows(rows, against)
-    if transfer is None:
-        same_threads = reference(count).with_tables(tables or {})
-        transfer, proxied = evidence.transfer(same_threads, count)
-        against = same_threads if proxied else against
+    against, plain = (reference(count, name).with_tables(tables or {}) for name in (known, "onnxruntime"))
+    transfer = None
+    if runtime not in REFERENCE_RUNTIMES or precision != "fp32" or profile.target != against.model.reference:
+        transfer, against = evidence.transfer(against, plain)
     return DeviceLatencies(target, profile, runtime, precision, tuple(rows), count, against, transfer)
 
 
@@ -248,8 +240,8 @@ def _as_deployed(
     """
     cpu = target.cpu
     in_fp16 = runtime == "openvino" and precision == "fp32" and cpu.isa.startswith("arm") and cpu.fp16_arithmetic
-    halves = _with_threads(profile, runtime, "fp16", threads) if in_fp16 else []
-    return halves or _with_threads(profile, runtime, precision, threads)
+    halves = with_threads(profile, runtime, "fp16", threads) if in_fp16 else []
+    return halves or with_threads(profile, runtime, precision, threads)
 
 
 def _another_precision(
@@ -269,54 +261,3 @@ def _another_precision(
             f"float on such a processor. {_MEASURE}"
         )
     return replace(plain, precision=precision, rows=(), plain=plain, int8=ratio)
-
-
-class _Evidence:
-    """Rows of other runtimes on a device, as substitutes for one without rows of its own.
-
-    `proxies` are onnxruntime's rows, for another runtime, and then float rows of ncnn and TFLite.
-    """
-
-    def __init__(self, target: TargetSpec, profile: Profile, runtime: ProfileRuntime, threads: int) -> None:
-        self.target, self.runtime = target, runtime
-
-        def floats(name: ProfileRuntime) -> list[LatencyRow]:
-            return _with_threads(profile, name, "fp16", threads) or _with_threads(profile, name, "fp32", threads)
-
-        self.onnxruntime = [] if runtime == "onnxruntime" else _with_threads(profile, "onnxruntime", "fp32", threads)
-        self.others = [rows for name in PROXY_RUNTIMES if (rows := floats(name))]
-        self.sized = [rows for name in SIZED_RUNTIMES if (rows := floats(name))]
-        self.proxies = [rows for rows in (self.onnxruntime, *self.others) if rows]
-
-    @property
-    def empty(self) -> bool:
-        """True if the runtime cannot be estimated here."""
-        return self.runtime not in REFERENCE_RUNTIMES and not self.others
-
-    def transfer(self, against: Reference, threads: int) -> tuple[Transfer, bool]:
-        """Estimate the transfer from the rows, else from the device's facts.
-
-        Args:
-            against: the reference machine with onnxruntime.
-
-        Returns:
-            The transfer, and True if it is relative to onnxruntime on the reference machine.
-        """
-        measured = by_rows(self.onnxruntime, against)
-        if measured:
-            return for_another_runtime(measured, self.runtime), False
-        # The published pairs of OpenVINO are on Arm. On x86 the reference itself has both runtimes.
-        by_reference = self.runtime == "openvino" and not self.target.cpu.isa.startswith("arm")
-        for rows in self.others:
-            found = by_proxy(rows, against, "onnxruntime" if by_reference else self.runtime, self.sized)
-            if found:
-                return (for_another_runtime(found, self.runtime), False) if by_reference else (found, True)
-        facts = by_facts(self.target.cpu, threads, load_target(against.model.reference).cpu, against.threads)
-        return (facts if self.runtime == "onnxruntime" else for_another_runtime(facts, self.runtime)), False
-
-
-def _with_threads(profile: Profile, runtime: ProfileRuntime, precision: Precision, threads: int) -> list[LatencyRow]:
-    """Return the rows of the highest thread count up to `threads` with any rows."""
-    counts = {row.threads for row in profile.rows if (row.runtime, row.precision) == (runtime, precision)}
-    usable = [count for count in counts if count <= threads]
-    return rows_of(profile, runtime, precision, max(usable)) if usable else []

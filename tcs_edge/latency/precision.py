@@ -16,14 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, pvariance, variance
 
-from tcs_edge.latency.board import Int8Evidence, shipped_board_model
+from tcs_edge.latency.board import NORMAL_90, Int8Evidence, shipped_board_model
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime
 from tcs_edge.specs.target import Cpu
 
 PROXIES: dict[str, tuple[ProfileRuntime, ...]] = {"onnxruntime": ("tflite", "ncnn"), "openvino": ("armnn", "ncnn")}
-# 90 % of a normal distribution are within this many standard deviations.
-NORMAL_90 = 1.645
 FEWEST_PAIRS = 3
 
 

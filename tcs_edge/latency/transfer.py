@@ -5,7 +5,7 @@ The evidence is the first of these:
 1. Rows of the device in the runtime itself. The factor is the mean of log(device / reference) over the networks known
    on both, with a 90 % prediction interval for another network.
 2. Rows of the device in another runtime (a proxy): the log-linear model of `board`, times the ratio of the two runtimes
-   of `runtime_ratio`.
+   of `runtime_ratio`. Rows in the runtime itself correct it.
 3. The processors' facts.
 """
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from tcs_edge.latency.board import (
+    NORMAL_90,
     USUAL_NETWORKS,
     BoardFit,
     BoardModel,
@@ -53,6 +54,19 @@ class Factor:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """Correction of an estimate from a proxy by rows in the runtime itself, in logarithms.
+
+    `log` is added; `log_half` is half of its interval. `half` is half of the interval of a network without rows.
+    """
+
+    log: float
+    log_half: float
+    half: float
+    networks: int
+
+
+@dataclass(frozen=True)
 class Transfer:
     """Factor of a device relative to the reference for one thread count, in logarithms.
 
@@ -60,8 +74,8 @@ class Transfer:
     holds log(device / reference) of the networks known on both, in runtime `proxy`. `runtime` is the wanted runtime.
     `runtime_share` scales the ratio of the runtimes, and `runtime_half` is added to its interval. `halving` and
     `halving_half` are the change for each halving of the input size and half of its interval. `transformer_log` is the
-    additional slowdown of transformers. `how` describes the derivation in words. `evident` is True if the factor is
-    based on rows.
+    additional slowdown of transformers. `correction` comes from rows in the wanted runtime. `how` describes the
+    derivation in words. `evident` is True if the factor is based on rows.
     """
 
     mean: float
@@ -76,6 +90,7 @@ class Transfer:
     halving: float = 0.0
     halving_half: float = 0.0
     transformer_log: float = 0.0
+    correction: Correction | None = None
     evident: bool = True
 
     def factor(self, model: str, traits: Traits) -> Factor:
@@ -89,12 +104,15 @@ class Transfer:
             log, half, kind = own, 0.0, 0.0
         halvings = traits.value("halvings")
         ratio, ratio_half = self._ratio(traits)
-        center = log + kind + ratio + self.halving * halvings
-        spread = math.hypot(half, ratio_half, self.halving_half * halvings)
+        center, spread = log + kind + ratio + self.halving * halvings, math.hypot(half, ratio_half)
+        note = self._note(ratio)
+        if self.correction:
+            center += self.correction.log
+            spread = self.correction.half if own is None else math.hypot(spread, self.correction.log_half)
+            note += f", corrected by {self.correction.networks} networks with {self.runtime}"
+        spread = math.hypot(spread, self.halving_half * halvings) + kind
         evidence = f"this network with {self.proxy}" if own is not None else self.how
-        return Factor(
-            center, spread + kind, spread + kind, f"x {math.exp(center):.3g}, from {evidence}{self._note(ratio)}"
-        )
+        return Factor(center, spread, spread, f"x {math.exp(center):.3g}, from {evidence}{note}")
 
     def _ratio(self, traits: Traits) -> tuple[float, float]:
         """Return the log ratio of the wanted runtime to the proxy, and half of its interval."""
@@ -169,6 +187,29 @@ def by_proxy(
     return replace(found, own=own, halving=halving, halving_half=half)
 
 
+def corrected(found: Transfer, rows: Iterable[LatencyRow], against: Reference) -> Transfer | None:
+    """Correct a transfer of `by_proxy` by rows of the device in the wanted runtime.
+
+    The proxy's estimate counts as one more network, without a residual. The spread of the residuals is pooled with the
+    interval that the proxy gave.
+
+    Returns:
+        None if no row has a convolutional network with known operators.
+    """
+    plain, residuals, halves = replace(found, own={}), dict[str, list[float]](), []
+    for row in rows:
+        known = against.prediction(row.model, row.img_size) if row.source != "estimated" else None
+        if known and known.shares.transformer <= TRANSFORMER:
+            factor = plain.factor(row.model, Traits(known.shares, known.p50_ms, row.img_size))
+            residuals.setdefault(row.model, []).append(math.log(row.p50_ms / known.p50_ms) - factor.center)
+            halves.append(factor.up)
+    if not residuals:
+        return None
+    logs = [0.0, *map(fmean, residuals.values())]
+    log, half = interval(logs, fmean(halves) / NORMAL_90)
+    return replace(found, correction=Correction(log, half / math.sqrt(len(logs) + 1), half, len(residuals)))
+
+
 def points_of(rows: Iterable[LatencyRow], against: Reference) -> list[Point]:
     """Return the rows of convolutional networks with known operators, against their predicted reference latency.
 
@@ -227,13 +268,13 @@ def _sustained_gmacs(cpu: Cpu, threads: int) -> float:
     return cpu.peak_gmacs(threads) * cpu.frequency_ghz / (cpu.boost_ghz or cpu.frequency_ghz)
 
 
-def interval(logs: list[float]) -> tuple[float, float]:
+def interval(logs: list[float], usual: float = USUAL_SPREAD) -> tuple[float, float]:
     """Return the mean and the half width of the 90 % prediction interval for one more value.
 
-    The spread is pooled with `USUAL_SPREAD`.
+    The spread is pooled with the `usual` one.
     """
     mean, count = fmean(logs), len(logs)
-    squares = USUAL_NETWORKS * USUAL_SPREAD**2 + sum((value - mean) ** 2 for value in logs)
+    squares = USUAL_NETWORKS * usual**2 + sum((value - mean) ** 2 for value in logs)
     degrees = USUAL_NETWORKS + count - 1
     return mean, t_quantile(degrees) * math.sqrt(squares / degrees * (1 + 1 / count))
 

@@ -47,11 +47,19 @@ Copy result.json to the computer with tcs-edge, and merge it there:
 
 
 def bundle_profiler(
-    target: TargetSpec, models: Sequence[str], img_sizes: Sequence[int], precisions: Sequence[str], out: Path
+    target: TargetSpec,
+    models: Sequence[str],
+    img_sizes: Sequence[int],
+    precisions: Sequence[str],
+    out: Path,
+    threads: Sequence[int] = (),
 ) -> tuple[Path, ...]:
     """Write the bundle into the new or empty folder `out`; return its model files.
 
     A model that cannot be exported is left out, with a warning.
+
+    Args:
+        threads: thread counts to measure with; empty for 1 and the target's own.
 
     Raises:
         UsageError: `out` is not empty, or no model can be exported.
@@ -72,7 +80,7 @@ def bundle_profiler(
     if not bundled:
         raise UsageError("no model could be exported. Choose another --model or --img-size.")
     _write_program(out)
-    _write_texts(out, target, bundled)
+    _write_texts(out, target, bundled, sorted({*threads} or {1, target.threads}))
     return tuple(out / MODELS / key.graph_name for key in bundled)
 
 
@@ -83,7 +91,7 @@ def _write_program(out: Path) -> None:
         write_bytes(out / "device" / source.name, source.read_bytes())
 
 
-def _write_texts(out: Path, target: TargetSpec, keys: Sequence[Key]) -> None:
+def _write_texts(out: Path, target: TargetSpec, keys: Sequence[Key], threads: Sequence[int]) -> None:
     spec = target.runtimes.get(RUNTIME)
     write_text(out / "requirements.txt", f"{RUNTIME}{f'=={spec.pin}' if spec else ''}\nnumpy\n")
     write_text(out / "README.md", README.format(count=len(keys), title=target.title, target=target.name))
@@ -97,5 +105,5 @@ def _write_texts(out: Path, target: TargetSpec, keys: Sequence[Key]) -> None:
         }
         for key in keys
     ]
-    threads = sorted({1, target.threads})
-    write_json(out / BUNDLE_FILE, {"schema_version": 1, "target": target.name, "threads": threads, "graphs": graphs})
+    document = {"schema_version": 1, "target": target.name, "threads": [*threads], "graphs": graphs}
+    write_json(out / BUNDLE_FILE, document)

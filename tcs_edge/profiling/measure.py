@@ -31,9 +31,11 @@ from tcs_edge.utils.lock import owned_file
 
 logger = logging.getLogger(__name__)
 
-# Small, medium and large networks of different operators, so that a few rows calibrate the estimates of all others.
+# Most of the Pareto front on the boards, and networks of other operators: their rows correct the estimates of all others.
 DEFAULT_MODELS = (
-    "lcnet_050", "mobilenetv3_small_100", "mobilenetv2_100", "efficientnet_lite0", "mobilenetv3_large_100", "resnet18",
+    "lcnet_050", "lcnet_100", "mobilenetv3_small_100", "mobilenetv3_large_100", "mobilenetv4_conv_small_050",
+    "mobilenetv4_conv_small", "mobilenetv4_conv_medium", "mobilenetv2_100", "tf_efficientnet_lite0", "efficientnet_b0",
+    "repghostnet_100", "hgnetv2_b0", "fastvit_t8", "repvit_m0_9", "regnety_004", "resnet18",
 )  # fmt: skip
 IMG_SIZE = 224
 RESULT = "result.json"
@@ -47,8 +49,9 @@ class Measured:
     """Outcome: the merged profile, its measured rows, and whether the board left out noisy latencies.
 
     Attributes:
-        before, after: median factor between an estimate and the end of its interval, over all candidates; None if
+        before, after: median factor between a latency and the end of its interval, over all candidates; None if
             there is no estimate.
+        own: the same over the measured rows.
     """
 
     profile: Profile
@@ -56,6 +59,7 @@ class Measured:
     complete: bool
     before: float | None
     after: float | None
+    own: float
 
 
 def measure_board(
@@ -88,7 +92,8 @@ def measure_board(
         )
     with TemporaryDirectory() as scratch:
         folder, result = Path(scratch) / "profiler", Path(scratch) / RESULT
-        bundle_profiler(target, models or DEFAULT_MODELS, img_sizes or (IMG_SIZE,), precisions, folder)
+        sizes = img_sizes or (IMG_SIZE,)
+        bundle_profiler(target, models or DEFAULT_MODELS, sizes, precisions, folder, (target.threads,))
         complete = _run_there(board, folder, result, plan)
         measured = _read(board, result)
         require_plausible(measured, target, f"the result of {board.host}")
@@ -159,7 +164,8 @@ def _merged(board: Board, target: TargetSpec, measured: Profile, out: Path, comp
             logger.warning(line)
         before = _typical_factor(target, known)
         save_profile(merged, out)
-    return Measured(merged, len(measured.rows), complete, before, _typical_factor(target, merged))
+    own = statistics.median(math.sqrt(row.high_ms / row.low_ms) for row in measured.rows)
+    return Measured(merged, len(measured.rows), complete, before, _typical_factor(target, merged), own)
 
 
 def _typical_factor(target: TargetSpec, profile: Profile) -> float | None:

@@ -22,6 +22,7 @@ import pytest
 
 from tcs_edge.errors import MissingError, UsageError
 from tcs_edge.profiling.remote import Board
+from tcs_edge.specs.target import load_target
 
 MODEL = "test_efficientnet"
 QUICK = ("--model", MODEL, "--img-size", 32, "--rounds", 3, "--seconds", 0.01, "--max-spread", 1e9, "--retries", 0)
@@ -102,7 +103,7 @@ def test_a_board_is_measured_and_its_rows_are_merged(board, measure, tmp_path):
     profile = json.loads((tmp_path / "mine.json").read_text())
     rows = [row for row in profile["rows"] if row["model"] == MODEL]
     assert {row["source"] for row in rows} == {"measured"}
-    assert {row["threads"] for row in rows} >= {1}
+    assert {row["threads"] for row in rows} == {load_target(TARGET).threads}
     assert {row["architecture"] for row in rows} == {"x86_64"}
     assert f"({len(rows)} latencies measured" in result.stdout
     assert "interval of a student" in result.stdout
