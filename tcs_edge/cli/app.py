@@ -42,7 +42,7 @@ ENTRIES = {
     "label-next": Entry("Rank unlabeled images: which to label next.", panels=True),
     "bundle": Entry("Write a folder with all that the device needs."),
     "push": Entry("Publish a run on the Hugging Face hub, in one commit."),
-    "pull": Entry("Download a run from the hub, and verify it."),
+    "pull": Entry("Download a run from the Hugging Face hub, and verify it."),
     "selftest": Entry("Put faults into good exports and count those detected."),
     "predict": Entry("Classify images with the ONNX file of a run."),
     "index": Entry("Write the embeddings of a folder of images into one file."),

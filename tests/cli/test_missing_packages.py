@@ -43,6 +43,8 @@ COMMANDS = {
     "bundle": ["bundle", "RUN"],
     "selftest": ["selftest"],
     "predict": ["predict", "RUN", "photo.png"],
+    "index": ["index", "--run", "RUN", "--data", ".", "--out", "photos.npz"],
+    "similar": ["similar", "--run", "RUN", "--index", "photos.npz", "photo.png"],
     "cache": ["cache"],
     "check": ["check", "--data", "."],
     "label-next": ["label-next", "--data", ".", "--unlabeled", "."],

@@ -14,7 +14,7 @@ from tcs_edge.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OF_OTHERS = {"--help", "--nnodes", "--node-rank", "--rdzv-endpoint"}
+OF_OTHERS = {"--help", "--logdir", "--nnodes", "--node-rank", "--rdzv-endpoint"}
 DEVICE_FILES = ROOT / "tcs_edge" / "bundle" / "device_files"
 
 

@@ -173,7 +173,7 @@ def test_errors_name_the_problem(tmp_path, fill, picture):
     expect(tmp_path / "one", "class 'dog' has no images in")
     fill(tmp_path / "one/dog", 2, seed=1)
     expect(tmp_path / "one", "'dog' is too small to split: 2 distinct images, 3 are needed")
-    expect(tmp_path / "one/dog/000.png", "no such folder")
+    expect(tmp_path / "one/dog/000.png", "is a file. Pass a folder")
 
 
 def test_a_held_out_class_that_train_lacks_is_refused(with_splits, fill):

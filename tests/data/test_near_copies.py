@@ -111,11 +111,9 @@ def test_drawn_splits_keep_bursts_together(tmp_path, seed) -> None:
     assert images.test_copies == 0
 
 
-def test_a_class_that_is_one_burst_is_divided_and_stops_the_run(tmp_path, recorder) -> None:
+def test_a_class_that_is_one_burst_is_divided_with_a_warning(tmp_path, recorder) -> None:
     bursts(tmp_path / "pets", of_class=1, shots=6)
-    with pytest.raises(DataError, match=r"near copies of images in train.*--allow-leaks"):
-        load_images(tmp_path / "pets", cache_dir=tmp_path / "cache", allow_leaks=False)
-    images = load_images(tmp_path / "pets", cache_dir=tmp_path / "cache")
+    images = load_images(tmp_path / "pets", cache_dir=tmp_path / "cache", allow_leaks=False)
     assert images.test_copies == len(images.test) == 2
     assert any("drawn splits divide near copies" in line for line in recorder.warned)
 

@@ -21,8 +21,8 @@ def manifest(files, runtimes=("onnxruntime", "openvino"), default="fp32", verdic
     ]
     target = {"name": "t", "runtimes": {name: {} for name in runtimes}, "precision": {"default": default}}
     return Manifest(
-        created=datetime(2026, 3, 1, tzinfo=UTC), versions={}, seed=0, teacher=None, target=target, options={},
-        stages=(),
+        created=datetime(2026, 3, 1, tzinfo=UTC), versions={"tcs-edge": "0"}, seed=0, teacher=None, target=target,
+        options={}, stages=(),
         dataset=DatasetRecord(name="d", fingerprint="", classes=("a", "b"), counts={}, skipped=0),
         student=StudentRecord(name="s", init="random", img_size=32, params_m=1.0), accuracy={}, parity={},
         verdict=verdict, files=tuple(records), export_mb=1.0,

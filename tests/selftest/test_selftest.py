@@ -56,7 +56,8 @@ def test_faults_of_an_embedding_are_detected_by_its_own_checks(tmp_path):
         caught = sweep._judge_broken(made, fault, tmp_path / "broken").checks
         assert caught, fault.name
         if not fault.name.endswith(("left out", "exchanged")):  # the logits are right
-            assert all("embedding" in name for name in caught), (fault.name, caught)
+            of_both = [name for name in caught if "batch size" in name]  # this check compares both outputs
+            assert all("embedding" in name for name in caught if name not in of_both), (fault.name, caught)
 
 
 @pytest.mark.slow

@@ -68,8 +68,8 @@ HIDDEN = {
     "one whole number of many constants": (model(nodes=(*constants(2000, value_int=5), RELU)), 2000),
     "texts of a constant": (model(nodes=(*constants(1, value_strings=["0.5"] * 2000), RELU)), 2000),
     "a long text of a constant": (model(nodes=(*constants(1, value_string="0.5," * 2000), RELU)), 2000),
-    "a compiled blob": (
-        model(nodes=(helper.make_node("EPContext", ["x"], ["y"], domain="com.microsoft", blob=b"1234" * 2000),)),
+    "the bytes of an operator": (
+        model(nodes=(helper.make_node("Other", ["x"], ["y"], domain="com.microsoft", blob=b"1234" * 2000),)),
         2000,
     ),
     "whole numbers of a tree": (
