@@ -31,7 +31,7 @@ from tcs_edge.utils.lock import owned_file
 
 logger = logging.getLogger(__name__)
 
-# Most of the Pareto front on the boards, and networks of other operators: their rows correct the estimates of all others.
+# Most of the Pareto front on the boards, and networks of other operators: their rows correct all other estimates.
 DEFAULT_MODELS = (
     "lcnet_050", "lcnet_100", "mobilenetv3_small_100", "mobilenetv3_large_100", "mobilenetv4_conv_small_050",
     "mobilenetv4_conv_small", "mobilenetv4_conv_medium", "mobilenetv2_100", "tf_efficientnet_lite0", "efficientnet_b0",
