@@ -7,13 +7,15 @@ candidate is then compared under moved windows (`windows.compare`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from tcs_edge.check.images import CheckedImages
+from tcs_edge.data.detail import settled
 from tcs_edge.data.splits import numbered
 from tcs_edge.data.windows import COPY, MIRRORED, SMALL_WINDOWS, WINDOWS, best_windows, compare, described
 from tcs_edge.utils.progress import track
@@ -52,7 +54,7 @@ def find_copies(
     there.
 
     Args:
-        gray: thumbnails, float32 (N, 32, 32).
+        gray: thumbnails, uint8 (N, 32, 32).
         features: of a teacher, (N, d), which suggest more candidates, such as small crops.
         sides: shorter side of each image in pixels, (N,). Images below `LEAST_SIDE_PX` have too few pixels for near
             copies, so only their bytes count; None compares all.
@@ -61,9 +63,12 @@ def find_copies(
     members = _members(contents)
     compared = [rows for rows in members if sides is None or sides[rows[0]] >= LEAST_SIDE_PX]
     firsts = np.array([rows[0] for rows in compared], np.int64)
+    small = gray if len(firsts) == len(gray) else gray[firsts]
     near: dict[tuple[int, int], float] = {}
-    for pairs, windows in _candidates(gray[firsts], checked.part[firsts], features, firsts) if len(firsts) else ():
-        for (one, other), distance in _distances(gray[firsts], pairs, windows):
+    for pairs, windows in _candidates(small, checked.part[firsts], features, firsts) if len(firsts) else ():
+        for (one, other), distance in _distances(
+            small, pairs, windows, lambda row: checked.all.image(int(firsts[row]))
+        ):
             key = (min(one, other), max(one, other))
             near[key] = min(distance, near.get(key, np.inf))
     found = [pair for rows in members if len(rows) > 1 for pair in _equal(rows, checked.part)]
@@ -126,15 +131,18 @@ def _candidates(
 
 
 def _by_windows(gray: np.ndarray, part: np.ndarray, windows: np.ndarray) -> Candidates:
-    count, whole = len(gray), described(gray).T
+    count = len(gray)
     step = max(1, _PRODUCTS_AT_ONCE // count)
+    whole = np.concatenate(
+        [described(gray[start : start + _PAIRS_AT_ONCE]) for start in range(0, count, _PAIRS_AT_ONCE)]
+    )
     found: list[Candidates] = []
     for start in track(range(0, count, step), "Comparing images", total=-(-count // step)):
         rows = np.arange(start, min(start + step, count))
         best = np.full((len(rows), count), -1, np.float32)
         for mirrored, some in ((False, windows), (True, windows[:MIRRORED])):
             for window in some:
-                np.maximum(best, described(gray[rows], window, mirrored) @ whole, out=best)
+                np.maximum(best, described(gray[rows], window, mirrored) @ whole.T, out=best)
         at, other = _nearest(best, rows, part, LEAST_COSINE)
         found.append((rows[at], other))
     return _joined(found)
@@ -173,14 +181,15 @@ def _nearest(cosine: np.ndarray, rows: np.ndarray, part: np.ndarray, least: floa
 
 
 def _distances(
-    gray: np.ndarray, candidates: Candidates, windows: np.ndarray
+    gray: np.ndarray, candidates: Candidates, windows: np.ndarray, image: Callable[[int], Image.Image]
 ) -> Iterator[tuple[tuple[int, int], float]]:
     first, second = candidates
     chunks = range(0, len(first), _PAIRS_AT_ONCE)
     for start in track(chunks, "Comparing candidates", total=len(chunks)):
         part = slice(start, start + _PAIRS_AT_ONCE)
-        one, other = gray[first[part]], gray[second[part]]
-        distance = compare(one, other, best_windows(one, other, windows), windows)
+        one, other = (gray[rows[part]].astype(np.float32) for rows in (first, second))
+        compared = compare(one, other, best_windows(one, other, windows), windows)
+        distance = settled(compared, np.stack([first[part], second[part]], axis=1), image)
         yield from zip(
             zip(first[part].tolist(), second[part].tolist(), strict=True), distance.tolist(), strict=True
         )  # fmt: skip

@@ -34,7 +34,7 @@ class Thumbnails:
     """Thumbnails and measures of N images.
 
     Attributes:
-        gray: float32 (N, 32, 32), 0..255; the aspect ratio is not kept.
+        gray: uint8 (N, 32, 32); the aspect ratio is not kept.
         dark: 95th percentile of the gray values, 0..255; low for a dark image.
         bright: 5th percentile of the gray values, 0..255; high for an overexposed image.
         blur: blur effect of Crete et al. ("The blur effect: perception and estimation with a new no-reference
@@ -68,7 +68,7 @@ def thumbnails_of(split: Split, cache_dir: Path | None = None) -> Thumbnails:
                 for row in part:
                     rows[row] = next(shown)
                 store.write(folder, keys[part], rows[part])
-    gray = rows[:, : SIDE_PX**2].astype(np.float32).reshape(-1, SIDE_PX, SIDE_PX)
+    gray = rows[:, : SIDE_PX**2].astype(np.uint8).reshape(-1, SIDE_PX, SIDE_PX)
     return Thumbnails(gray, *rows[:, SIDE_PX**2 :].T.astype(np.float32))
 
 

@@ -20,12 +20,13 @@ from tcs_edge.data.decode import decoded_bytes, open_rgb
 from tcs_edge.data.index import Index
 from tcs_edge.data.intake import open_intake
 from tcs_edge.data.parallel import map_images
+from tcs_edge.data.sources import Sources
 from tcs_edge.data.thumbnail import SIDE_PX, gray_thumbnail, mirrored, unit_rows
 from tcs_edge.utils.progress import track
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # increase it when other pairs are found in the same images
+VERSION = 2  # increase it when other pairs are found in the same images
 LEAST_SIDE_PX = SIDE_PX  # of small drawings, such as digits of 28 px, some are as like as copies
 LEAST_COSINE = 0.93  # of the sketches of candidates
 MOST_CANDIDATES = 8  # for each image
@@ -114,8 +115,8 @@ def _searched(index: Index, firsts: np.ndarray) -> np.ndarray:
     if not len(pairs):
         return none
     rows, places = np.unique(pairs, return_inverse=True)
-    gray = _thumbnails(index, firsts[compared[rows]])
-    copies: np.ndarray = compared[pairs[_confirmed(gray, places.reshape(-1, 2))]]
+    sources = index.listed.sources.take(index.rows[firsts[compared[rows]]])
+    copies: np.ndarray = compared[pairs[_confirmed(_thumbnails(sources), places.reshape(-1, 2), sources)]]
     return copies
 
 
@@ -135,10 +136,9 @@ def _candidates(rows: np.ndarray) -> Iterator[np.ndarray]:
         yield np.argwhere(cosine >= LEAST_COSINE) + start
 
 
-def _thumbnails(index: Index, places: np.ndarray) -> np.ndarray:
-    """Decode the images at `places`; return their thumbnails, uint8 (n, 32, 32)."""
-    sources = index.listed.sources.take(index.rows[places])
-    gray = np.empty((len(places), SIDE_PX, SIDE_PX), np.uint8)
+def _thumbnails(sources: Sources) -> np.ndarray:
+    """Decode images; return their thumbnails, uint8 (n, 32, 32)."""
+    gray = np.empty((len(sources), SIDE_PX, SIDE_PX), np.uint8)
     decoded = map_images(
         lambda row: gray_thumbnail(open_rgb(sources[row])), range(len(sources)), lambda row: decoded_bytes(sources[row])
     )
@@ -148,14 +148,16 @@ def _thumbnails(index: Index, places: np.ndarray) -> np.ndarray:
     return gray
 
 
-def _confirmed(gray: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def _confirmed(gray: np.ndarray, pairs: np.ndarray, sources: Sources) -> np.ndarray:
     """Return True, bool (P,), for the pairs of thumbnails of which one is a copy of the other."""
-    from tcs_edge.data.windows import COPY, WINDOWS, best_windows, compare  # scipy takes a while to import
+    from tcs_edge.data.detail import settled  # scipy takes a while to import
+    from tcs_edge.data.windows import COPY, WINDOWS, best_windows, compare
 
     copies = np.zeros(len(pairs), bool)
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
-        first, second = (gray[pairs[part, side]].astype(np.float32) for side in (0, 1))
-        for one, other in ((first, second), (second, first)):
-            copies[part] |= compare(one, other, best_windows(one, other, WINDOWS), WINDOWS) <= COPY
+        for turned in (pairs[part], pairs[part, ::-1]):
+            one, other = (gray[turned[:, side]].astype(np.float32) for side in (0, 1))
+            compared = compare(one, other, best_windows(one, other, WINDOWS), WINDOWS)
+            copies[part] |= settled(compared, turned, lambda row: open_rgb(sources[row])) <= COPY
     return copies

@@ -7,6 +7,8 @@ descriptions is 1 for a copy that was encoded again or resized. For a crop, a wi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.fft import dct
 
@@ -17,6 +19,7 @@ COARSE, FINE = 7, 12  # frequencies per axis, to find candidates and to compare 
 NOISE = 1.5
 MOST_NOISE = 0.3  # share of noise that is allowed in an image of little contrast
 EVEN_NOISE = 0.02  # share of noise above which an image is nearly even, so that contrast and mean must agree too
+FAINT_NOISE = 0.2  # share of noise above which a window may be like one of another image (see `detail`)
 BLANK_NOISE = 10.0  # ratio of noise and contrast above which nothing is left to compare
 MOST_SHIFT = 8.0  # gray values between the means of copies
 SAMPLING = 0.025  # 1 - cosine that a window between the pixels of a thumbnail may cost
@@ -28,6 +31,24 @@ _MOVES = np.array(
 )
 _POINTS = 16  # positions per axis that are compared
 _SMALLEST_SIDE = 0.3  # of a window, as a share of the side
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Comparison of P pairs of thumbnails.
+
+    Attributes:
+        distance: float32 (P,), the difference of their frequencies, divided by that of noise alone; infinite for
+            nearly even images whose mean gray values differ by more than `MOST_SHIFT`, and for blank ones.
+        window: float32 (P, 4), the window of the first image that is most like the second one.
+        mirrored: bool (P,), True for windows of the mirrored image.
+        faint: bool (P,), True for pairs in which an image has little contrast.
+    """
+
+    distance: np.ndarray
+    window: np.ndarray
+    mirrored: np.ndarray
+    faint: np.ndarray
 
 
 def _basis(count: int, points: int = SIDE_PX) -> np.ndarray:
@@ -62,7 +83,7 @@ def described(gray: np.ndarray, window: np.ndarray = WHOLE, mirrored: bool = Fal
     down = _basis(COARSE) @ _sampled(window[None, 2:])[0]
     across = _basis(COARSE) @ _sampled(window[None, :2])[0]
     across = across[:, ::-1] if mirrored else across
-    return _unit((down @ gray @ across.T) * _weights(COARSE))
+    return _unit((down @ gray.astype(np.float32, copy=False) @ across.T) * _weights(COARSE))
 
 
 def windows_of(numbers: np.ndarray, windows: np.ndarray) -> np.ndarray:
@@ -84,23 +105,19 @@ def best_windows(first: np.ndarray, second: np.ndarray, windows: np.ndarray) -> 
     return best
 
 
-def compare(first: np.ndarray, second: np.ndarray, numbers: np.ndarray, windows: np.ndarray) -> np.ndarray:
+def compare(first: np.ndarray, second: np.ndarray, numbers: np.ndarray, windows: np.ndarray) -> Compared:
     """Compare pairs of thumbnails, (P, 32, 32) each, for a copy in `second` of a window of `first`.
 
     The edges of each window are moved as long as the cosine grows.
 
     Args:
         numbers: window of each pair to start with, as for `windows_of`.
-
-    Returns:
-        Distance of each pair, float32 (P,): the difference of their frequencies, divided by that of noise alone;
-        infinite for nearly even images whose mean gray values differ by more than `MOST_SHIFT`, and for blank ones.
     """
-    seen = np.where((numbers >= len(windows))[:, None, None], first[:, :, ::-1], first)
+    mirrored = numbers >= len(windows)
+    seen = np.where(mirrored[:, None, None], first[:, :, ::-1], first)
     window = windows_of(numbers, windows).copy()
-    target = _fine(second, np.tile(WHOLE, (len(second), 1)))
-    noise = NOISE**2 * float((_weights(FINE) ** 2).sum())
-    share = noise / np.maximum((target**2).sum(axis=1), 1e-6)
+    target = _fine_whole(second)
+    share = _noise_share(target)
     allowed, even = np.minimum(share, MOST_NOISE) + SAMPLING, share > EVEN_NOISE
     unlike = _unlike(seen, target, window, even)
     for step, hopeless in _STEPS:
@@ -112,8 +129,20 @@ def compare(first: np.ndarray, second: np.ndarray, numbers: np.ndarray, windows:
             window[rows[better]], unlike[rows[better]] = moved[better], found[better]
     shift = np.abs(_means(seen, window) - second.mean(axis=(1, 2)))
     unknown = (even & (shift > MOST_SHIFT)) | (share > BLANK_NOISE)
-    distance: np.ndarray = np.where(unknown, np.inf, unlike / allowed).astype(np.float32)
-    return distance
+    distance = np.where(unknown, np.inf, unlike / allowed).astype(np.float32)
+    faint = np.maximum(share, _noise_share(_fine_whole(first))) > FAINT_NOISE
+    return Compared(distance, window, mirrored, faint)
+
+
+def _fine_whole(gray: np.ndarray) -> np.ndarray:
+    return _fine(gray, np.tile(WHOLE, (len(gray), 1)))
+
+
+def _noise_share(fine: np.ndarray) -> np.ndarray:
+    """Return the energy of noise as a share of that of fine descriptions, (P, 144): float32 (P,)."""
+    noise = NOISE**2 * float((_weights(FINE) ** 2).sum())
+    share: np.ndarray = noise / np.maximum((fine**2).sum(axis=1), 1e-6)
+    return share
 
 
 def _large_enough(windows: np.ndarray) -> np.ndarray:
