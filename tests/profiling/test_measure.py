@@ -244,7 +244,7 @@ def server(tmp_path, monkeypatch) -> Iterator[int]:
         (programs / name).write_text(f'#!/bin/sh\nexec {shutil.which(name)} -F {tmp_path}/client "$@"\n')
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-    running = subprocess.Popen([SSHD, "-D", "-e", "-f", tmp_path / "sshd"], stderr=subprocess.PIPE)
+    running = subprocess.Popen([SSHD, "-D", "-E", tmp_path / "sshd.log", "-f", tmp_path / "sshd"])
     try:
         for _ in range(100):
             with socket.socket() as probe:
