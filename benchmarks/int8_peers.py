@@ -35,8 +35,9 @@ from tcs_edge.data.folders import load_data
 from tcs_edge.export.files import save_onnx
 from tcs_edge.export.onnx import export_onnx
 from tcs_edge.labels.linear_probe import fit_linear_probe
+from tcs_edge.quantization.gemm import read_for_int8
 from tcs_edge.quantization.ir import quantized_ir
-from tcs_edge.quantization.qdq import Scheme, int8_layers, with_float_layers
+from tcs_edge.quantization.qdq import Scheme, int8_layers, products_of_values, with_float_layers
 from tcs_edge.quantization.quantize import least_noisy
 from tcs_edge.quantization.sensitivity import noise_share
 from tcs_edge.runtimes.base import Runner
@@ -89,7 +90,11 @@ def compare(
         },
         "openvino": {
             "float32": lambda path: export_openvino(source, path)[0],
-            "tcs-edge": lambda path: ir(source, path, quantized_ir(source, calibration, (), transformer)),
+            "tcs-edge": lambda path: ir(
+                source,
+                path,
+                quantized_ir(source, calibration, products_of_values(read_onnx(source).graph), transformer),
+            ),
             "nncf": lambda path: ir(source, path, nncf_default(read_as_openvino(source), calibration, transformer)),
         },
     }
@@ -165,7 +170,7 @@ def layers(path: Path) -> int | None:
 
 def ours(source: Path, path: Path, calibration: list[np.ndarray]) -> Path:
     model, _ = least_noisy(source, SCHEMES, calibration, threads=1)
-    return save_onnx(with_float_layers(model, read_onnx(source), ()), path)
+    return save_onnx(with_float_layers(model, read_for_int8(source), ()), path)
 
 
 def plain(source: Path, path: Path, calibration: list[np.ndarray]) -> Path:

@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 
 from tcs_edge.errors import UsageError, reason_of
+from tcs_edge.quantization.gemm import read_for_int8
 from tcs_edge.quantization.ranges import narrow_ranges
 from tcs_edge.runtimes.metadata import set_onnx_metadata
 from tcs_edge.runtimes.onnx_file import read_onnx
@@ -54,7 +55,9 @@ class Scheme:
 
 
 def quantized(source: Path, scheme: Scheme, images: Iterable[np.ndarray], ranges: Path) -> onnx.ModelProto:
-    """Quantize the convolutions and matrix products of `source`, an fp32 export of tcs-edge, to int8.
+    """Quantize the convolutions and linear layers of `source`, an fp32 export of tcs-edge, to int8.
+
+    The nodes are those of `read_for_int8`.
 
     Args:
         images: float32 (1, 3, S, S) each, for the ranges of the activations.
@@ -66,22 +69,22 @@ def quantized(source: Path, scheme: Scheme, images: Iterable[np.ndarray], ranges
     with telemetry_off():
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     with TemporaryDirectory() as folder, _silent():
-        path = Path(folder) / "int8.onnx"
+        path, original = Path(folder) / "int8.onnx", read_for_int8(source)
         try:
             quantize_static(
-                source,
+                original,
                 path,
-                _Reader(images, read_onnx(source).graph.input[0].name),
+                _Reader(images, original.graph.input[0].name),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=[*HEAVY, *ACTIVATIONS],
+                # `MatMulConstBOnly` does the same, but onnxruntime reads it for its other format alone.
+                nodes_to_exclude=products_of_values(original.graph),
                 per_channel=scheme.per_channel,
                 reduce_range=scheme.seven_bit_weights,
                 activation_type=QuantType.QInt8 if scheme.signed_activations else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibration_cache_path=ranges,
                 extra_options={
-                    # Products of two activations (attention) are a small part of the work and a large part of the loss.
-                    "MatMulConstBOnly": True,
                     # The next float operation, or the logits, get unrounded values instead of 256 steps.
                     "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
                     # Layers can return to float only if the graph keeps its ReLUs. Runtimes fuse them on loading.
@@ -97,6 +100,15 @@ def quantized(source: Path, scheme: Scheme, images: Iterable[np.ndarray], ranges
     _drop_unused_domains(model)
     set_onnx_metadata(model, {"precision": "int8"})
     return model
+
+
+def products_of_values(graph: onnx.GraphProto) -> list[str]:
+    """Return the names of the matrix products without weights, as in attention.
+
+    They are a small part of the work and a large part of the loss, so they stay float.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    return [node.name for node in graph.node if node.op_type == "MatMul" and weights.isdisjoint(node.input)]
 
 
 def int8_layers(model: onnx.ModelProto) -> tuple[str, ...]:

@@ -20,12 +20,12 @@ from tcs_edge.export.files import save_onnx
 from tcs_edge.quantization.accuracy_check import AccuracyCheck
 from tcs_edge.quantization.bias import correct_biases, input_means
 from tcs_edge.quantization.fallback import Round, hold_accuracy
+from tcs_edge.quantization.gemm import read_for_int8
 from tcs_edge.quantization.ir import quantized_ir
-from tcs_edge.quantization.qdq import Scheme, quantized, with_float_layers
+from tcs_edge.quantization.qdq import Scheme, products_of_values, quantized, with_float_layers
 from tcs_edge.quantization.sensitivity import LayerCost, layer_costs, noise_share, run_model
 from tcs_edge.runtimes.base import Runner
 from tcs_edge.runtimes.metadata import read_onnx_metadata
-from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.runtimes.openvino.export import write_ir
@@ -111,7 +111,8 @@ class Quantizer:
         metadata = read_onnx_metadata(self.source) | {"precision": "int8"}
 
         def build(float_layers: tuple[str, ...], target: Path) -> Runner:
-            write_ir(quantized_ir(self.source, self._images, float_layers, self._is_transformer), target, metadata)
+            kept = (*float_layers, *products_of_values(self._original.graph))
+            write_ir(quantized_ir(self.source, self._images, kept, self._is_transformer), target, metadata)
             return OpenVinoRunner(target, self.threads)
 
         return self._released("openvino", {}, build, xml_path, started)
@@ -123,7 +124,7 @@ class Quantizer:
 
     @cached_property
     def _original(self) -> onnx.ModelProto:
-        return read_onnx(self.source)
+        return read_for_int8(self.source)
 
     @cached_property
     def _images(self) -> tuple[np.ndarray, ...]:
@@ -190,7 +191,7 @@ def least_noisy(
     Raises:
         UsageError: onnxruntime cannot quantize this model.
     """
-    original, given = read_onnx(source), np.concatenate(images)
+    original, given = read_for_int8(source), np.concatenate(images)
     expected, means = run_model(original, given, threads), input_means(original, images, threads)
     best, least, noises = None, math.inf, {}
     with TemporaryDirectory() as folder:

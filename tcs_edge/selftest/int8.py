@@ -7,9 +7,9 @@ from pathlib import Path
 import onnx
 
 from tcs_edge.data.loader import image_batches
+from tcs_edge.quantization.gemm import read_for_int8
 from tcs_edge.quantization.qdq import Scheme, with_float_layers
 from tcs_edge.quantization.quantize import least_noisy
-from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.selftest.specimen import Specimen
@@ -32,7 +32,7 @@ def add_int8(specimen: Specimen) -> bool:
     images = [specimen.preprocess(specimen.images.train.image(row))[None] for row in rows]
     source = specimen.exports / "model.onnx"
     model, _ = least_noisy(source, (SCHEME,), images, threads=1)
-    onnx.save(with_float_layers(model, read_onnx(source), ()), specimen.exports / FILE)
+    onnx.save(with_float_layers(model, read_for_int8(source), ()), specimen.exports / FILE)
     return all(check.passed for check in int8_checks(specimen, specimen.exports))
 
 

@@ -85,7 +85,7 @@ def test_the_edited_graph_equals_a_quantization_without_the_layer(
 
     real = quantization.quantize_static
     monkeypatch.setattr(
-        "onnxruntime.quantization.quantize_static", lambda *a, **k: real(*a, **k, nodes_to_exclude=[left_out])
+        "onnxruntime.quantization.quantize_static", lambda *a, **k: real(*a, **k | {"nodes_to_exclude": [left_out]})
     )
     anew = run_model(quantized(onnx_path, Scheme(True, False, False), calibration, ranges), IMAGES)
     # equal except for the 8-bit rounding around the layer, which onnxruntime keeps
