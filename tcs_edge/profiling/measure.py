@@ -164,8 +164,8 @@ def _merged(board: Board, target: TargetSpec, measured: Profile, out: Path, comp
             logger.warning(line)
         before = _typical_factor(target, known)
         save_profile(merged, out)
-    own = statistics.median(math.sqrt(row.high_ms / row.low_ms) for row in measured.rows)
-    return Measured(merged, len(measured.rows), complete, before, _typical_factor(target, merged), own)
+    of_rounds = statistics.median(math.sqrt(row.high_ms / row.low_ms) for row in measured.rows)
+    return Measured(merged, len(measured.rows), complete, before, _typical_factor(target, merged), of_rounds)
 
 
 def _typical_factor(target: TargetSpec, profile: Profile) -> float | None:
