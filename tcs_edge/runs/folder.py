@@ -223,7 +223,7 @@ def require_usable(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UsageError(f"{out} is not empty. Choose another --out, or pass --overwrite to replace a run.")
     if not is_run(out):
-        raise UsageError(f"{out} is not a run folder: it has no {MARKER}. Choose another --out.")
+        raise UsageError(f"{out} is not a run folder: its {MARKER} is missing or damaged. Choose another --out.")
     foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in (*FOLDERS, *FILES))
     if foreign := [name for name in foreign if not _is_left_over(name)]:
         raise UsageError(f"{out} has files of other origin: {', '.join(foreign[:3])}. Move them away first.")
@@ -269,7 +269,8 @@ def find_run(root: Path) -> RunFolder:
     if not is_run(root):
         require_started(root)
         raise DataError(
-            f"{root} is not a run folder: it has no {MARKER}. Pass the folder that `tcs-edge compress` wrote."
+            f"{root} is not a run folder: its {MARKER} is missing or damaged. "
+            "Pass the folder that `tcs-edge compress` wrote."
         )
     return RunFolder(root)
 

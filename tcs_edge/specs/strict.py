@@ -156,6 +156,8 @@ def _near(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:
     """Return advice on an unknown key: its new name, else the most similar allowed keys, else all of them."""
     known, name = _keys_at(kind, location[:-1]), str(location[-1])
     new = OLD_NAMES.get(name)
+    if not known:
+        return "Remove it."
     return f"Its new name is {new}." if new in known else near_or_known(name, known)
 
 
@@ -163,8 +165,9 @@ def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str
     """Return the keys of the table at `location`; empty if that is not a table of fixed keys."""
     current: Any = kind
     for part in location:
-        field = getattr(current, "model_fields", {}).get(part)
-        current = _table_of(field.annotation) if field is not None else None
+        # Another part is the index of a row, or the name of one of several equal tables.
+        if (field := getattr(current, "model_fields", {}).get(part)) is not None:
+            current = _table_of(field.annotation)
     return list(getattr(current, "model_fields", {}))
 
 

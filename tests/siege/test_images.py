@@ -177,3 +177,18 @@ def test_the_estimate_counts_every_copy_of_a_decoder(tmp_path, memory):
     for name, (reason, added_mb, estimate_mb) in memory("open_rgb").items():
         assert reason is None, name
         assert added_mb < 1.05 * estimate_mb + 8, (name, added_mb, estimate_mb)
+
+
+@pytest.mark.slow
+def test_a_bomb_is_one_line_without_a_warning_of_pillow(tmp_path, cli, finished):
+    """The limit of Pillow's own warning is below that of the tool; the warning shows a path and a line of Pillow."""
+    bomb, bundle = tmp_path / "bomb.bmp", tmp_path / "bundle"
+    bomb.write_bytes(struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 54, 0, 0, 54, 40, 13000, 13000, 1, 24, 0, 0, 0, 0, 0, 0))
+    assert cli("bundle", finished, "--out", bundle).exit_code == 0
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for command in (("-m", "tcs_edge", "predict", finished), ("-I", bundle / "classify.py")):
+        words = [sys.executable, *command, bomb]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=environment, check=False)
+        assert done.returncode == 3
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"error: cannot read image {bomb}: 54 bytes that need")

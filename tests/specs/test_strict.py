@@ -59,6 +59,20 @@ def test_a_key_of_an_optional_table_shows_near_matches():
         validated(Outer, {"size": {"fial": 1}}, Path("x.toml"))
 
 
+def test_a_key_of_a_row_and_of_a_named_table_shows_near_matches():
+    class Row(Spec):
+        fail: float = 1.0
+
+    class Outer(Spec):
+        rows: tuple[Row, ...] = ()
+        named: dict[str, Row] = {}
+
+    with pytest.raises(SpecError, match=r"unknown key rows\.1\.fial\. Did you mean fail\?"):
+        validated(Outer, {"rows": [{}, {"fial": 1}]}, Path("x.toml"))
+    with pytest.raises(SpecError, match=r"unknown key named\.first\.zzz\. Known: fail\."):
+        validated(Outer, {"named": {"first": {"zzz": 1}}}, Path("x.toml"))
+
+
 class Modes(Spec):
     mode: Literal["table", "halving"] | Literal["auto"] = "auto"
     several: tuple[Literal["fp32", "int8"], ...] | None = None

@@ -45,7 +45,7 @@ from edge_images import open_rgb
 from edge_listing import Watch, listed, watched
 from edge_model import Classifier
 from edge_options import frame_size, number
-from edge_output import Output, json_line, named, reason, say, silence_stdout
+from edge_output import Output, json_line, named, prepare_screen, reason, say, silence_stdout
 
 GOOD, FAILED, BAD_IMAGES, MISSING, INTERRUPTED = 0, 1, 3, 4, 130
 REPORT_SECONDS = 10.0
@@ -188,8 +188,7 @@ def parsed(words: "list[str] | None" = None) -> argparse.Namespace:
 def main() -> int:
     """Run the command line; return the exit code."""
     arguments = parsed()
-    for stream in (sys.stdout, sys.stderr):  # file names may have characters that a pipe's encoding lacks
-        stream.reconfigure(errors="backslashreplace")
+    prepare_screen()
     if not arguments.images:  # a service manager ends a loop this way
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(GOOD))
     try:

@@ -5,10 +5,18 @@ import io
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 
 FIELDS = {"files": ("time", "image"), "camera": ("time", "frame")}
 TIMES = ("fps", "capture_ms", "preprocess_ms", "model_ms")
+
+
+def prepare_screen() -> None:
+    """Let stdout and stderr take every character, and leave out Pillow's warnings: an image is read or refused."""
+    for stream in (sys.stdout, sys.stderr):  # file names may have characters that a pipe's encoding lacks
+        stream.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
 
 
 def say(text: str) -> None:

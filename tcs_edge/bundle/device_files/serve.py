@@ -40,7 +40,7 @@ from pathlib import Path
 
 from edge_model import Classifier
 from edge_options import number
-from edge_output import reason
+from edge_output import prepare_screen, reason
 from edge_service import Log, Service
 
 GOOD, FAILED, INTERRUPTED = 0, 1, 130
@@ -139,6 +139,7 @@ class OneLine(logging.Handler):
 def main() -> int:
     """Run the command line; return the exit code."""
     arguments = parsed()
+    prepare_screen()
     try:
         log = Log(arguments.log)
     except OSError as error:

@@ -43,7 +43,7 @@ from edge_index import read_index, require_model, write_index
 from edge_listing import listed
 from edge_model import Classifier
 from edge_options import number
-from edge_output import json_line, plain, reason, say, silence_stdout
+from edge_output import json_line, plain, prepare_screen, reason, say, silence_stdout
 
 GOOD, FAILED, BAD_IMAGES, INTERRUPTED = 0, 1, 3, 130
 
@@ -119,8 +119,7 @@ def parsed(words: "list[str] | None" = None) -> argparse.Namespace:
 def main() -> int:
     """Run the command line; return the exit code."""
     arguments = parsed()
-    for stream in (sys.stdout, sys.stderr):  # file names may have characters that a pipe's encoding lacks
-        stream.reconfigure(errors="backslashreplace")
+    prepare_screen()
     try:
         classifier = Classifier(threads=arguments.threads)
     except Exception as error:  # a damaged file, or a runtime that is not installed
