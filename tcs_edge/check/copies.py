@@ -7,7 +7,7 @@ candidate is then compared under moved windows (`windows.compare`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ from PIL import Image
 
 from tcs_edge.check.images import CheckedImages
 from tcs_edge.data.detail import settled
+from tcs_edge.data.leaks import show_scenes
 from tcs_edge.data.splits import numbered
 from tcs_edge.data.windows import COPY, MIRRORED, SMALL_WINDOWS, WINDOWS, best_windows, compare, described
 from tcs_edge.utils.progress import track
@@ -80,9 +81,16 @@ def find_copies(
     return sorted(found, key=lambda pair: (part[pair.first] == part[pair.second], pair.distance, pair.first))
 
 
-def is_leak(checked: CheckedImages, pair: CopyPair) -> bool:
-    """Return True for copies in train and in test."""
-    return {checked.part_name(pair.first), checked.part_name(pair.second)} == {"train", "test"}
+def find_leaks(checked: CheckedImages, copies: Sequence[CopyPair]) -> list[CopyPair]:
+    """Return the copies in train and in test; near copies do not count if they show one scene."""
+    near = [(pair.first, pair.second) for pair in copies if pair.kind == "near copy"]
+    scenes = show_scenes(np.array(near, np.int64).reshape(-1, 2), checked.labels)
+    return [
+        pair
+        for pair in copies
+        if {checked.part_name(pair.first), checked.part_name(pair.second)} == {"train", "test"}
+        and not (scenes and pair.kind == "near copy")
+    ]
 
 
 def _members(contents: np.ndarray) -> list[list[int]]:

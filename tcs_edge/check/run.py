@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tcs_edge.check.copies import CopyPair, find_copies, is_leak
+from tcs_edge.check.copies import CopyPair, find_copies, find_leaks
 from tcs_edge.check.features import KnownFeatures, features_for
 from tcs_edge.check.images import CheckedImages
 from tcs_edge.check.labels import (
@@ -65,7 +65,7 @@ class Findings:
     @property
     def leaks(self) -> tuple[CopyPair, ...]:
         """Copies in train and test."""
-        return tuple(pair for pair in self.copies if is_leak(self.checked, pair))
+        return tuple(find_leaks(self.checked, self.copies))
 
 
 def check_images(options: ImagesConfig, device: torch.device) -> Findings:

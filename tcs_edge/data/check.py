@@ -150,7 +150,7 @@ def _check_rows(listed: Listed, todo: Sequence[int], racy: dict[int, Entry], int
         try:
             for row, found in zip(todo, track(outcomes, "Checking images", total=len(todo)), strict=True):
                 if found.entry is None:
-                    table.skipped[row] = Skipped(listed.names[row], found.reason or "")
+                    table.skipped[row] = Skipped(listed.names[row], _placed(listed, row, found.reason or ""))
                     continue
                 table.put(row, found.entry.facts)
                 if found.steady:
@@ -160,6 +160,11 @@ def _check_rows(listed: Listed, todo: Sequence[int], racy: dict[int, Entry], int
                     new = []
         finally:
             intake.add(new)
+
+
+def _placed(listed: Listed, row: int, reason: str) -> str:
+    """Return the reason with the image's place in a table, such as "row 7: no such file or directory"."""
+    return f"{listed.where[row].strip('()')}: {reason}" if listed.where else reason
 
 
 def _check(source: Path | Readable, file: str, known: Entry | None) -> _Outcome:

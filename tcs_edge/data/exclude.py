@@ -71,11 +71,7 @@ class Exclusion:
             if not (listed.part[rows] == number_of_part).any():
                 where = str(listed.origin) if len(listed.parts) == 1 else f"the split {part} of {listed.origin}"
                 raise DataError(f"{self._named()} leaves no image in {where}. Remove lines from it.")
-        groups = None if listed.groups is None else listed.groups[rows]
-        return replace(
-            listed, names=listed.names.take(rows), sources=listed.sources.take(rows), labels=labels[rows],
-            part=listed.part[rows], groups=groups,
-        )  # fmt: skip
+        return replace(listed, labels=labels).take(rows)
 
     def _number(self, name: str, number: Mapping[str, int]) -> int:
         label = self.labels[name]

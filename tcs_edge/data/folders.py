@@ -22,7 +22,7 @@ from tcs_edge.data.columns import given_columns
 from tcs_edge.data.find import find
 from tcs_edge.data.images import HexTexts, ImageSet, Skipped, Split, fingerprint
 from tcs_edge.data.index import ALL, PARTS, Index, Listed
-from tcs_edge.data.leaks import report_leaks
+from tcs_edge.data.leaks import report_leaks, without_scenes
 from tcs_edge.data.listing import name_some
 from tcs_edge.data.near_copies import NearCopies, near_copies
 from tcs_edge.data.splits import disputed_rows, draw_splits, numbered
@@ -67,12 +67,12 @@ def load_listed(listed: Listed, seed: int, cache_dir: Path | None = None, allow_
     _require_every_class(index)
     numbers = numbered(index.contents)
     _warn_conflicts(index, numbers)
-    near = near_copies(index, numbers, cache_dir)
+    near = without_scenes(index, near_copies(index, numbers, cache_dir))
     places = _complete(index, near, seed)
     # A drawn split divides near copies only where a class has nothing else, so nobody can mend it.
     leaked = report_leaks(index, near, places, allow_leaks or ALL in listed.parts)
     _warn_divided_groups(index, places)
-    return replace(_image_set(index, places, skipped), test_copies=leaked)
+    return replace(_image_set(index, places, skipped, with_sketches=not near.scenes), test_copies=leaked)
 
 
 def load_held_out(
@@ -161,9 +161,11 @@ def _warn_divided_groups(index: Index, places: dict[str, np.ndarray]) -> None:
             )
 
 
-def _image_set(index: Index, places: dict[str, np.ndarray], skipped: tuple[Skipped, ...]) -> ImageSet:
+def _image_set(
+    index: Index, places: dict[str, np.ndarray], skipped: tuple[Skipped, ...], with_sketches: bool
+) -> ImageSet:
     classes = index.listed.classes
-    train, val, test = (index.split(places[part]) for part in PARTS)
+    train, val, test = (index.split(places[part], with_sketches and part != "train") for part in PARTS)
     contents = [HexTexts(split.content_table()) for split in (train, val, test)]
     mark = fingerprint(classes, zip((train, val, test), contents, strict=True))
     return ImageSet(index.listed.name, classes, train, val, test, fingerprint=mark, skipped=skipped)

@@ -183,7 +183,7 @@ def _rows(data: Path, split: str, one: Any, image: str, named: Mapping[str, str]
         part = found.get("split") or split
         folders = [part and (split_role(part, short=True) or part), found["label"]]
         path = "/".join(filter(None, (*folders, file)))
-        yield Row(f"row {position}", path, found["label"], part, found.get("group", ""))
+        yield Row(f"row {position}{split and f' of {split}'}", path, found["label"], part, found.get("group", ""))
 
 
 def _texts(feature: Any) -> Callable[[Any], str]:

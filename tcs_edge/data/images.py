@@ -34,6 +34,7 @@ class Split:
         sizes: int32 (N, 2), stored width and height of each file in pixels, before the EXIF rotation; None reads it
             when asked.
         groups: int32 (N,), equal for images that belong together, such as those of one patient; None for no groups.
+        sketches: int8 (N, 48) of val and test, see `thumbnail.sketch`; None elsewhere.
         working: smaller copies for training, which a pass over the images fills; None for no copies.
         crops: evaluation views, which the first pass over them fills; None for no copies.
     """
@@ -44,6 +45,7 @@ class Split:
     contents: np.ndarray | None = None
     sizes: np.ndarray | None = None
     groups: np.ndarray | None = None
+    sketches: np.ndarray | None = None
     working: WorkingCopies | None = None
     crops: Crops | None = None
 
@@ -51,8 +53,9 @@ class Split:
         lengths = (len(self.sources), len(self.labels), len(self.names))
         if len(set(lengths)) != 1:
             raise ValueError(f"sources, labels and names differ in length: {lengths}")
-        if any(part is not None and len(part) != lengths[0] for part in (self.contents, self.sizes, self.groups)):
-            raise ValueError(f"contents, sizes or groups differ in length from {lengths[0]} images")
+        arrays = (self.contents, self.sizes, self.groups, self.sketches)
+        if any(part is not None and len(part) != lengths[0] for part in arrays):
+            raise ValueError(f"contents, sizes, groups or sketches differ in length from {lengths[0]} images")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -125,7 +128,7 @@ class Split:
             raise ValueError("cannot append files to images that are held in memory")
         else:
             sources = Chain([self.sources, others.sources])
-        both = {name: (getattr(self, name), getattr(others, name)) for name in ("contents", "sizes")}
+        both = {name: (getattr(self, name), getattr(others, name)) for name in ("contents", "sizes", "sketches")}
         known: dict[str, Any] = {
             name: np.concatenate(pair) for name, pair in both.items() if all(part is not None for part in pair)
         }
@@ -149,6 +152,7 @@ class Split:
             contents=None if self.contents is None else self.contents[rows],
             sizes=None if self.sizes is None else self.sizes[rows],
             groups=None if self.groups is None else self.groups[rows],
+            sketches=None if self.sketches is None else self.sketches[rows],
         )
 
 

@@ -29,6 +29,7 @@ class Listed:
         parts: names of the splits that the data has, or `ALL`.
         part: int8 (N,), positions in `parts`.
         groups: int32 (N,), equal for images that belong together; None for no groups.
+        where: place of each image in a table, for messages, such as "row 7"; None for folders.
     """
 
     origin: Path
@@ -39,6 +40,7 @@ class Listed:
     parts: tuple[str, ...]
     part: np.ndarray
     groups: np.ndarray | None = None
+    where: Compact[str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -52,9 +54,14 @@ class Listed:
     def only(self, part: str) -> Listed:
         """Return the images of one split."""
         rows = np.flatnonzero(self.part == self.parts.index(part))
+        return replace(self.take(rows), parts=(part,), part=np.zeros(len(rows), np.int8))
+
+    def take(self, rows: np.ndarray) -> Listed:
+        """Return the images at `rows`, integers (n,), in that order."""
         return replace(
             self, names=self.names.take(rows), sources=self.sources.take(rows), labels=self.labels[rows],
-            parts=(part,), part=np.zeros(len(rows), np.int8), groups=None if self.groups is None else self.groups[rows],
+            part=self.part[rows], groups=None if self.groups is None else self.groups[rows],
+            where=None if self.where is None else self.where.take(rows),
         )  # fmt: skip
 
 
@@ -66,7 +73,7 @@ class Index:
         rows: int64 (n,), their positions in `listed`, ascending. The other attributes have one row for each of them.
         contents: uint8 (n, 32), sha256 of the bytes.
         sizes: int32 (n, 2), stored width and height in pixels.
-        sketches: int8 (n, 48), see `thumbnail.sketch`; splits do not keep them.
+        sketches: int8 (n, 48), see `thumbnail.sketch`; only held-out splits keep them.
     """
 
     listed: Listed
@@ -94,13 +101,14 @@ class Index:
         """Return the positions of the images of a split, ascending."""
         return np.flatnonzero(self.listed.part[self.rows] == self.listed.parts.index(part))
 
-    def split(self, places: np.ndarray) -> Split:
+    def split(self, places: np.ndarray, with_sketches: bool = False) -> Split:
         """Return the images at `places` as a split, in that order."""
         rows = self.rows[places]
         labels = self.listed.labels[rows].astype(np.int64)
         names, sources = self.listed.names.take(rows), self.listed.sources.take(rows)
         groups = None if self.listed.groups is None else self.listed.groups[rows]
-        return Split(sources, labels, names, self.contents[places], self.sizes[places], groups)
+        sketches = self.sketches[places] if with_sketches else None
+        return Split(sources, labels, names, self.contents[places], self.sizes[places], groups, sketches)
 
 
 def folder_listing(folder: Path, names: Mapping[str, Mapping[str, Sequence[Texts]]]) -> Listed:

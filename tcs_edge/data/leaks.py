@@ -1,8 +1,9 @@
-"""Report of images in two splits: the same bytes, or near copies."""
+"""Report of images in two splits: the same bytes, or near copies. Images of one scene are told from copies."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -13,6 +14,37 @@ from tcs_edge.data.near_copies import NearCopies
 from tcs_edge.errors import DataError
 
 logger = logging.getLogger(__name__)
+
+FEWEST_DIFFERING = 3  # pairs of like images with different labels, for images of one scene
+
+
+def show_scenes(pairs: np.ndarray, labels: np.ndarray) -> bool:
+    """Return True if the labels of like images differ more than half as often as those of any two images.
+
+    Then the images show one scene, such as that of a fixed camera with small objects, and are not copies.
+
+    Args:
+        pairs: int64 (P, 2), positions of like images.
+        labels: int (N,), negative for images without one.
+    """
+    known = labels[pairs][(labels[pairs] >= 0).all(axis=1)]
+    differing = int((known[:, 0] != known[:, 1]).sum())
+    shares = np.bincount(labels[labels >= 0]) / max(1, int((labels >= 0).sum()))
+    chance = 1 - float((shares**2).sum())
+    return differing >= FEWEST_DIFFERING and differing > chance / 2 * len(known)
+
+
+def without_scenes(index: Index, near: NearCopies) -> NearCopies:
+    """Return the near copies, or none of them if they show one scene."""
+    labels = index.labels[np.unique(near.numbers, return_index=True)[1]]
+    if not show_scenes(near.pairs, labels):
+        return near
+    differing = int((labels[near.pairs[:, 0]] != labels[near.pairs[:, 1]]).sum())
+    logger.info(
+        f"near copies: {differing} of {len(near.pairs)} pairs of like images have different labels, as images of a "
+        "fixed camera do. Only equal files count as copies."
+    )
+    return replace(near, pairs=near.pairs[:0], scenes=True)
 
 
 def report_leaks(index: Index, near: NearCopies, places: dict[str, np.ndarray], allowed: bool) -> int:

@@ -27,7 +27,7 @@ class Row:
     """One image of a table.
 
     Attributes:
-        where: place in the table, for messages, such as "row 7".
+        where: place in the table, for messages, such as "row 7" or "(shard-000.tar)".
         path: path relative to the data, with forward slashes.
         split, group: empty for a table without such a column.
     """
@@ -70,6 +70,7 @@ def listed_rows(origin: Path, rows: Iterable[Row], sources_of: Callable[[Sequenc
         parts,
         np.array([parts.index(of_row[at]) for at in order], np.int8),
         _groups([found[at] for at in order]),
+        Texts.of(found[at].where for at in order),
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tcs_edge.data import load_images, near_copies
+from tcs_edge.data.unlabeled import with_unlabeled
 from tcs_edge.errors import DataError
 
 
@@ -78,6 +79,38 @@ def test_a_photo_turned_by_exif_is_a_copy_of_the_turned_pixels(pets, tmp_path) -
         load_images(pets, cache_dir=tmp_path / "cache", allow_leaks=False)
 
 
+def fixed_camera(folder: Path, counts: dict[str, int]) -> None:
+    """Write images of one background with small objects; the color of the object is its class."""
+    background, number = scene(5, 128), 0
+    for part, count in counts.items():
+        for name, color in (("blue", (0, 0, 220)), ("red", (220, 0, 0)), ("white", (240, 240, 240))):
+            (folder / part / name).mkdir(parents=True)
+            for index in range(count):
+                number += 1
+                image, left, top = background.copy(), number * 29 % 110, number * 47 % 110
+                image.paste(color, (left, top, left + 8, top + 8))
+                image.save(folder / part / name / f"{index:02d}.png")
+
+
+def test_images_of_a_fixed_camera_are_no_copies(tmp_path, recorder) -> None:
+    fixed_camera(tmp_path / "belt", {"train": 12, "val": 4, "test": 4})
+    images = load_images(tmp_path / "belt", cache_dir=tmp_path / "cache", allow_leaks=False)
+    assert images.test_copies == 0
+    assert not recorder.warned
+    assert any("have different labels, as images of a fixed camera do" in line for line in recorder.said)
+    shutil.copytree(tmp_path / "belt/test", tmp_path / "drawn")
+    fixed_camera(tmp_path / "more", {"": 20})
+    for path in (tmp_path / "more").rglob("*.png"):
+        Image.open(path).convert("L").save(path)
+    both = with_unlabeled(images, tmp_path / "more", cache_dir=tmp_path / "cache")
+    assert both.counts()["unlabeled"] == 60
+    shutil.copy(tmp_path / "belt/train/red/00.png", tmp_path / "belt/test/red/same.png")
+    with pytest.raises(DataError, match=r"1 images of test are also in train: test/red/same\.png"):
+        load_images(tmp_path / "belt", cache_dir=tmp_path / "cache", allow_leaks=False)
+    drawn = load_images(tmp_path / "drawn", cache_dir=tmp_path / "cache", allow_leaks=False)
+    assert len(drawn.test) == 3
+
+
 def test_near_copies_in_val_are_a_warning(pets, recorder, tmp_path) -> None:
     altered(Image.open(pets / "train/cat/03.png"), "mirrored").save(pets / "val/cat/copy.png")
     assert load_images(pets, cache_dir=tmp_path / "cache", allow_leaks=False).test_copies == 0
@@ -123,6 +156,25 @@ def test_a_second_look_compares_nothing(pets, tmp_path, monkeypatch) -> None:
     first = load_images(pets, cache_dir=tmp_path / "cache")
     monkeypatch.setattr(near_copies, "_searched", lambda *_: pytest.fail("compared again"))
     assert load_images(pets, cache_dir=tmp_path / "cache").fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_unlabeled_near_copies_of_held_out_images_are_left_out(pets, how, recorder, tmp_path, monkeypatch) -> None:
+    write(tmp_path / "more", {"": 3}, first=90_000)
+    for part in ("train", "val", "test"):
+        altered(Image.open(pets / part / "cat/02.png"), how).save(tmp_path / f"more/{part}.png")
+    images = load_images(pets, cache_dir=tmp_path / "cache")
+    first = with_unlabeled(images, tmp_path / "more", cache_dir=tmp_path / "cache")
+    assert first.counts()["unlabeled"] == 7
+    assert "unlabeled/train.png" in first.train.names
+    (line,) = recorder.warned
+    assert line == (
+        "unlabeled images left out: 2 are near copies of images in val or test: unlabeled/test.png (test/cat/02.png), "
+        "unlabeled/val.png (val/cat/02.png)"
+    )
+    monkeypatch.setattr(near_copies, "_searched_in", lambda *_: pytest.fail("compared again"))
+    again = with_unlabeled(images, tmp_path / "more", cache_dir=tmp_path / "cache")
+    assert again.unlabeled_fingerprint == first.unlabeled_fingerprint
 
 
 def test_many_sketches_are_compared_in_bounded_memory() -> None:

@@ -308,8 +308,14 @@ def test_repeated_rows_are_ignored_with_a_warning(tmp_path: Path, fill, recorder
 def test_images_of_a_table_that_are_missing_are_named(tmp_path: Path, fill) -> None:
     for seed, name in enumerate(("cat", "dog")):
         fill(tmp_path / name, 3, seed)
-    with pytest.raises(DataError, match=r"2 of 8 images cannot be read.*cat/003\.png \(no such file"):
+    with pytest.raises(DataError, match=r"2 of 8 images cannot be read.*cat/003\.png \(row 5: no such file"):
         load_images(_csv(tmp_path, f"path,label\n{GOOD}"))
+    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import csv
+
+    parquet.write_table(csv.read_csv(tmp_path / "labels.csv"), tmp_path / "labels.parquet")
+    with pytest.raises(DataError, match=r"cat/003\.png \(row 4: no such file"):
+        load_images(tmp_path / "labels.parquet")
 
 
 def test_labels_that_are_numbers_are_class_names(tmp_path: Path, fill) -> None:
