@@ -43,13 +43,18 @@ PREPARE = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """Exit code (-9 after a kill), everything printed, file events and CPU time in seconds of one command."""
+    """Exit code (-9 after a kill), everything printed, file events and CPU time in seconds of one command.
+
+    Args:
+        unsent: number of signals whose moment did not come.
+    """
 
     code: int
     output: str
     events: tuple[str, ...]
     seconds: float
     hung: bool
+    unsent: int = 0
 
     @property
     def killed(self) -> bool:
@@ -96,8 +101,8 @@ class Forks(AbstractContextManager["Forks"]):
         """Run one command to its end, or to its event number `kill_at`, counted from 1.
 
         Args:
-            signals: each a signal and the time to send it, in seconds of the command's CPU time, so that other
-                programs do not move the moment.
+            signals: each a signal and the time to send it, in seconds of the CPU time of the command and its
+                children, so that other programs do not move the moment.
             victim: process that gets the signals: the command, or its first child, once there is one.
             limits: names of `resource` with their values. RLIMIT_AS is counted from the memory in use, and
                 RLIMIT_NOFILE from the largest handle in use.
@@ -168,25 +173,30 @@ def _run_fork(request: dict[str, Any]) -> dict[str, Any]:
         child = os.fork()
         if child == 0:
             _run_here(request, output.fileno(), events.fileno())
-        code, hung, seconds = _watched(child, start, list(request["signals"]), request["victim"])
+        signals = list(request["signals"])
+        code, hung, seconds = _watched(child, start, signals, request["victim"])
         texts = []
         for file in (output, events):
             file.seek(0)
             texts.append(file.read().decode("utf-8", "replace"))
         return {
             "code": code, "output": texts[0], "events": texts[1].splitlines(), "seconds": seconds, "hung": hung,
+            "unsent": len(signals),
         }  # fmt: skip
 
 
 def _watched(child: int, start: float, signals: list[tuple[int, float]], victim: str) -> tuple[int, bool, float]:
-    """Send the signals when they are due; return the exit code, True if the command had to be killed, and its CPU
-    time in seconds."""
+    """Send the signals when they are due, and take them from the list.
+
+    Returns:
+        The exit code, True if the command had to be killed, and its CPU time in seconds.
+    """
     hung = False
     while True:
         ended, status, used = os.wait4(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status), hung, used.ru_utime + used.ru_stime
-        if signals and _cpu_seconds(child) >= signals[0][1]:
+        if signals and cpu_seconds(child) >= signals[0][1]:
             pid = child if victim == "command" else _first_child(child)
             if pid:
                 os.kill(pid, signals.pop(0)[0])
@@ -196,14 +206,24 @@ def _watched(child: int, start: float, signals: list[tuple[int, float]], victim:
         time.sleep(0.002 if signals else 0.01)
 
 
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and its children, with those that ended and were waited for; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        return own + sum(map(cpu_seconds, _children(pid)))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+
+
+def _children(parent: int) -> list[int]:
+    return [
+        int(pid) for task in Path(f"/proc/{parent}/task").iterdir() for pid in (task / "children").read_text().split()
+    ]
 
 
 def _first_child(parent: int) -> int | None:
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return int(children[0]) if children else None
+    return next(iter(_children(parent)), None)
 
 
 def _set_limits(limits: Mapping[str, int]) -> None:

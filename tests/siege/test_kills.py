@@ -6,7 +6,9 @@ import importlib.util
 import json
 import platform
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,21 @@ def left_over(folder: Path) -> list[str]:
 def number_of(events: tuple[str, ...], start: str, part: str, count: int = 1) -> int:
     """Return the number of the event, from 1."""
     return [number for number, event in enumerate(events, 1) if event.startswith(start) and part in event][count - 1]
+
+
+def test_the_moment_of_a_signal_counts_the_work_of_children():
+    """`bench` works in processes of its own: by the time of the command alone, most signals would never be sent."""
+    busy = "import time\nwhile time.process_time() < 0.5: pass"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}]); print(flush=True); input()"
+    tool, deadline = load_tool(), time.monotonic() + 30
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        while tool.cpu_seconds(parent.pid) < 0.3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text(), "the child has ended"
+        parent.stdout.readline()
+        assert tool.cpu_seconds(parent.pid) >= 0.5
+        parent.communicate(b"\n")
+    assert tool.cpu_seconds(parent.pid) == 0
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_a_key_of_a_row_and_of_a_named_table_shows_near_matches():
 
     class Outer(Spec):
         rows: tuple[Row, ...] = ()
-        named: dict[str, Row] = {}
+        named: dict[str, Row] = Field(default_factory=dict)
 
     with pytest.raises(SpecError, match=r"unknown key rows\.1\.fial\. Did you mean fail\?"):
         validated(Outer, {"rows": [{}, {"fial": 1}]}, Path("x.toml"))
