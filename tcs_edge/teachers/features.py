@@ -23,6 +23,7 @@ from tcs_edge.teachers.cache import FeatureStore, cache_key, feature_ingredients
 from tcs_edge.teachers.info import TeacherFacts, TeacherInfo
 from tcs_edge.teachers.load import build_teacher, describe_teacher, is_cached
 from tcs_edge.teachers.readout import POOLED, Readout
+from tcs_edge.utils.allocator import keeping_freed_memory
 from tcs_edge.utils.cache_folder import default_cache_dir
 from tcs_edge.utils.progress import track
 from tcs_edge.utils.ranks import current, gathered_texts, shared_bytes, wait
@@ -247,6 +248,7 @@ def _store(cache_dir: Path | None, info: TeacherInfo, readout: Readout) -> Featu
     )
 
 
+@keeping_freed_memory()
 def _run_pass(
     info: TeacherInfo,
     readout: Readout,

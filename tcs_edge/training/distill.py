@@ -30,7 +30,7 @@ from tcs_edge.training.modes import deterministic, tensor_float_32
 from tcs_edge.training.schedule import Schedule
 from tcs_edge.training.tracking import open_trackers
 from tcs_edge.training.trainer import Data, train
-from tcs_edge.utils.allocator import return_freed_memory
+from tcs_edge.utils.allocator import keeping_freed_memory, return_freed_memory
 from tcs_edge.utils.files import write_bytes, write_json
 from tcs_edge.utils.ranks import current, shared_bytes
 from tcs_edge.utils.reading import parse_json, read_regular
@@ -108,6 +108,7 @@ def train_method(
             _log(files, resume, options, len(batches)) as log,
             deterministic(options.train.deterministic),
             tensor_float_32(accelerator.device),
+            keeping_freed_memory(),
             _checkpoint(files, resume) as (checkpoint, resume),
         ):
             train(
