@@ -94,7 +94,10 @@ def _members(path: Path) -> Iterator[Member]:
 
 
 def _clean(member: Member) -> str:
-    pure = PurePosixPath(member.name)
+    """Return the name of a member with forward slashes; some programs for Windows write backslashes into a zip."""
+    name = member.name
+    windows = member.method != PLAIN and "\\" in name and "/" not in name
+    pure = PurePosixPath(name.replace("\\", "/") if windows else name)
     if pure.is_absolute() or ".." in pure.parts or "\0" in member.name:
         raise DataError(f"{member.archive}: the path {member.name!r} leaves the archive. Pack it again.")
     return pure.as_posix()

@@ -101,7 +101,10 @@ def find_unlabeled(data: Path, exclude: Sequence[str], prefix: str) -> Listed:
 
 
 def _find_unlabeled(data: Path, exclude: Sequence[str], prefix: str) -> Listed:
-    if data.is_dir() or data.suffix.lower() not in archives.SUFFIXES:
+    packed = not data.is_dir() and data.suffix.lower() in archives.SUFFIXES
+    if is_dataset(data) or (data.is_file() and not packed):
+        raise DataError(f"{data} cannot be unlabeled images. Pass --unlabeled with a folder, a .zip or a .tar.")
+    if not packed:
         names = find_files(data, exclude)
         return unlabeled_listing(data, names, Files(data, names), prefix)
     archive = merged(read_archives(expanded(data)), data)

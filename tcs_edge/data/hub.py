@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from tcs_edge.data.sources import Sources
 from tcs_edge.data.split_names import split_role
 from tcs_edge.errors import DataError, MissingError, reason_of
 from tcs_edge.utils.installed import is_installed
+
+logger = logging.getLogger(__name__)
 
 # A Path has lost one of the two slashes of hf://NAME.
 _SCHEME = re.compile(r"hf:/+")
@@ -148,10 +151,12 @@ def _load(name: str, data: Path) -> dict[str, Any]:
     except Exception as error:  # of any library that a format needs
         raise DataError(f"{data} cannot be loaded: {reason_of(error)}. Check the data set.") from None
     splits = dict(loaded) if hasattr(loaded, "keys") else {"train": loaded}
-    unknown = [split for split in splits if split_role(split, short=True) is None]
-    if len(splits) > 1 and (unknown or "train" not in {split_role(one, short=True) for one in splits}):
+    known = {split: one for split, one in splits.items() if len(splits) == 1 or split_role(split, short=True)}
+    if len(splits) > 1 and "train" not in {split_role(one, short=True) for one in known}:
         raise DataError(f"{data} has the splits {', '.join(splits)}. It needs train and test. Rename or remove splits.")
-    return splits
+    if ignored := [split for split in splits if split not in known]:
+        logger.warning(f"{data}: ignored splits that are not train, val or test: {', '.join(ignored)}")
+    return known
 
 
 def _image_column(data: Path, split: Any, columns: Mapping[str, str]) -> str:
@@ -175,7 +180,7 @@ def _undecoded(split: Any, image: str) -> Any:
 
 def _rows(data: Path, split: str, one: Any, image: str, named: Mapping[str, str]) -> Iterator[Row]:
     """Yield the rows of a split without its images."""
-    text_of = {role: _texts(one.features[column]) for role, column in named.items()}
+    text_of = {role: _texts(data, role, column, one.features[column]) for role, column in named.items()}
     facts = one.select_columns([image, *dict.fromkeys(named.values())])
     for position, cells in enumerate(facts):
         found = {role: text_of[role](cells[column]) for role, column in named.items()}
@@ -186,12 +191,19 @@ def _rows(data: Path, split: str, one: Any, image: str, named: Mapping[str, str]
         yield Row(f"row {position}{split and f' of {split}'}", path, found["label"], part, found.get("group", ""))
 
 
-def _texts(feature: Any) -> Callable[[Any], str]:
+def _texts(data: Path, role: str, column: str, feature: Any) -> Callable[[Any], str]:
     """Return a function from a cell to its text; class labels become their names."""
+    import datasets
+
     names = getattr(feature, "names", None)
+    if not isinstance(feature, datasets.Value | datasets.ClassLabel):
+        raise DataError(
+            f"{data}: the column {column!r} for the {role} holds {type(feature).__name__}, not texts. "
+            f"Pass --column {role}=NAME for a column of texts."
+        )
 
     def text(value: Any) -> str:
-        if value is None or (names and isinstance(value, int) and not 0 <= value < len(names)):
+        if value is None or value != value or (names and isinstance(value, int) and not 0 <= value < len(names)):
             return ""  # -1 is the data set's sign of a missing label
         return str(names[value]) if names else str(value).strip()
 

@@ -96,7 +96,7 @@ def _distinct(origin: Path, rows: Iterable[Row]) -> Iterator[Row]:
     again: list[str] = []
     for row in rows:
         if not row.label:
-            raise DataError(f"{origin} {row.where}: {row.path} has no label. Fill it in, or remove the row.")
+            raise DataError(f"{origin} {row.where}: {row.path} has no label. Fill it in, or leave the image out.")
         known = first.setdefault(row.path, row)
         if known is row:
             yield row

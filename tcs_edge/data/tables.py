@@ -21,7 +21,7 @@ from tcs_edge.utils.reading import read_regular, refuse_lfs_pointer
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 MAX_BYTES = 2**30
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF16, _UTF32 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 
 
 def find_table(path: Path, exclude: Sequence[str] = (), columns: Mapping[str, str] | None = None) -> Listed:
@@ -89,8 +89,7 @@ def _csv(path: Path, given: Mapping[str, str]) -> Iterator[tuple[int, dict[str, 
     except FileNotFoundError:
         raise DataError(f"no such file: {path}. Check the path.") from None
     refuse_lfs_pointer(content, str(path))
-    text = _text(content, path)
-    text, delimiter, skipped = _delimited(text)
+    text, delimiter, skipped = _delimited(_text(content, path))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     number = 1 + skipped
     try:
@@ -111,15 +110,23 @@ def _csv(path: Path, given: Mapping[str, str]) -> Iterator[tuple[int, dict[str, 
 
 
 def _delimited(text: str) -> tuple[str, str, int]:
-    """Return the table, its separator, and 1 if the first line, such as "sep=;" of Excel, only names the separator."""
-    first, _, rest = text.partition("\n")
+    """Return the table, its separator, and the number of lines before the header.
+
+    These are blank, or name the separator, such as "sep=;" of Excel.
+    """
+    first, end, rest = text.partition("\n")
+    skipped = 0
+    while end and not first.strip():
+        (first, end, rest), skipped = rest.partition("\n"), skipped + 1
     named = first.strip("\r")
     if named.casefold().startswith("sep=") and len(named) == 5:
-        return rest, named[4], 1
-    return text, max(",;\t", key=first.count), 0
+        return rest, named[4], skipped + 1
+    return f"{first}{end}{rest}", max(",;\t", key=first.count), skipped
 
 
 def _text(content: bytes, path: Path) -> str:
+    if content.startswith(_UTF32):
+        raise DataError(f"{path} is not UTF-8, but UTF-32. Save the file as UTF-8.")
     if content.startswith(_UTF16):
         return content.decode("utf-16", "strict" if len(content) % 2 == 0 else "replace")
     if b"\0" in content[:4]:  # of the first letters of the header

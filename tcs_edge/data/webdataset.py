@@ -98,10 +98,19 @@ def _facts(shard: Archive, parts: Sample, columns: Mapping[str, str]) -> dict[st
         if isinstance(document, dict):
             roles = ["split", "group", *([] if LABEL in parts and "label" not in columns else ["label"])]
             named = find_columns(shard.shown, list(document), columns, roles)
-            found |= {role: str(document[column]).strip() for role, column in named.items()}
+            found |= {
+                role: _text(document[column], f"{member.archive}: {name}", column) for role, column in named.items()
+            }
     if LABEL in parts and not found["label"]:
         found["label"] = _content(parts[LABEL][1]).decode("utf-8", "surrogateescape").strip()
     return found
+
+
+def _text(value: object, where: str, column: str) -> str:
+    """Return a value of `.json` as text; null is empty."""
+    if isinstance(value, dict | list):
+        raise DataError(f"{where}: the value {column!r} is not a text. Write one text or number.")
+    return "" if value is None else str(value).strip()
 
 
 def _content(member: Member) -> bytes:

@@ -267,6 +267,8 @@ GOOD = "".join(f"{name}/{row:03d}.png,{name}\n" for name in ("cat", "dog") for r
         (f'path,label\n{GOOD}dog/009.png,"dog\n' + GOOD, r"row 10 cannot be read: a quote that is not closed"),
         (f'path,label\n{GOOD}dog/009.png,"{"dog" * 99}\ndog"\n', r"row 10: the label .{1,80} has a line break"),
         (f"path,label\n{GOOD}https://x.org/009.png,dog\n", r"row 10: 'https://x\.org/009\.png' is a URL"),
+        (f"path,label\n{GOOD}".encode("utf-32"), r"is not UTF-8, but UTF-32"),
+        (f"\n\npath,label\n{GOOD}dog/009.png,\n", r"row 12: dog/009\.png has no label"),
         (f"path,label\n{GOOD}".encode("utf-16-le"), r"is not UTF-8: it holds zero bytes, as UTF-16 does"),
         (
             f"path,label\n{GOOD}dog/003.png,d\u200bog\n".replace("dog/003.png,dog\n", ""),
@@ -459,6 +461,47 @@ def test_an_image_damaged_inside_a_zip_is_skipped(tmp_path: Path, fill) -> None:
     assert "damaged in the zip" in images.skipped[0].reason
 
 
+def test_a_zip_with_backslashes_is_read(pets: Path) -> None:
+    folder = load_images(pets)
+    with zipfile.ZipFile(pets.parent / "pets.zip", "w") as archive:
+        for name in _files(pets):
+            archive.writestr(name.replace("/", "\\"), (pets / name).read_bytes())
+    assert_same(folder, load_images(pets.parent / "pets.zip"))
+    with zipfile.ZipFile(pets.parent / "bad.zip", "w") as archive:
+        archive.writestr("..\\cat\\a.png", b"x")
+    with pytest.raises(DataError, match="leaves the archive"):
+        load_images(pets.parent / "bad.zip")
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        (b"{", r"a\.tar: 005\.json is not JSON"),
+        (b"[]", r"005\.png has no label"),
+        (b'{"label": null}', r"005\.png has no label"),
+        (b'{"label": {"name": "cat"}}', r"a\.tar: 005\.json: the value 'label' is not a text"),
+        (b'{"label": ["cat", "dog"]}', r"a\.tar: 005\.json: the value 'label' is not a text"),
+    ],
+)
+def test_bad_facts_of_a_shard_are_named(tmp_path: Path, picture, facts: bytes, message: str) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for number in range(8):
+            stream = io.BytesIO()
+            picture(number).save(stream, "PNG")
+            _add(archive, f"{number:03d}.png", stream.getvalue())
+            _add(archive, f"{number:03d}.json", facts if number == 5 else b'{"label": %d}' % (number % 2))
+    with pytest.raises(DataError, match=message) as caught:
+        load_images(tmp_path / "a.tar")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "hf://name"])
+def test_tables_and_data_sets_are_no_unlabeled_images(pets: Path, name: str) -> None:
+    as_csv(pets)
+    with pytest.raises(DataError, match=r"cannot be unlabeled images\. Pass --unlabeled with a folder, a \.zip or"):
+        with_unlabeled(load_images(pets), Path(name) if name.startswith("hf") else pets / name)
+
+
 def test_an_encrypted_zip_is_refused(tmp_path: Path, fill) -> None:
     fill(tmp_path / "pets/cat", 2)
     path = as_zip(tmp_path / "pets")
@@ -535,7 +578,7 @@ def test_a_bad_column_of_parquet_is_named(tmp_path: Path, column: str, values: l
     assert "\n" not in str(caught.value)
 
 
-def test_a_hugging_face_data_set_gives_the_same_images(tmp_path: Path, fill) -> None:
+def test_a_hugging_face_data_set_gives_the_same_images(tmp_path: Path, fill, recorder) -> None:
     datasets = pytest.importorskip("datasets")
     for seed, part in enumerate(PARTS):
         for offset, name in enumerate(("cat", "dog")):
@@ -549,6 +592,14 @@ def test_a_hugging_face_data_set_gives_the_same_images(tmp_path: Path, fill) -> 
     datasets.DatasetDict({"first": loaded["train"], "test": loaded["test"]}).save_to_disk(tmp_path / "odd")
     with pytest.raises(DataError, match=r"has the splits first, test\. It needs train and test"):
         load_images(Path(f"hf://{tmp_path}/odd"))
+    several = loaded["test"].remove_columns("label").add_column("label", [[number % 2] for number in range(8)])
+    several.save_to_disk(tmp_path / "several")
+    with pytest.raises(DataError, match=r"'label' for the label holds List, not texts\. Pass --column label=NAME"):
+        load_images(Path(f"hf://{tmp_path}/several"))
+    datasets.DatasetDict(loaded | {"unsupervised": loaded["test"]}).save_to_disk(tmp_path / "more")
+    recorder.warned.clear()
+    assert_same(folder, load_images(Path(f"hf://{tmp_path}/more")))
+    assert any("ignored splits that are not train, val or test: unsupervised" in line for line in recorder.warned)
     loaded["train"].save_to_disk(tmp_path / "one")
     one = load_images(Path(f"hf://{tmp_path}/one"))
     assert_same(load_images(tmp_path / "pets/train"), one)
