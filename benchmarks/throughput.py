@@ -12,6 +12,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 from tcs_edge.data import Preprocess, Split
 from tcs_edge.data.augment import Augment
 from tcs_edge.data.batch_views import BatchViews
-from tcs_edge.data.cache import keep_decoded
-from tcs_edge.data.loader import TrainingBatches, training_loader
+from tcs_edge.data.cache import Images, WorkingCopies, keep_decoded, with_crops
+from tcs_edge.data.decode import inspect
+from tcs_edge.data.loader import TrainingBatches, evaluation_loader, training_loader
 from tcs_edge.data.normalize import CPU, Normalizer
 from tcs_edge.teachers.batches import batch_loader
 
@@ -140,6 +142,58 @@ def teacher(images: Split) -> None:
     show("a photo of 12 MP for the teacher", before, 1e3 * (time.process_time() - started) / len(images), "ms")
 
 
+def run(images: Split, epochs: int) -> None:
+    """Compare what all stages of a run spend on images; a fifth of them is for validation, after every epoch."""
+    first = len(images) // 5
+    val, train = images.subset(range(first)), images.subset(range(first, len(images)))
+    copies = WorkingCopies(np.array([train.size(row) for row in range(len(train))]), PREPROCESS, 10**10, None)
+    filled, kept_val = replace(train, working=copies), with_crops(val, PREPROCESS, 10**10, None)
+    normalized = Normalizer(PREPROCESS)
+
+    def check() -> None:
+        for path in images.sources:
+            inspect(path)
+
+    def passed(split: Split) -> None:
+        for views in batch_loader(split, PREPROCESS, [np.arange(len(split))], 0):
+            normalized(torch.from_numpy(views))
+
+    def reduced_pass() -> None:
+        passed(filled)
+        passed(val)
+
+    def views(source: Images) -> Callable[[], None]:
+        return lambda: [images_per_cpu_s(training_loader(source, AUGMENT, BATCH, 0, epoch)) for epoch in range(epochs)]
+
+    stages: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "check": (check, check),
+        "teacher": (lambda: [PREPROCESS(images.image(row)) for row in range(len(images))], reduced_pass),
+        "training": (lambda: views(_whole(train))(), lambda: views(keep_decoded(filled, PREPROCESS))()),
+        "validation": (
+            lambda: [list(evaluation_loader(val, PREPROCESS, BATCH)) for _ in range(epochs)],
+            lambda: [list(evaluation_loader(kept_val, PREPROCESS, BATCH)) for _ in range(epochs)],
+        ),
+    }
+    name = f"{len(images)} of {images.image(0).width} x {images.image(0).height}, {epochs} epochs"
+    sums = [0.0, 0.0]
+    for stage, both in stages.items():
+        spent = []
+        for place, work in enumerate(both):
+            started = time.process_time()
+            work()
+            spent.append(time.process_time() - started)
+            sums[place] += spent[-1]
+        show(f"{name}: {stage}", *spent, "s")
+    show(f"{name}: all stages", *sums, "s")
+
+
+def _whole(split: Split) -> Split:
+    """Return the split as its images in memory, decoded whole and shrunk like working copies; only of one size."""
+    width, height = WorkingCopies(np.array([split.size(0)]), PREPROCESS, 0, None).store.sizes[0].tolist()
+    pixels = [np.asarray(split.image(row).resize((width, height), PREPROCESS.resampling)) for row in range(len(split))]
+    return replace(split, sources=np.stack(pixels))
+
+
 def receiving() -> None:
     """Compare what the main process spends on batches that two workers hand over."""
     rates = []
@@ -162,6 +216,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         large, small = photos(Path(folder), count, PHOTO), photos(Path(folder), 10 * count, WEB)
         teacher(large)
+        run(large, 4)
+        run(small, 4)
         epoch_of(large, 5)
         epoch_of(small, 3)
         places(small, 3)
