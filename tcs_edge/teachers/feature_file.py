@@ -144,7 +144,7 @@ def _read_safetensors(content: bytes, path: Path) -> dict[str, Any]:
             f"{path} cannot be read as safetensors of float16 or float32: {reason_of(error)}. Write it again."
         ) from None
     header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")], str(path))
-    metadata = header.get("__metadata__", {})
+    metadata = header.get("__metadata__") or {}
     keys = {name: metadata[name] for name in (NAMES, SHA256) if name in metadata}
     return tensors | {name: parse_json(text.encode(), f"{path}: {name}") for name, text in keys.items()}
 

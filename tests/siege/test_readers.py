@@ -148,6 +148,14 @@ def test_a_damaged_stream_of_features_is_refused(tmp_path):
         read_feature_file(tmp_path / "a.npz")
 
 
+def test_features_with_null_as_metadata_are_refused(tmp_path):
+    """The library reads null as no metadata."""
+    content = (CORPUS / "features.safetensors" / "c48db6932f5a32a9").read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match="It needs features"):
+        read_feature_file(tmp_path / "a.safetensors")
+
+
 def test_a_parquet_file_that_aborts_pyarrow_is_refused(tmp_path):
     """The library ends the process while it reads the sizes in the file's footer."""
     pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
