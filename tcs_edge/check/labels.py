@@ -9,7 +9,7 @@ import torch
 from sklearn.model_selection import StratifiedKFold
 
 from tcs_edge.labels.linear_probe import fit_linear_probe
-from tcs_edge.labels.nearest import exact_nearest
+from tcs_edge.labels.nearest import exact_nearest, nearest
 
 FOLDS = 5
 PROBE_L2 = 3e-2  # more than for soft labels: a probe must not learn the wrong labels by heart
@@ -18,7 +18,6 @@ PRIOR = 0.05  # added to the share of every class
 NEIGHBORS = 5
 ALIKE = 0.1  # mean probability of one class for images of the other
 FENCE = 3.0  # interquartile ranges above the third quartile (Tukey's far out)
-MOST_FOR_NEIGHBORS = 100_000
 _SMALLEST = 1e-6  # added to probabilities in logarithms
 
 
@@ -67,17 +66,16 @@ def heldout_probabilities(features: np.ndarray, labels: np.ndarray, classes: int
         logits = probe.logits(features[rows[held]])
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         found[rows[held]] = shares / shares.sum(axis=1, keepdims=True)
-    if len(rows) <= MOST_FOR_NEIGHBORS:
-        found[rows] = (found[rows] + _by_neighbors(features[rows], labels[rows], classes)) / 2
+    found[rows] = (found[rows] + _by_neighbors(features[rows], labels[rows], classes)) / 2
     return found
 
 
 def _by_neighbors(features: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """Return the shares of the classes among the nearest other images, weighted by cubed cosines, (N, classes)."""
-    rows = torch.from_numpy(features - features.mean(axis=0))
-    nearest, cosine = (part.numpy() for part in exact_nearest(rows, min(VOTERS, len(rows) - 1)))
+    rows = torch.from_numpy(centered(features, center_of(features)))
+    voters, cosine = (part.numpy() for part in nearest(rows, min(VOTERS, len(rows) - 1)))
     found = np.zeros((len(rows), classes), np.float32)
-    np.add.at(found, (np.arange(len(rows))[:, None], labels[nearest]), cosine.clip(0) ** 3)
+    np.add.at(found, (np.arange(len(rows))[:, None], labels[voters]), cosine.clip(0) ** 3)
     found += PRIOR * found.sum() / found.size
     shares: np.ndarray = found / found.sum(axis=1, keepdims=True).clip(1e-12)
     return shares
@@ -132,18 +130,30 @@ def find_alike(probabilities: np.ndarray, labels: np.ndarray) -> list[AlikePair]
     return sorted(pairs, key=lambda pair: -pair.probability)
 
 
+def center_of(features: np.ndarray) -> np.ndarray:
+    """Return the mean of features (N, d) in their type."""
+    mean: np.ndarray = features.mean(axis=0, dtype=np.float32).astype(features.dtype)
+    return mean
+
+
+def centered(features: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """Return features (N, d) minus their center, in their type."""
+    rows: np.ndarray = features - center
+    return rows
+
+
 def neighbor_distance(features: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
     """Return 1 minus the mean cosine of each image to its nearest images, float32 (N,).
 
     Args:
         features: (N, d), centered by the caller.
-        among: images (M, d) to search; None searches the others of `features`.
+        among: images (M, d) to search, all of them; None searches the others of `features`, as `labels.nearest` does.
     """
     if not len(features):
         return np.empty(0, np.float32)
     most = min(NEIGHBORS, len(features) - 1 if among is None else len(among))
-    others = None if among is None else torch.from_numpy(among)
-    _, cosine = exact_nearest(torch.from_numpy(features), most, others)
+    rows = torch.from_numpy(features)
+    _, cosine = nearest(rows, most) if among is None else exact_nearest(rows, most, torch.from_numpy(among))
     return np.asarray(1 - cosine.mean(dim=1).numpy())
 
 

@@ -12,9 +12,10 @@ from tcs_edge.check.copies import CopyPair, find_copies, find_leaks
 from tcs_edge.check.features import KnownFeatures, features_for
 from tcs_edge.check.images import CheckedImages
 from tcs_edge.check.labels import (
-    MOST_FOR_NEIGHBORS,
     AlikePair,
     Doubt,
+    center_of,
+    centered,
     fence_of,
     find_alike,
     find_doubts,
@@ -29,6 +30,8 @@ from tcs_edge.data.unlabeled import with_unlabeled
 from tcs_edge.specs.config import ImagesConfig
 
 logger = logging.getLogger(__name__)
+
+MOST_PAIRS = 10**10  # of unlabeled and labeled images; the comparison takes about ten minutes of a core
 
 
 @dataclass(frozen=True)
@@ -92,20 +95,25 @@ def check_images(options: ImagesConfig, device: torch.device) -> Findings:
 
 def _by_features(checked: CheckedImages, found: KnownFeatures) -> dict[str, tuple]:  # type: ignore[type-arg]
     rows = np.flatnonzero((checked.labels >= 0) & found.known)
-    features, labels = found.rows[rows].astype(np.float32), checked.labels[rows]
+    features, labels = found.rows[rows], checked.labels[rows]
     probabilities = heldout_probabilities(features, labels, len(checked.classes))
     right = float((probabilities.argmax(axis=1) == labels).mean())
     logger.info(f"probe on {found.teacher}: held-out accuracy {100 * right:.1f} %")
     doubts, alike = find_doubts(probabilities, labels, rows), find_alike(probabilities, labels)
-    if not 1 < len(rows) <= MOST_FOR_NEIGHBORS:
-        if len(rows) > 1:
-            logger.warning(f"outliers: left out for more than {MOST_FOR_NEIGHBORS} labeled images")
+    if len(rows) < 2:
         return {"doubts": tuple(doubts), "alike": tuple(alike)}
-    mean = features.mean(axis=0)
-    own = neighbor_distance(features - mean)
+    center = center_of(features)
+    labeled = centered(features, center)
+    own = neighbor_distance(labeled)
     fence = fence_of(own)
     unlabeled = np.flatnonzero((checked.labels < 0) & found.known)
-    others = neighbor_distance(found.rows[unlabeled].astype(np.float32) - mean, features - mean)
+    if len(unlabeled) * len(rows) > MOST_PAIRS:
+        logger.warning(
+            f"unlabeled images unlike any label: left out, as {len(unlabeled):,} times {len(rows):,} images are "
+            f"more than {MOST_PAIRS:.0e} pairs"
+        )
+        unlabeled = unlabeled[:0]
+    others = neighbor_distance(centered(found.rows[unlabeled], center), labeled)
     return {
         "doubts": tuple(doubts), "alike": tuple(alike),
         "outliers": _beyond(rows, own, fence), "unfamiliar": _beyond(unlabeled, others, fence),

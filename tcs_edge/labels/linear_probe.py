@@ -67,7 +67,7 @@ def fit_linear_probe(
     mean = x.mean(dim=0)
     scale = (x - mean).square().mean().sqrt().clamp_min(1e-12)
     count = classes or (labels.shape[1] if soft else int(labels.max()) + 1)
-    x = (x - mean) / scale
+    x.sub_(mean).div_(scale)  # a copy of the features; in place, so that there is one
 
     def loss_and_gradient(weight: Tensor, bias: Tensor) -> Tensor:
         loss = cross_entropy(x @ weight.T + bias, y) + l2 / 2 * weight.square().sum()
@@ -85,7 +85,7 @@ def _fit_in_parts(features: np.ndarray, labels: np.ndarray, classes: int | None,
     count = classes or (labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1)
     mean64 = sum(features[part].sum(axis=0, dtype=np.float64) for part in parts) / rows
     mean = torch.from_numpy(np.asarray(mean64, np.float32))
-    squares = sum(float((_part(features, part) - mean).square().sum(dtype=torch.float64)) for part in parts)
+    squares = sum(float(_part(features, part).sub_(mean).square_().sum(dtype=torch.float64)) for part in parts)
     scale = max((squares / features.size) ** 0.5, 1e-12)
 
     def loss_and_gradient(weight: Tensor, bias: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def _fit_in_parts(features: np.ndarray, labels: np.ndarray, classes: int | None,
         total = loss.detach()
         for part in parts:
             wanted = torch.from_numpy(np.asarray(labels[part], np.float32 if labels.ndim == 2 else np.int64))
-            logits = (_part(features, part) - mean) / scale @ weight.T + bias
+            logits = _part(features, part).sub_(mean).div_(scale) @ weight.T + bias
             loss = cross_entropy(logits, wanted, reduction="sum") / rows
             loss.backward()
             total = total + loss.detach()
@@ -121,6 +121,7 @@ def _minimize(
 
 
 def _part(features: np.ndarray, part: slice) -> Tensor:
+    """Return a float32 copy of some rows."""
     return torch.from_numpy(features[part].astype(np.float32))
 
 
