@@ -1,4 +1,4 @@
-"""Comparison of the fine detail of two images, for pairs whose thumbnails have too little contrast to tell.
+"""Comparison of the fine detail of two images, for pairs whose thumbnails do not suffice.
 
 Smooth tiles, such as water or fog, have windows that are like windows of others. The grain of a copy is the same as
 that of its original, so the correlation of their middle frequencies decides.
@@ -17,16 +17,17 @@ from tcs_edge.data.windows import COPY, Compared
 SIDE_PX = 64
 # Cycles per two sides: below are those that thumbnails show, above the noise of JPEG.
 LOWEST, HIGHEST = 10, 30
-# True crops of satellite tiles had correlations of 0.87 and more, other pairs at most 0.51.
-LEAST_CORRELATION = 0.7
-# Distance of faint pairs that count without detail, if the whole images match: JPEG can remove the grain.
-FAINT_COPY, WHOLE_WITHIN = 0.4, 0.05
+# Of faint pairs: true crops of satellite tiles had correlations of 0.87 and more, other pairs at most 0.51.
+LEAST_OF_FAINT = 0.7
+LEAST_OF_OTHERS = 0.5  # photos turned by 3 degrees, as in a burst, had 0.55 and more
+# Distance up to which pairs count without detail; of faint ones only if the whole images match: JPEG removes grain.
+CLEAR, WHOLE_WITHIN = 0.4, 0.05
 _REACH_PX = 3  # of the shift between both, as windows are not exact
 _CLIP = 1.5  # median absolute values, so that one bright spot does not decide
 
 
 def settled(compared: Compared, pairs: np.ndarray, image: Callable[[int], Image.Image]) -> np.ndarray:
-    """Return the distances of compared pairs, float32 (P,), infinite for faint pairs that differ in their detail.
+    """Return the distances of compared pairs, float32 (P,), infinite for pairs that differ in their detail.
 
     Args:
         pairs: int64 (P, 2), numbers of the images.
@@ -37,10 +38,11 @@ def settled(compared: Compared, pairs: np.ndarray, image: Callable[[int], Image.
     """
     distance = compared.distance.copy()
     ends = np.abs(compared.window - np.array([0, 1, 0, 1], np.float32)).max(axis=1)
-    sure = ~compared.faint | ((ends <= WHOLE_WITHIN) & (distance <= FAINT_COPY))
+    sure = (distance <= CLEAR) & (~compared.faint | (ends <= WHOLE_WITHIN))
+    least = np.where(compared.faint, LEAST_OF_FAINT, LEAST_OF_OTHERS)
     for row in np.flatnonzero(~sure & (distance <= COPY)).tolist():
         first, second = (image(number) for number in pairs[row].tolist())
-        if correlation(first, second, compared.window[row], bool(compared.mirrored[row])) < LEAST_CORRELATION:
+        if correlation(first, second, compared.window[row], bool(compared.mirrored[row])) < least[row]:
             distance[row] = np.inf
     return distance
 

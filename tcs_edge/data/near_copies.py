@@ -27,7 +27,7 @@ from tcs_edge.utils.progress import track
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # increase it when other pairs are found in the same images
+VERSION = 3  # increase it when other pairs are found in the same images
 LEAST_SIDE_PX = SIDE_PX  # of small drawings, such as digits of 28 px, some are as like as copies
 LEAST_COSINE = 0.93  # of the sketches of candidates
 MOST_CANDIDATES = 8  # for each image
