@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from tcs_edge.check.images import CheckedImages
-from tcs_edge.data.detail import settled
+from tcs_edge.data.detail import SIDE_PX, settled
 from tcs_edge.data.leaks import show_scenes
 from tcs_edge.data.splits import numbered
 from tcs_edge.data.windows import COPY, MIRRORED, SMALL_WINDOWS, WINDOWS, best_windows, compare, described
@@ -68,7 +68,7 @@ def find_copies(
     near: dict[tuple[int, int], float] = {}
     for pairs, windows in _candidates(small, checked.part[firsts], features, firsts) if len(firsts) else ():
         for (one, other), distance in _distances(
-            small, pairs, windows, lambda row: checked.all.image(int(firsts[row]))
+            small, pairs, windows, lambda row: checked.all.image(int(firsts[row]), SIDE_PX)
         ):
             key = (min(one, other), max(one, other))
             near[key] = min(distance, near.get(key, np.inf))

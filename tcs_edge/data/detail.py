@@ -31,7 +31,7 @@ def settled(compared: Compared, pairs: np.ndarray, image: Callable[[int], Image.
 
     Args:
         pairs: int64 (P, 2), numbers of the images.
-        image: opens an image by its number, as upright RGB.
+        image: opens an image by its number, as upright RGB; decoded for views of `SIDE_PX` suffices.
 
     Raises:
         DataError: an image that cannot be read.

@@ -213,7 +213,7 @@ def _thumbnails(sources: Sequence[Path | Readable]) -> np.ndarray:
 
 def _confirmed(gray: np.ndarray, pairs: np.ndarray, sources: Sequence[Path | Readable]) -> np.ndarray:
     """Return True, bool (P,), for the pairs of thumbnails of which one is a copy of the other."""
-    from tcs_edge.data.detail import settled  # scipy takes a while to import
+    from tcs_edge.data import detail  # scipy takes a while to import
     from tcs_edge.data.windows import COPY, WINDOWS, best_windows, compare
 
     copies = np.zeros(len(pairs), bool)
@@ -222,5 +222,6 @@ def _confirmed(gray: np.ndarray, pairs: np.ndarray, sources: Sequence[Path | Rea
         for turned in (pairs[part], pairs[part, ::-1]):
             one, other = (gray[turned[:, side]].astype(np.float32) for side in (0, 1))
             compared = compare(one, other, best_windows(one, other, WINDOWS), WINDOWS)
-            copies[part] |= settled(compared, turned, lambda row: open_rgb(sources[row])) <= COPY
+            distance = detail.settled(compared, turned, lambda row: open_rgb(sources[row], detail.SIDE_PX))
+            copies[part] |= distance <= COPY
     return copies

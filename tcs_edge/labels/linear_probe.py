@@ -65,9 +65,10 @@ def fit_linear_probe(
     soft = labels.ndim == 2
     y = torch.from_numpy(np.asarray(labels, np.float32 if soft else np.int64))
     mean = x.mean(dim=0)
-    scale = (x - mean).square().mean().sqrt().clamp_min(1e-12)
+    x.sub_(mean)  # in place, so that there is one float32 copy of the features
+    scale = x.square().mean().sqrt().clamp_min(1e-12)
+    x.div_(scale)
     count = classes or (labels.shape[1] if soft else int(labels.max()) + 1)
-    x.sub_(mean).div_(scale)  # a copy of the features; in place, so that there is one
 
     def loss_and_gradient(weight: Tensor, bias: Tensor) -> Tensor:
         loss = cross_entropy(x @ weight.T + bias, y) + l2 / 2 * weight.square().sum()
