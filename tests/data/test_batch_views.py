@@ -109,6 +109,14 @@ def test_batches_are_the_same_but_for_the_rounding_of_views(photos, workers):
         assert (views - others).abs().max() <= 2.01 / 255 / min(PREP.std)
 
 
+def test_threads_make_the_windows_that_processes_make(photos, monkeypatch):
+    kept, augment = keep_decoded(photos, PREP), Augment("crop", PREP)
+    forked = batches(kept, augment, True, workers=2)
+    monkeypatch.setattr("tcs_edge.data.workers.fork_context", lambda: None)
+    for one, other in zip(forked, batches(kept, augment, True, workers=2), strict=True):
+        assert torch.equal(one[0], other[0])
+
+
 def test_copies_without_room_give_the_same_views(photos):
     augment = Augment("crop-flip", PREP)
     kept, not_kept = (keep_decoded(photos, PREP, cache_gb) for cache_gb in (1.0, 0.0))
