@@ -35,6 +35,7 @@ from tcs_edge.specs.artifacts import PRECISIONS, onnx_file
 from tcs_edge.specs.config import CompressConfig, ResolvedConfig
 from tcs_edge.specs.defaults import ChosenStudent, Machine, resolve, with_data_defaults
 from tcs_edge.specs.target import load_target, openvino_arithmetic
+from tcs_edge.stages.export_student import StudentExport
 from tcs_edge.stages.precisions import Int8Record, export_fp16, export_int8
 from tcs_edge.stages.validate import validate_exports
 from tcs_edge.students.build import build_student, deployable, student_mean_std
@@ -65,7 +66,8 @@ def main() -> int:
             export_fp16(exports)
         with timed(watch, cpu_s, "int8"):
             target = load_target(arguments.target)
-            record = export_int8(exports, images, preprocess, target, options)
+            student = StudentExport(model, images, preprocess, target, options)
+            record = export_int8(exports, student, Path(place) / "int8.safetensors")
         with timed(watch, cpu_s, "validate all"):
             every = options.replaced(precision=PRECISIONS)
             arithmetic = openvino_arithmetic(target.model_dump(mode="json"))

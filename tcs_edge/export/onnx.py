@@ -85,7 +85,7 @@ def export_onnx(
     require_one_file(path.name, sum(tensor.nbytes for tensor in model.state_dict().values()))
     logger.info(f"exporting ONNX (opset {opset}, {'dynamic batch' if dynamic_batch else 'batch 1'})")
     sizes = {LOGITS: len(labels)} | ({EMBEDDING: embedding_size} if embedding_size else {})
-    proto = _trace(model, img_size, opset, dynamic_batch, list(sizes))
+    proto = traced(model, img_size, opset, dynamic_batch, list(sizes)).model_proto
     _require_promises(proto, opset, sizes, dynamic_batch)
     _forget_exporter(proto)
     set_onnx_metadata(proto, build_metadata(labels, preprocess))
@@ -99,9 +99,16 @@ def _require_opset(opset: int) -> None:
         )
 
 
-def _trace(
+def traced(
     model: torch.nn.Module, img_size: int, opset: int, dynamic_batch: bool, outputs: list[str]
-) -> onnx.ModelProto:
+) -> torch.onnx.ONNXProgram:
+    """Trace a copy of `model` on the CPU; return it as ONNX, and as the PyTorch program that was translated.
+
+    Both graphs have the same names of values.
+
+    Raises:
+        UsageError: the exporter cannot write the model.
+    """
     frozen = copy.deepcopy(model).cpu().eval()
     # torch specialises a dimension that is 1 in the example, so a dynamic batch is traced with 2.
     example = torch.zeros(2 if dynamic_batch else 1, 3, img_size, img_size)
@@ -109,7 +116,7 @@ def _trace(
     dynamic = ({0: torch.export.Dim("batch")},) if dynamic_batch else None
     try:
         with quiet(*CHATTY), contextlib.redirect_stdout(io.StringIO()), torch.no_grad(), _traces_forgotten():
-            program = torch.onnx.export(
+            return torch.onnx.export(
                 frozen,
                 (example,),
                 input_names=[INPUT],
@@ -119,7 +126,6 @@ def _trace(
                 dynamo=True,
                 verbose=False,
             )
-            return program.model_proto
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         raise UsageError(f"torch cannot export this model: {reason_of(error)} Choose another student.") from error
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from torch import nn
 
 from tcs_edge.export.memory import estimated_peak_memory_mb
-from tcs_edge.export.onnx import choose_opset, export_onnx
 from tcs_edge.export.own_formats import export_own_formats
 from tcs_edge.export.preprocess import write_labels, write_preprocess
 from tcs_edge.pipeline.announce import StopHint, announce_probes
@@ -46,13 +45,14 @@ from tcs_edge.specs.confidence import Confidence
 from tcs_edge.specs.config import CompressConfig, config_toml
 from tcs_edge.specs.target import ncnn_arithmetic, openvino_arithmetic
 from tcs_edge.stages.calibrate import calibrate
+from tcs_edge.stages.export_student import StudentExport
 from tcs_edge.stages.precisions import export_precisions, int8_checks, int8_losses
 from tcs_edge.stages.prepare import Prepared
 from tcs_edge.stages.time_exports import measure_latency
 from tcs_edge.stages.train import TeacherTargets, build_backbone, teach, train_student
 from tcs_edge.stages.try_formats import require_convertible
 from tcs_edge.stages.validate import validate_exports, with_quality_checks
-from tcs_edge.students.embedding import StudentWithEmbedding, coordinates_of, save_coordinates, with_embedding
+from tcs_edge.students.embedding import coordinates_of, save_coordinates, with_embedding
 from tcs_edge.training.distill import TrainingFiles
 from tcs_edge.training.fold import folded_temperature, load_deployed, save_deployed
 from tcs_edge.utils.files import write_json, write_text
@@ -176,12 +176,11 @@ def _finish(
 ) -> Run:
     """Export and validate the trained model, and write the documents of the run."""
     target = ready.target.model_dump(mode="json", exclude_none=True)
+    student_export = StudentExport(model, ready.images, ready.preprocess, ready.target, ready.options)
     with watch.stage("export"), busy("exporting"):
-        _export(model, confidence, ready, folder)
+        _export(student_export, confidence, folder)
     with watch.stage("precisions"):
-        int8 = export_precisions(
-            folder.unvalidated, folder.int8, ready.images, ready.preprocess, ready.target, ready.options
-        )
+        int8 = export_precisions(folder.unvalidated, folder.int8, folder.int8_weights, student_export)
     with watch.stage("validate"):
         validation = validate_exports(
             model,
@@ -279,18 +278,11 @@ def _trained(
     return model, confidence
 
 
-def _export(model: nn.Module, confidence: Confidence, ready: Prepared, folder: RunFolder) -> None:
-    classes, preprocess = ready.images.classes, ready.preprocess.to_json()
-    opset = choose_opset(ready.target.max_opset, ready.options.opset)
-    onnx_path = folder.unvalidated / "model.onnx"
-    export_onnx(
-        model, onnx_path, ready.preprocess.img_size, labels=classes, preprocess=preprocess,
-        opset=opset, dynamic_batch=ready.options.dynamic_batch,
-        embedding_size=model.embedding_size if isinstance(model, StudentWithEmbedding) else 0,
-    )  # fmt: skip
-    export_own_formats(folder.unvalidated, formats=ready.options.format)
-    write_labels(folder.unvalidated / "labels.txt", classes)
-    write_preprocess(folder.unvalidated / "preprocess.json", preprocess)
+def _export(student: StudentExport, confidence: Confidence, folder: RunFolder) -> None:
+    student.to_onnx(folder.unvalidated / "model.onnx")
+    export_own_formats(folder.unvalidated, formats=student.options.format)
+    write_labels(folder.unvalidated / "labels.txt", student.images.classes)
+    write_preprocess(folder.unvalidated / "preprocess.json", student.preprocess.to_json())
     write_json(folder.unvalidated / CONFIDENCE_FILE, confidence.to_json())
 
 

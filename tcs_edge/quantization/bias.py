@@ -81,6 +81,20 @@ def correct_biases(
     return copy
 
 
+def bias_shifts(model: onnx.ModelProto, original: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Return the difference of each int8 layer's bias to that of `original`, float64 (C,), by the layer's name."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    restored = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    weights = {tensor.name: tensor for tensor in original.graph.initializer}
+    plain = {node.name: node for node in original.graph.node}
+    return {
+        node.name: _restored(restored[node.input[2]], tensors)
+        - numpy_helper.to_array(weights[plain[node.name].input[2]]).astype(np.float64)
+        for node in model.graph.node
+        if node.op_type in BIASED and len(node.input) > 2 and node.input[2] in restored
+    }
+
+
 def _restored(node: onnx.NodeProto, tensors: Mapping[str, TensorProto]) -> np.ndarray:
     """Return the float64 values of a weight that `node`, a DequantizeLinear, restores."""
     values, scale, zero = (numpy_helper.to_array(tensors[name]).astype(np.float64) for name in node.input)

@@ -26,6 +26,7 @@ from tcs_edge.quantization.qdq import Scheme, products_of_values, quantized, wit
 from tcs_edge.quantization.sensitivity import LayerCost, layer_costs, noise_share, run_model
 from tcs_edge.runtimes.base import Runner
 from tcs_edge.runtimes.metadata import read_onnx_metadata
+from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.openvino import OpenVinoRunner
 from tcs_edge.runtimes.openvino.export import write_ir
@@ -49,6 +50,8 @@ class Quantized:
         rounds: all rounds; the last one is released if it held the accuracy.
         allow_unshown: also release a last round that passed its checks on too few images to show the limit.
         seconds: wall time; that of the first format includes the costs of the layers.
+        finetuned_epochs: epochs of training with simulated rounding before the quantization; 0 without.
+        calibrated: rounds without that training, which missed the limit; empty without it.
     """
 
     format: Format
@@ -56,6 +59,8 @@ class Quantized:
     rounds: tuple[Round, ...]
     seconds: float
     allow_unshown: bool = False
+    finetuned_epochs: int = 0
+    calibrated: tuple[Round, ...] = ()
 
     @property
     def released(self) -> bool:
@@ -71,6 +76,8 @@ class Quantized:
             "schemes": self.schemes,
             "rounds": [made.to_json() for made in self.rounds],
             "seconds": round(self.seconds, 1),
+            "finetuned_epochs": self.finetuned_epochs,
+            "calibrated": [made.to_json() for made in self.calibrated],
         }
 
 
@@ -83,6 +90,7 @@ class Quantizer:
         calibration: training images for the ranges of the activations.
         schemes: schemes for ONNX Runtime; the one with the least noise is used.
         allow_unshown: as in `Quantized`.
+        exact: float32 ONNX file whose logits the int8 files are to have; None for `source`.
     """
 
     source: Path
@@ -93,6 +101,12 @@ class Quantizer:
     options: Int8Options
     threads: int
     allow_unshown: bool = False
+    exact: Path | None = None
+
+    @property
+    def can_release(self) -> bool:
+        """True if a model without any changed class would be released."""
+        return self.allow_unshown or self.accuracy_check.can_hold
 
     def to_onnx(self, path: Path) -> Quantized:
         """Write int8 ONNX to `path` if it is released."""
@@ -112,7 +126,7 @@ class Quantizer:
 
         def build(float_layers: tuple[str, ...], target: Path) -> Runner:
             kept = (*float_layers, *products_of_values(self._original.graph))
-            write_ir(quantized_ir(self.source, self._images, kept, self._is_transformer), target, metadata)
+            write_ir(quantized_ir(self.source, self.images, kept, self._is_transformer), target, metadata)
             return OpenVinoRunner(target, self.threads)
 
         return self._released("openvino", {}, build, xml_path, started)
@@ -127,13 +141,14 @@ class Quantizer:
         return read_for_int8(self.source)
 
     @cached_property
-    def _images(self) -> tuple[np.ndarray, ...]:
+    def images(self) -> tuple[np.ndarray, ...]:
+        """Calibration images, float32 (1, 3, S, S) each."""
         rows = range(len(self.calibration))
         return tuple(self.preprocess(self.calibration.image(row))[None] for row in rows)
 
     @property
     def _few_images(self) -> np.ndarray:
-        return np.concatenate(self._images[: self.options.sensitivity_images])
+        return np.concatenate(self.images[: self.options.sensitivity_images])
 
     @property
     def _is_transformer(self) -> bool:
@@ -142,7 +157,7 @@ class Quantizer:
     @cached_property
     def _best(self) -> tuple[onnx.ModelProto, dict[str, float]]:
         """Model of the scheme with the least noise, and the noise of each scheme."""
-        return least_noisy(self.source, self.schemes, self._images, self.threads)
+        return least_noisy(self.source, self.schemes, self.images, self.threads, self.exact)
 
     def _released(
         self,
@@ -175,7 +190,11 @@ class Quantizer:
 
 
 def least_noisy(
-    source: Path, schemes: Sequence[Scheme], images: Sequence[np.ndarray], threads: int
+    source: Path,
+    schemes: Sequence[Scheme],
+    images: Sequence[np.ndarray],
+    threads: int,
+    exact: Path | None = None,
 ) -> tuple[onnx.ModelProto, dict[str, float]]:
     """Quantize the ONNX file `source` with every scheme, with and without corrected biases.
 
@@ -184,6 +203,7 @@ def least_noisy(
     Args:
         schemes: the preferred one first.
         images: float32 (1, 3, S, S) each, for the ranges, the corrections and the noise.
+        exact: float32 ONNX file that the noise is measured against; None for `source`.
 
     Returns:
         The model, and the least noise of each scheme by its name.
@@ -192,7 +212,8 @@ def least_noisy(
         UsageError: onnxruntime cannot quantize this model.
     """
     original, given = read_for_int8(source), np.concatenate(images)
-    expected, means = run_model(original, given, threads), input_means(original, images, threads)
+    expected = run_model(read_onnx(exact or source), given, threads)
+    means = input_means(original, images, threads)
     best, least, noises = None, math.inf, {}
     with TemporaryDirectory() as folder:
         for scheme in schemes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from tcs_edge.runs.schema import Manifest
+from tcs_edge.runs.schema import AccuracyLossRecord, Manifest
 
 REFERENCE = "pytorch"
 
@@ -48,4 +48,13 @@ def loss_lines(manifest: Manifest) -> Iterator[str]:
         found = f"lost {100 * loss.value:.1f} points of accuracy, at most {100 * loss.high:.1f} at 95 %"
         limit = f"limit {100 * loss.limit:g}"
         verdict = limit if loss.shown else f"{limit} not shown, released on request"
-        yield f"{PurePosixPath(artifact.path).name}: {found} ({loss.images} validation images, {verdict})"
+        evidence = f"({loss.images} validation images, {verdict})"
+        yield f"{PurePosixPath(artifact.path).name}: {found} {evidence}{_training(loss)}"
+
+
+def _training(loss: AccuracyLossRecord) -> str:
+    """Return the remark on a file that missed the limit by calibration; empty for other files."""
+    if loss.by_calibration is None:
+        return ""
+    epochs = "1 epoch" if loss.finetuned_epochs == 1 else f"{loss.finetuned_epochs} epochs"
+    return f"; {epochs} of training with simulated int8, after {100 * loss.by_calibration:.1f} points by calibration"

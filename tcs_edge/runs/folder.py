@@ -8,7 +8,7 @@ README.md                the model card
 bom.cdx.json             the bill of materials
 tcs-edge-run.json        marker of a run folder, written first
 .tcs-edge.lock           while a process writes the run
-checkpoints/             deployed.safetensors: the folded student
+checkpoints/             deployed.safetensors: the folded student; int8.safetensors: its copy trained for int8
 export.unvalidated/         exports before the verdict; the only exports after a crash
 export/                  exports that passed validation
 export.REJECTED/         exports that failed validation, every file name ending in .rejected
@@ -83,6 +83,11 @@ class RunFolder:
     def coordinates_weights(self) -> Path:
         """Linear layer of the coordinates, with --with-embedding and a method that has them."""
         return self.checkpoints / "coordinates.safetensors"
+
+    @property
+    def int8_weights(self) -> Path:
+        """Weights of the student's copy for int8, if int8 missed its limit by calibration."""
+        return self.checkpoints / "int8.safetensors"
 
     @property
     def reports(self) -> Path:

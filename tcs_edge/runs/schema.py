@@ -199,12 +199,18 @@ class AccuracyLossRecord(Spec):
     """Accuracy that an int8 file lost against float32 on validation images: `value`, and its 95 % bound `high`.
 
     `limit` is the run's `max_accuracy_drop`. All are in -1..1; 0.01 is one percentage point.
+
+    Attributes:
+        finetuned_epochs: epochs of training with simulated int8, for a file that missed the limit by calibration.
+        by_calibration: loss of that file before this training.
     """
 
     value: float = Field(ge=-1, le=1)
     high: float = Field(ge=-1, le=1)
     images: Positive
     limit: Share
+    finetuned_epochs: Count = 0
+    by_calibration: float | None = Field(None, ge=-1, le=1)
 
     @property
     def shown(self) -> bool:

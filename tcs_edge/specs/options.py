@@ -100,6 +100,8 @@ class Int8Options(Spec):
     """Calibration images that measure the cost of each layer."""
     rounds: int = Field(default=6, ge=0, le=64)
     """Largest number of rounds that return layers to float."""
+    finetune_epochs: int = Field(default=2, ge=0, le=100)
+    """Epochs of training with simulated rounding for files that missed --max-accuracy-drop; 0 is off."""
 
 
 class DataOptions(Spec):

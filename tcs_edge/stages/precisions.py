@@ -9,20 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tcs_edge.data import ImageSet, Preprocess
+from tcs_edge.data import Preprocess
 from tcs_edge.export.fp16 import export_onnx_fp16
 from tcs_edge.export.own_formats import export_own_formats
 from tcs_edge.export.pixels import export_pixels
 from tcs_edge.quantization.accuracy_check import prepare_accuracy_check
 from tcs_edge.quantization.calibration import calibration_split
 from tcs_edge.quantization.qdq import Scheme
-from tcs_edge.quantization.quantize import Quantized, Quantizer
+from tcs_edge.quantization.quantize import TITLES, Quantized, Quantizer
+from tcs_edge.quantization.quantize import Format as Int8Format
 from tcs_edge.quantization.sensitivity import LayerCost
 from tcs_edge.runs.schema import AccuracyLossRecord
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.specs.artifacts import onnx_file, openvino_file, pixels_file, runner_name
 from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.specs.target import TargetSpec, int8_outlook
+from tcs_edge.stages.export_student import StudentExport
+from tcs_edge.stages.finetune_int8 import retry_missed
 from tcs_edge.utils.files import write_json
 from tcs_edge.validation.checks import Check, holds
 from tcs_edge.validation.statistics import images_to_show
@@ -57,16 +60,14 @@ class Int8Record:
 
 
 def export_precisions(
-    exports: Path,
-    int8_report: Path,
-    images: ImageSet,
-    preprocess: Preprocess,
-    target: TargetSpec,
-    options: ResolvedConfig,
+    exports: Path, int8_report: Path, int8_weights: Path, student: StudentExport
 ) -> Int8Record | None:
     """Write the requested files beside the float32 files in `exports`; int8 only if it keeps its accuracy.
 
     Also write `int8_report`.
+
+    Args:
+        int8_weights: as `weights` of `export_int8`.
 
     Returns:
         Record of the int8 export; None if int8 was not requested.
@@ -74,14 +75,14 @@ def export_precisions(
     Raises:
         DataError, UsageError: as `export_int8`.
     """
-    record = None
+    record, options = None, student.options
     if "fp16" in options.precision:
         export_fp16(exports, options.format)
     if "int8" in options.precision:
-        record = export_int8(exports, images, preprocess, target, options)
+        record = export_int8(exports, student, int8_weights)
         write_json(int8_report, record.to_json())
     if options.embed_preprocess:
-        embed_preprocess(exports, options, preprocess)
+        embed_preprocess(exports, options, student.preprocess)
     return record
 
 
@@ -93,31 +94,38 @@ def export_fp16(exports: Path, formats: Collection[str] = ()) -> None:
     export_own_formats(exports, "fp16", formats)
 
 
-def export_int8(
-    exports: Path, images: ImageSet, preprocess: Preprocess, target: TargetSpec, options: ResolvedConfig
-) -> Int8Record:
+def export_int8(exports: Path, student: StudentExport, weights: Path) -> Int8Record:
     """Write the int8 files beside the float32 ones in `exports`, each only if it keeps its accuracy.
+
+    A format that misses the limit by calibration gets a second try with weights that were trained for int8.
+
+    Args:
+        weights: file of these weights, see `retry_missed`.
 
     Raises:
         DataError: no calibration images apart from the evaluation images.
         UsageError: the model cannot be quantized.
     """
+    images, preprocess, options = student.images, student.preprocess, student.options
     source, threads = exports / onnx_file("fp32"), options.threads
     calibration = calibration_split(images, options.int8.calibration_images, options.seed)
     with OrtRunner(source, threads) as reference:
         accuracy_check = prepare_accuracy_check(
             images.val, preprocess, reference, options.max_accuracy_drop, options.seed
         )
-    schemes = int8_schemes(target)
+    schemes = int8_schemes(student.target)
     quantizer = Quantizer(
         source, calibration, preprocess, accuracy_check, schemes, options.int8, threads, options.allow_unshown_int8
     )
-    formats = (
-        quantizer.to_onnx(exports / onnx_file("int8")),
-        quantizer.to_openvino(exports / openvino_file("int8")),
-    )
+
+    def made(by: Quantizer, kind: Int8Format) -> Quantized:
+        if kind == "onnx":
+            return by.to_onnx(exports / onnx_file("int8"))
+        return by.to_openvino(exports / openvino_file("int8"))
+
+    formats = retry_missed([made(quantizer, kind) for kind in TITLES], made, quantizer, student, weights)
     warn_of_large_int8(exports)
-    outlook, drop = int8_outlook(target), options.max_accuracy_drop
+    outlook, drop = int8_outlook(student.target), options.max_accuracy_drop
     return Int8Record(outlook, len(calibration), len(accuracy_check.labels), drop, quantizer.costs, formats)
 
 
@@ -144,10 +152,17 @@ def int8_losses(record: Int8Record | None) -> dict[str, AccuracyLossRecord]:
     if record is None:
         return {}
     images, limit = record.validation_images, record.max_accuracy_drop
-    last = {made.format: made.rounds[-1] for made in record.formats if made.released}
     return {
-        name: AccuracyLossRecord(value=made.drop, high=made.drop_high, images=images, limit=limit)
-        for name, made in last.items()
+        made.format: AccuracyLossRecord(
+            value=made.rounds[-1].drop,
+            high=made.rounds[-1].drop_high,
+            images=images,
+            limit=limit,
+            finetuned_epochs=made.finetuned_epochs,
+            by_calibration=made.calibrated[-1].drop if made.calibrated else None,
+        )
+        for made in record.formats
+        if made.released
     }
 
 
@@ -178,9 +193,14 @@ def _int8_detail(made: Quantized, record: Int8Record) -> str:
         )
     most_sensitive = ", ".join(cost.name for cost in record.costs[:3])
     return (
-        f"{', '.join(last.failures)} after {len(made.rounds)} rounds (most sensitive layers: {most_sensitive}). "
+        f"{', '.join(last.failures)} after {len(made.rounds)} rounds{_after_training(made)} "
+        f"(most sensitive layers: {most_sensitive}). "
         "See reports/int8.json. Pass a larger --max-accuracy-drop, or leave int8 out"
     )
+
+
+def _after_training(made: Quantized) -> str:
+    return f" and {made.finetuned_epochs} epochs of training with simulated int8" if made.finetuned_epochs else ""
 
 
 def _needed(record: Int8Record) -> str:

@@ -104,7 +104,7 @@ def train_method(
     accelerator = make_accelerator(options.device, options.train.amp)
     if options.method_facts.trains:
         with (
-            closing(_batches(images, preprocess, options, accelerator.device)) as batches,
+            closing(training_batches(images, preprocess, options, accelerator.device)) as batches,
             _log(files, resume, options, len(batches)) as log,
             deterministic(options.train.deterministic),
             tensor_float_32(accelerator.device),
@@ -165,9 +165,10 @@ def _schedule(options: ResolvedConfig) -> Schedule:
     )
 
 
-def _batches(
+def training_batches(
     images: ImageSet, preprocess: Preprocess, options: ResolvedConfig, device: torch.device
 ) -> TrainingBatches:
+    """Return the batches of a run's training, with its augmentation and workers."""
     distortion = RandAugment(options.train.rand_augment, options.train.rand_augment_ops)
     augment = Augment(options.augment, preprocess, distortion=distortion)
     fraction = options.labeled_fraction or _labeled_fraction(images)

@@ -60,3 +60,12 @@ def test_an_int8_loss_is_claimed_only_where_it_is_shown(run, high, said):
     assert line == (
         f"model.int8.onnx: lost 0.0 points of accuracy, at most {100 * high:.1f} at 95 % (30 validation images, {said}"
     )
+
+
+def test_training_with_simulated_int8_is_named_with_the_loss_before(run):
+    loss = AccuracyLossRecord(
+        value=0.004, high=0.009, images=1500, limit=0.01, finetuned_epochs=2, by_calibration=0.0315
+    )
+    file = ArtifactRecord(path="export/model.int8.onnx", format="onnx", precision="int8", bytes=9, loss=loss)
+    (line,) = loss_lines(run.replaced(artifacts=(*run.artifacts, file)))
+    assert line.endswith(", limit 1); 2 epochs of training with simulated int8, after 3.1 points by calibration")

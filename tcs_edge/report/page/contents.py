@@ -124,6 +124,8 @@ class Int8FormatRecord(_Lenient):
     released: bool
     schemes: dict[str, float]
     rounds: tuple[Int8RoundRecord, ...]
+    finetuned_epochs: int = 0
+    calibrated: tuple[Int8RoundRecord, ...] = ()
 
 
 class Int8Report(_Lenient):
