@@ -126,6 +126,25 @@ def test_smooth_tiles_are_copies_only_if_their_grain_agrees(pets, check) -> None
     assert pairs(document) == {frozenset(("train/cat/lake.png", "test/cat/part.png"))}
 
 
+def test_images_of_a_fixed_camera_are_no_leaks(tmp_path, check) -> None:
+    background, number = scene(5, 128), 0
+    for part in ("train", "val", "test"):
+        for name, color in (("blue", (0, 0, 220)), ("red", (220, 0, 0))):
+            (tmp_path / "belt" / part / name).mkdir(parents=True)
+            for index in range(8):
+                number += 1
+                image, left, top = background.copy(), number * 29 % 110, number * 47 % 110
+                image.paste(color, (left, top, left + 8, top + 8))
+                image.save(tmp_path / "belt" / part / name / f"{index}.png")
+    code, document, _ = check("--data", tmp_path / "belt")
+    assert code == 0
+    assert len(document["copies"]) > 10
+    assert not any(pair["leak"] for pair in document["copies"])
+    shutil.copy(tmp_path / "belt/train/red/0.png", tmp_path / "belt/test/red/same.png")
+    code, document, _ = check("--data", tmp_path / "belt")
+    assert (code, document["leaks"]) == (3, 1)
+
+
 def test_flaws_are_found(pets, check) -> None:
     folder = pets / "train/cat"
     Image.new("RGB", (96, 96), (90, 90, 90)).save(folder / "even.png")
