@@ -22,7 +22,8 @@ def command(
         Path | None, typer.Option(help="Profile to write; its rows stay. Default: <target>-measured.json here.")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="A timm name; repeatable. Default: 16 networks, about two minutes.")
+        list[str] | None,
+        typer.Option(help="A timm name; repeatable. Default: 16, some two minutes per runtime."),
     ] = None,
     img_size: Annotated[list[int] | None, typer.Option(min=8, help="Pixels; repeatable. Default: 224.")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="fp32 or int8; repeatable. Default: fp32.")] = None,
@@ -78,7 +79,8 @@ def _show(found: Measured, path: Path, target: str, as_json: bool) -> None:
         print_json(found.profile.model_dump(mode="json", exclude_none=True))
         return
     typer.echo(f"profile: {path} ({found.rows} latencies measured, {len(found.profile.rows)} rows)")
-    if found.before and found.after:
-        of_all = f"x/÷ {found.before:.2f} before, x/÷ {found.after:.2f} now"
-        typer.echo(f"typical interval of a student: {of_all}; of those measured x/÷ {found.own:.2f}")
+    for runtime, (before, after) in found.intervals.items():
+        if before and after:
+            typer.echo(f"typical interval of a student in {runtime}: x/÷ {before:.2f} before, x/÷ {after:.2f} now")
+    typer.echo(f"typical interval of a measured latency: x/÷ {found.own:.2f}")
     typer.echo(f'to use it: a target file with `extends = "{target}"` and `profile = "{path.name}"` beside it')

@@ -238,8 +238,7 @@ def _as_deployed(
 
     OpenVINO computes fp32 files in float16 by default on Arm processors with such arithmetic.
     """
-    cpu = target.cpu
-    in_fp16 = runtime == "openvino" and precision == "fp32" and cpu.isa.startswith("arm") and cpu.fp16_arithmetic
+    in_fp16 = runtime == "openvino" and precision == "fp32" and target.cpu.openvino_in_float16
     halves = with_threads(profile, runtime, "fp16", threads) if in_fp16 else []
     return halves or with_threads(profile, runtime, precision, threads)
 

@@ -80,7 +80,7 @@ def bundle_profiler(
     if not bundled:
         raise UsageError("no model could be exported. Choose another --model or --img-size.")
     _write_program(out)
-    _write_texts(out, target, bundled, sorted({*threads} or {1, target.threads}))
+    _write_texts(out, target, bundled, threads or (1, target.threads))
     return tuple(out / MODELS / key.graph_name for key in bundled)
 
 
@@ -105,5 +105,11 @@ def _write_texts(out: Path, target: TargetSpec, keys: Sequence[Key], threads: Se
         }
         for key in keys
     ]
-    document = {"schema_version": 1, "target": target.name, "threads": [*threads], "graphs": graphs}
+    document = {
+        "schema_version": 1,
+        "target": target.name,
+        "threads": sorted({*threads}),
+        "graphs": graphs,
+        "float_precision": {"openvino": "fp16"} if target.cpu.openvino_in_float16 else {},
+    }
     write_json(out / BUNDLE_FILE, document)

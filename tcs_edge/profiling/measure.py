@@ -1,5 +1,6 @@
 """Measure students on a board over ssh, and merge the result into a profile, for `tcs-edge measure`.
 
+Both runtimes are measured if the target has OpenVINO and it is installed on the board.
 The board keeps its finished measurements until all is merged, so the same command continues after an interruption.
 """
 
@@ -23,10 +24,10 @@ from tcs_edge.profiling.bundle import SCRIPT, bundle_profiler
 from tcs_edge.profiling.device.main import read_bundle
 from tcs_edge.profiling.device.rounds import Plan
 from tcs_edge.profiling.merge import merge_profiles
-from tcs_edge.profiling.remote import Board
+from tcs_edge.profiling.remote import Board, BoardFacts
 from tcs_edge.specs.machine import RecordedMachine, other_architecture
 from tcs_edge.specs.profile import Profile, load_profile, save_profile
-from tcs_edge.specs.target import TargetSpec
+from tcs_edge.specs.target import RuntimeName, TargetSpec
 from tcs_edge.utils.lock import owned_file
 
 logger = logging.getLogger(__name__)
@@ -49,16 +50,15 @@ class Measured:
     """Outcome: the merged profile, its measured rows, and whether the board left out noisy latencies.
 
     Attributes:
-        before, after: median factor between a latency and the end of its interval, over all candidates; None if
-            there is no estimate.
+        intervals: by measured runtime, the median factor between a latency and the end of its interval, before and
+            now, over all candidates; None without an estimate.
         own: the same over the measured rows.
     """
 
     profile: Profile
     rows: int
     complete: bool
-    before: float | None
-    after: float | None
+    intervals: dict[RuntimeName, tuple[float | None, ...]]
     own: float
 
 
@@ -94,21 +94,31 @@ def measure_board(
         folder, result = Path(scratch) / "profiler", Path(scratch) / RESULT
         sizes = img_sizes or (IMG_SIZE,)
         bundle_profiler(target, models or DEFAULT_MODELS, sizes, precisions, folder, (target.threads,))
-        complete = _run_there(board, folder, result, plan)
+        complete = _run_there(board, folder, result, plan, _runtimes(board, facts, target))
         measured = _read(board, result)
         require_plausible(measured, target, f"the result of {board.host}")
     return _merged(board, target, measured, out, complete)
 
 
-def _run_there(board: Board, folder: Path, result: Path, plan: Plan) -> bool:
+def _runtimes(board: Board, facts: BoardFacts, target: TargetSpec) -> tuple[RuntimeName, ...]:
+    """Return the runtimes to measure."""
+    if "openvino" not in target.runtimes:
+        return ("onnxruntime",)
+    if not facts.has_openvino:
+        logger.warning(f"{board.host} lacks openvino: only onnxruntime is measured. To measure both, install it there.")
+        return ("onnxruntime",)
+    return ("onnxruntime", "openvino")
+
+
+def _run_there(board: Board, folder: Path, result: Path, plan: Plan, runtimes: Sequence[str]) -> bool:
     """Copy the profiler, run it and fetch its result; return False if it left out latencies."""
-    place = f"tcs-edge-measure-{_key(folder, plan)}"
+    place = f"tcs-edge-measure-{_key(folder, plan, runtimes)}"
     logger.info(f"copying: {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.0f} MB")
     board.send(folder, place)
     logger.info(f"measuring on {board.host}, in its folder {place}")
     words = [
         board.python, f"{place}/{SCRIPT}", "--out", f"{place}/{RESULT}", "--rounds", plan.rounds,
-        "--seconds", plan.seconds, "--max-spread", plan.max_spread, "--retries", plan.retries,
+        "--seconds", plan.seconds, "--max-spread", plan.max_spread, "--retries", plan.retries, "--runtime", *runtimes,
     ]  # fmt: skip
     done = board.run(shlex.join(map(str, words)), shown=True)  # ssh starts in the home folder
     if done.returncode == NOT_ALL:
@@ -140,11 +150,11 @@ def _read(board: Board, result: Path) -> Profile:
         raise SpecError(f"the result of {board.host} cannot be used: {reason}") from None
 
 
-def _key(folder: Path, plan: Plan) -> str:
+def _key(folder: Path, plan: Plan, runtimes: Sequence[str]) -> str:
     """Return a name for the measurement, equal whenever the same command runs: graphs may differ in their bytes."""
     bundle = read_bundle(folder)
     graphs = sorted((graph["file"], graph["precision"]) for graph in bundle["graphs"])
-    return hashlib.sha256(repr((bundle["target"], bundle["threads"], graphs, plan)).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr((bundle["target"], bundle["threads"], graphs, plan, runtimes)).encode()).hexdigest()[:12]
 
 
 def _merged(board: Board, target: TargetSpec, measured: Profile, out: Path, complete: bool) -> Measured:
@@ -162,16 +172,17 @@ def _merged(board: Board, target: TargetSpec, measured: Profile, out: Path, comp
         merged = merge_profiles([one for one, _ in kept], [origin for _, origin in kept])
         for line in stale_versions(measured, target):
             logger.warning(line)
-        before = _typical_factor(target, known)
         save_profile(merged, out)
+    runtimes = [name for name in target.runtimes if name in {row.runtime for row in measured.rows}]
+    intervals = {name: tuple(_typical_factor(target, one, name) for one in (known, merged)) for name in runtimes}
     of_rounds = statistics.median(math.sqrt(row.high_ms / row.low_ms) for row in measured.rows)
-    return Measured(merged, len(measured.rows), complete, before, _typical_factor(target, merged), of_rounds)
+    return Measured(merged, len(measured.rows), complete, intervals, of_rounds)
 
 
-def _typical_factor(target: TargetSpec, profile: Profile) -> float | None:
+def _typical_factor(target: TargetSpec, profile: Profile, runtime: RuntimeName) -> float | None:
     """Return the median of sqrt(high / low) over the candidates' latencies; None without latencies."""
     try:
-        known = device_latencies(target, profile)
+        known = device_latencies(target, profile, runtime=runtime)
         found = [known.latency(name, SHOWN_PX) for name in CANDIDATES]
     except TcsEdgeError as error:
         logger.debug(f"no estimates: {error}")

@@ -23,7 +23,7 @@ HOST = re.compile(r"([^\s@/-][^\s@/]*@)?[A-Za-z0-9_\[\]:%.][A-Za-z0-9_\[\]:%.-]*
 FACTS = (
     "import json, platform, sys; from importlib.util import find_spec as f; "
     "print(json.dumps({'architecture': platform.machine(), 'python': list(sys.version_info[:2]), "
-    "'missing': [m for m in ('numpy', 'onnxruntime') if f(m) is None]}))"
+    "'missing': [m for m in ('numpy', 'onnxruntime') if f(m) is None], 'openvino': f('openvino') is not None}))"
 )
 
 
@@ -73,7 +73,12 @@ class Board:
             )
         try:
             found = json.loads(done.stdout.strip().splitlines()[-1])
-            facts = BoardFacts(str(found["architecture"]), tuple(found["python"]), tuple(found["missing"]))
+            facts = BoardFacts(
+                str(found["architecture"]),
+                tuple(found["python"]),
+                tuple(found["missing"]),
+                found.get("openvino") is True,
+            )
         except (ValueError, IndexError, KeyError, TypeError):
             reason = _last_line(done.stderr) or _last_line(done.stdout) or f"code {done.returncode}"
             raise MissingError(
@@ -158,11 +163,12 @@ class Board:
 
 @dataclass(frozen=True)
 class BoardFacts:
-    """Architecture of a board as it names it, its Python's version, and the packages that Python lacks."""
+    """Architecture of a board as it names it, its Python's version, the packages that Python lacks, and OpenVINO."""
 
     architecture: str
     python: tuple[int, ...]
     missing: tuple[str, ...]
+    has_openvino: bool
 
 
 def _last_line(text: str) -> str:

@@ -52,6 +52,11 @@ class Cpu(Spec):
     fp16_arithmetic: bool
     amx: bool = False
 
+    @property
+    def openvino_in_float16(self) -> bool:
+        """True if OpenVINO computes float32 files in float16 by default."""
+        return self.isa.startswith("arm") and self.fp16_arithmetic
+
     def peak_gmacs(self, threads: int) -> float:
         """Upper bound of fp32 multiply-accumulates in 10^9 per second with `threads` cores."""
         per_cycle = self.fp32_macs_per_cycle or FP32_MACS_PER_CYCLE[self.isa]

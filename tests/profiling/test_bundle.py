@@ -93,6 +93,21 @@ def test_wrong_usage_exits_with_2(bundle: Path, arguments: tuple[str, ...], expe
     assert "Traceback" not in done.stderr
 
 
+def test_openvino_is_measured_in_the_arithmetic_of_the_target(own_bundle: Path, cli: Any, tmp_path: Path) -> None:
+    """On Arm with such arithmetic, OpenVINO computes a float32 file in float16."""
+    board = tmp_path / "board"
+    made = cli(
+        "bundle-profiler", "--target", "raspberrypi5", "--model", MODEL, "--img-size", 32, "--out", board, "--quiet"
+    )
+    assert made.exit_code == 0, made.stderr
+    assert json.loads((board / "bundle.json").read_text())["float_precision"] == {"openvino": "fp16"}
+    description = json.loads((own_bundle / "bundle.json").read_text())
+    assert description["float_precision"] == {}
+    (own_bundle / "bundle.json").write_text(json.dumps(description | {"float_precision": {"onnxruntime": "fp16"}}))
+    refused = start(own_bundle, *QUICK)
+    assert "onnxruntime has no float16 arithmetic" in refused.stderr
+
+
 def test_a_damaged_model_is_refused(own_bundle: Path) -> None:
     path = own_bundle / "models" / f"{MODEL}-32.onnx"
     path.write_bytes(path.read_bytes()[:-1])

@@ -106,7 +106,9 @@ def test_a_board_is_measured_and_its_rows_are_merged(board, measure, tmp_path):
     assert {row["threads"] for row in rows} == {load_target(TARGET).threads}
     assert {row["architecture"] for row in rows} == {"x86_64"}
     assert f"({len(rows)} latencies measured" in result.stdout
-    assert "interval of a student" in result.stdout
+    assert {row["runtime"] for row in rows} == {"onnxruntime", "openvino"}
+    for runtime in ("onnxruntime", "openvino"):
+        assert f"interval of a student in {runtime}: " in result.stdout
     assert list(home.iterdir()) == [], "nothing stays on the board"
     options = (tmp_path / "log").read_text()
     assert options.count("BatchMode=yes") == options.count("\n")

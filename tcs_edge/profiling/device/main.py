@@ -37,7 +37,7 @@ def main(root: Path, arguments: list[str] | None = None) -> int:
     if damaged:
         return _fail(f"{damaged[0]} differs from the bundled file ({len(damaged)} such files). Copy the bundle again.")
     keys = [
-        Key(graph["model"], graph["img_size"], runtime, threads, graph["precision"])
+        Key(graph["model"], graph["img_size"], runtime, threads, _as_deployed(bundle, runtime, graph["precision"]))
         for graph, runtime, threads in product(bundle["graphs"], options.runtime, options.threads)
     ]
     plan = Plan(options.rounds, options.seconds, options.max_spread, options.retries)
@@ -70,6 +70,11 @@ def read_bundle(root: Path) -> dict[str, Any]:
     if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
         raise TypeError("a value of another type")
     return dict(bundle)
+
+
+def _as_deployed(bundle: dict[str, Any], runtime: str, precision: str) -> str:
+    """Return the precision in which `runtime` computes a graph by default on the target."""
+    return str(bundle.get("float_precision", {}).get(runtime, precision)) if precision == "fp32" else precision
 
 
 def damaged_files(root: Path, bundle: dict[str, Any]) -> list[str]:

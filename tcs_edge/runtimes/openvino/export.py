@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RT_INFO_GROUP = "tcs_edge"
+PROBE_BYTES = 2**16
 WEIGHTS: dict[Precision, str] = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 
 
@@ -108,9 +109,7 @@ def _save(model: ov.Model, xml: Path, halve: bool) -> None:
         # The default of save_model is to halve.
         openvino().save_model(model, xml, compress_to_fp16=halve)
     except RuntimeError as error:  # a full disk comes as "iostream error", without a code
-        raise MissingError(
-            f"openvino cannot write into {xml.parent} ({reason_of(error)}). Free some disk space."
-        ) from error
+        raise _cannot_write(xml, error) from error
 
 
 def _require_readable(xml: Path, weights: Path) -> None:
@@ -119,7 +118,23 @@ def _require_readable(xml: Path, weights: Path) -> None:
     try:
         core().read_model(xml)
     except RuntimeError as error:
+        _require_space(xml)
         raise RequirementMissed(f"openvino cannot read back the IR it wrote: {reason_of(error)}") from error
+
+
+def _require_space(xml: Path) -> None:
+    """Check that the disk takes more: openvino 2026.0 and older end their files early on a full disk, in silence."""
+    more = xml.with_name(f"{xml.name}.more")
+    try:
+        more.write_bytes(bytes(PROBE_BYTES))
+    except OSError as error:
+        raise _cannot_write(xml, error) from error
+    finally:
+        _remove(more)
+
+
+def _cannot_write(xml: Path, error: Exception) -> MissingError:
+    return MissingError(f"openvino cannot write into {xml.parent} ({reason_of(error)}). Free some disk space.")
 
 
 def _remove(*paths: Path) -> None:
