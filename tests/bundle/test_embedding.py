@@ -17,6 +17,7 @@ from tcs_edge import load
 from tcs_edge.bundle.image_index import similar_images
 from tcs_edge.bundle.programs import device_module
 from tcs_edge.errors import UsageError
+from tests.bundle.service import serving
 
 pytestmark = pytest.mark.timeout(1800)
 NEW = "yellow"
@@ -203,6 +204,33 @@ def test_five_photos_make_a_class_that_can_be_removed(device, yellow, photos, tm
     assert program(device, "add_class.py", "--remove", NEW).returncode == 0
     assert not (device / "classes.json").exists()
     assert answers(device, known) == before
+
+
+def test_the_service_knows_an_added_class(device, yellow, photos, tmp_path):
+    pytest.importorskip("waitress", reason="needs waitress: pip install -e '.[dev]'")
+    assert program(device, "add_class.py", NEW, yellow / "photos").returncode == 0
+    images = sorted((yellow / "others").iterdir())
+    with serving(device, tmp_path / "log") as service:
+        found = [service.predict(image.read_bytes(), "?top=4") for image in images]
+        known = service.predict((photos / "test" / "red" / "00.jpg").read_bytes(), "?top=4")
+        metrics = service.ask("GET", "/metrics")[1]
+    assert {status for status, _ in (*found, known)} == {200}
+    named = [[guess["label"] for guess in answer["guesses"]] for _, answer in found]
+    by_program = [[guess["label"] for guess in one["guesses"]] for one in answers(device, *images)]
+    assert named == by_program
+    assert sum(labels[0] == NEW for labels in named) >= 3
+    assert f'predictions_total{{label="{NEW}"}}' in metrics
+    for _, answer in (*found, known):
+        assert sum(guess["probability"] for guess in answer["guesses"]) == pytest.approx(1.0)
+
+
+def test_a_service_with_damaged_classes_does_not_start(device, yellow, tmp_path):
+    assert program(device, "add_class.py", NEW, yellow / "photos").returncode == 0
+    (device / "classes.json").write_text("{")
+    done = program(device, "serve.py", "--port", 0)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "classes.json" in line
 
 
 def test_wrong_names_and_photos_add_nothing(device, yellow, tmp_path):
