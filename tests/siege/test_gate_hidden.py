@@ -126,6 +126,14 @@ DOUBTFUL = {
 }
 
 
+def test_a_graph_without_output_fails(cli, tmp_path):
+    made = model()
+    del made.graph.output[:]
+    result = cli("gate", saved(tmp_path, made), "--max-size-mb", 100)
+    assert result.exit_code == 1, result.output
+    assert "its graph has no output" in result.stdout
+
+
 @pytest.mark.parametrize("name", DOUBTFUL)
 def test_what_does_not_add_up_fails(cli, tmp_path, name):
     made, words = DOUBTFUL[name]
