@@ -110,8 +110,9 @@ def _shift_biases(
         if layer.name not in shifts:
             continue
         name, value = layer.input[2], nodes.get(layer.output[0])
-        if name not in parameters and value and value.args and value.args[0].target == BATCH_NORM:
-            name = value.args[0].args[2].target
+        folded = value.args[0] if value else None
+        if isinstance(folded, fx.Node) and folded.target == BATCH_NORM and isinstance(folded.args[2], fx.Node):
+            name = folded.args[2].target
         if name in parameters:
             parameters[name] += torch.from_numpy(shifts[layer.name]).float()
 

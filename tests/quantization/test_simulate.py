@@ -13,6 +13,8 @@ from tcs_edge.quantization.qdq import Scheme, with_float_layers
 from tcs_edge.quantization.quantize import least_noisy
 from tcs_edge.quantization.sensitivity import noise_share, run_model
 from tcs_edge.quantization.simulate import rounded_weight, simulate_int8
+from tcs_edge.runtimes.base import EMBEDDING, LOGITS
+from tcs_edge.students.embedding import StudentWithEmbedding
 from tests.quantization.conftest import noise
 
 SIZE = 32
@@ -49,6 +51,20 @@ def test_the_simulation_rounds_as_the_file(name, signed, tmp_path, recorder):
     assert rounded.state_dict().keys() == before.keys()
     for key, value in model.state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
+
+
+def test_both_outputs_of_a_student_with_an_embedding_are_simulated():
+    torch.manual_seed(0)
+    backbone = timm.create_model("test_efficientnet", num_classes=0)
+    head, coordinates = torch.nn.Linear(backbone.num_features, 5), torch.nn.Linear(backbone.num_features, 3)
+    model = StudentWithEmbedding(torch.nn.Sequential(backbone, head), coordinates).eval()
+    images = noise(8)
+    rounded = simulate_int8(model, [LOGITS, EMBEDDING], [image[None] for image in images], ANYWHERE)
+    given = torch.from_numpy(images)
+    assert [tuple(one.shape) for one in rounded(given)] == [(8, 5), (8, 3)]
+    model.load_state_dict(rounded.state_dict())
+    for one, other in zip(rounded(given), model(given), strict=True):
+        assert 0 < noise_share(other.detach().numpy(), one.detach().numpy()) < 0.1
 
 
 def test_a_simulation_with_float_weights_is_not_the_file(monkeypatch):
