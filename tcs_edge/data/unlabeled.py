@@ -48,7 +48,10 @@ def with_unlabeled(
     refuse_many(folder, skipped, len(listed))
     new = _new_ones(index, images, cache_dir)
     if not len(new):
-        raise DataError(f"every image in {folder} is already among the labeled images. Leave --unlabeled out.")
+        raise DataError(
+            f"every image in {folder} is already among the labeled images, or a near copy of one in val or test. "
+            "Leave --unlabeled out."
+        )
     return replace(
         images,
         train=images.train.followed_by(new),

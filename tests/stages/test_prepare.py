@@ -6,8 +6,10 @@ import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tcs_edge.errors import DataError, NoCandidate, UsageError
 from tcs_edge.models.candidates import listed_candidate
@@ -36,8 +38,8 @@ def test_excluded_names_are_left_out_of_labeled_and_unlabeled_images(options, ow
         list_students(options())
     assert list_students(options(exclude=["labels"])).images.fingerprint == whole.fingerprint
     more = shutil.copytree(own_photos / "test", tmp_path / "more/keep")
-    for path in more.rglob("*.*g"):
-        path.write_bytes(path.read_bytes() + b"another file")
+    for number, path in enumerate(sorted(more.rglob("*.*g"))):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (40, 40, 3), np.uint8)).save(path)
     shutil.copytree(more, tmp_path / "more/labels")
     listed = list_students(options(exclude=["labels", "red"], unlabeled=tmp_path / "more"))
     assert listed.images.classes == ("blue", "green")
