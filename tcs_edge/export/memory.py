@@ -13,13 +13,15 @@ from onnx import helper
 
 from tcs_edge.errors import DataError
 
+MOST_BYTES = 2**63  # no memory has an address beyond it
+
 
 def estimated_peak_memory_mb(path: Path) -> float | None:
     """Return the bytes of the weights plus the largest sum of live activations, in 10^6.
 
     An activation lives from the node that makes it to the last node that reads it, with nodes in file order.
     The estimate excludes the memory that a runtime adds (code, scratch space) or saves (fused nodes). It is None
-    if a shape is not fixed, as in a model with a dynamic batch, or if a type is unknown.
+    if a shape is not fixed, as in a model with a dynamic batch, if a type is unknown, or from `MOST_BYTES` on.
 
     Raises:
         DataError: not an ONNX file.
@@ -46,7 +48,8 @@ def estimated_peak_memory_mb(path: Path) -> float | None:
         if size is not None and name not in weights | dict.fromkeys(constants)
     }
     fixed = sum(weights.values()) + sum(sizes.get(name) or 0 for name in constants)
-    return (fixed + _most_alive(graph, nodes, live)) / 1e6
+    most = fixed + _most_alive(graph, nodes, live)
+    return most / 1e6 if most < MOST_BYTES else None
 
 
 def _activation_bytes(graph: onnx.GraphProto) -> dict[str, int | None]:

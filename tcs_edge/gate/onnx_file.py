@@ -94,7 +94,7 @@ def _peak_memory(path: Path, model: onnx.ModelProto, problem: str) -> Measure:
     if reason := problem or _memory_problem(model):
         return Measure("peak_memory_mb", None, detail=reason)
     memory = estimated_peak_memory_mb(path)
-    unknown = "" if memory is not None else "the graph has a shape that is not fixed"
+    unknown = "" if memory is not None else "the graph has a shape that is not fixed, or too large"
     return Measure(
         "peak_memory_mb", memory, detail=unknown or "weights and live activations, without the runtime itself"
     )

@@ -43,6 +43,14 @@ def test_a_dynamic_shape_has_no_peak_memory(tmp_path):
     assert estimated_peak_memory_mb(tmp_path / "m.onnx") is None
 
 
+def test_a_shape_beyond_any_memory_has_no_peak_memory(tmp_path):
+    node = helper.make_node("Relu", ["image"], ["logits"])
+    huge = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [2**62] * 30)
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3])
+    onnx.save(helper.make_model(helper.make_graph([node], "g", [image], [huge])), tmp_path / "m.onnx")
+    assert estimated_peak_memory_mb(tmp_path / "m.onnx") is None
+
+
 def test_an_unreadable_file_has_no_peak_memory(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"\x00garbage" * 9)
     with pytest.raises(DataError, match="cannot be read as ONNX"):
