@@ -16,6 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from tcs_edge.pipeline import run as pipeline
 from tcs_edge.specs.config import CompressConfig, load_config
+from tcs_edge.stages import export_student
 from tcs_edge.stages import prepare as preparation
 from tcs_edge.students.build import build_student
 from tcs_edge.training import trainer
@@ -172,7 +173,7 @@ def test_run_interrupted_in_export_resumes_without_training(cli, tiny, finished,
 
     out = tmp_path / "run"
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "export_onnx", stop)
+        patched.setattr(export_student, "export_onnx", stop)
         assert cli(*tiny(), "--out", out).exit_code == 130
     monkeypatch.setattr(pipeline, "train_student", stop)
     again = cli("compress", "--resume", out)
@@ -258,14 +259,14 @@ def test_wrong_names_fail_before_images_are_read(cli, tiny, monkeypatch, wrong, 
 
 @pytest.mark.slow
 def test_export_that_differs_from_model_is_rejected(cli, tiny, tmp_path, monkeypatch):
-    right = pipeline.export_onnx
+    right = export_student.export_onnx
 
     def wrong(model, *arguments, **options):
         spoilt = copy.deepcopy(model)
         list(spoilt.parameters())[-1].data[0] += 1.0
         return right(spoilt, *arguments, **options)
 
-    monkeypatch.setattr(pipeline, "export_onnx", wrong)
+    monkeypatch.setattr(export_student, "export_onnx", wrong)
     out = tmp_path / "run"
     result = cli(*tiny(epochs=1), "--out", out)
     assert result.exit_code == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,7 @@ class Watch:
         self.modules: list[weakref.ref[nn.Module]] = []
         self.images = 0
         self.fail_at: int | None = None
+        self.before_image: Callable[[], object] = lambda: None
 
     def build(self, info: TeacherInfo, device: Any, real: Callable[..., Teacher]) -> Teacher:
         teacher = real(info, device)
@@ -42,6 +44,7 @@ class Watch:
         return teacher
 
     def _see(self, _module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        self.before_image()
         self.images += len(inputs[0])
         if self.fail_at is not None and self.images > self.fail_at:
             raise KeyboardInterrupt
@@ -164,13 +167,23 @@ def test_one_of_two_passes_at_once_waits_for_the_other(
     for shard in tmp_path.glob("features/*/*/*.safetensors"):
         shard.rename(shard.with_name(".0.draft-4000000.safetensors"))
     watch.images = 0
+
+    def waiting() -> list[str]:
+        return [line for line in recorder.said if line.startswith("waiting for process ")]
+
+    def until_the_other_waits() -> None:
+        deadline = time.monotonic() + 60
+        while not waiting() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    watch.before_image = until_the_other_waits
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(lambda _: compute(), range(2))
     assert sorted((one.images_computed, two.images_computed)) == [0, 27]
     assert watch.images == 27
     assert np.array_equal(one.train, two.train)
     assert np.array_equal(one.val, two.val)
-    assert [line for line in recorder.said if line.startswith("waiting for process ")]
+    assert waiting()
     assert not list(tmp_path.rglob(".*"))
 
 
