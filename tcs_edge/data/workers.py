@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
@@ -30,6 +31,8 @@ from tcs_edge.utils.stop import leave_reports_to
 PREFETCH = 2  # batches per worker, as torch
 SHARED_MEMORY = "/dev/shm"  # workers hand over their batches there; Docker gives it 64 MB
 SPARE_BATCHES = 2  # one in use, one that is being written
+SOCKET = "/pymp-12345678/listener-12345678"  # in the temporary folder: a worker hands over its batches there
+LONGEST_SOCKET_PATH = 107  # bytes, in Linux
 # Errors at the start of a process: too little memory, too many processes or open files, no shared memory.
 START_ERRORS = {errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS, errno.EACCES}
 
@@ -64,7 +67,7 @@ class Workers:
 
         Processes that train together on one machine share the workers.
 
-        Without shared memory for the batches of processes, workers are threads.
+        Without shared memory for the batches of processes, or room for the paths of their sockets, workers are threads.
 
         Args:
             batch_bytes: size of one batch.
@@ -72,7 +75,7 @@ class Workers:
         """
         count = min(current().share(asked), batches) if batches > 1 else 0
         shared_bytes = (batches_ahead(count, batch_bytes) * count + SPARE_BATCHES) * batch_bytes
-        context = fork_context() if count and shared_bytes <= free_shared_memory() else None
+        context = fork_context() if count and shared_bytes <= free_shared_memory() and sockets_fit() else None
         budget = None
         if context:
             try:
@@ -93,6 +96,11 @@ def free_shared_memory() -> int:
         return shutil.disk_usage(SHARED_MEMORY).free
     except OSError:
         return 0
+
+
+def sockets_fit() -> bool:
+    """Return True if sockets can be in the temporary folder; multiprocessing loses batches where its path is too long."""
+    return len(os.fsencode(tempfile.gettempdir() + SOCKET)) <= LONGEST_SOCKET_PATH
 
 
 class WorkerLoader(DataLoader[Sample]):

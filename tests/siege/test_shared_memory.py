@@ -31,6 +31,17 @@ print(sum(len(labels) for _, labels, _ in evaluation_loader(split, Preprocess(22
 """
 
 
+@pytest.mark.parametrize("longest", [75, 76, 90])
+def test_loading_goes_on_with_a_temporary_folder_too_long_for_sockets(tmp_path, longest):
+    folder = tmp_path / ("t" * max(1, longest - len(str(tmp_path)) - 1))
+    folder.mkdir()
+    (tmp_path / "loads.py").write_text(LOADS)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": str(folder)}
+    command = [sys.executable, "loads.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "90\n", done.stderr
+
+
 @pytest.mark.parametrize("mount", ["size=64k", "size=8m", "ro", "size=1g"])
 def test_loading_goes_on_with_any_shared_memory(tmp_path, mount):
     if not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
