@@ -99,7 +99,7 @@ def free_shared_memory() -> int:
 
 
 def sockets_fit() -> bool:
-    """Return True if sockets can be in the temporary folder; multiprocessing loses batches where its path is too long."""
+    """Return True if the temporary folder has room for sockets; batches are lost where its path is too long."""
     return len(os.fsencode(tempfile.gettempdir() + SOCKET)) <= LONGEST_SOCKET_PATH
 
 
