@@ -1,22 +1,25 @@
-"""Helpers of the commands: the JSON document of `--json`, and checks of names and values."""
+"""Helpers of the commands: the JSON document of `--json`, answers for images, and checks of names and values."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from tcs_edge.errors import UnknownName
-from tcs_edge.report.text import json_text, visible
+from tcs_edge.report.text import json_text, one_line, visible
 
 if TYPE_CHECKING:
+    from tcs_edge.bundle.image_index import Similar
+    from tcs_edge.runs.classifier import Answer, Unread
     from tcs_edge.specs.config import CompressConfig
     from tcs_edge.validation.validate import Validation
 
 Name = TypeVar("Name", bound=str)
+Found = TypeVar("Found", "Answer", "Similar")
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -31,6 +34,39 @@ def print_json(document: dict[str, Any]) -> None:
 def echo(text: str, err: bool = False) -> None:
     """Print lines on stdout or stderr, with control characters of names escaped."""
     typer.echo(visible(text), err=err)
+
+
+def print_answers(
+    found: Iterable[Found | Unread], key: str, line: Callable[[Found], str], as_json: bool
+) -> tuple[int, int]:
+    """Print the answer for each image as it comes, or all in one JSON document; return the numbers read and not read.
+
+    An image that was not read is named on stderr.
+
+    Args:
+        key: name of the list of answers in the JSON document.
+        line: returns the text of an answer.
+    """
+    from tcs_edge.runs.classifier import Unread
+
+    answers, unread = [], []
+    for one in found:
+        if isinstance(one, Unread):
+            unread.append(one)
+            typer.echo(one_line(f"error: {one.reason}"), err=True)
+            continue
+        answers.append(one)
+        if not as_json:
+            typer.echo(one_line(line(one)))
+    if as_json:
+        print_json(
+            {
+                "schema_version": 1,
+                key: [one.to_json() for one in answers],
+                "failed": [one.to_json() for one in unread],
+            }
+        )
+    return len(answers), len(unread)
 
 
 def print_validation_as(validation: Validation, as_json: bool) -> None:

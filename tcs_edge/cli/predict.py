@@ -9,7 +9,6 @@ import typer
 
 from tcs_edge.cli.guard import guarded
 from tcs_edge.errors import DataError
-from tcs_edge.report.text import one_line
 
 
 @guarded
@@ -33,27 +32,18 @@ def command(
       tcs-edge predict runs/pets cat.jpg unsorted/
       tcs-edge predict runs/pets photos/test/cat/*.jpg --top 3 --json
     """
-    from tcs_edge.cli.output import known, print_json
+    from tcs_edge.cli.output import known, print_answers
     from tcs_edge.specs.artifacts import PRECISIONS
 
     (chosen,) = known([precision], "--precision", PRECISIONS)
-    from tcs_edge.runs.classifier import Unread, predict_each
+    from tcs_edge.runs.classifier import Answer, predict_each
 
-    answers, unread = [], []
-    for found in predict_each(run, images, top, chosen):
-        if isinstance(found, Unread):
-            unread.append(found)
-            typer.echo(one_line(f"error: {found.reason}"), err=True)
-            continue
-        answers.append(found)
-        if not json:
-            guesses = ", ".join(f"{guess.label} {guess.probability:.1%}" for guess in found.guesses)
-            typer.echo(one_line(f"{found.image}: {'unknown, nearest ' if found.unknown else ''}{guesses}"))
-    if json:
-        predictions, failed = ([one.to_json() for one in kept] for kept in (answers, unread))
-        print_json({"schema_version": 1, "predictions": predictions, "failed": failed})
-    if unread and answers:
-        total = len(answers) + len(unread)
-        raise DataError(f"{len(unread)} of {total} images were not classified. Replace or remove them.")
+    def line(found: Answer) -> str:
+        guesses = ", ".join(f"{guess.label} {guess.probability:.1%}" for guess in found.guesses)
+        return f"{found.image}: {'unknown, nearest ' if found.unknown else ''}{guesses}"
+
+    answered, unread = print_answers(predict_each(run, images, top, chosen), "predictions", line, json)
+    if unread and answered:
+        raise DataError(f"{unread} of {answered + unread} images were not classified. Replace or remove them.")
     if unread:
         raise typer.Exit(DataError.exit_code)

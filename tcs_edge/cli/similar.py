@@ -9,7 +9,6 @@ import typer
 
 from tcs_edge.cli.guard import guarded
 from tcs_edge.errors import DataError
-from tcs_edge.report.text import one_line
 
 
 @guarded
@@ -29,22 +28,12 @@ def command(
     Examples:
       tcs-edge similar --run runs/pets --index photos.npz cat.jpg --top 3
     """
-    from tcs_edge.bundle.image_index import similar_images
-    from tcs_edge.cli.output import print_json
-    from tcs_edge.runs.classifier import Unread
+    from tcs_edge.bundle.image_index import Similar, similar_images
+    from tcs_edge.cli.output import print_answers
 
-    answers, unread = [], []
-    for found in similar_images(run, index, images, top):
-        if isinstance(found, Unread):
-            unread.append(found)
-            typer.echo(one_line(f"error: {found.reason}"), err=True)
-            continue
-        answers.append(found)
-        if not json:
-            like = ", ".join(f"{one.image} {one.score:.3f}" for one in found.similar)
-            typer.echo(one_line(f"{found.image}: {like}"))
-    if json:
-        similar, failed = ([one.to_json() for one in kept] for kept in (answers, unread))
-        print_json({"schema_version": 1, "similar": similar, "failed": failed})
+    def line(found: Similar) -> str:
+        return f"{found.image}: " + ", ".join(f"{one.image} {one.score:.3f}" for one in found.similar)
+
+    answered, unread = print_answers(similar_images(run, index, images, top), "similar", line, json)
     if unread:
-        raise DataError(f"{len(unread)} of {len(answers) + len(unread)} images were not read. Replace or remove them.")
+        raise DataError(f"{unread} of {answered + unread} images were not read. Replace or remove them.")
