@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "cost.py"
+from tests.benchmark_modules import BENCHMARKS, benchmark
+
+SCRIPT = BENCHMARKS / "cost.py"
 
 
 @pytest.fixture(scope="module")
 def cost():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPT.parent)
-        yield importlib.import_module("cost")
+    with benchmark("cost") as module:
+        yield module
 
 
 @pytest.fixture

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.bundle.made import bundle_of
+
 
 @pytest.fixture(scope="session")
 def bundled(cli, finished, tmp_path_factory) -> Path:
     """Bundle of the finished run for ONNX Runtime. Read only."""
-    out = tmp_path_factory.mktemp("bundles") / "bundle"
-    result = cli("bundle", finished, "--out", out)
-    assert result.exit_code == 0, result.stderr
-    return out
+    return bundle_of(finished, cli, tmp_path_factory)
 
 
 @pytest.fixture

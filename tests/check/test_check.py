@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+
+from tests.altered import altered
 
 CLASSES = ("cat", "dog")
 COUNTS = {"train": 12, "val": 4, "test": 6}
@@ -56,18 +57,6 @@ def check(cli, tmp_path: Path) -> Callable[..., tuple[int, dict, str]]:
 
 def pairs(document: dict) -> set[frozenset[str]]:
     return {frozenset((pair["first"]["image"], pair["second"]["image"])) for pair in document["copies"]}
-
-
-def altered(image: Image.Image, how: str) -> Image.Image:
-    if how == "encoded":
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=50)
-        return Image.open(file).convert("RGB")
-    if how == "resized":
-        return image.resize((61, 61), Image.Resampling.BICUBIC)
-    if how == "mirrored":
-        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return image.crop((11, 3, 91, 87))
 
 
 def test_different_images_are_no_copies(pets, check) -> None:

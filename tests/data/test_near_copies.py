@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 from tcs_edge.data import load_images, near_copies
 from tcs_edge.data.unlabeled import with_unlabeled
 from tcs_edge.errors import DataError
+from tests.altered import altered
 
 
 def scene(seed: int, side: int = 96) -> Image.Image:
@@ -25,18 +25,6 @@ def scene(seed: int, side: int = 96) -> Image.Image:
         total += np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC), float) / cells
     total -= total.min()
     return Image.fromarray((255 * total / total.max()).astype(np.uint8))
-
-
-def altered(image: Image.Image, how: str) -> Image.Image:
-    if how == "encoded":
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=50)
-        return Image.open(file).convert("RGB")
-    if how == "resized":
-        return image.resize((61, 61), Image.Resampling.BICUBIC)
-    if how == "mirrored":
-        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return image.crop((1, 1, 95, 94))  # as the next photo of a burst
 
 
 HOW = ("encoded", "resized", "mirrored", "moved")

@@ -14,6 +14,7 @@ import pytest
 import tcs_edge
 from tcs_edge.errors import UsageError
 from tcs_edge.hub.address import Address, parse_address
+from tests.bundle.made import bundle_of
 
 pytest.importorskip("huggingface_hub", reason="needs huggingface_hub")
 ADDRESS = "hf://someone/pets"
@@ -30,10 +31,7 @@ def pushed(hub, cli, finished, bundled):
 
 @pytest.fixture(scope="session")
 def bundled(cli, finished, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("bundles") / "bundle"
-    result = cli("bundle", finished, "--out", out)
-    assert result.exit_code == 0, result.stderr
-    return out
+    return bundle_of(finished, cli, tmp_path_factory)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

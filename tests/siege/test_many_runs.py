@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from tests.benchmark_modules import benchmark
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @pytest.fixture(scope="module")
 def soak():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        yield importlib.import_module("reliability_soak")
+    with benchmark("reliability_soak") as module:
+        yield module
 
 
 def figures(**late: float) -> dict:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from tests.benchmark_modules import benchmark
+
 DISK, CLOCK = "compress: full disk, 20 fill levels (tmpfs)", "compress: the clock jumps (libfaketime)"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tool imports modules of Linux")
@@ -18,9 +17,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tool import
 
 @pytest.fixture(scope="module")
 def tool():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        yield importlib.import_module("reliability")
+    with benchmark("reliability") as module:
+        yield module
 
 
 def tries(case: str, count: int, verdict: str) -> list[dict[str, Any]]:
