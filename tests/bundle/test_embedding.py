@@ -17,6 +17,7 @@ from tcs_edge import load
 from tcs_edge.bundle.image_index import similar_images
 from tcs_edge.bundle.programs import device_module
 from tcs_edge.errors import UsageError
+from tests.bundle.made import bundle_of
 from tests.bundle.service import serving
 
 pytestmark = pytest.mark.timeout(1800)
@@ -35,10 +36,7 @@ def embedded(cli, tiny, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def with_embedding(cli, embedded, tmp_path_factory) -> Path:
     """Bundle of that run. Read only."""
-    out = tmp_path_factory.mktemp("bundles") / "bundle"
-    result = cli("bundle", embedded, "--out", out)
-    assert result.exit_code == 0, result.stderr
-    return out
+    return bundle_of(embedded, cli, tmp_path_factory)
 
 
 @pytest.fixture
@@ -97,8 +95,15 @@ def test_gate_validate_and_predict_take_a_file_with_two_outputs(cli, embedded, p
     result = cli("predict", embedded, photos / "test" / "red", "--json")
     assert result.exit_code == 0, result.stderr
     predicted = json.loads(result.stdout)["predictions"]
-    assert len(predicted) == 12
-    assert {guess["label"] for one in predicted for guess in one["guesses"]} <= {"red", "green", "blue"}
+    classes = (embedded / "export" / "labels.txt").read_text().splitlines()
+    validated = json.loads((embedded / "reports" / "predictions.json").read_text())
+    expected = {
+        Path(name).name: classes[label]
+        for name, label in zip(validated["names"], validated["predicted"], strict=True)
+        if Path(name).parent.name == "red"
+    }
+    assert len(expected) == 12
+    assert {Path(one["image"]).name: one["guesses"][0]["label"] for one in predicted} == expected
 
 
 def test_the_bundle_passes_its_self_check_and_a_wrong_embedding_fails_it(device, sign_again, tmp_path):

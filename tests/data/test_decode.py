@@ -406,7 +406,7 @@ def test_a_large_jpeg_is_reduced_while_it_is_decoded(tmp_path, picture, side, fa
     assert (decoded_bytes(path, view_side=side) < decoded_bytes(path)) == (factor > 1)
     preprocess = Preprocess(side, mean=(0, 0, 0), std=(1, 1, 1))
     difference = 255 * np.abs(preprocess(image) - preprocess(open_rgb(path)))
-    assert np.quantile(difference, 0.99) <= 3.01
+    assert np.quantile(difference, 0.99) <= (3.01 if factor == 8 else 2.01)
     assert difference.max() <= 5.01
 
 
