@@ -86,7 +86,8 @@ def command(
         from tcs_edge.runs.choice import candidates_record
 
         record = candidates_record(assessments, device, limits, img_size, classes, used, winner)
-        print_json(record.model_dump(mode="json") | {"left_out": LEFT_OUT, "to_narrow": advice})
+        to_narrow = " ".join(line.strip() for line in advice) or None
+        print_json(record.model_dump(mode="json") | {"left_out": LEFT_OUT, "to_narrow": to_narrow})
         return
     _print_table(assessments, classes, every)
     _print_limits(limits, device)
@@ -99,8 +100,8 @@ def command(
     echo(f"\nchoice of `tcs-edge compress --search table{flags}` at {img_size} px with {classes} classes:")
     chosen = next((found for found in assessments if not found.misses), None)
     echo(f"  {_deployed(chosen) if chosen else 'none, because no student fits'}")
-    if advice:
-        echo(advice.replace(": tcs-edge ", ":\n  tcs-edge "))
+    for line in advice:
+        echo(line)
 
 
 def _print_table(assessments: Sequence[Assessment], classes: int, every: bool) -> None:

@@ -87,7 +87,7 @@ def choice_lines(choice: Choice, target: TargetSpec) -> list[str]:
         lines.append(f"  {one_line(winner.latency.origin)}")
     else:
         lines.append(
-            f"  not measured on that device; to do so: tcs-edge bundle-profiler --target {target.name} "
-            f"--model {winner.candidate.name} --img-size {winner.img_size} --out profiler"
+            f"  not measured on that device; to do so: tcs-edge measure --ssh USER@HOST --target {target.name} "
+            f"--model {winner.candidate.name} --img-size {winner.img_size}"
         )
     return lines

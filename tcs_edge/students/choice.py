@@ -201,8 +201,8 @@ def limits_on(target: TargetSpec, asked: Limits) -> Limits:
     )
 
 
-def how_to_narrow(assessments: Iterable[Assessment], target: str, img_size: int) -> str | None:
-    """Return advice that narrows latency estimates; None if the Pareto front was measured on the device.
+def how_to_narrow(assessments: Iterable[Assessment], target: str, img_size: int) -> tuple[str, ...]:
+    """Return lines of advice that narrows latency estimates; none if the Pareto front was measured on the device.
 
     Args:
         target: name or file, as the user gave it.
@@ -211,12 +211,14 @@ def how_to_narrow(assessments: Iterable[Assessment], target: str, img_size: int)
     front = pareto_front_of(found for found in listed if not found.reasons) or pareto_front_of(listed)
     unsure = [found.candidate.name for found in front if found.latency and found.latency.source != "measured"]
     if not unsure:
-        return None
+        return ()
     spread = list(dict.fromkeys((unsure[0], unsure[len(unsure) // 2], unsure[-1])))
-    models = " ".join(f"--model {name}" for name in spread)
+    measured = f"--target {target} {' '.join(f'--model {name}' for name in spread)} --img-size {img_size}"
     return (
-        "These latencies are estimates. Measure on the device to narrow all intervals: "
-        f"tcs-edge bundle-profiler --target {target} {models} --img-size {img_size} --out profiler"
+        "These latencies are estimates. Measure on the device to narrow all intervals:",
+        f"  tcs-edge measure --ssh USER@HOST {measured}",
+        "Without ssh:",
+        f"  tcs-edge bundle-profiler {measured} --out profiler",
     )
 
 

@@ -116,7 +116,7 @@ def test_table_has_one_line_per_candidate(cli):
 def test_candidates_fit_80_columns(cli):
     for target in ("raspberrypi-zero2w", "raspberrypi4", "x86-avx512"):
         lines = cli("candidates", "--target", target).stdout.splitlines()
-        assert [line for line in lines if len(line.rstrip()) > 80 and "tcs-edge bundle-profiler" not in line] == []
+        assert [line for line in lines if len(line.rstrip()) > 80 and not line.startswith("  tcs-edge ")] == []
     assert lines[0].split("  ")[0] == "student"
 
 
@@ -214,8 +214,12 @@ def test_candidates_have_source_of_latency_and_a_command_to_narrow_it(cli):
         assert latency["citation"]
         assert {entry["source"] for entry in candidate["exported"].values()} <= {"measured", "computed"}
         assert len(candidate["latency_img_sizes"]) >= 3
-    assert "tcs-edge bundle-profiler --target raspberrypi4 --model" in document["to_narrow"]
-    assert document["to_narrow"] in " ".join(cli("candidates", "--target", "raspberrypi4").stdout.split())
+    over_ssh, by_hand = document["to_narrow"].split(" Without ssh: ")
+    assert " tcs-edge measure --ssh USER@HOST --target raspberrypi4 --model" in over_ssh
+    assert by_hand.startswith("tcs-edge bundle-profiler --target raspberrypi4 --model")
+    printed = cli("candidates", "--target", "raspberrypi4").stdout
+    assert document["to_narrow"] in " ".join(printed.split())
+    assert f"  {over_ssh[over_ssh.index('tcs-edge') :]}\n" in printed, "the command is not on a line of its own"
 
 
 def test_measured_candidates_need_no_advice(cli):

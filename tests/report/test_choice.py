@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tcs_edge.report.choice import gain_line, probes_line
+from tcs_edge.latency.device import Latency
+from tcs_edge.models.candidates import CANDIDATES
+from tcs_edge.report.choice import choice_lines, gain_line, probes_line
+from tcs_edge.specs.target import load_target
+from tcs_edge.students.choice import Assessment, Choice
 
 
 @pytest.mark.parametrize(
@@ -58,3 +62,11 @@ def test_measured_probes_replace_the_expectation(resolved, options, measured, en
     line = probes_line(resolved("cnn", data="photos", teacher="dinov2", **options), *measured)
     assert line.startswith(f"probes on {measured[2]} validation images: teacher ")
     assert line.endswith(end)
+
+
+def test_an_estimate_comes_with_the_command_that_measures_it_over_ssh():
+    latency = Latency(5.0, 2.5, 10.0, 4, "estimated", "made up")
+    chosen = Assessment(CANDIDATES["lcnet_050"], 96, 4.0, 4.1, latency, None)
+    _, line = choice_lines(Choice(chosen, (chosen,), ()), load_target("raspberrypi5"))
+    command = "tcs-edge measure --ssh USER@HOST --target raspberrypi5 --model lcnet_050 --img-size 96"
+    assert line == f"  not measured on that device; to do so: {command}"
