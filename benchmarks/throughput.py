@@ -25,9 +25,12 @@ from tcs_edge.data.augment import Augment
 from tcs_edge.data.batch_views import BatchViews
 from tcs_edge.data.cache import Images, WorkingCopies, keep_decoded, with_crops
 from tcs_edge.data.decode import inspect
+from tcs_edge.data.images import content_hash
+from tcs_edge.data.intake_photos import IntakePhotos
 from tcs_edge.data.loader import TrainingBatches, evaluation_loader, training_loader
 from tcs_edge.data.normalize import CPU, Normalizer
 from tcs_edge.teachers.batches import batch_loader
+from tcs_edge.utils.allocator import keeping_freed_memory
 
 BATCH = 64
 PHOTO, WEB = (4032, 3024), (500, 375)
@@ -100,7 +103,8 @@ def epoch_of(images: Split, passes: int) -> None:
     )
     copies = DataLoader(Before(kept.image, len(images)), BATCH)
     old = np.median([images_per_cpu_s(copies) for _ in range(passes)])
-    new = np.median([images_per_cpu_s(training_loader(kept, AUGMENT, BATCH, 0, epoch)) for epoch in range(passes)])
+    with keeping_freed_memory():  # as a training
+        new = np.median([images_per_cpu_s(training_loader(kept, AUGMENT, BATCH, 0, epoch)) for epoch in range(passes)])
     show(f"later epochs, {name}: files before, copies after", files, float(new), "img/s")
     show(f"later epochs, {name}: copies before, copies after", float(old), float(new), "img/s")
 
@@ -144,15 +148,25 @@ def teacher(images: Split) -> None:
 
 def run(images: Split, epochs: int) -> None:
     """Compare what all stages of a run spend on images; a fifth of them is for validation, after every epoch."""
-    first = len(images) // 5
+    first, photos = len(images) // 5, IntakePhotos(10**10, None)
+    images = replace(images, contents=images.content_table(), photos=photos)
     val, train = images.subset(range(first)), images.subset(range(first, len(images)))
     copies = WorkingCopies(np.array([train.size(row) for row in range(len(train))]), PREPROCESS, 10**10, None)
     filled, kept_val = replace(train, working=copies), with_crops(val, PREPROCESS, 10**10, None)
     normalized = Normalizer(PREPROCESS)
 
+    def check_before() -> None:
+        for path in images.sources:
+            content_hash(path)
+            with Image.open(path) as image:
+                image.draft(None, (32, 32))
+                image.load()
+
     def check() -> None:
         for path in images.sources:
-            inspect(path)
+            content, found = content_hash(path), inspect(path)
+            if found.photo:
+                photos.put(content, found.photo)
 
     def passed(split: Split) -> None:
         for views in batch_loader(split, PREPROCESS, [np.arange(len(split))], 0):
@@ -166,7 +180,7 @@ def run(images: Split, epochs: int) -> None:
         return lambda: [images_per_cpu_s(training_loader(source, AUGMENT, BATCH, 0, epoch)) for epoch in range(epochs)]
 
     stages: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
-        "check": (check, check),
+        "check": (check_before, check),
         "teacher": (lambda: [PREPROCESS(images.image(row)) for row in range(len(images))], reduced_pass),
         "training": (lambda: views(_whole(train))(), lambda: views(keep_decoded(filled, PREPROCESS))()),
         "validation": (

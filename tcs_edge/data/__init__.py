@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tcs_edge.data.images import ImageSet, Skipped, Split
+from tcs_edge.data.intake_photos import IntakePhotos
 from tcs_edge.data.preprocess import Preprocess
 
 __all__ = ["ImageSet", "Preprocess", "Skipped", "Split", "load_images"]
@@ -21,6 +22,7 @@ def load_images(
     cache_dir: Path | None = None,
     columns: Sequence[str] = (),
     allow_leaks: bool = True,
+    photos: IntakePhotos | None = None,
 ) -> ImageSet:
     """Load, check and split the images of `folder`, or the built-in digits when `folder` is None.
 
@@ -33,6 +35,7 @@ def load_images(
         cache_dir: folder of the store of earlier checks; default $TCS_EDGE_CACHE or the user's cache folder.
         columns: names of a table's columns, as in ["label=species"].
         allow_leaks: False refuses images that are in train and in test; True warns about them.
+        photos: keeps the large photos that are decoded for the check.
 
     Raises:
         DataError: the folder is missing, empty, damaged or too small to split, or has such images.
@@ -43,4 +46,4 @@ def load_images(
         return digits()
     from tcs_edge.data.folders import load_data
 
-    return load_data(Path(folder), seed, exclude, cache_dir, columns, allow_leaks)
+    return load_data(Path(folder), seed, exclude, cache_dir, columns, allow_leaks, photos)

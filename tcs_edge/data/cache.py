@@ -136,7 +136,7 @@ def with_copies(images: ImageSet, preprocess: Preprocess, cache_gb: float, folde
     """Return the images with room for working copies of train, and for evaluation views of val.
 
     Args:
-        cache_gb: largest size of both in 10^9 bytes.
+        cache_gb: largest size of both in 10^9 bytes. The rest is left to the photos of the check.
         folder: folder of large arrays; None takes the cache folder.
     """
     if isinstance(images.train.sources, np.ndarray):
@@ -144,9 +144,10 @@ def with_copies(images: ImageSet, preprocess: Preprocess, cache_gb: float, folde
     most_bytes = int(cache_gb * 1e9)
     val = with_crops(images.val, preprocess, most_bytes, folder)
     room = most_bytes - (val.crops.store.bytes if val.crops else 0)
-    return replace(
-        images, train=replace(images.train, working=_copies(images.train, preprocess, room, folder)), val=val
-    )
+    working = _copies(images.train, preprocess, room, folder)
+    if images.train.photos:
+        images.train.photos.limit(room - working.store.bytes)
+    return replace(images, train=replace(images.train, working=working), val=val)
 
 
 def share_copies(images: ImageSet) -> None:

@@ -18,6 +18,7 @@ from tcs_edge.data.decode import Readable, decoded_bytes, inspect
 from tcs_edge.data.images import SHA256_BYTES, Skipped, content_hash
 from tcs_edge.data.index import Index, Listed
 from tcs_edge.data.intake import Entry, Facts, Intake, Stamp, now_ns, open_intake
+from tcs_edge.data.intake_photos import IntakePhotos
 from tcs_edge.data.listing import name_some
 from tcs_edge.data.parallel import map_images
 from tcs_edge.data.pixels import MAX_12_BIT, MAX_16_BIT
@@ -83,11 +84,14 @@ class _Table:
         self.color[row] = facts.color
 
 
-def check_all(listed: Listed, cache_dir: Path | None = None) -> tuple[Index, tuple[Skipped, ...]]:
+def check_all(
+    listed: Listed, cache_dir: Path | None = None, photos: IntakePhotos | None = None
+) -> tuple[Index, tuple[Skipped, ...]]:
     """Decode and hash every image that is new or has changed; warn about 16-bit images with few levels.
 
     Args:
         cache_dir: folder of the store of earlier checks; default `default_cache_dir()`.
+        photos: keeps the large photos that are decoded.
 
     Returns:
         The readable images, in order, and the skipped ones.
@@ -96,7 +100,7 @@ def check_all(listed: Listed, cache_dir: Path | None = None) -> tuple[Index, tup
     with open_intake(cache_dir) as intake:
         todo, racy = _look_up(listed, intake, table)
         if todo:
-            _check_rows(listed, todo, racy, intake, table)
+            _check_rows(listed, todo, racy, intake, table, photos)
     rows = np.flatnonzero(table.readable)
     _warn_levels(table.peaks[rows], table.color[rows])
     index = Index(listed, rows, table.contents[rows], table.sizes[rows], table.sketches[rows])
@@ -138,13 +142,22 @@ def _stamp(path: str) -> Stamp | None:
         return None
 
 
-def _check_rows(listed: Listed, todo: Sequence[int], racy: dict[int, Entry], intake: Intake, table: _Table) -> None:
+def _check_rows(
+    listed: Listed,
+    todo: Sequence[int],
+    racy: dict[int, Entry],
+    intake: Intake,
+    table: _Table,
+    photos: IntakePhotos | None,
+) -> None:
     """Check the rows `todo` in threads, and store the results in `table` and in the store."""
     cost = partial(decoded_bytes, check_only=True)
     new: list[tuple[str, str, Entry]] = []
     sources = listed.sources
     checked = map_images(
-        lambda row: _check(sources[row], sources.file(row), racy.get(row)), todo, lambda row: cost(sources[row])
+        lambda row: _check(sources[row], sources.file(row), racy.get(row), photos),
+        todo,
+        lambda row: cost(sources[row]),
     )
     with closing(checked) as outcomes:
         try:
@@ -167,9 +180,9 @@ def _placed(listed: Listed, row: int, reason: str) -> str:
     return f"{listed.where[row].strip('()')}: {reason}" if listed.where else reason
 
 
-def _check(source: Path | Readable, file: str, known: Entry | None) -> _Outcome:
+def _check(source: Path | Readable, file: str, known: Entry | None, photos: IntakePhotos | None) -> _Outcome:
     """Decode and hash an image in `file`. The bytes of an earlier check, `known`, are not decoded again."""
-    before, read_ns = _stamp(file), now_ns()
+    before, read_ns, photo = _stamp(file), now_ns(), None
     try:
         if known and content_hash(source) == known.facts.content:
             facts = known.facts
@@ -178,6 +191,7 @@ def _check(source: Path | Readable, file: str, known: Entry | None) -> _Outcome:
             if found.reason:
                 return _Outcome(found.reason)
             facts = Facts(content_hash(source), found.width, found.height, found.peak, found.color, found.sketch)
+            photo = found.photo
     except OSError as error:  # removed in the meantime
         raise_shortage(error)
         return _Outcome((error.strerror or "not readable").lower())
@@ -185,7 +199,10 @@ def _check(source: Path | Readable, file: str, known: Entry | None) -> _Outcome:
         return _Outcome(str(error))
     if before is None:
         return _Outcome(None, Entry(Stamp(0, 0, 0), 0, facts))
-    return _Outcome(None, Entry(before, read_ns, facts), steady=_stamp(file) == before)
+    steady = _stamp(file) == before
+    if photos and photo and steady:
+        photos.put(facts.content, photo)
+    return _Outcome(None, Entry(before, read_ns, facts), steady)
 
 
 def _warn_levels(peaks: np.ndarray, color: np.ndarray) -> None:

@@ -43,6 +43,7 @@ TURNED_BYTES_PER_PIXEL = 4
 # A JPEG decoder can reduce an image by 2, 4 or 8, in less than half of the time. The result keeps this many times the
 # side of the views. Against the whole image, 99.9 % of their pixels then differ by at most 2 of 255, at 2 times by 3.
 SPARE_PIXELS = 3
+INTAKE_SIDE = 224  # the check decodes a large JPEG for views of this side, the default of teachers and students
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Inspected:
         color: True for 16-bit color.
         width, height: stored size in pixels, before the EXIF rotation; 0 for an unreadable file.
         sketch: see `thumbnail.sketch`; empty for an unreadable file.
+        photo: a large JPEG as `open_rgb` decodes it for views of `INTAKE_SIDE`; None for other files.
     """
 
     reason: str | None = None
@@ -64,6 +66,7 @@ class Inspected:
     width: int = 0
     height: int = 0
     sketch: bytes = b""
+    photo: Image.Image | None = None
 
 
 class Readable(Protocol):
@@ -154,7 +157,7 @@ def _require_pixels(pixels: np.ndarray) -> None:
 
 
 def inspect(path: Path | Readable) -> Inspected:
-    """Decode the whole file to check it. A JPEG is decoded at up to an eighth of its size, which takes less memory.
+    """Decode the whole file to check it. A JPEG is decoded at a reduced size, which takes less memory.
 
     Raises:
         MissingError: too little memory or too many open files. The image may be intact.
@@ -166,15 +169,17 @@ def inspect(path: Path | Readable) -> Inspected:
             _refuse_unusable(image, len(source) if isinstance(source, bytes) else source.stat().st_size)
             scale_transparency(image)
             deep, (width, height) = is_deep(image), image.size
-            image.draft(None, (SIDE_PX, SIDE_PX))
+            reduced = _reduce(image, INTAKE_SIDE) > 1
+            if not reduced:
+                image.draft(None, (SIDE_PX, SIDE_PX))
             image.load()
             flat = flatten(image, image.format) if image.mode != "RGB" or image.has_transparency_data else image
             peak = peak_of(image) if deep else None
             # A thumbnail turned upright is the same for an orientation in EXIF and for turned pixels.
-            small = turned_by(Image.fromarray(rough_thumbnail(flat)), orientation_of(image) if has_exif(image) else 1)
-            return Inspected(
-                None, peak, deep and not is_gray_16(image), width, height, sketch(np.asarray(small))
-            )  # fmt: skip
+            orientation = orientation_of(image) if has_exif(image) else 1
+            marks = sketch(np.asarray(turned_by(Image.fromarray(rough_thumbnail(flat)), orientation)))
+            photo = turned_by(flat, orientation) if reduced else None
+            return Inspected(None, peak, deep and not is_gray_16(image), width, height, marks, photo)
     except Exception as error:  # see open_rgb
         raise_shortage(error)
         return Inspected(_reason(error, source))
@@ -191,7 +196,9 @@ def decoded_bytes(path: Path | Readable, check_only: bool = False, view_side: in
         with Image.open(_handle(_file_or_bytes(path)), formats=readable_formats()) as image:
             pixels = image.width * image.height
             if check_only and image.format in ("JPEG", "MPO"):
-                return pixels * (6 if image.info.get("progressive") else 1)  # coefficients; rows of an eighth
+                if reduction(image.size, INTAKE_SIDE) == 1:
+                    return pixels * (6 if image.info.get("progressive") else 1)  # coefficients; rows of an eighth
+                view_side = INTAKE_SIDE
             per_pixel = _bytes_per_pixel(image)
             if _reduce(image, view_side) == 1:
                 return pixels * per_pixel

@@ -22,6 +22,7 @@ from tcs_edge.data.columns import given_columns
 from tcs_edge.data.find import find
 from tcs_edge.data.images import HexTexts, ImageSet, Skipped, Split, fingerprint
 from tcs_edge.data.index import ALL, PARTS, Index, Listed
+from tcs_edge.data.intake_photos import IntakePhotos
 from tcs_edge.data.leaks import report_leaks, without_scenes
 from tcs_edge.data.listing import name_some
 from tcs_edge.data.near_copies import NearCopies, near_copies
@@ -38,6 +39,7 @@ def load_data(
     cache_dir: Path | None = None,
     columns: Sequence[str] = (),
     allow_leaks: bool = True,
+    photos: IntakePhotos | None = None,
 ) -> ImageSet:
     """Load `data` as train, val and test; decode every new or changed image once to check it.
 
@@ -47,22 +49,29 @@ def load_data(
         cache_dir: folder of the store of earlier checks; default `default_cache_dir()`.
         columns: names of a table's columns, as in ["label=species"].
         allow_leaks: False refuses images that are in the user's train and test; True warns about them.
+        photos: keeps the large photos that are decoded for the check.
 
     Raises:
         DataError: see `find.find`; or more than 1 % of the images cannot be read, or a class
             is too small to split, or images are in train and in test.
         MissingError, UsageError: as `find.find`.
     """
-    return load_listed(find(data, exclude, given_columns(columns)), seed, cache_dir, allow_leaks)
+    return load_listed(find(data, exclude, given_columns(columns)), seed, cache_dir, allow_leaks, photos)
 
 
-def load_listed(listed: Listed, seed: int, cache_dir: Path | None = None, allow_leaks: bool = True) -> ImageSet:
+def load_listed(
+    listed: Listed,
+    seed: int,
+    cache_dir: Path | None = None,
+    allow_leaks: bool = True,
+    photos: IntakePhotos | None = None,
+) -> ImageSet:
     """Check the images of a reader, and return them as train, val and test.
 
     Raises:
         DataError: as `load_data`.
     """
-    index, skipped = check_all(listed, cache_dir)
+    index, skipped = check_all(listed, cache_dir, photos)
     refuse_many(listed.origin, skipped, len(listed))
     _require_every_class(index)
     numbers = numbered(index.contents)

@@ -17,6 +17,7 @@ from tcs_edge.utils.files import sha256_file
 
 if TYPE_CHECKING:
     from tcs_edge.data.cache import Crops, WorkingCopies
+    from tcs_edge.data.intake_photos import IntakePhotos
 
 UNLABELED = -100  # the label that torch's cross-entropy ignores
 SHA256_BYTES = 32
@@ -37,6 +38,7 @@ class Split:
         sketches: int8 (N, 48) of val and test, see `thumbnail.sketch`; None elsewhere.
         working: smaller copies for training, which a pass over the images fills; None for no copies.
         crops: evaluation views, which the first pass over them fills; None for no copies.
+        photos: large photos that the check has decoded; None for no such photos.
     """
 
     sources: Sequence[Path | Readable] | np.ndarray
@@ -48,6 +50,7 @@ class Split:
     sketches: np.ndarray | None = None
     working: WorkingCopies | None = None
     crops: Crops | None = None
+    photos: IntakePhotos | None = None
 
     def __post_init__(self) -> None:
         lengths = (len(self.sources), len(self.labels), len(self.names))
@@ -72,12 +75,26 @@ class Split:
         source = self.sources[index]
         if isinstance(source, np.ndarray):
             return Image.fromarray(source).convert("RGB")
+        if self.photos and self._has_photo(index, view_side):
+            return self.photos.get(self._content(index))
         return open_rgb(source, view_side)
+
+    def _has_photo(self, index: int, view_side: int | None) -> bool:
+        """Return True if the check has decoded image `index` as `open_rgb` would for views of `view_side`."""
+        if self.photos is None or self.contents is None or view_side is None:
+            return False
+        return self.photos.has(self._content(index), self.size(index), view_side)
+
+    def _content(self, index: int) -> bytes:
+        assert self.contents is not None
+        return bytes(self.contents[index])
 
     def decoded_bytes(self, index: int, view_side: int | None = None) -> int:
         """Estimate the memory for decoding image `index`; 0 for pixels in memory."""
         source = self.sources[index]
-        return 0 if isinstance(source, np.ndarray) else decoded_bytes(source, view_side=view_side)
+        if isinstance(source, np.ndarray) or self._has_photo(index, view_side):
+            return 0
+        return decoded_bytes(source, view_side=view_side)
 
     def size(self, index: int) -> tuple[int, int]:
         """Return the stored width and height of image `index` in pixels, before the EXIF rotation.

@@ -30,7 +30,7 @@ from tcs_edge.utils.files import make_folder
 logger = logging.getLogger(__name__)
 
 FILE = "intake.sqlite3"
-VERSION = 2  # increase it when a check at intake changes
+VERSION = 3  # increase it when a check at intake changes
 RACY_NS = 2_000_000_000  # FAT stores times in steps of 2 s; other file systems are finer
 MOST_SETS = 256  # sets of images whose near copies are kept
 WAIT_S = 30.0  # for another process that writes

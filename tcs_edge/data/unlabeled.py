@@ -20,6 +20,7 @@ from tcs_edge.data.compact import text_order
 from tcs_edge.data.find import find_unlabeled
 from tcs_edge.data.images import HexTexts, ImageSet, Split
 from tcs_edge.data.index import Index
+from tcs_edge.data.intake_photos import IntakePhotos
 from tcs_edge.data.listing import name_some
 from tcs_edge.data.near_copies import near_copies_in
 from tcs_edge.data.splits import numbered
@@ -31,7 +32,11 @@ PART = "unlabeled"
 
 
 def with_unlabeled(
-    images: ImageSet, folder: Path, exclude: Sequence[str] = (), cache_dir: Path | None = None
+    images: ImageSet,
+    folder: Path,
+    exclude: Sequence[str] = (),
+    cache_dir: Path | None = None,
+    photos: IntakePhotos | None = None,
 ) -> ImageSet:
     """Append every new image below `folder` to the training split of `images`, without labels.
 
@@ -39,12 +44,13 @@ def with_unlabeled(
         folder: images at any depth, also in archives; it may contain the labeled images too.
         exclude: glob patterns on names of folders and files to leave out.
         cache_dir: folder of the store of earlier checks; default `default_cache_dir()`.
+        photos: keeps the large photos that are decoded for the check.
 
     Raises:
         DataError: no such folder, no new image, or more than 1 % unreadable images.
     """
     listed = find_unlabeled(folder, exclude, PART)
-    index, skipped = check_all(listed, cache_dir)
+    index, skipped = check_all(listed, cache_dir, photos)
     refuse_many(folder, skipped, len(listed))
     new = _new_ones(index, images, cache_dir)
     if not len(new):

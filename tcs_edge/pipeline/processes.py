@@ -38,7 +38,7 @@ def prepare(options: CompressConfig, watch: Stopwatch) -> Prepared:
     with watch.stage("images and choice"):
         require_usable_options(options)
         require_known_weights(options)
-        listed = first_alone(lambda: list_students(options))
+        listed = first_alone(lambda: list_students(options, keep_photos=True))
         listed = replace(listed, machine=Machine(**shared_json(asdict(listed.machine))))
         announce_images(listed)
         search: SearchName = shared_json(None if current().rank else resolve_search(listed))

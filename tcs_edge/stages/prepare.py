@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tcs_edge.data import ImageSet, Preprocess, load_images
 from tcs_edge.data.cache import with_copies
+from tcs_edge.data.intake_photos import IntakePhotos
 from tcs_edge.data.shots import few_shot
 from tcs_edge.data.sizes import typical_side
 from tcs_edge.data.unlabeled import with_unlabeled
@@ -118,8 +119,11 @@ class Shortlist:
         return Prepared(options, self.target, images, self.limits, choice, preprocess)
 
 
-def list_students(asked: CompressConfig) -> Shortlist:
+def list_students(asked: CompressConfig, keep_photos: bool = False) -> Shortlist:
     """Read the images, fill in the defaults that depend on them, and list the students that fit the target.
+
+    Args:
+        keep_photos: keep the large photos that the check of the images decodes, for a run that follows.
 
     Raises:
         UsageError: unknown names, pickled weights, weights of no student or of several, no such device, or no student
@@ -141,12 +145,14 @@ def list_students(asked: CompressConfig) -> Shortlist:
             runtime.require()
     refuse_amx_dynamic_int8(target, precision, asked.dynamic_batch)
     columns, leaks = asked.column or (), asked.allow_leaks
-    images = load_images(asked.data, asked.seed, asked.exclude or (), asked.cache_dir, columns, leaks)
+    photos = IntakePhotos(int(asked.cache_gb * 1e9), asked.cache_dir) if keep_photos else None
+    images = load_images(asked.data, asked.seed, asked.exclude or (), asked.cache_dir, columns, leaks, photos)
     asked = with_data_defaults(asked, typical_side(images.train))
     if asked.shots:
         images = few_shot(images, asked.shots, asked.seed, asked.rest_unlabeled)
     if asked.unlabeled:  # after the draw, so that images that were not drawn may join without their labels
-        images = with_unlabeled(images, asked.unlabeled, asked.exclude or (), asked.cache_dir)
+        images = with_unlabeled(images, asked.unlabeled, asked.exclude or (), asked.cache_dir, photos)
+    images = replace(images, train=replace(images.train, photos=photos), val=replace(images.val, photos=photos))
     limits = limits_on(
         target,
         Limits(max_latency_ms=asked.max_latency_ms, max_size_mb=asked.max_size_mb, max_params_m=asked.max_params_m),
