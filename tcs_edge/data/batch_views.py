@@ -12,7 +12,8 @@ bicubic filter, pixels beside a change from black to white may then differ by mo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +91,8 @@ class BatchViews:
         """Return the views, uint8 (B, S, S, 3), of windows uint8 (B, height, width, 3) with numbers (B, NUMBERS)."""
         windows, numbers = (part.to(self.device, non_blocking=True) for part in (windows, numbers))
         parts = zip(windows.split(AT_ONCE), numbers.split(AT_ONCE), strict=True)
-        return torch.cat([self._views(*part) for part in parts])
+        with _whole_mantissa():
+            return torch.cat([self._views(*part) for part in parts])
 
     def _views(self, windows: Tensor, numbers: Tensor) -> Tensor:
         count, height, width, _ = windows.shape
@@ -116,6 +118,17 @@ class BatchViews:
         here = torch.arange(pixels, device=self.device)
         found = self.kernel((here + 0.5 - centers) / scale.clamp(min=1.0)) * (here < size)
         return found / found.sum(dim=2, keepdim=True)
+
+
+@contextmanager
+def _whole_mantissa() -> Iterator[None]:
+    """Multiply float32 as such. TF32, in which a GPU trains, rounds the weights to 10 bits, and pixels by up to one."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _turned(views: Tensor, numbers: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from tcs_edge.errors import UsageError
 from tcs_edge.utils.ranks import current
+
+# Variables of NCCL, which then exchanges gradients through the memory of the host.
+WITHOUT_DIRECT_LINKS = {"NCCL_P2P_DISABLE": "1", "NCCL_IB_DISABLE": "1"}
 
 
 def make_accelerator(device: str, amp: str = "no") -> Accelerator:
@@ -56,12 +60,17 @@ def _accelerator(device: str, precision: str) -> Accelerator:
     cpu = device == "cpu" or (not current().alone and not torch.cuda.is_available())
     # Statistics of batch norms are sent before a validation instead of at every step.
     parallel: list[Any] = [DistributedDataParallelKwargs(broadcast_buffers=False)]
-    try:
-        return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=parallel)
-    except ValueError:
-        # A process keeps the settings of its first Accelerator, and an earlier run may have had others.
+    for _ in range(2):
+        try:
+            return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=parallel)
+        except NotImplementedError:
+            # Old drivers cannot connect GeForce RTX 40 cards directly. `accelerate launch` sets these variables too.
+            os.environ.update(WITHOUT_DIRECT_LINKS)
+        except ValueError:
+            # A process keeps the settings of its first Accelerator, and an earlier run may have had others.
+            pass
         AcceleratorState._reset_state(reset_partial_state=True)
-        return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=parallel)
+    return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=parallel)
 
 
 def available_devices() -> list[str]:

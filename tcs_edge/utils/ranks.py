@@ -26,9 +26,11 @@ from tcs_edge.utils.launcher import (
     RANK,
     SIZE,
     Ranks,
+    complete_environment,
     launched,
     lost_processes,
     number_in,
+    sharded_by,
 )
 from tcs_edge.utils.row_array import row_array
 from tcs_edge.utils.versions import library_versions
@@ -62,7 +64,8 @@ def joined(device: str) -> Iterator[Ranks]:
         device: the run's device; CUDA devices exchange gradients through NCCL, the others through gloo.
 
     Raises:
-        UsageError: processes of different versions, or a launcher that started one process of several.
+        UsageError: processes of different versions or without a GPU of their own, a launcher that started one process
+            of several, or one that divides the network.
         MissingError: torch has no gloo, or another process ended or cannot be reached.
     """
     global _current
@@ -72,9 +75,15 @@ def joined(device: str) -> Iterator[Ranks]:
             "accelerate launch started one of several processes, because on a CPU it needs MPI. Start them with "
             "`torchrun --nproc-per-node N -m tcs_edge compress ...`."
         )
+    if library := sharded_by():
+        raise UsageError(
+            f"accelerate launch is set to {library}, but students are small, and each process trains a whole one. "
+            "Run `accelerate launch --multi_gpu`, or `torchrun --nproc-per-node N`."
+        )
     if place.alone:
         yield place
         return
+    complete_environment(place)
     import torch
     from torch import distributed
 
@@ -83,11 +92,12 @@ def joined(device: str) -> Iterator[Ranks]:
     on_gpu = device in ("auto", "cuda") and torch.cuda.is_available()
     try:
         if on_gpu:
-            torch.cuda.set_device(number_in(LOCAL_RANK, 0))
+            _use_own_gpu()
         distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_LONGEST_WAIT)
         _current = place
         versions = library_versions()
-        require_same({f"version of {name}": versions[name] for name in sorted(versions)})
+        facts = {f"version of {name}": versions[name] for name in sorted(versions)}
+        require_same(facts | {"device": "cuda" if on_gpu else "cpu"})
         yield place
     except (RuntimeError, ValueError) as error:
         if isinstance(error, ValueError) or not _LOST.search(str(error)):
@@ -98,6 +108,23 @@ def joined(device: str) -> Iterator[Ranks]:
         ) from error
     finally:
         leave()
+
+
+def _use_own_gpu() -> None:
+    """Let this process compute on the GPU of its rank on this machine.
+
+    Raises:
+        UsageError: there is no such GPU.
+    """
+    import torch
+
+    local, gpus = number_in(LOCAL_RANK, 0), torch.cuda.device_count()
+    if local >= gpus:
+        raise UsageError(
+            f"process {local} on this machine has no GPU of its own: it sees {gpus}. Start one process per GPU, and "
+            f"let each see all of them: torchrun --nproc-per-node {gpus}. Or pass --device cpu."
+        )
+    torch.cuda.set_device(local)
 
 
 def leave() -> None:

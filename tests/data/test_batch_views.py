@@ -14,6 +14,7 @@ from tcs_edge.data.cache import keep_decoded
 from tcs_edge.data.loader import TrainingBatches
 from tcs_edge.data.normalize import CPU, Normalizer
 from tcs_edge.data.rand_augment import RandAugment
+from tcs_edge.training.modes import tensor_float_32
 
 SIDE = 64
 PREP = Preprocess(SIDE, interpolation="bilinear")
@@ -70,6 +71,22 @@ def test_a_large_batch_is_computed_in_parts(monkeypatch):
     whole = BatchViews(augment, CPU)(windows, numbers)
     monkeypatch.setattr("tcs_edge.data.batch_views.AT_ONCE", 2)
     assert torch.equal(BatchViews(augment, CPU)(windows, numbers), whole)
+
+
+def test_a_training_in_tf32_computes_views_in_float32(monkeypatch):
+    """With weights of 10 bits, one pixel in ten would be off by one."""
+    augment, used, plain = Augment("crop", PREP), [], BatchViews._weights
+
+    def noted(*arguments, **options):
+        used.append(torch.get_float32_matmul_precision())
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(BatchViews, "_weights", noted)
+    (windows, numbers), *_ = collate_windows([(drawn_window(image(70, 50, 1), augment, 1), 0, 0)])
+    with tensor_float_32(torch.device("cuda")):
+        BatchViews(augment, CPU)(windows, numbers)
+        assert torch.get_float32_matmul_precision() == "high"
+    assert set(used) == {"highest"}
 
 
 @pytest.mark.parametrize("kind", ["crop", "crop-flip"])

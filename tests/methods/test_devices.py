@@ -15,6 +15,7 @@ from tcs_edge.methods.batch import Mix
 from tcs_edge.models.feature_map import drop_head, map_shape
 from tcs_edge.students.build import feature_dim
 from tcs_edge.tcs.selection import SelectionSchedule
+from tcs_edge.training.ema import WeightAverage
 
 IMAGES, CLASSES, WIDTH, DIMS = 48, 3, 12, 8
 
@@ -63,6 +64,18 @@ def test_a_step_needs_nothing_from_another_device(name, mixed):
     losses = method.losses(backbone, batch)
     assert losses.total.device.type == "meta"
     losses.total.backward()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_work_after_a_backward_pass_does_not_wait_for_the_device(name):
+    method, backbone = METHODS[name]().to("meta"), Pool().to("meta")
+    average = WeightAverage(nn.ModuleList([backbone, method]), 0.99)
+    index = torch.arange(8)
+    labels, rows = torch.zeros(8, dtype=torch.int64, device="meta"), method.gathered(index, torch.device("meta"))
+    images = torch.empty(8, 3, 4, 4, device="meta")
+    method.losses(backbone, Batch(images, labels, index.to("meta"), rows=rows)).total.backward()
+    method.after_backward(0, 1000)
+    average.update(0)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,9 +1,12 @@
 """Tests of the precision on each device, and of several precisions in one process."""
 
+import os
+
 import pytest
 import torch
 
 from tcs_edge.errors import UsageError
+from tcs_edge.training import accelerator as module
 from tcs_edge.training.accelerator import make_accelerator, settled_amp
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -27,6 +30,22 @@ def test_unsupported_precisions_are_refused(monkeypatch):
 @pytest.mark.parametrize("amps", [("no", "bf16", "no"), ("bf16", "no", "bf16")])
 def test_runs_of_one_process_can_differ_in_precision(amps):
     assert [make_accelerator("cpu", amp).mixed_precision for amp in amps] == list(amps)
+
+
+def test_cards_without_direct_links_exchange_gradients_through_the_host(monkeypatch):
+    """accelerate refuses several GeForce RTX 40 with an old driver, also in one process."""
+    made, names = module.Accelerator, ("NCCL_P2P_DISABLE", "NCCL_IB_DISABLE")
+    for name in names:
+        monkeypatch.setenv(name, "0")
+
+    def of_old_driver(**options):
+        if os.environ[names[0]] != "1":
+            raise NotImplementedError("Using RTX 4000 series doesn't support faster communication broadband via P2P")
+        return made(**options)
+
+    monkeypatch.setattr(module, "Accelerator", of_old_driver)
+    assert make_accelerator("cpu", "bf16").mixed_precision == "bf16"
+    assert [os.environ[name] for name in names] == ["1", "1"]
 
 
 def test_autocast_uses_the_requested_precision():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -18,12 +19,15 @@ import two_processes as one
 gloo = torch.distributed.is_available() and torch.distributed.is_gloo_available()
 
 
-def run_two(*arguments: str) -> list[list]:
-    """Return the JSON lines of both processes."""
+def free_port() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+        return str(free.getsockname()[1])
+
+
+def run_two(*arguments: str) -> list[list]:
+    """Return the JSON lines of both processes."""
+    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2"}
     processes = [
         subprocess.Popen(
             [sys.executable, one.__file__, *arguments],
@@ -34,6 +38,34 @@ def run_two(*arguments: str) -> list[list]:
         for rank in (0, 1)
     ]
     return [[json.loads(line) for line in process.communicate(timeout=300)[0].splitlines()] for process in processes]
+
+
+OTHER_VERSION = """
+import sys
+from tcs_edge.cli.app import app
+from tcs_edge.utils import ranks
+
+versions = ranks.library_versions
+ranks.library_versions = lambda: versions() | ({"timm": "0.1"} if ranks.launched().rank else {})
+app(["compress", "--target", "raspberrypi4", "--device", "cpu", "--out", sys.argv[1]])
+"""
+
+
+@pytest.mark.skipif(not gloo, reason="torch has no gloo")
+def test_machines_with_different_versions_stop_before_the_run(tmp_path: Path) -> None:
+    """They were started by MPI, which has variables of its own."""
+    of_mpi = {"MASTER_PORT": free_port(), "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
+    shared = {name: value for name, value in os.environ.items() if name not in ("MASTER_ADDR", "RANK", "WORLD_SIZE")}
+    ranked = [{"OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_LOCAL_RANK": rank} for rank in ("0", "1")]
+    command = [sys.executable, "-c", OTHER_VERSION, str(tmp_path / "run")]
+    processes = [
+        subprocess.Popen(command, env=shared | of_mpi | own, stderr=subprocess.PIPE, text=True) for own in ranked
+    ]
+    texts = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], texts
+    for text in texts:
+        assert f"the processes differ in version of timm: process 0 has {timm.__version__}, process 1 has 0.1." in text
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not gloo, reason="torch has no gloo")
