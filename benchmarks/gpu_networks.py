@@ -66,7 +66,6 @@ def make_method(name: str, width: int, rows: int = ROWS) -> Method:
         CLASSES,
         torch.randn(rows, DIMS, generator=generator).half(),
         SelectionSchedule(),
-        mimic_warmup=0.2,
         mimic="lsh" if name == "tcs-lsh" else "cosine",
         soft_share=0.9,
         soft_labels=torch.randn(rows, CLASSES, generator=generator).half(),

@@ -37,7 +37,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "top-variance": {"ablation": "top-variance"},
     "linear-head": {"head": "linear", "probe_start": False},
     "no-mimicking": {"mimic": "none"},
-    "no-mimic-warmup": {"mimic_warmup": 0.0},
     "no-soft-labels": {"soft_labels": False},
     "no-probe-start": {"probe_start": False},
     "no-teacher": {"mimic": "none", "probe_start": False, "soft_labels": False},

@@ -5,9 +5,8 @@ Loss of an image = task + weight x mimicking. The task of an image with a label 
 without labels never weaken the labels of others. The mimicking loss
 compares the student's coordinates h with the teacher's z of the same image. It compares hash bits (eLSH), position
 (MSE), direction (cosine), or bits and position (LSHL2 of arXiv 2011.01424). Behind a trainable adapter, cross-entropy
-alone makes PCA axes a no-op (docs/explanation/method.md), so mimicking is on by default. The warm-up trains by
-mimicking alone, so that the coordinates exist before the classifier reads them
-(docs/explanation/decisions/0008).
+alone makes PCA axes a no-op (docs/explanation/method.md), so mimicking is on by default. A warm-up by mimicking
+alone is an experiment (docs/explanation/decisions/0021).
 
 A linear probe in the coordinates plays the part of SimKD's reused classifier, without a projector. The
 classifier W starts as the probe, and the probe's logits of z are the soft labels. With pretrained weights, the

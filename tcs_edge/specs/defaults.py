@@ -74,7 +74,7 @@ def resolve(
         "workers": machine.workers if asked.workers is None else asked.workers,
         "train": ResolvedTrain(**asked.train.explicit() | {"amp": machine.amp}),
         "lr": asked.lr or default_lr(asked, student.kind, train_images),
-        "tcs": _default_tcs(asked, student.kind),
+        "tcs": _default_tcs(asked),
     }
     return ResolvedConfig(**asked.explicit() | decided)
 
@@ -96,13 +96,11 @@ def default_lr(asked: CompressConfig, kind: str, train_images: int | None) -> fl
     return float(f"{rate * factor * math.sqrt(asked.batch_size / BATCH_OF_RATES):.2g}")
 
 
-def _default_tcs(asked: CompressConfig, kind: str) -> ResolvedTcs:
-    """Fill in the losses for a kind of student."""
-    # Measured for CNNs, transformers and pretrained weights (docs/explanation/decisions/0008 and 0012).
-    transformer, scratch = kind == "transformer", asked.student_init == "random"
-    warmup = 0.2 if scratch and not transformer else 0.0
-    start = scratch and asked.tcs.head == "coordinates"
-    tcs = {"soft_labels": True, "mimic": "cosine", "mimic_weight": 0.1, "mimic_warmup": warmup, "probe_start": start}
+def _default_tcs(asked: CompressConfig) -> ResolvedTcs:
+    """Fill in the losses."""
+    # Measured with pretrained weights (docs/explanation/decisions/0012).
+    start = asked.student_init == "random" and asked.tcs.head == "coordinates"
+    tcs = {"soft_labels": True, "mimic": "cosine", "mimic_weight": 0.1, "probe_start": start}
     tcs |= PAPER if asked.method == "tcs-paper" else {}
     given = {name: value for name, value in asked.tcs.explicit().items() if value is not None}
     return ResolvedTcs(**tcs | given)

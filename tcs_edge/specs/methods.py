@@ -52,7 +52,7 @@ METHODS: dict[str, MethodFacts] = {
 }
 
 # The losses that arXiv 2412.09388 states. The weight of the hashing loss is that of arXiv 2011.01424.
-PAPER = {"soft_labels": False, "mimic": "lsh", "mimic_weight": 5.0, "mimic_warmup": 0.0, "probe_start": False}
+PAPER = {"soft_labels": False, "mimic": "lsh", "mimic_weight": 5.0, "probe_start": False}
 
 
 class TcsOptions(Spec):
@@ -70,9 +70,8 @@ class TcsOptions(Spec):
     """The mimicking loss: cosine, mse, lsh, lsh+mse or none. Default: cosine; lsh for tcs-paper."""
     mimic_weight: float | None = Field(default=None, ge=0)
     """Weight of the mimicking loss. Default: 0.1; 5 for tcs-paper."""
-    mimic_warmup: float | None = Field(default=None, ge=0, lt=1)
-    """Fraction of the steps, at the start, that train on the mimicking loss alone. Default: 0.2; 0 for a transformer
-    or a pretrained student."""
+    mimic_warmup: float = Field(default=0.0, ge=0, lt=1)
+    """Fraction of the steps, at the start, that train on the mimicking loss alone."""
     hash_bits: int = Field(default=1024, ge=8)
     """Bits of the hashing losses (M)."""
     probe_start: bool | None = None
@@ -99,7 +98,6 @@ class ResolvedTcs(TcsOptions):
 
     mimic: Mimicking
     mimic_weight: float = Field(ge=0)
-    mimic_warmup: float = Field(ge=0, lt=1)
     probe_start: bool
     soft_labels: bool
 
