@@ -20,6 +20,7 @@ import onnx
 from tcs_edge.errors import UsageError, reason_of
 from tcs_edge.quantization.gemm import read_for_int8
 from tcs_edge.quantization.ranges import narrow_ranges
+from tcs_edge.quantization.silu import round_sigmoid_products
 from tcs_edge.runtimes.metadata import set_onnx_metadata
 from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.utils.quiet import quiet
@@ -29,7 +30,7 @@ HEAVY = ("Conv", "Gemm", "MatMul")  # nearly all of the arithmetic
 # onnxruntime gives a layer's output the range behind these activations, and then computes both as one operator.
 ACTIVATIONS = ("Clip", "Relu")
 # onnxruntime also computes these in int8 between rounded values. All other layers stay float.
-PASSING = (*ACTIVATIONS, "Add", "Concat", "MaxPool")
+PASSING = (*ACTIVATIONS, "Add", "Concat", "MaxPool", "Mul", "Sigmoid")
 
 FLOAT = "_fp32"
 
@@ -97,6 +98,7 @@ def quantized(source: Path, scheme: Scheme, images: Iterable[np.ndarray], ranges
             ) from error
         model = read_onnx(path)
     narrow_ranges(model)
+    round_sigmoid_products(model)
     _drop_unused_domains(model)
     set_onnx_metadata(model, {"precision": "int8"})
     return model
@@ -162,7 +164,8 @@ def _spare_float_values(graph: onnx.GraphProto, int8: Collection[str]) -> None:
 def _passes(node: onnx.NodeProto, sources: set[str], computed: set[str], restored: set[str]) -> bool:
     """True if the runtime computes `node` in int8, because it reads int8 values only."""
     fused = node.op_type in ACTIVATIONS and sources <= computed
-    return bool(sources) and node.op_type in PASSING and (fused or sources <= restored)
+    scaled = node.op_type == "Mul" and not sources.issuperset(node.input)  # by a stored float32 number
+    return bool(sources) and node.op_type in PASSING and not scaled and (fused or sources <= restored)
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:

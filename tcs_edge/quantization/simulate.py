@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 LAYERS = (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)
 BATCH_NORM = torch.ops.aten._native_batch_norm_legit_no_training.default
+SILU = torch.ops.aten.silu.default
 SMALLEST_END = 1e-12  # of a weight's range, for channels of zeros
 
 
@@ -77,6 +78,7 @@ def simulate_int8(
     assert isinstance(network, fx.GraphModule)
     nodes = {node.name: node for node in network.graph.nodes}
     nodes[INPUT] = next(node for node in network.graph.nodes if node.op == "placeholder")
+    _write_out_silus(network.graph, nodes, original)
     _shift_biases(network, nodes, original, bias_shifts(int8, original))
     _round_values(network.graph, nodes, _roundings(with_float_layers(int8, original, ())))
     _round_weights(network.graph, 64 if scheme.seven_bit_weights else 127)
@@ -98,6 +100,21 @@ def _roundings(int8: onnx.ModelProto) -> dict[str, Rounding]:
         for_all = value not in in_float and not value.endswith(ROWS)
         found[value.removesuffix(ROWS)] = Rounding(float(scale), int(zero), limits.min, limits.max, for_all)
     return found
+
+
+def _write_out_silus(graph: fx.Graph, nodes: dict[str, fx.Node], original: onnx.ModelProto) -> None:
+    """Replace each SiLU by its Sigmoid and Mul of the float model, and add both to `nodes`."""
+    products = {name: node.output[0] for node in original.graph.node if node.op_type == "Mul" for name in node.input}
+    for gate in original.graph.node:
+        silu = nodes.get(products.get(gate.output[0], ""))
+        if gate.op_type != "Sigmoid" or silu is None or silu.target != SILU:
+            continue
+        with graph.inserting_before(silu):
+            sigmoid = graph.call_function(torch.ops.aten.sigmoid.default, silu.args[:1])
+            product = graph.call_function(torch.ops.aten.mul.Tensor, (silu.args[0], sigmoid))
+        silu.replace_all_uses_with(product)
+        graph.erase_node(silu)
+        nodes |= {gate.output[0]: sigmoid, products[gate.output[0]]: product}
 
 
 @torch.no_grad()

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 
 from tcs_edge.quantization.qdq import Scheme, quantized
 from tcs_edge.runtimes.onnx_file import read_onnx
@@ -72,3 +74,25 @@ def network(path: Path, activation: list[onnx.NodeProto], constants: dict[str, n
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     return path
+
+
+def node(kind: str, inputs: list[str], output: str, **attributes: object) -> onnx.NodeProto:
+    return helper.make_node(kind, inputs, [output], f"{kind}_{output}", **attributes)
+
+
+def range_of(model: onnx.ModelProto, value: str) -> tuple[float, float]:
+    """Return the ends of the range that `value` is rounded in."""
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    (quantizer,) = (one for one in model.graph.node if one.op_type == "QuantizeLinear" and one.input[0] == value)
+    step, zero = stored[quantizer.input[1]].item(), stored[quantizer.input[2]]
+    limits = np.iinfo(zero.dtype)
+    return step * (limits.min - int(zero)), step * (limits.max - int(zero))
+
+
+def runtime_operators(model: onnx.ModelProto, folder: Path) -> list[str]:
+    """Return the operators of the graph that ONNX Runtime runs."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [one.op_type for one in onnx.load(folder / "optimized.onnx").graph.node]

@@ -9,18 +9,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from tcs_edge.quantization.qdq import Scheme, int8_layers, quantized, with_float_layers
 from tcs_edge.quantization.sensitivity import noise_share
-from tests.quantization.conftest import network, noise
+from tests.quantization.conftest import network, node, noise, range_of, runtime_operators
 
 UNSIGNED, SIGNED = (Scheme(True, signed, False) for signed in (False, True))
 IMAGES = [image[None] for image in noise(8)]
-
-
-def node(kind: str, inputs: list[str], output: str, **attributes: object) -> onnx.NodeProto:
-    return helper.make_node(kind, inputs, [output], f"{kind}_{output}", **attributes)
 
 
 def number(value: float) -> np.ndarray:
@@ -49,15 +45,6 @@ every_activation = pytest.mark.parametrize("name", ACTIVATIONS)
 
 def source(name: str, folder: Path) -> Path:
     return network(folder / "model.onnx", *ACTIVATIONS[name][:2])
-
-
-def range_of(model: onnx.ModelProto, value: str) -> tuple[float, float]:
-    """Return the ends of the range that `value` is rounded in."""
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    (quantizer,) = (one for one in model.graph.node if one.op_type == "QuantizeLinear" and one.input[0] == value)
-    step, zero = stored[quantizer.input[1]].item(), stored[quantizer.input[2]]
-    limits = np.iinfo(zero.dtype)
-    return step * (limits.min - int(zero)), step * (limits.max - int(zero))
 
 
 def values_of(model: onnx.ModelProto, value: str) -> np.ndarray:
@@ -123,15 +110,6 @@ def test_a_value_that_others_read_keeps_its_range(tmp_path):
     for one in (path, other):
         low, _ = range_of(quantized(one, UNSIGNED, IMAGES, tmp_path / f"{one.stem}.ranges"), "conv")
         assert low == pytest.approx(bounds(one, "conv")[0], rel=0.03)
-
-
-def runtime_operators(model: onnx.ModelProto, folder: Path) -> list[str]:
-    """Return the operators of the graph that ONNX Runtime runs."""
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(folder / "optimized.onnx")
-    options.log_severity_level = 4
-    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [one.op_type for one in onnx.load(folder / "optimized.onnx").graph.node]
 
 
 @pytest.mark.parametrize("name", ["Relu", "Clip"])
