@@ -19,6 +19,7 @@ from tcs_edge.data import Preprocess, Split
 from tcs_edge.export.files import save_onnx
 from tcs_edge.quantization.accuracy_check import AccuracyCheck
 from tcs_edge.quantization.bias import correct_biases, input_means
+from tcs_edge.quantization.clipping import with_clipped_ranges
 from tcs_edge.quantization.fallback import Round, hold_accuracy
 from tcs_edge.quantization.gemm import read_for_int8
 from tcs_edge.quantization.ir import quantized_ir
@@ -37,8 +38,9 @@ logger = logging.getLogger(__name__)
 
 Format = Literal["onnx", "openvino"]
 TITLES: dict[Format, str] = {"onnx": "ONNX", "openvino": "OpenVINO"}
-# Smaller differences of the noise are chance: 16 and 128 images order the variants differently.
-WORTHWHILE = 0.95
+# Smaller differences of the noise are chance: 16 and 128 images order the variants differently, and ranges and biases
+# are fitted to the images that measure the noise.
+WORTHWHILE = 0.9
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def least_noisy(
     threads: int,
     exact: Path | None = None,
 ) -> tuple[onnx.ModelProto, dict[str, float]]:
-    """Quantize the ONNX file `source` with every scheme, with and without corrected biases.
+    """Quantize the ONNX file `source` with every scheme, with and without clipped ranges and corrected biases.
 
     A later variant replaces an earlier one only if its noise is below `WORTHWHILE` of the earlier noise.
 
@@ -219,7 +221,8 @@ def least_noisy(
         for scheme in schemes:
             logger.debug(f"quantizing {scheme.name}")
             plain = quantized(source, scheme, iter(images), Path(folder) / "ranges.json")
-            variants = (plain, correct_biases(plain, original, means))
+            clipped = with_clipped_ranges(plain, original, images, threads)
+            variants = [each for one in (plain, clipped) for each in (one, correct_biases(one, original, means))]
             shares = [noise_share(expected, run_model(model, given, threads)) for model in variants]
             noises[scheme.name] = min(shares)
             for model, share in zip(variants, shares, strict=True):

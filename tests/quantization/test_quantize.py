@@ -57,19 +57,24 @@ def test_int8_onnx_is_released_with_the_noise_of_both_schemes(onnx_path, accurac
     assert json.loads(json.dumps(made.to_json(), allow_nan=False))["released"] is True
 
 
-@pytest.mark.parametrize(("noises", "chosen"), [((1.0, 0.97, 0.96, 0.951), 0), ((1.0, 0.9, 0.87, 0.8), 3)])
+@pytest.mark.parametrize(("noises", "chosen"), [
+    ((1.0, 0.97, 0.95, 0.93, 0.92, 0.91, 0.91, 0.905), 0),
+    ((1.0, 0.97, 0.89, 0.85, 0.9, 0.9, 0.81, 0.7), 7),
+    ((1.0, 0.97, 0.89, 0.75, 0.9, 0.9, 0.81, 0.7), 3),
+])  # fmt: skip
 def test_a_variant_is_replaced_only_by_one_that_is_clearly_less_noisy(onnx_path, monkeypatch, noises, chosen):
     models = [read_onnx(onnx_path) for _ in noises]
     logits = {id(model): np.array([[1.0 - np.sqrt(noise)]]) for model, noise in zip(models, noises, strict=True)}
-    plain, corrected = iter(models[::2]), iter(models[1::2])
+    plain, clipped, corrected = iter(models[::4]), iter(models[2::4]), iter(models[1::2])
     monkeypatch.setattr(quantize, "quantized", lambda *_: next(plain))
+    monkeypatch.setattr(quantize, "with_clipped_ranges", lambda *_: next(clipped))
     monkeypatch.setattr(quantize, "correct_biases", lambda *_: next(corrected))
     monkeypatch.setattr(quantize, "input_means", lambda *_: {})
     monkeypatch.setattr(quantize, "run_model", lambda model, *_: logits.get(id(model), np.array([[1.0]])))
     schemes = tuple(Scheme(per_channel, False, False) for per_channel in (True, False))
     best, by_scheme = quantize.least_noisy(onnx_path, schemes, [np.zeros((1, 3, 8, 8), np.float32)], threads=1)
     assert best is models[chosen]
-    assert by_scheme == pytest.approx({"per-channel": min(noises[:2]), "per-tensor": min(noises[2:])})
+    assert by_scheme == pytest.approx({"per-channel": min(noises[:4]), "per-tensor": min(noises[4:])})
 
 
 def test_a_loss_that_60_images_cannot_exclude_is_released_only_on_request(onnx_path, accuracy_check, tmp_path):
