@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tcs_edge.errors import DataError, UsageError
@@ -21,7 +21,7 @@ from tcs_edge.runs.manifest import (
     verify_files,
 )  # fmt: skip
 from tcs_edge.runs.schema import Manifest
-from tcs_edge.specs.artifacts import PRECISIONS, ncnn_file, onnx_file, openvino_file, runner_name
+from tcs_edge.specs.artifacts import PRECISIONS, SIDECARS, ncnn_file, onnx_file, openvino_file, runner_name
 from tcs_edge.specs.strict import short
 from tcs_edge.utils.files import sha256_file
 from tcs_edge.utils.reading import parse_json, read_regular
@@ -151,7 +151,7 @@ def _subject(manifest: Manifest, name: str, *requirements: Requirement) -> Subje
         precisions={runtime: parity.precision for runtime, parity in manifest.parity.items() if parity.judged},
         images=manifest.dataset.fingerprint,
         classes=manifest.dataset.classes,
-        hashes=frozenset(record.sha256 for record in exported_files(manifest) if _is_model(record.path)),
+        hashes=frozenset(record.sha256 for record in exported_files(manifest) if not _is_sidecar(record.path)),
     )
 
 
@@ -180,6 +180,10 @@ def _verdict_requirement(manifest: Manifest) -> Requirement:
 
 def _is_model(path: str) -> bool:
     return path.removesuffix(REJECTED_SUFFIX).endswith((".onnx", ".xml", ".param", ".bin"))
+
+
+def _is_sidecar(path: str) -> bool:
+    return PurePosixPath(path.removesuffix(REJECTED_SUFFIX)).name in SIDECARS
 
 
 def _files_requirement(problems: tuple[FileProblem, ...]) -> Requirement:

@@ -8,6 +8,8 @@ from functools import partial
 
 import pytest
 
+from tcs_edge.utils.files import sha256_file
+
 
 @pytest.fixture
 def run(make_run):
@@ -45,6 +47,25 @@ def test_the_measured_latency_replaces_the_estimate(cli, run, write):
 )
 def test_a_self_check_that_did_not_pass_fails_the_gate(cli, run, write, changes):
     assert cli("gate", run, "--max-latency-ms", 50, "--selfcheck", write(**changes)).exit_code == 1
+
+
+@pytest.mark.parametrize("suffixes", [(".param", ".bin", ".json"), (".tflite", ".json")])
+def test_a_self_check_names_all_files_of_its_model_also_its_metadata(cli, run, write, suffixes):
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "export" / "own").mkdir()
+    paths = [run / "export" / "own" / f"model{suffix}" for suffix in suffixes]
+    for path in paths:
+        path.write_text(path.suffix)
+        manifest["files"].append(
+            {"path": path.relative_to(run).as_posix(), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        )
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    check = write(model_sha256=[sha256_file(path) for path in paths])
+    result = cli("gate", run, "--max-latency-ms", 50, "--selfcheck", check)
+    assert "another model" not in result.stderr
+    assert "measured on Raspberry Pi 4" in result.stdout
+    sidecar = write(model_sha256=[sha256_file(run / "export" / "labels.txt")])
+    assert "another model" in cli("gate", run, "--max-latency-ms", 50, "--selfcheck", sidecar).stderr
 
 
 @pytest.mark.parametrize(
