@@ -1,4 +1,4 @@
-"""Compare any ONNX or ncnn classifier with its reference on a folder of images, for `tcs-edge compare`."""
+"""Compare any ONNX, ncnn or LiteRT classifier with its reference on a folder of images, for `tcs-edge compare`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tcs_edge.errors import DataError, UsageError
 from tcs_edge.runs.folder import MANIFEST
 from tcs_edge.runs.load import trained_model
 from tcs_edge.runtimes.base import Runner, Runtime, find_outputs
+from tcs_edge.runtimes.beside import read_metadata_beside
 from tcs_edge.runtimes.metadata import stored_pairs
-from tcs_edge.runtimes.ncnn.export import read_ncnn_metadata
 from tcs_edge.runtimes.onnx_file import read_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.open import only_here, opened_as_deployed
-from tcs_edge.runtimes.registry import RUNTIMES
+from tcs_edge.runtimes.registry import RUNTIMES, runtime_for
 from tcs_edge.runtimes.torch import TorchRunner
 from tcs_edge.utils.reading import parse_json, read_json
 from tcs_edge.validation.checks import chance_check
@@ -35,7 +35,6 @@ from tcs_edge.validation.validate import Validation, validate
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 32
-PARAM = ".param"
 
 
 def compare_files(
@@ -46,10 +45,10 @@ def compare_files(
     threads: int = 1,
     exclude: Sequence[str] = (),
 ) -> Validation:
-    """Compare an ONNX file in every runtime, or an ncnn model, with a reference on the images of a folder.
+    """Compare an ONNX file in every runtime, or an ncnn or LiteRT model, with a reference on the images of a folder.
 
     Args:
-        onnx_path: the .onnx file, or the .param file of an ncnn model with its .bin beside it.
+        onnx_path: the .onnx file, the .param file of an ncnn model with its .bin beside it, or a .tflite file.
         reference: another .onnx file, a run folder, or the checkpoints/deployed.safetensors of one.
         data: an image folder; its test images, or all images if it has no splits.
         preprocess: a preprocess.json; None uses the metadata of the file.
@@ -59,7 +58,7 @@ def compare_files(
         DataError: a file that is missing, damaged or not a classifier, or images that do not fit the model.
         UsageError: a reference of another kind, or no preprocessing.
     """
-    graph = None if onnx_path.suffix == PARAM else read_onnx(onnx_path).graph
+    graph = None if _on_request(onnx_path) else read_onnx(onnx_path).graph
     with ExitStack() as stack:
         runners: list[Runner] = []
         for runtime in _runtimes_for(onnx_path):
@@ -85,9 +84,14 @@ def compare_files(
 
 def _runtimes_for(path: Path) -> list[Runtime]:
     """Return the runtimes that read the file."""
-    if path.suffix == PARAM:
-        return [RUNTIMES["ncnn"]]
-    return [runtime for runtime in RUNTIMES.values() if runtime.reads_onnx]
+    special = _on_request(path)
+    return [special] if special else [runtime for runtime in RUNTIMES.values() if runtime.reads_onnx]
+
+
+def _on_request(path: Path) -> Runtime | None:
+    """Return the runtime of a file in a format on request; None for an ONNX file."""
+    runtime = runtime_for(path)
+    return runtime if runtime and runtime.on_request else None
 
 
 def _reference(path: Path, threads: int) -> Runner:
@@ -112,9 +116,9 @@ def _preprocess(onnx_path: Path, given: Path | None) -> Preprocess:
 
 
 def _stored(path: Path) -> dict[str, str]:
-    if path.suffix != PARAM:
+    if not _on_request(path):
         return stored_pairs(path)
-    return read_ncnn_metadata(path) if path.with_suffix(".json").is_file() else {}
+    return read_metadata_beside(path) if path.with_suffix(".json").is_file() else {}
 
 
 def _require_size(onnx_path: Path, graph: onnx.GraphProto | None, steps: Preprocess) -> None:

@@ -5,14 +5,11 @@ Half of them come from the real converter and a faulty graph, the others damage 
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import onnx
@@ -22,6 +19,7 @@ from tcs_edge.errors import TcsEdgeError
 from tcs_edge.runtimes.ncnn.export import export_ncnn
 from tcs_edge.runtimes.ncnn_file import read_param, read_weights
 from tcs_edge.selftest import graphs
+from tcs_edge.selftest.beside import set_wrong_mean, swap_labels
 from tcs_edge.selftest.faults import Fault
 from tcs_edge.selftest.specimen import Specimen
 from tcs_edge.specs.artifacts import ncnn_file
@@ -127,25 +125,6 @@ def _clip_input(text: str) -> str:
     return "\n".join([magic, f"{total + 1} {blobs + 1}", layers[0], clip, *rest]) + "\n"
 
 
-@contextmanager
-def _metadata(exports: Path) -> Iterator[dict[str, Any]]:
-    path = (exports / PARAM).with_suffix(".json")
-    document = json.loads(path.read_text(encoding="utf-8"))
-    yield document
-    path.write_text(json.dumps(document), encoding="utf-8")
-
-
-def _swap_labels(exports: Path, _: Specimen) -> None:
-    with _metadata(exports) as document:
-        first, second, *rest = document["labels"]
-        document["labels"] = [second, first, *rest]
-
-
-def _wrong_mean(exports: Path, _: Specimen) -> None:
-    with _metadata(exports) as document:
-        document["preprocess"]["mean"] = [0.0, 0.0, 0.0]
-
-
 def _stale_weights(exports: Path, _: Specimen) -> None:
     """Scale all weights of the largest layer, as weights of an earlier training differ."""
     path = (exports / PARAM).with_suffix(".bin")
@@ -174,6 +153,6 @@ NCNN_FAULTS = (
     _fault("bytes behind the weights", _bin(lambda content: content + bytes(64))),
     _fault("truncated .param", _param(_drop_last_layer)),
     _fault("unknown layer", _param(lambda text: text.replace("\nInnerProduct", "\nTensor.matmul"))),
-    _fault("swapped labels", _swap_labels),
-    _fault("wrong mean in the metadata", _wrong_mean),
+    _fault("swapped labels", swap_labels(PARAM)),
+    _fault("wrong mean in the metadata", set_wrong_mean(PARAM)),
 )

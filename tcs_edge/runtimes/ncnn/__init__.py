@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tcs_edge.runtimes.base import OwnFormat, Runtime
-from tcs_edge.runtimes.ncnn.export import BESIDE, export_ncnn, read_ncnn_metadata
+from tcs_edge.runtimes.beside import read_metadata_beside
+from tcs_edge.runtimes.ncnn.export import BESIDE, export_ncnn
 from tcs_edge.runtimes.ncnn.library import require_ncnn
 from tcs_edge.runtimes.ncnn.runner import NcnnRunner, as_deployed
 from tcs_edge.specs.artifacts import ncnn_file
@@ -14,7 +15,7 @@ RUNTIME = Runtime(
     "ncnn",
     open=NcnnRunner,
     open_as_deployed=as_deployed,
-    own_format=OwnFormat(ncnn_file, export_ncnn, read_ncnn_metadata, beside=BESIDE),
+    own_format=OwnFormat(ncnn_file, export_ncnn, read_metadata_beside, beside=BESIDE),
     reads_onnx=False,
     on_request=True,
     require=require_ncnn,

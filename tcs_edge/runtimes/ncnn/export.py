@@ -9,25 +9,22 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
-from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from tcs_edge.errors import DataError, RequirementMissed, UsageError, reason_of
-from tcs_edge.runtimes.metadata import KEYS, read_onnx_metadata
+from tcs_edge.runtimes.beside import metadata_json, write_together
+from tcs_edge.runtimes.metadata import read_onnx_metadata
 from tcs_edge.runtimes.ncnn.library import UnknownLayer, pnnx_program, require_runs
 from tcs_edge.runtimes.ncnn_file import read_param, read_weights
 from tcs_edge.specs.artifacts import Precision
-from tcs_edge.utils.files import atomic_path, write_bytes
-from tcs_edge.utils.reading import read_json
+from tcs_edge.utils.files import write_bytes
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
 PNNX_SECONDS = 600
 BESIDE = (".bin", ".json")
+PACKAGES = ("ncnn", "pnnx")
 SOURCE = "model.onnx"
 ELSE = "Leave --format ncnn out, or choose another --student."
 
@@ -50,28 +47,12 @@ def export_ncnn(onnx_path: Path, param_path: Path, precision: Precision = "fp32"
     with TemporaryDirectory() as scratch:
         made = _convert(onnx_path, Path(scratch), precision, side)
         _require_sound(made, onnx_path, side)
-        document = _document(metadata, precision)
-        return _written({made: param_path, made.with_suffix(".bin"): param_path.with_suffix(".bin")}, document)
-
-
-def read_ncnn_metadata(param_path: Path) -> dict[str, str]:
-    """Read the metadata beside a .param file, in the form of `runtimes.metadata.build_metadata`.
-
-    Raises:
-        DataError: the .json file is missing, damaged or incomplete.
-    """
-    path = param_path.with_suffix(".json")
-    document = read_json(path, SCHEMA_VERSION)
-    if missing := [key for key in KEYS if key not in document]:
-        raise DataError(f"{path} has no {', '.join(missing)}. Pass an export of tcs-edge.")
-    texts = {key: json.dumps(document[key], ensure_ascii=False) for key in KEYS}
-    return texts | {"precision": str(document["precision"])}
-
-
-def _document(metadata: Mapping[str, str], precision: Precision) -> dict[str, Any]:
-    stored = {key: json.loads(metadata[key]) for key in ("labels", "preprocess", "versions")}
-    stored["versions"] |= {name: version(name) for name in ("ncnn", "pnnx")}
-    return {"schema_version": SCHEMA_VERSION, **stored, "precision": precision}
+        paths = param_path, param_path.with_suffix(".bin"), param_path.with_suffix(".json")
+        document = metadata_json(metadata, precision, PACKAGES)
+        write_together(
+            dict(zip(paths, (made.read_bytes(), made.with_suffix(".bin").read_bytes(), document), strict=True))
+        )
+    return paths
 
 
 def _convert(onnx_path: Path, folder: Path, precision: Precision, side: int) -> Path:
@@ -111,23 +92,3 @@ def _require_sound(param: Path, onnx_path: Path, side: int) -> None:
         raise RequirementMissed(f"ncnn does not run the model that pnnx made of {onnx_path.name}: {error}") from error
     if problem:
         raise RequirementMissed(f"the model that pnnx made of {onnx_path.name} is not whole: {problem}. {ELSE}")
-
-
-def _written(moves: Mapping[Path, Path], document: dict[str, Any]) -> tuple[Path, Path, Path]:
-    """Copy the files to their places with the metadata; the .param comes last, so that it is never there alone."""
-    (made, param), (made_weights, weights) = moves.items()
-    text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    described = param.with_suffix(".json")
-    try:
-        with atomic_path(param) as one, atomic_path(weights) as two, atomic_path(described) as three:
-            one.write_bytes(made.read_bytes())
-            two.write_bytes(made_weights.read_bytes())
-            three.write_text(text, encoding="utf-8")
-            for path in (param, weights, described):
-                path.unlink(missing_ok=True)
-    except BaseException:
-        if not param.exists():
-            weights.unlink(missing_ok=True)
-            described.unlink(missing_ok=True)
-        raise
-    return param, weights, described

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from tcs_edge.errors import DataError
 from tcs_edge.runtimes.base import ClosingRunner, coarsest, run_all, stored_labels
-from tcs_edge.runtimes.ncnn.export import read_ncnn_metadata
+from tcs_edge.runtimes.beside import matching_metadata, stated_img_size
 from tcs_edge.runtimes.ncnn.library import device_arithmetic, ncnn, require_runs
 from tcs_edge.runtimes.ncnn_file import Weights, ends_of, read_param, read_weights
 from tcs_edge.specs.artifacts import Precision, runner_name
@@ -50,8 +49,8 @@ class NcnnRunner(ClosingRunner):
         if any(len(ends) != 1 for ends in ends_of(layers)):
             raise DataError(f"{path}: not one input and one output, as a classifier has.")
         stored = stored_in(weights)
-        metadata = _metadata(path, stored)
-        self._img_size = _img_size(metadata, path)
+        metadata = matching_metadata(path, stored)
+        self._img_size = stated_img_size(metadata, path)
         outputs = require_runs(path, self._img_size)
         self.labels = stored_labels(metadata.get("labels"), outputs, str(path))
         self.arithmetic: str = device_arithmetic() if own_choice else "f32"
@@ -89,32 +88,6 @@ def stored_in(weights: Weights) -> Precision:
     if weights.elements["int8"]:
         return "int8"
     return "fp16" if weights.elements["float16"] else "fp32"
-
-
-def _metadata(path: Path, stored: Precision) -> dict[str, str]:
-    """Return the metadata beside the model; empty for a model of another tool.
-
-    Raises:
-        DataError: the metadata is damaged, or states another precision than the weights have.
-    """
-    if not path.with_suffix(".json").is_file():
-        return {}
-    found = read_ncnn_metadata(path)
-    if found["precision"] != stored:
-        raise DataError(
-            f"{path}: its metadata states {found['precision']}, but its weights are {stored}. Export again."
-        )
-    return found
-
-
-def _img_size(metadata: dict[str, str], path: Path) -> int | None:
-    steps = json.loads(metadata.get("preprocess", "null"))
-    if steps is None:
-        return None
-    side = steps.get("img_size") if isinstance(steps, dict) else None
-    if type(side) is not int or not 0 < side <= 4096:
-        raise DataError(f"{path}: its metadata states no usable img_size. Export it again.")
-    return side
 
 
 def _loaded(path: Path, threads: int, own_choice: bool) -> Any:

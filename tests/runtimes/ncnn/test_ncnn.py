@@ -14,9 +14,10 @@ import torch
 
 from tcs_edge.errors import DataError, MissingError, RequirementMissed, TcsEdgeError, UsageError
 from tcs_edge.export.onnx import export_onnx
+from tcs_edge.runtimes.beside import read_metadata_beside
 from tcs_edge.runtimes.metadata import KEYS, read_onnx_metadata
 from tcs_edge.runtimes.ncnn import RUNTIME, NcnnRunner, export, library
-from tcs_edge.runtimes.ncnn.export import export_ncnn, read_ncnn_metadata
+from tcs_edge.runtimes.ncnn.export import export_ncnn
 from tcs_edge.runtimes.ncnn_file import read_param, read_weights
 
 SUFFIXES = (".param", ".bin", ".json")
@@ -61,7 +62,7 @@ def test_the_export_computes_the_logits_of_the_model_and_has_its_metadata(param_
         assert deployed.precision == deployed.arithmetic == library.device_arithmetic()
         assert "fp16_storage on" in deployed.settings
         np.testing.assert_allclose(deployed.run(images), expected, atol=1e-2)
-    stored, source = read_ncnn_metadata(param_path), read_onnx_metadata(onnx_path)
+    stored, source = read_metadata_beside(param_path), read_onnx_metadata(onnx_path)
     assert {key: stored[key] for key in KEYS if key != "versions"} == {
         key: source[key] for key in KEYS if key != "versions"
     }
