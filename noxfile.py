@@ -13,6 +13,7 @@ nox.needs_version = ">=2024.4.15"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "types", "tests"]
 
+LITERT_TESTS = ("tests/runtimes/litert", "tests/gate/test_litert_file.py", "tests/selftest/test_litert.py")
 DEV = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]
 
 
@@ -33,6 +34,13 @@ def tests(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Run the tests with the lowest dependencies of pyproject.toml (needs uv); arguments after `--` go to pytest."""
     session.run("bash", "ci/lowest.sh", "build/lowest", *(session.posargs or ["-n", "2"]))
+
+
+@nox.session
+def litert(session: nox.Session) -> None:
+    """Run the tests of the LiteRT export, whose converter needs another torch than `tests`."""
+    install(session, "-e", ".[train,litert]", *(line for line in DEV if line.startswith(("pytest", "waitress"))))
+    session.run("python", "-m", "pytest", "-rs", *(session.posargs or LITERT_TESTS))
 
 
 @nox.session

@@ -389,6 +389,12 @@ def param_path(onnx_path: Path) -> Path:
     return export_ncnn(onnx_path, onnx_path.parent / "ncnn" / "model.param")[0]
 
 
+@pytest.fixture(scope="session")
+def tflite_path() -> Path:
+    """A LiteRT model of four layers, made beforehand because the converter is rarely installed. Read only."""
+    return Path(__file__).parent / "runtimes" / "litert" / "tiny.tflite"
+
+
 HOSTILE_CLASSES = ('<b>&"\'cat"</b>', "a|b\n| c `d`", "كلب", "🐶 @everyone", "../../etc/passwd", "x\u202egpj\x1b[31m")
 
 

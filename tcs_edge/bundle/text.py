@@ -6,6 +6,7 @@ import PIL
 
 from tcs_edge.runs.licenses import licenses_of
 from tcs_edge.runs.schema import Manifest
+from tcs_edge.runtimes.registry import RUNTIMES
 
 # Tested on x86-64 and aarch64 with Python 3.11. This version and all pinned runtimes have wheels for 3.11 to 3.13.
 NUMPY = "2.2.6"
@@ -21,7 +22,8 @@ def pinned_packages(manifest: Manifest, runtime: str) -> dict[str, str]:
     changed the order of resizing for tall images, and thus the rounding.
     """
     pinned = manifest.target.get("runtimes", {}).get(runtime, {}).get("pin")
-    versions = {"numpy": NUMPY, "pillow": PIL.__version__, runtime: pinned or manifest.versions[runtime]}
+    package = RUNTIMES[runtime].package or runtime
+    versions = {"numpy": NUMPY, "pillow": PIL.__version__, package: pinned or manifest.versions[package]}
     return versions | {"waitress": WAITRESS}
 
 

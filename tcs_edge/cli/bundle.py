@@ -16,7 +16,7 @@ def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder whose exports passed validation.")],
     out: Annotated[Path | None, typer.Option(help="Output folder; default RUN-bundle.")] = None,
     runtime: Annotated[
-        str | None, typer.Option(help="onnxruntime, openvino or ncnn; default: the one of the selection.")
+        str | None, typer.Option(help="onnxruntime, openvino, ncnn or litert; default: the one of the selection.")
     ] = None,
     precision: Annotated[
         str | None,

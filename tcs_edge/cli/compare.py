@@ -13,7 +13,8 @@ from tcs_edge.cli.guard import guarded
 @guarded
 def command(
     model: Annotated[
-        Path, typer.Argument(metavar="A", help="Classifier to check: an .onnx file, or an ncnn .param with its .bin.")
+        Path,
+        typer.Argument(metavar="A", help="Classifier to check: .onnx, an ncnn .param with its .bin, or a .tflite."),
     ],
     reference: Annotated[
         Path,

@@ -20,7 +20,9 @@ def command(
     every: Annotated[
         bool, typer.Option("--all", help="Also validate good exports of every candidate, to count false alarms.")
     ] = False,
-    format: Annotated[list[str] | None, typer.Option(help="Also test models in this format: ncnn; repeatable.")] = None,
+    format: Annotated[
+        list[str] | None, typer.Option(help="Also test models in this format: ncnn, litert; repeatable.")
+    ] = None,
     with_embedding: Annotated[
         bool, typer.Option("--with-embedding", help="Export an embedding too, and put faults into it.")
     ] = False,
@@ -35,7 +37,7 @@ def command(
     Examples:
       tcs-edge selftest
       tcs-edge selftest --all --json
-      tcs-edge selftest --student resnet18 --format ncnn
+      tcs-edge selftest --student resnet18 --format ncnn --format litert
       tcs-edge selftest --student resnet18 --with-embedding
     """
     from tcs_edge.cli.output import known
@@ -68,8 +70,8 @@ def _print(outcome: SelfTest) -> None:
         typer.echo(f"FALSE ALARM {result.student}: {'; '.join(result.alarms[:3])}")
     for fault in outcome.untried:
         typer.echo(f"NOT TRIED {fault}. Pass a --student that this fault fits.")
-    if outcome.skipped:
-        typer.echo(f"without ncnn, which lacks a layer of them: {', '.join(outcome.skipped)}")
+    for name, students in outcome.skipped.items():
+        typer.echo(f"without {name}, which lacks a layer of them: {', '.join(students)}")
     caught = len(outcome.broken) - len(outcome.missed)
     typer.echo(f"faults detected: {caught} of {len(outcome.broken)}")
     typer.echo(f"false alarms: {len(outcome.false_alarms)} of {len(outcome.good)} good exports")

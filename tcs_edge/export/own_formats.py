@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from torch import nn
+
 from tcs_edge.runtimes.registry import runtimes_for
 from tcs_edge.specs.artifacts import Precision, onnx_file
 
 
-def export_own_formats(exports: Path, precision: Precision = "fp32", formats: Collection[str] = ()) -> None:
+def export_own_formats(
+    exports: Path, precision: Precision = "fp32", formats: Collection[str] = (), model: nn.Module | None = None
+) -> None:
     """Convert the float32 ONNX file in `exports` for every runtime with a format of its own.
 
     Args:
         precision: "fp32" or "fp16", for the weights in the new files.
         formats: formats on request, such as "ncnn".
+        model: the model in the ONNX file, for converters that read no ONNX: LiteRT's.
 
     Raises:
         DataError: the ONNX file is missing, damaged or not ours.
@@ -25,4 +30,4 @@ def export_own_formats(exports: Path, precision: Precision = "fp32", formats: Co
     for runtime in runtimes_for(formats):
         if runtime.own_format:
             path = exports / runtime.file(precision)
-            runtime.own_format.export(exports / onnx_file("fp32"), path, precision)
+            runtime.own_format.write(exports / onnx_file("fp32"), path, precision, model)

@@ -13,6 +13,7 @@ from tcs_edge.errors import DataError, UsageError
 from tcs_edge.gate.measures import Measure, manifest_measures, target_isa
 from tcs_edge.runs.folder import EXPORT, MANIFEST, MARKER, REJECTED, REJECTED_SUFFIX, UNVALIDATED, find_run
 from tcs_edge.runs.manifest import (
+    BESIDE,
     SCHEMA_VERSION,
     FileProblem,
     advice_on,
@@ -21,7 +22,7 @@ from tcs_edge.runs.manifest import (
     verify_files,
 )  # fmt: skip
 from tcs_edge.runs.schema import Manifest
-from tcs_edge.specs.artifacts import PRECISIONS, SIDECARS, ncnn_file, onnx_file, openvino_file, runner_name
+from tcs_edge.specs.artifacts import PRECISIONS, SIDECARS, litert_file, ncnn_file, onnx_file, openvino_file, runner_name
 from tcs_edge.specs.strict import short
 from tcs_edge.utils.files import sha256_file
 from tcs_edge.utils.reading import parse_json, read_regular
@@ -29,11 +30,17 @@ from tcs_edge.utils.reading import parse_json, read_regular
 # Runtime and precision in which a run compares each of its model files.
 RUNNERS = {
     f"{EXPORT}/{file(precision)}": runner_name(runtime, precision)
-    for runtime, file in (("onnxruntime", onnx_file), ("openvino", openvino_file), ("ncnn", ncnn_file))
+    for runtime, file in (
+        ("onnxruntime", onnx_file),
+        ("openvino", openvino_file),
+        ("ncnn", ncnn_file),
+        ("litert", litert_file),
+    )
     for precision in PRECISIONS
 }
 SHOWN_PROBLEMS = 3
-WHAT_TO_PASS = "Pass a run folder, its manifest.json, or an .onnx, .xml or .param file."
+MODEL_FILES = (".onnx", ".xml", ".param", ".tflite")
+WHAT_TO_PASS = "Pass a run folder, its manifest.json, or an .onnx, .xml, .param or .tflite file."
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Subject:
 
 
 def load_subject(path: Path) -> Subject:
-    """Read the model at `path`: a run folder, a manifest, or an .onnx, .xml or .param file.
+    """Read the model at `path`: a run folder, a manifest, or an .onnx, .xml, .param or .tflite file.
 
     A manifest inside its run folder is treated as the run folder, so the files are checked too.
 
@@ -84,7 +91,7 @@ def load_subject(path: Path) -> Subject:
     try:
         if path.is_dir() or _is_of_run(path):
             return _run(path if path.is_dir() else path.parent)
-        if path.suffix in (".onnx", ".xml", ".param"):
+        if path.suffix in MODEL_FILES:
             return _model_file(path)
         document = read_document(path)
         return manifest_subject(document, str(path))
@@ -179,7 +186,7 @@ def _verdict_requirement(manifest: Manifest) -> Requirement:
 
 
 def _is_model(path: str) -> bool:
-    return path.removesuffix(REJECTED_SUFFIX).endswith((".onnx", ".xml", ".param", ".bin"))
+    return path.removesuffix(REJECTED_SUFFIX).endswith((*MODEL_FILES, ".bin"))
 
 
 def _is_sidecar(path: str) -> bool:
@@ -198,12 +205,15 @@ def _files_requirement(problems: tuple[FileProblem, ...]) -> Requirement:
 def _model_file(path: Path) -> Subject:
     if not path.is_file():
         raise DataError(f"no such file: {path}. {WHAT_TO_PASS}")
-    _refuse_links(path, path.with_suffix(".bin"))
+    files = (path, *(path.with_suffix(suffix) for suffix in BESIDE.get(path.suffix, ())))
+    _refuse_links(*files)
     # Imported here, because importing onnx takes as long as everything else together.
     if path.suffix == ".onnx":
         from tcs_edge.gate.onnx_file import onnx_measures as measured
     elif path.suffix == ".param":
         from tcs_edge.gate.ncnn_file import ncnn_measures as measured
+    elif path.suffix == ".tflite":
+        from tcs_edge.gate.litert_file import litert_measures as measured
     else:
         from tcs_edge.gate.openvino_file import openvino_measures as measured
     file = measured(path)
@@ -214,7 +224,6 @@ def _model_file(path: Path) -> Subject:
         if problem or name == "tensors match the bytes"
     )
     missing_reason = "a bare model file has no such number. Gate the run folder"
-    files = (path,) if path.suffix == ".onnx" else (path, path.with_suffix(".bin"))
     hashes = frozenset(sha256_file(file) for file in files if file.is_file())
     return Subject(
         str(path),

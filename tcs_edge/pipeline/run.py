@@ -280,7 +280,7 @@ def _trained(
 
 def _export(student: StudentExport, confidence: Confidence, folder: RunFolder) -> None:
     student.to_onnx(folder.unvalidated / "model.onnx")
-    export_own_formats(folder.unvalidated, formats=student.options.format)
+    export_own_formats(folder.unvalidated, formats=student.options.format, model=student.model)
     write_labels(folder.unvalidated / "labels.txt", student.images.classes)
     write_preprocess(folder.unvalidated / "preprocess.json", student.preprocess.to_json())
     write_json(folder.unvalidated / CONFIDENCE_FILE, confidence.to_json())

@@ -13,7 +13,7 @@ from tcs_edge.runs.schema import Manifest, ManifestFile
 from tcs_edge.runtimes.registry import RUNTIMES, runtime_for
 from tcs_edge.specs.artifacts import PRECISIONS, Precision, runner_name
 
-FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO IR", ".param": "ncnn"}
+FORMATS = {".onnx": "ONNX", ".xml": "OpenVINO IR", ".param": "ncnn", ".tflite": "LiteRT"}
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def device_file(manifest: Manifest, runtime: str | None = None, precision: str |
     """Return the model for the device.
 
     Args:
-        runtime: "onnxruntime", "openvino" or "ncnn"; None uses the one that the student was selected for, else the
-            first one of the target.
+        runtime: "onnxruntime", "openvino", "ncnn" or "litert"; None uses the one that the student was selected for,
+            else the first one of the target.
         precision: precision of the model; None uses the one that the student was selected for, if it is below fp32.
             Otherwise it uses the target's default if the run released it, else fp32.
 

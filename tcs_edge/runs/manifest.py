@@ -28,7 +28,7 @@ from tcs_edge.runs.schema import (
     StudentRecord,
     TeacherRecord,
 )
-from tcs_edge.specs.artifacts import PRECISIONS, ncnn_file, onnx_file, openvino_file, pixels_file
+from tcs_edge.specs.artifacts import PRECISIONS, litert_file, ncnn_file, onnx_file, openvino_file, pixels_file
 from tcs_edge.specs.strict import format_error
 from tcs_edge.utils.files import FileRecord, is_draft, record_files, sha256_file, write_json
 from tcs_edge.utils.lock import FOLDER_LOCK
@@ -43,7 +43,11 @@ SCHEMA_VERSION = 1
 NOT_RECORDED = (MANIFEST, MARKER, REPORT, FOLDER_LOCK)
 RUN_AGAIN = "The file was changed, or another version wrote it. Run compress again."
 
-BESIDE = {".xml": (".bin",), ".param": (".bin", ".json")}  # suffixes of the files that belong to a main file
+BESIDE = {
+    ".xml": (".bin",),
+    ".param": (".bin", ".json"),
+    ".tflite": (".json",),
+}  # suffixes of the files that belong to a main file
 
 RUN_AGAIN_ADVICE = "Run compress again."
 CRLF_ADVICE = (
@@ -237,6 +241,7 @@ def _artifacts(files: Iterable[FileRecord], losses: Mapping[str, AccuracyLossRec
                 _artifact(sizes, pixels, format="onnx", precision=precision, input="picture", loss=lost.get("onnx")),
                 _artifact(sizes, xml, format="openvino", precision=precision, loss=lost.get("openvino")),
                 _artifact(sizes, f"{folder}/{ncnn_file(precision)}", format="ncnn", precision=precision),
+                _artifact(sizes, f"{folder}/{litert_file(precision)}", format="litert", precision=precision),
             ]
     return tuple(record for record in found if record is not None)
 

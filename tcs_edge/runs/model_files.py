@@ -1,7 +1,7 @@
 """Group the files of an export folder into models: a model file is all that a runtime needs to load one model.
 
-An OpenVINO .xml and its .bin are one model. So are an ncnn .param with its .bin and .json, and an ONNX file with its
-external data.
+An OpenVINO .xml and its .bin are one model. So are an ncnn .param with its .bin and .json, a LiteRT .tflite with its
+.json, and an ONNX file with its external data.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from tcs_edge.runs.folder import REJECTED_SUFFIX
 from tcs_edge.specs.artifacts import SIDECARS
 
 # Suffixes of main files, by the suffix of a file beside them.
-MAINS = {".bin": (".xml", ".param"), ".json": (".param",)}
+MAINS = {".bin": (".xml", ".param"), ".json": (".param", ".tflite")}
+MAIN_SUFFIXES = (".xml", ".onnx", ".param", ".tflite")
 ONNX_DATA_ENDINGS = (".data", "_data")  # as torch and onnx name external data: model.onnx.data, model.onnx_data
 
 
@@ -48,5 +49,5 @@ def _main_file(path: str, known: Collection[str]) -> str:
     for ending in ONNX_DATA_ENDINGS:
         if plain.endswith(ending):
             candidates += [PurePosixPath(plain.removesuffix(ending)), pure.with_suffix(".onnx")]
-    mains = (f"{candidate}{rejected}" for candidate in candidates if candidate.suffix in (".xml", ".onnx", ".param"))
+    mains = (f"{candidate}{rejected}" for candidate in candidates if candidate.suffix in MAIN_SUFFIXES)
     return next((main for main in mains if main in known), path)

@@ -222,7 +222,7 @@ class ArtifactRecord(Spec):
     """One deployable model file of the export folder.
 
     Attributes:
-        path: relative to the run folder; an OpenVINO .xml or ncnn .param has its .bin beside it.
+        path: relative to the run folder; an OpenVINO .xml or ncnn .param has its .bin beside it, a .tflite its .json.
         input: "image" is float32 (B, 3, S, S), preprocessed; "picture" is uint8 (H, W, 3) of any size.
         bytes: size, with the files beside it.
         loss: of an int8 file.

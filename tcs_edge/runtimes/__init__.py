@@ -1,1 +1,1 @@
-"""Run models in PyTorch, ONNX Runtime, OpenVINO and ncnn behind one `Runner` protocol."""
+"""Run models in PyTorch, ONNX Runtime, OpenVINO, ncnn and LiteRT behind one `Runner` protocol."""

@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
 from tcs_edge.errors import DataError
 from tcs_edge.specs.artifacts import PRECISIONS, Precision, onnx_file
 from tcs_edge.utils.reading import parse_json
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LOGITS, EMBEDDING = "logits", "embedding"  # names of the outputs of every exported file
 
@@ -62,15 +65,33 @@ class OwnFormat:
 
     Attributes:
         file: path of the main file of a precision, relative to the export folder.
-        export: convert a float32 ONNX file of ours: (onnx_path, path, precision), "fp32" or "fp16".
+        export: convert a float32 ONNX file of ours: (onnx_path, path, precision), "fp32" or "fp16". None for a
+            converter that needs the model itself.
         read_metadata: read the labels, preprocessing, versions and precision back from the main file.
         beside: suffixes of the files that belong to the main one.
+        export_model: convert the trained model itself: (model, onnx_path, path, precision). The ONNX file of the model
+            has the metadata.
     """
 
     file: Callable[[Precision], PurePosixPath]
-    export: Callable[[Path, Path, Precision], object]
+    export: Callable[[Path, Path, Precision], object] | None
     read_metadata: Callable[[Path], dict[str, str]]
     beside: tuple[str, ...] = ()
+    export_model: Callable[[nn.Module, Path, Path, Precision], object] | None = None
+
+    def write(self, onnx_path: Path, path: Path, precision: Precision, model: nn.Module | None) -> None:
+        """Convert the ONNX file at `onnx_path`, or the model that it was made from.
+
+        Raises:
+            ValueError: the format needs the model, and there is none.
+            TcsEdgeError: as `export` and `export_model`.
+        """
+        if self.export:
+            self.export(onnx_path, path, precision)
+        elif self.export_model and model is not None:
+            self.export_model(model, onnx_path, path, precision)
+        else:
+            raise ValueError(f"{path.suffix} files are made from the trained model. Pass it.")
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import PurePath
 
-from tcs_edge.runtimes import ncnn, onnxruntime, openvino
+from tcs_edge.runtimes import litert, ncnn, onnxruntime, openvino
 from tcs_edge.runtimes.base import Runtime
 
 RUNTIMES: dict[str, Runtime] = {
     "onnxruntime": onnxruntime.RUNTIME,
     "openvino": openvino.RUNTIME,
     "ncnn": ncnn.RUNTIME,
+    "litert": litert.RUNTIME,
 }
 
 

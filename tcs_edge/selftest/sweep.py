@@ -6,8 +6,8 @@ import importlib.util
 import logging
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,12 +17,13 @@ import numpy as np
 from tcs_edge.bundle.make import SCRIPTS
 from tcs_edge.errors import UsageError
 from tcs_edge.models.candidates import CANDIDATES
-from tcs_edge.runtimes.ncnn.library import require_ncnn
+from tcs_edge.runtimes.registry import RUNTIMES
 from tcs_edge.selftest.faults import EMBEDDING_FAULTS, FAULTS, MAX_OPSET, SCRIPT, Fault
 from tcs_edge.selftest.int8 import add_int8, int8_checks
-from tcs_edge.selftest.ncnn import NCNN_FAULTS, PARAM, add_ncnn
+from tcs_edge.selftest.litert import LITERT_FAULTS, add_litert
+from tcs_edge.selftest.ncnn import NCNN_FAULTS, add_ncnn
 from tcs_edge.selftest.specimen import IMG_SIZE, Specimen, make_specimen
-from tcs_edge.specs.artifacts import Format
+from tcs_edge.specs.artifacts import FORMATS, Format
 from tcs_edge.specs.config import CompressConfig, ResolvedConfig
 from tcs_edge.specs.defaults import ChosenStudent, Machine, resolve, with_data_defaults
 from tcs_edge.stages.validate import validate_exports
@@ -40,6 +41,8 @@ QUICK = ("resnet18", "deit_tiny_patch16_224")  # a CNN and a transformer whose u
 BATCH_SIZE = 16
 MAX_PIXEL_DIFF = 1e-5  # as in edge_checks.py
 HASHES = "sha256 in the manifest"
+# Formats on request: how to add one to a specimen, which returns False if it cannot hold the student, and its faults.
+ON_REQUEST = {"ncnn": (add_ncnn, NCNN_FAULTS), "litert": (add_litert, LITERT_FAULTS)}
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,13 @@ class SelfTest:
 
     Attributes:
         expected: names of the faults to try.
-        skipped: students that a format on request cannot hold.
+        skipped: students that a format on request cannot hold, by format.
     """
 
     good: tuple[GoodResult, ...]
     broken: tuple[FaultResult, ...]
     expected: tuple[str, ...] = tuple(fault.name for fault in FAULTS)
-    skipped: tuple[str, ...] = ()
+    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def false_alarms(self) -> tuple[GoodResult, ...]:
@@ -111,7 +114,7 @@ class SelfTest:
             "faults": len(self.broken),
             "caught": len(self.broken) - len(self.missed),
             "untried": list(self.untried),
-            "skipped": list(self.skipped),
+            "skipped": {name: list(students) for name, students in self.skipped.items()},
             "good_exports": [asdict(result) for result in self.good],
             "broken_exports": [asdict(result) | {"caught": result.caught} for result in self.broken],
         }
@@ -140,25 +143,36 @@ def selftest(
         require_student(name)
     good: list[GoodResult] = []
     results: list[FaultResult] = []
-    skipped: list[str] = []
-    with_ncnn = "ncnn" in formats
-    if with_ncnn and embedding:
-        raise UsageError("files of ncnn have no embedding. Pass --format ncnn or --with-embedding.")
-    if with_ncnn:
-        require_ncnn()
+    skipped: dict[str, list[str]] = {}
+    wanted = [name for name in ON_REQUEST if name in formats]
+    for format in wanted:
+        _require_usable(format, embedding)
     for index, name in enumerate(names, start=1):
         logger.info(f"{name} ({index} of {len(names)})")
         with tempfile.TemporaryDirectory() as place:
             specimen = make_specimen(name, Path(place), embedding=embedding)
             shutil.copyfile(SCRIPTS / SCRIPT, specimen.exports / SCRIPT)
-            if with_ncnn and not add_ncnn(specimen):
-                skipped.append(name)
+            for format in wanted:
+                add, _ = ON_REQUEST[format]
+                if not add(specimen):
+                    skipped.setdefault(format, []).append(name)
             good.append(_judge_good(specimen))
             if name in broken:
                 results += _break(specimen, Path(place) / "broken")
-    further = (*(NCNN_FAULTS if with_ncnn else ()), *(EMBEDDING_FAULTS if embedding else ()))
+    further = (*_faults_of(wanted), *(EMBEDDING_FAULTS if embedding else ()))
     expected = [fault.name for fault in (*FAULTS, *further)]
-    return SelfTest(tuple(good), tuple(results), tuple(expected), tuple(skipped))
+    return SelfTest(tuple(good), tuple(results), tuple(expected), skipped)
+
+
+def _require_usable(format: str, embedding: bool) -> None:
+    if embedding:
+        raise UsageError(f"files of {format} have no embedding. Pass --format {format} or --with-embedding.")
+    if require := RUNTIMES[format].require:
+        require()
+
+
+def _faults_of(formats: Iterable[str]) -> list[Fault]:
+    return [fault for name in formats if name in ON_REQUEST for fault in ON_REQUEST[name][1]]
 
 
 def _break(specimen: Specimen, folder: Path) -> list[FaultResult]:
@@ -167,13 +181,14 @@ def _break(specimen: Specimen, folder: Path) -> list[FaultResult]:
         faults = list(FAULTS)
     else:
         logger.info(f"{specimen.name}: skipped the int8 fault, because the untrained int8 model fails its checks")
-    faults += NCNN_FAULTS if _formats(specimen.exports) else ()
+    faults += _faults_of(_formats(specimen.exports))
     faults += EMBEDDING_FAULTS if isinstance(specimen.model, StudentWithEmbedding) else ()
     return [_judge_broken(specimen, fault, folder) for fault in track(faults, f"breaking {specimen.name}")]
 
 
 def _formats(exports: Path) -> tuple[Format, ...]:
-    return ("ncnn",) if (exports / PARAM).exists() else ()
+    """Return the formats on request that are in a folder of exports."""
+    return tuple(name for name in FORMATS if name in ON_REQUEST and (exports / RUNTIMES[name].file("fp32")).exists())
 
 
 def _judge_good(specimen: Specimen) -> GoodResult:

@@ -6,6 +6,7 @@ export/model.int8.onnx       int8 weights and activations
 export/model[.fp16|.int8].pixels.onnx   the same with built-in preprocessing of a uint8 image
 export/openvino/model[.fp16|.int8].xml  the same as OpenVINO IR, each with a .bin
 export/ncnn/model[.fp16].param          on request: the same for ncnn, each with a .bin and a .json
+export/litert/model[.fp16].tflite       on request: the same for LiteRT, each with a .json
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 Precision = Literal["fp32", "fp16", "int8"]
-Format = Literal["onnx", "openvino", "ncnn"]
+Format = Literal["onnx", "openvino", "ncnn", "litert"]
 CONFIDENCE_FILE = "confidence.json"
 SIDECARS = ("labels.txt", "preprocess.json", CONFIDENCE_FILE)  # beside every model, for programs that run it
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-FORMATS: tuple[Format, ...] = ("onnx", "openvino", "ncnn")
+FORMATS: tuple[Format, ...] = ("onnx", "openvino", "ncnn", "litert")
 ALWAYS_EXPORTED: tuple[Format, ...] = ("onnx", "openvino")
 
 
@@ -41,6 +42,11 @@ def openvino_file(precision: Precision) -> PurePosixPath:
 def ncnn_file(precision: Precision) -> PurePosixPath:
     """Path of the .param of the ncnn model, relative to the export folder; its .bin and .json are beside it."""
     return PurePosixPath("ncnn") / f"model{_infix(precision)}.param"
+
+
+def litert_file(precision: Precision) -> PurePosixPath:
+    """Path of the .tflite of the LiteRT model, relative to the export folder; its .json is beside it."""
+    return PurePosixPath("litert") / f"model{_infix(precision)}.tflite"
 
 
 def with_standard(formats: Iterable[Format]) -> tuple[Format, ...]:
@@ -66,7 +72,10 @@ def model_name(path: str) -> str:
     Args:
         path: relative to the export folder, with forward slashes.
     """
-    formats = {"onnx": onnx_file, "onnx-pixels": pixels_file, "openvino": openvino_file, "ncnn": ncnn_file}
+    formats = {
+        "onnx": onnx_file, "onnx-pixels": pixels_file, "openvino": openvino_file, "ncnn": ncnn_file,
+        "litert": litert_file,
+    }  # fmt: skip
     for name, file in formats.items():
         for precision in PRECISIONS:
             if path == str(file(precision)):

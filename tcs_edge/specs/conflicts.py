@@ -9,6 +9,8 @@ from tcs_edge.specs.methods import METHODS
 if TYPE_CHECKING:
     from tcs_edge.specs.config import CompressConfig
 
+ONE_OUTPUT = ("ncnn", "litert")  # formats whose exports have logits alone
+
 
 def conflicts(config: CompressConfig) -> list[str]:
     """Return a message for every pair of options that do not go together, each with its fix."""
@@ -23,8 +25,9 @@ def conflicts(config: CompressConfig) -> list[str]:
         problems.append(f"online_teacher: not available with method {config.method}. Methods that have it: {able}.")
     if config.tcs.head == "linear" and config.tcs.probe_start:
         problems.append("tcs: probe_start is for a classifier of coordinates. Leave it out, or leave head out.")
-    if config.with_embedding and "ncnn" in (config.format or ()):
-        problems.append("with_embedding: files of ncnn have one output. Leave --format ncnn out.")
+    if config.with_embedding:
+        for kind in (kind for kind in config.format or () if kind in ONE_OUTPUT):
+            problems.append(f"with_embedding: files of {kind} have one output. Leave --format {kind} out.")
     problems += _own_probe_problems(config)
     problems += _teacher_problems(config)
     if config.unlabeled and config.data is None and not config.labels_optional:

@@ -260,7 +260,7 @@ class ExportOptions(Spec):
     """Runtime to deploy on the target: onnxruntime or openvino. Default: the faster one, by the latency of the
     student."""
     format: Annotated[tuple[Format, ...] | None, AfterValidator(_with_standard)] = None
-    """Model formats to export besides ONNX and OpenVINO: ncnn; repeatable. Default: ONNX and OpenVINO."""
+    """Model formats to export besides ONNX and OpenVINO: ncnn, litert; repeatable. Default: ONNX and OpenVINO."""
     opset: int | None = Field(None, ge=1)
     """ONNX opset, 18 to 24. Default: 18, which most runtimes read."""
     dynamic_batch: bool = False

@@ -20,7 +20,7 @@ from tcs_edge.utils.reading import is_file, read_toml
 
 Isa = Literal["armv8.0-a", "armv8.2-a", "armv8.4-a", "x86-64-v2", "x86-64-v3", "x86-64-v4"]
 RuntimeName = Literal["onnxruntime", "openvino"]
-BundledRuntime = Literal[RuntimeName, "ncnn"]
+BundledRuntime = Literal[RuntimeName, "ncnn", "litert"]
 OpenVinoArithmetic = Literal["f32", "f16", "bf16"]
 NcnnArithmetic = Literal["f16", "f16-weights"]
 

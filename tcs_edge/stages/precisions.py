@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from tcs_edge.data import Preprocess
 from tcs_edge.export.fp16 import export_onnx_fp16
 from tcs_edge.export.own_formats import export_own_formats
@@ -77,7 +79,7 @@ def export_precisions(
     """
     record, options = None, student.options
     if "fp16" in options.precision:
-        export_fp16(exports, options.format)
+        export_fp16(exports, options.format, student.model)
     if "int8" in options.precision:
         record = export_int8(exports, student, int8_weights)
         write_json(int8_report, record.to_json())
@@ -86,12 +88,12 @@ def export_precisions(
     return record
 
 
-def export_fp16(exports: Path, formats: Collection[str] = ()) -> None:
-    """Write the float16 files beside the float32 ones in `exports`, also in `formats` on request."""
+def export_fp16(exports: Path, formats: Collection[str] = (), model: nn.Module | None = None) -> None:
+    """Write the float16 files beside the float32 ones in `exports`, also in `formats` on request; see there."""
     logger.info("exporting ONNX (float16 weights)")
     source = exports / onnx_file("fp32")
     export_onnx_fp16(source, exports / onnx_file("fp16"))
-    export_own_formats(exports, "fp16", formats)
+    export_own_formats(exports, "fp16", formats, model)
 
 
 def export_int8(exports: Path, student: StudentExport, weights: Path) -> Int8Record:

@@ -36,4 +36,4 @@ def require_convertible(ready: Prepared, backbone: nn.Module) -> None:
         export_onnx(untrained, source, side, labels=classes, preprocess=ready.preprocess.to_json(), opset=opset)
         for runtime in asked:
             if runtime.own_format:
-                runtime.own_format.export(source, Path(folder) / runtime.file("fp32"), "fp32")
+                runtime.own_format.write(source, Path(folder) / runtime.file("fp32"), "fp32", untrained)

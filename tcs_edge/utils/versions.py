@@ -10,7 +10,8 @@ from tcs_edge.utils.version import __version__
 
 PRODUCER = "tcs-edge"
 LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy")
-OF_FORMATS = {"ncnn": ("ncnn", "pnnx")}  # libraries of a format on request
+# Libraries of a format on request.
+OF_FORMATS = {"ncnn": ("ncnn", "pnnx"), "litert": ("ai-edge-litert", "litert-torch", "ai-edge-quantizer")}
 
 
 def library_versions(formats: Iterable[str] = ()) -> dict[str, str]:

@@ -27,7 +27,18 @@ from tcs_edge.data.preprocess import Preprocess
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "tcs_edge" / "bundle" / "device_files"
 # cv2 and picamera2 only for a camera, waitress only for the service.
-ALLOWED = {"cv2", "ncnn", "numpy", "onnxruntime", "openvino", "picamera2", "PIL", "pillow_heif", "waitress"}
+ALLOWED = {
+    "ai_edge_litert",
+    "cv2",
+    "ncnn",
+    "numpy",
+    "onnxruntime",
+    "openvino",
+    "picamera2",
+    "PIL",
+    "pillow_heif",
+    "waitress",
+}
 PROGRAMS = ("add_class", "classify", "install", "selfcheck", "serve", "similar")
 MODULES = (
     "edge_arrays", "edge_camera", "edge_checks", "edge_classes", "edge_images", "edge_index", "edge_listing",
@@ -339,7 +350,7 @@ def test_a_failed_run_is_refused(cli, make_run, tmp_path):
 
 
 def test_invalid_options_are_errors_of_one_line(cli, finished, tmp_path, photos):
-    assert "Known: ncnn, onnxruntime, openvino" in one_line(cli("bundle", finished, "--runtime", "tflite"), 2)
+    assert "Known: litert, ncnn, onnxruntime, openvino" in one_line(cli("bundle", finished, "--runtime", "coreml"), 2)
     line = one_line(cli("bundle", finished, "--precision", "int8", "--out", tmp_path / "b"), 2)
     assert "no int8 model for onnxruntime. Available: export/model.onnx, export/openvino/model.xml" in line
     assert "is not empty" in one_line(cli("bundle", finished, "--out", photos), 2)

@@ -41,7 +41,7 @@ LIBRARIES = (
     "timm", "tcs_edge.report.page.run", "tcs_edge.report.model_card", "tcs_edge.report.junit", "tcs_edge.gate.check",
     "tcs_edge.gate.onnx_file", "tcs_edge.gate.openvino_file", "tcs_edge.project.read", "tcs_edge.profiling.merge",
     "tcs_edge.profiling.device.session", "tcs_edge.teachers.feature_file", "tcs_edge.teachers.cache",
-    "tcs_edge.runtimes.ncnn_file", "tcs_edge.data.intake",
+    "tcs_edge.runtimes.ncnn_file", "tcs_edge.runtimes.litert_file", "tcs_edge.data.intake",
     "tcs_edge.training.fold", "tcs_edge.runs.bom", "tcs_edge.latency.plausibility",
 )  # fmt: skip
 

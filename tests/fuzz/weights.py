@@ -126,6 +126,19 @@ def _ncnn_files(_: Path) -> list[bytes]:
     return [param.encode() + SPLIT + weights]
 
 
+def _litert(_: Path) -> Read:
+    from tcs_edge.runtimes.litert_file import parse_litert
+
+    def read(content: bytes) -> None:
+        parse_litert(content, Path("model.tflite"))
+
+    return read
+
+
+def _litert_files(_: Path) -> list[bytes]:
+    return [(Path(__file__).parents[1] / "runtimes" / "litert" / "tiny.tflite").read_bytes()]
+
+
 def _state(_: Path) -> list[bytes]:
     from safetensors.numpy import save
 
@@ -184,4 +197,5 @@ READERS = (
     Reader("features.parquet", "bytes", _parquet, _features(".parquet"), share=0.02, needs="pyarrow"),
     Reader("cache", "safetensors", _cached, _cache, share=3),
     Reader("ncnn", "text", _ncnn_files, _ncnn, share=4),
+    Reader("litert", "bytes", _litert_files, _litert, share=4),
 )

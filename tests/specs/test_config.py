@@ -94,9 +94,10 @@ def test_changed_config_is_validated_again():
     assert changed.model_fields_set == {"target", "shots", "epochs"}
 
 
-def test_an_embedding_is_not_for_ncnn():
-    with pytest.raises(ValidationError, match="files of ncnn have one output"):
-        CompressConfig(target="raspberrypi", with_embedding=True, format=("ncnn",))
+@pytest.mark.parametrize("name", ["ncnn", "litert"])
+def test_an_embedding_is_not_for_formats_with_one_output(name):
+    with pytest.raises(ValidationError, match=f"files of {name} have one output"):
+        CompressConfig(target="raspberrypi", with_embedding=True, format=(name,))
     assert CompressConfig(target="raspberrypi", with_embedding=True).with_embedding
 
 

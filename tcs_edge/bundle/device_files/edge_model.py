@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 from edge_classes import CLASSES, KNOWN, AddedClasses, read_classes, read_known
 from edge_preprocess import preprocess
-from edge_runtimes import load_ncnn, load_onnxruntime, load_openvino
+from edge_runtimes import load_litert, load_ncnn, load_onnxruntime, load_openvino
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
-LOADERS = {"onnxruntime": load_onnxruntime, "openvino": load_openvino, "ncnn": load_ncnn}
+LOADERS = {
+    "onnxruntime": load_onnxruntime, "openvino": load_openvino, "ncnn": load_ncnn, "litert": load_litert,
+}  # fmt: skip
 
 
 class Classifier:
@@ -65,7 +67,7 @@ class Classifier:
         self.labels = [*self.labels, *(self.added.names if self.added else ())]
         path, load = folder / self.about["model"], LOADERS[self.about["runtime"]]
         self._infer, self.runtime_version, self.arithmetic = load(str(path), self.threads)
-        self._one_at_a_time = threading.Lock()  # OpenVINO and ncnn keep one request per model here
+        self._one_at_a_time = threading.Lock()  # OpenVINO, ncnn and LiteRT keep one request per model here
 
     def _read_classes(self, folder: Path) -> "tuple[AddedClasses | None, AddedClasses | None]":
         """Return the model's own classes and the added ones.

@@ -1,4 +1,4 @@
-"""Load a model into its runtime: ONNX Runtime, OpenVINO or ncnn."""
+"""Load a model into its runtime: ONNX Runtime, OpenVINO, ncnn or LiteRT."""
 
 import functools
 from pathlib import Path
@@ -95,3 +95,20 @@ def run_ncnn(net, inputs: np.ndarray) -> tuple:
     if failed or code or logits.empty():
         raise RuntimeError(f"ncnn failed with code {failed or code}")
     return np.array(logits).reshape(1, -1), None
+
+
+def load_litert(path: str, threads: int) -> tuple:
+    """Load the model like `load_onnxruntime`; LiteRT computes in float32, also with float16 weights."""
+    import ai_edge_litert
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=Path(path).read_bytes(), num_threads=threads)
+    interpreter.allocate_tensors()
+    return functools.partial(run_litert, interpreter), ai_edge_litert.__version__, "f32"
+
+
+def run_litert(interpreter, inputs: np.ndarray) -> tuple:
+    """Return the logits (1, classes) of one input (1, 3, S, S), and None for the embedding."""
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.ascontiguousarray(inputs))
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"]), None

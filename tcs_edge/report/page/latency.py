@@ -26,7 +26,13 @@ from tcs_edge.report.text import one_line
 from tcs_edge.runs.schema import HostLatency, LatencyRecord
 
 EAGER = "pytorch"
-TITLES = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "ncnn": "ncnn"}
+TITLES = {
+    "pytorch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "ncnn": "ncnn",
+    "litert": "LiteRT",
+}
 WAYS = {"device": "own choice"}  # OpenVINO or ncnn with the arithmetic that it selects itself
 NARROWEST = 4.0  # an axis spans at least this factor, so that it has ticks and does not exaggerate noise
 LABELS_PX, GROUP_PX, MARK_PX = 264, 28, 9.0

@@ -1,0 +1,22 @@
+"""LiteRT (formerly TensorFlow Lite) on the CPU: its runner and the export of its own format."""
+
+from __future__ import annotations
+
+from tcs_edge.runtimes.base import OwnFormat, Runtime
+from tcs_edge.runtimes.beside import read_metadata_beside
+from tcs_edge.runtimes.litert.export import BESIDE, export_litert
+from tcs_edge.runtimes.litert.library import require_litert
+from tcs_edge.runtimes.litert.runner import LitertRunner
+from tcs_edge.specs.artifacts import litert_file
+
+__all__ = ["RUNTIME", "LitertRunner"]
+
+RUNTIME = Runtime(
+    "litert",
+    open=LitertRunner,
+    package="ai-edge-litert",
+    own_format=OwnFormat(litert_file, None, read_metadata_beside, beside=BESIDE, export_model=export_litert),
+    reads_onnx=False,
+    on_request=True,
+    require=require_litert,
+)
