@@ -20,4 +20,5 @@ lock() {
 }
 
 lock gate requirements-gate.in
-lock dev ../pyproject.toml --extra dev
+# uv takes a backports-strenum that is only for Python below 3.11, and that pip refuses.
+lock dev ../pyproject.toml --extra dev --constraint <(echo "backports-strenum<1.3")
