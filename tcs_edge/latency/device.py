@@ -20,7 +20,7 @@ from tcs_edge.specs.machine import RecordedMachine, latency_origin
 from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, Source
 from tcs_edge.specs.target import RuntimeName, TargetSpec
 
-_MEASURE = "Measure one (`tcs-edge profile` there, or `tcs-edge bundle-profiler`)."
+_MEASURE = "Measure one (`tcs-edge profile` there, or `tcs-edge measure --ssh` from here)."
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class DeviceLatencies:
         if not sizes:
             return (
                 f"no latency data for {model} on {self.profile.target}. "
-                "Measure it (`tcs-edge profile` there, or `tcs-edge bundle-profiler`), or choose another --student."
+                "Measure it (`tcs-edge profile` there, `tcs-edge measure --ssh` from here), or choose another --student."
             )
         return (
             f"the latency of {model} on {self.profile.target} is known from {sizes[0]} to {sizes[-1]} px, not at "

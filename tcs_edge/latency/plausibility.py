@@ -84,7 +84,7 @@ def require_target_machine(profile: Profile, target: TargetSpec, origin: str) ->
 
 
 def _measure_on(target: TargetSpec) -> str:
-    return f"Measure on the device: `tcs-edge profile --target {target.name}`, or `tcs-edge bundle-profiler`."
+    return f"Measure on the device: `tcs-edge profile --target {target.name}`, or `tcs-edge measure --ssh` from here."
 
 
 def objection(row: LatencyRow, cpu: Cpu) -> str | None:
