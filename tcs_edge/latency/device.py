@@ -185,7 +185,7 @@ class DeviceLatencies:
         if not sizes:
             return (
                 f"no latency data for {model} on {self.profile.target}. "
-                "Measure it (`tcs-edge profile` there, `tcs-edge measure --ssh` from here), or choose another --student."
+                "Measure it (`tcs-edge profile` there, `tcs-edge measure --ssh` from here), or pass another --student."
             )
         return (
             f"the latency of {model} on {self.profile.target} is known from {sizes[0]} to {sizes[-1]} px, not at "
