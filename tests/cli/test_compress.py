@@ -216,7 +216,7 @@ def test_resume_of_a_folder_that_is_not_a_run(cli, tmp_path):
 def test_unexpected_exception_is_reported_as_bug(cli, tiny, monkeypatch):
     import tcs_edge.pipeline.processes
 
-    def broken(*arguments: object) -> Path:
+    def broken(*arguments: object, **options: object) -> Path:
         raise ZeroDivisionError("a slip")
 
     monkeypatch.setattr(tcs_edge.pipeline.processes, "list_students", broken)
