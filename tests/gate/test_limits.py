@@ -116,8 +116,9 @@ def test_any_other_text_is_refused_as_an_amount(text):
 def test_the_warning_level_is_never_beyond_the_failure_level(first, second, name):
     quantity = QUANTITIES[name]
     scale = 1e6 if quantity.unit == "share" else 1.0
-    raw = {quantity.limit: {"fail": first / scale, "warn": second / scale}}
-    ordered = second <= first if quantity.better == "lower" else second >= first
+    fail, warn = first / scale, second / scale  # may be equal where the numbers are not: 5e-324 / 1e6 is 0
+    raw = {quantity.limit: {"fail": fail, "warn": warn}}
+    ordered = warn <= fail if quantity.better == "lower" else warn >= fail
     try:
         find_limits(Path("/nowhere"), raw)
     except SpecError:
