@@ -13,7 +13,6 @@ from tcs_edge.errors import DataError, UsageError
 from tcs_edge.gate.measures import Measure, manifest_measures, target_isa
 from tcs_edge.runs.folder import EXPORT, MANIFEST, MARKER, REJECTED, REJECTED_SUFFIX, UNVALIDATED, find_run
 from tcs_edge.runs.manifest import (
-    BESIDE,
     SCHEMA_VERSION,
     FileProblem,
     advice_on,
@@ -22,7 +21,16 @@ from tcs_edge.runs.manifest import (
     verify_files,
 )  # fmt: skip
 from tcs_edge.runs.schema import Manifest
-from tcs_edge.specs.artifacts import PRECISIONS, SIDECARS, litert_file, ncnn_file, onnx_file, openvino_file, runner_name
+from tcs_edge.specs.artifacts import (
+    BESIDE,
+    PRECISIONS,
+    SIDECARS,
+    litert_file,
+    ncnn_file,
+    onnx_file,
+    openvino_file,
+    runner_name,
+)
 from tcs_edge.specs.strict import short
 from tcs_edge.utils.files import sha256_file
 from tcs_edge.utils.reading import parse_json, read_regular
@@ -39,7 +47,6 @@ RUNNERS = {
     for precision in PRECISIONS
 }
 SHOWN_PROBLEMS = 3
-MODEL_FILES = (".onnx", ".xml", ".param", ".tflite")
 WHAT_TO_PASS = "Pass a run folder, its manifest.json, or an .onnx, .xml, .param or .tflite file."
 
 
@@ -91,7 +98,7 @@ def load_subject(path: Path) -> Subject:
     try:
         if path.is_dir() or _is_of_run(path):
             return _run(path if path.is_dir() else path.parent)
-        if path.suffix in MODEL_FILES:
+        if path.suffix in BESIDE:
             return _model_file(path)
         document = read_document(path)
         return manifest_subject(document, str(path))
@@ -186,7 +193,7 @@ def _verdict_requirement(manifest: Manifest) -> Requirement:
 
 
 def _is_model(path: str) -> bool:
-    return path.removesuffix(REJECTED_SUFFIX).endswith((*MODEL_FILES, ".bin"))
+    return path.removesuffix(REJECTED_SUFFIX).endswith((*BESIDE, ".bin"))
 
 
 def _is_sidecar(path: str) -> bool:

@@ -28,7 +28,7 @@ from tcs_edge.runs.schema import (
     StudentRecord,
     TeacherRecord,
 )
-from tcs_edge.specs.artifacts import PRECISIONS, litert_file, ncnn_file, onnx_file, openvino_file, pixels_file
+from tcs_edge.specs.artifacts import BESIDE, PRECISIONS, litert_file, ncnn_file, onnx_file, openvino_file, pixels_file
 from tcs_edge.specs.strict import format_error
 from tcs_edge.utils.files import FileRecord, is_draft, record_files, sha256_file, write_json
 from tcs_edge.utils.lock import FOLDER_LOCK
@@ -42,12 +42,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 NOT_RECORDED = (MANIFEST, MARKER, REPORT, FOLDER_LOCK)
 RUN_AGAIN = "The file was changed, or another version wrote it. Run compress again."
-
-BESIDE = {
-    ".xml": (".bin",),
-    ".param": (".bin", ".json"),
-    ".tflite": (".json",),
-}  # suffixes of the files that belong to a main file
 
 RUN_AGAIN_ADVICE = "Run compress again."
 CRLF_ADVICE = (

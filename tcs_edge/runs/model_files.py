@@ -10,11 +10,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from tcs_edge.runs.folder import REJECTED_SUFFIX
-from tcs_edge.specs.artifacts import SIDECARS
+from tcs_edge.specs.artifacts import BESIDE, SIDECARS
 
-# Suffixes of main files, by the suffix of a file beside them.
-MAINS = {".bin": (".xml", ".param"), ".json": (".param", ".tflite")}
-MAIN_SUFFIXES = (".xml", ".onnx", ".param", ".tflite")
 ONNX_DATA_ENDINGS = (".data", "_data")  # as torch and onnx name external data: model.onnx.data, model.onnx_data
 
 
@@ -45,9 +42,9 @@ def _main_file(path: str, known: Collection[str]) -> str:
     plain = path.removesuffix(REJECTED_SUFFIX)
     rejected = path[len(plain) :]
     pure = PurePosixPath(plain)
-    candidates = [pure.with_suffix(suffix) for suffix in MAINS.get(pure.suffix, ())]
+    candidates = [pure.with_suffix(main) for main, beside in BESIDE.items() if pure.suffix in beside]
     for ending in ONNX_DATA_ENDINGS:
         if plain.endswith(ending):
             candidates += [PurePosixPath(plain.removesuffix(ending)), pure.with_suffix(".onnx")]
-    mains = (f"{candidate}{rejected}" for candidate in candidates if candidate.suffix in MAIN_SUFFIXES)
+    mains = (f"{candidate}{rejected}" for candidate in candidates if candidate.suffix in BESIDE)
     return next((main for main in mains if main in known), path)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tcs_edge.errors import TcsEdgeError
 from tcs_edge.runtimes.litert.export import export_litert
 from tcs_edge.runtimes.litert_file import Constant, parse_litert, read_litert
-from tcs_edge.selftest.beside import Damage, set_wrong_mean, swap_labels
+from tcs_edge.selftest.beside import Damage, change_file, set_wrong_mean, swap_labels
 from tcs_edge.selftest.faults import Fault
 from tcs_edge.selftest.graphs import BEYOND_PHOTOGRAPHS
 from tcs_edge.selftest.specimen import Specimen
@@ -95,18 +95,6 @@ def _half_precision(exports: Path, specimen: Specimen) -> None:
         shutil.copyfile(made, exports / TFLITE)
 
 
-def _file(change: Callable[[bytes], bytes]) -> Damage:
-    def damage(exports: Path, _: Specimen) -> None:
-        path = exports / TFLITE
-        before = path.read_bytes()
-        after = change(before)
-        if before == after:
-            raise TcsEdgeError(f"the self-test could not damage {path.name}. Pass another --student.")
-        path.write_bytes(after)
-
-    return damage
-
-
 def _weights(change: Callable[[np.ndarray], None], every: bool = False) -> Damage:
     """Return a fault that changes the largest float32 constant in place, or every one."""
 
@@ -160,10 +148,10 @@ LITERT_FAULTS = (
     _fault("transposed input", _converted(before=lambda images: images.transpose(2, 3))),
     _fault("clipped input", _converted(before=_clipped)),
     _fault("bytes read as channels last", _converted(before=_channels_last)),
-    _fault("input stated as channels last", _file(_turn_input)),
+    _fault("input stated as channels last", change_file(TFLITE, _turn_input)),
     _fault("float16 for float32", _half_precision),
-    _fault("truncated file", _file(lambda content: content[:-64])),
-    _fault("first half of the file", _file(lambda content: content[: len(content) // 2])),
+    _fault("truncated file", change_file(TFLITE, lambda content: content[:-64])),
+    _fault("first half of the file", change_file(TFLITE, lambda content: content[: len(content) // 2])),
     _fault("swapped labels", swap_labels(TFLITE)),
     _fault("wrong mean in the metadata", set_wrong_mean(TFLITE)),
 )

@@ -19,7 +19,7 @@ from tcs_edge.errors import TcsEdgeError
 from tcs_edge.runtimes.ncnn.export import export_ncnn
 from tcs_edge.runtimes.ncnn_file import read_param, read_weights
 from tcs_edge.selftest import graphs
-from tcs_edge.selftest.beside import set_wrong_mean, swap_labels
+from tcs_edge.selftest.beside import Damage, change_file, set_wrong_mean, swap_labels
 from tcs_edge.selftest.faults import Fault
 from tcs_edge.selftest.specimen import Specimen
 from tcs_edge.specs.artifacts import ncnn_file
@@ -40,7 +40,7 @@ def add_ncnn(specimen: Specimen) -> bool:
     return True
 
 
-def _converted(edit: graphs.Edit) -> Callable[[Path, Specimen], None]:
+def _converted(edit: graphs.Edit) -> Damage:
     """Return a fault that converts an edited copy of the ONNX file."""
 
     def damage(exports: Path, _: Specimen) -> None:
@@ -91,24 +91,12 @@ def _edit_weights(model: onnx.ModelProto, name: str, change: Callable[[np.ndarra
     tensor.CopyFrom(numpy_helper.from_array(values, name))
 
 
-def _bin(change: Callable[[bytes], bytes]) -> Callable[[Path, Specimen], None]:
-    def damage(exports: Path, _: Specimen) -> None:
-        path = (exports / PARAM).with_suffix(".bin")
-        path.write_bytes(change(path.read_bytes()))
-
-    return damage
+def _bin(change: Callable[[bytes], bytes]) -> Damage:
+    return change_file(PARAM.with_suffix(".bin"), change)
 
 
-def _param(change: Callable[[str], str]) -> Callable[[Path, Specimen], None]:
-    def damage(exports: Path, _: Specimen) -> None:
-        path = exports / PARAM
-        before = path.read_text(encoding="utf-8")
-        after = change(before)
-        if before == after:
-            raise TcsEdgeError(f"the self-test could not damage {path.name}. Pass another --student.")
-        path.write_text(after, encoding="utf-8")
-
-    return damage
+def _param(change: Callable[[str], str]) -> Damage:
+    return change_file(PARAM, lambda content: change(content.decode()).encode())
 
 
 def _drop_last_layer(text: str) -> str:
@@ -134,7 +122,7 @@ def _stale_weights(exports: Path, _: Specimen) -> None:
     path.write_bytes(content.tobytes())
 
 
-def _fault(name: str, damage: Callable[[Path, Specimen], None], silent: bool = False) -> Fault:
+def _fault(name: str, damage: Damage, silent: bool = False) -> Fault:
     return Fault(f"ncnn: {name}", "model", damage, silent)
 
 

@@ -21,6 +21,10 @@ CONFIDENCE_FILE = "confidence.json"
 SIDECARS = ("labels.txt", "preprocess.json", CONFIDENCE_FILE)  # beside every model, for programs that run it
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 FORMATS: tuple[Format, ...] = ("onnx", "openvino", "ncnn", "litert")
+# Suffixes of the files that belong to a model's main file, by the suffix of that file.
+BESIDE: dict[str, tuple[str, ...]] = {
+    ".onnx": (), ".xml": (".bin",), ".param": (".bin", ".json"), ".tflite": (".json",),
+}  # fmt: skip
 ALWAYS_EXPORTED: tuple[Format, ...] = ("onnx", "openvino")
 
 

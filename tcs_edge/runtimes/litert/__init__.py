@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tcs_edge.runtimes.base import OwnFormat, Runtime
 from tcs_edge.runtimes.beside import read_metadata_beside
-from tcs_edge.runtimes.litert.export import BESIDE, export_litert
+from tcs_edge.runtimes.litert.export import export_litert
 from tcs_edge.runtimes.litert.library import require_litert
 from tcs_edge.runtimes.litert.runner import LitertRunner
-from tcs_edge.specs.artifacts import litert_file
+from tcs_edge.specs.artifacts import BESIDE, litert_file
 
 __all__ = ["RUNTIME", "LitertRunner"]
 
@@ -15,7 +15,7 @@ RUNTIME = Runtime(
     "litert",
     open=LitertRunner,
     package="ai-edge-litert",
-    own_format=OwnFormat(litert_file, None, read_metadata_beside, beside=BESIDE, export_model=export_litert),
+    own_format=OwnFormat(litert_file, None, read_metadata_beside, beside=BESIDE[".tflite"], export_model=export_litert),
     reads_onnx=False,
     on_request=True,
     require=require_litert,

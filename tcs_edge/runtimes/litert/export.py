@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 
 from tcs_edge.errors import DataError, RequirementMissed, UsageError, reason_of
 from tcs_edge.runtimes.beside import metadata_json, write_together
-from tcs_edge.runtimes.litert.library import PACKAGES, failure_of, require_litert, require_runs
+from tcs_edge.runtimes.litert.library import require_litert, require_runs
 from tcs_edge.runtimes.litert_file import read_litert
 from tcs_edge.runtimes.metadata import read_onnx_metadata
+from tcs_edge.runtimes.programs import failure_of, run_program
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.utils.quiet import quiet
+from tcs_edge.utils.versions import OF_FORMATS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 CONVERTER = Path(__file__).with_name("convert.py")
 CONVERTER_SECONDS = 600
-BESIDE = (".json",)
 ELSE = "Leave --format litert out, or choose another --student."
 
 
@@ -59,7 +60,7 @@ def export_litert(
     with TemporaryDirectory() as scratch:
         made = _convert(model, Path(scratch), precision, side)
         _require_sound(made)
-        contents = made.read_bytes(), metadata_json(metadata, precision, PACKAGES)
+        contents = made.read_bytes(), metadata_json(metadata, precision, OF_FORMATS["litert"])
         write_together(dict(zip(paths, contents, strict=True)))
     return paths
 
@@ -70,14 +71,11 @@ def _convert(model: nn.Module, folder: Path, precision: Precision, side: int) ->
     _trace(model, program, side)
     command = [sys.executable, "-P", str(CONVERTER), program.name, str(side), precision, made.name]
     try:
-        done = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=CONVERTER_SECONDS, check=False,
-        )  # fmt: skip
+        done = run_program(command, CONVERTER_SECONDS, folder)
     except subprocess.TimeoutExpired:
         raise UsageError(f"litert-torch took more than {CONVERTER_SECONDS} s to convert the model. {ELSE}") from None
     if done.returncode or not made.is_file():
-        raise UsageError(f"litert-torch cannot convert the model to LiteRT: {failure_of(done)}. {ELSE}")
+        raise UsageError(f"litert-torch cannot convert the model to LiteRT: {failure_of(done).rstrip('.')}. {ELSE}")
     return made
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tcs_edge.errors import DataError, MissingError
+from tcs_edge.runtimes.programs import failure_of, run_program
 from tcs_edge.utils.installed import is_installed
+from tcs_edge.utils.versions import OF_FORMATS
 
 PROBE = Path(__file__).with_name("probe.py")
 PROBE_SECONDS = 120
 INSTALL = "Install it with: pip install 'tcs-edge[litert]'"
-PACKAGES = ("ai-edge-litert", "litert-torch", "ai-edge-quantizer")
 
 
 def require_litert() -> None:
@@ -25,7 +26,7 @@ def require_litert() -> None:
     Raises:
         MissingError: one of the packages is missing.
     """
-    for package in PACKAGES:
+    for package in OF_FORMATS["litert"]:
         _require(package)
 
 
@@ -76,20 +77,9 @@ def require_runs(path: Path) -> int:
     # -P: the modules beside the program must not replace others of the same name.
     command = [sys.executable, "-P", str(PROBE), str(path)]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=PROBE_SECONDS, check=False,
-        )  # fmt: skip
+        done = run_program(command, PROBE_SECONDS)
     except subprocess.TimeoutExpired:
         raise DataError(f"{path}: LiteRT took more than {PROBE_SECONDS} s for one image. Export it again.") from None
     if done.returncode:
-        raise DataError(f"{path} cannot be run by LiteRT: {failure_of(done)}. Export it again.")
+        raise DataError(f"{path} cannot be run by LiteRT: {failure_of(done).rstrip('.')}. Export it again.")
     return int(done.stdout.split()[-1])
-
-
-def failure_of(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the reason why a program of this folder ended with a code other than 0."""
-    if done.returncode < 0:
-        return f"it crashed (signal {-done.returncode})"
-    lines = [line.strip().rstrip(".") for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else f"it ended with code {done.returncode}"

@@ -17,14 +17,14 @@ from tcs_edge.runtimes.beside import metadata_json, write_together
 from tcs_edge.runtimes.metadata import read_onnx_metadata
 from tcs_edge.runtimes.ncnn.library import UnknownLayer, pnnx_program, require_runs
 from tcs_edge.runtimes.ncnn_file import read_param, read_weights
+from tcs_edge.runtimes.programs import failure_of, run_program
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.utils.files import write_bytes
+from tcs_edge.utils.versions import OF_FORMATS
 
 logger = logging.getLogger(__name__)
 
 PNNX_SECONDS = 600
-BESIDE = (".bin", ".json")
-PACKAGES = ("ncnn", "pnnx")
 SOURCE = "model.onnx"
 ELSE = "Leave --format ncnn out, or choose another --student."
 
@@ -48,7 +48,7 @@ def export_ncnn(onnx_path: Path, param_path: Path, precision: Precision = "fp32"
         made = _convert(onnx_path, Path(scratch), precision, side)
         _require_sound(made, onnx_path, side)
         paths = param_path, param_path.with_suffix(".bin"), param_path.with_suffix(".json")
-        document = metadata_json(metadata, precision, PACKAGES)
+        document = metadata_json(metadata, precision, OF_FORMATS["ncnn"])
         write_together(
             dict(zip(paths, (made.read_bytes(), made.with_suffix(".bin").read_bytes(), document), strict=True))
         )
@@ -60,25 +60,15 @@ def _convert(onnx_path: Path, folder: Path, precision: Precision, side: int) -> 
     write_bytes(folder / SOURCE, onnx_path.read_bytes())
     command = [str(pnnx_program()), SOURCE, f"inputshape=[1,3,{side},{side}]f32", f"fp16={int(precision == 'fp16')}"]
     try:
-        done = subprocess.run(
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=PNNX_SECONDS, check=False,
-        )  # fmt: skip
+        done = run_program(command, PNNX_SECONDS, folder)
     except subprocess.TimeoutExpired:
         raise UsageError(f"pnnx took more than {PNNX_SECONDS} s to convert {onnx_path.name}. {ELSE}") from None
     except OSError as error:
         raise UsageError(f"pnnx cannot be started: {reason_of(error)}. Install it again: pip install pnnx") from error
     param, weights = folder / "model.ncnn.param", folder / "model.ncnn.bin"
     if done.returncode or not (param.is_file() and weights.is_file()):
-        raise UsageError(f"pnnx cannot convert {onnx_path.name} to ncnn: {_reason(done)}. {ELSE}")
+        raise UsageError(f"pnnx cannot convert {onnx_path.name} to ncnn: {failure_of(done)}. {ELSE}")
     return param
-
-
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    if done.returncode < 0:
-        return f"it crashed (signal {-done.returncode})"
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else f"it ended with code {done.returncode}"
 
 
 def _require_sound(param: Path, onnx_path: Path, side: int) -> None:

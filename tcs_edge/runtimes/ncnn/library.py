@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tcs_edge.errors import DataError, MissingError
+from tcs_edge.runtimes.programs import failure_of, run_program
 from tcs_edge.utils.installed import is_installed
+from tcs_edge.utils.versions import OF_FORMATS
 
 PROBE = Path(__file__).with_name("probe.py")
 PROBE_SECONDS = 120
@@ -35,7 +37,7 @@ def require_ncnn() -> None:
     Raises:
         MissingError: one of the two packages is missing.
     """
-    for package in ("ncnn", "pnnx"):
+    for package in OF_FORMATS["ncnn"]:
         if not is_installed(package):
             raise MissingError(f"the package {package} is not installed, which --format ncnn needs. {INSTALL}")
 
@@ -79,24 +81,15 @@ def require_runs(param: Path, side: int | None) -> int | None:
     require_ncnn()
     command = [sys.executable, str(PROBE), str(param), str(side or 0)]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=PROBE_SECONDS, check=False,
-        )  # fmt: skip
+        done = run_program(command, PROBE_SECONDS)
     except subprocess.TimeoutExpired:
         raise DataError(f"{param}: ncnn took more than {PROBE_SECONDS} s for one image. Export it again.") from None
     if done.returncode == 0:
         return int(done.stdout.split()[-1]) if side else None
     if found := UNKNOWN_LAYER.search(done.stderr):
         raise UnknownLayer(param, found[1])
-    raise DataError(f"{param} cannot be loaded by ncnn: {_reason(done)}. Export it again.")
-
-
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    if done.returncode < 0:
-        return f"it crashed (signal {-done.returncode})"
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else f"it refused the model (code {done.returncode})"
+    reason = failure_of(done, "it refused the model (code {})")
+    raise DataError(f"{param} cannot be loaded by ncnn: {reason}. Export it again.")
 
 
 @cache

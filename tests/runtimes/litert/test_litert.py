@@ -19,6 +19,7 @@ from tcs_edge.runtimes.litert.export import export_litert
 from tcs_edge.runtimes.litert_file import read_litert
 from tcs_edge.runtimes.metadata import KEYS, read_onnx_metadata
 from tcs_edge.utils.installed import is_installed
+from tcs_edge.utils.versions import OF_FORMATS
 
 SUFFIXES = (".tflite", ".json")
 runs = pytest.mark.skipif(not is_installed("ai_edge_litert"), reason="ai-edge-litert, the runtime, is not installed")
@@ -110,7 +111,7 @@ def test_a_graph_that_litert_refuses_is_one_line(own):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("package", library.PACKAGES)
+@pytest.mark.parametrize("package", OF_FORMATS["litert"])
 def test_a_missing_package_names_the_extra(cli, monkeypatch, photos, package):
     monkeypatch.setattr(library, "is_installed", lambda name: name != package.replace("-", "_"))
     with pytest.raises(MissingError, match=f"package {package} is not installed"):
@@ -163,7 +164,7 @@ def test_an_export_computes_the_logits_of_the_model_and_has_its_metadata(model, 
     assert {key: stored[key] for key in KEYS if key != "versions"} == {
         key: source[key] for key in KEYS if key != "versions"
     }
-    assert set(library.PACKAGES) | {"torch"} <= set(json.loads(stored["versions"]))
+    assert set(OF_FORMATS["litert"]) | {"torch"} <= set(json.loads(stored["versions"]))
 
 
 @converts
