@@ -139,7 +139,7 @@ def _citation_name(citations: Mapping[str, str], wanted: str, text: str) -> str:
 def read_results(name_or_path: str, target: str | None) -> Profile:
     """Read a profile by name or path, or the JSON of a device bundle's self-check.
 
-    A self-check is a document with `rows` and without `citations`. Its device and architecture become the
+    A self-check is a document with `rows` and a `verdict`. Its device and architecture become the
     machine of the profile. Keys that profiles lack are left out, and the memory as well, because it is that of the
     whole process. A row without interval gets the one from its median to its 90th percentile.
 
@@ -148,9 +148,9 @@ def read_results(name_or_path: str, target: str | None) -> Profile:
         UnknownName, SpecError: as `load_profile`.
     """
     raw = _read_document(name_or_path)
-    if raw is None or "citations" in raw or not isinstance(raw.get("rows"), list):
+    if raw is None or "verdict" not in raw or not isinstance(raw.get("rows"), list):
         return load_profile(name_or_path)
-    if raw.get("verdict", "pass") != "pass":
+    if raw["verdict"] != "pass":
         raise UsageError(f"{name_or_path}: the self-check failed. Bundle the run again, and repeat the self-check.")
     named = raw.get("target") or target
     if not isinstance(named, str):

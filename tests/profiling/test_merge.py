@@ -134,3 +134,14 @@ def test_other_documents_are_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(SpecError):
         read_results(str(path), "raspberrypi4")
+
+
+def test_a_profile_without_citations_is_not_taken_for_a_self_check(make_profile: Make, tmp_path: Path) -> None:
+    document = make_profile(10.0, "published", runtime="ncnn", machine={"system": "Linux aarch64"}).model_dump(
+        mode="json"
+    )
+    del document["citations"]
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(SpecError, match="citations that are missing"):
+        read_results(str(path), "raspberrypi4")
