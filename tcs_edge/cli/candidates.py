@@ -62,7 +62,7 @@ def command(
       tcs-edge candidates --target raspberrypi4
       tcs-edge candidates --target raspberrypi4 --img-size 128 --max-latency-ms 20 --json
     """
-    from tcs_edge.latency.plausibility import load_target_profile, stale_versions
+    from tcs_edge.latency.plausibility import load_target_profile, profile_warnings
     from tcs_edge.specs.artifacts import PRECISIONS, with_fp32
     from tcs_edge.specs.target import Limits, RuntimeName, load_target
     from tcs_edge.students.choice import assess_all, how_to_narrow, limits_on
@@ -74,7 +74,7 @@ def command(
     asked = Limits(max_latency_ms=max_latency_ms, max_size_mb=max_size_mb, max_params_m=max_params_m)
     limits = limits_on(device, asked)
     profile = load_target_profile(device)
-    for line in stale_versions(profile, device):
+    for line in profile_warnings(profile, device):
         echo(f"warning: {line}", err=True)
     assessments = assess_all(device, profile, img_size, classes, limits, used, allowed, max_accuracy_drop)
     winner = next((found.candidate.name for found in assessments if not found.misses), None)

@@ -104,7 +104,7 @@ def merge(
     Examples:
       tcs-edge profile merge raspberrypi5 result.json --out mine.json
     """
-    from tcs_edge.latency.plausibility import require_plausible, stale_versions
+    from tcs_edge.latency.plausibility import profile_warnings, require_plausible
     from tcs_edge.profiling.merge import merge_profiles, read_results
     from tcs_edge.specs.profile import save_profile
     from tcs_edge.specs.target import load_target
@@ -117,7 +117,7 @@ def merge(
         for profile, name in zip(read, profiles, strict=True):
             require_plausible(profile, device, name)
         merged = merge_profiles(read, profiles)
-        for line in stale_versions(merged, device):
+        for line in profile_warnings(merged, device):
             logger.warning(line)
         save_profile(merged, out)
     _show(merged, out, json)

@@ -13,7 +13,7 @@ from collections import Counter
 from tcs_edge.errors import SpecError
 from tcs_edge.models.candidates import CANDIDATES, Candidate
 from tcs_edge.specs.artifacts import Precision
-from tcs_edge.specs.machine import architecture_of_isa, other_architecture
+from tcs_edge.specs.machine import architecture_of_isa, other_architecture, other_board
 from tcs_edge.specs.profile import LatencyRow, Profile, ProfileRuntime, load_profile
 from tcs_edge.specs.target import Cpu, TargetSpec
 
@@ -125,6 +125,22 @@ def candidate_macs_m(candidate: Candidate, img_size: int) -> float:
 def _at_peak_ms(macs_m: float, cpu: Cpu, threads: int, precision: Precision) -> float:
     rate = AMX_RATE * RATE[precision] if cpu.amx else RATE[precision]
     return macs_m / (cpu.peak_gmacs(threads) * rate)
+
+
+def profile_warnings(profile: Profile, target: TargetSpec) -> tuple[str, ...]:
+    """Return the warnings of `other_boards` and `stale_versions`."""
+    return (*other_boards(profile, target), *stale_versions(profile, target))
+
+
+def other_boards(profile: Profile, target: TargetSpec) -> tuple[str, ...]:
+    """Return a warning for every machine of measured rows that is another Raspberry Pi than `target`."""
+    machines = Counter(row.measured_with(profile.machine) for row in profile.rows if row.source == "measured")
+    return tuple(
+        f"{count} measured latenc{'y' if count == 1 else 'ies'} came from {machine}, but {target.name} is the "
+        f"{target.title}. Measure on that board, or use the target of this one."
+        for machine, count in machines.items()
+        if other_board(machine, target.title)
+    )
 
 
 def stale_versions(profile: Profile, target: TargetSpec) -> tuple[str, ...]:

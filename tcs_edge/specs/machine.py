@@ -18,6 +18,8 @@ FAMILIES = {
     "32-bit x86": re.compile(r"x86|x86_32|ia-?32|i[3-6]86(pc)?"),
 }
 LONGEST_NAME = 100
+# The generation of a Raspberry Pi; 400 and 500 are boards of the generations 4 and 5.
+RASPBERRY_PI = re.compile(r"Raspberry Pi (?:Compute Module )?(Zero 2|\d)")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,12 @@ def other_architecture(machine: RecordedMachine, isa: str) -> str:
     """Return the architecture that `machine` lacks for `isa`; empty if it matches or is not recorded."""
     needed = architecture_of_isa(isa)
     return "" if machine.architecture is None or architecture(machine.architecture) == needed else needed
+
+
+def other_board(machine: RecordedMachine, title: str) -> bool:
+    """Return True if `machine` and the title of a target name Raspberry Pis of different generations."""
+    found, wanted = (RASPBERRY_PI.search(name) for name in (machine.device or "", title))
+    return bool(found and wanted and found[1] != wanted[1])
 
 
 def latency_origin(source: str, machine: RecordedMachine) -> str:

@@ -14,7 +14,7 @@ from tcs_edge.data.sizes import typical_side
 from tcs_edge.data.unlabeled import with_unlabeled
 from tcs_edge.errors import UsageError
 from tcs_edge.export.onnx import choose_opset
-from tcs_edge.latency.plausibility import load_target_profile, stale_versions
+from tcs_edge.latency.plausibility import load_target_profile, profile_warnings
 from tcs_edge.models.candidates import CANDIDATES, Candidate, listed_candidate
 from tcs_edge.models.safetensors_file import check_safetensors
 from tcs_edge.profiling.operators import counted_operators
@@ -245,7 +245,7 @@ def _fitting(
     else:
         candidates = (listed_candidate(named) or candidate_from_model(named),)
     profile = load_target_profile(target)
-    for line in stale_versions(profile, target):
+    for line in profile_warnings(profile, target):
         logger.warning(line)
     sizes = asked.img_sizes
     unlisted = named != "auto" and listed_candidate(named) is None

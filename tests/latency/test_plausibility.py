@@ -12,6 +12,7 @@ from tcs_edge.latency.plausibility import (
     bounds_ms,
     load_target_profile,
     objection,
+    other_boards,
     require_plausible,
     stale_versions,
 )
@@ -106,3 +107,21 @@ def test_estimated_rows_are_never_stale(tmp_path: Path) -> None:
     profile = load_profile("raspberrypi4").model_copy(update={"machine": {"onnxruntime": "1.0.0"}})
     save_profile(profile, tmp_path / "old.json")
     assert stale_versions(load_profile(tmp_path / "old.json"), load_target("raspberrypi4")) == ()
+
+
+@pytest.mark.parametrize(
+    ("device", "target", "others"),
+    [
+        ("Raspberry Pi 4 Model B Rev 1.4", "raspberrypi5", 1),
+        ("Raspberry Pi 4 Model B Rev 1.4", "raspberrypi", 1),
+        ("Raspberry Pi Zero 2 W Rev 1.0", "raspberrypi3", 1),
+        ("Raspberry Pi 400 Rev 1.0", "raspberrypi4", 0),
+        ("Raspberry Pi Compute Module 5 Rev 1.0", "raspberrypi5", 0),
+        ("Orange Pi 5", "raspberrypi5", 0),
+    ],
+)
+def test_latencies_of_another_raspberry_pi_are_named(device: str, target: str, others: int) -> None:
+    profile = load_profile("x86-avx512").replaced(machine={"cpu": device, "architecture": "aarch64"})
+    lines = other_boards(profile, load_target(target))
+    assert len(lines) == others
+    assert all(f"came from {device} (aarch64), but {target} is" in line for line in lines)
