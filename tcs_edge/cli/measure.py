@@ -64,7 +64,7 @@ def command(
     for name in model or ():
         require_student(name)
     path = out or Path(f"{device.name}-measured.json")
-    board = Board(ssh, port, identity, python)
+    board = Board(ssh, port, identity, python.removeprefix("~/"))  # ssh starts there
     plan = Plan(rounds, seconds, max_spread, retries)
     found = measure_board(board, device, path, tuple(model or ()), tuple(img_size or ()), precisions, plan)
     _show(found, path, target, json)

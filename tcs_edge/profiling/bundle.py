@@ -24,7 +24,11 @@ STARTER = '''"""Measure the models of this bundle on this device: python profile
 import sys
 from pathlib import Path
 
-from device.main import main
+try:
+    from device.main import main
+except ImportError as error:
+    print(f"error: {error}. Install the packages of requirements.txt.", file=sys.stderr)
+    sys.exit(2)
 
 sys.exit(main(Path(__file__).resolve().parent))
 '''

@@ -2,6 +2,7 @@
 
 Both runtimes are measured if the target has OpenVINO and it is installed on the board.
 The board keeps its finished measurements until all is merged, so the same command continues after an interruption.
+The date is that of this machine, because the clock of a board can be wrong.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tcs_edge.errors import RequirementMissed, SpecError, TcsEdgeError, UsageError
+from tcs_edge.errors import InUse, MissingError, RequirementMissed, SpecError, TcsEdgeError, UsageError
 from tcs_edge.latency.device import device_latencies
-from tcs_edge.latency.plausibility import load_target_profile, require_plausible, stale_versions
+from tcs_edge.latency.plausibility import load_target_profile, profile_warnings, require_plausible
 from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.profiling.bundle import SCRIPT, bundle_profiler
-from tcs_edge.profiling.device.main import read_bundle
+from tcs_edge.profiling.device.main import RUNS_ALREADY, read_bundle
 from tcs_edge.profiling.device.rounds import Plan
 from tcs_edge.profiling.merge import merge_profiles
 from tcs_edge.profiling.remote import Board, BoardFacts
@@ -83,21 +85,47 @@ def measure_board(
         UsageError: the board has another architecture than the target, or no model can be exported.
         SpecError: the result, or the profile in `out`, is not one of the target. `out` is unchanged.
         RequirementMissed: the board recorded nothing, because it was too noisy.
-        InUse: another process writes `out`.
+        InUse: another process writes `out`, or an earlier measurement still runs on the board.
     """
+    known = load_target_profile(target)
+    with owned_file(out), TemporaryDirectory() as scratch:
+        earlier = _earlier(out, target, known)
+        runtimes = _runtimes(board, _facts(board, target), target)
+        folder, result = Path(scratch) / "profiler", Path(scratch) / RESULT
+        sizes = img_sizes or (IMG_SIZE,)
+        bundle_profiler(target, models or DEFAULT_MODELS, sizes, precisions, folder, (target.threads,))
+        place = f"tcs-edge-measure-{_key(folder, plan, runtimes)}"
+        complete = _run_there(board, folder, place, result, plan, runtimes)
+        try:
+            measured = _read(board, result, target)
+        except SpecError:
+            _remove(board, place)  # a new start is the only way on
+            raise
+        found = _merged(board, target, measured, earlier, out, complete)
+        _remove(board, place)
+        return found
+
+
+def _earlier(out: Path, target: TargetSpec, known: Profile) -> list[tuple[Profile, str]]:
+    """Return the profile of the target and the one in `out`, each with its name, if they have rows."""
+    profiles = [(known, f"profile of {target.name}")] if known.rows else []
+    if out.is_file():
+        profile = load_profile(out)
+        # A target that extends another one may use that one's profile.
+        if profile.target != known.target:
+            raise UsageError(f"{out} is a profile of {profile.target}, not of {known.target}. Choose another --out.")
+        require_plausible(profile, target, str(out))
+        profiles.append((profile, str(out)))
+    return profiles
+
+
+def _facts(board: Board, target: TargetSpec) -> BoardFacts:
     facts = board.facts()
     if needed := other_architecture(RecordedMachine(board.host, facts.architecture), target.cpu.isa):
         raise UsageError(
             f"{board.host} is {facts.architecture}, but {target.name} is {needed}. Pass the --target of this board."
         )
-    with TemporaryDirectory() as scratch:
-        folder, result = Path(scratch) / "profiler", Path(scratch) / RESULT
-        sizes = img_sizes or (IMG_SIZE,)
-        bundle_profiler(target, models or DEFAULT_MODELS, sizes, precisions, folder, (target.threads,))
-        complete = _run_there(board, folder, result, plan, _runtimes(board, facts, target))
-        measured = _read(board, result)
-        require_plausible(measured, target, f"the result of {board.host}")
-    return _merged(board, target, measured, out, complete)
+    return facts
 
 
 def _runtimes(board: Board, facts: BoardFacts, target: TargetSpec) -> tuple[RuntimeName, ...]:
@@ -110,44 +138,59 @@ def _runtimes(board: Board, facts: BoardFacts, target: TargetSpec) -> tuple[Runt
     return ("onnxruntime", "openvino")
 
 
-def _run_there(board: Board, folder: Path, result: Path, plan: Plan, runtimes: Sequence[str]) -> bool:
-    """Copy the profiler, run it and fetch its result; return False if it left out latencies."""
-    place = f"tcs-edge-measure-{_key(folder, plan, runtimes)}"
+def _run_there(board: Board, folder: Path, place: str, result: Path, plan: Plan, runtimes: Sequence[str]) -> bool:
+    """Copy the profiler to `place`, run it and fetch its result; return False if it left out latencies."""
     logger.info(f"copying: {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.0f} MB")
     board.send(folder, place)
     logger.info(f"measuring on {board.host}, in its folder {place}")
     words = [
         board.python, f"{place}/{SCRIPT}", "--out", f"{place}/{RESULT}", "--rounds", plan.rounds,
         "--seconds", plan.seconds, "--max-spread", plan.max_spread, "--retries", plan.retries, "--runtime", *runtimes,
+        "--date", datetime.now(UTC).date(),
     ]  # fmt: skip
     done = board.run(shlex.join(map(str, words)), shown=True)  # ssh starts in the home folder
     if done.returncode == NOT_ALL:
         found = board.run(f"test -f {shlex.quote(f'{place}/{RESULT}')}")
         if found.returncode:
             raise RequirementMissed(
-                f"{board.host} recorded no latency. Stop other work on it, cool it, and run the same command again."
+                f"{board.host} recorded no latency, for the reasons above. Against noise, stop other work on it, "
+                "cool it, and run the same command again."
             )
+    elif done.returncode == RUNS_ALREADY:
+        raise InUse(
+            f"{board.host} still runs an earlier measurement. Wait some minutes, and run the same command again."
+        )
     elif done.returncode:
         raise UsageError(
             f"the profiler failed on {board.host} (code {done.returncode}); its messages are above. "
             f"Remove its folder {place} there, and run the same command again."
         )
     board.fetch(f"{place}/{RESULT}", result)
-    board.run(f"rm -rf {shlex.quote(place)}")
     return done.returncode == 0
 
 
-def _read(board: Board, result: Path) -> Profile:
+def _remove(board: Board, place: str) -> None:
+    try:
+        board.run(f"rm -rf {shlex.quote(place)}")
+    except MissingError as error:
+        logger.warning(f"the folder {place} stays on {board.host}: {error}")
+
+
+def _read(board: Board, result: Path, target: TargetSpec) -> Profile:
     """Read the profiler's result.
 
     Raises:
-        SpecError: it is damaged, or not a result of the profiler.
+        SpecError: it is damaged, not a result of the profiler, or not of `target`.
     """
     try:
-        return load_profile(result)
+        measured = load_profile(result)
     except SpecError as error:
         reason = str(error).replace(f"{result}: ", "").replace(f"{result} ", "it ")
         raise SpecError(f"the result of {board.host} cannot be used: {reason}") from None
+    if measured.target != target.name:
+        raise SpecError(f"the result of {board.host} is of {measured.target}, not of {target.name}. Measure again.")
+    require_plausible(measured, target, f"the result of {board.host}")
+    return measured
 
 
 def _key(folder: Path, plan: Plan, runtimes: Sequence[str]) -> str:
@@ -157,22 +200,20 @@ def _key(folder: Path, plan: Plan, runtimes: Sequence[str]) -> str:
     return hashlib.sha256(repr((bundle["target"], bundle["threads"], graphs, plan, runtimes)).encode()).hexdigest()[:12]
 
 
-def _merged(board: Board, target: TargetSpec, measured: Profile, out: Path, complete: bool) -> Measured:
+def _merged(
+    board: Board,
+    target: TargetSpec,
+    measured: Profile,
+    earlier: Sequence[tuple[Profile, str]],
+    out: Path,
+    complete: bool,
+) -> Measured:
     known = load_target_profile(target)
-    with owned_file(out):
-        profiles, origins = [known], [f"profile of {target.name}"]
-        if out.is_file():
-            profiles.append(load_profile(out))
-            origins.append(str(out))
-            require_plausible(profiles[-1], target, str(out))
-        # A target that extends another one may use that one's profile.
-        own = measured.replaced(target=known.target)
-        profiles, origins = [*profiles, own], [*origins, board.host]
-        kept = [(one, origin) for one, origin in zip(profiles, origins, strict=True) if one.rows]
-        merged = merge_profiles([one for one, _ in kept], [origin for _, origin in kept])
-        for line in stale_versions(measured, target):
-            logger.warning(line)
-        save_profile(merged, out)
+    kept = [*earlier, (measured.replaced(target=known.target), board.host)]
+    merged = merge_profiles([one for one, _ in kept], [origin for _, origin in kept])
+    for line in profile_warnings(measured, target):
+        logger.warning(line)
+    save_profile(merged, out)
     runtimes = [name for name in target.runtimes if name in {row.runtime for row in measured.rows}]
     intervals = {name: tuple(_typical_factor(target, one, name) for one in (known, merged)) for name in runtimes}
     of_rounds = statistics.median(math.sqrt(row.high_ms / row.low_ms) for row in measured.rows)

@@ -20,10 +20,14 @@ ALIVE_SECONDS, ALIVE_COUNT = 15, 4  # a connection without an answer for a minut
 OLDEST_PYTHON = (3, 9)
 HOST = re.compile(r"([^\s@/-][^\s@/]*@)?[A-Za-z0-9_\[\]:%.][A-Za-z0-9_\[\]:%.-]*")
 
+PORT_IN_HOST = re.compile(r"([^:\[\]]+|\[.*\]):(\d+)")
+
+# Python 2 runs it too, so that its version is stated.
 FACTS = (
-    "import json, platform, sys; from importlib.util import find_spec as f; "
+    "import json, platform, sys; u = getattr(__import__('importlib', fromlist=['util']), 'util', None); "
+    "f = lambda m: u is not None and u.find_spec(m) is not None; "
     "print(json.dumps({'architecture': platform.machine(), 'python': list(sys.version_info[:2]), "
-    "'missing': [m for m in ('numpy', 'onnxruntime') if f(m) is None], 'openvino': f('openvino') is not None}))"
+    "'missing': [m for m in ('numpy', 'onnxruntime') if not f(m)], 'openvino': f('openvino')}))"
 )
 
 
@@ -52,6 +56,8 @@ class Board:
         """
         if not HOST.fullmatch(self.host):
             raise UsageError(f"--ssh {self.host[:60]!r} is not a host. Write USER@HOST, such as pi@raspberrypi.local.")
+        if found := PORT_IN_HOST.fullmatch(self.host):
+            raise UsageError(f"--ssh {self.host[:60]!r} has a port. Pass --ssh {found[1][:60]} --port {found[2][:9]}.")
         if not self.python.strip() or self.python.startswith("-"):
             raise UsageError(f"--python {self.python!r} is not a program. Write python3, or the path of one.")
         if self.identity is not None and not self.identity.is_file():
@@ -117,9 +123,11 @@ class Board:
         """Copy the content of `folder` into the board's new or existing folder `place`.
 
         Raises:
-            MissingError: the connection failed, or the board's disk is full.
+            MissingError: the connection failed, the board's disk is full, or its home folder is not writable.
         """
-        self.run(f"mkdir -p {shlex.quote(place)}")
+        made = self.run(f"mkdir -p {shlex.quote(place)}")
+        if made.returncode:
+            raise MissingError(self._why(made.stderr))
         self._copy([*(str(entry) for entry in sorted(folder.iterdir()))], self._there(f"{place}/"))
 
     def fetch(self, place: str, path: Path) -> None:
@@ -182,13 +190,20 @@ SSH_PROBLEMS = (
      "ssh-keygen -R HOST"),
     (re.compile(r"Host key verification failed|No .* host key is known"),
      "the host key of {host} is unknown. Connect once by hand and compare the fingerprint: ssh {host}"),
-    (re.compile(r"Permission denied"),
-     "{host} asks for a password, or refuses the key. Put your key there: ssh-copy-id {host}, or pass --identity"),
+    (re.compile(r"UNPROTECTED PRIVATE KEY FILE"),
+     "ssh refuses the key for {host}, because others can read its file. Run: chmod 600 FILE"),
+    (re.compile(r"Permission denied \("),  # and the methods that the server offers
+     "{host} asks for a password, or refuses the key. Put your key there: ssh-copy-id {host}, or pass --identity. "
+     "A key with a passphrase needs ssh-add"),
     (re.compile(r"Too many authentication failures"),
      "{host} refuses the keys of your agent. Pass --identity FILE"),
     (re.compile(r"Could not resolve|Name or service not known"),
      "the name of {host} is unknown in this network. Pass its address: --ssh USER@ADDRESS"),
     (re.compile(r"Connection refused|No route to host|timed out(?! waiting)|Network is unreachable"),
      "{host} cannot be reached. Switch it on, enable ssh there, and check --port"),
-    (re.compile(r"No space left on device"), "the disk of {host} is full. Free some space there"),
+    # With the protocol SFTP, scp gives no other reason for a full disk.
+    (re.compile(r"No space left on device|Disk quota exceeded|write remote .*: Failure"),
+     "the disk of {host} is full. Free some space there"),
+    (re.compile(r"Permission denied|Read-only file system"),
+     "the home folder on {host} is not writable. Check it with: ssh {host} touch test"),
 )  # fmt: skip

@@ -116,6 +116,42 @@ def test_a_damaged_model_is_refused(own_bundle: Path) -> None:
     assert f"{MODEL}-32.onnx differs from the bundled file" in done.stderr
 
 
+def test_a_package_that_cannot_be_imported_is_one_line(own_bundle: Path) -> None:
+    (own_bundle / "numpy.py").write_text("raise ImportError('libopenblas.so.0: cannot open shared object file')\n")
+    done = start(own_bundle, *QUICK)
+    assert done.returncode == 2, "1 stands for noise"
+    assert done.stderr == (
+        "error: libopenblas.so.0: cannot open shared object file. Install the packages of requirements.txt.\n"
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(own_bundle: Path) -> None:
+    (own_bundle / "work").write_text("")
+    done = start(own_bundle, *QUICK)
+    assert done.returncode == 2, "1 stands for noise"
+    assert len(done.stderr.splitlines()) == 1
+    assert "Make room there, and start again." in done.stderr
+
+
+def test_two_processes_do_not_measure_one_bundle(own_bundle: Path) -> None:
+    """As after a drop of the connection that the board has not noticed."""
+    fcntl = pytest.importorskip("fcntl")
+    (own_bundle / "work").mkdir()
+    with (own_bundle / "work" / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        done = start(own_bundle, *QUICK)
+    assert done.returncode == 3
+    assert "another process measures" in done.stderr
+
+
+def test_the_date_can_be_given(own_bundle: Path) -> None:
+    done = start(own_bundle, *QUICK, "--date", "2001-02-03")
+    assert done.returncode == 0, done.stderr
+    document = json.loads((own_bundle / "result.json").read_text())
+    assert {row["measured_on"] for row in document["rows"]} == {"2001-02-03"}
+    assert "2001-02-03" in document["citations"]["measured"]
+
+
 def test_noisy_latencies_are_not_recorded(own_bundle: Path) -> None:
     done = start(own_bundle, *QUICK[:4], "--max-spread", "1e-12", "--retries", "0", "--threads", "1")
     assert done.returncode == 1

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ SSH = """#!{python}
 import os, subprocess, sys
 with open({log!r}, "a") as log:
     print(*sys.argv[1:], file=log)
-if "profile_device.py" in sys.argv[-1]:
+if {when!r} in sys.argv[-1]:
     {before}
 done = subprocess.run(["/bin/sh", "-c", sys.argv[-1]], cwd={board!r}, stdin=subprocess.DEVNULL)
 sys.exit(done.returncode)
@@ -59,14 +60,20 @@ pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the targ
 
 @pytest.fixture
 def board(tmp_path, monkeypatch) -> Callable[..., Path]:
-    """board(before="..."): put ssh and scp into PATH that run here; return the board's home folder."""
+    """board(before="..."): put ssh and scp into PATH that run here; return the board's home folder.
 
-    def make(before: str = "pass", ssh: str | None = None) -> Path:
+    `before` is code for the commands that contain `when`.
+    """
+
+    def make(
+        before: str = "pass", ssh: str | None = None, scp: str | None = None, when: str = "profile_device.py"
+    ) -> Path:
         home, programs = tmp_path / "home", tmp_path / "bin"
         for folder in (home, programs):
             folder.mkdir(exist_ok=True)
         facts = {"python": sys.executable, "board": str(home), "log": str(tmp_path / "log"), "before": before}
-        for name, text in {"ssh": ssh or SSH.format(**facts), "scp": SCP.format(**facts)}.items():
+        texts = {"ssh": ssh or SSH.format(**facts, when=when), "scp": scp or SCP.format(**facts)}
+        for name, text in texts.items():
             (programs / name).write_text(text, encoding="utf-8")
             (programs / name).chmod(0o755)
         monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
@@ -122,6 +129,7 @@ def test_a_board_is_measured_and_its_rows_are_merged(board, measure, tmp_path):
     ("message", "advice"),
     [
         ("pi@board: Permission denied (publickey,password).", "ssh-copy-id pi@board"),
+        ("@ WARNING: UNPROTECTED PRIVATE KEY FILE! @\npi@board: Permission denied (publickey).", "chmod 600"),
         ("No ED25519 host key is known for board.\nHost key verification failed.", "Connect once by hand"),
         ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", "ssh-keygen -R"),
         ("ssh: Could not resolve hostname board: Name or service not known", "Pass its address"),
@@ -149,6 +157,11 @@ def test_a_connection_that_fails_is_one_line_with_advice(board, measure, tmp_pat
             "lacks onnxruntime. Run there",
         ),
         ("""#!/bin/sh\necho '{"architecture": "x86_64", "python": [3, 7], "missing": []}'\n""", 4, "has Python 3.7"),
+        (
+            """#!/bin/sh\necho '{"architecture": "x86_64", "python": [2, 7], "missing": ["numpy", "onnxruntime"]}'\n""",
+            4,
+            "has Python 2.7. Measuring needs 3.9",
+        ),
         ("""#!/bin/sh\necho '{"architecture": "armv7l", "python": [3, 11], "missing": []}'\n""", 2, "is armv7l, but"),
     ],
 )
@@ -175,6 +188,7 @@ def test_a_connection_that_drops_merges_nothing_and_the_command_continues(board,
     ("change", "code", "message"),
     [
         ("""d["machine"]["system"] = "Linux aarch64" """, 2, "(aarch64)"),
+        ("""d["target"] = "x86-avx512" """, 2, "is of x86-avx512, not of x86-avx2"),
         ("""d["rows"][0]["p50_ms"] = 1e-9; d["rows"][0]["low_ms"] = 1e-9""", 2, ""),
         ("""d.pop("citations")""", 2, ""),
         ("""d = [] """, 2, ""),
@@ -199,6 +213,73 @@ def test_a_result_that_is_not_of_the_board_is_not_merged(board, measure, tmp_pat
     result = measure(*QUICK)
     assert result.exit_code == code, result.stderr
     assert message in one_line(result, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ('scp: write remote "place/bundle.json": Failure', "the disk of pi@board is full"),
+        ("scp: place//bundle.json: No space left on device", "the disk of pi@board is full"),
+        ('scp: dest open "place/": Permission denied', "the home folder on pi@board is not writable"),
+    ],
+)
+def test_a_copy_that_fails_names_the_cause(board, measure, tmp_path, message, advice):
+    board(scp=refusing(message, 1))
+    result = measure(*QUICK)
+    assert result.exit_code == 4
+    assert advice in one_line(result, tmp_path)
+
+
+def test_a_home_folder_that_cannot_be_written_is_one_line(board, measure, tmp_path):
+    message = "mkdir: cannot create directory: Read-only file system"
+    board(before=f"print({message!r}, file=sys.stderr); sys.exit(1)", when="mkdir")
+    result = measure(*QUICK)
+    assert result.exit_code == 4
+    assert "not writable" in one_line(result, tmp_path)
+
+
+def test_a_board_that_still_measures_is_not_measured_twice(board, measure, tmp_path):
+    board(before="sys.exit(3)")
+    result = measure(*QUICK)
+    assert result.exit_code == 2
+    assert "still runs an earlier measurement" in one_line(result, tmp_path)
+
+
+def test_a_damaged_profile_is_refused_before_the_board_is_reached(board, measure, tmp_path):
+    board()
+    (tmp_path / "mine.json").write_text("{")
+    result = measure(*QUICK)
+    assert result.exit_code == 2
+    assert "mine.json cannot be read as JSON" in result.stderr
+    assert (tmp_path / "mine.json").read_text() == "{"
+    assert not (tmp_path / "log").exists()
+
+
+def test_a_drop_after_the_result_arrived_does_not_lose_it(board, measure, tmp_path):
+    home = board(before="sys.exit(255)", when="rm -rf")
+    result = measure(*QUICK)
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "mine.json").is_file()
+    (place,) = home.iterdir()
+    assert f"the folder {place.name} stays on pi@board" in result.stderr
+
+
+def test_the_date_is_that_of_this_machine(board, measure, tmp_path):
+    board(before="sys.exit(1)")
+    measure(*QUICK)
+    assert f"--date {datetime.now(UTC).date()}" in (tmp_path / "log").read_text()
+
+
+def test_a_path_below_home_is_found(board, measure, tmp_path):
+    board()
+    result = measure("--python", "~/no such python")
+    assert "has no program no such python. " in one_line(result, tmp_path)
+
+
+@pytest.mark.parametrize("host", ["pi@board:2222", "[::1]:2222"])
+def test_a_port_in_the_host_is_named(host):
+    with pytest.raises(UsageError, match=r"Pass --ssh .* --port 2222"):
+        Board(host)
 
 
 def test_a_board_that_is_too_busy_is_one_line(board, measure, tmp_path):

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from itertools import product
 from pathlib import Path
@@ -23,10 +24,20 @@ from .telemetry import switch_off_telemetry
 BUNDLE_FILE = "bundle.json"
 MODELS = "models"
 LINES = 20
+LOCK_FILE = ".lock"
+RUNS_ALREADY = 3  # exit code: another process measures this bundle
+
+
+class RunsAlready(Exception):
+    """Another process measures this bundle, as one that outlived its connection does."""
 
 
 def main(root: Path, arguments: list[str] | None = None) -> int:
-    """Measure the bundle in `root`; return 0, or 1 if a latency was not recorded, or 2 for wrong usage."""
+    """Measure the bundle in `root`.
+
+    Returns:
+        0; 1 if a latency was not recorded; 2 for wrong usage or a full disk; 3 if another process measures it.
+    """
     switch_off_telemetry()
     try:
         bundle = read_bundle(root)
@@ -43,14 +54,42 @@ def main(root: Path, arguments: list[str] | None = None) -> int:
     plan = Plan(options.rounds, options.seconds, options.max_spread, options.retries)
     work = root / "work"
     try:
-        state = measure(keys, lambda key: root / MODELS / key.graph_name, plan, work, _say, _track)
+        with _alone(work):
+            state = measure(keys, lambda key: root / MODELS / key.graph_name, plan, work, _say, _track)
+            machine = describe_machine(options.runtime)
+            document = profile_document(bundle["target"], keys, state, plan, machine, options.date.isoformat())
+            return _finish(document, refusals(keys, state, plan), options.out)
+    except RunsAlready:
+        return _fail(f"another process measures {root}. Wait until it ends, then start again.", RUNS_ALREADY)
     except OtherMeasurement as error:
         return _fail(f"{error}. Delete that folder and start again.")
     except UnusableRuntime as error:
         return _fail(str(error))
-    machine = describe_machine(options.runtime)
-    document = profile_document(bundle["target"], keys, state, plan, machine, date.today().isoformat())
-    return _finish(document, refusals(keys, state, plan), options.out)
+    except OSError as error:  # such as a full disk
+        return _fail(f"{error.strerror or error}: {error.filename or root}. Make room there, and start again.")
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Own `work` for the block; two processes at once would slow each other down. Windows has no such lock.
+
+    Raises:
+        RunsAlready: another process owns it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / LOCK_FILE).open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunsAlready from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def read_bundle(root: Path) -> dict[str, Any]:
@@ -99,6 +138,8 @@ def _options(bundle: dict[str, Any], arguments: list[str] | None) -> argparse.Na
         "--max-spread", type=float, default=default.max_spread, help="allowed relative difference between rounds"
     )
     parser.add_argument("--retries", type=int, default=default.retries, help="repetitions for a noisy model")
+    today = "date of the measurement, for a device with a wrong clock"
+    parser.add_argument("--date", type=date.fromisoformat, default=date.today(), help=today)
     options = parser.parse_args(arguments)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if min(options.threads) < 1 or max(options.threads) > cores:
