@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from tcs_edge.errors import DataError
 from tcs_edge.specs.profile import load_profile
 
 TOOL = Path(__file__).resolve().parents[1] / "tools" / "published_tables.py"
@@ -57,6 +58,99 @@ def test_mlperfs_median_is_used_and_busy_rows_are_left_out(tables: ModuleType, t
         ("resnet50", 224, "fp32"): 102.0,
     }
     assert series.left_out == ("mobilenet-v2-0.35-96-quantized (90th percentile 2.5 x the minimum)",)
+
+
+def test_a_lone_minimum_is_left_out_and_named(tables: ModuleType, tmp_path: Path) -> None:
+    table = tmp_path / "ncnn.csv"
+    table.write_text(NCNN_HEAD + "board,4,0,-1,mobilenet,default,0.9,9.6,9.3\n")
+    ((row,),) = (series.rows.values() for series in tables.read_ncnn(table))
+    assert (row.p50_ms, row.low_ms, row.high_ms) == (9.3, 9.3 / 1.25, 9.6)
+    assert "minimum 0.9 ms left out" in row.outlier
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ("9.0,,", (9.0, 9.0, 11.25)),
+        (",9.5,9.0", (9.0, 7.2, 9.5)),
+        (",,9.0", (9.0, 7.2, 11.25)),
+        ("9.0,,9.5", (9.0, 9.0, 9.5)),
+    ],
+)
+def test_a_row_with_the_minimum_or_the_average_alone_is_used(tables, tmp_path, cells, expected) -> None:
+    table = tmp_path / "ncnn.csv"
+    table.write_text(NCNN_HEAD + f"board,4,0,-1,mobilenet,default,{cells}\n")
+    ((row,),) = (series.rows.values() for series in tables.read_ncnn(table))
+    assert (row.p50_ms, row.low_ms, row.high_ms) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ("0,9,9", "not a positive number"),
+        ("-9,9,9", "not a positive number"),
+        ("nan,9,9", "not a positive number"),
+        ("9 ms,9,9", "not a positive number"),
+        (",9,", "missing"),
+        ("9,10,11", "wrong order: 9, 11, 10"),
+        ("10,12,9", "wrong order: 10, 9, 12"),
+    ],
+)
+def test_a_row_with_impossible_latencies_is_left_out_and_named(tables, tmp_path, cells, reason) -> None:
+    table = tmp_path / "ncnn.csv"
+    good = "board,4,0,-1,resnet18,default,10.0,12.0,10.5\n"
+    table.write_text(NCNN_HEAD + f"board,4,0,-1,mobilenet,default,{cells}\n" + good)
+    (series,) = tables.read_ncnn(table)
+    assert [network.model for network in series.rows] == ["resnet18"]
+    assert len(series.left_out) == 1
+    assert series.left_out[0].startswith("mobilenet (")
+    assert reason in series.left_out[0]
+
+
+def test_impossible_latencies_of_mlperf_are_left_out_and_named(tables: ModuleType, tmp_path: Path) -> None:
+    table = tmp_path / "mlperf.csv"
+    rows = ("99,100,110,112,130", "0,100,110,112,130", "99,,110,112,130", "99,98,110,112,130")
+    table.write_text(MLPERF_HEAD + "".join(f"3.1,board,TFLite 2.11,resnet50,{row}\n" for row in rows))
+    (series,) = tables.read_mlperf(table)
+    assert [row.p50_ms for row in series.rows.values()] == [100.0]
+    assert len(series.left_out) == 3
+    assert "v3.1" in series.source
+
+
+def test_other_runtimes_and_networks_of_mlperf_are_skipped(tables: ModuleType, tmp_path: Path) -> None:
+    table = tmp_path / "mlperf.csv"
+    names = ("efficientnet-lite9-quantized", "mobilenet-v3-huge_224_1.0_float", "mobilenet-v9-1.0-224-quantized")
+    rows = [f"3.0,board,TFLite 2.11,{name},9,10,11,12,13\n" for name in names]
+    table.write_text(MLPERF_HEAD + "3.0,board,OpenVINO 2023,resnet50,9,10,11,12,13\n" + "".join(rows))
+    assert tables.read_mlperf(table) == []
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_columns_may_have_another_order_and_separator(tables: ModuleType, tmp_path: Path, separator: str) -> None:
+    table = tmp_path / "ncnn.csv"
+    text = "avg_ms, min_ms,max_ms,model,gpu_device,device,num_threads\r\n10.5,10.0,12.0,resnet18,-1,board,4\r\n"
+    text = text.replace(",", separator)
+    if separator != ",":
+        text = text.replace(".", ",")
+    table.write_bytes(("\ufeff" + text).encode())
+    ((row,),) = (series.rows.values() for series in tables.read_ncnn(table))
+    assert (row.p50_ms, row.high_ms) == (10.0, 12.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column device"),
+        (NCNN_HEAD.replace("min_ms", "min_us"), "no column min_ms"),
+        (NCNN_HEAD + "board,4,0,-1,mobilenet,default,9.0,9\n", "row 2 has 8 cells, not 9"),
+        (NCNN_HEAD + "board,all,0,-1,mobilenet,default,9.0,9,9\n", "num_threads is 'all'"),
+    ],
+)
+def test_a_damaged_table_is_one_line(tables: ModuleType, tmp_path: Path, text: str, message: str) -> None:
+    table = tmp_path / "ncnn.csv"
+    table.write_text(text)
+    with pytest.raises(DataError, match=message):
+        tables.read_ncnn(table)
 
 
 @pytest.mark.parametrize(

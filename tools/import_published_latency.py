@@ -4,7 +4,8 @@
 
 The profiles have published rows for networks with known operators: ncnn's under the runtime "ncnn", MLPerf's under
 "tflite" and "armnn". tcs_edge/latency/transfer.py derives the latencies in onnxruntime and OpenVINO from them.
-tools/published_tables.py states the rule for outliers.
+tools/published_tables.py states the rule for outliers. Latencies that are impossible on the board, as in a wrong unit,
+are left out and named too.
 
 x86-avx2 has no such table. Its rows are the AVX-512 rows times sqrt(2), with an interval from 1 to 2 times (half the
 vector width, same clock).
@@ -14,15 +15,18 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from published_tables import NCNN_SOURCE, Series, read_mlperf, read_ncnn
 
+from tcs_edge.errors import TcsEdgeError
+from tcs_edge.latency.plausibility import objection
 from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.specs.profile import LatencyRow, Profile, load_profile, save_profile
-from tcs_edge.specs.target import Precision, list_targets
+from tcs_edge.specs.target import Precision, list_targets, load_target
 
 AVX2_FACTOR = 2.0
 
@@ -111,6 +115,9 @@ def board_profile(board: Board, ncnn: list[Series], mlperf: list[Series]) -> Pro
                 )
                 rows += published_rows(series, proxy.threads, name, "fp32")
                 notes += outlier_notes(series)
+    cpu = load_target(board.target).cpu
+    notes += [f"left out: {reason}" for row in rows if (reason := objection(row, cpu))]
+    rows = [row for row in rows if not objection(row, cpu)]
     # By network, as readers look for one.
     order = {name: number for number, name in enumerate(dict.fromkeys(row.model for row in rows))}
     rows.sort(key=lambda row: (row.runtime != "ncnn", row.runtime, order[row.model]))
@@ -176,7 +183,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
-    ncnn, mlperf = read_ncnn(args.latency_dir / "ncnn.csv"), read_mlperf(args.latency_dir / "mlperf_edge_cpu.csv")
+    try:
+        ncnn, mlperf = read_ncnn(args.latency_dir / "ncnn.csv"), read_mlperf(args.latency_dir / "mlperf_edge_cpu.csv")
+    except TcsEdgeError as error:
+        sys.exit(f"error: {error}")
     for board in BOARDS:
         if board.target in list_targets():
             profile = board_profile(board, ncnn, mlperf)

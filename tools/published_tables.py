@@ -2,21 +2,27 @@
 
 ncnn publishes the minimum, average and maximum of a few runs. The minimum is used, because other work on a device can
 only slow a run down. Where the average is above 1.25 times the minimum, a slow run is in it: the row's average and
-maximum are left out. MLPerf publishes the median and percentiles of many runs. The median is used. Where the 90th
-percentile is above twice the minimum, the device was busy or throttled, and the row is left out. Of several runs of one
-network, the middle one is used. Every row with a left-out figure is named.
+maximum are left out. Where it is above twice the minimum, and the maximum is within 1.25 times the average, the minimum
+is the outlier: the average is used. A row without a minimum has the average too. MLPerf publishes the median and
+percentiles of many runs. The median is used. Where the 90th percentile is above twice the minimum, the device was busy
+or throttled, and the row is left out. Of several runs of one network, the middle one is used. Rows with latencies that
+are not positive, missing or in the wrong order are left out. Every row with a left-out figure is named.
+
+Tables are in UTF-8, with or without a byte order mark, separated by commas, semicolons or tabs.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from tcs_edge.errors import DataError
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.specs.profile import ProfileRuntime
 
@@ -52,7 +58,9 @@ MOBILENET_V3 = {
 }
 LITE_PX = (224, 240, 260, 280, 300)
 MLPERF_RUNTIMES: dict[str, ProfileRuntime] = {"TFLite": "tflite", "ArmNN": "armnn", "ONNX": "onnxruntime"}
-SLOW_AVERAGE, SLOW_TAIL = 1.25, 2.0
+SLOW_AVERAGE, SLOW_TAIL, LONE_MINIMUM = 1.25, 2.0, 2.0
+NCNN_COLUMNS = ("device", "num_threads", "gpu_device", "model", "min_ms", "max_ms", "avg_ms")
+MLPERF_COLUMNS = ("round", "board", "runtime", "model", "min_ms", "p50_ms", "p90_ms")
 # Parts of the names of devices: Arm processors; cores with the int8 dot product (Armv8.4, or Armv8.2 with it), all of
 # which have float16 arithmetic; cores with float16 arithmetic alone. ncnn's table spells Kryo "Kyro".
 ARM = re.compile(r"Cortex|K(?:ry|yr)o|Kirin|Apple M|inch, M\d|Raspberry|Jetson|RK3|FTC|Oryon|K(?i:unpeng)|D64ps")
@@ -122,34 +130,57 @@ def read_ncnn(table: Path) -> list[Series]:
     Of several power settings with one thread count, the faster row of a network is used.
     """
     found: dict[tuple[str, int], dict[Network, Published]] = defaultdict(dict)
-    for row in _rows(table):
+    left_out: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for row in _rows(table, NCNN_COLUMNS):
         precision: Precision = "int8" if row["model"].endswith("_int8") else "fp32"
         named = NCNN_NETWORKS.get(row["model"].removesuffix("_int8"))
         if named is None or row["gpu_device"] != "-1":
             continue
-        network, rows = Network(*named, precision), found[row["device"], int(row["num_threads"])]
-        read = _ncnn_row(float(row["min_ms"]), float(row["avg_ms"]), float(row["max_ms"]))
-        if network not in rows or read.p50_ms < rows[network].p50_ms:
-            rows[network] = read
-    return [Series(device, "ncnn", "", threads, NCNN_SOURCE, rows) for (device, threads), rows in found.items()]
+        network, key = Network(*named, precision), (row["device"], _threads(row["num_threads"], table))
+        latencies = [_ms(row[name]) for name in ("min_ms", "avg_ms", "max_ms")]
+        if reason := _objection(latencies, complete=latencies[0] is not None or latencies[1] is not None):
+            left_out[key].append(f"{row['model']} ({reason})")
+            continue
+        read = _ncnn_row(*latencies)
+        if network not in found[key] or read.p50_ms < found[key][network].p50_ms:
+            found[key][network] = read
+    return [
+        Series(device, "ncnn", "", threads, NCNN_SOURCE, found[device, threads], tuple(left_out[device, threads]))
+        for device, threads in dict.fromkeys((*found, *left_out))
+    ]
 
 
-def _ncnn_row(fastest: float, average: float, slowest: float) -> Published:
-    if average <= SLOW_AVERAGE * fastest:
+def _ncnn_row(fastest: float | None, average: float | None, slowest: float | None) -> Published:
+    """Return a latency from figures in ascending order; the minimum or the average is known."""
+    if fastest is None:
+        assert average is not None
+        return Published(average, average / SLOW_AVERAGE, slowest or SLOW_AVERAGE * average, "no minimum, average used")
+    slow = SLOW_AVERAGE * fastest
+    if average is None:
+        return Published(fastest, fastest, slow, "no average")
+    slowest = average if slowest is None else slowest
+    if average <= slow:
         return Published(fastest, fastest, slowest)
+    if average > LONE_MINIMUM * fastest and slowest <= SLOW_AVERAGE * average:
+        what = f"minimum {fastest:g} ms left out, the average {average:g} is {average / fastest:.2g} x as much"
+        return Published(average, average / SLOW_AVERAGE, slowest, what)
     what = f"average {average:g} and maximum {slowest:g} ms left out, {average / fastest:.2g} x the minimum {fastest:g}"
-    return Published(fastest, fastest, SLOW_AVERAGE * fastest, what)
+    return Published(fastest, fastest, slow, what)
 
 
 def read_mlperf(table: Path) -> list[Series]:
     """Read MLPerf's rows of boards, one series per board, runtime and round."""
     found: dict[tuple[str, str, str], dict[Network, list[Published]]] = defaultdict(lambda: defaultdict(list))
     left_out: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-    for row in _rows(table):
+    for row in _rows(table, MLPERF_COLUMNS):
         key, network = (row["board"], row["runtime"], row["round"]), mlperf_network(row["model"])
-        if network is None:
+        if network is None or _mlperf_runtime(row["runtime"]) is None:
             continue
-        low, p50, high = (float(row[name]) for name in ("min_ms", "p50_ms", "p90_ms"))
+        latencies = [_ms(row[name]) for name in ("min_ms", "p50_ms", "p90_ms")]
+        if reason := _objection(latencies, complete=None not in latencies):
+            left_out[key].append(f"{row['model']} ({reason})")
+            continue
+        low, p50, high = (ms for ms in latencies if ms is not None)
         if high > SLOW_TAIL * low:
             left_out[key].append(f"{row['model']} (90th percentile {high / low:.1f} x the minimum)")
         else:
@@ -160,8 +191,14 @@ def read_mlperf(table: Path) -> list[Series]:
 def _mlperf_series(key: tuple[str, str, str], rows: dict[Network, list[Published]], left_out: list[str]) -> Series:
     board, runtime, number = key
     middle = {network: sorted(runs, key=lambda run: run.p50_ms)[len(runs) // 2] for network, runs in rows.items()}
-    name = MLPERF_RUNTIMES[runtime.split()[0]]
-    return Series(board, name, runtime, None, MLPERF_SOURCES[number], middle, tuple(left_out))
+    name = _mlperf_runtime(runtime)
+    assert name is not None  # rows of other runtimes were skipped
+    source = MLPERF_SOURCES.get(number, f"MLPerf Inference v{number}")
+    return Series(board, name, runtime, None, source, middle, tuple(left_out))
+
+
+def _mlperf_runtime(text: str) -> ProfileRuntime | None:
+    return MLPERF_RUNTIMES.get(text.partition(" ")[0])
 
 
 def mlperf_network(name: str) -> Network | None:
@@ -171,13 +208,58 @@ def mlperf_network(name: str) -> Network | None:
     if found := re.match(r"mobilenet-v([12])-([\d.]+)-(\d+)-", name):
         return Network(f"mobilenetv{found[1]}_{round(100 * float(found[2])):03d}", int(found[3]), precision)
     if found := re.match(r"mobilenet-v3-(\w+(?:-minimalistic)?)_224_([\d.]+)_", name):
-        return Network(MOBILENET_V3[f"{found[1]}_{found[2]}"], PX, precision)
-    if found := re.match(r"efficientnet-lite(\d)-", name):
+        model = MOBILENET_V3.get(f"{found[1]}_{found[2]}")
+        return Network(model, PX, precision) if model else None
+    if found := re.match(r"efficientnet-lite([0-4])-", name):
         model = "tf_efficientnet_lite0" if found[1] == "0" else f"efficientnet_lite{found[1]}"
         return Network(model, LITE_PX[int(found[1])], precision)
     return Network("resnet50", PX, "fp32") if name == "resnet50" else None
 
 
-def _rows(table: Path) -> Iterator[dict[str, str]]:
-    with table.open(encoding="utf-8") as handle:
-        yield from csv.DictReader(handle)
+def _ms(text: str) -> float | None:
+    """Return a latency; None for an empty cell, NaN for text that is not a number."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return math.nan
+
+
+def _threads(text: str, table: Path) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise DataError(f"{table}: num_threads is {text!r}, not a number. Repair the table.") from None
+
+
+def _objection(latencies: Sequence[float | None], complete: bool) -> str:
+    """Return the reason against latencies that ascend if they are right; empty if there is none."""
+    known = [ms for ms in latencies if ms is not None]
+    if not complete:
+        return "a latency is missing"
+    if not all(0 < ms < math.inf for ms in known):
+        return "a latency is not a positive number"
+    return "" if known == sorted(known) else f"latencies in the wrong order: {', '.join(f'{ms:g}' for ms in known)} ms"
+
+
+def _rows(table: Path, columns: Sequence[str]) -> Iterator[Mapping[str, str]]:
+    """Yield the rows of a table, with stripped cells. Latencies may have a decimal comma if no comma separates cells.
+
+    Raises:
+        DataError: the table lacks a column, or a row is cut off.
+    """
+    with table.open(encoding="utf-8-sig", newline="") as handle:
+        head = handle.readline()
+        handle.seek(0)
+        separator = max(",;\t", key=head.count)
+        rows = csv.reader(handle, delimiter=separator)
+        names = [name.strip() for name in next(rows, [])]
+        if missing := [name for name in columns if name not in names]:
+            raise DataError(f"{table} has no column {', '.join(missing)}. Its columns: {', '.join(names)[:200]}.")
+        for number, cells in enumerate(rows, start=2):
+            if cells and len(cells) != len(names):
+                raise DataError(f"{table}: row {number} has {len(cells)} cells, not {len(names)}. Repair the table.")
+            if cells:
+                row = dict(zip(names, map(str.strip, cells), strict=True))
+                if separator != ",":
+                    row |= {name: text.replace(",", ".") for name, text in row.items() if name.endswith("_ms")}
+                yield row

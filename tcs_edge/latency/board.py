@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 from tcs_edge.errors import MissingError
 from tcs_edge.latency.cost_model import Shares
@@ -37,6 +38,9 @@ TYPICAL_MS = 10.0
 RIDGE, USUAL_NETWORKS = 0.5, 4
 # Fewest networks for coefficients of a board's own; with fewer, only its factor is fitted.
 FEWEST_NETWORKS = 6
+# A published latency is an outlier beyond this factor from what the other networks predict. On the shipped boards, the
+# largest factor is 1.7.
+OUTLIER_FACTOR = 2.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,14 @@ class Point:
     model: str
     traits: Traits
     log: float
+
+
+class Outlier(NamedTuple):
+    """A published latency that is `factor` times what the other networks of the board predict."""
+
+    model: str
+    img_size: int
+    factor: float
 
 
 @dataclass(frozen=True)
@@ -153,7 +165,7 @@ def t_quantile(degrees: int) -> float:
 
 
 def left_out_residuals(points: Sequence[Point], pooled: Pooled) -> list[float]:
-    """Residuals of every point when its network is left out of the fit with all its sizes."""
+    """Residuals of every point, by network, when its network is left out of the fit with all its sizes."""
     residuals = []
     for model in sorted({point.model for point in points}):
         intercept, coefficients = solve([point for point in points if point.model != model], pooled)
@@ -163,6 +175,23 @@ def left_out_residuals(points: Sequence[Point], pooled: Pooled) -> list[float]:
             if point.model == model
         ]
     return residuals
+
+
+def without_outliers(points: Sequence[Point], pooled: Pooled) -> tuple[list[Point], list[Outlier]]:
+    """Leave out outliers, the worst first; at least `FEWEST_NETWORKS` networks stay.
+
+    Returns:
+        The other points, and the outliers.
+    """
+    kept, outliers = sorted(points, key=lambda point: point.model), []
+    while len({point.model for point in kept}) > FEWEST_NETWORKS:
+        residuals = left_out_residuals(kept, pooled)
+        worst = max(range(len(kept)), key=lambda number: abs(residuals[number]))
+        if abs(residuals[worst]) <= math.log(OUTLIER_FACTOR):
+            break
+        point = kept.pop(worst)
+        outliers.append(Outlier(point.model, point.traits.img_size, math.exp(residuals[worst])))
+    return kept, outliers
 
 
 def solve(points: Sequence[Point], pooled: Pooled) -> tuple[float, list[float]]:

@@ -27,6 +27,7 @@ from tcs_edge.latency.board import (
     shipped_board_model,
     size_slope,
     t_quantile,
+    without_outliers,
 )
 from tcs_edge.latency.reference import Reference
 from tcs_edge.latency.runtime_ratio import runtime_ratio, spread_over_kinds
@@ -152,6 +153,8 @@ def by_proxy(
 ) -> Transfer | None:
     """Estimate the transfer to `runtime` from float rows of one other runtime, or of itself.
 
+    Outliers among the rows are left out, and named in `how`.
+
     Args:
         rows: rows of one runtime and thread count.
         against: the reference with the operators of the rows' networks.
@@ -167,7 +170,9 @@ def by_proxy(
         return None
     proxy = rows[0].runtime
     fp16 = any(row.precision == "fp16" for row in rows)
-    fit = fit_board(points, model.runtimes[proxy].in_arithmetic(fp16))
+    pooled = model.runtimes[proxy].in_arithmetic(fp16)
+    points, outliers = without_outliers(points, pooled)
+    fit = fit_board(points, pooled)
     if runtime_ratio(runtime, proxy, points[0].traits) is None:
         return None
     # The published pairs have fp16 arithmetic in ncnn and OpenVINO. Without it, half of their advantage over
@@ -177,6 +182,9 @@ def by_proxy(
     for point in points:
         by_model.setdefault(point.model, []).append(point.log)
     how = f"{fit.networks} networks with {proxy} (90 % interval: factor {math.exp(fit.half_width):.3g} either way)"
+    if outliers:
+        named = ", ".join(f"{one.model} at {one.img_size} px (x {one.factor:.2g} of the others)" for one in outliers)
+        how += f", without outliers: {named}"
     found = Transfer(
         fit.intercept, fit.half_width, how, fit, {}, runtime, proxy, share, transformer_log=model.transformer_log
     )

@@ -127,3 +127,16 @@ def test_runtimes_that_nobody_compared_have_no_estimate() -> None:
     rows = rows_of(load_profile("raspberrypi4"), "armnn", "fp32", 4)
     assert by_proxy(rows, reference(4), "onnxruntime") is None
     assert by_proxy(rows, reference(4), "armnn") is not None
+
+
+@pytest.mark.parametrize("factor", [3.8, 0.2])
+def test_an_outlier_among_published_rows_is_left_out_and_named(factor: float) -> None:
+    rows = [row for row in load_profile("raspberrypi5").rows if row.key[3:] == ("ncnn", 4, "fp16")]
+    others = [row for row in rows if row.model != "mobilenetv1_100"]
+    (right,) = (row for row in rows if row.model == "mobilenetv1_100")
+    ms = factor * right.p50_ms
+    wrong = right.replaced(p50_ms=ms, low_ms=ms, high_ms=ms)
+    found, clean, without = (by_proxy(some, reference(4), "onnxruntime") for some in ([*others, wrong], rows, others))
+    assert (found.mean, found.half_width) == pytest.approx((without.mean, without.half_width))
+    assert "without outliers: mobilenetv1_100 at 224 px" in found.how
+    assert "outliers" not in clean.how
