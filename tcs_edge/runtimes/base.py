@@ -71,6 +71,7 @@ class OwnFormat:
         beside: suffixes of the files that belong to the main one.
         export_model: convert the trained model itself: (model, onnx_path, path, precision). The ONNX file of the model
             has the metadata.
+        lacking: candidates that the converter cannot convert, or converts wrongly; for messages.
     """
 
     file: Callable[[Precision], PurePosixPath]
@@ -78,6 +79,7 @@ class OwnFormat:
     read_metadata: Callable[[Path], dict[str, str]]
     beside: tuple[str, ...] = ()
     export_model: Callable[[nn.Module, Path, Path, Precision], object] | None = None
+    lacking: frozenset[str] = frozenset()
 
     def write(self, onnx_path: Path, path: Path, precision: Precision, model: nn.Module | None) -> None:
         """Convert the ONNX file at `onnx_path`, or the model that it was made from.

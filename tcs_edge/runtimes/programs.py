@@ -33,3 +33,8 @@ def failure_of(done: subprocess.CompletedProcess[str], silent: str = "it ended w
         return f"it crashed (signal {-done.returncode})"
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     return lines[-1][:200] if lines else silent.format(done.returncode)
+
+
+def instead_of(format: str) -> str:
+    """Return the last sentence of an error about a student that a format on request cannot hold."""
+    return f"Leave --format {format} out, or choose another --student."

@@ -121,17 +121,27 @@ def holds(name: str, passed: bool, detail: str = "") -> Check:
     return Check(name, None, None, "", passed, detail)
 
 
-def parity_checks(name: str, parity: Parity, scale: float, tolerance: Tolerance) -> list[Check]:
-    """Return the parity checks on real images; `scale` is the largest |logit| of the reference."""
+def difference_checks(name: str, parity: Parity, tolerance: Tolerance) -> list[Check]:
+    """Return the parity checks that hold for untrained models too, whose classes mean nothing."""
     if not parity.finite:
         return [holds(f"{name}: finite logits", False, "a logit is NaN or Inf, in the export or in the trained model")]
-    bound = 2 * tolerance.max_rel_diff * scale
-    flips = f"{parity.flipped} images changed class"
-    least = tolerance.min_sqnr_db
     return [
         holds(f"{name}: finite logits", True),
         at_most(f"{name}: largest difference", parity.max_rel_diff, tolerance.max_rel_diff, "of max |logit|"),
         at_most(f"{name}: centered logits", parity.max_centered_diff, tolerance.max_centered_diff, "of their norm"),
+    ]
+
+
+def parity_checks(name: str, parity: Parity, scale: float, tolerance: Tolerance) -> list[Check]:
+    """Return the parity checks on real images; `scale` is the largest |logit| of the reference."""
+    checks = difference_checks(name, parity, tolerance)
+    if not parity.finite:
+        return checks
+    bound = 2 * tolerance.max_rel_diff * scale
+    flips = f"{parity.flipped} images changed class"
+    least = tolerance.min_sqnr_db
+    return [
+        *checks,
         *([] if least is None else [at_least(f"{name}: signal to noise", parity.sqnr_db, least, "dB")]),
         at_least(f"{name}: same class", parity.top1_agreement, tolerance.min_top1_agreement, "of images", flips),
         at_most(f"{name}: margin of changed classes", parity.worst_margin, bound, "logits", flips),

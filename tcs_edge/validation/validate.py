@@ -277,13 +277,13 @@ def _hostile_check(
     name, value = (f"{image}, embedding", "value") if output else (image, "logit")
     if limit is None or not parity.finite:
         return holds(name, parity.finite, "" if parity.finite else f"a {value} is NaN or Inf")
-    own = _own_rounding(reference, images, output, expected) if parity.max_rel_diff > limit else 0.0
+    own = own_rounding(reference, images, expected, output) if parity.max_rel_diff > limit else 0.0
     allowed = max(limit, OWN_ROUNDING * own)
     detail = f"the trained model changes by {own:.1e} with the last bits of its input" if allowed > limit else ""
     return at_most(name, parity.max_rel_diff, allowed, f"of max |{value}|", detail)
 
 
-def _own_rounding(reference: Runner, images: np.ndarray, output: int, expected: np.ndarray) -> float:
+def own_rounding(reference: Runner, images: np.ndarray, expected: np.ndarray, output: int = 0) -> float:
     """Measure the change of an output of the reference when the last bit of every input value changes at random.
 
     A network can be chaotic on inputs far from its training data. Equal outputs are meaningless there.

@@ -8,16 +8,15 @@ import re
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import numpy_helper
-from torch import Tensor, nn
 
 from tcs_edge.selftest import graphs, specimen, sweep
 from tcs_edge.selftest.faults import EMBEDDING_FAULTS, FAULTS
 from tcs_edge.selftest.int8 import add_int8, int8_checks
-from tcs_edge.selftest.specimen import SHIFTS, _rounding, _set_batch_norms, _shift, colored_digits
+from tcs_edge.selftest.specimen import colored_digits
 from tcs_edge.selftest.sweep import HASHES, QUICK, FaultResult, GoodResult, SelfTest
 from tcs_edge.stages.validate import validate_exports
+from tcs_edge.students import untrained
 from tcs_edge.validation.validate import Validation
 
 pytestmark = pytest.mark.timeout(1800)  # dozens of validations, on machines that run other tests as well
@@ -125,38 +124,6 @@ def weights(path) -> np.ndarray:
     return np.concatenate([values for values in tensors if values.dtype == np.float32])
 
 
-class Branches(nn.Module):
-    """Sums of normalized branches, forty times, like repvgg before its branches are merged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1, bias=False) for _ in range(40))
-        self.norms = nn.ModuleList(nn.ModuleList(nn.BatchNorm2d(8) for _ in range(2)) for _ in range(40))
-
-    def forward(self, images: Tensor) -> Tensor:
-        out = nn.functional.pad(images, (0, 0, 0, 0, 0, 5))
-        for conv, (norm, own) in zip(self.convs, self.norms, strict=True):
-            out = torch.relu(norm(conv(out)) + own(out))
-        return out.mean(dim=(2, 3))
-
-
-@torch.no_grad()
-def test_batch_norms_get_the_shift_with_the_least_rounding(monkeypatch):
-    torch.manual_seed(0)
-    network, pixels = Branches(), torch.rand(64, 3, 8, 8)
-    norms = [norm for pair in network.norms for norm in pair]
-    by_shift = {shift: _rounding(_shift(network, norms, shift, pixels), pixels) for shift in SHIFTS}
-    monkeypatch.setattr(specimen, "HARMLESS", 0.0)
-    _set_batch_norms(network, pixels)
-    assert _rounding(network, pixels) == min(by_shift.values())
-    monkeypatch.setattr(specimen, "HARMLESS", by_shift[1.0] * 2)
-    _set_batch_norms(network, pixels)
-    assert _rounding(network, pixels) == by_shift[1.0]
-    assert min(by_shift.values()) < by_shift[1.0] / 2
-    assert not network.training
-    assert {norm.momentum for norm in norms} == {0.1}
-
-
 @pytest.mark.parametrize("bit", [0, 23, 30])
 def test_exactly_one_bit_is_flipped(onnx_path, tmp_path, bit):
     path = tmp_path / "model.onnx"
@@ -170,7 +137,7 @@ def test_exactly_one_bit_is_flipped(onnx_path, tmp_path, bit):
 @pytest.mark.slow
 def test_the_least_visible_scale_off_by_two_is_detected(tmp_path, monkeypatch):
     """Doubling the scale of a residual layer changes no class here, and left 12 dB in earlier int8 files."""
-    monkeypatch.setattr(specimen, "SHIFTS", (0.5,))
+    monkeypatch.setattr(untrained, "SHIFTS", (0.5,))
     made = specimen.make_specimen("resnet18", tmp_path)
     assert add_int8(made), "a false alarm"
     (fault,) = (one for one in FAULTS if one.where == "int8")

@@ -20,7 +20,7 @@ from tcs_edge.runtimes.beside import metadata_json, write_together
 from tcs_edge.runtimes.litert.library import require_litert, require_runs
 from tcs_edge.runtimes.litert_file import read_litert
 from tcs_edge.runtimes.metadata import read_onnx_metadata
-from tcs_edge.runtimes.programs import failure_of, run_program
+from tcs_edge.runtimes.programs import failure_of, instead_of, run_program
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.utils.quiet import quiet
 from tcs_edge.utils.versions import OF_FORMATS
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 CONVERTER = Path(__file__).with_name("convert.py")
 CONVERTER_SECONDS = 600
-ELSE = "Leave --format litert out, or choose another --student."
+ELSE = instead_of("litert")
 
 
 def export_litert(

@@ -17,7 +17,7 @@ from tcs_edge.runtimes.beside import metadata_json, write_together
 from tcs_edge.runtimes.metadata import read_onnx_metadata
 from tcs_edge.runtimes.ncnn.library import UnknownLayer, pnnx_program, require_runs
 from tcs_edge.runtimes.ncnn_file import read_param, read_weights
-from tcs_edge.runtimes.programs import failure_of, run_program
+from tcs_edge.runtimes.programs import failure_of, instead_of, run_program
 from tcs_edge.specs.artifacts import Precision
 from tcs_edge.utils.files import write_bytes
 from tcs_edge.utils.versions import OF_FORMATS
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 PNNX_SECONDS = 600
 SOURCE = "model.onnx"
-ELSE = "Leave --format ncnn out, or choose another --student."
+ELSE = instead_of("ncnn")
 
 
 def export_ncnn(onnx_path: Path, param_path: Path, precision: Precision = "fp32") -> tuple[Path, Path, Path]:
