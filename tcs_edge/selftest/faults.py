@@ -78,7 +78,7 @@ FAULTS = (
     Fault("BGR for RGB, on the device", "script", _script(PIXELS, f"{PIXELS}[..., ::-1]")),
     Fault("normalized twice, in the graph", "model", _normalize_again),
     Fault("normalized twice, on the device", "script", _script(DIVISION, "planes = (planes / std - mean) / std\n")),
-    Fault("one layer's scale, by 10 %", "model", _onnx(graphs.scale_layer(1.1))),
+    Fault("half of one layer's scale, by 10 %", "model", _onnx(graphs.scale_layer(1.1))),
     Fault("wrong opset", "model", _onnx(graphs.set_opset(MAX_OPSET + 1))),
     Fault("truncated .bin", "model", _cut_weights),
     Fault("stale external data", "model", _stale_weights),

@@ -22,7 +22,7 @@ from tcs_edge.runtimes.litert.export import export_litert
 from tcs_edge.runtimes.litert_file import Constant, parse_litert, read_litert
 from tcs_edge.selftest.beside import Damage, change_file, set_wrong_mean, swap_labels
 from tcs_edge.selftest.faults import Fault
-from tcs_edge.selftest.graphs import BEYOND_PHOTOGRAPHS
+from tcs_edge.selftest.graphs import BEYOND_PHOTOGRAPHS, scale_half
 from tcs_edge.selftest.specimen import Specimen
 from tcs_edge.specs.artifacts import litert_file
 
@@ -120,11 +120,8 @@ def _flip_bit(bit: int) -> Callable[[np.ndarray], None]:
     return change
 
 
-def _scale(factor: float) -> Callable[[np.ndarray], None]:
-    def change(values: np.ndarray) -> None:
-        values *= np.float32(factor)
-
-    return change
+def _scale_all(values: np.ndarray) -> None:
+    values *= np.float32(0.9)
 
 
 def _turn_input(content: bytes) -> bytes:
@@ -140,8 +137,8 @@ def _fault(name: str, damage: Damage, silent: bool = False) -> Fault:
 LITERT_FAULTS = (
     _fault("one weight bit, exponent", _weights(_flip_bit(30))),
     _fault("one weight bit, lowest of the mantissa", _weights(_flip_bit(0)), silent=True),
-    _fault("one layer's scale, by 10 %", _weights(_scale(1.1))),
-    _fault("stale weights", _weights(_scale(0.9), every=True)),
+    _fault("half of one layer's scale, by 10 %", _weights(lambda values: scale_half(values, 1.1))),
+    _fault("stale weights", _weights(_scale_all, every=True)),
     _fault("BGR for RGB", _converted(before=lambda images: images.flip(1))),
     _fault("swapped outputs", _converted(after=_first_two_swapped)),
     _fault("normalized twice", _normalize_again),

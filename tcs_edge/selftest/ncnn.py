@@ -129,7 +129,7 @@ def _fault(name: str, damage: Damage, silent: bool = False) -> Fault:
 NCNN_FAULTS = (
     _fault("one weight bit, exponent", _converted(graphs.flip_bit(30))),
     _fault("one weight bit, lowest of the mantissa", _converted(graphs.flip_bit(0)), silent=True),
-    _fault("one layer's scale, by 10 %", _converted(graphs.scale_layer(1.1))),
+    _fault("half of one layer's scale, by 10 %", _converted(graphs.scale_layer(1.1))),
     _fault("BGR for RGB", _converted(_swap_color_weights)),
     _fault("swapped outputs", _converted(_swap_output_weights)),
     _fault("normalized twice", _normalize_again),

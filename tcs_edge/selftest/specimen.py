@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +49,7 @@ def make_specimen(name: str, folder: Path, seed: int = 0, embedding: bool = Fals
         UnknownName, UsageError: no such student, or one that does not take images of this size.
     """
     images = colored_digits(seed)
-    mean, std = student_mean_std(name)
-    preprocess = Preprocess(IMG_SIZE, crop_pct=0.9, mean=mean, std=std)
+    preprocess = preprocess_of(name)
     pixels = torch.from_numpy(np.stack([preprocess(images.train.image(row)) for row in range(len(images.train))]))
     model = _fitted(build_student(name, IMG_SIZE, "random", seed), pixels, images.train.labels)
     if embedding:
@@ -58,6 +57,16 @@ def make_specimen(name: str, folder: Path, seed: int = 0, embedding: bool = Fals
     exports = folder / "good"
     _export(model, exports, images.classes, preprocess)
     return Specimen(name, model, exports, images, preprocess)
+
+
+def preprocess_of(name: str) -> Preprocess:
+    """Return preprocessing with the mean and std of a student's weights, or ImageNet's if those change nothing.
+
+    A second normalization, or a wrong mean, would be no fault for a student with mean 0 and std 1.
+    """
+    plain = Preprocess(IMG_SIZE, crop_pct=0.9)
+    mean, std = student_mean_std(name)
+    return plain if not any(mean) and set(std) == {1.0} else replace(plain, mean=mean, std=std)
 
 
 @torch.no_grad()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
+from tcs_edge.bundle.make import SCRIPTS
+from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.selftest import graphs, specimen, sweep
-from tcs_edge.selftest.faults import EMBEDDING_FAULTS, FAULTS
+from tcs_edge.selftest.faults import EMBEDDING_FAULTS, FAULTS, SCRIPT
 from tcs_edge.selftest.int8 import add_int8, int8_checks
 from tcs_edge.selftest.specimen import colored_digits
 from tcs_edge.selftest.sweep import HASHES, QUICK, FaultResult, GoodResult, SelfTest
@@ -22,7 +26,7 @@ from tcs_edge.validation.validate import Validation
 pytestmark = pytest.mark.timeout(1800)  # dozens of validations, on machines that run other tests as well
 
 ASKED = (
-    "one weight bit", "swapped labels", "BGR for RGB", "normalized twice", "one layer's scale", "wrong opset",
+    "one weight bit", "swapped labels", "BGR for RGB", "normalized twice", "half of one layer's scale", "wrong opset",
     "truncated .bin", "stale external data", "baked batch", "transposed input", "quantization scale off by 2",
     "off-by-one crop",
 )  # fmt: skip
@@ -122,6 +126,46 @@ def test_the_images_are_colored_and_not_square():
 def weights(path) -> np.ndarray:
     tensors = [numpy_helper.to_array(t).ravel() for t in onnx.load(path).graph.initializer if len(t.dims) > 1]
     return np.concatenate([values for values in tensors if values.dtype == np.float32])
+
+
+def test_a_fault_in_the_normalization_changes_the_images_of_every_candidate():
+    image = colored_digits().test.image(0)
+    for name in CANDIDATES:
+        steps = specimen.preprocess_of(name)
+        once, mean, std = steps(image), *(np.reshape(values, (3, 1, 1)) for values in (steps.mean, steps.std))
+        assert np.abs((once - mean) / std - once).max() > 0.1, name
+        assert np.abs(mean).min() > 0.1, name
+
+
+@pytest.mark.slow
+def test_faults_in_the_normalization_are_detected_in_a_student_that_needs_none(tmp_path):
+    made = specimen.make_specimen("mobilevit_xxs", tmp_path)
+    shutil.copyfile(SCRIPTS / SCRIPT, made.exports / SCRIPT)
+    assert sweep._judge_good(made).alarms == ()
+    for fault in FAULTS:
+        if fault.name.startswith("normalized twice"):
+            assert sweep._judge_broken(made, fault, tmp_path / "broken").caught, fault.name
+
+
+def test_a_scaled_layer_shows_through_a_layer_norm():
+    rng = np.random.default_rng(0)
+    tensors = {"w": rng.standard_normal((8, 6)), "gain": np.ones(6)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["h"]),
+            helper.make_node("LayerNormalization", ["h", "gain"], ["y"], epsilon=1e-6),
+        ],
+        "normalized",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 6])],
+        [numpy_helper.from_array(values.astype(np.float32), name) for name, values in tensors.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    image = rng.standard_normal((1, 8)).astype(np.float32)
+    (before,) = ReferenceEvaluator(model).run(None, {"x": image})
+    graphs.scale_layer(1.1)(model)
+    (after,) = ReferenceEvaluator(model).run(None, {"x": image})
+    assert np.abs(after - before).max() > 0.01
 
 
 @pytest.mark.parametrize("bit", [0, 23, 30])
