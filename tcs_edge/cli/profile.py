@@ -14,6 +14,7 @@ from tcs_edge.cli.output import echo
 
 if TYPE_CHECKING:
     from tcs_edge.specs.profile import LatencyRow, Profile
+    from tcs_edge.specs.target import TargetSpec
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ def merge(
       tcs-edge profile merge raspberrypi5 result.json --out mine.json
     """
     from tcs_edge.latency.plausibility import profile_warnings, require_plausible
-    from tcs_edge.profiling.merge import merge_profiles, read_results
+    from tcs_edge.profiling.merge import merge_profiles, read_results, with_shared_target
     from tcs_edge.specs.profile import save_profile
     from tcs_edge.specs.target import load_target
     from tcs_edge.utils.lock import owned_file
@@ -113,7 +114,9 @@ def merge(
     device = load_target(target) if target else None
     with owned_file(out):  # it may be one of the profiles to read
         read = [read_results(name, device.name if device else None) for name in profiles]
-        device = device or load_target(read[0].target)
+        if device is None:
+            device = _target_of(read[0], profiles[0])
+        read = [with_shared_target(profile, device) for profile in read]
         for profile, name in zip(read, profiles, strict=True):
             require_plausible(profile, device, name)
         merged = merge_profiles(read, profiles)
@@ -121,6 +124,15 @@ def merge(
             logger.warning(line)
         save_profile(merged, out)
     _show(merged, out, json)
+
+
+def _target_of(profile: Profile, origin: str) -> TargetSpec:
+    from tcs_edge.errors import UsageError
+    from tcs_edge.specs.target import list_targets, load_target
+
+    if profile.target not in list_targets():
+        raise UsageError(f"{origin} has the target {profile.target}, which is not a shipped one. Pass --target FILE.")
+    return load_target(profile.target)
 
 
 def _show(profile: Profile, out: Path, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,13 +12,13 @@ from tcs_edge.profiling import device
 from tcs_edge.profiling.device.graphs import Key
 from tcs_edge.profiling.device.main import BUNDLE_FILE, MODELS
 from tcs_edge.profiling.graphs import export_graphs
-from tcs_edge.specs.target import RuntimeName, TargetSpec
+from tcs_edge.specs.target import RuntimeName, TargetSpec, list_targets
 from tcs_edge.utils.files import sha256_file, write_bytes, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
 RUNTIME: RuntimeName = "onnxruntime"
-SCRIPT = "profile_device.py"
+SCRIPT, RESULT = "profile_device.py", "result.json"
 
 STARTER = '''"""Measure the models of this bundle on this device: python profile_device.py --help."""
 
@@ -46,7 +47,7 @@ Noisy latencies are measured again. If they stay noisy, they are left out and th
 
 Copy result.json to the computer with tcs-edge, and merge it there:
 
-    tcs-edge profile merge {target} result.json --out mine.json
+    {merge}
 """
 
 
@@ -98,7 +99,8 @@ def _write_program(out: Path) -> None:
 def _write_texts(out: Path, target: TargetSpec, keys: Sequence[Key], threads: Sequence[int]) -> None:
     spec = target.runtimes.get(RUNTIME)
     write_text(out / "requirements.txt", f"{RUNTIME}{f'=={spec.pin}' if spec else ''}\nnumpy\n")
-    write_text(out / "README.md", README.format(count=len(keys), title=target.title, target=target.name))
+    merge = merge_command(target)
+    write_text(out / "README.md", README.format(count=len(keys), title=target.title, merge=merge))
     graphs = [
         {
             "model": key.model,
@@ -112,8 +114,17 @@ def _write_texts(out: Path, target: TargetSpec, keys: Sequence[Key], threads: Se
     document = {
         "schema_version": 1,
         "target": target.name,
+        "merge": merge,
         "threads": sorted({*threads}),
         "graphs": graphs,
         "float_precision": {"openvino": "fp16"} if target.cpu.openvino_in_float16 else {},
     }
     write_json(out / BUNDLE_FILE, document)
+
+
+def merge_command(target: TargetSpec) -> str:
+    """Return the command that merges the result with the profile of the target."""
+    words = ["tcs-edge", "profile", "merge", *([Path(target.profile).name] if target.profile else []), RESULT]
+    if target.name not in list_targets():
+        words += ["--target", f"{target.name}.toml"]
+    return shlex.join([*words, "--out", "mine.json"])

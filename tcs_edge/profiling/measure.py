@@ -112,10 +112,10 @@ def _earlier(out: Path, target: TargetSpec, known: Profile) -> list[tuple[Profil
     if out.is_file():
         profile = load_profile(out)
         # A target that extends another one may use that one's profile.
-        if profile.target != known.target:
+        if profile.target not in (known.target, target.name):
             raise UsageError(f"{out} is a profile of {profile.target}, not of {known.target}. Choose another --out.")
         require_plausible(profile, target, str(out))
-        profiles.append((profile, str(out)))
+        profiles.append((profile.replaced(target=known.target), str(out)))
     return profiles
 
 

@@ -17,11 +17,13 @@ from tcs_edge.errors import DataError, SpecError, UsageError, short
 from tcs_edge.specs.machine import RecordedMachine, recorded_machine
 from tcs_edge.specs.profile import LatencyRow, Profile, RowKey, Source, load_profile
 from tcs_edge.specs.strict import validated
+from tcs_edge.specs.target import TargetSpec, list_targets, load_target
 from tcs_edge.utils.reading import load_json
 
 logger = logging.getLogger(__name__)
 
 RANK: dict[Source, int] = {"estimated": 0, "published": 1, "measured": 2}
+SELFCHECK_VERSION = 1
 SELFCHECK_CITATION = "self-check of a device bundle, on the device"
 OF_MACHINE = {"device", "architecture"}  # the document has them, once for all rows
 DATE_LENGTH = len("2026-01-31")
@@ -68,6 +70,23 @@ def merge_profiles(profiles: Sequence[Profile], origins: Sequence[str]) -> Profi
         if _disagree(known.row, offer.row):
             logger.warning(f"{offer.row.what}: {known} and {offer} disagree. {_why(winner, loser)}")
     return _assembled(profiles, list(best.values()))
+
+
+def with_shared_target(profile: Profile, device: TargetSpec | None) -> Profile:
+    """Return a profile of a target that uses another target's profile as one of that: raspberrypi has raspberrypi5's.
+
+    Args:
+        device: target of the command, which need not be a shipped one.
+    """
+    target = device if device and device.name == profile.target else None
+    if target is None and profile.target in list_targets():
+        target = load_target(profile.target)
+    if target is None or not target.profile:
+        return profile
+    try:
+        return profile.replaced(target=load_profile(target.profile).target)
+    except SpecError:  # the target names a file that this command is to write
+        return profile
 
 
 def _require_one_target(profiles: Sequence[Profile], origins: Sequence[str]) -> None:
@@ -145,11 +164,17 @@ def read_results(name_or_path: str, target: str | None) -> Profile:
 
     Raises:
         UsageError: a failed self-check, or one without target if `target` is None.
+        SpecError: a self-check of another version.
         UnknownName, SpecError: as `load_profile`.
     """
     raw = _read_document(name_or_path)
     if raw is None or "verdict" not in raw or not isinstance(raw.get("rows"), list):
         return load_profile(name_or_path)
+    if raw.get("schema_version") != SELFCHECK_VERSION:
+        raise SpecError(
+            f"{name_or_path}: schema_version is {short(raw.get('schema_version'))}, this version reads "
+            f"{SELFCHECK_VERSION}. Bundle the run again, and repeat the self-check."
+        )
     if raw["verdict"] != "pass":
         raise UsageError(f"{name_or_path}: the self-check failed. Bundle the run again, and repeat the self-check.")
     named = raw.get("target") or target

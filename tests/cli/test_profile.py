@@ -315,6 +315,38 @@ def test_custom_target_uses_merged_profile(cli: Any, tmp_path: Path) -> None:
     assert found["resnet34"]["source"] == "estimated"
 
 
+@pytest.mark.parametrize("name", ["raspberrypi", "mine"])
+def test_results_of_a_target_with_another_ones_profile_are_merged(cli: Any, tmp_path: Path, name: str) -> None:
+    """A bundle for raspberrypi, or for a target of your own, states that name in its result."""
+    base = edited(
+        tmp_path,
+        "result.json",
+        machine=BOARD | {"cpu": "Raspberry Pi 5 Model B Rev 1.0"},
+        p50_ms=38.0,
+        low_ms=37.0,
+        high_ms=39.0,
+    )
+    base.write_text(base.read_text().replace("raspberrypi4", name))
+    target = own_target(tmp_path, "raspberrypi5", "raspberrypi5")
+    given = ("--target", target) if name == "mine" else ()
+    out = tmp_path / "merged.json"
+    result = cli("profile", "merge", "raspberrypi5", base, "--out", out, *given)
+    assert result.exit_code == 0, result.stderr
+    merged = load_profile(out)
+    assert merged.target == "raspberrypi5"
+    assert len(merged.rows) == len(load_profile("raspberrypi5").rows) + 1
+
+
+def test_a_result_of_your_own_target_needs_its_file(cli: Any, tmp_path: Path) -> None:
+    own = edited(tmp_path, "result.json")
+    own.write_text(own.read_text().replace("raspberrypi4", "mine"))
+    result = cli("profile", "merge", own, "--out", tmp_path / "merged.json")
+    assert result.exit_code == 2
+    assert "Pass --target FILE" in result.stderr
+    target = own_target(tmp_path, "not-yet.json")
+    assert cli("profile", "merge", own, "--target", target, "--out", tmp_path / "merged.json").exit_code == 0
+
+
 def test_implausible_profile_of_a_target_is_rejected_on_use(cli: Any, tmp_path: Path) -> None:
     edited(tmp_path, "s.json", p50_ms=0.25, low_ms=0.24, high_ms=0.26)
     own = tmp_path / "mine.toml"

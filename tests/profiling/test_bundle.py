@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from tcs_edge.profiling import device
+from tcs_edge.profiling.bundle import merge_command
+from tcs_edge.specs.target import load_target
 
 MODEL = "test_efficientnet"
 QUICK = ("--rounds", "3", "--seconds", "0.01", "--max-spread", "1e9", "--threads", "1")
@@ -114,6 +116,20 @@ def test_a_damaged_model_is_refused(own_bundle: Path) -> None:
     done = start(own_bundle, *QUICK)
     assert done.returncode == 2
     assert f"{MODEL}-32.onnx differs from the bundled file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "command"),
+    [
+        ("raspberrypi5", "raspberrypi5", "merge raspberrypi5 result.json --out mine.json"),
+        ("raspberrypi", "raspberrypi5", "merge raspberrypi5 result.json --out mine.json"),
+        ("mine", "/folder/own.json", "merge own.json result.json --target mine.toml --out mine.json"),
+        ("mine", "", "merge result.json --target mine.toml --out mine.json"),
+    ],
+)
+def test_the_command_that_merges_names_the_profile_of_the_target(name: str, profile: str, command: str) -> None:
+    target = load_target("raspberrypi5").replaced(name=name, profile=profile)
+    assert merge_command(target) == f"tcs-edge profile {command}"
 
 
 def test_a_package_that_cannot_be_imported_is_one_line(own_bundle: Path) -> None:

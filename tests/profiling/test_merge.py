@@ -117,6 +117,14 @@ def test_a_failed_self_check_is_refused(tmp_path: Path) -> None:
         read_results(selfcheck(tmp_path, verdict="fail"), "raspberrypi4")
 
 
+@pytest.mark.parametrize("version", [2, "1", None])
+def test_a_self_check_of_another_version_is_refused(tmp_path: Path, version: object) -> None:
+    path = Path(selfcheck(tmp_path))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version}))
+    with pytest.raises(SpecError, match=r"schema_version is .*, this version reads 1"):
+        read_results(str(path), "raspberrypi4")
+
+
 def test_a_self_check_without_target_needs_the_option(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Pass --target"):
         read_results(selfcheck(tmp_path), None)

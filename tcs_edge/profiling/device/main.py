@@ -58,7 +58,7 @@ def main(root: Path, arguments: list[str] | None = None) -> int:
             state = measure(keys, lambda key: root / MODELS / key.graph_name, plan, work, _say, _track)
             machine = describe_machine(options.runtime)
             document = profile_document(bundle["target"], keys, state, plan, machine, options.date.isoformat())
-            return _finish(document, refusals(keys, state, plan), options.out)
+            return _finish(document, refusals(keys, state, plan), options.out, bundle["merge"])
     except RunsAlready:
         return _fail(f"another process measures {root}. Wait until it ends, then start again.", RUNS_ALREADY)
     except OtherMeasurement as error:
@@ -99,7 +99,7 @@ def read_bundle(root: Path) -> dict[str, Any]:
         OSError, ValueError, RecursionError, KeyError, TypeError: it is missing or damaged.
     """
     bundle = json.loads((root / BUNDLE_FILE).read_text(encoding="utf-8"))
-    texts = [bundle["target"]]
+    texts = [bundle["target"], bundle["merge"]]
     numbers = list(bundle["threads"])
     for graph in bundle["graphs"]:
         texts += [graph["model"], graph["precision"], graph["file"], graph["sha256"]]
@@ -149,7 +149,7 @@ def _options(bundle: dict[str, Any], arguments: list[str] | None) -> argparse.Na
     return options
 
 
-def _finish(document: dict[str, Any], refused: list[str], out: Path) -> int:
+def _finish(document: dict[str, Any], refused: list[str], out: Path, merge: str) -> int:
     for line in shown(refused):
         _say(f"warning: {line}")
     if not document["rows"]:
@@ -159,7 +159,7 @@ def _finish(document: dict[str, Any], refused: list[str], out: Path) -> int:
     draft.replace(out)
     _say(
         f"latencies: {len(document['rows'])}, written to {out}\n"
-        f"next, on the computer: tcs-edge profile merge {document['target']} {out.name} --out mine.json"
+        f"next, on the computer: {merge.replace('result.json', out.name)}"
     )
     return 1 if refused else 0
 
