@@ -115,7 +115,7 @@ class Board:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=None if shown else subprocess.PIPE,
             text=True, errors="replace", check=False,
         )  # fmt: skip
-        if done.returncode == SSH_FAILED:
+        if done.returncode == SSH_FAILED or done.returncode < 0:  # below 0: ssh itself was killed
             raise MissingError(self._why(done.stderr or ""))
         return done
 

@@ -152,10 +152,14 @@ def test_a_folder_that_cannot_be_written_is_one_line(own_bundle: Path) -> None:
 def test_two_processes_do_not_measure_one_bundle(own_bundle: Path) -> None:
     """As after a drop of the connection that the board has not noticed."""
     fcntl = pytest.importorskip("fcntl")
+    code = (
+        "import sys; from pathlib import Path; from device import main; main.WAIT_SECONDS = 0.1; "
+        "sys.exit(main.main(Path(), ['--threads', '1']))"
+    )
     (own_bundle / "work").mkdir()
     with (own_bundle / "work" / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        done = start(own_bundle, *QUICK)
+        done = subprocess.run([sys.executable, "-c", code], cwd=own_bundle, capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
     assert "another process measures" in done.stderr
 

@@ -172,8 +172,9 @@ def test_a_board_that_cannot_measure_is_one_line_with_advice(board, measure, tmp
     assert advice in one_line(result, tmp_path)
 
 
-def test_a_connection_that_drops_merges_nothing_and_the_command_continues(board, measure, tmp_path):
-    home = board(before="sys.exit(255)")
+@pytest.mark.parametrize("drop", ["sys.exit(255)", "os.kill(os.getpid(), 9)"])
+def test_a_connection_that_drops_merges_nothing_and_the_command_continues(board, measure, tmp_path, drop):
+    home = board(before=drop)
     result = measure(*QUICK)
     assert result.exit_code == 4
     assert "connection" in one_line(result, tmp_path)

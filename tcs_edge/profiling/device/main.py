@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -25,6 +26,7 @@ BUNDLE_FILE = "bundle.json"
 MODELS = "models"
 LINES = 20
 LOCK_FILE = ".lock"
+WAIT_SECONDS = 60.0  # until a process whose connection was closed notices it, as it prints its progress
 RUNS_ALREADY = 3  # exit code: another process measures this bundle
 
 
@@ -76,20 +78,30 @@ def _alone(work: Path) -> Iterator[None]:
     Raises:
         RunsAlready: another process owns it.
     """
-    try:
-        import fcntl
-    except ImportError:
+    if sys.platform == "win32":
         yield
         return
     work.mkdir(parents=True, exist_ok=True)
     with (work / LOCK_FILE).open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunsAlready from None
-        except OSError:  # a file system without locks
-            pass
+        end = time.monotonic() + WAIT_SECONDS
+        while not _locked(handle.fileno()):
+            if time.monotonic() > end:
+                raise RunsAlready
+            time.sleep(0.2)
         yield
+
+
+def _locked(file: int) -> bool:
+    """Lock an open file; return False if another process has it, and True on a file system without locks."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def read_bundle(root: Path) -> dict[str, Any]:
