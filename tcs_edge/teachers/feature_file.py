@@ -1,23 +1,26 @@
 """Read a file of features that were computed elsewhere: .npz, .safetensors or .parquet.
 
 All three formats have the same parts: `features`, (N, d) floating-point numbers, and either `names` or `sha256`, N
-texts that say which image a row belongs to. docs/how-to/teachers.md describes them. Nothing in such a file can run
-code, and its size is bounded.
+texts that say which image a row belongs to. An .npz or .safetensors may have one vector (d,) for each image instead,
+under its name or sha256. docs/how-to/teachers.md describes them. Nothing in such a file can run code, and its size is
+bounded.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
+from safetensors.torch import load as load_safetensors
 
 from tcs_edge.errors import DataError, MissingError, UsageError, cut, reason_of, short
 from tcs_edge.teachers.parquet_file import read_parquet
@@ -27,6 +30,7 @@ FLAG = "--teacher-features"
 MAX_BYTES = 4 * 2**30  # of the file, and of each array in it
 FEATURES, NAMES, SHA256 = "features", "names", "sha256"
 _PARTS = f"{FEATURES} (N, d), and {NAMES} or {SHA256} (N)"
+_HEX_SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,7 @@ def read_feature_file(path: Path) -> tuple[FeatureRows, bytes]:
 
 def _checked(parts: dict[str, Any], path: Path) -> FeatureRows:
     """Return the rows of the parts that a reader found: `features`, and `names` or `sha256`."""
+    parts = _stacked(parts)
     keyed = [name for name in (NAMES, SHA256) if name in parts]
     if FEATURES not in parts or len(keyed) != 1:
         raise DataError(f"{path} has {cut(', '.join(sorted(parts)), 200) or 'nothing'}. It needs {_PARTS}.")
@@ -82,10 +87,24 @@ def _checked(parts: dict[str, Any], path: Path) -> FeatureRows:
     if len(set(keys)) != len(keys):
         seen: set[str] = set()
         twice = [key for key in keys if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
-        raise DataError(
-            f"{path}: {len(twice)} {keyed[0]} appear twice, such as {short(twice[0])}. Keep one row of each."
-        )
+        fix = "Keep one row of each" if hashed else "Name images by their path in the data folder, one row for each"
+        raise DataError(f"{path}: {len(twice)} {keyed[0]} appear twice, such as {short(twice[0])}. {fix}.")
     return FeatureRows(keys, hashed, features)
+
+
+def _stacked(parts: dict[str, Any]) -> dict[str, Any]:
+    """Return `features` and their keys of a file with one vector for each image, (d,) or (1, d); others unchanged."""
+    keys, rows = list(parts), list(parts.values())
+    if not _is_keyed_by_image(parts) or not all(isinstance(row, np.ndarray) and row.dtype.kind == "f" for row in rows):
+        return parts
+    if len({row.shape for row in rows}) != 1 or rows[0].ndim == 0 or rows[0].size != rows[0].shape[-1]:
+        return parts
+    kind = SHA256 if all(map(_HEX_SHA256.fullmatch, keys)) else NAMES
+    return {FEATURES: np.stack(rows).reshape(len(rows), -1), kind: keys}
+
+
+def _is_keyed_by_image(names: Collection[str]) -> bool:
+    return bool(names) and not {FEATURES, NAMES, SHA256} & set(names)
 
 
 def _texts(values: Any, origin: str) -> tuple[str, ...]:
@@ -104,10 +123,13 @@ def _texts(values: Any, origin: str) -> tuple[str, ...]:
 def _read_npz(content: bytes, path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = {info.filename: info for info in archive.infolist()}
-            wanted = {name: members[f"{name}.npy"] for name in (FEATURES, NAMES, SHA256) if f"{name}.npy" in members}
-            found = {name: _array(archive, info, path) for name, info in wanted.items()}
-            return {name.removesuffix(".npy"): None for name in members} | found
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            wanted = {name: members[name] for name in (FEATURES, NAMES, SHA256) if name in members}
+            if _is_keyed_by_image(members) and len({info.file_size for info in members.values()}) == 1:
+                wanted = members
+                if sum(info.file_size for info in members.values()) > MAX_BYTES:
+                    raise DataError(f"{path} holds more than {MAX_BYTES / 1e6:.0f} MB. Store float16.")
+            return dict.fromkeys(members) | {name: _array(archive, info, path) for name, info in wanted.items()}
     except (DataError, MemoryError):
         raise
     except Exception as error:  # zlib, zipfile and numpy raise many types on damaged bytes
@@ -138,8 +160,8 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.nd
 
 def _read_safetensors(content: bytes, path: Path) -> dict[str, Any]:
     try:
-        tensors = load_safetensors(content)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # KeyError: a type that numpy lacks
+        tensors: dict[str, Any] = {name: _as_array(tensor) for name, tensor in load_safetensors(content).items()}
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # TypeError: a type that numpy lacks
         raise DataError(
             f"{path} cannot be read as safetensors of float16 or float32: {reason_of(error)}. Write it again."
         ) from None
@@ -147,6 +169,11 @@ def _read_safetensors(content: bytes, path: Path) -> dict[str, Any]:
     metadata = header.get("__metadata__") or {}
     keys = {name: metadata[name] for name in (NAMES, SHA256) if name in metadata}
     return tensors | {name: parse_json(text.encode(), f"{path}: {name}") for name, text in keys.items()}
+
+
+def _as_array(tensor: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
 
 
 _READERS: dict[str, Callable[[bytes, Path], dict[str, Any]]] = {

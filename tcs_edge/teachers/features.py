@@ -318,13 +318,12 @@ def _check(info: TeacherInfo, features: np.ndarray, images: np.ndarray) -> None:
         raise DataError(_broken(info, "are the same for different images"))
     if features.shape[1] > 1 and np.ptp(features, axis=1).max() == 0:
         raise DataError(_broken(info, "are constant"))
+    if features.shape[1] > 1 and np.ptp(features.astype(np.float16), axis=1).max() == 0:
+        raise DataError(_broken(info, f"reach {np.abs(features).max():.3g}, and fp16 does not hold their differences"))
 
 
 def _broken(info: TeacherInfo, what: str) -> str:
-    return (
-        f"the features of teacher {info.name!r} ({info.weights_source}) {what}. "
-        "The weights are damaged or belong to another model. Download them again, or choose another --teacher."
-    )
+    return f"the features of teacher {info.name!r} ({info.weights_source}) {what}. {info.fix}"
 
 
 def _free_memory(device: str | torch.device) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,8 @@ from tcs_edge.teachers.info import TeacherFacts
 logger = logging.getLogger(__name__)
 
 FP16_MAX = float(np.finfo(np.float16).max)
+MOST_LOST = 0.1  # of the standard deviation over images, by rounding to float16
+ROWS_AT_ONCE = 4096
 SHOWN = 3  # names in a message
 
 
@@ -29,23 +34,24 @@ def given_features(images: ImageSet, path: Path) -> Features:
 
     Raises:
         UsageError, MissingError, DataError: as `read_feature_file`; DataError also for an image without a row, and
-            for features that are NaN, Inf, above the fp16 limit, or the same for all images.
+            for features that are NaN, Inf, above the fp16 limit, too alike for fp16, or the same for all images.
     """
     rows, content = read_feature_file(path)
     sha256 = hashlib.sha256(content).hexdigest()
     del content
-    row_of = {key: row for row, key in enumerate(rows.keys)}
     wanted = {part: _keys(split, rows.hashed) for part, split in (("train", images.train), ("val", images.val))}
+    row_of = _matched((*wanted["train"], *wanted["val"]), rows)
     _require_all(images, wanted, row_of, rows, path)
     taken = {part: rows.features[[row_of[key] for key in keys]] for part, keys in wanted.items()}
     for part, split in (("train", images.train), ("val", images.val)):
         _require_numbers(taken[part], split, path)
     _require_different(taken["train"], path)
-    if others := len(row_of) - len({*wanted["train"], *wanted["val"]}):
+    if others := len(rows.keys) - len(row_of):
         logger.info(f"teacher features: left out rows of other images, such as test images: {others}")
     meta = TeacherFacts(path.name, rows.features.shape[1], f"unknown ({path.name})", sha256, f"file {path.name}")
     key = cache_key({"file": sha256, **wanted})
     halves = {part: found.astype(np.float16) for part, found in taken.items()}
+    _require_kept(taken["train"], halves["train"], path)
     return Features(halves["train"], halves["val"], key, meta, 0, 0.0)
 
 
@@ -53,8 +59,29 @@ def _keys(split: Split, hashed: bool) -> list[str]:
     return [split.content_sha256(row) for row in range(len(split))] if hashed else list(split.names)
 
 
+def _matched(wanted: Sequence[str], rows: FeatureRows) -> dict[str, int]:
+    """Return the row of each key that has one.
+
+    A name without a row of its own takes one that only differs in its Unicode form (macOS), in backslashes (Windows)
+    or in a leading "./", if no other image could take it.
+    """
+    known = {key: row for row, key in enumerate(rows.keys)}
+    found = {key: known[key] for key in wanted if key in known}
+    left = [] if rows.hashed else [key for key in wanted if key not in found]
+    if left:
+        free = [key for key in rows.keys if key not in found]
+        times = Counter(map(_plain, free)) + Counter(map(_plain, left))
+        plain = {_plain(key): known[key] for key in free}
+        found |= {key: plain[_plain(key)] for key in left if _plain(key) in plain and times[_plain(key)] == 2}
+    return found
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
+
+
 def _require_all(
-    images: ImageSet, wanted: dict[str, list[str]], row_of: dict[str, int], rows: FeatureRows, path: Path
+    images: ImageSet, wanted: Mapping[str, Sequence[str]], row_of: Mapping[str, int], rows: FeatureRows, path: Path
 ) -> None:
     names = (*images.train.names, *images.val.names)
     keys = (*wanted["train"], *wanted["val"])
@@ -85,3 +112,18 @@ def _require_numbers(features: np.ndarray, split: Split, path: Path) -> None:
 def _require_different(features: np.ndarray, path: Path) -> None:
     if len(features) > 1 and (features == features[:1]).all():
         raise DataError(f"{path} has the same features for all training images. Pass {FLAG} those of each image.")
+
+
+def _require_kept(features: np.ndarray, halves: np.ndarray, path: Path) -> None:
+    """Refuse features whose differences between images are lost in their float16 form `halves`."""
+    center = features.mean(axis=0, dtype=np.float64)
+    lost = spread = 0.0
+    for start in range(0, len(features), ROWS_AT_ONCE):
+        part = features[start : start + ROWS_AT_ONCE].astype(np.float64)
+        lost += float(np.square(part - halves[start : start + ROWS_AT_ONCE]).sum())
+        spread += float(np.square(part - center).sum())
+    if len(features) > 1 and lost >= MOST_LOST**2 * spread:
+        raise DataError(
+            f"{path}: the features differ by {(spread / features.size) ** 0.5:.2g} between images, at a size of "
+            f"{np.abs(features).max():.2g}, which fp16 cannot hold. Subtract their mean, and divide all by one number."
+        )

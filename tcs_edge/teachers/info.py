@@ -58,6 +58,11 @@ class TeacherInfo(TeacherFacts):
         return {name: getattr(self, name) for name in names} | {"preprocess": self.preprocess.to_json()}
 
     @property
+    def fix(self) -> str:
+        """Advice for features that cannot be used, as the end of a message."""
+        return "The weights are damaged or belong to another model. Download them again, or choose another --teacher."
+
+    @property
     def ingredients(self) -> dict[str, Any]:
         """Additional entries of the cache key: everything but weights and preprocessing that changes the features."""
         return {}

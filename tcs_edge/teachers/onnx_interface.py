@@ -19,11 +19,12 @@ from tcs_edge.errors import DataError, SpecError, UnknownName, UsageError
 from tcs_edge.specs.options import TeacherOptions
 from tcs_edge.utils.reading import parse_json
 
-Layout = Literal["nchw", "nhwc", "hwc"]
+Layout = Literal["nchw", "nhwc", "hwc", "chw"]
 
 LAYOUTS: dict[Layout, int] = {"nchw": 1, "nhwc": 3}  # and the axis of the channels
 TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+ONE_IMAGE = ("hwc", "chw")  # layouts without a batch axis
 TO_255 = (1 / 255, 1 / 255, 1 / 255)
 # Pixel ranges of ONNX's metadata for images, https://github.com/onnx/onnx/blob/main/docs/MetadataProps.md
 RANGES = {
@@ -40,7 +41,7 @@ class Interface:
     Attributes:
         input, output: names of the tensors.
         dtype: type of the input: "float32", "float16" or "uint8".
-        layout: axes of the input; "hwc" is one image without a batch axis.
+        layout: axes of the input; "hwc" and "chw" are one image without a batch axis.
         batch: images per call; None for any number.
         token: position of the token that is the feature vector, in an output (B, tokens, d); None for other outputs.
         averaged: axes of the output to average, the two sides of a map (B, d, h, w) or (B, h, w, d); empty for (B, d).
@@ -65,14 +66,21 @@ def stored_facts(model: onnx.ModelProto, path: Path) -> Mapping[str, Any]:
     if pairs.get("Image.BitmapPixelFormat", "").lower().startswith("bgr"):
         raise UsageError(f"{path} takes channels in the order B, G, R. Export it for R, G, B.")
     facts: dict[str, Any] = {}
-    if "preprocess" in pairs:
-        try:
-            facts["preprocess"] = Preprocess.from_json(parse_json(pairs["preprocess"].encode(), str(path)))
-        except SpecError as error:
-            raise DataError(f"{path}: {error}") from None
+    stated = pairs.get("preprocess", "")
+    if stated.startswith("{"):  # other programs may write another text under this name
+        found = parse_json(stated.encode(), str(path))
+        if "schema_version" in found:
+            facts["preprocess"] = _preprocess_in(found, path)
     if (named := pairs.get("Image.NominalPixelRange")) in RANGES:
         facts["range"] = RANGES[named]
     return facts
+
+
+def _preprocess_in(found: dict[str, Any], path: Path) -> Preprocess:
+    try:
+        return Preprocess.from_json(found)
+    except SpecError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def input_of(session: Any, path: Path) -> tuple[str, str, list[int | None]]:
@@ -92,7 +100,8 @@ def input_of(session: Any, path: Path) -> tuple[str, str, list[int | None]]:
 def layout_of(shape: Sequence[int | None], asked: str | None, path: Path) -> Layout:
     """Return the layout by the shape, or else as asked."""
     if len(shape) == 3:
-        possible: list[Layout] = ["hwc"] if shape[2] in (3, None) else []
+        last = shape[2] == 3 or (shape[2] is None and shape[0] != 3)
+        possible: list[Layout] = ["hwc"] if last else ["chw"] if shape[0] in (3, None) else []
     else:
         possible = [name for name, axis in LAYOUTS.items() if shape[axis] in (3, None)]
         stated = [name for name in possible if shape[LAYOUTS[name]] == 3]
@@ -111,7 +120,7 @@ def img_size_of(
     shape: Sequence[int | None], layout: Layout, asked: int | None, facts: Mapping[str, Any], path: Path
 ) -> int:
     """Return the side of the input in pixels."""
-    height, width = (shape[2], shape[3]) if layout == "nchw" else (shape[-3], shape[-2])
+    height, width = (shape[-2], shape[-1]) if layout in ("nchw", "chw") else (shape[-3], shape[-2])
     sides = {side for side in (height, width) if side is not None}
     if len(sides) > 1:
         raise DataError(f"{path} takes images of {height} x {width} pixels. A teacher takes square images.")
@@ -174,7 +183,7 @@ def output_of(session: Any, asked: str | None, path: Path) -> tuple[str, int | N
         )
     chosen = outputs[asked or next(iter(outputs))]
     if chosen.type not in FLOATS:
-        raise DataError(f"{path}: output {chosen.name} is {chosen.type}. Features are floating-point numbers.")
+        raise DataError(f"{path}: output {chosen.name} is {chosen.type}. Features are float16, float32 or float64.")
     return str(chosen.name), token
 
 

@@ -19,6 +19,7 @@ from tcs_edge.runtimes.onnxruntime import load_session
 from tcs_edge.specs.options import TeacherOptions
 from tcs_edge.teachers.info import TeacherInfo
 from tcs_edge.teachers.onnx_interface import (
+    ONE_IMAGE,
     Interface,
     axes,
     img_size_of,
@@ -40,6 +41,10 @@ class OnnxTeacherInfo(TeacherInfo):
     """Description of a teacher in an ONNX file."""
 
     interface: Interface
+
+    @property
+    def fix(self) -> str:
+        return "Check --teacher-mean, --teacher-std and --teacher-output, or export the model again."
 
     @property
     def ingredients(self) -> dict[str, Any]:
@@ -70,7 +75,7 @@ def describe_onnx_teacher(options: TeacherOptions) -> OnnxTeacherInfo:
     layout = layout_of(shape, options.teacher_layout, path)
     img_size = img_size_of(shape, layout, options.teacher_img_size, facts, path)
     preprocess = preprocess_of(dtype, img_size, options, facts, path)
-    batch = 1 if layout == "hwc" else shape[0]
+    batch = 1 if layout in ONE_IMAGE else shape[0]
     if batch and batch * preprocess.tensor_bytes > MAX_BATCH_BYTES:
         raise DataError(f"{path} takes {batch} images of {img_size} px at a time. Export it for a smaller batch.")
     output, token = output_of(session, options.teacher_output, path)
@@ -134,8 +139,8 @@ class OnnxFeatures(nn.Module):
 
 def _run(session: Any, interface: Interface, pixels: np.ndarray, path: Path) -> np.ndarray:
     """Return the output for images (B, 3, S, S), float32."""
-    images = pixels if interface.layout == "nchw" else pixels.transpose(0, 2, 3, 1)
-    if interface.layout == "hwc":
+    images = pixels if interface.layout in ("nchw", "chw") else pixels.transpose(0, 2, 3, 1)
+    if interface.layout in ONE_IMAGE:
         images = images[0]
     if interface.dtype == "uint8":
         images = np.rint(images)

@@ -69,23 +69,30 @@ def _convert(folder: Path) -> None:
 
 
 def _texts(values: list[Any], name: str) -> list[Any]:
-    found = [one.decode() if isinstance(one, bytes) else one for one in values]
+    try:
+        found = [one.decode() if isinstance(one, bytes) else one for one in values]
+    except UnicodeDecodeError:
+        found = [None]
     if not all(isinstance(one, str) for one in found):
         raise ValueError(f"{name} is not a column of texts")
     return found
 
 
 def _rows(array: Any) -> np.ndarray:
-    """Return a column of lists of equal length as (N, d), a column of numbers as (N,)."""
-    import pyarrow
+    """Return a column of lists of equal length as (N, d)."""
+    from pyarrow import types
 
-    if pyarrow.types.is_list(array.type) or pyarrow.types.is_large_list(array.type):
-        lengths = set(array.value_lengths().to_pylist())
-        if len(lengths) != 1 or None in lengths:
-            raise ValueError(f"the rows of {FEATURES} have several lengths")
-    elif not pyarrow.types.is_fixed_size_list(array.type):
-        return np.asarray(array.to_numpy(zero_copy_only=False))
-    return np.asarray(array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1))
+    kind = array.type
+    fixed = types.is_fixed_size_list(kind)
+    listed = fixed or types.is_list(kind) or types.is_large_list(kind)
+    if not listed or not (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)):
+        raise ValueError(f"{FEATURES} is a column of {kind}, not of lists of numbers")
+    if array.null_count:  # `flatten` skips them, and the rows behind them would move up
+        raise ValueError(f"{array.null_count} rows of {FEATURES} are null")
+    lengths = {kind.list_size} if fixed else set(array.value_lengths().to_pylist())
+    if len(lengths) > 1:
+        raise ValueError(f"the rows of {FEATURES} have several lengths")
+    return np.asarray(array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), *(lengths or {0})))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ CAST = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": T
 def make_onnx(tmp_path: Path) -> Callable[..., Path]:
     """make_onnx(shape=("n", 3, 16, 16), dtype="float32", ...): write a tiny feature extractor; return its path.
 
-    Its `map` is (N, 8, h, w), from patches of 4 px. Its `embedding` (N, 8) is twice the mean of the map.
+    Its `map` is (N, 8, h, w), from patches of 4 px. Its `embedding` (N, 8) is the mean of the map, times `scale`, plus
+    `offset`.
     """
 
     def make(
@@ -66,6 +67,8 @@ def make_onnx(tmp_path: Path) -> Callable[..., Path]:
         tokens: bool = False,
         cube: bool = False,
         seed: int = 0,
+        scale: float = 2.0,
+        offset: float = 0.0,
     ) -> Path:
         rng = np.random.default_rng(seed)
         kernel = numpy_helper.from_array(rng.normal(size=(WIDTH, 3, 4, 4)).astype(np.float32), "kernel")
@@ -75,17 +78,19 @@ def make_onnx(tmp_path: Path) -> Callable[..., Path]:
             first = numpy_helper.from_array(np.array([0], np.int64), "first")
             nodes.append(helper.make_node("Unsqueeze", [last, "first"], ["batch"]))
             last = "batch"
-        if len(shape) == 3 or channels_last:
+        if (len(shape) == 3 and shape[0] != 3) or channels_last:
             nodes.append(helper.make_node("Transpose", [last], ["planes"], perm=[0, 3, 1, 2]))
             last = "planes"
         nodes += [
             helper.make_node("Conv", [last, "kernel"], ["map"], strides=[4, 4], kernel_shape=[4, 4]),
             helper.make_node("GlobalAveragePool", ["map"], ["mean"]),
             helper.make_node("Flatten", ["mean"], ["flat"]),
-            helper.make_node("Add", ["flat", "flat"], ["embedding"]),
+            helper.make_node("Mul", ["flat", "scale"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "offset"], ["embedding"]),
             helper.make_node("Transpose", ["map"], ["map_last"], perm=[0, 2, 3, 1]),
         ]
-        initializers = [kernel, *([first] if len(shape) == 3 else [])]
+        numbers = [numpy_helper.from_array(np.float32(n), name) for n, name in ((scale, "scale"), (offset, "offset"))]
+        initializers = [kernel, *numbers, *([first] if len(shape) == 3 else [])]
         if tokens:
             initializers.append(numpy_helper.from_array(np.array([0, WIDTH, -1], np.int64), "sequence"))
             nodes.append(helper.make_node("Reshape", ["map", "sequence"], ["tokens"]))

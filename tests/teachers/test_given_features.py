@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import re
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
 
 from tcs_edge import compress
 from tcs_edge.data.images import ImageSet
@@ -88,6 +90,51 @@ def test_the_hash_of_an_image_is_that_of_its_file(photos, tmp_path):
     assert found.train.shape == (72, DIM)
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("shape", [(DIM,), (1, DIM)])
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_file_may_have_one_vector_for_each_image(image_set, rows, tmp_path, suffix, shape, hashed):
+    splits, path = (image_set.train, image_set.val), tmp_path / f"f{suffix}"
+    key_of = {name: split.content_sha256(row) for split in splits for row, name in enumerate(split.names)}
+    vectors = {key_of[name] if hashed else name: row.astype(np.float32).reshape(shape) for name, row in rows.items()}
+    save_file(vectors, path) if suffix == ".safetensors" else np.savez(path, **vectors)
+    found = given_features(image_set, path)
+    for split, features in ((image_set.train, found.train), (image_set.val, found.val)):
+        np.testing.assert_array_equal(features, np.stack([rows[name] for name in split.names]).astype(np.float16))
+
+
+def renamed(images: ImageSet, names: list[str]) -> ImageSet:
+    """The same images with `names` for the first ones of the training split."""
+    return replace(images, train=replace(images.train, names=(*names, *images.train.names[len(names) :])))
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        lambda name: unicodedata.normalize("NFD", name),
+        lambda name: name.replace("/", "\\"),
+        lambda name: f"./{name}",
+        lambda name: ".\\" + unicodedata.normalize("NFD", name).replace("/", "\\"),
+    ],
+)
+def test_other_spellings_of_a_name_are_the_same_image(image_set, tmp_path, spelling):
+    images = renamed(image_set, ["train/caf\u00e9/1.jpg"])
+    given = shuffled(names_of(images))
+    path = write(tmp_path / "f.npz", {spelling(name): row for name, row in given.items()})
+    expected = np.stack([given[name] for name in images.train.names]).astype(np.float16)
+    np.testing.assert_array_equal(given_features(images, path).train, expected)
+
+
+def test_a_spelling_of_two_images_is_neither(image_set, tmp_path):
+    composed, decomposed = "train/caf\u00e9.jpg", "train/cafe\u0301.jpg"
+    images = renamed(image_set, [composed, decomposed])
+    given = shuffled(names_of(images))
+    assert given_features(images, write(tmp_path / "f.npz", given)).train.shape == (20, DIM)
+    given.pop(decomposed)
+    with pytest.raises(DataError, match="no features of 1 of 27"):
+        given_features(images, write(tmp_path / "f.npz", given))
+
+
 def test_rows_of_other_images_are_counted(image_set, rows, tmp_path, recorder):
     more = rows | shuffled([*image_set.test.names, "elsewhere.jpg"])
     given_features(image_set, write(tmp_path / "f.npz", more))
@@ -138,6 +185,19 @@ def test_equal_features_of_all_images_are_refused(image_set, rows, tmp_path):
         given_features(image_set, write(tmp_path / "f.npz", dict.fromkeys(rows, np.ones(DIM))))
 
 
+@pytest.mark.parametrize(("factor", "offset"), [(1e-9, 0.0), (1.0, 5e3), (1e-3, 2.0)])
+def test_differences_that_fp16_rounds_away_are_refused(image_set, rows, tmp_path, factor, offset):
+    path = write(tmp_path / "f.npz", {name: factor * row + offset for name, row in rows.items()})
+    with pytest.raises(DataError, match=r"fp16 cannot hold\. Subtract their mean, and divide all by one number"):
+        given_features(image_set, path)
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1e-5, 0.0), (1.0, 100.0)])
+def test_small_and_shifted_features_are_usable(image_set, rows, tmp_path, factor, offset):
+    path = write(tmp_path / "f.npz", {name: factor * row + offset for name, row in rows.items()})
+    assert given_features(image_set, path).train.shape == (20, DIM)
+
+
 def test_missing_images_are_counted_and_three_are_named(image_set, rows, tmp_path):
     fewer = {name: row for name, row in rows.items() if not name.startswith("val")}
     with pytest.raises(DataError, match=r"7 of 27 .*: val/0, val/1, val/2 and 4 more\. Its first name is 'train/"):
@@ -156,10 +216,15 @@ FEATURES = np.eye(2, 3, dtype=np.float32)
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"names": np.array(["a", "a"]), "features": FEATURES}, "1 names appear twice, such as 'a'"),
+        (
+            {"names": np.array(["a", "a"]), "features": FEATURES},
+            "1 names appear twice, such as 'a'. Name images by their path in the data folder",
+        ),
         ({"sha256": np.array(["AB", "ab"]), "features": FEATURES}, "1 sha256 appear twice, such as 'ab'"),
         ({"names": NAMES}, "has names. It needs features"),
         ({"x": FEATURES, "y": NAMES}, "has x, y. It needs features"),
+        ({"x": FEATURES, "y": NAMES.astype(object)}, "has x, y. It needs features"),
+        ({"x": FEATURES[0], "y": FEATURES[0, :2]}, "has x, y. It needs features"),
         ({"names": NAMES, "sha256": NAMES, "features": FEATURES}, "has features, names, sha256. It needs"),
         ({"names": NAMES, "features": FEATURES[:1]}, "has 2 names for 1 rows"),
         ({"names": NAMES, "features": FEATURES[:, 0]}, r"features is float32 \(2,\)"),
@@ -207,6 +272,9 @@ def test_a_false_shape_or_size_does_not_ask_for_memory(image_set, tmp_path, monk
     monkeypatch.setattr(feature_file, "MAX_BYTES", 10**6)
     with pytest.raises(DataError, match=r"features\.npy is larger than 1 MB"):
         given_features(image_set, tmp_path / "g.npz")
+    np.savez_compressed(tmp_path / "i.npz", a=np.zeros(2 * 10**5, np.float32), b=np.zeros(2 * 10**5, np.float32))
+    with pytest.raises(DataError, match="holds more than 1 MB"):
+        given_features(image_set, tmp_path / "i.npz")
     (tmp_path / "h.npz").write_bytes(b"PK" + b"\0" * 10**6)
     with pytest.raises(DataError, match="is larger than 1 MB"):
         given_features(image_set, tmp_path / "h.npz")
@@ -234,12 +302,17 @@ def test_safetensors_without_keys_or_with_other_text_is_one_line(image_set, tmp_
 
 
 def test_safetensors_of_a_type_that_numpy_lacks_is_one_line(image_set, tmp_path):
-    from safetensors.torch import save_file as save_tensors
-
-    features = torch.eye(2, 3, dtype=torch.bfloat16)
+    features = torch.eye(2, 3).to(torch.float8_e4m3fn)
     save_tensors({"features": features}, tmp_path / "f.safetensors", metadata={"names": '["a", "b"]'})
     with pytest.raises(DataError, match="as safetensors of float16 or float32"):
         given_features(image_set, tmp_path / "f.safetensors")
+
+
+def test_bfloat16_is_read(image_set, rows, tmp_path):
+    names, features = list(rows), torch.from_numpy(np.stack(list(rows.values()))).bfloat16()
+    save_tensors({"features": features}, tmp_path / "f.safetensors", metadata={"names": json.dumps(names)})
+    expected = features[[names.index(name) for name in image_set.train.names]].half().numpy()
+    np.testing.assert_array_equal(given_features(image_set, tmp_path / "f.safetensors").train, expected)
 
 
 def test_parquet_without_pyarrow_names_the_extra(image_set, tmp_path, monkeypatch):
@@ -256,12 +329,36 @@ def test_damaged_parquet_is_one_line(image_set, rows, tmp_path):
         given_features(image_set, path)
 
 
-def test_parquet_rows_of_several_lengths_are_one_line(image_set, tmp_path):
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"names": ["a", "b"], "features": [[1.0, 2.0], [1.0]]}, "several lengths"),
+        ({"names": ["a", "b"], "features": [[1.0, 2.0], None]}, "1 rows of features are null"),
+        ({"names": ["a", "b"], "features": [[[1.0], [2.0]]] * 2}, "is a column of list<.*, not of lists of numbers"),
+        ({"names": ["a", "b"], "features": [["x", "y"]] * 2}, "is a column of list<.*, not of lists of numbers"),
+        ({"names": ["a", "b"], "features": [1.0, 2.0]}, "is a column of double, not of lists of numbers"),
+        ({"sha256": [b"\xff" * 32, b"\xfe" * 32], "features": [[1.0, 2.0]] * 2}, "sha256 is not a column of texts"),
+    ],
+)
+def test_other_columns_of_parquet_are_one_line(image_set, tmp_path, columns, message):
     pyarrow = pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
     from pyarrow import parquet
 
-    parquet.write_table(pyarrow.table({"names": ["a", "b"], "features": [[1.0, 2.0], [1.0]]}), tmp_path / "f.parquet")
-    with pytest.raises(DataError, match="several lengths"):
+    parquet.write_table(pyarrow.table(columns), tmp_path / "f.parquet")
+    with pytest.raises(DataError, match=message):
+        given_features(image_set, tmp_path / "f.parquet")
+
+
+def test_a_null_row_of_parquet_does_not_move_the_others(image_set, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+    from pyarrow import parquet
+
+    names = names_of(image_set)
+    width = len(names)  # so that the numbers of one row less still make rows for all
+    rows = [None, *np.random.default_rng(0).normal(size=(len(names) - 1, width)).tolist()]
+    features = pyarrow.array(rows, pyarrow.list_(pyarrow.float32(), width))
+    parquet.write_table(pyarrow.table({"names": names, "features": features}), tmp_path / "f.parquet")
+    with pytest.raises(DataError, match="1 rows of features are null"):
         given_features(image_set, tmp_path / "f.parquet")
 
 

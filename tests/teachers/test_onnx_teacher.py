@@ -18,6 +18,7 @@ import torch
 from tcs_edge import compress
 from tcs_edge.data.images import ImageSet, Split
 from tcs_edge.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from tcs_edge.errors import DataError
 from tcs_edge.project.read import read_options
 from tcs_edge.runs.licenses import licenses_of
 from tcs_edge.teachers import onnx_teacher
@@ -55,8 +56,9 @@ def direct(
         values = scaled(pixels).astype(
             {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16}.get(given.type, np.float32)
         )
+        values = values.transpose(2, 0, 1) if given.shape[-3] == 3 else values
         if len(given.shape) == 4:
-            values = (values.transpose(2, 0, 1) if given.shape[1] == 3 else values)[None]
+            values = values[None]
             values = np.repeat(values, given.shape[0] if isinstance(given.shape[0], int) else 1, axis=0)
         rows.append(session.run([output], {given.name: values})[0][0])
     return np.stack(rows)
@@ -85,6 +87,8 @@ def raw(pixels: np.ndarray) -> np.ndarray:
         ({"metadata": {"Image.NominalPixelRange": "NominalRange_0_255"}}, {}, raw),
         ({"metadata": {"Image.NominalPixelRange": "Normalized_1_1"}}, {}, lambda pixels: pixels / 127.5 - 1),
         ({"metadata": {"preprocess": json.dumps(Preprocess(SIZE).to_json())}}, {}, normalized),
+        ({"metadata": {"preprocess": "imagenet"}}, IMAGENET, normalized),
+        ({"metadata": {"preprocess": '{"mean": [0.5, 0.5, 0.5]}'}}, IMAGENET, normalized),
         ({"dtype": "uint8"}, {}, raw),
         ({"dtype": "uint8", "shape": (4, 16, 16, 3), "channels_last": True}, {}, raw),
         (
@@ -93,6 +97,8 @@ def raw(pixels: np.ndarray) -> np.ndarray:
             raw,
         ),
         ({"dtype": "uint8", "shape": ("h", "w", 3)}, {"teacher_img_size": SIZE}, raw),
+        ({"shape": (3, 16, 16)}, IMAGENET, normalized),
+        ({"dtype": "uint8", "shape": (3, "h", "w")}, {"teacher_img_size": SIZE}, raw),
     ],
 )  # fmt: skip
 def test_features_equal_a_direct_call(make_onnx, features, image_set, model, options, scaled):
@@ -199,6 +205,21 @@ def test_the_session_has_the_threads_of_the_run_and_the_gpu_if_there_is_one(
     assert made == [(3, used)]
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"scale": np.nan}, "give NaN or Inf"),
+        ({"scale": 1e9}, "above the fp16 limit"),
+        ({"scale": 0.0}, "are the same for different images"),
+        ({"scale": 1e-10}, "fp16 does not hold their differences"),
+        ({"offset": 6e4}, "fp16 does not hold their differences"),
+    ],
+)
+def test_unusable_features_name_the_options_of_the_file(make_onnx, features, model, message):
+    with pytest.raises(DataError, match=f"{message}.* Check --teacher-mean, --teacher-std and --teacher-output"):
+        features(make_onnx(**model), **IMAGENET)
+
+
 FIXED = {"teacher_mean": "0", "teacher_std": "1"}
 
 
@@ -216,6 +237,7 @@ FIXED = {"teacher_mean": "0", "teacher_std": "1"}
         ({"metadata": {"Image.NominalPixelRange": "Normalized_0_1"}}, FIXED, 2, ["states mean and std"]),
         ({"metadata": {"Image.BitmapPixelFormat": "Bgr8"}}, FIXED, 2, ["B, G, R"]),
         ({"metadata": {"preprocess": "{"}}, FIXED, 3, ["is not JSON"]),
+        ({"metadata": {"preprocess": '{"schema_version": 99}'}}, FIXED, 3, ["schema_version is 99"]),
         ({"shape": ("n", "a", "b", "c")}, FIXED, 2, ["may be nchw or nhwc", "--teacher-layout"]),
         ({}, FIXED | {"teacher_layout": "nhwc"}, 2, ["is nchw, not nhwc"]),
         ({"shape": ("n", 1, 16, 16)}, FIXED, 3, ["three channels"]),
