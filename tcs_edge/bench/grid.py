@@ -13,6 +13,7 @@ from tcs_edge.specs.methods import METHODS, PAPER
 from tcs_edge.specs.strict import validated
 
 SCHEMA_VERSION = 3
+DIVERGED = "diverged"  # key of the message, in place of the result of a run
 
 # Changes of each arm to the shared options; "-loop" keeps the teacher in memory. "-pooled" uses the soft labels of
 # TCS, "kd-own" those of a probe on the student's own features, without a teacher.

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from tcs_edge.bench.budget import BenchBudget
-from tcs_edge.bench.grid import SharedOptions
+from tcs_edge.bench.grid import SharedOptions, make_runs
 from tcs_edge.data.shots import few_shot
 from tcs_edge.specs.config import CompressConfig
-from tcs_edge.specs.methods import METHODS
 from tcs_edge.stages.prepare import Shortlist, list_students
 from tcs_edge.stages.weights import require_teacher
+from tcs_edge.teachers.given import given_features
 from tcs_edge.utils.logs import warnings_only
 
 # A few hundred steps for any number of shots. A fixed number of epochs would barely train one shot.
@@ -38,7 +38,9 @@ def plan_shared(
 
     Raises:
         UsageError: a student that does not fit, or a budget of less than one pass.
-        DataError: unusable images, or a class with fewer images than the largest number of shots.
+        SpecError: an option that an arm does not support.
+        DataError: unusable images, a class with fewer images than the largest number of shots, or a file of features
+            without some images.
         MissingError: no teacher weights.
     """
     if any(shots) and budget is None and options.epochs is None:
@@ -50,8 +52,11 @@ def plan_shared(
         with warnings_only() if number else nullcontext():  # log the images once, for the first student
             listed = list_students(all_images)
         shared += [_shared(listed, count, options.rest_unlabeled, budget) for count in shots]
-    if any(METHODS[changes["method"]].targets != "none" for changes in arms.values()):
-        require_teacher(shared[0].options)
+    runs = make_runs(shared[:1], arms, [options.seed])
+    if (taught := next((run.options for run in runs if run.options.has_teacher), None)) is not None:
+        require_teacher(taught)
+        if taught.teacher_features:
+            given_features(listed.images, taught.teacher_features)  # refuses a file without some of the images
     return tuple(shared)
 
 

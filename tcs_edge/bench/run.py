@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from tcs_edge.bench.grid import SCHEMA_VERSION, BenchRun, RunResult
-from tcs_edge.errors import DataError, TcsEdgeError, UsageError, short
+from tcs_edge.bench.grid import DIVERGED, SCHEMA_VERSION, BenchRun, RunResult
+from tcs_edge.errors import DataError, TcsEdgeError, UsageError, cut, short
 from tcs_edge.utils.files import write_json
 from tcs_edge.utils.processes import run_attached
 from tcs_edge.utils.progress import track
@@ -32,6 +32,8 @@ PASS_OPTIONS = (
 
 def run_bench(runs: Sequence[BenchRun], out: Path) -> dict[BenchRun, RunResult]:
     """Return the result of every run, and write each to `out`/NAME.json as soon as it is finished.
+
+    Runs of a grid of learning rates that diverge are left out with a warning.
 
     Raises:
         DataError: a result in `out` is damaged.
@@ -63,7 +65,12 @@ def _results(runs: Sequence[BenchRun], out: Path) -> Iterator[tuple[BenchRun, Ru
     images = 0
     for done, run in enumerate(track(runs, "bench", total=len(runs)), start=1):
         passed = _result(run, out, run.teacher, is_pass=True) if run.teacher else {}
-        found = _checked(_result(run, out, run.name, is_pass=False), out / f"{run.name}.json")
+        written = _result(run, out, run.name, is_pass=False)
+        if DIVERGED in written:
+            reason = str(written[DIVERGED]).split(". ")[0]
+            logger.warning(f"run {done} of {len(runs)}: {run.title}: diverged, left out ({cut(reason, 200)})")
+            continue
+        found = _checked(written, out / f"{run.name}.json")
         found = replace(found, teacher_seconds=_seconds(passed, out / f"{run.teacher}.json"))
         if images not in (0, len(found.correct)):
             raise UsageError(
@@ -121,7 +128,7 @@ def _seconds(passed: dict[str, Any], path: Path) -> float:
 
 
 def _run_process(run: BenchRun, config_key: Path, is_pass: bool) -> None:
-    document = {"schema_version": SCHEMA_VERSION, "pass": is_pass, "arm": run.arm}
+    document = {"schema_version": SCHEMA_VERSION, "pass": is_pass, "arm": run.arm, "of_grid": run.of_grid}
     write_json(config_key, document | {"options": run.options.model_dump(mode="json", exclude_none=True)})
     try:
         done = run_attached("tcs_edge.bench.worker", str(config_key))

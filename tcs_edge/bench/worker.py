@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from tcs_edge.bench.grid import SCHEMA_VERSION, BenchRun, RunResult
+from tcs_edge.bench.grid import DIVERGED, SCHEMA_VERSION, BenchRun, RunResult
 from tcs_edge.data import ImageSet, Split
 from tcs_edge.data.loader import evaluation_loader
-from tcs_edge.errors import TcsEdgeError
+from tcs_edge.errors import TcsEdgeError, TrainingDiverged
 from tcs_edge.export.onnx import export_onnx
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.timing import time_runner
@@ -39,7 +39,9 @@ def main(config_key: Path) -> int:
     """Run the options in the file `config_key` and write the result beside it as .json; return the exit code."""
     document = read_json(config_key, SCHEMA_VERSION)
     try:
-        run = BenchRun(document["arm"], ResolvedConfig.model_validate(document["options"]))
+        run = BenchRun(
+            document["arm"], ResolvedConfig.model_validate(document["options"]), document.get("of_grid", False)
+        )
         found = run_pass(run) if document["pass"] else train_run(run, config_key)
     except TcsEdgeError as error:
         sys.stderr.write(f"{error}\n")
@@ -57,12 +59,21 @@ def run_pass(run: BenchRun) -> dict[str, float]:
 
 
 def train_run(run: BenchRun, config_key: Path) -> dict[str, object]:
-    """Train, then evaluate once on the test images; the training's files are beside `config_key`."""
+    """Train, then evaluate once on the test images; the training's files are beside `config_key`.
+
+    A run of a grid of learning rates that diverges returns the message alone.
+    """
     whole = _ready(run)
     ready = replace(whole, images=_with_less_validation(whole.images))
     files = TrainingFiles(*(config_key.with_suffix(end) for end in (".state", ".metrics.jsonl", ".selection")))
     watch = Stopwatch()
-    model = train_student(ready, files, watch=watch)
+    try:
+        model = train_student(ready, files, watch=watch)
+    except TrainingDiverged as error:
+        if not run.of_grid:
+            raise
+        _remove(files)
+        return {DIVERGED: str(error)}
     seconds = {stage.name: stage.seconds for stage in watch.stages}
     peak_mb = process_peak_memory_mb()
     params_m, macs_m = deployed_cost(model, ready.preprocess.img_size)
@@ -80,9 +91,13 @@ def train_run(run: BenchRun, config_key: Path) -> dict[str, object]:
         train_images=len(ready.images.train),
         val_accuracy=(marks := _correct(model, whole, whole.images.val)).count("1") / len(marks),
     )
+    _remove(files)
+    return found.to_json()
+
+
+def _remove(files: TrainingFiles) -> None:
     for path in (files.checkpoint, files.selection):
         path.unlink(missing_ok=True)
-    return found.to_json()
 
 
 def process_peak_memory_mb() -> float:

@@ -65,6 +65,8 @@ def command(
     from tcs_edge.project.read import read_options
 
     arms, spend = arms_of(_names(methods), _names(ablations)), parse_budget(budget) if budget else None
+    if not arms:
+        raise UsageError("nothing to compare. Pass --methods, such as tcs,ce, or --ablations.")
     rates = parse_rates(lr_grid) if lr_grid is not None else ()
     if rates and options.get("lr") is not None:
         raise UsageError("--lr-grid chooses the learning rate. Leave --lr out.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from tcs_edge.data import ImageSet
 from tcs_edge.report.text import one_line
 from tcs_edge.specs.config import CompressConfig, ResolvedConfig
-from tcs_edge.specs.methods import METHODS
 from tcs_edge.specs.target import TargetSpec
 from tcs_edge.students.accuracy_estimate import RANKING
 from tcs_edge.students.choice import Choice
@@ -36,7 +35,7 @@ def gain_line(options: ResolvedConfig, kind: str) -> str | None:
     Args:
         kind: of the student: "cnn", "hybrid", "transformer" or "unknown".
     """
-    if METHODS[options.method].targets == "none" or options.shots is not None or not options.all_labeled:
+    if not options.has_teacher or options.shots is not None or not options.all_labeled:
         return None
     if options.student_init != "random":
         student = "a pretrained student"

@@ -18,7 +18,7 @@ def conflicts(config: CompressConfig) -> list[str]:
     problems = []
     if config.search_img_sizes and search != "halving":
         problems.append(f"search_img_sizes: search {search} uses one input size. Pass --search halving, or --img-size.")
-    if facts.targets == "none" and search in ("alignment", "halving"):
+    if not config.has_teacher and search in ("alignment", "halving"):
         problems.append(f"method: {config.method} has no teacher, but search {search} needs one. Pass --search table.")
     if config.online_teacher and not facts.online:
         able = ", ".join(name for name, known in METHODS.items() if known.online)

@@ -295,6 +295,7 @@ def test_interrupted_few_shot_bench_continues(cli, photos, tmp_path):
         (["--budget", "10"], 2, "Write 30-epochs, 200k-images"),
         (["--budget", "70-images"], 2, "less than one pass over 72 training images"),
         (["--methods", "tsc"], 2, "Did you mean tcs"),
+        (["--methods", " , "], 2, "nothing to compare. Pass --methods"),
         (["--student", "lcnet_50"], 2, "unknown student"),
     ],
 )

@@ -1,5 +1,6 @@
 """Tests of the plan of a comparison: shared options for each student and number of shots."""
 
+import numpy as np
 import pytest
 
 from tcs_edge.bench.budget import BenchBudget
@@ -53,6 +54,21 @@ def test_impossible_comparisons_raise_before_training(options, offline):
         plan_shared(options.replaced(max_size_mb=0.1), ["lcnet_050"], [None], None, CE)
     with pytest.raises(MissingError):
         plan_shared(options, ["lcnet_050"], [None], None, arms_of(["ce", "tcs"], []))
+
+
+def test_arms_without_a_teacher_need_no_weights_of_one(options, offline):
+    pretrained = options.replaced(student_init="pretrained")
+    assert plan_shared(pretrained, ["lcnet_050"], [None], None, arms_of(["kd-own", "ce"], []))
+    with pytest.raises(MissingError):
+        plan_shared(pretrained, ["lcnet_050"], [None], None, arms_of(["kd-own", "kd"], []))
+
+
+def test_a_file_of_features_without_some_images_is_refused_before_training(options, tmp_path):
+    np.savez(tmp_path / "f.npz", names=["train/blue/00.jpg"], features=np.eye(1, 3))
+    own = options.replaced(teacher_features=tmp_path / "f.npz")
+    with pytest.raises(DataError, match="no features of 95 of 96 training and validation images"):
+        plan_shared(own, ["lcnet_050"], [None], None, arms_of(["ce", "kd"], []))
+    assert plan_shared(own, ["lcnet_050"], [None], None, CE)
 
 
 def test_methods_that_need_labels_get_the_same_number_of_images_seen(options):

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from tcs_edge.bench import tune
-from tcs_edge.bench.grid import RunResult, SharedOptions, arms_of
+from tcs_edge.bench.grid import SCHEMA_VERSION, RunResult, SharedOptions, arms_of, make_runs
 from tcs_edge.bench.rows import make_rows
 from tcs_edge.bench.table import to_markdown
 from tcs_edge.bench.tune import choose_rate, parse_rates, run_tuned
-from tcs_edge.errors import UsageError
+from tcs_edge.errors import TrainingDiverged, UsageError
 
 VALIDATION = {("tcs", 0.001): 0.7, ("tcs", 0.002): 0.8, ("tcs", 0.004): 0.6, ("ce", 0.001): 0.5, ("ce", 0.002): 0.5,
               ("ce", 0.004): 0.6}  # fmt: skip
@@ -66,12 +66,65 @@ def test_a_choice_at_the_end_of_the_grid_is_a_warning(tuned, executed, recorder,
     assert recorder.warned == ["learning rate of ce, lcnet_050: 0.004 is at an end of --lr-grid. Extend the grid."]
 
 
+def test_a_method_without_training_has_no_rate_to_warn_of(monkeypatch, recorder, resolved, tmp_path):
+    found = RunResult("1", 0.0, 300.0, 0.0, 0.5, 9.0, 2.0, 1.5, 1, 20, 0.5)
+    monkeypatch.setattr(tune, "run_bench", lambda runs, out: dict.fromkeys(runs, found))
+    base = SharedOptions(resolved(student_init="weights.safetensors"))
+    run_tuned([base], arms_of(["probe"], []), [0], (0.001, 0.002), tmp_path)
+    assert recorder.said == recorder.warned == []
+
+
+def test_each_number_of_shots_has_its_own_line(monkeypatch, recorder, resolved, tmp_path):
+    found = RunResult("1", 1.0, 300.0, 0.0, 0.5, 9.0, 2.0, 1.5, 1, 20, 0.5)
+    monkeypatch.setattr(tune, "run_bench", lambda runs, out: dict.fromkeys(runs, found))
+    shared = [SharedOptions(resolved(shots=shots)) for shots in (1, 5)]
+    run_tuned(shared, arms_of(["ce"], []), [0], (0.001, 0.002), tmp_path)
+    assert recorder.said == [f"learning rate of ce, lcnet_050, {shots} shots: 0.001" for shots in (1, 5)]
+
+
+def test_a_rate_that_diverges_is_left_out(recorder, resolved, tmp_path):
+    base = SharedOptions(resolved())
+    arms, rates = arms_of(["ce"], []), (0.001, 0.002, 0.004)
+    found = RunResult("1", 1.0, 300.0, 0.0, 0.5, 9.0, 2.0, 1.5, 1, 20, 0.5)
+    for run in make_runs([base], arms, [0], rates):
+        diverged = run.options.lr == 0.004
+        part = {"diverged": "the task became nan at step 3. Lower --lr."} if diverged else found.to_json()
+        kept = {"schema_version": SCHEMA_VERSION, **run.config_key(), "found": part}
+        (tmp_path / f"{run.name}.json").write_text(json.dumps(kept))
+    _, accuracies = run_tuned([base], arms, [0], rates, tmp_path)
+    assert list(accuracies.values()) == [{0.001: 0.5, 0.002: 0.5}]
+    assert recorder.warned[0] == (
+        "run 3 of 3: ce, lcnet_050, seed 0, learning rate 0.004: diverged, left out (the task became nan at step 3)"
+    )
+
+
+def test_a_method_that_diverges_at_every_rate_is_an_error(monkeypatch, resolved, tmp_path):
+    monkeypatch.setattr(tune, "run_bench", lambda runs, out: {})
+    with pytest.raises(TrainingDiverged, match=r"^ce, lcnet_050: diverged at every rate of --lr-grid\."):
+        run_tuned([SharedOptions(resolved())], arms_of(["ce"], []), [0], (0.001, 0.002), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_worker_notes_that_a_rate_diverges(cli, photos, tmp_path):
+    out = tmp_path / "bench"
+    done = cli(
+        "bench", "--data", photos, "--methods", "ce", "--seeds", 1, "--budget", "1-epochs", "--lr-grid", "1e-3,1e30",
+        "--student", "lcnet_050", "--student-init", "random", "--img-size", 32, "--threads", 1, "--workers", 0,
+        "--device", "cpu", "--out", out, "--json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert "learning rate 1e+30: diverged, left out (" in done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert (row["lr"], list(row["tuning"])) == (0.001, ["0.001"])
+    assert not list(out.glob("*.state"))
+
+
 def test_the_smallest_of_equally_good_rates_is_chosen():
     assert choose_rate({0.004: 0.9, 0.001: 0.9, 0.002: 0.8}) == 0.001
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1e-3", "1e-3,1e-3", "1e-3,fast", "0,1e-3", "-1,1", "nan,1", "1e-3,inf", "1,1e31"]
+    "text", ["", "1e-3", "1e-3,1e-3", "1e-3,1.0000001e-3", "1e-3,fast", "0,1e-3", "-1,1", "nan,1", "1e-3,inf", "1,1e31"]
 )
 def test_other_grids_are_refused(text):
     with pytest.raises(UsageError, match="Write them such as 5e-4,1e-3,2e-3"):

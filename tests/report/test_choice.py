@@ -32,6 +32,7 @@ def test_no_gain_is_expected_where_none_was_measured(resolved, kind, options, st
     [
         {"student_init": "random"},
         {"student_init": "pretrained", "method": "ce"},
+        {"student_init": "pretrained", "method": "kd", "kd": {"soft_labels": "student"}},
         {"student_init": "pretrained", "unlabeled": "more"},
         {"student_init": "pretrained", "shots": 5},
         {"student_init": "pretrained", "shots": 5, "rest_unlabeled": True},

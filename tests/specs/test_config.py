@@ -188,6 +188,10 @@ def test_default_learning_rate_is_higher_in_short_runs(init, epochs, images, rat
         ({"train": {"mix_up": 0.2}}, "Did you mean mixup"),
         ({"train": {"label_smoothing": 1.0}}, "train.label_smoothing: "),
         ({"method": "ce", "search": "halving"}, "has no teacher, but search halving needs one"),
+        (
+            {"method": "kd", "kd": {"soft_labels": "student"}, "search": "alignment"},
+            "has no teacher, but search alignment needs one",
+        ),
         ({"search": "table", "search_img_sizes": [32]}, "uses one input size"),
         (
             {"method": "ce", "online_teacher": True},
