@@ -11,11 +11,21 @@ from tcs_edge.specs.artifacts import BESIDE, litert_file
 
 __all__ = ["RUNTIME", "LitertRunner"]
 
+# `selftest --all --format litert` found these with litert-torch 0.10.0.
+LACKING = frozenset(("mobilevitv2_050", "mobilevitv2_075"))
+
 RUNTIME = Runtime(
     "litert",
     open=LitertRunner,
     package="ai-edge-litert",
-    own_format=OwnFormat(litert_file, None, read_metadata_beside, beside=BESIDE[".tflite"], export_model=export_litert),
+    own_format=OwnFormat(
+        litert_file,
+        None,
+        read_metadata_beside,
+        beside=BESIDE[".tflite"],
+        export_model=export_litert,
+        lacking=LACKING,
+    ),
     reads_onnx=False,
     on_request=True,
     require=require_litert,
