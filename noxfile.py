@@ -39,7 +39,8 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 def litert(session: nox.Session) -> None:
     """Run the tests of the LiteRT export, whose converter needs another torch than `tests`."""
-    install(session, "-e", ".[train,litert]", *(line for line in DEV if line.startswith(("pytest", "waitress"))))
+    needed = ("hypothesis", "pytest", "waitress")
+    install(session, "-e", ".[train,litert]", *(line for line in DEV if line.startswith(needed)))
     session.run("python", "-m", "pytest", "-rs", *(session.posargs or LITERT_TESTS))
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from tcs_edge.utils.allocator import keeping_freed_memory, return_freed_memory
 
-# Blocks below the size of separate mappings, with a small used block after every sixteenth that keeps the heap large.
+# Blocks below the size of separate mappings, with a used block after every sixteenth that keeps the heap large. It is
+# too big for the gaps that imports leave in the heap.
 SCATTERED = """
 import psutil
 from tcs_edge.utils.allocator import return_freed_memory
@@ -20,7 +21,7 @@ blocks = []
 for index in range(3200):
     blocks.append(bytearray(50_000))
     if index % 16 == 0:
-        pins.append(bytearray(1_000))
+        pins.append(bytearray(30_000))
 del blocks
 before = psutil.Process().memory_info().rss
 return_freed_memory()
