@@ -30,7 +30,7 @@ def image_lines(images: ImageSet, options: CompressConfig) -> list[str]:
 def gain_line(options: ResolvedConfig, kind: str) -> str | None:
     """Return a line for runs in which the measured results show no gain from the teacher; None for all others.
 
-    The results are in docs/explanation/earlier-results.md.
+    The results are in docs/explanation/results.md and earlier-results.md.
 
     Args:
         kind: of the student: "cnn", "hybrid", "transformer" or "unknown".
@@ -63,7 +63,7 @@ def probes_line(options: ResolvedConfig, teacher: float, student: float, images:
     better = shown and teacher > student
     found = "more accurate" if better else "less accurate" if shown else "not clearly better or worse"
     if not options.all_labeled:
-        expected = ": expect a gain over --method ce, which cannot use the images without labels"
+        expected = ": the images without labels, which --method ce cannot use, make a gain likely"
     elif options.shots is not None:
         expected = ""  # not measured
     elif better:
