@@ -71,7 +71,7 @@ def _print(outcome: SelfTest) -> None:
     for fault in outcome.untried:
         typer.echo(f"NOT TRIED {fault}. Pass a --student that this fault fits.")
     for name, students in outcome.skipped.items():
-        typer.echo(f"without {name}, which lacks a layer of them: {', '.join(students)}")
+        typer.echo(f"without {name}, which does not hold them: {', '.join(students)}")
     caught = len(outcome.broken) - len(outcome.missed)
     typer.echo(f"faults detected: {caught} of {len(outcome.broken)}")
     typer.echo(f"false alarms: {len(outcome.false_alarms)} of {len(outcome.good)} good exports")

@@ -71,7 +71,7 @@ class OwnFormat:
         beside: suffixes of the files that belong to the main one.
         export_model: convert the trained model itself: (model, onnx_path, path, precision). The ONNX file of the model
             has the metadata.
-        lacking: candidates that the converter cannot convert, or converts wrongly; for messages.
+        lacking: candidates that the converter cannot convert, or converts wrongly; they are not chosen.
     """
 
     file: Callable[[Precision], PurePosixPath]

@@ -236,12 +236,25 @@ def _require_runtime(asked: CompressConfig, target: TargetSpec) -> None:
         )
 
 
+def _held_candidates(asked: CompressConfig) -> tuple[Candidate, ...]:
+    """Return the candidates that every format on request holds, as far as known, and log how many it does not."""
+    lacking = {
+        runtime.name: runtime.own_format.lacking
+        for runtime in runtimes_for(asked.format or ())
+        if runtime.own_format and runtime.own_format.lacking
+    }
+    for name, names in lacking.items():
+        logger.info(f"left out: {len(names)} of {len(CANDIDATES)} students, which {name} does not hold")
+    without = frozenset().union(*lacking.values())
+    return tuple(candidate for name, candidate in CANDIDATES.items() if name not in without)
+
+
 def _fitting(
     asked: CompressConfig, target: TargetSpec, limits: Limits, classes: int, precision: tuple[Precision, ...]
 ) -> Choice:
     named = asked.student
     if named == "auto":
-        candidates = tuple(CANDIDATES.values())
+        candidates = _held_candidates(asked)
     else:
         candidates = (listed_candidate(named) or candidate_from_model(named),)
     profile = load_target_profile(target)

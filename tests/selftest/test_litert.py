@@ -41,6 +41,6 @@ def test_a_student_that_litert_lacks_is_tested_without_it(monkeypatch, cli):
     monkeypatch.setattr(sweep, "FAULTS", [fault for fault in sweep.FAULTS if fault.name == "transposed input"])
     monkeypatch.setattr(litert, "export_litert", refuses)
     result = cli("selftest", "--student", "lcnet_050", "--format", "litert")
-    assert "without litert, which lacks a layer of them: lcnet_050" in result.stdout
+    assert "without litert, which does not hold them: lcnet_050" in result.stdout
     assert "NOT TRIED litert: truncated file" in result.stdout
     assert result.exit_code == 1

@@ -35,6 +35,6 @@ def test_a_student_that_ncnn_lacks_is_tested_without_it(monkeypatch, cli):
     monkeypatch.setattr(sweep, "FAULTS", [fault for fault in sweep.FAULTS if fault.name == "transposed input"])
     monkeypatch.setattr(ncnn, "export_ncnn", refuses)
     result = cli("selftest", "--student", "lcnet_050", "--format", "ncnn")
-    assert "without ncnn, which lacks a layer of them: lcnet_050" in result.stdout
+    assert "without ncnn, which does not hold them: lcnet_050" in result.stdout
     assert "NOT TRIED ncnn: truncated .bin" in result.stdout
     assert result.exit_code == 1

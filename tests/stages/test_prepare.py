@@ -97,6 +97,17 @@ def test_the_student_is_chosen_for_the_runtime_and_precision_to_deploy(options):
     assert eighth.accuracy_loss == 1.0
 
 
+def test_a_student_that_a_format_on_request_does_not_hold_is_left_out(options, caplog):
+    caplog.set_level("INFO")
+    asked = {"target": "raspberrypi5", "img_size": 224, "max_params_m": 2.5, "student": "auto"}
+    best, held = (list_students(options(**asked, **more)).choice.winner for more in ({}, {"format": ("ncnn",)}))
+    assert best.candidate.name == "mobilevitv2_075"
+    assert held.candidate.name == "mobilenetv4_conv_small"
+    assert "left out: 13 of 53 students, which ncnn does not hold" in caplog.text
+    named = list_students(options(**asked | {"student": "mobilevitv2_075"}, format=("ncnn",)))
+    assert named.choice.winner.candidate.name == "mobilevitv2_075"  # the trial before the training decides
+
+
 def test_another_tag_has_its_own_weights():
     plain, other = listed_candidate("efficientnet_b0"), listed_candidate(B0_TAG)
     assert other.weights == B0_TAG != plain.weights
