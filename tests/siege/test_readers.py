@@ -166,7 +166,7 @@ def test_a_parquet_file_that_aborts_pyarrow_is_refused(tmp_path):
 
 
 def test_long_names_of_arrays_are_cut(tmp_path):
-    np.savez(tmp_path / "a.npz", **{"a" * 5000: np.ones(2)})
+    np.savez(tmp_path / "a.npz", **{"a" * 5000: np.ones((2, 2))})
     with pytest.raises(DataError, match="It needs features") as caught:
         read_feature_file(tmp_path / "a.npz")
     assert len(str(caught.value)) < 600 + len(str(tmp_path))
