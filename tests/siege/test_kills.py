@@ -100,7 +100,7 @@ def test_the_moment_of_a_signal_counts_the_work_of_children():
             time.sleep(0.01)
         assert Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text(), "the child has ended"
         parent.stdout.readline()
-        assert tool.cpu_seconds(parent.pid) >= 0.5
+        assert tool.cpu_seconds(parent.pid) >= 0.45  # in ticks of 10 ms, each rounded down
         parent.communicate(b"\n")
     assert tool.cpu_seconds(parent.pid) == 0
 
