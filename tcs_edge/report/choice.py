@@ -44,8 +44,8 @@ def gain_line(options: ResolvedConfig, kind: str) -> str | None:
     else:
         return None
     line = (
-        f"no gain expected from the teacher: {student} with a label for every image was at least as accurate with --method ce. "
-        "A teacher helps with images without labels: add them with --unlabeled DIR"
+        f"no gain expected from the teacher: {student} with a label for every image was at least as accurate with "
+        "--method ce. A teacher helps with images without labels: add them with --unlabeled DIR"
     )
     measured = ". The probes after the teacher's pass show whether this teacher is better"
     return line + (measured if options.student_init != "random" else "")
