@@ -58,9 +58,9 @@ def main(
         "data": data, "student": student, "student_init": "random", "img_size": img_size, "target": "x86-avx2",
         "method": method, "teacher": teacher, "teacher_weights": teacher_weights, "teacher_img_size": img_size,
         "epochs": epochs, "batch_size": BATCH_SIZE, "seed": seed, "workers": 0, "threads": 1,
+        "online_teacher": method == "simkd",
     }  # fmt: skip
-    options = read_options(given | ({"online_teacher": True} if method == "simkd" else {}), None, None)
-    ready = list_students(options).prepared()
+    ready = list_students(read_options(given, None, None)).prepared()
     use_threads(1)
     started = time.monotonic()
     accuracy = train_and_test(ready)

@@ -101,7 +101,8 @@ def measure_board(
         except SpecError:
             _remove(board, place)  # a new start is the only way on
             raise
-        found = _merged(board, target, measured, earlier, out, complete)
+        profiles = [*earlier, (measured.replaced(target=known.target), board.host)]
+        found = _merged(target, known, measured, profiles, out, complete)
         _remove(board, place)
         return found
 
@@ -201,16 +202,15 @@ def _key(folder: Path, plan: Plan, runtimes: Sequence[str]) -> str:
 
 
 def _merged(
-    board: Board,
     target: TargetSpec,
+    known: Profile,
     measured: Profile,
-    earlier: Sequence[tuple[Profile, str]],
+    profiles: Sequence[tuple[Profile, str]],
     out: Path,
     complete: bool,
 ) -> Measured:
-    known = load_target_profile(target)
-    kept = [*earlier, (measured.replaced(target=known.target), board.host)]
-    merged = merge_profiles([one for one, _ in kept], [origin for _, origin in kept])
+    """Merge `profiles` into `out`, and compare the result with the profile that was `known` before."""
+    merged = merge_profiles([one for one, _ in profiles], [origin for _, origin in profiles])
     for line in profile_warnings(measured, target):
         logger.warning(line)
     save_profile(merged, out)

@@ -72,13 +72,13 @@ def merge_profiles(profiles: Sequence[Profile], origins: Sequence[str]) -> Profi
     return _assembled(profiles, list(best.values()))
 
 
-def with_shared_target(profile: Profile, device: TargetSpec | None) -> Profile:
+def with_shared_target(profile: Profile, device: TargetSpec) -> Profile:
     """Return a profile of a target that uses another target's profile as one of that: raspberrypi has raspberrypi5's.
 
     Args:
         device: target of the command, which need not be a shipped one.
     """
-    target = device if device and device.name == profile.target else None
+    target = device if device.name == profile.target else None
     if target is None and profile.target in list_targets():
         target = load_target(profile.target)
     if target is None or not target.profile:

@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
 
 from tcs_edge.errors import ParityFailed, UsageError
 from tcs_edge.models.candidates import CANDIDATES
 from tcs_edge.runtimes.onnxruntime import OrtRunner
 from tcs_edge.runtimes.programs import instead_of
 from tcs_edge.runtimes.registry import RUNTIMES
+from tcs_edge.selftest.graphs import scale_layer
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.stages.prepare import Prepared, list_students
 from tcs_edge.stages.train import build_backbone
@@ -51,21 +51,6 @@ def converter(monkeypatch):
     return make
 
 
-def weights(model: onnx.ModelProto) -> list[onnx.TensorProto]:
-    return [tensor for tensor in model.graph.initializer if len(tensor.dims) > 1]
-
-
-def scale(factor: float):
-    """Return a change of the weights in the middle of the network."""
-
-    def change(model: onnx.ModelProto) -> None:
-        tensor = weights(model)[len(weights(model)) // 2]
-        values = numpy_helper.to_array(tensor) * np.float32(factor)
-        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-
-    return change
-
-
 def test_an_equal_conversion_passes_and_changes_neither_student_nor_random_numbers(prepared, converter):
     converter(lambda model: None)
     ready = prepared()
@@ -78,7 +63,7 @@ def test_an_equal_conversion_passes_and_changes_neither_student_nor_random_numbe
 
 
 def test_a_wrong_conversion_is_one_line_with_another_way(prepared, converter):
-    converter(scale(1.05))
+    converter(scale_layer(1.05))
     ready = prepared()
     with pytest.raises(ParityFailed) as caught:
         require_convertible(ready, build_backbone(ready))
@@ -93,7 +78,7 @@ def test_a_wrong_conversion_is_one_line_with_another_way(prepared, converter):
 
 
 def test_a_chosen_student_is_answered_with_the_next_best_that_fit(prepared, converter):
-    converter(scale(np.nan))
+    converter(scale_layer(np.nan))
     ready = prepared(student="auto", max_params_m=1.5)
     fitting = [found.candidate.name for found in ready.choice.accepted]
     held = [name for name in fitting[1:] if name not in RUNTIMES["ncnn"].own_format.lacking]
