@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tcs_edge.bench.grid import ABLATIONS, ARMS, FEW_SHOTS, SCHEMA_VERSION, arms_of, make_runs
+from tcs_edge.cli.completion import target_names
 from tcs_edge.cli.guard import guarded
 from tcs_edge.cli.options import given, with_flags_of
 from tcs_edge.cli.output import echo, print_json, require_names
@@ -17,7 +18,7 @@ from tcs_edge.specs.config import CompressConfig
 DEFAULT_TARGET = "x86-avx2"
 # Options of `compress` that apply to every run of a comparison.
 SHARED = (
-    "data", "unlabeled", "rest_unlabeled", "target", "teacher", "teacher_weights", "teacher_img_size", "teacher_onnx",
+    "data", "unlabeled", "rest_unlabeled", "teacher", "teacher_weights", "teacher_img_size", "teacher_onnx",
     "teacher_mean", "teacher_std", "teacher_layout", "teacher_output", "teacher_features", "student_init",
     "exclude", "column", "allow_leaks", "batch_size", "img_size", "lr", "augment", "device", "threads", "workers",
     "cache_dir", "cache_gb",
@@ -47,6 +48,13 @@ def command(
         str | None,
         typer.Option(help="Learning rates such as 5e-4,1e-3,2e-3: each method uses its best by validation accuracy."),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Target: name or path of a .toml file. Default: {DEFAULT_TARGET}; with --config its own.",
+            autocompletion=target_names,
+        ),
+    ] = None,
     student: Annotated[list[str] | None, typer.Option(help="A timm name, or auto; repeatable.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with options of compress; flags win.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -71,7 +79,8 @@ def command(
     if rates and options.get("lr") is not None:
         raise UsageError("--lr-grid chooses the learning rate. Leave --lr out.")
     counts = _shots(shots) or (list(FEW_SHOTS) if few_shot else [])
-    flags = ({} if config else {"target": DEFAULT_TARGET}) | given(options)
+    chosen = target or (None if config else DEFAULT_TARGET)
+    flags = given(options) | ({"target": chosen} if chosen else {})
     asked = read_options(flags | ({"shots": counts[0]} if counts else {}), config, None)
     for name in student or [asked.student]:
         require_names(asked.replaced(student=name))

@@ -160,6 +160,19 @@ def refuse_amx_dynamic_int8(target: TargetSpec, precisions: Collection[Precision
         )
 
 
+def refuse_other_runtime(target: TargetSpec, runtime: str | None) -> None:
+    """Stop at a runtime that the target does not have; None is any of them.
+
+    Raises:
+        UsageError: `target` has no table of `runtime`.
+    """
+    if runtime and runtime not in target.runtimes:
+        raise UsageError(
+            f"{target.name} has no runtime {runtime}, only {', '.join(target.runtimes)}. Pass one of these, or a "
+            f"target file with a table [runtimes.{runtime}]."
+        )
+
+
 def list_targets() -> tuple[str, ...]:
     """Names of the shipped targets, sorted."""
     return tuple(sorted(shipped_files("targets")))

@@ -23,7 +23,14 @@ from tcs_edge.specs.artifacts import Precision, with_fp32
 from tcs_edge.specs.config import CompressConfig, ResolvedConfig
 from tcs_edge.specs.defaults import ChosenStudent, Machine, resolve, with_data_defaults
 from tcs_edge.specs.options import SearchName
-from tcs_edge.specs.target import Limits, TargetSpec, int8_outlook, load_target, refuse_amx_dynamic_int8
+from tcs_edge.specs.target import (
+    Limits,
+    TargetSpec,
+    int8_outlook,
+    load_target,
+    refuse_amx_dynamic_int8,
+    refuse_other_runtime,
+)
 from tcs_edge.students.build import Init, candidate_from_model, local_file, require_student, student_mean_std
 from tcs_edge.students.choice import Assessment, Choice, choose_student, limits_on
 from tcs_edge.students.recognize import only_file, student_of
@@ -136,7 +143,7 @@ def list_students(asked: CompressConfig, keep_photos: bool = False) -> Shortlist
     require_usable_options(asked)
     _require_files(asked)
     asked = _with_student_of_weights(asked)
-    _require_runtime(asked, target)
+    refuse_other_runtime(target, asked.runtime)
     choose_opset(target.max_opset, asked.opset)
     precision = _precisions(asked, target)
     require_installed(["nncf"] if "int8" in precision else [])
@@ -226,14 +233,6 @@ def _precisions(asked: CompressConfig, target: TargetSpec) -> tuple[Precision, .
     if "int8" in chosen:
         logger.info(f"int8 on {target.title}: {int8_outlook(target)}")
     return chosen
-
-
-def _require_runtime(asked: CompressConfig, target: TargetSpec) -> None:
-    if asked.runtime and asked.runtime not in target.runtimes:
-        raise UsageError(
-            f"{target.name} has no runtime {asked.runtime}, only {', '.join(target.runtimes)}. Pass one of these, or a "
-            f"target file with a table [runtimes.{asked.runtime}]."
-        )
 
 
 def _held_candidates(asked: CompressConfig) -> tuple[Candidate, ...]:

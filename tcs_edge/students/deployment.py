@@ -11,7 +11,7 @@ from tcs_edge.latency.cost_model import Tables
 from tcs_edge.latency.device import DeviceLatencies, Latency, device_latencies
 from tcs_edge.specs.artifacts import PRECISIONS, Precision
 from tcs_edge.specs.profile import Profile, ProfileRuntime
-from tcs_edge.specs.target import TargetSpec
+from tcs_edge.specs.target import TargetSpec, refuse_other_runtime
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ def deployments(
     A combination that cannot be estimated is left out, such as int8 where nobody published it.
 
     Raises:
-        UsageError: no combination can be estimated.
+        UsageError: no combination can be estimated, or the target does not have `runtime`.
     """
+    refuse_other_runtime(target, runtime)
     runtimes = (runtime,) if runtime else tuple(target.runtimes)
     devices: list[DeviceLatencies] = []
     failed: UsageError | None = None

@@ -45,6 +45,12 @@ def test_every_command_has_an_example(command):
     assert len([line for line in examples() if line.startswith(f"tcs-edge {command}")]) >= 1
 
 
+def test_bench_names_its_default_target():
+    target = next(parameter for parameter in commands()["bench"].params if parameter.name == "target")
+    assert "Required" not in target.help
+    assert "Default: x86-avx2" in target.help
+
+
 @pytest.mark.parametrize("line", examples())
 def test_every_example_parses(line):
     words = shlex.split(line.split(" > ")[0])

@@ -240,6 +240,12 @@ def test_candidates_of_the_other_runtime(cli):
     assert "Known: onnxruntime, openvino" in wrong.stderr
 
 
+def test_candidates_refuse_a_runtime_that_compress_refuses(cli):
+    result = cli("candidates", "--target", "raspberrypi4", "--runtime", "openvino")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "raspberrypi4 has no runtime openvino, only onnxruntime." in result.stderr
+
+
 def test_candidates_write_the_plot_to_a_file(cli, tmp_path):
     path = tmp_path / "pareto.svg"
     result = cli("candidates", "--target", "raspberrypi4", "--max-latency-ms", 100, "--pareto-svg", path)
