@@ -149,7 +149,9 @@ def test_the_process_of_a_bench_ends_with_it(start, photos, tmp_path, number, la
 MEASURE = (
     START
     + """
+import os
 from pathlib import Path
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(sys.argv[1]).parent), os.environ.get("PYTHONPATH", "")])
 from tcs_edge.profiling.device.graphs import Key
 from tcs_edge.profiling.device.memory import added_memory_mb
 added_memory_mb(Path(sys.argv[1]), Key("a", 32, "onnxruntime", 1, "fp32"))
@@ -159,7 +161,7 @@ added_memory_mb(Path(sys.argv[1]), Key("a", 32, "onnxruntime", 1, "fp32"))
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_the_process_of_a_profile_ends_with_it(start, tmp_path, number):
-    os.mkfifo(tmp_path / "graph.onnx")  # the process waits for its content
+    (tmp_path / "onnxruntime.py").write_text("import time; time.sleep(600)", encoding="utf-8")
     profile = start(MEASURE, tmp_path / "graph.onnx")
     measuring = profile.wait_for(lambda: profile.children(1))
     time.sleep(1)

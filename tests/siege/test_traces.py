@@ -21,8 +21,9 @@ LINE = re.compile(r"^\d+ +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+
 TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
 WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC")
 FOLDER = re.compile(r"(?:AT_FDCWD|\d+)<(?P<path>/[^>]*)>")
-# They only look something up: platform.platform() runs uname, and the import of a torch with CUDA runs ldconfig.
-HELPERS = {"uname", "ldconfig"}
+# They only look something up: platform.platform() runs uname, the import of a torch with CUDA ldconfig, and that of
+# numpy.testing 2.1 lscpu.
+HELPERS = {"uname", "ldconfig", "lscpu"}
 # Not files: the terminal, nothing, and shared memory of data workers.
 DEVICES = ("/dev/null", "/dev/tty", "/dev/shm", "/proc/self", "/dev/pts")
 

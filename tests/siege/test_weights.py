@@ -45,8 +45,15 @@ def test_a_long_path_of_a_student_is_missing():
         local_file("test_resnet", Path("a" * 5000))
 
 
+def save(weights: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        save_file(weights, path)
+    except KeyError as dtype:
+        pytest.skip(f"this safetensors does not write {dtype}")
+
+
 def test_complex_weights_are_refused(tmp_path):
-    save_file({"a": torch.ones(2, dtype=torch.complex64)}, tmp_path / "a.safetensors")
+    save({"a": torch.ones(2, dtype=torch.complex64)}, tmp_path / "a.safetensors")
     with pytest.raises(DataError, match="tensor a has complex values"):
         read_state(tmp_path / "a.safetensors", {"a"})
 
@@ -128,7 +135,7 @@ CHANGES = {
 def test_a_kernel_that_does_not_fit_is_one_line_with_its_name(tmp_path, teacher_file, build, change):
     weights, name = tensors_of(build, teacher_file)
     path = tmp_path / "a.safetensors"
-    save_file(weights | {name: CHANGES[change](weights[name]).contiguous()}, path)
+    save(weights | {name: CHANGES[change](weights[name]).contiguous()}, path)
     with pytest.raises(DataError) as caught:
         build(path)
     assert "\n" not in str(caught.value)
@@ -150,6 +157,7 @@ DAMAGED = {
     "beyond the end": raw(json.dumps({"a": ONE | {"data_offsets": [0, 400], "shape": [100]}}).encode(), bytes(4)),
     "too large": raw(json.dumps({"a": ONE | {"shape": [2**62, 4], "data_offsets": [0, 0]}}).encode(), b""),
     "negative": raw(json.dumps({"a": ONE | {"shape": [-1]}}).encode(), bytes(4)),
+    "complex": raw(json.dumps({"a": {"dtype": "C64", "shape": [1], "data_offsets": [0, 8]}}).encode(), bytes(8)),
     "half bytes": raw(json.dumps({"a": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}).encode(), b"\0"),
     "deep": raw(b'{"a":' + b"[" * 100_000, b""),
 }
