@@ -12,7 +12,7 @@ from tcs_edge.specs.config import ResolvedConfig
 from tcs_edge.specs.methods import METHODS, PAPER
 from tcs_edge.specs.strict import validated
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 DIVERGED = "diverged"  # key of the message, in place of the result of a run
 
 # Changes of each arm to the shared options; "-loop" keeps the teacher in memory. "-pooled" uses the soft labels of
@@ -46,6 +46,14 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 # IbM2's few-shot protocol: these numbers of images per class, three draws, the whole test set.
 FEW_SHOTS = (1, 2, 3, 4, 5, 8, 16)
 
+Inputs = tuple[tuple[str, str], ...]
+OTHER_INPUTS = {
+    "images": "other images",
+    "teacher": "other weights or features of the teacher",
+    "student_init": "other first weights of the student",
+    "version": "another version of tcs-edge",
+}
+
 
 @dataclass(frozen=True)
 class SharedOptions:
@@ -55,10 +63,12 @@ class SharedOptions:
         options: resolved.
         labeled_epochs: epochs of a method that needs labels, with the same number of images seen from the labeled
             images alone; None if every image has a label.
+        inputs: what the options read, by the keys of `OTHER_INPUTS`: sha256 (hex) of its content, or a version.
     """
 
     options: ResolvedConfig
     labeled_epochs: int | None = None
+    inputs: Inputs = ()
 
 
 @dataclass(frozen=True)
@@ -69,11 +79,13 @@ class BenchRun:
         arm: a key of `ARMS`, or "tcs/" and a key of `ABLATIONS`.
         options: options of the run, with its student, shots and seed.
         of_grid: True if the learning rate is one of several that are compared.
+        inputs: as in `SharedOptions`.
     """
 
     arm: str
     options: ResolvedConfig
     of_grid: bool = False
+    inputs: Inputs = ()
 
     @property
     def place(self) -> str:
@@ -110,7 +122,9 @@ class BenchRun:
         others = set(METHODS) - self.options.method_tables
         for unread in ("threads", "workers", "cache_dir", "cache_gb", "log", *others):
             options.pop(unread, None)
-        return {"arm": self.arm, "options": options}
+        unused = () if self.options.has_teacher else ("teacher",)
+        inputs = {name: content for name, content in self.inputs if name not in unused}
+        return {"arm": self.arm, "options": options, "inputs": inputs}
 
 
 @dataclass(frozen=True)
@@ -183,7 +197,7 @@ def make_runs(
         SpecError: a shared option that an arm does not support.
     """
     return tuple(
-        BenchRun(arm, _changed(base, changes, {"seed": seed, **rate}), of_grid=bool(rates))
+        BenchRun(arm, _changed(base, changes, {"seed": seed, **rate}), of_grid=bool(rates), inputs=base.inputs)
         for seed in seeds
         for base in shared
         for arm, changes in arms.items()

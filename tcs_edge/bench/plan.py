@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tcs_edge.bench.budget import BenchBudget
 from tcs_edge.bench.grid import SharedOptions, make_runs
+from tcs_edge.data.images import ImageSet
 from tcs_edge.data.shots import few_shot
-from tcs_edge.specs.config import CompressConfig
+from tcs_edge.specs.config import CompressConfig, ResolvedConfig
 from tcs_edge.stages.prepare import Shortlist, list_students
-from tcs_edge.stages.weights import require_teacher
+from tcs_edge.students.build import local_file
 from tcs_edge.teachers.given import given_features
+from tcs_edge.teachers.source import describe
+from tcs_edge.utils.files import sha256_file
 from tcs_edge.utils.logs import warnings_only
+from tcs_edge.utils.version import __version__
 
 # A few hundred steps for any number of shots. A fixed number of epochs would barely train one shot.
 FEW_SHOT_BUDGET = BenchBudget(10_000, "images")
@@ -53,11 +58,27 @@ def plan_shared(
             listed = list_students(all_images)
         shared += [_shared(listed, count, options.rest_unlabeled, budget) for count in shots]
     runs = make_runs(shared[:1], arms, [options.seed])
-    if (taught := next((run.options for run in runs if run.options.has_teacher), None)) is not None:
-        require_teacher(taught)
-        if taught.teacher_features:
-            given_features(listed.images, taught.teacher_features)  # refuses a file without some of the images
-    return tuple(shared)
+    taught = next((run.options for run in runs if run.options.has_teacher), None)
+    common = {
+        "images": listed.images.fingerprint + listed.images.unlabeled_fingerprint,
+        "teacher": _teacher_content(taught, listed.images) if taught else "",
+        "version": __version__,
+    }
+    return tuple(replace(one, inputs=tuple((common | _first_weights(one.options)).items())) for one in shared)
+
+
+def _teacher_content(options: ResolvedConfig, images: ImageSet) -> str:
+    """Return the sha256 (hex) of the teacher's weights, or of the file of its features, which has all images."""
+    if options.teacher_features:
+        return given_features(images, options.teacher_features).meta.weights_sha256
+    return describe(options).weights_sha256
+
+
+def _first_weights(options: ResolvedConfig) -> dict[str, str]:
+    """Return the sha256 (hex) of the student's first weights, if they are a local file."""
+    if options.student_init in ("pretrained", "random"):
+        return {}
+    return {"student_init": sha256_file(local_file(options.student, Path(options.student_init)))}
 
 
 def _shared(listed: Shortlist, shots: int | None, rest_unlabeled: bool, budget: BenchBudget | None) -> SharedOptions:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from tcs_edge.bench.grid import DIVERGED, SCHEMA_VERSION, BenchRun, RunResult
+from tcs_edge.bench.grid import DIVERGED, OTHER_INPUTS, SCHEMA_VERSION, BenchRun, RunResult
 from tcs_edge.errors import DataError, TcsEdgeError, UsageError, cut, short
 from tcs_edge.utils.files import write_json
 from tcs_edge.utils.processes import run_attached
@@ -28,6 +28,7 @@ PASS_OPTIONS = (
     "data", "unlabeled", "teacher", "teacher_weights", "teacher_img_size", "teacher_onnx", "teacher_mean",
     "teacher_std", "teacher_layout", "teacher_output", "teacher_features", "img_size",
 )  # fmt: skip
+PASS_INPUTS = ("images", "teacher")
 
 
 def run_bench(runs: Sequence[BenchRun], out: Path) -> dict[BenchRun, RunResult]:
@@ -37,7 +38,7 @@ def run_bench(runs: Sequence[BenchRun], out: Path) -> dict[BenchRun, RunResult]:
 
     Raises:
         DataError: a result in `out` is damaged.
-        UsageError: `out` has the result of a run with the same name but other options, or of other test images.
+        UsageError: `out` has the result of a run with the same name but other options, files or test images.
         TcsEdgeError: a run failed; message and exit code are the run's. Earlier results are kept.
     """
     for run in runs:
@@ -46,19 +47,26 @@ def run_bench(runs: Sequence[BenchRun], out: Path) -> dict[BenchRun, RunResult]:
 
 
 def _require_same_config(run: BenchRun, out: Path) -> None:
-    """Check that earlier results in `out` have the options of `run`, before anything is computed."""
+    """Check that earlier results in `out` have the options and inputs of `run`, before anything is computed."""
     _require_same(out / f"{run.name}.json", run)
     if run.teacher:
-        _require_same(out / f"{run.teacher}.json", run, PASS_OPTIONS)
+        _require_same(out / f"{run.teacher}.json", run, PASS_OPTIONS, PASS_INPUTS)
 
 
-def _require_same(kept: Path, run: BenchRun, names: Sequence[str] = ()) -> None:
-    """Check that the file `kept` has the run's options: all, or only `names`."""
+def _require_same(kept: Path, run: BenchRun, options: Sequence[str] = (), inputs: Sequence[str] = ()) -> None:
+    """Check that the file `kept` has the run's options and inputs: all, or only the named ones."""
     if not kept.exists():
         return
-    known, wanted = _part(kept, "options"), run.config_key()["options"]
-    if any(known.get(name) != wanted.get(name) for name in names or known.keys() | wanted.keys()):
-        raise UsageError(f"{kept} is the result of other options. Pass another --out, or remove the file.")
+    wanted = run.config_key()
+    others = ["other options"] if _differing(_part(kept, "options"), wanted["options"], options) else []
+    others += [OTHER_INPUTS[name] for name in _differing(_part(kept, "inputs"), wanted["inputs"], inputs)]
+    if others:
+        raise UsageError(f"{kept} is the result of {others[0]}. Pass another --out, or remove the file.")
+
+
+def _differing(known: Mapping[str, Any], wanted: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Return the names, of all or of `names`, whose values differ."""
+    return [name for name in names or sorted(known.keys() | wanted.keys()) if known.get(name) != wanted.get(name)]
 
 
 def _results(runs: Sequence[BenchRun], out: Path) -> Iterator[tuple[BenchRun, RunResult]]:
@@ -129,7 +137,8 @@ def _seconds(passed: dict[str, Any], path: Path) -> float:
 
 def _run_process(run: BenchRun, config_key: Path, is_pass: bool) -> None:
     document = {"schema_version": SCHEMA_VERSION, "pass": is_pass, "arm": run.arm, "of_grid": run.of_grid}
-    write_json(config_key, document | {"options": run.options.model_dump(mode="json", exclude_none=True)})
+    options = run.options.model_dump(mode="json", exclude_none=True)
+    write_json(config_key, document | {"options": options, "inputs": dict(run.inputs)})
     try:
         done = run_attached("tcs_edge.bench.worker", str(config_key))
     except KeyboardInterrupt:

@@ -40,7 +40,10 @@ def main(config_key: Path) -> int:
     document = read_json(config_key, SCHEMA_VERSION)
     try:
         run = BenchRun(
-            document["arm"], ResolvedConfig.model_validate(document["options"]), document.get("of_grid", False)
+            document["arm"],
+            ResolvedConfig.model_validate(document["options"]),
+            document["of_grid"],
+            tuple(document["inputs"].items()),
         )
         found = run_pass(run) if document["pass"] else train_run(run, config_key)
     except TcsEdgeError as error:

@@ -250,6 +250,32 @@ def test_kept_teacher_pass_of_another_teacher_raises(base, tmp_path, monkeypatch
         run_bench([other], tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("images", "other images"),
+        ("teacher", "other weights or features of the teacher"),
+        ("student_init", "other first weights"),
+        ("version", "another version"),
+    ],
+)
+def test_kept_results_of_other_files_are_refused(base, tmp_path, changed, message):
+    inputs = {"images": "a", "teacher": "b", "student_init": "c", "version": "d"}
+    kept, new = (
+        make_runs([SharedOptions(base, inputs=tuple(one.items()))], arms_of(["tcs", "ce"], []), [0])
+        for one in (inputs, inputs | {changed: "new"})
+    )
+    for run in kept:
+        result = {"schema_version": SCHEMA_VERSION, **run.config_key(), "found": found("1100").to_json()}
+        (tmp_path / f"{run.name}.json").write_text(json.dumps(result))
+    for before, after in zip(kept, new, strict=True):
+        if before.arm == "ce" and changed == "teacher":
+            assert run_bench([after], tmp_path)[after].accuracy == 0.5  # it has no teacher
+            continue
+        with pytest.raises(UsageError, match=f"is the result of {message}"):
+            run_bench([after], tmp_path)
+
+
 def test_file_names_are_distinct_for_student_names_with_a_dot():
     base = BASE.replaced(student="vit_tiny_patch16_224.augreg_in21k", shots=5)
     runs = make_runs(

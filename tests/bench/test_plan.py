@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors.torch import save_file
 
 from tcs_edge.bench.budget import BenchBudget
 from tcs_edge.bench.grid import arms_of, make_runs
 from tcs_edge.bench.plan import FEW_SHOT_BUDGET, plan_shared
 from tcs_edge.errors import DataError, MissingError, NoCandidate, UnknownName
 from tcs_edge.specs.config import CompressConfig
+from tcs_edge.students.build import build_student
 
 CE = arms_of(["ce"], [])
 CLASSES, IMAGES = 3, 72  # in the fixture `photos`
@@ -69,6 +72,32 @@ def test_a_file_of_features_without_some_images_is_refused_before_training(optio
     with pytest.raises(DataError, match="no features of 95 of 96 training and validation images"):
         plan_shared(own, ["lcnet_050"], [None], None, arms_of(["ce", "kd"], []))
     assert plan_shared(own, ["lcnet_050"], [None], None, CE)
+
+
+def test_the_plan_knows_the_content_of_images_features_and_first_weights(options, photos, tmp_path):
+    def inputs() -> dict[str, str]:
+        (shared,) = plan_shared(learning, ["lcnet_050"], [None], None, arms_of(["kd"], []))
+        return dict(shared.inputs)
+
+    def write(number: float) -> None:
+        names = sorted(str(path.relative_to(photos).as_posix()) for path in photos.glob("*/*/*"))
+        rows = np.random.default_rng(int(number)).random((len(names), 4), np.float32)
+        np.savez(tmp_path / "features.npz", features=rows, names=np.array(names))
+        state = build_student("lcnet_050", 32, "random", seed=int(number)).state_dict()
+        save_file(state, tmp_path / "lcnet_050.safetensors")
+
+    write(1)
+    learning = options.replaced(
+        teacher_features=tmp_path / "features.npz", student_init=str(tmp_path / "lcnet_050.safetensors")
+    )
+    first = inputs()
+    assert inputs() == first
+    write(2)
+    second = inputs()
+    assert {name for name in first if first[name] != second[name]} == {"teacher", "student_init"}
+    image = next(photos.rglob("*.jpg"))
+    Image.new("RGB", (40, 40), (1, 2, 3)).save(image)
+    assert inputs()["images"] != second["images"]
 
 
 def test_methods_that_need_labels_get_the_same_number_of_images_seen(options):
