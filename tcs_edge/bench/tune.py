@@ -10,6 +10,7 @@ from typing import Any
 from tcs_edge.bench.grid import BenchRun, RunResult, SharedOptions, make_runs
 from tcs_edge.bench.run import run_bench
 from tcs_edge.errors import TrainingDiverged, UsageError
+from tcs_edge.specs.methods import METHODS
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def run_tuned(
         TrainingDiverged: every rate of an arm diverges.
         UsageError, TcsEdgeError: as `run.run_bench`.
     """
+    _warn_of_defaults_outside(shared, arms, rates)
     grid = make_runs(shared, arms, seeds[:1], rates)
     tried = run_bench(grid, out)
     accuracies: dict[Arm, dict[float, float]] = {}
@@ -69,6 +71,17 @@ def run_tuned(
     others = [run for run in make_runs(shared, arms, seeds[1:], rates) if run.options.lr == chosen[_arm(run)]]
     kept = {run: result for run, result in tried.items() if run.options.lr == chosen[_arm(run)]}
     return kept | run_bench(others, out), accuracies
+
+
+def _warn_of_defaults_outside(
+    shared: Sequence[SharedOptions], arms: Mapping[str, Mapping[str, Any]], rates: Sequence[float]
+) -> None:
+    if not any(METHODS[changes["method"]].trains for changes in arms.values()):
+        return
+    for options in (base.options for base in shared):
+        if not min(rates) <= options.lr <= max(rates):
+            title = _title(("learning rate", options.student, options.shots))
+            logger.warning(f"{title}: the default, {options.lr:g}, is outside of --lr-grid. Extend the grid to it.")
 
 
 def choose_rate(accuracies: Mapping[float, float]) -> float:

@@ -66,6 +66,14 @@ def test_a_choice_at_the_end_of_the_grid_is_a_warning(tuned, executed, recorder,
     assert recorder.warned == ["learning rate of ce, lcnet_050: 0.004 is at an end of --lr-grid. Extend the grid."]
 
 
+@pytest.mark.parametrize(("default", "warned"), [(0.0005, True), (0.001, False), (0.004, False), (0.008, True)])
+def test_a_grid_without_the_default_rate_is_a_warning(tuned, executed, recorder, resolved, tmp_path, default, warned):
+    base = SharedOptions(resolved(lr=default))
+    run_tuned([base], arms_of(["tcs"], []), [0], (0.001, 0.002, 0.004), tmp_path)
+    text = f"learning rate, lcnet_050: the default, {default:g}, is outside of --lr-grid. Extend the grid to it."
+    assert recorder.warned == [text] * warned
+
+
 def test_a_method_without_training_has_no_rate_to_warn_of(monkeypatch, recorder, resolved, tmp_path):
     found = RunResult("1", 0.0, 300.0, 0.0, 0.5, 9.0, 2.0, 1.5, 1, 20, 0.5)
     monkeypatch.setattr(tune, "run_bench", lambda runs, out: dict.fromkeys(runs, found))
