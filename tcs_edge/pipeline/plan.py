@@ -21,7 +21,7 @@ from tcs_edge.search.student import resolve_search
 from tcs_edge.specs.config import CompressConfig
 from tcs_edge.specs.options import SearchName
 from tcs_edge.stages.prepare import Prepared, Shortlist, list_students
-from tcs_edge.students.build import build_student, pretrained_file
+from tcs_edge.students.build import build_student, pretrained_file, pretrained_mb
 from tcs_edge.teachers.batch_size import ON_CPU
 from tcs_edge.teachers.load import build_teacher, download_size_mb, is_cached, untrained_teacher
 from tcs_edge.teachers.source import describe, images_at_hand
@@ -213,5 +213,5 @@ def _downloads(ready: Prepared, with_teacher: bool) -> list[str]:
         wanted.append(f"weights of teacher {teacher}, about {download_size_mb(teacher):.0f} MB")
     student = pretrained_file(ready.student.name)
     if options.student_init == "pretrained" and student and student.cached_path() is None:
-        wanted.append(f"weights of student {ready.student.name}, about {4 * ready.student.params_m:.0f} MB")
+        wanted.append(f"weights of student {ready.student.name}, about {pretrained_mb(ready.student.name):.0f} MB")
     return wanted

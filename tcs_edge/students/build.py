@@ -221,6 +221,14 @@ def pretrained_file(name: str) -> HubFile | None:
     return timm_hub_file(_weights_name(name))
 
 
+def pretrained_mb(name: str) -> float:
+    """Approximate size of the student's pretrained weights in MB (10^6 bytes): float32, with their classifier."""
+    full = _weights_name(name)
+    with torch.device("meta"):
+        model = timm.create_model(full, pretrained=False, num_classes=timm.get_pretrained_cfg(full).num_classes)
+    return 4 * count_params_m(model)
+
+
 def _with_weights(model: nn.Module, name: str, img_size: int, path: Path) -> nn.Module:
     """Create the same architecture with the weights of `path`, resampled to `img_size` where needed."""
     state = _with_resampled_biases(_backbone_state(model, name, path), model)
