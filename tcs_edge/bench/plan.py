@@ -14,7 +14,6 @@ from tcs_edge.data.images import ImageSet
 from tcs_edge.data.shots import few_shot
 from tcs_edge.specs.config import CompressConfig, ResolvedConfig
 from tcs_edge.stages.prepare import Shortlist, list_students
-from tcs_edge.students.build import local_file
 from tcs_edge.teachers.given import given_features
 from tcs_edge.teachers.source import describe
 from tcs_edge.utils.files import sha256_file
@@ -59,12 +58,12 @@ def plan_shared(
         shared += [_shared(listed, count, options.rest_unlabeled, budget) for count in shots]
     runs = make_runs(shared[:1], arms, [options.seed])
     taught = next((run.options for run in runs if run.options.has_teacher), None)
-    common = {
-        "images": listed.images.fingerprint + listed.images.unlabeled_fingerprint,
-        "teacher": _teacher_content(taught, listed.images) if taught else "",
-        "version": __version__,
-    }
-    return tuple(replace(one, inputs=tuple((common | _first_weights(one.options)).items())) for one in shared)
+    common = (
+        ("images", listed.images.fingerprint + listed.images.unlabeled_fingerprint),
+        ("teacher", _teacher_content(taught, listed.images) if taught else ""),
+        ("version", __version__),
+    )
+    return tuple(replace(one, inputs=(*common, *one.inputs)) for one in shared)
 
 
 def _teacher_content(options: ResolvedConfig, images: ImageSet) -> str:
@@ -74,18 +73,13 @@ def _teacher_content(options: ResolvedConfig, images: ImageSet) -> str:
     return describe(options).weights_sha256
 
 
-def _first_weights(options: ResolvedConfig) -> dict[str, str]:
-    """Return the sha256 (hex) of the student's first weights, if they are a local file."""
-    if options.student_init in ("pretrained", "random"):
-        return {}
-    return {"student_init": sha256_file(local_file(options.student, Path(options.student_init)))}
-
-
 def _shared(listed: Shortlist, shots: int | None, rest_unlabeled: bool, budget: BenchBudget | None) -> SharedOptions:
     asked = listed.asked.replaced(shots=shots, rest_unlabeled=rest_unlabeled and bool(shots))
     images = few_shot(listed.images, shots, asked.seed, asked.rest_unlabeled) if shots else listed.images
     total, labeled = len(images.train), len(images.train.labeled)
     if budget:
         asked = asked.replaced(epochs=budget.epochs(total))
-    options = replace(listed, asked=asked).prepared().options
-    return SharedOptions(options, None if labeled == total else round(options.epochs * total / labeled))
+    ready = replace(listed, asked=asked).prepared()
+    first_weights = (("student_init", sha256_file(ready.init)),) if isinstance(ready.init, Path) else ()
+    labeled_epochs = None if labeled == total else round(ready.options.epochs * total / labeled)
+    return SharedOptions(ready.options, labeled_epochs, first_weights)
